@@ -1,0 +1,54 @@
+"""What can go wrong, each class with the exit code the command line ends with.
+
+An error says what, where (the user's own file and line if there is one), and ``mend``: the next
+command to type. Used on both sides: on the host and inside the row's environment.
+"""
+
+from typing import Optional
+
+
+class TrtyardError(Exception):
+    """Base of every error that trtyard raises on purpose."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, mend: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return self.message if self.mend is None else "{}\n  {}".format(self.message, self.mend)
+
+
+class ParityError(TrtyardError):
+    """Two runtimes disagree beyond the stated tolerance."""
+
+    exit_code = 1
+
+
+class UsageError(TrtyardError):
+    """The command was given something it cannot take."""
+
+    exit_code = 2
+
+
+class EnvironmentLacksError(TrtyardError):
+    """The machine lacks something: a program, a package, a right, disk, network."""
+
+    exit_code = 3
+
+
+class ConversionError(TrtyardError):
+    """Export, parser or builder refused the model."""
+
+    exit_code = 4
+
+
+class IntegrityError(TrtyardError):
+    """A lock, hash or digest does not match."""
+
+    exit_code = 5
+
+
+INTERRUPTED_EXIT_CODE = 130
