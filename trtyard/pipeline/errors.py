@@ -18,7 +18,7 @@ class TrtyardError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        return self.message if self.mend is None else "{}\n  {}".format(self.message, self.mend)
+        return self.message if self.mend is None else f"{self.message}\n  {self.mend}"
 
 
 class ParityError(TrtyardError):

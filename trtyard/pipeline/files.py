@@ -18,13 +18,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     On any exception the temporary file is removed and ``path`` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, suffix="-" + path.name, dir=str(path.parent))
+    folder = str(path.parent)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, suffix="-" + path.name, dir=folder)
     os.close(handle)
     partial = Path(name)
     try:
         yield partial
         partial.chmod(0o666 & ~_umask())
-        os.replace(str(partial), str(path))
+        partial.replace(path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
