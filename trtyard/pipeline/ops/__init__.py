@@ -1,0 +1,5 @@
+"""The two custom ops, as torch operators ``trtyard::padded_nms`` and ``trtyard::roi_align``."""
+
+from trtyard.pipeline.ops.library import padded_nms, roi_align
+
+__all__ = ["padded_nms", "roi_align"]
