@@ -1,0 +1,194 @@
+"""The function bodies, run by ONNX Runtime, against the torch operators."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, function
+from trtyard.pipeline.ops import padded_nms, roi_align
+
+
+def run_in_onnxruntime(op_type, inputs, output_types_and_ranks, opset=18, **attributes):
+    names = [f"input_{index}" for index in range(len(inputs))]
+    outputs = [f"output_{index}" for index in range(len(output_types_and_ranks))]
+    graph = helper.make_graph(
+        [helper.make_node(op_type, names, outputs, domain=DOMAIN, **attributes)],
+        "one_node",
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+            )
+            for name, value in zip(names, inputs)
+        ],
+        [
+            helper.make_tensor_value_info(name, of_type, [None] * rank)
+            for name, (of_type, rank) in zip(outputs, output_types_and_ranks)
+        ],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
+        functions=[function(op_type, opset)],
+        ir_version=9,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, dict(zip(names, inputs)))
+
+
+def nms_by_function(boxes, scores, opset=18, **attributes):
+    return run_in_onnxruntime(
+        "PaddedNMS",
+        [boxes, scores],
+        [(TensorProto.INT32, 2), (TensorProto.INT32, 1)],
+        opset,
+        **attributes,
+    )
+
+
+def random_boxes(generator, shape, side=300.0, grid=None):
+    corner = generator.uniform(0, side, shape + (2,))
+    size = generator.uniform(-5, side / 3, shape + (2,))
+    boxes = np.concatenate([corner, corner + size], axis=-1)
+    if grid:  # whole numbers make exact ties in score and IoU
+        boxes = np.round(boxes / grid) * grid
+    return boxes.astype(np.float32)
+
+
+def assert_same_nms(boxes, scores, opset=18, **attributes):
+    expected = padded_nms(torch.from_numpy(boxes), torch.from_numpy(scores), **attributes)
+    actual = nms_by_function(boxes, scores, opset, **attributes)
+    np.testing.assert_array_equal(actual[0], expected[0].numpy())
+    np.testing.assert_array_equal(actual[1], expected[1].numpy())
+    return actual
+
+
+@pytest.mark.parametrize("opset", [16, 17, 18, 20, 21])
+def test_padded_nms_function_equals_torch_at_each_opset(opset):
+    generator = np.random.default_rng(opset)
+    boxes = random_boxes(generator, (2, 1, 200))
+    scores = generator.random((2, 5, 200), dtype=np.float32)
+    _, count = assert_same_nms(
+        boxes,
+        scores,
+        opset,
+        iou_threshold=0.5,
+        score_threshold=0.3,
+        keep_top_k=50,
+        box_offset=1,
+    )
+    assert count.tolist() == [50, 50]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    batch=st.integers(1, 3),
+    classes=st.integers(1, 4),
+    count=st.integers(0, 60),
+    shared=st.booleans(),
+    keep=st.integers(1, 40),
+    offset=st.integers(0, 1),
+    iou=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+    score=st.sampled_from([-np.inf, 0.0, 0.5, 2.0]),
+    grid=st.sampled_from([None, 10.0]),
+    spoil=st.booleans(),
+)
+def test_padded_nms_function_equals_torch_on_anything(
+    seed, batch, classes, count, shared, keep, offset, iou, score, grid, spoil
+):
+    generator = np.random.default_rng(seed)
+    boxes = random_boxes(generator, (batch, 1 if shared else classes, count), grid=grid)
+    scores = generator.normal(size=(batch, classes, count)).astype(np.float32)
+    if grid:
+        scores = np.round(scores * 4) / 4
+    if spoil and count:
+        boxes[generator.random(boxes.shape) < 0.05] = np.nan
+        scores[generator.random(scores.shape) < 0.1] = np.nan
+        scores[generator.random(scores.shape) < 0.1] = np.inf
+        scores[generator.random(scores.shape) < 0.1] = -np.inf
+    assert_same_nms(
+        boxes,
+        scores,
+        iou_threshold=iou,
+        score_threshold=score,
+        keep_top_k=keep,
+        box_offset=offset,
+    )
+
+
+def test_padded_nms_function_with_all_boxes_alike_keeps_the_first():
+    boxes = np.tile(np.float32([10, 10, 50, 50]), (1, 1, 30, 1))
+    scores = np.full((1, 1, 30), 0.9, np.float32)
+    indices, count = assert_same_nms(
+        boxes, scores, iou_threshold=0.5, score_threshold=0.0, keep_top_k=5, box_offset=0
+    )
+    assert indices.tolist() == [[0, -1, -1, -1, -1]]
+    assert count.tolist() == [1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    batch=st.integers(1, 3),
+    count=st.integers(1, 12),
+    channels=st.integers(1, 5),
+    sampling=st.integers(0, 3),
+    aligned=st.integers(0, 1),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+)
+def test_roi_align_function_equals_torch(
+    seed, batch, count, channels, sampling, aligned, height, width
+):
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(batch, channels, 13, 17)).astype(np.float32)
+    rois = random_boxes(generator, (count,))
+    images = generator.integers(-1, batch, count).astype(np.int32)
+    attributes = {
+        "output_height": height,
+        "output_width": width,
+        "spatial_scale": 1 / 16,
+        "sampling_ratio": sampling,
+        "aligned": aligned,
+    }
+    expected = roi_align(*map(torch.from_numpy, (features, rois, images)), **attributes).numpy()
+    (actual,) = run_in_onnxruntime(
+        "MaskRcnnROIAlign", [features, rois, images], [(TensorProto.FLOAT, 4)], **attributes
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    assert not actual[images < 0].any()
+
+
+def test_roi_align_function_keeps_half_precision():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(1, 3, 10, 10)).astype(np.float16)
+    rois = random_boxes(generator, (4,))
+    images = np.zeros(4, np.int32)
+    attributes = {
+        "output_height": 2,
+        "output_width": 2,
+        "spatial_scale": 0.1,
+        "sampling_ratio": 2,
+        "aligned": 0,
+    }
+    expected = roi_align(*map(torch.from_numpy, (features, rois, images)), **attributes).numpy()
+    (actual,) = run_in_onnxruntime(
+        "MaskRcnnROIAlign", [features, rois, images], [(TensorProto.FLOAT16, 4)], **attributes
+    )
+    assert actual.dtype == np.float16
+    np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=1e-3)
+
+
+def test_an_opset_without_the_needed_ops_is_refused():
+    with pytest.raises(ValueError, match="opset 16 or newer"):
+        function("PaddedNMS", 11)
