@@ -1,0 +1,96 @@
+// Where a roi is sampled along one axis, and what a sample reads.
+//
+// Coordinates jump at two places: a sample outside [-1, size] counts as zero, and the adaptive number
+// of samples is a ceil. So they are computed with the _rn intrinsics, which nvcc never fuses, in the
+// order of torchvision's CPU kernel: both then take the same side of every jump.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace trtyard {
+
+struct Axis {
+    float start;  // of the roi, in cells of the map
+    float bin;    // size of a bin, in cells
+    int samples;  // a bin
+};
+
+// The bilinear sample at one coordinate: weight_low * cell[low] + weight_high * cell[high].
+struct Tap {
+    int low, high;
+    float weight_low, weight_high;
+};
+
+struct Range {
+    int first, end;
+};
+
+__device__ inline Axis make_axis(
+    float low, float high, float scale, int sampling_ratio, bool aligned, int bins) {
+    const float shift = aligned ? 0.5f : 0.0f;
+    const float start = __fsub_rn(__fmul_rn(low, scale), shift);
+    const float end = __fsub_rn(__fmul_rn(high, scale), shift);
+    float size = __fsub_rn(end, start);
+    if (!aligned && size < 1.0f) {  // false for NaN, which stays and makes every sample NaN
+        size = 1.0f;
+    }
+    const float bin = __fdiv_rn(size, static_cast<float>(bins));
+    // The conversion saturates; NaN becomes 0.
+    const int adaptive = max(0, __float2int_rz(ceilf(bin)));
+    return {start, bin, sampling_ratio > 0 ? sampling_ratio : adaptive};
+}
+
+// Coordinate of a bin's sample, in cells.
+__device__ inline float sample(const Axis& axis, int bin, int index) {
+    const float origin = __fadd_rn(axis.start, __fmul_rn(static_cast<float>(bin), axis.bin));
+    const float steps = __fadd_rn(static_cast<float>(index), 0.5f);
+    return __fadd_rn(
+        origin, __fdiv_rn(__fmul_rn(steps, axis.bin), static_cast<float>(axis.samples)));
+}
+
+__device__ inline bool is_inside(float coordinate, int size) {
+    return coordinate >= -1.0f && coordinate <= static_cast<float>(size);  // false for NaN
+}
+
+// The bin's samples that read the map: consecutive ones, because rounding keeps the coordinates in
+// order. Found by bisection: a roi of a million cells has a million samples of which few are inside.
+__device__ inline Range inside(const Axis& axis, int bin, int size) {
+    if (size == 0) {
+        return {0, 0};
+    }
+    const bool rising = axis.bin >= 0.0f;
+    const float far = static_cast<float>(size);
+    // The first index from which on `passed` holds.
+    int bounds[2];
+    for (int side = 0; side < 2; ++side) {
+        int low = 0;
+        int high = axis.samples;
+        while (low < high) {
+            const int middle = low + (high - low) / 2;
+            const float at = sample(axis, bin, middle);
+            const bool entered = rising ? at >= -1.0f : at <= far;
+            const bool left = rising ? !(at <= far) : !(at >= -1.0f);
+            if (side == 0 ? entered : left) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        bounds[side] = low;
+    }
+    return {bounds[0], bounds[1] < bounds[0] ? bounds[0] : bounds[1]};
+}
+
+__device__ inline Tap make_tap(float coordinate, int size) {
+    const float at = fmaxf(coordinate, 0.0f);
+    const int low = static_cast<int>(at);
+    if (low >= size - 1) {
+        return {size - 1, size - 1, 1.0f, 0.0f};
+    }
+    const float fraction = at - static_cast<float>(low);
+    return {low, low + 1, 1.0f - fraction, fraction};
+}
+
+}  // namespace trtyard
