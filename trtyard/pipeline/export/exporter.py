@@ -1,0 +1,104 @@
+"""From a torch module to one self-contained ONNX file that every runtime can run."""
+
+import warnings
+from pathlib import Path
+from typing import List, NamedTuple, Sequence, Tuple
+
+import onnx
+import torch
+
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.export.quiet import output_kept_away
+from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.onnx_functions import functions_for
+
+# protobuf refuses messages of 2 GiB and more.
+_LARGEST_FILE = 2**31 - 1
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    nodes: int
+    functions: Tuple[str, ...]  # custom ops that the file also holds in standard ops
+    warnings: Tuple[str, ...]  # the tracer's, one of each
+
+
+def export_onnx(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    exporter: str,
+    opset: int,
+    file: Path,
+) -> Exported:
+    """Export ``module``, add the custom ops' functions, check the model and write ``file``.
+
+    Args:
+        module: in eval mode, on the CPU.
+        inputs: the real inputs; only their shapes and types enter the file.
+        input_names: one for each input.
+        output_names: one for each output.
+        exporter: "dynamo" or "torchscript"; the row says which.
+        opset: of the standard ONNX domain.
+        file: written whole or not at all.
+
+    Raises:
+        ConversionError: the model cannot be exported, or what came out is not valid ONNX.
+    """
+    with output_kept_away(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = _export(module, _other_values(inputs), input_names, output_names, exporter, opset)
+    model.functions.extend(functions_for(model))
+    _check(model)
+    write_bytes(file, model.SerializeToString())
+    return Exported(
+        len(model.graph.node),
+        tuple(function.name for function in model.functions),
+        _tracer_warnings(caught),
+    )
+
+
+def _export(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    exporter: str,
+    opset: int,
+) -> onnx.ModelProto:
+    if exporter == "dynamo":
+        from trtyard.pipeline.export.dynamo import export_dynamo
+
+        return export_dynamo(module, inputs, input_names, output_names, opset)
+    from trtyard.pipeline.export.torchscript import export_torchscript
+
+    return export_torchscript(module, inputs, input_names, output_names, opset)
+
+
+def _other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
+    """Return inputs like the real ones with other values.
+
+    A value that an exporter bakes into the file as a constant then shows up as a difference when
+    the real inputs are run, instead of agreeing with itself.
+    """
+    return [value.flip(-1) if value.dim() else value.clone() for value in inputs]
+
+
+def _check(model: onnx.ModelProto) -> None:
+    if model.ByteSize() > _LARGEST_FILE:
+        raise ConversionError(
+            f"the model needs {model.ByteSize() / 2**30:.1f} GiB; one ONNX file holds 2 GiB",
+            "convert a smaller model, or split it",
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(f"the exported model is not valid ONNX: {error}") from error
+
+
+def _tracer_warnings(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:
+    """Return what the tracer warned about, once each: such a warning means a value was frozen."""
+    tracer = [str(w.message) for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
+    return tuple(dict.fromkeys(tracer))

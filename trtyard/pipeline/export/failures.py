@@ -1,0 +1,106 @@
+"""Turn an exporter's failure into the op, the user's own line, and what to do."""
+
+import contextlib
+import re
+import traceback
+from pathlib import Path
+from typing import Any, Iterator, List, Optional
+
+from trtyard.pipeline.errors import ConversionError, TrtyardError
+from trtyard.pipeline.known_failures import mend_for
+
+_OP_NAMES = (
+    re.compile(r"OpOverload\(op='([^']+)'"),
+    re.compile(r"operator '([^']+)'"),
+    re.compile(r"Couldn't export Python operator (\S+)"),
+)
+_TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
+_STACK_LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
+_SCRIPT_LINE = re.compile(r"# (/\S+\.py):(\d+):\d+")
+
+_OWN_PACKAGES = ("/site-packages/", "/torch/", "/trtyard/pipeline/export/", "/lib/python3")
+
+
+@contextlib.contextmanager
+def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
+    """Raise a ConversionError that explains whatever the block raises.
+
+    Args:
+        what: the sentence that the message starts with.
+        program: the captured program, when there is one already: it knows the Python lines.
+    """
+    try:
+        yield
+    except (TrtyardError, MemoryError):
+        raise
+    except Exception as error:
+        words = "\n".join(str(each) for each in _chain(error))
+        op = _first(_OP_NAMES, words)
+        where = _line_in_program(program, words) or _line_in(words) or _user_frame(error)
+        summary = str(_chain(error)[-1]).strip().splitlines()
+        lines = [what]
+        lines.append(
+            f"  op: {op}" if op else f"  {summary[0] if summary else type(error).__name__}"
+        )
+        if where:
+            lines.append(f"  at {where}")
+        raise ConversionError("\n".join(lines), mend_for(words)) from error
+
+
+def _chain(error: BaseException) -> List[BaseException]:
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
+def _first_line(error: BaseException) -> str:
+    words = str(error).strip()
+    return words.splitlines()[0] if words else type(error).__name__
+
+
+def _first(patterns: Any, words: str) -> Optional[str]:
+    for pattern in patterns:
+        found = pattern.search(words)
+        if found:
+            return str(found.group(1))
+    return None
+
+
+def _line_in(words: str) -> Optional[str]:
+    """Return the last Python line that a message cites."""
+    cited = _STACK_LINE.findall(words)
+    if cited:
+        file, line, function, code = cited[-1]
+        return f"{file}:{line} in {function}: {code.strip()}"
+    script = _SCRIPT_LINE.findall(words)
+    return f"{script[-1][0]}:{script[-1][1]}" if script else None
+
+
+def _line_in_program(program: Optional[Any], words: str) -> Optional[str]:
+    """Return the Python line of the node whose translation failed.
+
+    Its name is that of the decomposed program, whose nodes keep their origin's stack.
+    """
+    failed = _TRANSLATED_NODE.search(words)
+    if program is None or failed is None:
+        return None
+    with contextlib.suppress(Exception):  # an explanation must not replace the error
+        for candidate in (program, program.run_decompositions()):
+            for node in candidate.graph.nodes:
+                if node.name == failed.group(1) and node.meta.get("stack_trace"):
+                    return _line_in(node.meta["stack_trace"])
+        for node in program.graph.nodes:
+            if node.name.startswith(failed.group(1)) and node.meta.get("stack_trace"):
+                return _line_in(node.meta["stack_trace"])
+    return None
+
+
+def _user_frame(error: BaseException) -> Optional[str]:
+    """Return the innermost frame that is neither torch's nor the exporter's."""
+    frames = traceback.extract_tb(_chain(error)[-1].__traceback__)
+    for frame in reversed(frames):
+        path = Path(frame.filename).as_posix()
+        if not any(part in path for part in _OWN_PACKAGES) and Path(frame.filename).is_file():
+            return f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
+    return None

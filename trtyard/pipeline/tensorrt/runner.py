@@ -1,0 +1,82 @@
+"""Run an engine on the first CUDA device. Import only where a device exists."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+import numpy as np
+import pycuda.driver as cuda
+
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.kernels import KernelLibrary
+from trtyard.pipeline.tensorrt.logger import KeptLog
+from trtyard.pipeline.tensorrt.shells import RegisteredShells
+
+
+class EngineRun(NamedTuple):
+    """What came out of one run."""
+
+    outputs: Dict[str, np.ndarray]
+    layers: List[Any]  # what the engine inspector says of each layer
+
+
+def run_engine(
+    engine_file: Path, inputs: Dict[str, np.ndarray], kernels: KernelLibrary
+) -> EngineRun:
+    """Run the engine once with ``inputs``, by tensor name.
+
+    Raises:
+        ConversionError: the runtime refuses the plan, or an input does not fit it.
+    """
+    log = KeptLog()
+    cuda.init()
+    context = cuda.Device(0).retain_primary_context()
+    context.push()
+    try:
+        with RegisteredShells(kernels):
+            runtime = trt.Runtime(log)
+            engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
+            if engine is None:
+                raise ConversionError(
+                    f"TensorRT does not load {engine_file.name}:\n{log.last_errors()}",
+                    "convert again on this machine: a plan belongs to one TensorRT and GPU",
+                )
+            return EngineRun(_run(engine, inputs, log), _inspected_layers(engine))
+    finally:
+        context.pop()
+
+
+def _run(engine: Any, inputs: Dict[str, np.ndarray], log: KeptLog) -> Dict[str, np.ndarray]:
+    execution = engine.create_execution_context()
+    stream = cuda.Stream()
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    is_input = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
+    memory = {}
+    for name in (name for name in names if is_input[name]):
+        value = np.ascontiguousarray(inputs[name], dtype=trt.nptype(engine.get_tensor_dtype(name)))
+        if not execution.set_input_shape(name, value.shape):
+            raise ConversionError(f"input {name} {value.shape} does not fit the engine")
+        memory[name] = cuda.mem_alloc(max(value.nbytes, 1))
+        cuda.memcpy_htod_async(memory[name], value, stream)
+        stream.synchronize()  # value is pageable memory of this turn of the loop
+    outputs = {}
+    for name in (name for name in names if not is_input[name]):
+        shape = tuple(execution.get_tensor_shape(name))
+        outputs[name] = np.empty(shape, trt.nptype(engine.get_tensor_dtype(name)))
+        memory[name] = cuda.mem_alloc(max(outputs[name].nbytes, 1))
+    for name, pointer in memory.items():
+        execution.set_tensor_address(name, int(pointer))
+    if not execution.execute_async_v3(stream.handle):
+        raise ConversionError(f"the engine failed:\n{log.last_errors()}")
+    stream.synchronize()
+    for name, value in outputs.items():
+        cuda.memcpy_dtoh(value, memory[name])
+    return outputs
+
+
+def _inspected_layers(engine: Any) -> List[Any]:
+    inspector = engine.create_engine_inspector()
+    words = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    layers: List[Any] = json.loads(words).get("Layers", [])
+    return layers
