@@ -5,8 +5,10 @@
 #include "common/launch.cuh"
 #include "maskrcnn_roi_align/samples.cuh"
 
+// Named, not anonymous: nvcc would name an anonymous one after the folder it is run in, and the same
+// sources would give other bytes elsewhere.
 namespace trtyard {
-namespace {
+namespace maskrcnn_roi_align {
 
 constexpr int kThreads = 256;
 
@@ -88,7 +90,7 @@ int32_t check_shape(const Shape& shape) {
     return fits ? TRTYARD_OK : TRTYARD_TOO_LARGE;
 }
 
-}  // namespace
+}  // namespace maskrcnn_roi_align
 }  // namespace trtyard
 
 extern "C" size_t trtyard_roi_align_workspace(
@@ -105,6 +107,7 @@ extern "C" int32_t trtyard_roi_align(
     int32_t output_height, int32_t output_width, float spatial_scale, int32_t sampling_ratio,
     int32_t aligned, int32_t dtype, void* workspace, size_t workspace_bytes, void* stream) {
     using namespace trtyard;
+    using namespace trtyard::maskrcnn_roi_align;
     const Shape shape{batch, channels, height, width, rois_count, output_height, output_width};
     int32_t status = check_shape(shape);
     if (status != TRTYARD_OK) {

@@ -15,8 +15,10 @@
 #include "common/launch.cuh"
 #include "padded_nms/box.cuh"
 
+// Named, not anonymous: nvcc would name an anonymous one after the folder it is run in, and the same
+// sources would give other bytes elsewhere.
 namespace trtyard {
-namespace {
+namespace padded_nms {
 
 using Key = unsigned long long;
 
@@ -347,15 +349,15 @@ int32_t run(
         indices, count, merged_classes, plan.limit, keep_top_k, static_cast<int>(blocks));
 }
 
-}  // namespace
+}  // namespace padded_nms
 }  // namespace trtyard
 
 extern "C" size_t trtyard_padded_nms_workspace(
     int32_t batch, int32_t classes, int32_t boxes, int32_t keep_top_k) {
-    if (trtyard::check_sizes(batch, classes, boxes, keep_top_k) != TRTYARD_OK) {
+    if (trtyard::padded_nms::check_sizes(batch, classes, boxes, keep_top_k) != TRTYARD_OK) {
         return 0;
     }
-    return trtyard::Plan(batch, classes, boxes, keep_top_k, nullptr).bytes;
+    return trtyard::padded_nms::Plan(batch, classes, boxes, keep_top_k, nullptr).bytes;
 }
 
 extern "C" int32_t trtyard_padded_nms(
@@ -364,6 +366,7 @@ extern "C" int32_t trtyard_padded_nms(
     float iou_threshold, float score_threshold, int32_t box_offset, int32_t dtype, void* workspace,
     size_t workspace_bytes, void* stream) {
     using namespace trtyard;
+    using namespace trtyard::padded_nms;
     int32_t status = check_sizes(batch, classes, boxes_per_class, keep_top_k);
     if (status != TRTYARD_OK) {
         return status;

@@ -1,0 +1,270 @@
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trtyard.pipeline import cuda_compiler
+from trtyard.pipeline.compile_plugins import CompiledPlugins, compile_plugins, find_nvcc
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
+
+SOURCES = Path(__file__).parents[2] / "plugins"
+ARCHITECTURES = ["80"]  # one is enough here, and quick; a row's list is longer
+EXPORTS = {
+    "trtyard_abi_version",
+    "trtyard_status_string",
+    "trtyard_padded_nms_workspace",
+    "trtyard_padded_nms",
+    "trtyard_roi_align_workspace",
+    "trtyard_roi_align",
+}
+OK, BAD_ARGUMENT, WORKSPACE_TOO_SMALL, WORKSPACE_MISALIGNED, UNSUPPORTED_DTYPE, TOO_LARGE = range(
+    0, -6, -1
+)
+ANY_POINTER = 256  # aligned, and never read: the calls below end before any work is started
+MOST_INT32 = 2**31 - 1
+
+
+def require_compilers() -> None:
+    try:
+        find_nvcc()
+        cuda_compiler.require_host_compiler()
+    except EnvironmentLacksError as lack:
+        pytest.skip(lack.message)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledPlugins:
+    require_compilers()
+    library = tmp_path_factory.mktemp("plugins") / "libtrtyard_plugins.so"
+    return compile_plugins(SOURCES, library, ARCHITECTURES)
+
+
+@pytest.fixture(scope="module")
+def library(compiled: CompiledPlugins) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(compiled.library))
+    loaded.trtyard_status_string.restype = ctypes.c_char_p
+    loaded.trtyard_padded_nms_workspace.restype = ctypes.c_size_t
+    loaded.trtyard_roi_align_workspace.restype = ctypes.c_size_t
+    return loaded
+
+
+def padded_nms(library: ctypes.CDLL, **changes: object) -> int:
+    arguments = {
+        "boxes": ANY_POINTER, "scores": ANY_POINTER, "indices": ANY_POINTER, "count": ANY_POINTER,
+        "batch": 2, "classes": 3, "box_classes": 1, "boxes_per_class": 5, "keep_top_k": 4,
+        "iou_threshold": 0.5, "score_threshold": 0.1, "box_offset": 0, "dtype": 0,
+        "workspace": ANY_POINTER, "workspace_bytes": 1 << 30, "stream": 0, **changes,
+    }  # fmt: skip
+    pointer, size, whole, real = (
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_float,
+    )  # fmt: skip
+    library.trtyard_padded_nms.argtypes = (
+        [pointer] * 4 + [whole] * 5 + [real] * 2 + [whole] * 2 + [pointer, size, pointer]
+    )
+    return int(library.trtyard_padded_nms(*arguments.values()))
+
+
+def roi_align(library: ctypes.CDLL, **changes: object) -> int:
+    arguments = {
+        "features": ANY_POINTER, "rois": ANY_POINTER, "batch_indices": ANY_POINTER,
+        "pooled": ANY_POINTER, "batch": 2, "channels": 3, "height": 8, "width": 9, "rois_count": 4,
+        "output_height": 7, "output_width": 7, "spatial_scale": 0.25, "sampling_ratio": 0,
+        "aligned": 0, "dtype": 0, "workspace": ANY_POINTER, "workspace_bytes": 1 << 30, "stream": 0,
+        **changes,
+    }  # fmt: skip
+    pointer, size, whole, real = (
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_float,
+    )  # fmt: skip
+    library.trtyard_roi_align.argtypes = (
+        [pointer] * 4 + [whole] * 7 + [real] + [whole] * 3 + [pointer, size, pointer]
+    )
+    return int(library.trtyard_roi_align(*arguments.values()))
+
+
+def test_exports_the_c_interface_and_nothing_else(compiled: CompiledPlugins) -> None:
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("nm (binutils) is not on PATH")
+    listing = subprocess.run(
+        [nm, "-D", "--defined-only", str(compiled.library)],
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout  # fmt: skip
+    assert {line.split()[-1] for line in listing.splitlines()} == EXPORTS
+
+
+def test_library_tells_its_version_and_every_status(library: ctypes.CDLL) -> None:
+    assert library.trtyard_abi_version() == 1
+    words = {status: library.trtyard_status_string(status).decode() for status in range(0, -6, -1)}
+    assert words[OK] == "ok"
+    assert len(set(words.values())) == len(words)
+    assert "256" in words[WORKSPACE_MISALIGNED]
+    assert library.trtyard_status_string(-99) == b"unknown status"
+    out_of_memory = 2  # cudaErrorMemoryAllocation
+    assert library.trtyard_status_string(out_of_memory) == b"out of memory"
+
+
+def test_workspace_is_told_without_a_gpu_and_grows_with_the_work(library: ctypes.CDLL) -> None:
+    ask = library.trtyard_padded_nms_workspace
+    for nothing in ((0, 3, 5, 4), (2, 0, 5, 4), (2, 3, 0, 4), (2, 3, 5, 0)):
+        assert ask(*nothing) == 0
+    for refused in ((-1, 3, 5, 4), (1, 50_000, 50_000, 4), (2, 3, 5, -1)):
+        assert ask(*refused) == 0
+    sizes = [ask(1, 80, boxes, 100) for boxes in (1, 1000, 2048, 2049, 100_000)]
+    assert sizes[0] > 0
+    assert sizes == sorted(set(sizes))
+    assert ask(1, 1, 1000, MOST_INT32) >= ask(1, 1, 1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"batch": -1}, BAD_ARGUMENT),
+        ({"classes": -1}, BAD_ARGUMENT),
+        ({"boxes_per_class": -1}, BAD_ARGUMENT),
+        ({"keep_top_k": -1}, BAD_ARGUMENT),
+        ({"box_classes": 2}, BAD_ARGUMENT),
+        ({"box_offset": 2}, BAD_ARGUMENT),
+        ({"iou_threshold": float("nan")}, BAD_ARGUMENT),
+        ({"score_threshold": float("nan")}, BAD_ARGUMENT),
+        ({"boxes": 0}, BAD_ARGUMENT),
+        ({"scores": 0}, BAD_ARGUMENT),
+        ({"indices": 0}, BAD_ARGUMENT),
+        ({"count": 0}, BAD_ARGUMENT),
+        ({"dtype": 3}, UNSUPPORTED_DTYPE),
+        ({"dtype": -1}, UNSUPPORTED_DTYPE),
+        ({"classes": 50_000, "boxes_per_class": 50_000}, TOO_LARGE),
+        ({"batch": 1 << 20, "classes": 1 << 6, "boxes_per_class": 1 << 6}, TOO_LARGE),
+        ({"workspace_bytes": 100}, WORKSPACE_TOO_SMALL),
+        ({"workspace": 0}, WORKSPACE_TOO_SMALL),
+        ({"workspace": ANY_POINTER + 16}, WORKSPACE_MISALIGNED),
+        ({"batch": 0, "boxes": 0, "scores": 0, "indices": 0, "count": 0, "workspace": 0}, OK),
+    ],
+)
+def test_padded_nms_checks_its_arguments(
+    library: ctypes.CDLL, changes: "dict[str, object]", status: int
+) -> None:
+    assert padded_nms(library, **changes) == status
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"batch": -1}, BAD_ARGUMENT),
+        ({"rois_count": -1}, BAD_ARGUMENT),
+        ({"output_height": -1}, BAD_ARGUMENT),
+        ({"sampling_ratio": -1}, BAD_ARGUMENT),
+        ({"aligned": 2}, BAD_ARGUMENT),
+        ({"spatial_scale": float("nan")}, BAD_ARGUMENT),
+        ({"spatial_scale": float("inf")}, BAD_ARGUMENT),
+        ({"features": 0}, BAD_ARGUMENT),
+        ({"rois": 0}, BAD_ARGUMENT),
+        ({"batch_indices": 0}, BAD_ARGUMENT),
+        ({"pooled": 0}, BAD_ARGUMENT),
+        ({"dtype": 3}, UNSUPPORTED_DTYPE),
+        ({"rois_count": 1 << 20, "channels": 1 << 12}, TOO_LARGE),
+        ({"height": 1 << 16, "width": 1 << 16}, TOO_LARGE),
+        ({"rois_count": 0, "rois": 0, "batch_indices": 0, "pooled": 0}, OK),
+        ({"channels": 0, "features": 0, "pooled": 0}, OK),
+    ],
+)
+def test_roi_align_checks_its_arguments(
+    library: ctypes.CDLL, changes: "dict[str, object]", status: int
+) -> None:
+    assert roi_align(library, **changes) == status
+
+
+@pytest.mark.skipif(
+    Path("/dev/nvidiactl").exists(), reason="a GPU is here; the case is a machine without one"
+)
+def test_without_a_gpu_a_call_returns_cuda_s_own_error(library: ctypes.CDLL) -> None:
+    for status in (padded_nms(library), roi_align(library)):
+        assert status > 0
+        assert library.trtyard_status_string(status) != b"unknown status"
+
+
+def test_the_same_sources_in_another_folder_give_the_same_bytes(
+    compiled: CompiledPlugins, tmp_path: Path
+) -> None:
+    sources = tmp_path / "elsewhere" / "deeper"
+    shutil.copytree(str(SOURCES), str(sources))
+    library = tmp_path / "other-name.so"
+    again = compile_plugins(sources, library, ARCHITECTURES)
+    assert not again.cached
+    assert again.sha256 == compiled.sha256
+    for folder in (tmp_path, SOURCES.parent, find_nvcc().parents[1]):
+        assert str(folder).encode() not in library.read_bytes()
+
+
+@pytest.fixture
+def small_sources(tmp_path: Path) -> Path:
+    """A source folder that compiles in a second."""
+    require_compilers()
+    folder = tmp_path / "sources"
+    (folder / "one").mkdir(parents=True)
+    (folder / "one" / "one.cu").write_text('extern "C" int one() { return 1; }\n')
+    return folder
+
+
+def test_compiles_again_only_when_something_changed(small_sources: Path, tmp_path: Path) -> None:
+    library = tmp_path / "lib.so"
+    first = compile_plugins(small_sources, library, ARCHITECTURES)
+    assert compile_plugins(small_sources, library, ARCHITECTURES) == first._replace(cached=True)
+    assert not compile_plugins(small_sources, library, ["86"]).cached
+
+    (small_sources / "one" / "one.cu").write_text('extern "C" int one() { return 11; }\n')
+    changed = compile_plugins(small_sources, library, ["86"])
+    assert not changed.cached
+    assert changed.sha256 != first.sha256
+
+    library.write_bytes(b"damaged")
+    assert compile_plugins(small_sources, library, ["86"]) == changed
+
+
+def test_a_compile_error_shows_the_compiler_s_words_and_keeps_the_old_library(
+    small_sources: Path, tmp_path: Path
+) -> None:
+    library = tmp_path / "lib.so"
+    library.write_bytes(b"old")
+    (small_sources / "one" / "one.cu").write_text("int one() { return missing; }\n")
+    with pytest.raises(ConversionError, match=r"one\.cu\(1\).*missing"):
+        compile_plugins(small_sources, library, ARCHITECTURES)
+    assert library.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lib.so", "sources"]
+
+
+def test_an_architecture_that_nvcc_does_not_know_is_named(
+    small_sources: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(EnvironmentLacksError, match="compute_999") as raised:
+        compile_plugins(small_sources, tmp_path / "lib.so", ["999"])
+    assert "--list-gpu-arch" in str(raised.value.mend)
+
+
+@pytest.mark.parametrize("architectures", [[], ["8.0"], ["sm_80"], ["80", "-x"]])
+def test_wrong_architectures_are_refused(architectures: "list[str]", tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="architecture"):
+        compile_plugins(SOURCES, tmp_path / "lib.so", architectures)
+
+
+def test_a_folder_without_kernels_or_headers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no kernels"):
+        compile_plugins(tmp_path, tmp_path / "lib.so", ARCHITECTURES)
+    with pytest.raises(UsageError, match=r"NvInfer\.h"):
+        compile_plugins(SOURCES, tmp_path / "lib.so", ARCHITECTURES, headers=tmp_path)
+
+
+def test_a_missing_compiler_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_compiler.sys, "path", [])
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentLacksError, match="nvcc") as no_nvcc:
+        compile_plugins(SOURCES, tmp_path / "lib.so", ARCHITECTURES)
+    assert "nvidia-cuda-nvcc" in str(no_nvcc.value.mend)
+    with pytest.raises(EnvironmentLacksError, match=r"g\+\+") as no_gxx:
+        compile_plugins(SOURCES, tmp_path / "lib.so", ARCHITECTURES, nvcc=Path(os.devnull))
+    assert "apt-get install" in str(no_gxx.value.mend)

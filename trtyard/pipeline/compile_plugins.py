@@ -1,0 +1,189 @@
+"""Compile the kernel cores, and the C++ shells where TensorRT's headers are given.
+
+The same sources, compiler and architectures give the same bytes, whatever folder they lie in:
+every unit is compiled from inside the source folder by its relative name, nvcc keeps its temporary
+files, whose names it would otherwise write into the objects, beside the object, and g++ links,
+because nvcc writes the toolkit's folder into what it links.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from trtyard.pipeline.cuda_compiler import (
+    ARCHITECTURE,
+    code_generation,
+    find_nvcc,
+    library_folders,
+    require_host_compiler,
+    run_compiler,
+    toolkit_of,
+)
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.files import sha256_of, write_json, written_whole
+
+__all__ = [
+    "LIBRARY_NAME",
+    "SHELL_LIBRARY_NAME",
+    "CompiledPlugins",
+    "compile_plugins",
+    "find_nvcc",
+]
+
+LIBRARY_NAME = "libtrtyard_plugins.so"
+SHELL_LIBRARY_NAME = "libtrtyard_plugins_v3.so"
+
+KERNELS = "*/*.cu"
+SHELLS = "*/*.cpp"
+SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
+
+# Fixed: g++ draws names of hidden symbols from it.
+RANDOM_SEED = "-frandom-seed=trtyard"
+
+KERNEL_FLAGS = (
+    "-std=c++14",
+    "-O3",
+    "--objdir-as-tempdir",
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra",
+    "-Xcompiler=" + RANDOM_SEED,
+)
+SHELL_FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fvisibility-inlines-hidden",
+    "-Wall",
+    "-Wextra",
+    RANDOM_SEED,
+)
+# The CUDA runtime is linked in and hidden: torch's and TensorRT's own copies stay apart from it.
+LINK_FLAGS = ("-shared", "-Wl,--exclude-libs=ALL", "-Wl,--strip-all", "-Wl,--no-undefined")
+LINK_LIBRARIES = ("-lcudart_static", "-ldl", "-lpthread", "-lrt")
+
+
+class CompiledPlugins(NamedTuple):
+    """What a call of ``compile_plugins`` made, or found already made."""
+
+    library: Path
+    sha256: str
+    cached: bool
+
+
+def compile_plugins(
+    sources: Path,
+    library: Path,
+    architectures: Sequence[str],
+    nvcc: Optional[Path] = None,
+    headers: Optional[Path] = None,
+) -> CompiledPlugins:
+    """Compile every ``.cu`` below ``sources`` into ``library``, a shared library.
+
+    ``architectures`` are compute capabilities without the dot, such as ``["80", "120"]``; each gets
+    machine code, the highest also PTX for later GPUs. ``["native"]`` takes this machine's GPU. Code
+    for 12.0 runs on 12.1 as it is. With ``headers``, a folder that holds ``NvInfer.h``, the C++
+    shells go into the library too: TensorRT can then load it by itself.
+
+    Beside the library goes ``<library>.json`` with the hash of all that went in; while that holds,
+    nothing is compiled again. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that
+    this nvcc does not know), UsageError (wrong arguments), ConversionError (the compiler's words).
+    """
+    units = _units(sources, architectures, headers)
+    compiler = find_nvcc() if nvcc is None else nvcc
+    require_host_compiler()
+    facts = _facts(sources, units, architectures, compiler, headers)
+    note = library.with_name(library.name + ".json")
+    known = _read_note(note)
+    if known.get("inputs") == facts["inputs"] and library.is_file():
+        digest = sha256_of(library)
+        if known.get("sha256") == digest:
+            return CompiledPlugins(library, digest, True)
+
+    with tempfile.TemporaryDirectory(prefix="trtyard-plugins-") as name:
+        folder = Path(name)
+        maps = [
+            f"-ffile-prefix-map={folder}=build",
+            f"-ffile-prefix-map={sources.resolve()}=plugins",
+        ]
+        kernel = [str(compiler), *KERNEL_FLAGS, *code_generation(architectures)]
+        kernel.append("-Xcompiler=" + ",".join(maps))
+        shell = ["g++", *SHELL_FLAGS, *maps]
+        if headers is not None:
+            for system_folder in (headers.resolve(), toolkit_of(compiler) / "include"):
+                shell += ["-isystem", str(system_folder)]
+        objects = []
+        for unit in units:
+            command = kernel if unit.suffix == ".cu" else shell
+            objects.append("-".join(unit.parts) + ".o")
+            output = ["-c", unit.as_posix(), "-o", str(folder / objects[-1])]
+            run_compiler([*command, "-Iinclude", "-I.", *output], sources)
+        with written_whole(library) as partial:
+            link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects]
+            run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)
+    digest = sha256_of(library)
+    write_json(note, dict(facts, sha256=digest))
+    return CompiledPlugins(library, digest, False)
+
+
+def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path]) -> List[Path]:
+    """Return the files to compile, relative to ``sources``, after checking the arguments."""
+    kernels = sorted(path.relative_to(sources) for path in sources.glob(KERNELS))
+    if not kernels:
+        raise UsageError(
+            f"{sources}: no kernels ({KERNELS}) in this folder",
+            "give the folder plugins of the trtyard sources",
+        )
+    if not architectures:
+        raise UsageError("no GPU architecture given", 'give at least one, such as "80"')
+    for architecture in architectures:
+        if ARCHITECTURE.fullmatch(architecture) is None:
+            raise UsageError(
+                f"{architecture!r} is no GPU architecture",
+                'write the compute capability without its dot, such as "80" for 8.0',
+            )
+    if headers is None:
+        return kernels
+    if not (headers / "NvInfer.h").is_file():
+        raise UsageError(
+            f"{headers}: NvInfer.h is not in this folder",
+            "give the folder include of the TensorRT release that will load the plugins",
+        )
+    return kernels + sorted(path.relative_to(sources) for path in sources.glob(SHELLS))
+
+
+def _facts(
+    sources: Path,
+    units: Sequence[Path],
+    architectures: Sequence[str],
+    compiler: Path,
+    headers: Optional[Path],
+) -> Dict[str, object]:
+    """Return what the library is made from; ``inputs`` is the hash of all of it."""
+    files = sorted(path for path in sources.rglob("*") if path.suffix in SOURCE_SUFFIXES)
+    named: List[Tuple[str, Path]] = [(path.relative_to(sources).as_posix(), path) for path in files]
+    flags = [*KERNEL_FLAGS, *LINK_FLAGS, *LINK_LIBRARIES]
+    if headers is not None:
+        named += [("headers/" + path.name, path) for path in sorted(headers.glob("*.h"))]
+        flags += SHELL_FLAGS
+    facts: Dict[str, object] = {
+        "architectures": list(architectures),
+        "compiler": run_compiler([str(compiler), "--version"], sources).strip().splitlines()[-1],
+        "host_compiler": run_compiler(["g++", "--version"], sources).splitlines()[0],
+        "flags": flags,
+        "units": [unit.as_posix() for unit in units],
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, path in named:
+        digest.update(f"{name} {sha256_of(path)}\n".encode())
+    facts["inputs"] = digest.hexdigest()
+    return facts
+
+
+def _read_note(note: Path) -> Dict[str, object]:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
