@@ -1,0 +1,153 @@
+"""The one command runner: echoes the quoted command, streams its output, keeps the last lines.
+
+A child runs in a session of its own. Ctrl-C (or SIGTERM) ends its whole process group before the
+interruption goes on upwards, so that nothing keeps writing behind the user's back.
+"""
+
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from trtyard.pipeline.errors import EnvironmentLacksError
+
+TAIL_BYTES = 1 << 16
+TAIL_LINES = 15
+GRACE_SECONDS = 5.0  # between asking a child to end and insisting
+_DIM, _PLAIN = "\033[2m", "\033[0m"
+
+Word = str | Path
+_echo = False
+
+
+class CommandError(EnvironmentLacksError):
+    """A command that had to succeed did not; ``tail`` holds the end of what it printed."""
+
+    def __init__(self, command: Sequence[Word], code: int, tail: str) -> None:
+        self.code, self.tail = code, tail
+        lines = [f"  {line}" for line in tail.splitlines() if line.strip()][-TAIL_LINES:]
+        said = ":\n" + "\n".join(lines) if lines else ", and said nothing"
+        super().__init__(f"{Path(command[0]).name} ended with exit code {code}{said}")
+
+
+def set_echo(on: bool) -> None:
+    """Print every command before it runs, or do not."""
+    global _echo
+    _echo = on
+
+
+def quoted(command: Sequence[Word]) -> str:
+    """Return the command as one would type it."""
+    return shlex.join(str(word) for word in command)
+
+
+def run(
+    command: Sequence[Word],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> int:
+    """Run on the caller's own output streams; return the exit code."""
+    with _running(command, cwd, env, None, pass_fds) as child:
+        return child.wait()
+
+
+def check(
+    command: Sequence[Word], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> None:
+    """Run with all output on stderr as it comes; ``CommandError`` with the end of it on failure."""
+    on_terminal = sys.stderr.isatty()
+    reader, writer = _terminal() if on_terminal else os.pipe()
+    tail = b""
+    try:
+        with _running(command, cwd, env, writer) as child:
+            os.close(writer)
+            writer = -1
+            for piece in _pieces(reader):
+                os.write(sys.stderr.fileno(), piece)
+                tail = (tail + piece)[-TAIL_BYTES:]
+            code = child.wait()
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+    if code != 0:
+        raise CommandError(command, code, tail.decode(errors="replace"))
+
+
+def output_of(
+    command: Sequence[Word], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    """Run quietly and return what it wrote to stdout; ``CommandError`` if it fails."""
+    with _running(command, cwd, env, subprocess.PIPE) as child:
+        out, err = child.communicate()
+    if child.returncode != 0:
+        raise CommandError(command, child.returncode, (out + err).decode(errors="replace"))
+    return out.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[Word],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    output: int | None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator["subprocess.Popen[bytes]"]:
+    words = [str(word) for word in command]
+    if _echo:
+        line = quoted(words)
+        sys.stderr.write(f"{_DIM}{line}{_PLAIN}\n" if sys.stderr.isatty() else f"{line}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        child = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    except FileNotFoundError:
+        raise EnvironmentLacksError(f"{words[0]} is not installed") from None
+    except PermissionError:
+        raise EnvironmentLacksError(f"{words[0]} may not be executed") from None
+    try:
+        yield child
+    except BaseException:
+        _end_group(child)
+        raise
+
+
+def _end_group(child: "subprocess.Popen[bytes]") -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE_SECONDS)
+            return
+
+
+def _terminal() -> tuple[int, int]:
+    """Open a pseudo terminal as wide as the real one, so that progress bars stay what they are."""
+    reader, writer = os.openpty()
+    size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, size)
+    return reader, writer
+
+
+def _pieces(reader: int) -> Iterator[bytes]:
+    # A pseudo terminal whose other end is closed says EIO where a pipe says end of file.
+    with contextlib.suppress(OSError):
+        while piece := os.read(reader, 1 << 16):
+            yield piece

@@ -1,0 +1,144 @@
+"""Resolving the matrix to the lock: one resolution for each Python of a row.
+
+uv resolves for Pythons that this machine does not have. Of each package the one wheel is kept
+that an installer on Linux x86_64 would take, within the row's glibc; a package without such a
+wheel must be named in the row's ``sources``.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from trtyard.command import CommandError, output_of
+from trtyard.debs import resolve_debs
+from trtyard.lock import Artifact, Lock, LockedBase, LockedRow, check_row
+from trtyard.matrix import Matrix, Row
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.reading import parse_toml
+from trtyard.tools import uv
+
+# The glibc that the older platform tags stand for (PEP 513, 571, 599).
+_LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+
+
+def resolve(matrix: Matrix) -> Lock:
+    """Resolve every row with the network; ``UsageError`` where the row cannot be satisfied."""
+    return Lock(rows={row.name: _resolve_row(row) for row in matrix.rows.values()})
+
+
+def _resolve_row(row: Row) -> LockedRow:
+    wheels: dict[str, Artifact] = {}
+    sdists: dict[str, Artifact] = {}
+    for python in row.pythons:
+        for package in _compiled(row, python):
+            is_source = package["name"] in row.sources
+            artifact = _sdist(package) if is_source else _best_wheel(package, python, row)
+            kept = sdists if is_source else wheels
+            earlier = kept.get(artifact.filename)
+            pythons = {python, *(earlier.pythons if earlier else ())}
+            ordered = tuple(one for one in sorted(row.pythons, key=_minor) if one in pythons)
+            kept[artifact.filename] = replace(artifact, pythons=ordered)
+    locked = LockedRow(
+        name=row.name,
+        matrix_sha256=row.sha256(),
+        base=LockedBase(
+            image=row.base.image, digest=row.base.digest, digest_kind=row.base.digest_kind
+        ),
+        wheels=tuple(wheels[name] for name in sorted(wheels)),
+        sdists=tuple(sdists[name] for name in sorted(sdists)),
+        debs=resolve_debs(row),
+    )
+    check_row(row, locked)
+    return locked
+
+
+def _compiled(row: Row, python: str) -> list[dict[str, Any]]:
+    """Return uv's ``packages`` of one Python (pylock.toml, PEP 751)."""
+    pins = {**row.packages_for(python), **row.sources}
+    with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
+        asked, answer = Path(folder, "asked.in"), Path(folder, "pylock.toml")
+        lines = [f"{name}=={version}" for name, version in pins.items()]
+        asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        platform = f"x86_64-manylinux_{row.glibc.replace('.', '_')}"
+        command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
+        command += ["--python-platform", platform, "--format", "pylock.toml"]
+        try:
+            output_of([*command, "--output-file", answer, asked], cwd=Path(folder))
+        except CommandError as error:
+            raise UsageError(
+                f"versions.toml: row {row.name} cannot be resolved for Python {python}:"
+                f" {error.message}",
+                "mend the row, or look to the network if the packages could not be fetched",
+            ) from None
+        packages: list[dict[str, Any]] = parse_toml(answer.read_text())["packages"]
+    return packages
+
+
+def _best_wheel(package: Mapping[str, Any], python: str, row: Row) -> Artifact:
+    rank = {tag: number for number, tag in enumerate(_tags(python, row.glibc))}
+    best: tuple[int, Artifact] | None = None
+    for entry in package.get("wheels", ()):
+        artifact = _artifact(package, entry)
+        ranks = [rank[tag] for tag in _wheel_tags(artifact.filename) if tag in rank]
+        if ranks and (best is None or min(ranks) < best[0]):
+            best = (min(ranks), artifact)
+    if best is None:
+        raise UsageError(
+            f"versions.toml: {package['name']} {package['version']} (row {row.name}) has no wheel"
+            f" for Python {python} on Linux x86_64 with glibc {row.glibc}",
+            f'pin a version that has one under packages-on."{python}", or name it in sources',
+        )
+    return best[1]
+
+
+def _sdist(package: Mapping[str, Any]) -> Artifact:
+    if "sdist" not in package:
+        raise UsageError(f"versions.toml: {package['name']} has no source distribution")
+    return _artifact(package, package["sdist"])
+
+
+def _artifact(package: Mapping[str, Any], entry: Mapping[str, Any]) -> Artifact:
+    if "size" not in entry or "sha256" not in entry["hashes"]:
+        raise EnvironmentLacksError(
+            f"the package index in use does not tell size and sha256 of {package['name']}",
+            "lock with an index that does (the mirror in use may be too simple)",
+        )
+    return Artifact(
+        name=canonicalize_name(package["name"]),
+        version=package["version"],
+        filename=unquote(entry.get("name") or entry["url"].rsplit("/", 1)[1]),
+        sha256=entry["hashes"]["sha256"],
+        size=entry["size"],
+        pythons=(),
+    )
+
+
+def _tags(python: str, glibc: str) -> Iterator[Tag]:
+    """Yield the tags that CPython takes there, the best first."""
+    version = (3, _minor(python))
+    platforms = []
+    for release in range(int(glibc.split(".")[1]), 4, -1):
+        platforms.append(f"manylinux_2_{release}_x86_64")
+        if release in _LEGACY:
+            platforms.append(f"{_LEGACY[release]}_x86_64")
+    platforms.append("linux_x86_64")
+    interpreter = f"cp3{version[1]}"
+    yield from cpython_tags(version, abis=[interpreter], platforms=platforms)
+    yield from compatible_tags(version, interpreter=interpreter, platforms=platforms)
+
+
+def _wheel_tags(filename: str) -> frozenset[Tag]:
+    try:
+        return parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return frozenset()  # so that a stray file never counts
+
+
+def _minor(python: str) -> int:
+    return int(python.split(".")[1])
