@@ -56,8 +56,8 @@ def nms_by_function(boxes, scores, opset=18, **attributes):
 
 
 def random_boxes(generator, shape, side=300.0, grid=None):
-    corner = generator.uniform(0, side, shape + (2,))
-    size = generator.uniform(-5, side / 3, shape + (2,))
+    corner = generator.uniform(0, side, (*shape, 2))
+    size = generator.uniform(-5, side / 3, (*shape, 2))
     boxes = np.concatenate([corner, corner + size], axis=-1)
     if grid:  # whole numbers make exact ties in score and IoU
         boxes = np.round(boxes / grid) * grid

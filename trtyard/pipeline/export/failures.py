@@ -8,6 +8,7 @@ from typing import Any, Iterator, List, Optional
 
 from trtyard.pipeline.errors import ConversionError, TrtyardError
 from trtyard.pipeline.known_failures import mend_for
+from trtyard.pipeline.onnx_origin import last_line_in
 
 _OP_NAMES = (
     re.compile(r"OpOverload\(op='([^']+)'"),
@@ -15,7 +16,6 @@ _OP_NAMES = (
     re.compile(r"Couldn't export Python operator (\S+)"),
 )
 _TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
-_STACK_LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
 _SCRIPT_LINE = re.compile(r"# (/\S+\.py):(\d+):\d+")
 
 _OWN_PACKAGES = ("/site-packages/", "/torch/", "/trtyard/pipeline/export/", "/lib/python3")
@@ -69,12 +69,8 @@ def _first(patterns: Any, words: str) -> Optional[str]:
 
 def _line_in(words: str) -> Optional[str]:
     """Return the last Python line that a message cites."""
-    cited = _STACK_LINE.findall(words)
-    if cited:
-        file, line, function, code = cited[-1]
-        return f"{file}:{line} in {function}: {code.strip()}"
     script = _SCRIPT_LINE.findall(words)
-    return f"{script[-1][0]}:{script[-1][1]}" if script else None
+    return last_line_in(words) or (f"{script[-1][0]}:{script[-1][1]}" if script else None)
 
 
 def _line_in_program(program: Optional[Any], words: str) -> Optional[str]:

@@ -6,7 +6,9 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.known_failures import mend_for
 from trtyard.pipeline.onnx_functions import OP_TYPES
+from trtyard.pipeline.onnx_origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.logger import KeptLog
@@ -48,7 +50,7 @@ def build_engine(
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise ConversionError(f"TensorRT cannot build {onnx_file.name}:\n{log.last_errors()}")
+            raise _builder_refusal(onnx_file, log)
         plan_bytes = bytes(plan)
         in_network = plugin_layers_of(network)
         in_engine = plugin_layers_in_plan(plan_bytes)
@@ -100,15 +102,25 @@ def plugin_layers_of(network: Any) -> List[str]:
 def _parse(network: Any, onnx_file: Path, log: KeptLog) -> None:
     parser = trt.OnnxParser(network, log)
     parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
-    if not parser.parse(onnx_file.read_bytes()):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        words = "\n".join(map(_parser_error, errors)) or log.last_errors()
-        raise ConversionError(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}")
+    if parser.parse(onnx_file.read_bytes()):
+        return
+    details = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        node = node_at(error.node(), onnx_file)
+        details.append("  " + (error.desc() or "no reason given"))
+        details.append(describe(node) if node else f"  op: {error.node_operator()}")
+    words = "\n".join(details) or log.last_errors()
+    raise ConversionError(
+        f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", mend_for(words)
+    )
 
 
-def _parser_error(error: Any) -> str:
-    where = error.node_name() or f"node {error.node()}"
-    return f"  {error.node_operator()} ({where}): {error.desc()}"
+def _builder_refusal(onnx_file: Path, log: KeptLog) -> ConversionError:
+    reasons = log.last_errors()
+    nodes = "\n".join(map(describe, nodes_named_in(reasons, onnx_file)))
+    words = f"{reasons}\n{nodes}".rstrip()
+    return ConversionError(f"TensorRT cannot build {onnx_file.name}:\n{words}", mend_for(words))
 
 
 def plugin_layers_in_plan(plan: bytes) -> List[str]:

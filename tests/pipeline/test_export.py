@@ -1,0 +1,151 @@
+"""Both exporters, and what they say when they fail."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.ops import padded_nms, roi_align
+
+BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+
+
+class TinyDetector(nn.Module):
+    """Both custom ops behind one convolution."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+
+    def forward(self, image):
+        features = self.convolution(image).relu()
+        boxes = features.flatten(1)[:, :400].reshape(1, 1, 100, 4) * 50
+        scores = boxes.sum(-1).tanh()
+        indices, count = padded_nms(boxes, scores, 0.5, 0.1, 90, 1)
+        rois = boxes[0, 0][indices[0].clamp(min=0).long()]
+        images = torch.where(indices[0] < 0, -1, 0).int()
+        return roi_align(features, rois, images, 7, 5, 0.25, 0, 0), count
+
+
+def export(module, inputs, exporter, file, outputs=("output",)):
+    names = [f"input_{index}" for index in range(len(inputs))]
+    return export_onnx(module.eval(), inputs, names, outputs, exporter, 18, file)
+
+
+@BOTH
+def test_one_file_holds_the_ops_and_their_functions_and_equals_torch(exporter, tmp_path):
+    module, image = TinyDetector(), torch.rand(1, 3, 64, 64)
+    file = tmp_path / "model.onnx"
+    exported = export(module, (image,), exporter, file, ("pooled", "count"))
+    model = onnx.load(file)
+    assert [node.op_type for node in model.graph.node if node.domain == "trtyard"] == [
+        "PaddedNMS",
+        "MaskRcnnROIAlign",
+    ]
+    assert exported.functions == ("PaddedNMS", "MaskRcnnROIAlign")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    pooled, count = module(image)
+    actual = run_onnx(file, {"input_0": image.numpy()}, ["pooled", "count"])
+    assert 0 < int(count) < 90
+    assert actual["count"].tolist() == count.tolist()
+    np.testing.assert_allclose(actual["pooled"], pooled.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Frozen(nn.Module):
+    def forward(self, image):
+        values = torch.from_numpy(image.detach().numpy())
+        return image + (values * torch.arange(4)).sum()
+
+
+def test_a_value_that_tracing_freezes_shows_as_a_difference(tmp_path):
+    image, file = torch.rand(1, 5, 4), tmp_path / "model.onnx"
+    export(Frozen(), (image,), "torchscript", file)
+    actual = run_onnx(file, {"input_0": image.numpy()}, ["output"])["output"]
+    assert not np.allclose(actual, Frozen()(image).numpy(), atol=1e-3)
+
+
+def test_a_value_that_tracing_would_freeze_is_refused_by_the_dynamo_exporter(tmp_path):
+    with pytest.raises(ConversionError, match=r"values = torch\.from_numpy"):
+        export(Frozen(), (torch.rand(1, 5, 4),), "dynamo", tmp_path / "model.onnx")
+
+
+def test_the_tracer_is_given_other_values_than_the_real_ones(tmp_path):
+    seen = []
+
+    class Watching(nn.Module):
+        def forward(self, image):
+            seen.append(image.detach().clone())
+            return image * 2
+
+    image = torch.arange(12.0).reshape(1, 3, 4)
+    export(Watching(), (image,), "torchscript", tmp_path / "model.onnx")
+    assert seen
+    assert not any(torch.equal(value, image) for value in seen)
+
+
+@BOTH
+def test_an_op_without_onnx_form_is_named(exporter, tmp_path):
+    class Eigen(nn.Module):
+        def forward(self, matrix):
+            return torch.linalg.eigvals(matrix)
+
+    with pytest.raises(ConversionError) as failure:
+        export(Eigen(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+    assert "linalg_eig" in failure.value.message
+    assert "ONNX has no form" in failure.value.mend
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_python_line_of_an_op_without_onnx_form_is_named(tmp_path):
+    class Eigen(nn.Module):
+        def forward(self, matrix):
+            return torch.linalg.eigvals(matrix)
+
+    with pytest.raises(ConversionError, match=r"test_export.py:\d+ in forward: return torch.lin"):
+        export(Eigen(), (torch.rand(3, 3),), "dynamo", tmp_path / "model.onnx")
+
+
+def test_a_branch_on_values_is_explained_with_its_line(tmp_path):
+    class Branch(nn.Module):
+        def forward(self, image):
+            return image * 2 if image.sum() > 0 else image
+
+    with pytest.raises(ConversionError, match="return image \\* 2 if") as failure:
+        export(Branch(), (torch.rand(3, 3),), "dynamo", tmp_path / "model.onnx")
+    assert "padding and a count" in failure.value.mend
+
+
+@BOTH
+def test_an_error_in_the_model_is_shown_with_its_line(exporter, tmp_path):
+    class Broken(nn.Module):
+        def forward(self, image):
+            return image @ torch.zeros(5, 5)
+
+    with pytest.raises(ConversionError, match=r"test_export.py:\d+ in forward: return image @"):
+        export(Broken(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+
+
+@BOTH
+def test_a_failed_export_prints_nothing(exporter, tmp_path, capfd):
+    class Eigen(nn.Module):
+        def forward(self, matrix):
+            return torch.linalg.eigvals(matrix)
+
+    with pytest.raises(ConversionError):
+        export(Eigen(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tracer_warnings_are_reported_once(tmp_path):
+    class Branch(nn.Module):
+        def forward(self, image):
+            return image * 2 if image.sum() > 0 else image
+
+    exported = export(Branch(), (torch.rand(3, 3),), "torchscript", tmp_path / "model.onnx")
+    (warning,) = exported.warnings
+    assert "Python boolean" in warning

@@ -1,0 +1,194 @@
+"""Parser, builder and shells of the row's TensorRT. None of it needs a GPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tensorrt_rtx_libs
+from onnx import TensorProto, helper
+
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.engine import build_engine, plugin_layers_in_plan
+from trtyard.pipeline.tensorrt.kernels import KernelLibrary
+from trtyard.pipeline.tensorrt.shells import (
+    KernelPluginCreator,
+    PaddedNmsPlugin,
+    RegisteredShells,
+    RoiAlignPlugin,
+)
+
+NMS = {"iou_threshold": 0.5, "score_threshold": -1.0, "keep_top_k": 10, "box_offset": 1}
+ROI = {
+    "output_height": 7,
+    "output_width": 5,
+    "spatial_scale": 0.0625,
+    "sampling_ratio": 2,
+    "aligned": 1,
+}
+
+
+def tensor(name, shape, of_type=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, of_type, shape)
+
+
+def model_file(folder, nodes, inputs, outputs, functions=()):
+    graph = helper.make_graph(nodes, "graph", inputs, outputs)
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
+        functions=list(functions),
+        ir_version=10,
+    )
+    file = Path(folder) / "model.onnx"
+    onnx.save(model, file)
+    return file
+
+
+def both_ops(folder, with_functions=True, nms=NMS):
+    return model_file(
+        folder,
+        [
+            helper.make_node(
+                "PaddedNMS", ["boxes", "scores"], ["indices", "count"], domain=DOMAIN, **nms
+            ),
+            helper.make_node("Relu", ["features"], ["positive"]),
+            helper.make_node(
+                "MaskRcnnROIAlign",
+                ["positive", "rois", "images"],
+                ["pooled"],
+                domain=DOMAIN,
+                **ROI,
+            ),
+        ],
+        [
+            tensor("boxes", [1, 1, 100, 4]),
+            tensor("scores", [1, 3, 100]),
+            tensor("features", [1, 8, 20, 20]),
+            tensor("rois", [10, 4]),
+            tensor("images", [10], TensorProto.INT32),
+        ],
+        [
+            tensor("indices", [1, 10], TensorProto.INT32),
+            tensor("count", [1], TensorProto.INT32),
+            tensor("pooled", [10, 8, 7, 5]),
+        ],
+        [function(op_type, 18) for op_type in OP_TYPES] if with_functions else [],
+    )
+
+
+@pytest.mark.parametrize("with_functions", [True, False])
+def test_the_engine_holds_both_plugins(tmp_path, with_functions):
+    engine_file = tmp_path / "model.engine"
+    facts = build_engine(both_ops(tmp_path, with_functions), engine_file)
+    assert facts.plugin_layers == ("PaddedNMS", "MaskRcnnROIAlign")
+    assert facts.layers == 3
+    assert facts.bytes == engine_file.stat().st_size > 0
+    assert sorted(plugin_layers_in_plan(engine_file.read_bytes())) == sorted(OP_TYPES)
+
+
+def test_the_network_has_the_shapes_and_types_of_the_contract(tmp_path):
+    log = trt.Logger(trt.Logger.ERROR)
+    with RegisteredShells():
+        network = trt.Builder(log).create_network(0)
+        parser = trt.OnnxParser(network, log)
+        parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
+        assert parser.parse(both_ops(tmp_path).read_bytes())
+        outputs = [network.get_output(index) for index in range(network.num_outputs)]
+        assert [(each.name, tuple(each.shape), each.dtype) for each in outputs] == [
+            ("indices", (1, 10), trt.DataType.INT32),
+            ("count", (1,), trt.DataType.INT32),
+            ("pooled", (10, 8, 7, 5), trt.DataType.FLOAT),
+        ]
+
+
+@pytest.mark.parametrize(("shell", "values"), [(PaddedNmsPlugin, NMS), (RoiAlignPlugin, ROI)])
+def test_a_plugin_made_from_its_own_fields_is_equal(shell, values):
+    creator = KernelPluginCreator(shell, None)
+    first = creator.create_plugin("first", _fields(shell, values), trt.TensorRTPhase.BUILD)
+    again = creator.create_plugin("b", first.get_fields_to_serialize(), trt.TensorRTPhase.RUNTIME)
+    assert again.values == pytest.approx(values)
+    assert again.clone().values == again.values
+    assert {type(value) for value in again.values.values()} <= {int, float}
+
+
+def _fields(shell, values):
+    return trt.PluginFieldCollection(
+        [
+            trt.PluginField(each.name, np.array([values[each.name]], each.kind), each.field_type)
+            for each in shell.attributes
+        ]
+    )
+
+
+def test_a_missing_attribute_is_named(tmp_path):
+    short = {name: value for name, value in NMS.items() if name != "keep_top_k"}
+    with pytest.raises(ConversionError, match="PaddedNMS"):
+        build_engine(both_ops(tmp_path, with_functions=False, nms=short), tmp_path / "model.engine")
+    assert not (tmp_path / "model.engine").exists()
+
+
+def test_an_op_that_the_parser_lacks_is_named_with_a_mend(tmp_path):
+    file = model_file(
+        tmp_path,
+        [helper.make_node("NonZero", ["image"], ["where"], name="the_culprit")],
+        [tensor("image", [4, 5])],
+        [tensor("where", [2, None], TensorProto.INT64)],
+    )
+    with pytest.raises(ConversionError, match="the_culprit") as failure:
+        build_engine(file, tmp_path / "model.engine")
+    assert "torch.where" in failure.value.mend
+
+
+def test_an_op_that_the_builder_lacks_is_named_with_a_mend(tmp_path):
+    file = model_file(
+        tmp_path,
+        [
+            helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["kept"], name="culprit"),
+        ],
+        [tensor("boxes", [1, 10, 4]), tensor("scores", [1, 1, 10])],
+        [tensor("kept", [None, 3], TensorProto.INT64)],
+    )
+    with pytest.raises(ConversionError, match=r"op: NonMaxSuppression \(node culprit\)") as failure:
+        build_engine(file, tmp_path / "model.engine")
+    assert "padded_nms" in failure.value.mend
+
+
+def test_a_top_k_beyond_the_limit_is_explained(tmp_path):
+    k = helper.make_node("Constant", [], ["k"], value_ints=[3841])
+    file = model_file(
+        tmp_path,
+        [k, helper.make_node("TopK", ["scores", "k"], ["values", "indices"], name="culprit")],
+        [tensor("scores", [1, 5000])],
+        [tensor("values", [1, 3841]), tensor("indices", [1, 3841], TensorProto.INT64)],
+    )
+    with pytest.raises(ConversionError, match=r"op: TopK \(node culprit\)") as failure:
+        build_engine(file, tmp_path / "model.engine")
+    assert "split the TopK" in failure.value.mend
+
+
+def test_a_missing_library_link_is_an_error_and_not_an_abort(tmp_path):
+    (original,) = map(Path, tensorrt_rtx_libs.__path__)
+    copy = tmp_path / "tensorrt_rtx_libs"
+    copy.mkdir()
+    for file in original.iterdir():
+        if file.name != "libtensorrt_rtx.so" and file.is_file():
+            (copy / file.name).symlink_to(file)
+    script = "from trtyard.pipeline.tensorrt.engine import check_library_link as c; c()"
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}", "PATH": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert EnvironmentLacksError.__name__ in found.stderr
+    assert "ln -s libtensorrt_rtx.so.1" in found.stderr
+
+
+def test_a_file_that_is_no_plugin_library_is_refused(tmp_path):
+    wrong = tmp_path / "libtrtyard_plugins.so"
+    wrong.write_bytes(b"not a library")
+    with pytest.raises(EnvironmentLacksError, match="cannot load"):
+        KernelLibrary(wrong)

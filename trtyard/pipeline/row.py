@@ -1,0 +1,56 @@
+"""The row's facts as the pipeline needs them, read from ``row.json``."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, Tuple
+
+from trtyard.pipeline.errors import UsageError
+
+EXPORTERS = ("dynamo", "torchscript")
+
+
+class Row(NamedTuple):
+    """One exact toolchain."""
+
+    name: str
+    tensorrt: str
+    flavour: str  # "rtx" or "full"
+    exporter: str  # "dynamo" or "torchscript"
+    opset: int
+    cuda: str
+    architectures: Tuple[str, ...]  # what the plugins are compiled for, such as "89"
+    runs_on: Tuple[str, ...]  # compute capabilities that load this row's engines, such as "8.9"
+
+
+def read_row(file: Path) -> Row:
+    """Read ``row.json``.
+
+    Raises:
+        UsageError: it is missing, is not JSON or lacks a key.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        row = Row(
+            name=_text(value, "name"),
+            tensorrt=_text(value, "tensorrt"),
+            flavour=_text(value, "flavour"),
+            exporter=_text(value, "exporter"),
+            opset=int(value["opset"]),
+            cuda=_text(value, "cuda"),
+            architectures=tuple(map(str, value["architectures"])),
+            runs_on=tuple(map(str, value["runs_on"])),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"cannot read the row's facts from {file}: {error!r}", "./run convert makes that file"
+        ) from error
+    if row.exporter not in EXPORTERS:
+        raise UsageError(f"{file}: exporter is {row.exporter!r}, not one of {EXPORTERS}")
+    return row
+
+
+def _text(value: Any, key: str) -> str:
+    found = value[key]
+    if not isinstance(found, str):
+        raise TypeError(f"{key} must be text")
+    return found
