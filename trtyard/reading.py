@@ -22,7 +22,7 @@ else:
 
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return ``"; did you mean 'x' or 'y'?"``, or an empty string where nothing comes close."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(one) for one in close)}?" if close else ""
 
 

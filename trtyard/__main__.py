@@ -1,0 +1,12 @@
+"""What ``run`` executes: the tasks of this repository, whatever folder the user stands in."""
+
+import sys
+from pathlib import Path
+
+# run starts Python isolated (-I), so that nothing in the user's folder or PYTHONPATH stands in
+# front of the tools; this repository is then not on the path by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trtyard.cli import main  # noqa: E402 - only found with the line above
+
+main()
