@@ -3,34 +3,26 @@
 Everything heavy is imported inside the task that needs it, so that ``./run --list`` is quick.
 """
 
-from invoke.context import Context
-from invoke.tasks import task
-
-from trtyard.cli import entry
+from trtyard.cli import command, words_after_dashes
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "model": "alexnet or any torchvision classifier, faster_rcnn, module:callable, "
-        "or file.py:callable.",
-        "trt": ROW,
-        "in_": "Where to run: auto, docker or host.",
-        "out": "Folder for the results (default: out/ROW/MODEL in the trtyard folder).",
-        "weights": "seeded, seeded:N, or a file with a state dict.",
-        "image": "Picture to run on (default: the astronaut of scikit-image).",
-        "size": "Side of the network's input in pixels.",
-        "input": "Shape of the input of a model of your own, such as 1x3x224x224.",
-        "top_n": "How many proposals a detector keeps.",
-        "plugins": "A plugin library to use, from: ./run plugins.",
-        "dry_run": "Say what would be done, and do nothing.",
-    },
+@command(
+    model="alexnet or any torchvision classifier, faster_rcnn, module:callable, "
+    "or file.py:callable.",
+    trt=ROW,
+    in_="Where to run: auto, docker or host.",
+    out="Folder for the results (default: out/ROW/MODEL in the trtyard folder).",
+    weights="seeded, seeded:N, or a file with a state dict.",
+    image="Picture to run on (default: the astronaut of scikit-image).",
+    size="Side of the network's input in pixels.",
+    input="Shape of the input of a model of your own, such as 1x3x224x224.",
+    top_n="How many proposals a detector keeps.",
+    plugins="A plugin library to use, from: ./run plugins.",
+    dry_run="Say what would be done, and do nothing.",
 )
-@entry
 def convert(
-    context: Context,
     model: str = "",
     trt: str = "default",
     in_: str = "auto",
@@ -61,75 +53,56 @@ def convert(
     return convert(request, dry_run=dry_run)
 
 
-@task(
-    auto_shortflags=False,
-    help={"trt": ROW, "only": "host, pipeline or docker: run just these tests."},
-)
-@entry
-def test(context: Context, trt: str = "default", only: str = "") -> int:
+@command(name="test", trt=ROW, only="host, pipeline or docker: run just these tests.")
+def run_tests(trt: str = "default", only: str = "") -> int:
     """Run the tests: host side, pipeline in the row's environment, Docker where it answers.
 
     Words behind -- go to pytest: ./run test --only host -- -k lock
     """
-    from trtyard.cli import words_after_dashes
-    from trtyard.selftest import run_tests
+    from trtyard import selftest
 
-    return run_tests(trt, only, words_after_dashes())
+    return selftest.run_tests(trt, only, words_after_dashes())
 
 
-@task
-@entry
-def lint(context: Context) -> int:
+@command()
+def lint() -> int:
     """Check style, layout and types: ruff check, ruff format --check, mypy."""
     from trtyard.selftest import run_linters
 
     return run_linters()
 
 
-@task(
-    auto_shortflags=False,
-    help={"check": "Only prove, without a network, that the lock fits the matrix."},
-)
-@entry
-def lock(context: Context, check: bool = False) -> None:
+@command(check="Only prove, without a network, that the lock fits the matrix.")
+def lock(check: bool = False) -> None:
     """Resolve versions.toml to versions.lock and requirements/host.in to host.txt."""
     from trtyard.relock import check_locks, relock
 
     check_locks() if check else relock()
 
 
-@task(auto_shortflags=False, help={"json": "For programs: every row as JSON."})
-@entry
-def matrix(context: Context, json: bool = False) -> None:
+@command(json="For programs: every row as JSON.")
+def matrix(json: bool = False) -> None:
     """Show the rows: what is in them, their aliases, what is ready on this machine."""
     from trtyard.show import print_matrix
 
     print_matrix(as_json=json)
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "trt": ROW,
-        "headers": "Folder with NvInfer.h: compile the C++ shells too, so that TensorRT "
-        "loads the library by itself.",
-        "out": "The library to write (default: out/ROW/libtrtyard_plugins.so).",
-    },
+@command(
+    trt=ROW,
+    headers="Folder with NvInfer.h: compile the C++ shells too, so that TensorRT "
+    "loads the library by itself.",
+    out="The library to write (default: out/ROW/libtrtyard_plugins.so).",
 )
-@entry
-def plugins(context: Context, trt: str = "default", headers: str = "", out: str = "") -> int:
+def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
     """Compile the TensorRT plugins with the row's own nvcc."""
     from trtyard.convert import compile_plugins
 
     return compile_plugins(trt, headers=headers, out=out)
 
 
-@task(
-    auto_shortflags=False,
-    help={"dry_run": "Only show it.", "yes": "Do not ask before deleting."},
-)
-@entry
-def clean(context: Context, dry_run: bool = False, yes: bool = False) -> None:
+@command(dry_run="Only show it.", yes="Do not ask before deleting.")
+def clean(dry_run: bool = False, yes: bool = False) -> None:
     """Show and then delete what trtyard made to work: .trtyard and .venv. Results stay."""
     from trtyard.clean import clean
 

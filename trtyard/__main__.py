@@ -7,6 +7,6 @@ from pathlib import Path
 # front of the tools; this repository is then not on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtyard.cli import main  # noqa: E402 - only found with the line above
+from trtyard.cli import main
 
 main()

@@ -2,41 +2,57 @@
 
 import contextlib
 import functools
+import inspect
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn, ParamSpec
+from typing import NoReturn
 
+from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
+from invoke.tasks import Task, task
 
+from trtyard.command import set_echo
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, TrtyardError, UsageError
 from trtyard.reading import nearest, parse_toml
 from trtyard.tools import ROOT
 
-P = ParamSpec("P")
 
+def command(
+    name: str | None = None, **helps: str
+) -> Callable[[Callable[..., int | None]], "Task[Callable[..., None]]"]:
+    """Make a task of a function: its keywords are options, ``helps`` says what each is for.
 
-def entry(body: Callable[P, int | None]) -> Callable[P, None]:
-    """Wrap a task's body: what it returns is the exit code, what it raises becomes one.
-
-    A ``TrtyardError`` is printed without a traceback; any other exception is a bug and keeps it.
+    What the function returns is the exit code. A ``TrtyardError`` is printed without a traceback
+    and gives its own code; any other exception is a bug and keeps its traceback.
     """
 
-    @functools.wraps(body)
-    def task(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            code = body(*args, **kwargs)
-        except TrtyardError as error:
-            raise Exit(f"trtyard: {error}", code=error.exit_code) from None
-        except KeyboardInterrupt:
-            raise Exit("trtyard: interrupted", code=INTERRUPTED_EXIT_CODE) from None
-        if code:
-            raise Exit(code=code)
+    def decorate(body: Callable[..., int | None]) -> "Task[Callable[..., None]]":
+        @functools.wraps(body)
+        def wrapper(context: Context, **options: object) -> None:
+            set_echo(bool(context.config.run.echo))
+            try:
+                code = body(**options)
+            except TrtyardError as error:
+                raise Exit(f"trtyard: {error}", code=error.exit_code) from None
+            except KeyboardInterrupt:
+                raise Exit("trtyard: interrupted", code=INTERRUPTED_EXIT_CODE) from None
+            if code:
+                raise Exit(code=code)
 
-    return task
+        # invoke reads the options from the signature, and wants its context first.
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        own = inspect.signature(body).parameters.values()
+        wrapper.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
+        made: Task[Callable[..., None]] = task(
+            wrapper, name=name, help=helps, auto_shortflags=False
+        )
+        return made
+
+    return decorate
 
 
 def words_after_dashes() -> list[str]:
@@ -83,7 +99,7 @@ class _Run(Program):
             ) from None
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that children are ended and unfinished files removed on the way out.
     raise SystemExit(128 + number)
 
