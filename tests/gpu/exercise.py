@@ -1,0 +1,119 @@
+"""Drive every kernel once over sizes that reach each of its paths, and compare with the reference.
+
+    python3 tests/gpu/exercise.py LIBRARY [--plant]
+
+Made to run under compute-sanitizer. --plant gives the kernels less workspace than it tells them, to
+see that a sanitizer finds it. Ends with 0 when every case agrees.
+"""
+
+import sys
+from pathlib import Path
+
+import gpu_reference as reference
+import numpy as np
+from cuda_driver import Driver
+from gpu_kernels import FLOAT16, FLOAT32, Kernels
+
+PLANTED_SHORTAGE = 512  # bytes
+
+NMS_CASES = [  # batch, classes, box classes, boxes, keep, offset
+    (1, 1, 1, 1, 1, 0),
+    (1, 1, 1, 33, 100, 1),
+    (2, 3, 1, 70, 10, 0),
+    (1, 1, 1, 1000, 100, 0),
+    (1, 20, 20, 130, 50, 1),
+    (1, 1, 1, 2049, 300, 0),
+    (2, 2, 1, 5000, 400, 1),
+    (2, 4, 4, 0, 7, 0),
+    (1, 2, 1, 9, 0, 0),
+]
+# batch, channels, height, width, rois, output height, output width, sampling, aligned
+ROI_CASES = [
+    (1, 1, 1, 1, 1, 1, 1, 0, 0),
+    (2, 5, 13, 17, 9, 7, 7, 0, 1),
+    (1, 33, 50, 50, 6, 14, 14, 2, 0),
+    (1, 3, 9, 31, 5, 3, 5, 3, 1),
+    (1, 64, 25, 25, 4, 7, 7, 0, 0),
+    (0, 4, 5, 5, 3, 2, 2, 0, 0),
+]
+
+
+def nms_case(driver: Driver, kernels: Kernels, case, dtype, shortage: int) -> bool:
+    batch, classes, box_classes, count, keep, offset = case
+    random = np.random.default_rng(count * 1000 + classes)
+    element = np.float16 if dtype == FLOAT16 else np.float32
+    corner = random.uniform(0, 200, (batch, box_classes, count, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(0, 60, corner.shape)], -1)
+    boxes = boxes.astype(element)
+    scores = random.integers(0, 50, (batch, classes, count)).astype(element) / element(50)
+    needed = kernels.padded_nms_workspace(batch, classes, count, keep)
+    pointers = [
+        driver.upload(boxes),
+        driver.upload(scores),
+        driver.allocate(batch * keep * 4),
+        driver.allocate(batch * 4),
+    ]
+    workspace = driver.allocate(max(0, needed - shortage))
+    kernels.padded_nms(
+        *pointers, batch, classes, box_classes, count, keep, 0.5, 0.1, offset, dtype, workspace,
+        needed, driver.stream,
+    )  # fmt: skip
+    indices = driver.download(pointers[2], (batch, keep), np.int32)
+    counts = driver.download(pointers[3], (batch,), np.int32)
+    driver.free(*pointers, workspace)
+    expected = reference.padded_nms(
+        boxes.astype(np.float32), scores.astype(np.float32), 0.5, 0.1, keep, offset
+    )
+    return np.array_equal(indices, expected[0]) and np.array_equal(counts, expected[1])
+
+
+def roi_case(driver: Driver, kernels: Kernels, case, dtype) -> bool:
+    batch, channels, height, width, count, out_height, out_width, sampling, aligned = case
+    random = np.random.default_rng(count * 1000 + channels)
+    element = np.float16 if dtype == FLOAT16 else np.float32
+    features = random.standard_normal((batch, channels, height, width)).astype(element)
+    rois = random.uniform(-20, 16 * (max(height, width) + 2), (count, 4)).astype(np.float32)
+    rois.sort(axis=1)
+    image = random.integers(-1, max(1, batch), count).astype(np.int32)
+    shape = (count, channels, out_height, out_width)
+    needed = kernels.roi_align_workspace(
+        batch, channels, height, width, count, out_height, out_width
+    )
+    pointers = [
+        driver.upload(features),
+        driver.upload(rois),
+        driver.upload(image),
+        driver.allocate(int(np.prod(shape)) * element().itemsize),
+    ]
+    workspace = driver.allocate(needed)
+    kernels.roi_align(
+        *pointers, batch, channels, height, width, count, out_height, out_width, 0.0625, sampling,
+        aligned, dtype, workspace, needed, driver.stream,
+    )  # fmt: skip
+    pooled = driver.download(pointers[3], shape, element).astype(np.float64)
+    driver.free(*pointers, workspace)
+    expected = reference.roi_align(
+        features, rois, image, out_height, out_width, 0.0625, sampling, aligned
+    )
+    tolerance = 2e-3 if dtype == FLOAT16 else 1e-5
+    return bool(np.allclose(pooled, expected, rtol=tolerance, atol=tolerance))
+
+
+def main(library: Path, planted: bool) -> int:
+    driver, kernels = Driver(), Kernels(library)
+    shortage = PLANTED_SHORTAGE if planted else 0
+    failed = []
+    for dtype in (FLOAT32, FLOAT16):
+        for case in NMS_CASES:
+            if not nms_case(driver, kernels, case, dtype, shortage):
+                failed.append(("padded_nms", dtype, case))
+        for case in ROI_CASES:
+            if not roi_case(driver, kernels, case, dtype):
+                failed.append(("roi_align", dtype, case))
+    cases = 2 * (len(NMS_CASES) + len(ROI_CASES))
+    sys.stdout.write("\n".join([f"{cases} cases, {len(failed)} failed", *map(str, failed), ""]))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), "--plant" in sys.argv[2:]))

@@ -1,0 +1,111 @@
+"""Outputs and workspaces that show a write where none belongs, and the ops run on torch tensors."""
+
+import gpu_kernels
+import torch
+from gpu_kernels import Kernels
+
+POISON = 0xA5
+GUARD = 4096  # bytes before and behind; a multiple of the workspace's alignment
+
+DTYPES = {
+    torch.float32: gpu_kernels.FLOAT32,
+    torch.float16: gpu_kernels.FLOAT16,
+    torch.bfloat16: gpu_kernels.BFLOAT16,
+}
+
+
+class Guarded:
+    """A poisoned tensor between two poisoned bands."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.size = torch.Size(shape).numel() * dtype.itemsize
+        self._bytes = torch.full((2 * GUARD + self.size,), POISON, dtype=torch.uint8, device="cuda")
+        self.tensor = self._bytes[GUARD : GUARD + self.size].view(dtype).view(shape)
+        self.pointer = self._bytes.data_ptr() + GUARD
+
+    def check(self) -> None:
+        before, behind = self._bytes[:GUARD], self._bytes[GUARD + self.size :]
+        assert bool((before == POISON).all()), "something was written before this buffer"
+        assert bool((behind == POISON).all()), "something was written behind this buffer"
+
+
+class NmsCall:
+    """One PaddedNMS call with buffers of its own; run() puts it into the current stream."""
+
+    def __init__(
+        self, kernels: Kernels, boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float,
+        score_threshold: float, keep_top_k: int, box_offset: int,
+    ) -> None:  # fmt: skip
+        assert boxes.dtype == scores.dtype
+        assert boxes.is_contiguous()
+        assert scores.is_contiguous()
+        self.kernels, self.boxes, self.scores = kernels, boxes, scores
+        self.attributes = (iou_threshold, score_threshold, box_offset)
+        self.keep_top_k = keep_top_k
+        self.sizes = (*scores.shape, keep_top_k)
+        self.indices = Guarded((scores.shape[0], keep_top_k), torch.int32)
+        self.count = Guarded((scores.shape[0],), torch.int32)
+        self.workspace = Guarded((kernels.padded_nms_workspace(*self.sizes),), torch.uint8)
+
+    def run(self) -> None:
+        batch, classes, per_class, keep_top_k = self.sizes
+        self.kernels.padded_nms(
+            self.boxes.data_ptr(), self.scores.data_ptr(), self.indices.pointer,
+            self.count.pointer, batch, classes, self.boxes.shape[1], per_class, keep_top_k,
+            *self.attributes, DTYPES[self.scores.dtype], self.workspace.pointer,
+            self.workspace.size, torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+
+    def result(self) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.cuda.synchronize()
+        for buffer in (self.indices, self.count, self.workspace):
+            buffer.check()
+        return self.indices.tensor.cpu(), self.count.tensor.cpu()
+
+
+def padded_nms(kernels: Kernels, *arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+    call = NmsCall(kernels, *arguments)
+    call.run()
+    return call.result()
+
+
+class RoiCall:
+    """One MaskRcnnROIAlign call with buffers of its own; run() puts it into the current stream."""
+
+    def __init__(
+        self, kernels: Kernels, features: torch.Tensor, rois: torch.Tensor,
+        batch_indices: torch.Tensor | None, output: tuple[int, int], spatial_scale: float,
+        sampling_ratio: int, aligned: int,
+    ) -> None:  # fmt: skip
+        if batch_indices is None:
+            batch_indices = torch.zeros(len(rois), dtype=torch.int32, device="cuda")
+        for tensor in (features, rois, batch_indices):
+            assert tensor.is_contiguous()
+        assert rois.dtype == torch.float32
+        assert batch_indices.dtype == torch.int32
+        self.kernels = kernels
+        self.features, self.rois, self.batch_indices = features, rois, batch_indices
+        self.attributes = (spatial_scale, sampling_ratio, aligned)
+        self.sizes = (*features.shape, len(rois), *output)
+        self.pooled = Guarded((len(rois), features.shape[1], *output), features.dtype)
+        self.workspace = Guarded((kernels.roi_align_workspace(*self.sizes),), torch.uint8)
+
+    def run(self) -> None:
+        self.kernels.roi_align(
+            self.features.data_ptr(), self.rois.data_ptr(), self.batch_indices.data_ptr(),
+            self.pooled.pointer, *self.sizes, *self.attributes, DTYPES[self.features.dtype],
+            self.workspace.pointer, self.workspace.size,
+            torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+
+    def result(self) -> torch.Tensor:
+        torch.cuda.synchronize()
+        self.pooled.check()
+        self.workspace.check()
+        return self.pooled.tensor.cpu()
+
+
+def roi_align(kernels: Kernels, *arguments: object) -> torch.Tensor:
+    call = RoiCall(kernels, *arguments)
+    call.run()
+    return call.result()

@@ -1,0 +1,114 @@
+"""The two ops in numpy, written from their contracts alone.
+
+padded_nms keeps float32 arithmetic, operation by operation: the op is exact, so the reference is
+too. roi_align takes coordinates in float32, where the op's contract has them, and sums in float64,
+in the separable form (one weight matrix an axis) that the kernels' sample loop does not share.
+"""
+
+import numpy as np
+
+
+def padded_nms(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    iou_threshold: float,
+    score_threshold: float,
+    keep_top_k: int,
+    box_offset: int,
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Float32 boxes [B, Cb, N, 4] and scores [B, C, N] to int32 indices [B, K], count [B]."""
+    batch, classes, per_class = scores.shape
+    indices = np.full((batch, keep_top_k), -1, np.int32)
+    count = np.zeros(batch, np.int32)
+    for image in range(batch):
+        survivors = []
+        for c in range(classes):
+            own = boxes[image, c if boxes.shape[1] > 1 else 0]
+            kept = _one_class(
+                own, scores[image, c], iou_threshold, score_threshold, keep_top_k, box_offset
+            )
+            survivors += [(-scores[image, c, n], c * per_class + n) for n in kept]
+        survivors.sort()  # -0.0 == 0.0 as a sort key, so such scores tie
+        best = [flat for _, flat in survivors[:keep_top_k]]
+        indices[image, : len(best)] = best
+        count[image] = len(best)
+    return indices, count
+
+
+def _one_class(boxes, scores, iou_threshold, score_threshold, limit, box_offset):
+    passing = np.flatnonzero(scores > np.float32(score_threshold))
+    order = passing[np.argsort(-scores[passing], kind="stable")]
+    x1, y1, x2, y2 = boxes[order].astype(np.float32).T
+    one = np.float32(box_offset)
+    threshold = np.float32(iou_threshold)
+    with np.errstate(all="ignore"):
+        area = (x2 - x1 + one) * (y2 - y1 + one)
+        alive = np.ones(len(order), bool)
+        kept = []
+        for i in range(len(order)):
+            if not alive[i]:
+                continue
+            kept.append(int(order[i]))
+            if len(kept) == limit:
+                break
+            width = np.minimum(x2[i], x2[i + 1 :]) - np.maximum(x1[i], x1[i + 1 :]) + one
+            height = np.minimum(y2[i], y2[i + 1 :]) - np.maximum(y1[i], y1[i + 1 :]) + one
+            both = np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
+            alive[i + 1 :] &= ~(both / (area[i] + area[i + 1 :] - both) > threshold)
+    return kept
+
+
+def roi_align(
+    features: np.ndarray,
+    rois: np.ndarray,
+    batch_indices: np.ndarray,
+    output_height: int,
+    output_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: int,
+) -> np.ndarray:
+    """Features [B, C, H, W], float32 rois [R, 4], int32 [R] to float64 [R, C, PH, PW]."""
+    batch, channels, height, width = features.shape
+    pooled = np.zeros((len(rois), channels, output_height, output_width))
+    for r, (roi, image) in enumerate(zip(rois, batch_indices)):
+        if not 0 <= image < batch:
+            continue
+        down = _weights(
+            roi[1], roi[3], output_height, height, spatial_scale, sampling_ratio, aligned
+        )
+        across = _weights(
+            roi[0], roi[2], output_width, width, spatial_scale, sampling_ratio, aligned
+        )
+        pooled[r] = down @ features[image].astype(np.float64) @ across.T
+    return pooled
+
+
+def _weights(low, high, bins, size, scale, sampling_ratio, aligned):
+    """The matrix [bins, size] that takes one axis of the map to bins."""
+    f = np.float32
+    matrix = np.zeros((bins, size))
+    with np.errstate(all="ignore"):
+        shift = f(0.5) if aligned else f(0)
+        start = f(low) * f(scale) - shift
+        length = (f(high) * f(scale) - shift) - start
+        if not aligned and length < 1:
+            length = f(1)
+        step = length / f(bins)
+        samples = sampling_ratio if sampling_ratio > 0 else _adaptive_samples(step)
+        for p in range(bins):
+            index = np.arange(samples, dtype=np.float32)
+            at = (start + f(p) * step) + (index + f(0.5)) * step / f(samples)
+            at = at[(at >= -1) & (at <= size)]  # drops NaN too
+            at = np.maximum(at, f(0))
+            cell = np.minimum(np.floor(at).astype(np.int64), size - 1)
+            fraction = np.where(cell >= size - 1, f(0), at - cell.astype(np.float32))
+            np.add.at(matrix[p], cell, (1.0 - fraction.astype(np.float64)) / samples)
+            np.add.at(
+                matrix[p], np.minimum(cell + 1, size - 1), fraction.astype(np.float64) / samples
+            )
+    return matrix
+
+
+def _adaptive_samples(step):
+    return max(0, int(np.ceil(step))) if np.isfinite(step) else 0

@@ -1,0 +1,252 @@
+import gpu_reference as reference
+import pytest
+from gpu_kernels import Kernels
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+
+from gpu_buffers import RoiCall, roi_align  # noqa: E402 - needs torch
+
+INF, NAN = float("inf"), float("nan")
+SCALE = 1 / 16
+# Against float64, |out - ref| / |ref|: float32 sums, then one rounding to the output's 11 or 8 bits.
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+
+
+def random_case(batch, channels, height, width, count, seed=0, dtype=torch.float32):
+    """Features, rois that also reach over the edges, and an image for each, -1 among them."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(batch, channels, height, width, generator=generator).to(dtype)
+    extent = torch.tensor([width, height, width, height]) / SCALE
+    corners = (torch.rand(count, 4, generator=generator) * 1.3 - 0.15) * extent
+    first, second = corners.split(2, dim=1)
+    rois = torch.cat([torch.minimum(first, second), torch.maximum(first, second)], dim=1)
+    images = torch.randint(-1, batch, (count,), generator=generator, dtype=torch.int32)
+    return features, rois, images
+
+
+def error(got, expected):
+    expected = torch.from_numpy(expected)
+    scale = expected.norm().item()
+    assert bool(torch.isfinite(got).all())
+    return (got.double() - expected).norm().item() / (scale if scale > 0 else 1.0)
+
+
+def check(kernels, features, rois, images, output, sampling, aligned, scale=SCALE):
+    got = roi_align(
+        kernels, features.cuda(), rois.cuda(), images.cuda(), output, scale, sampling, aligned
+    )
+    expected = reference.roi_align(
+        features.float().numpy(), rois.numpy(), images.numpy(), *output, scale, sampling, aligned
+    )
+    assert error(got, expected) <= TOLERANCE[features.dtype]
+    padded = images < 0
+    assert int(got[padded].count_nonzero()) == 0
+    return got
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("sampling", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width", "count", "output"),
+    [
+        (1, 1, 1, 1, 3, (1, 1)),
+        (1, 1, 7, 1, 5, (2, 3)),
+        (2, 5, 13, 17, 20, (7, 7)),
+        (3, 33, 50, 38, 30, (14, 14)),
+        (1, 64, 25, 25, 40, (7, 7)),
+        (2, 130, 20, 21, 9, (5, 3)),
+        (1, 3, 200, 150, 12, (1, 30)),
+    ],
+)
+def test_random_rois_agree_with_float64(
+    kernels: Kernels, batch, channels, height, width, count, output, dtype, sampling, aligned
+) -> None:
+    case = random_case(batch, channels, height, width, count, seed=channels + count, dtype=dtype)
+    check(kernels, *case, output, sampling, aligned)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("output", [(7, 7), (14, 14)])
+def test_agrees_with_torchvision_on_cuda(kernels: Kernels, output, sampling, aligned) -> None:
+    features, rois, images = random_case(2, 256, 50, 50, 200, seed=3)
+    images = images.clamp(min=0)
+    got = roi_align(
+        kernels, features.cuda(), rois.cuda(), images.cuda(), output, SCALE, sampling, int(aligned)
+    )
+    expected = torchvision.ops.roi_align(
+        features.cuda(), torch.cat([images[:, None].float(), rois], 1).cuda(), output, SCALE,
+        sampling if sampling > 0 else -1, aligned,
+    )  # fmt: skip
+    assert error(got, expected.double().cpu().numpy()) <= 1e-5
+    torch.testing.assert_close(got, expected.cpu(), rtol=1e-4, atol=1e-4)
+
+
+def test_padded_and_out_of_range_images_give_zeros(kernels: Kernels) -> None:
+    features, rois, _ = random_case(2, 8, 10, 10, 6)
+    images = torch.tensor([-1, 0, 2, 1, -7, 2**31 - 1], dtype=torch.int32)
+    got = roi_align(kernels, features.cuda(), rois.cuda(), images.cuda(), (7, 7), SCALE, 0, 0)
+    assert [bool(roi.any()) for roi in got] == [False, True, False, True, False, False]
+
+
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_degenerate_rois_agree_with_float64(kernels: Kernels, aligned, sampling) -> None:
+    rows = [[80, 80, 80, 80], [80, 80, 80, 200], [200, 200, 80, 80], [0, 0, 0.001, 0.001],
+            [-500, -500, -400, -400], [5000, 0, 6000, 100], [-16, -16, 0, 0], [159, 159, 160, 160],
+            [-100, -100, 400, 400], [0, 0, 160, 160]]  # fmt: skip
+    rois = torch.tensor(rows, dtype=torch.float32)
+    features, _, _ = random_case(1, 4, 10, 10, 1)
+    images = torch.zeros(len(rows), dtype=torch.int32)
+    check(kernels, features, rois, images, (7, 7), sampling, aligned)
+
+
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_rois_that_are_not_finite_give_zeros(kernels: Kernels, aligned, sampling) -> None:
+    rows = [[NAN, 0, 80, 80], [0, 0, 80, NAN], [NAN] * 4, [-INF, 0, 80, 80], [INF] * 4,
+            [0, -INF, 80, INF], [0, 0, 80, 80]]  # fmt: skip
+    rois = torch.tensor(rows)
+    features, _, _ = random_case(1, 4, 10, 10, 1)
+    got = roi_align(kernels, features.cuda(), rois.cuda(), None, (3, 3), SCALE, sampling, aligned)
+    assert [bool(roi.any()) for roi in got] == [False] * 6 + [True]
+    assert bool(torch.isfinite(got).all())
+
+
+def test_rois_far_larger_than_the_map_end_soon_and_stay_finite(kernels: Kernels) -> None:
+    # 1e9 pixels at adaptive sampling are 6e7 samples a bin and axis, of which ten are on the map.
+    rois = torch.tensor([[-1e9, -1e9, 1e9, 1e9], [0, 0, 1e9, 1e9], [-1e30, -1e30, 1e30, 1e30],
+                         [0, 0, 3e38, 3e38], [-3e38, -3e38, 3e38, 3e38]])  # fmt: skip
+    features = torch.ones(1, 2, 10, 10, device="cuda")
+    for aligned in (0, 1):
+        got = roi_align(kernels, features, rois.cuda(), None, (1, 1), SCALE, 0, aligned)
+        assert bool(torch.isfinite(got).all())
+        assert bool((got.abs() <= 1e-6).all()), "ten cells of a million have no weight in a mean"
+
+
+def test_large_adaptive_roi_keeps_the_whole_sum(kernels: Kernels) -> None:
+    features = torch.rand(1, 2, 8, 8)
+    rois = torch.tensor([[-8000.0, -8000.0, 8128.0, 8128.0]])
+    images = torch.zeros(1, dtype=torch.int32)
+    got = check(kernels, features, rois, images, (3, 3), 0, 0)
+    assert bool(got[0, :, 1, 1].ne(0).all())
+    assert bool(got[0, :, 0, 0].eq(0).all())
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width", "count", "output"),
+    [
+        (2, 3, 8, 8, 0, (7, 7)),
+        (2, 0, 8, 8, 4, (7, 7)),
+        (2, 3, 8, 8, 4, (0, 7)),
+        (0, 3, 8, 8, 4, (7, 7)),
+        (2, 3, 0, 8, 4, (7, 7)),
+        (2, 3, 8, 0, 4, (2, 2)),
+    ],
+)
+def test_empty_sizes_give_zeros_or_nothing(
+    kernels: Kernels, batch, channels, height, width, count, output
+) -> None:
+    features = torch.ones(batch, channels, height, width, device="cuda")
+    rois = torch.tensor([[0.0, 0.0, 100.0, 100.0]], device="cuda").repeat(count, 1)
+    got = roi_align(kernels, features, rois, None, output, SCALE, 0, 0)
+    assert got.shape == (count, channels, *output)
+    assert int(got.count_nonzero()) == 0
+
+
+def test_a_constant_map_pools_to_the_constant(kernels: Kernels) -> None:
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        features = torch.full((1, 7, 40, 40), 1.5, dtype=dtype, device="cuda")
+        rois = torch.tensor([[10.0, 20.0, 600.0, 500.0], [3.0, 3.0, 5.0, 4.0]], device="cuda")
+        for sampling in (0, 1, 2, 5):
+            got = roi_align(kernels, features, rois, None, (6, 9), SCALE, sampling, 0)
+            assert bool(((got.float() - 1.5).abs() < 2e-6).all())
+
+
+def test_half_features_keep_float32_coordinates(kernels: Kernels) -> None:
+    # A ramp along x tells the coordinate: near 800 px float16 has steps of half a pixel.
+    ramp = torch.arange(100.0).expand(1, 1, 100, 100).contiguous()
+    rois = torch.tensor([[801.3, 801.3, 801.3 + 64, 801.3 + 64]])
+    images = torch.zeros(1, dtype=torch.int32)
+    got = check(kernels, ramp.half(), rois, images, (4, 4), 2, 1, scale=0.1).float()
+    first_bin = 80.13 - 0.5 + 0.8
+    assert abs(got[0, 0, 0, 0].item() - first_bin) <= 2**-5  # half a float16 step at 80
+
+
+def test_extreme_halves_do_not_overflow_in_the_sum(kernels: Kernels) -> None:
+    features = torch.full((1, 3, 20, 20), 60000.0, dtype=torch.float16)
+    images = torch.zeros(1, dtype=torch.int32)
+    got = check(kernels, features, torch.tensor([[0.0, 0.0, 300.0, 300.0]]), images, (2, 2), 0, 0)
+    assert bool((got == 60000.0).all())
+
+
+def test_unaligned_inputs_are_read(kernels: Kernels) -> None:
+    features, rois, images = random_case(1, 6, 9, 11, 5)
+    for dtype in (torch.float32, torch.float16):
+        odd_features = torch.zeros(features.numel() + 1, dtype=dtype, device="cuda")[1:]
+        odd_features = odd_features.view(features.shape).copy_(features)
+        odd_rois = torch.zeros(21, device="cuda")[1:].view(5, 4).copy_(rois)
+        odd_images = torch.zeros(6, dtype=torch.int32, device="cuda")[1:].copy_(images)
+        got = roi_align(kernels, odd_features, odd_rois, odd_images, (7, 7), SCALE, 0, 0)
+        even = roi_align(
+            kernels, odd_features.clone(), rois.cuda(), images.cuda(), (7, 7), SCALE, 0, 0
+        )
+        assert torch.equal(got, even)
+
+
+def test_large_work_is_covered_to_its_last_element(kernels: Kernels) -> None:
+    # 2.8e8 outputs: more than one thread each in the largest grid; seen through a constant map.
+    features = torch.full((1, 512, 16, 16), 2.0, dtype=torch.float16, device="cuda")
+    rois = torch.tensor([[8.0, 8.0, 200.0, 200.0]], device="cuda").repeat(2800, 1)
+    call = RoiCall(kernels, features, rois, None, (14, 14), SCALE, 0, 0)
+    call.run()
+    torch.cuda.synchronize()
+    assert bool((call.pooled.tensor == 2.0).all())
+    call.pooled.check()
+
+
+def test_graph_replays_follow_their_inputs(kernels: Kernels) -> None:
+    features, rois, images = (t.cuda() for t in random_case(2, 16, 20, 20, 30, seed=1))
+    call = RoiCall(kernels, features, rois, images, (7, 7), SCALE, 0, 0)
+    call.run()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call.run()
+    for seed in (2, 3):
+        for held, fresh in zip((features, rois, images), random_case(2, 16, 20, 20, 30, seed=seed)):
+            held.copy_(fresh)
+        call.pooled.tensor.fill_(77.0)
+        graph.replay()
+        expected = reference.roi_align(
+            features.cpu().numpy(), rois.cpu().numpy(), images.cpu().numpy(), 7, 7, SCALE, 0, 0
+        )
+        assert error(call.result(), expected) <= TOLERANCE[torch.float32]
+
+
+def test_runs_in_the_given_stream(kernels: Kernels) -> None:
+    features, rois, images = (t.cuda() for t in random_case(1, 8, 20, 20, 10, seed=6))
+    late = features.clone()
+    features.zero_()
+    call = RoiCall(kernels, features, rois, images, (7, 7), SCALE, 2, 1)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(20_000_000)  # the call must wait for this and the copy behind it
+        features.copy_(late)
+        call.run()
+    expected = reference.roi_align(
+        late.cpu().numpy(), rois.cpu().numpy(), images.cpu().numpy(), 7, 7, SCALE, 2, 1
+    )
+    assert error(call.result(), expected) <= TOLERANCE[torch.float32]
+
+
+def test_a_hundred_runs_give_the_same_bits(kernels: Kernels) -> None:
+    features, rois, images = (t.cuda() for t in random_case(2, 64, 30, 30, 50, seed=9))
+    call = RoiCall(kernels, features, rois, images, (14, 14), SCALE, 0, 0)
+    call.run()
+    first = call.result()
+    for _ in range(100):
+        call.workspace.tensor.random_(0, 256)
+        call.run()
+        assert torch.equal(first, call.result())
