@@ -9,7 +9,7 @@ from gpu_buffers import RoiCall, roi_align  # noqa: E402 - needs torch
 
 INF, NAN = float("inf"), float("nan")
 SCALE = 1 / 16
-# Against float64, |out - ref| / |ref|: float32 sums, then one rounding to the output's 11 or 8 bits.
+# |out - ref| / |ref| against float64: float32 sums, then one rounding to 11 or 8 bits.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
