@@ -55,6 +55,14 @@ class Debs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageParts:
+    """Which of the locked Python packages the image takes where, by name."""
+
+    compile_with: tuple[str, ...]  # in the stages that compile plugins and sources
+    leave_out: tuple[str, ...]  # in no finished image
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One exact toolchain."""
 
@@ -75,6 +83,7 @@ class Row:
     glibc: str
     base: BaseImage
     debs: Debs
+    image: ImageParts
     packages: Mapping[str, str]
     packages_on: Mapping[str, Mapping[str, str]]
     sources: Mapping[str, str]
@@ -190,6 +199,7 @@ def _read_row(name: str, table: Table) -> Row:
         glibc=table.text("glibc", r"2\.\d{1,2}", "a glibc release like 2.28"),
         base=_read_base(table.table("base")),
         debs=_read_debs(table.table("debs")),
+        image=_read_image(table.table("image")),
         packages=_read_pins(table.table("packages")),
         packages_on=_read_packages_on(table.optional_table("packages-on")),
         sources=_read_pins(table.optional_table("sources")),
@@ -220,6 +230,15 @@ def _read_debs(table: Table) -> Debs:
     )
     table.finish()
     return debs
+
+
+def _read_image(table: Table) -> ImageParts:
+    parts = ImageParts(
+        compile_with=table.texts("compile-with", _PACKAGE, "package names", may_be_empty=True),
+        leave_out=table.texts("leave-out", _PACKAGE, "package names", may_be_empty=True),
+    )
+    table.finish()
+    return parts
 
 
 def _read_pins(table: Table) -> dict[str, str]:
