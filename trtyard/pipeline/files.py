@@ -4,9 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 PARTIAL_PREFIX = ".partial-"
 
@@ -29,6 +30,28 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             partial.unlink()
+
+
+@contextlib.contextmanager
+def published_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Give an empty folder for new files; move them into ``folder`` when the block ends well.
+
+    ``names`` are all files that a run may write: one that this run did not write is removed from
+    ``folder``, so that no file of an earlier run stands among those of a later one. On any
+    exception the new files are removed and ``folder`` is left as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=str(folder)))
+    try:
+        yield staging
+        for name in names:
+            if (staging / name).exists():
+                (staging / name).replace(folder / name)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / name).unlink()
+    finally:
+        shutil.rmtree(str(staging), ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

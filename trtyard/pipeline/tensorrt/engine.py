@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List, Optional
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.known_failures import mend_for
 from trtyard.pipeline.onnx_functions import OP_TYPES
 from trtyard.pipeline.onnx_origin import describe, node_at, nodes_named_in
+from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.logger import KeptLog
@@ -16,15 +17,6 @@ from trtyard.pipeline.tensorrt.shells import RegisteredShells
 
 # A plan names the type of each plugin it will create: `"<layer>_pluginType" size=<name + NUL>`.
 _PLUGIN_IN_PLAN = re.compile(rb'name="([^"]*)_pluginType" size=(\d+)')
-
-
-class EngineFacts(NamedTuple):
-    """What was built."""
-
-    bytes: int
-    layers: int  # of the network, before the builder fuses them
-    plugin_layers: Tuple[str, ...]  # op types
-    warnings: Tuple[str, ...]
 
 
 def build_engine(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import pycuda.driver as cuda
@@ -22,14 +22,15 @@ class EngineRun(NamedTuple):
 
 
 def run_engine(
-    engine_file: Path, inputs: Dict[str, np.ndarray], kernels: KernelLibrary
+    engine_file: Path, inputs: Dict[str, np.ndarray], library: Optional[Path] = None
 ) -> EngineRun:
-    """Run the engine once with ``inputs``, by tensor name.
+    """Run the engine once with ``inputs``, by tensor name; ``library`` holds its plugins' kernels.
 
     Raises:
         ConversionError: the runtime refuses the plan, or an input does not fit it.
     """
     log = KeptLog()
+    kernels = None if library is None else KernelLibrary(library)
     cuda.init()
     context = cuda.Device(0).retain_primary_context()
     context.push()

@@ -1,0 +1,50 @@
+"""The files that a conversion leaves, and the note beside an engine."""
+
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from trtyard.pipeline.files import sha256_of, write_json
+from trtyard.pipeline.report.schema import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
+from trtyard.pipeline.row import Row
+
+ONNX = "model.onnx"
+ENGINE = "model.engine"
+ENGINE_NOTE = "model.engine.json"
+ENGINE_LAYERS = "model.engine.layers.json"
+OVERLAY = "overlay.png"
+REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE)
+
+ALL = (ONNX, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
+
+
+def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:
+    """Return sha256 and size of every artifact in ``folder`` but the reports themselves."""
+    return {
+        name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in ALL
+        if name not in REPORTS and (folder / name).is_file()
+    }
+
+
+def write_engine_note(
+    folder: Path, row: Row, facts: EngineFacts, versions: Dict[str, str], library: Optional[Path]
+) -> None:
+    """Write what the engine was built from and with, for whoever finds it later.
+
+    A plan belongs to one TensorRT release; with plugins also to one plugin library.
+    """
+    write_json(
+        folder / ENGINE_NOTE,
+        {
+            "schema": 1,
+            "row": row.name,
+            "engine": {"sha256": sha256_of(folder / ENGINE), "bytes": facts.bytes},
+            "built_from": {ONNX: sha256_of(folder / ONNX)},
+            "built_with": versions,
+            "runs_on": list(row.runs_on),
+            "network_layers": facts.layers,
+            "plugin_layers": list(facts.plugin_layers),
+            "plugin_library": None if library is None else {"sha256": sha256_of(library)},
+            "builder_warnings": list(facts.warnings),
+        },
+    )

@@ -1,0 +1,112 @@
+"""The command line inside a row's environment. People use ``./run``, which calls this."""
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+from trtyard.pipeline.errors import (
+    INTERRUPTED_EXIT_CODE,
+    ConversionError,
+    EnvironmentLacksError,
+    TrtyardError,
+)
+from trtyard.pipeline.row import read_row
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors go to stderr with what to do."""
+    try:
+        return _run(_parser().parse_args(list(arguments)))
+    except TrtyardError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("trtyard: interrupted; nothing half-written was left\n")
+        return INTERRUPTED_EXIT_CODE
+    except OSError as error:
+        return _say(_from_os(error))
+    except MemoryError as error:
+        return _say(EnvironmentLacksError(f"memory ran out: {error}"))
+
+
+def _run(options: argparse.Namespace) -> int:
+    row = read_row(options.row_file)
+    if options.command == "plugins":
+        from trtyard.pipeline.compile_plugins import compile_plugins
+
+        compiled = compile_plugins(
+            options.sources, options.out, row.architectures, headers=options.headers
+        )
+        state = "already compiled" if compiled.cached else "compiled"
+        sys.stdout.write(f"{state}: {compiled.library.name} sha256 {compiled.sha256}\n")
+        return 0
+    from trtyard.pipeline.convert import Request, convert
+
+    return convert(
+        row,
+        Request(
+            model=options.model,
+            out=options.out,
+            executor=options.executor,
+            weights=options.weights,
+            image=options.image,
+            size=options.size,
+            input_shape=options.input,
+            top_n=options.top_n,
+            plugins=options.plugins,
+            plugin_cache=options.plugin_cache,
+            plugin_sources=_PACKAGE_ROOT / "plugins",
+        ),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trtyard.pipeline")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.required = True
+    _add_convert(commands.add_parser("convert", help="take a model to ONNX and TensorRT"))
+    plugins = commands.add_parser("plugins", help="compile the plugins' kernels")
+    plugins.add_argument("--row-file", type=Path, required=True)
+    plugins.add_argument("--sources", type=Path, default=_PACKAGE_ROOT / "plugins")
+    plugins.add_argument("--out", type=Path, required=True, help="the library to write")
+    plugins.add_argument("--headers", type=Path, help="folder that holds NvInfer.h: C++ shells too")
+    return parser
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--row-file", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--executor", choices=["host", "docker"], required=True)
+    parser.add_argument("--weights", default="seeded")
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
+    parser.add_argument("--top-n", type=int)
+    parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
+    parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
+
+
+def _say(error: TrtyardError) -> int:
+    sys.stderr.write(f"trtyard: {error}\n")
+    return error.exit_code
+
+
+def _from_os(error: OSError) -> TrtyardError:
+    """Put what the operating system refused into words that say what to do."""
+    name: Optional[str] = error.filename
+    where = f" ({name})" if name else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentLacksError(
+            f"the disk is full{where}; nothing half-written was left",
+            "free some space, or give another folder with --out",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return EnvironmentLacksError(
+            f"no right to write or read{where}: {error.strerror}",
+            "give a folder that you own with --out",
+        )
+    return ConversionError(f"{error.strerror or error}{where}")

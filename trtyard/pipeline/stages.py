@@ -1,0 +1,75 @@
+"""The stages of a conversion: what ran, how long, and why something did not."""
+
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, TypeVar
+
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+
+PASSED = "passed"
+FAILED = "failed"
+NOT_RUN = "not-run"
+
+T = TypeVar("T")
+
+
+class Stage(NamedTuple):
+    """One stage as the report shows it."""
+
+    name: str
+    status: str  # PASSED, FAILED or NOT_RUN
+    seconds: Optional[float] = None  # None when it was not run
+    reason: Optional[str] = None  # why it failed or was not run
+    mend: Optional[str] = None  # what to do about it
+
+
+class NotRunError(Exception):
+    """Raised by a stage that has no work or cannot work here; its words are the reason."""
+
+
+class StageBook:
+    """Runs stages one after the other and keeps what became of each."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        self._announce = announce
+        self._stages: Dict[str, Stage] = {}
+
+    @property
+    def stages(self) -> List[Stage]:
+        """Every stage so far, in the order they came."""
+        return list(self._stages.values())
+
+    def passed(self, name: str) -> bool:
+        """Tell whether that stage has run and passed."""
+        stage = self._stages.get(name)
+        return stage is not None and stage.status == PASSED
+
+    def attempt(
+        self, name: str, doing: str, action: Callable[[], T], needs: Sequence[str] = ()
+    ) -> Optional[T]:
+        """Run ``action`` as the stage ``name`` and return its result; None if it did not pass.
+
+        A ConversionError makes the stage failed. A NotRunError, something that the machine lacks,
+        or a stage in ``needs`` that did not pass makes it not run. Anything else is raised.
+        """
+        missing = [need for need in needs if not self.passed(need)]
+        if missing:
+            self._stages[name] = Stage(
+                name, NOT_RUN, reason=f"needs the stage {missing[0]}, which did not pass"
+            )
+            return None
+        self._announce(f"{name}: {doing}")
+        start = time.perf_counter()
+        try:
+            result = action()
+        except ConversionError as error:
+            seconds = time.perf_counter() - start
+            self._stages[name] = Stage(name, FAILED, seconds, error.message, error.mend)
+            return None
+        except EnvironmentLacksError as error:
+            self._stages[name] = Stage(name, NOT_RUN, reason=error.message, mend=error.mend)
+            return None
+        except NotRunError as error:
+            self._stages[name] = Stage(name, NOT_RUN, reason=str(error))
+            return None
+        self._stages[name] = Stage(name, PASSED, time.perf_counter() - start)
+        return result
