@@ -83,9 +83,9 @@ def lock(check: bool = False) -> None:
 @command(json="For programs: every row as JSON.")
 def matrix(json: bool = False) -> None:
     """Show the rows: what is in them, their aliases, what is ready on this machine."""
-    from trtyard.show import print_matrix
+    from trtyard.show import show_matrix
 
-    print_matrix(as_json=json)
+    show_matrix(as_json=json)
 
 
 @command(
@@ -96,7 +96,7 @@ def matrix(json: bool = False) -> None:
 )
 def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
     """Compile the TensorRT plugins with the row's own nvcc."""
-    from trtyard.convert import compile_plugins
+    from trtyard.plugins import compile_plugins
 
     return compile_plugins(trt, headers=headers, out=out)
 

@@ -13,24 +13,24 @@ from typing import NoReturn
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
-from invoke.tasks import Task, task
+from invoke.tasks import Task
 
 from trtyard.command import set_echo
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, TrtyardError, UsageError
 from trtyard.reading import nearest, parse_toml
 from trtyard.tools import ROOT
 
+_Task = Task[Callable[..., None]]
 
-def command(
-    name: str | None = None, **helps: str
-) -> Callable[[Callable[..., int | None]], "Task[Callable[..., None]]"]:
+
+def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., int | None]], _Task]:
     """Make a task of a function: its keywords are options, ``helps`` says what each is for.
 
     What the function returns is the exit code. A ``TrtyardError`` is printed without a traceback
     and gives its own code; any other exception is a bug and keeps its traceback.
     """
 
-    def decorate(body: Callable[..., int | None]) -> "Task[Callable[..., None]]":
+    def decorate(body: Callable[..., int | None]) -> _Task:
         @functools.wraps(body)
         def wrapper(context: Context, **options: object) -> None:
             set_echo(bool(context.config.run.echo))
@@ -47,10 +47,7 @@ def command(
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         own = inspect.signature(body).parameters.values()
         wrapper.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
-        made: Task[Callable[..., None]] = task(
-            wrapper, name=name, help=helps, auto_shortflags=False
-        )
-        return made
+        return Task(wrapper, name=name, help=helps, auto_shortflags=False)
 
     return decorate
 

@@ -83,14 +83,21 @@ def check(
 
 
 def output_of(
-    command: Sequence[Word], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[Word],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    errors: bool = False,
 ) -> str:
-    """Run quietly and return what it wrote to stdout; ``CommandError`` if it fails."""
+    """Run quietly and return what it wrote to stdout, and with ``errors`` to stderr.
+
+    ``CommandError`` if it fails.
+    """
     with _running(command, cwd, env, subprocess.PIPE) as child:
         out, err = child.communicate()
     if child.returncode != 0:
         raise CommandError(command, child.returncode, (out + err).decode(errors="replace"))
-    return out.decode(errors="replace")
+    return (out + err if errors else out).decode(errors="replace")
 
 
 @contextlib.contextmanager

@@ -1,14 +1,45 @@
-"""The host tools installed beside this interpreter by ``run``."""
+"""Where trtyard keeps things, and how it calls uv. Standard library only: ``bootstrap`` uses it."""
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.command import CommandError
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 ROOT = Path(__file__).resolve().parent.parent
 MATRIX_FILE = ROOT / "versions.toml"
 LOCK_FILE = ROOT / "versions.lock"
+YARD = ROOT / ".trtyard"  # what trtyard keeps for itself
+OUT = ROOT / "out"
+GIGA = 1e9
+
+# Settings of uv that say where packages come from are the user's. These say what is installed,
+# or where to, and would contradict the lock.
+_CONTRADICTING = (
+    "UV_BUILD_CONSTRAINT",
+    "UV_CONSTRAINT",
+    "UV_EXCLUDE_NEWER",
+    "UV_NO_BINARY",
+    "UV_NO_BINARY_PACKAGE",
+    "UV_NO_VERIFY_HASHES",
+    "UV_OVERRIDE",
+    "UV_PRERELEASE",
+    "UV_PROJECT",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_PYTHON",
+    "UV_RESOLUTION",
+    "UV_SYSTEM_PYTHON",
+    "UV_TORCH_BACKEND",
+    "UV_VENV_CLEAR",
+    "UV_WORKING_DIR",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "PYTHONHOME",
+    "PYTHONPATH",
+)
 
 
 def uv() -> Path:
@@ -20,3 +51,39 @@ def uv() -> Path:
     if found is None:
         raise EnvironmentLacksError("uv is missing", "call trtyard through ./run, which brings it")
     return Path(found)
+
+
+def uv_environment(target: Path, program: Path | None = None) -> dict[str, str]:
+    """Return the environment variables for a uv that installs into the existing ``target``."""
+    env = {key: value for key, value in os.environ.items() if key not in _CONTRADICTING}
+    env["UV_PYTHON_DOWNLOADS"] = "never"
+    asked = [str(program or uv()), "cache", "dir", "--quiet"]
+    done = subprocess.run(asked, capture_output=True, text=True, env=env, check=False)
+    cache = Path(done.stdout.strip() or "/")
+    while not cache.exists():
+        cache = cache.parent
+    if cache.stat().st_dev != target.stat().st_dev:
+        env["UV_LINK_MODE"] = "copy"  # what uv does then anyway, but with a warning
+    return env
+
+
+def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | IntegrityError:
+    """Tell from uv's words what was wrong: a hash, the disk, or else the network."""
+    tail = error.tail.lower()
+    if "hash mismatch" in tail:
+        return IntegrityError(
+            f"a package is not the one that the lock names; {error.message}",
+            "someone replaced it, or a mirror altered it; do not install it. ./run lock --check"
+            " shows whether the lock itself is sound",
+        )
+    if "no space left" in tail or "quota" in tail:
+        free = shutil.disk_usage(folder).free
+        return EnvironmentLacksError(
+            f"the disk is full ({free / GIGA:.1f} GB free at {folder}); {error.message}",
+            "free some space (./run clean shows what trtyard takes), then the same command again",
+        )
+    return EnvironmentLacksError(
+        f"installing packages failed; {error.message}",
+        "look to the network, a proxy (HTTPS_PROXY) or a mirror (UV_INDEX_URL), then the same"
+        " command again: what was fetched is kept",
+    )

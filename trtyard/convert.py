@@ -1,0 +1,187 @@
+"""``convert`` on the host side: check the request, choose an executor, guard the output folder."""
+
+import importlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from trtyard.console import say
+from trtyard.executors import Executor, Job
+from trtyard.folders import locked
+from trtyard.lock import LockedRow, check_row, read_lock
+from trtyard.matrix import ExecutorName, Row, read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.files import PARTIAL_PREFIX
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
+
+Where = Literal["auto", "docker", "host"]
+MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for, checked as far as the host side can."""
+
+    model: str
+    row: Row
+    locked: LockedRow
+    where: Where
+    out: Path
+    weights: str | Path | None
+    image: Path | None
+    plugins: Path | None
+    options: tuple[str, ...]
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        model: str,
+        row: str,
+        where: str,
+        out: str,
+        weights: str,
+        image: str,
+        plugins: str,
+        size: str,
+        top_n: str,
+        input_shape: str,
+    ) -> "Request":
+        """Check the words of the command line, an empty one being one not given."""
+        if not model:
+            raise UsageError(
+                "--model is missing",
+                "name one: ./run convert --model faster_rcnn   (more: ./run convert --help)",
+            )
+        if where not in get_args(Where):
+            raise UsageError(f"--in must be one of {', '.join(get_args(Where))}, not {where!r}")
+        found, lock = row_and_lock(row)
+        options: list[str] = []
+        for option, value in (("--size", size), ("--top-n", top_n)):
+            if value:
+                if not value.isascii() or not value.isdecimal() or int(value) == 0:
+                    raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
+                options += [option, value]
+        if input_shape:
+            options += ["--input", input_shape]
+        named = weights and not re.fullmatch(r"seeded(:\d+)?|pretrained", weights)
+        return cls(
+            model=model,
+            row=found,
+            locked=lock,
+            where=cast(Where, where),
+            out=Path(out).expanduser().absolute() if out else OUT / found.name / folder_name(model),
+            weights=_existing("--weights", weights) if named else weights or None,
+            image=_existing("--image", image),
+            plugins=_existing("--plugins", plugins),
+            options=tuple(options),
+        )
+
+
+def convert(request: Request, *, dry_run: bool) -> int:
+    """Convert as asked; return the pipeline's exit code (design.md section 3)."""
+    executor, reason = choose_executor(request.row, request.locked, request.where)
+    module = _module_of(executor)
+    if dry_run:
+        say(f"would convert {request.model} on row {request.row.name} into {request.out}")
+        say(f"in {module.describe(request.row, request.locked)} ({reason})")
+        return 0
+    say(f"row {request.row.name} in {executor}: {reason}")
+    with output_folder(request.out) as descriptor:
+        file, _, name = request.model.rpartition(":")
+        is_file = file.endswith(".py")
+        job = Job(
+            row=request.row,
+            locked=request.locked,
+            model=request.model,
+            model_file=_existing("--model", file) if is_file else None,
+            code_folder=Path.cwd() if name and file and not is_file else None,
+            out=request.out,
+            out_lock=descriptor,
+            weights=request.weights,
+            image=request.image,
+            plugins=request.plugins,
+            options=request.options,
+        )
+        return module.convert(job)
+
+
+def row_and_lock(name: str) -> tuple[Row, LockedRow]:
+    """Return the row of that name or alias with its lock, which must fit it."""
+    row = read_matrix(MATRIX_FILE).row(name)
+    lock = read_lock(LOCK_FILE).row(row.name)
+    check_row(row, lock)
+    return row, lock
+
+
+def choose_executor(row: Row, lock: LockedRow, where: Where) -> tuple[ExecutorName, str]:
+    """Return the executor for what the user asked, and the reason in half a sentence."""
+    if where != "auto":
+        if where not in row.executors:
+            raise UsageError(
+                f"row {row.name} does not run in {where}",
+                f"leave out --in {where}, or take another row: ./run matrix",
+            )
+        return where, f"asked for with --in {where}"
+    no_docker = _module_of("docker").why_not(row, lock)
+    if no_docker is None:
+        return "docker", "the engine answers and has the row's image"
+    if _module_of("host").why_not(row, lock) is None:
+        return "host", f"not in Docker: {no_docker}"
+    return "docker", f"the row runs nowhere else, although {no_docker}"
+
+
+def _module_of(executor: ExecutorName) -> Executor:
+    # By name, so that the Docker client is not loaded where it is not asked.
+    return cast(Executor, importlib.import_module(f"trtyard.executors.{executor}"))
+
+
+def folder_name(model: str) -> str:
+    """Return a name that is safe for a folder: ``pkg.nets:make`` gives ``pkg.nets-make``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model)[-MAX_FOLDER_NAME:].strip("-.") or "model"
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[int]:
+    """Make the folder, hold it against other runs, clear what a killed run left half-written.
+
+    Yields the descriptor that holds it. A folder that stayed empty is removed again.
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13))
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--out {folder}: this is a file, not a folder") from None
+    except OSError as error:
+        raise EnvironmentLacksError(
+            f"cannot write into {folder}: {error.strerror}", "give a folder that you own with --out"
+        ) from None
+    try:
+        with locked(folder, waiting=None) as descriptor:
+            for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            yield descriptor
+    except BlockingIOError:
+        raise EnvironmentLacksError(
+            f"another convert is writing into {folder}", "wait for it, or give another --out"
+        ) from None
+    finally:
+        with suppress(OSError):  # the first that is not empty ends it
+            for one in made:
+                one.rmdir()
+
+
+def _existing(option: str, path: str) -> Path | None:
+    if not path:
+        return None
+    found = Path(path).expanduser().absolute()
+    if not found.is_file():
+        raise UsageError(f"{option} {path}: there is no such file")
+    return found

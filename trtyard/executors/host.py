@@ -1,0 +1,47 @@
+"""The host executor: a virtual environment made from the lock, for rows of Python packages only."""
+
+import os
+from pathlib import Path
+
+from trtyard.command import Word, run
+from trtyard.environment import existing_environment, make_environment
+from trtyard.executors import Job
+from trtyard.lock import LockedRow
+from trtyard.matrix import Row
+from trtyard.tools import ROOT
+
+# Of the user's shell these would change which code the row's Python finds.
+_DROPPED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONWARNINGS")
+
+
+def why_not(row: Row, locked: LockedRow) -> str | None:  # noqa: ARG001 - as every executor's
+    """Return why the row cannot run on the host, or None."""
+    return None if "host" in row.executors else f"row {row.name} runs in Docker only"
+
+
+def describe(row: Row, locked: LockedRow) -> str:
+    """Return what would run, and what would have to be made first."""
+    ready = existing_environment(row, locked)
+    if ready is None:
+        return "a virtual environment on this machine, which is made first"
+    return f"the virtual environment in {ready.folder}"
+
+
+def convert(job: Job) -> int:
+    """Run the job in the row's environment, which is made first where it is missing."""
+    environment = make_environment(job.row, job.locked)
+    words = job.arguments("host", str(environment.row_file))
+    words += ["--plugin-cache", str(environment.folder / "plugins")]
+    command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
+    return run(command, env=pipeline_variables(job.code_folder), pass_fds=(job.out_lock,))
+
+
+def pipeline_variables(code_folder: Path | None = None) -> dict[str, str]:
+    """Return the environment variables for the row's Python: trtyard's code, then the user's."""
+    env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
+    folders = [ROOT] if code_folder is None else [ROOT, code_folder]
+    env["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders)
+    env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
+    env["PYTHONNOUSERSITE"] = "1"
+    env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too
+    return env

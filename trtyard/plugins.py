@@ -1,0 +1,35 @@
+"""``plugins`` on the host side: compile the kernels with the row's own nvcc."""
+
+from pathlib import Path
+
+from trtyard.command import Word, run
+from trtyard.convert import row_and_lock
+from trtyard.environment import make_environment
+from trtyard.executors.host import pipeline_variables
+from trtyard.pipeline.errors import UsageError
+from trtyard.tools import OUT, ROOT
+
+LIBRARY_NAME = "libtrtyard_plugins.so"
+
+
+def compile_plugins(name: str, *, headers: str, out: str) -> int:
+    """Compile the plugins of the row into ``out``; return the exit code."""
+    row, lock = row_and_lock(name)
+    if "host" not in row.executors:
+        raise UsageError(
+            f"row {row.name} compiles its plugins in its image", f"./run build --trt {row.name}"
+        )
+    library = Path(out).expanduser().absolute() if out else OUT / row.name / LIBRARY_NAME
+    environment = make_environment(row, lock)
+    words: list[Word] = [
+        "plugins",
+        "--row-file",
+        environment.row_file,
+        "--sources",
+        ROOT / "plugins",
+    ]
+    words += ["--out", library]
+    if headers:
+        words += ["--headers", Path(headers).expanduser().absolute()]
+    command = [environment.python, "-m", "trtyard.pipeline", *words]
+    return run(command, env=pipeline_variables())

@@ -1,0 +1,61 @@
+"""The matrix for people and for programs."""
+
+import json
+
+from trtyard.console import show
+from trtyard.environment import existing_environment
+from trtyard.lock import LockedRow, check_row, read_lock
+from trtyard.matrix import Matrix, Row, read_matrix
+from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
+
+
+def show_matrix(*, as_json: bool) -> None:
+    """Print every row, its aliases, and whether its environment is ready on this machine."""
+    matrix = read_matrix(MATRIX_FILE)
+    lock = read_lock(LOCK_FILE)
+    for row in matrix.rows.values():
+        check_row(row, lock.row(row.name))
+    if as_json:
+        rows = [
+            {
+                **row.facts(row.python),
+                "aliases": _aliases(matrix, row),
+                "executors": list(row.executors),
+                "base": row.base.image,
+            }
+            for row in matrix.rows.values()
+        ]
+        show(json.dumps({"schema": 1, "default": matrix.default, "rows": rows}, indent=2))
+        return
+    for row in matrix.rows.values():
+        show(_paragraph(matrix, row, lock.row(row.name)))
+
+
+def _paragraph(matrix: Matrix, row: Row, locked: LockedRow) -> str:
+    wheels = locked.wheels_for(row.python)
+    ready = existing_environment(row, locked)
+    lines = {
+        "TensorRT": f"{row.tensorrt}{' for RTX' if row.flavour == 'rtx' else ''}"
+        f" (engines run on compute capability {', '.join(row.runs_on)})",
+        "Python": f"{row.python}"
+        + (f"; on the host {', '.join(row.host_pythons)}" if row.host_pythons else ""),
+        "torch": f"{row.packages['torch']}, torchvision {row.packages['torchvision']},"
+        f" CUDA {row.cuda}",
+        "ONNX": f"opset {row.opset}, {row.exporter} exporter; ONNX Runtime"
+        f" {row.packages['onnxruntime']}",
+        "plugins": f"{', '.join(row.plugin_shells)}; {row.parser} parser",
+        "image from": f"{row.base.image}, digest {row.base.digest_kind}",
+        "locked": f"{len(wheels)} wheels, {sum(one.size for one in wheels) / GIGA:.1f} GB;"
+        f" {len(locked.sdists_for(row.python))} from source; {len(locked.debs)} debs",
+        "runs in": ", ".join(row.executors),
+        "here": f"environment ready (Python {ready.python_version})"
+        if ready
+        else "no environment yet; convert makes it",
+    }
+    aliases = ", ".join(_aliases(matrix, row))
+    body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
+    return f"{row.name}   (also: {aliases})\n{body}\n"
+
+
+def _aliases(matrix: Matrix, row: Row) -> list[str]:
+    return [alias for alias, name in matrix.aliases().items() if name == row.name]
