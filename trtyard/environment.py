@@ -7,6 +7,7 @@ anew; a lock on the row's folder lets only one process do so.
 
 import hashlib
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,16 +108,11 @@ def _make(environment: RowEnvironment, python: Path) -> None:
     write_text(requirements, requirements_text(environment.wheels))
     env = uv_environment(folder)
     check([uv(), "venv", "--quiet", "--python", python, folder / "venv"], cwd=folder, env=env)
-    install: list[Word] = [
-        uv(),
-        "pip",
-        "install",
-        "--python",
-        environment.python,
-        "--require-hashes",
-    ]
-    install += ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", requirements]
+    install: list[Word] = [uv(), "pip", "install", "--python", environment.python, "--no-deps"]
+    install += ["--require-hashes", "--only-binary", ":all:", "-r", requirements]
     _check_disk(environment, install, env, packed)
+    if not sys.stderr.isatty():  # where it has no progress to show, uv lists every package
+        install.append("--quiet")
     try:
         check(install, cwd=folder, env=env)
     except CommandError as error:

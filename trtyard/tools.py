@@ -15,6 +15,8 @@ LOCK_FILE = ROOT / "versions.lock"
 YARD = ROOT / ".trtyard"  # what trtyard keeps for itself
 OUT = ROOT / "out"
 GIGA = 1e9
+# How uv and pip put it when a package index does not answer.
+_NETWORK_WORDS = ("connect", "dns error", "fetch", "network", "resolve host", "timed out", "retr")
 
 # Settings of uv that say where packages come from are the user's. These say what is installed,
 # or where to, and would contradict the lock.
@@ -82,8 +84,10 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
             f"the disk is full ({free / GIGA:.1f} GB free at {folder}); {error.message}",
             "free some space (./run clean shows what trtyard takes), then the same command again",
         )
-    return EnvironmentLacksError(
-        f"installing packages failed; {error.message}",
-        "look to the network, a proxy (HTTPS_PROXY) or a mirror (UV_INDEX_URL), then the same"
-        " command again: what was fetched is kept",
-    )
+    if any(word in tail for word in _NETWORK_WORDS):
+        return EnvironmentLacksError(
+            f"packages cannot be fetched; {error.message}",
+            "look to the network, a proxy (HTTPS_PROXY) or a mirror (UV_INDEX_URL), then the same"
+            " command again: what was fetched is kept",
+        )
+    return EnvironmentLacksError(f"packages cannot be installed; {error.message}")
