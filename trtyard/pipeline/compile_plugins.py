@@ -36,7 +36,7 @@ LIBRARY_NAME = "libtrtyard_plugins.so"
 SHELL_LIBRARY_NAME = "libtrtyard_plugins_v3.so"
 
 KERNELS = "*/*.cu"
-SHELLS = "*/*.cpp"
+SHELLS = "*/*_v3.cpp"
 SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
 
 # Fixed: g++ draws names of hidden symbols from it.

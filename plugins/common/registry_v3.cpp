@@ -1,0 +1,56 @@
+// What TensorRT looks up in a plugin library: the creators, and a way to its logger.
+//
+// Each op is there twice. RTX 1.7's parser looks in the empty namespace for a node that also has a
+// function body; TensorRT 10.10 and newer may look in the namespace of the node's domain.
+//
+// Built with the headers of TensorRT 10 it also runs in 11 and RTX, but silently: ILoggerFinder and
+// ILogger got another layout in 11. Built with those of 11 it does not belong into 10.
+#include <NvInferRuntime.h>
+
+#include <atomic>
+#include <cstdio>
+
+#include "maskrcnn_roi_align/maskrcnn_roi_align_v3.h"
+#include "padded_nms/padded_nms_v3.h"
+
+#if NV_TENSORRT_MAJOR >= 5 && NV_TENSORRT_MAJOR < 10  // TensorRT for RTX counts from 1
+#error "IPluginV3 needs TensorRT 10 or newer, or TensorRT for RTX"
+#endif
+
+namespace trtyard {
+namespace {
+
+constexpr char const* kDomain = "trtyard";
+constexpr size_t kLongestMessage = 256;
+
+std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
+
+}  // namespace
+
+void log_error(char const* op, char const* what, char const* words) noexcept {
+    nvinfer1::ILoggerFinder* finder = logger_finder.load();
+    nvinfer1::ILogger* logger = finder == nullptr ? nullptr : finder->findLogger();
+    if (logger != nullptr) {
+        char message[kLongestMessage];
+        (void)std::snprintf(message, sizeof(message), "%s: %s %s", op, what, words);
+        logger->log(nvinfer1::ILogger::Severity::kERROR, message);
+    }
+}
+
+}  // namespace trtyard
+
+extern "C" TRTYARD_API void setLoggerFinder(nvinfer1::ILoggerFinder* finder) {
+    trtyard::logger_finder = finder;
+}
+
+extern "C" TRTYARD_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+    using namespace trtyard;
+    static Creator<PaddedNmsV3> nms("");
+    static Creator<PaddedNmsV3> nms_in_domain(kDomain);
+    static Creator<MaskRcnnRoiAlignV3> roi_align("");
+    static Creator<MaskRcnnRoiAlignV3> roi_align_in_domain(kDomain);
+    static nvinfer1::IPluginCreatorInterface* const creators[] = {
+        &nms, &nms_in_domain, &roi_align, &roi_align_in_domain};
+    count = static_cast<int32_t>(sizeof(creators) / sizeof(creators[0]));
+    return creators;
+}
