@@ -19,6 +19,7 @@ from trtyard.pipeline.errors import EnvironmentLacksError
 
 TAIL_BYTES = 1 << 16
 TAIL_LINES = 15
+LINE_CHARACTERS = 300  # a compiler's own command line fills a screen
 GRACE_SECONDS = 5.0  # between asking a child to end and insisting
 _DIM, _PLAIN = "\033[2m", "\033[0m"
 
@@ -31,7 +32,7 @@ class CommandError(EnvironmentLacksError):
 
     def __init__(self, command: Sequence[Word], code: int, tail: str) -> None:
         self.code, self.tail = code, tail
-        lines = [f"  {line}" for line in tail.splitlines() if line.strip()][-TAIL_LINES:]
+        lines = [f"  {line[:LINE_CHARACTERS]}" for line in tail.splitlines() if line.strip()][-TAIL_LINES:]
         said = ":\n" + "\n".join(lines) if lines else ", and said nothing"
         super().__init__(f"{Path(command[0]).name} ended with exit code {code}{said}")
 
