@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from trtyard.pipeline.tolerances import DETECTION, TOLERANCES, tolerance_for
+
+
+def test_every_entry_says_where_it_comes_from():
+    assert all(tolerance.source for tolerance in TOLERANCES.values())
+
+
+def test_detector_promises_hold():
+    assert (DETECTION.box, DETECTION.score) == (0.05, 1e-3)
+    assert tolerance_for("detector", "labels", np.int32).bounds(np.array([1])) == (0.0, 0.0)
+
+
+def test_classifier_tolerance_is_a_share_of_the_largest_logit():
+    tolerance = tolerance_for("classifier", "logits", np.float32)
+    assert tolerance.bounds(np.array([[0.01, -0.05]], np.float32))[0] == pytest.approx(5e-7)
+    assert tolerance.bounds(np.array([[100.0, 1.0]], np.float32))[0] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [np.nan], [np.inf]])
+def test_tolerance_of_nothing_finite_is_zero(values):
+    tolerance = tolerance_for("tensor", "output", np.float32)
+    assert tolerance.bounds(np.array(values, np.float32))[0] == 0.0
+
+
+def test_float16_gets_a_tolerance_that_float16_can_meet():
+    ones = np.ones(3, np.float16)
+    half = tolerance_for("tensor", "output", np.float16).bounds(ones)[0]
+    assert half > float(np.finfo(np.float16).eps) / 2
+    assert tolerance_for("tensor", "output", np.float32).bounds(ones)[0] < half
+
+
+def test_unknown_kinds_and_detector_outputs_are_refused():
+    with pytest.raises(ValueError, match=r"no tolerance for sorcery/out; known are .*classifier"):
+        tolerance_for("sorcery", "out", np.float32)
+    with pytest.raises(ValueError, match="no tolerance for detector/masks"):
+        tolerance_for("detector", "masks", np.float32)

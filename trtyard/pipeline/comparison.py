@@ -1,0 +1,135 @@
+"""All outputs of two runtimes, compared by the rules of the model's kind."""
+
+from typing import List, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from trtyard.pipeline.detection_parity import (
+    DetectionParity,
+    Thresholds,
+    match_detections,
+    not_matched,
+)
+from trtyard.pipeline.detections import (
+    BOXES,
+    LABELS,
+    SCORES,
+    Detections,
+    images_in,
+    unpadded,
+)
+from trtyard.pipeline.errors import ParityError
+from trtyard.pipeline.parity import OutputParity, compare, not_compared
+from trtyard.pipeline.tolerances import tolerance_for
+
+DETECTOR = "detector"
+
+Outputs = Mapping[str, np.ndarray]
+
+
+class Comparison(NamedTuple):
+    """Everything that was compared between two runtimes."""
+
+    parity: Tuple[OutputParity, ...]
+    detections: Tuple[DetectionParity, ...]  # one for each image; empty for other models
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it passed; nothing compared is not a pass."""
+        rows = [row.passed for row in self.parity + self.detections]
+        return bool(rows) and all(rows)
+
+
+def compare_outputs(
+    kind: str,
+    pair: Tuple[str, str],
+    reference: Outputs,
+    candidate: Outputs,
+    thresholds: Optional[Thresholds] = None,
+) -> Comparison:
+    """Compare every output that the runtimes ``pair`` gave for the same input.
+
+    Detections are matched first, and boxes, scores and labels are then compared between matched
+    pairs. A detector's count of live proposals is no verdict: one near-tie inside the network may
+    change it without changing a detection. It is shown, not judged.
+
+    Args:
+        kind: the model's kind (see ``tolerance_for``).
+        pair: names of the two runtimes, the reference first.
+        reference: outputs by name.
+        candidate: the same names; an output that one side lacks fails.
+        thresholds: the detector's own thresholds, to explain differences.
+    """
+    if kind == DETECTOR:
+        return _compare_detectors(pair, reference, candidate, thresholds)
+    return Comparison(_compare_all(kind, pair, reference, candidate), ())
+
+
+def _compare_all(
+    kind: str, pair: Tuple[str, str], reference: Outputs, candidate: Outputs
+) -> Tuple[OutputParity, ...]:
+    rows = []
+    for name in [*reference, *(name for name in candidate if name not in reference)]:
+        if name not in candidate or name not in reference:
+            lacking = pair[1] if name in reference else pair[0]
+            rows.append(not_compared(pair, name, f"{lacking} has no such output"))
+            continue
+        rows.append(_compare_one(kind, pair, name, reference[name], candidate[name]))
+    return tuple(rows)
+
+
+def _compare_one(
+    kind: str, pair: Tuple[str, str], name: str, reference: np.ndarray, candidate: np.ndarray
+) -> OutputParity:
+    tolerance = tolerance_for(kind, name, np.asarray(reference).dtype)
+    atol, rtol = tolerance.bounds(reference)
+    return compare(pair, name, reference, candidate, atol, rtol, tolerance.source)
+
+
+def _compare_detectors(
+    pair: Tuple[str, str],
+    reference: Outputs,
+    candidate: Outputs,
+    thresholds: Optional[Thresholds],
+) -> Comparison:
+    try:
+        references = _of_every_image(pair[0], reference)
+        candidates = _of_every_image(pair[1], candidate)
+    except ParityError as error:
+        return Comparison((), (not_matched(pair, error.message),))
+    if len(references) != len(candidates):
+        problem = f"{len(references)} images against {len(candidates)}"
+        return Comparison((), (not_matched(pair, problem),))
+    detections = tuple(
+        match_detections(pair, left, right, thresholds=thresholds, image=image)
+        for image, (left, right) in enumerate(zip(references, candidates))
+    )
+    return Comparison(_compare_matched(pair, references, candidates, detections), detections)
+
+
+def _of_every_image(runtime: str, outputs: Outputs) -> List[Detections]:
+    try:
+        return [unpadded(outputs, image) for image in range(images_in(outputs))]
+    except ParityError as error:
+        raise ParityError(f"{runtime}: {error.message}") from error
+
+
+def _compare_matched(
+    pair: Tuple[str, str],
+    references: List[Detections],
+    candidates: List[Detections],
+    detections: Tuple[DetectionParity, ...],
+) -> Tuple[OutputParity, ...]:
+    none_matched = not any(parity.matched for parity in detections)
+    some_found = any(parity.reference or parity.candidate for parity in detections)
+    rows = []
+    for name in (BOXES, SCORES, LABELS):
+        if none_matched and some_found:
+            rows.append(not_compared(pair, name, "no detection was matched"))
+            continue
+        left, right = [], []
+        for mine, theirs, parity in zip(references, candidates, detections):
+            left.append(getattr(mine, name)[[match.reference for match in parity.matches]])
+            right.append(getattr(theirs, name)[[match.candidate for match in parity.matches]])
+        rows.append(_compare_one(DETECTOR, pair, name, np.concatenate(left), np.concatenate(right)))
+    return tuple(rows)

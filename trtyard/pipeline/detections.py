@@ -1,0 +1,94 @@
+"""A detector's padded outputs: the rows that are detections, and what is wrong with the others."""
+
+from typing import Mapping, NamedTuple
+
+import numpy as np
+
+from trtyard.pipeline.errors import ParityError
+
+BOXES, SCORES, LABELS, COUNT = "boxes", "scores", "labels", "count"
+PADDING_LABEL = 0
+
+
+class Detections(NamedTuple):
+    """What a detector found in one image, best first, without padding rows."""
+
+    boxes: np.ndarray  # [n, 4] x1, y1, x2, y2 in network-input pixels
+    scores: np.ndarray  # [n]
+    labels: np.ndarray  # [n] integers from 1
+    capacity: int  # rows that the output has room for, padding included
+
+
+def images_in(outputs: Mapping[str, np.ndarray]) -> int:
+    """Return B, the number of images in a detector's outputs.
+
+    Raises:
+        ParityError: "count" is missing, not one-dimensional or empty.
+    """
+    count = np.asarray(outputs.get(COUNT, ()))
+    if count.ndim != 1 or not count.size:
+        raise ParityError(f"no output {COUNT} with one number for each image")
+    return count.size
+
+
+def unpadded(outputs: Mapping[str, np.ndarray], image: int = 0) -> Detections:
+    """Return one image's detections out of a detector's padded outputs.
+
+    Args:
+        outputs: "boxes" [B, D, 4], "scores" [B, D], "labels" [B, D] (0 = padding), "count" [B].
+        image: which of the B images.
+
+    Raises:
+        ParityError: the outputs break their own contract: one is missing or misshapen, the count
+            is impossible, a detection has the padding label, or a padding row is not all zeros.
+    """
+    missing = [name for name in (BOXES, SCORES, LABELS, COUNT) if name not in outputs]
+    if missing:
+        raise ParityError("no output named " + ", ".join(missing))
+    boxes, scores = np.asarray(outputs[BOXES]), np.asarray(outputs[SCORES])
+    labels, counts = np.asarray(outputs[LABELS]), np.asarray(outputs[COUNT])
+    if (
+        scores.ndim != 2
+        or labels.shape != scores.shape
+        or boxes.shape != (*scores.shape, 4)
+        or counts.shape != scores.shape[:1]
+    ):
+        raise ParityError(
+            f"shapes do not fit: boxes {list(boxes.shape)}, scores {list(scores.shape)}, "
+            f"labels {list(labels.shape)}, count {list(counts.shape)}"
+        )
+    capacity, count = scores.shape[1], int(counts[image])
+    if not 0 <= count <= capacity:
+        raise ParityError(f"count is {count} with room for {capacity} detections")
+    found = Detections(boxes[image, :count], scores[image, :count], labels[image, :count], capacity)
+    if (found.labels == PADDING_LABEL).any():
+        row = int(np.argmax(found.labels == PADDING_LABEL))
+        raise ParityError(f"row {row} of {count} detections has the padding label {PADDING_LABEL}")
+    for name, rows in ((BOXES, boxes), (SCORES, scores), (LABELS, labels)):
+        if rows[image, count:].any():
+            raise ParityError(f"{name} has padding rows (from row {count} on) that are not 0")
+    return found
+
+
+def pairwise_iou(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of every pair of boxes, float64 [n, m].
+
+    Coordinates are continuous (widths are x2 - x1). Two boxes without area have 1 when they are
+    the same box, else 0; a NaN coordinate gives 0.
+    """
+    # A broken runtime's infinities give NaN, and that counts as no overlap.
+    with np.errstate(invalid="ignore", over="ignore"):
+        left, right = left.astype(np.float64)[:, None], right.astype(np.float64)[None]
+        width = np.minimum(left[..., 2], right[..., 2]) - np.maximum(left[..., 0], right[..., 0])
+        height = np.minimum(left[..., 3], right[..., 3]) - np.maximum(left[..., 1], right[..., 1])
+        overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
+        union = _area(left) + _area(right) - overlap
+        iou = overlap / np.where(union > 0, union, 1.0)
+    same = (left == right).all(axis=-1).astype(np.float64)
+    return np.where(np.isnan(union) | np.isnan(iou), 0.0, np.where(union > 0, iou, same))
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return np.maximum(boxes[..., 2] - boxes[..., 0], 0.0) * np.maximum(
+        boxes[..., 3] - boxes[..., 1], 0.0
+    )

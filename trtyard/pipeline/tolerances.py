@@ -1,0 +1,91 @@
+"""How far two runtimes may differ, as data: one entry for each kind of model and output.
+
+A tolerance is for the outputs of the whole network, in the outputs' own units. Looser ones for a
+type or a runtime are entries too, so that a report never has a number that is not in this table.
+"""
+
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+ANY = "*"
+
+
+class Tolerance(NamedTuple):
+    """An absolute and a relative part, and where they come from."""
+
+    atol: float
+    rtol: float
+    source: str
+    # atol is a share of the reference's largest magnitude: rounding errors of a sum grow with its
+    # terms, not with the one logit that happens to end up near zero.
+    of_largest: bool = False
+
+    def bounds(self, reference: np.ndarray) -> Tuple[float, float]:
+        """Return (atol, rtol) for this reference output, in its own unit."""
+        if not self.of_largest:
+            return self.atol, self.rtol
+        magnitudes = np.abs(np.asarray(reference, dtype=np.float64))
+        finite = magnitudes[np.isfinite(magnitudes)]
+        return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
+
+
+class DetectionTolerance(NamedTuple):
+    """For one matched pair of detections."""
+
+    box: float  # network-input pixels, each corner coordinate
+    score: float
+
+
+_EXACT = "integers are equal or they are not"
+
+TOLERANCES = {
+    ("classifier", ANY): Tolerance(
+        1e-5,
+        0.0,
+        "1e-5 of the largest logit; float32 rounding alone makes 2e-7 to 1.7e-6 of it (PyTorch "
+        "against ONNX Runtime, ten torchvision networks)",
+        of_largest=True,
+    ),
+    ("detector", "boxes"): Tolerance(
+        0.05, 1e-4, "a twentieth of a pixel, far below what moves a drawn or a scored box"
+    ),
+    ("detector", "scores"): Tolerance(1e-3, 0.0, "the third decimal of a score"),
+    ("detector", "labels"): Tolerance(0.0, 0.0, _EXACT),
+    ("tensor", ANY): Tolerance(
+        1e-5,
+        1e-5,
+        "1e-5 of the largest value, as for classifiers, and 1e-5 of each value",
+        of_largest=True,
+    ),
+}
+
+HALF_PRECISION = Tolerance(
+    1e-3, 1e-3, "a float16 value carries 2**-11 = 4.9e-4 of rounding", of_largest=True
+)
+
+DETECTION = DetectionTolerance(
+    box=TOLERANCES["detector", "boxes"].atol, score=TOLERANCES["detector", "scores"].atol
+)
+
+
+def tolerance_for(kind: str, output: str, dtype: np.dtype) -> Tolerance:
+    """Return the tolerance of one output.
+
+    Args:
+        kind: the model's kind: "classifier", "detector" or "tensor" (a user's own model).
+        output: the output's name.
+        dtype: the reference output's type; float16 gets a tolerance that fits float16, except
+            where the output has an entry of its own.
+
+    Raises:
+        ValueError: an unknown kind, or a detector's output that has no entry.
+    """
+    entry = TOLERANCES.get((kind, output))
+    if entry is not None:
+        return entry
+    entry = TOLERANCES.get((kind, ANY))
+    if entry is None:
+        known = ", ".join(f"{kind}/{output}" for kind, output in sorted(TOLERANCES))
+        raise ValueError(f"no tolerance for {kind}/{output}; known are {known}")
+    return HALF_PRECISION if np.dtype(dtype) == np.float16 else entry
