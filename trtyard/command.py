@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from trtyard.pipeline.errors import EnvironmentLacksError
 TAIL_BYTES = 1 << 16
 TAIL_LINES = 15
 LINE_CHARACTERS = 300  # a compiler's own command line fills a screen
-GRACE_SECONDS = 5.0  # between asking a child to end and insisting
+# How to end a child, and how many seconds to wait before the next.
+_INSISTING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0))
+_AFTER_LEADER_SECONDS = 0.3
 _DIM, _PLAIN = "\033[2m", "\033[0m"
 
 Word = str | Path
@@ -138,11 +141,17 @@ def _running(
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
+    """End the child and all it started; a shell's background jobs ignore SIGINT, say."""
+    for number, seconds in _INSISTING:
+        try:
             os.killpg(child.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(GRACE_SECONDS)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                if child.poll() is not None:  # then those it started will not go by themselves
+                    deadline = min(deadline, time.monotonic() + _AFTER_LEADER_SECONDS)
+                os.killpg(child.pid, 0)
+                time.sleep(0.02)
+        except ProcessLookupError:
             return
 
 
@@ -151,6 +160,9 @@ def _terminal() -> tuple[int, int]:
     reader, writer = os.openpty()
     size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
     fcntl.ioctl(writer, termios.TIOCSWINSZ, size)
+    attributes = termios.tcgetattr(writer)
+    attributes[1] &= ~termios.OPOST  # the real terminal ends lines; twice would be once too often
+    termios.tcsetattr(writer, termios.TCSANOW, attributes)
     return reader, writer
 
 

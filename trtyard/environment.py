@@ -6,6 +6,7 @@ anew; a lock on the row's folder lets only one process do so.
 """
 
 import hashlib
+import json
 import shutil
 import sys
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class RowEnvironment:
 def environment_of(row: Row, lock: LockedRow, python: str) -> RowEnvironment:
     """Return where the row's environment for that Python is or would be."""
     wheels = lock.wheels_for(python)
-    content = "\n".join([LAYOUT, python, row.sha256(), requirements_text(wheels)])
+    facts = json.dumps(row.facts(python), sort_keys=True)
+    content = "\n".join([LAYOUT, facts, requirements_text(wheels)])
     key = hashlib.sha256(content.encode()).hexdigest()[:16]
     folder = YARD / "rows" / row.name / key
     return RowEnvironment(row=row, python_version=python, wheels=wheels, folder=folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from trtyard.pipeline.errors import EnvironmentLacksError
 
 PROBE_SECONDS = 10.0
+USUAL_FOLDERS = (Path("/usr/bin"), Path("/usr/local/bin"))  # where PATH should lead, and may not
 _PROBE = """
 import platform, sys, sysconfig
 print("%d.%d" % sys.version_info[:2], platform.python_implementation(), platform.machine(),
@@ -44,7 +45,7 @@ def _candidates(version: str) -> Iterator[Path]:
     yield Path(getattr(sys, "_base_executable", sys.executable))
     folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)]
     for name in (f"python{version}", "python3"):
-        for folder in (*folders, Path("/usr/bin"), Path("/usr/local/bin")):
+        for folder in (*folders, *USUAL_FOLDERS):
             if folder.is_absolute() and os.access(folder / name, os.X_OK):
                 yield folder / name
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))

@@ -45,7 +45,7 @@ class Table:
 
     def fail(self, key: str, problem: str) -> TrtyardError:
         """Make the error for ``key``; the caller raises it."""
-        where = f"{self._path}.{key}" if self._path else key
+        where = ".".join(part for part in (self._path, key) if part)
         return self._error(f"{self._file.name}: {where} {problem}", self._mend)
 
     def __contains__(self, key: str) -> bool:

@@ -8,6 +8,7 @@ from trtyard.environment import existing_environment, make_environment
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
 from trtyard.matrix import Row
+from trtyard.pycuda import build_pycuda, has_cuda_device
 from trtyard.tools import ROOT
 
 # Of the user's shell these would change which code the row's Python finds.
@@ -30,6 +31,8 @@ def describe(row: Row, locked: LockedRow) -> str:
 def convert(job: Job) -> int:
     """Run the job in the row's environment, which is made first where it is missing."""
     environment = make_environment(job.row, job.locked)
+    if has_cuda_device():
+        build_pycuda(environment, job.locked.sdists_for(environment.python_version))
     words = job.arguments("host", str(environment.row_file))
     words += ["--plugin-cache", str(environment.folder / "plugins")]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]

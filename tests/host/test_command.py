@@ -1,0 +1,97 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trtyard import command
+from trtyard.command import CommandError, check, output_of, quoted, run
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.tools import ROOT
+
+
+def test_output_is_returned_and_errors_only_on_request():
+    words = ["sh", "-c", "echo out; echo err >&2"]
+    assert output_of(words) == "out\n"
+    assert output_of(words, errors=True) == "out\nerr\n"
+
+
+def test_a_failure_is_raised_with_the_last_lines(capfd):
+    with pytest.raises(CommandError) as caught:
+        check(["sh", "-c", "seq 1 100; echo the reason >&2; exit 7"])
+    assert caught.value.code == 7
+    assert "sh ended with exit code 7" in caught.value.message
+    assert "the reason" in caught.value.message
+    assert "  87\n" in caught.value.message  # 15 lines are shown
+    assert "  86\n" not in caught.value.message
+    assert capfd.readouterr().err.startswith("1\n2\n")  # and all of them came by
+
+
+def test_run_gives_the_exit_code_and_keeps_the_streams_apart(capfd):
+    assert run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == 3
+    assert capfd.readouterr() == ("out\n", "err\n")
+
+
+def test_a_missing_program_is_named():
+    with pytest.raises(EnvironmentLacksError, match="no-such-program is not installed"):
+        run(["no-such-program"])
+
+
+def test_a_command_is_echoed_as_one_would_type_it(capfd, monkeypatch):
+    monkeypatch.setattr(command, "_echo", False)
+    command.set_echo(True)
+    output_of(["printf", "%s", "two words"])
+    command.set_echo(False)
+    assert "printf %s 'two words'\n" in capfd.readouterr().err
+    assert quoted(["a b", "c"]) == "'a b' c"
+
+
+def test_it_has_a_terminal_where_the_user_has_one():
+    """Under a pseudo terminal the child sees one too, as wide as the real one."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from trtyard.command import check\n"
+        "check(['sh', '-c', 'test -t 2 && stty size <&2'])\n"
+    )
+    leader, follower = os.openpty()
+    subprocess.run(["stty", "rows", "33", "cols", "77"], stdin=follower, check=True)
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", script, str(ROOT)], stderr=follower
+    ) as child:
+        os.close(follower)
+        assert child.wait(20) == 0
+    assert os.read(leader, 1000) == b"33 77\r\n"
+    os.close(leader)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_the_childs_whole_group(tmp_path, number):
+    script = (
+        "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from trtyard.cli import _end\n"
+        "from trtyard.command import run\n"
+        "signal.signal(signal.SIGTERM, _end)\n"
+        "run(['sh', '-c', 'sleep 300 & echo $! > child; wait'])\n"
+    )
+    words = [sys.executable, "-I", "-c", script, str(ROOT)]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as parent:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        grandchild = int((tmp_path / "child").read_text())
+        parent.send_signal(number)
+        assert parent.wait(20) != 0
+    while is_running(grandchild):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,172 @@
+"""A row's environment, made by the real uv from small wheels in a folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from dataclasses import replace
+
+import pytest
+from tiny_wheels import make_wheel
+
+from trtyard import environment as module
+from trtyard.environment import environment_of, existing_environment, make_environment
+from trtyard.folders import is_own
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+TENSORRT_FILES = {
+    "tensorrt_rtx_libs/__init__.py": b"",
+    "tensorrt_rtx_libs/libtensorrt_rtx.so.1": b"a library",
+}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Return a folder that is all uv can install from, and a yard of the test's own."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    for name in list(os.environ):
+        if name.startswith("UV_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "YARD", tmp_path / "a yard")
+    return folder
+
+
+@pytest.fixture
+def row():
+    return read_matrix(MATRIX_FILE).row("rtx")
+
+
+@pytest.fixture
+def lock(row, store):
+    wheels = (make_wheel(store, "tiny"), make_wheel(store, "tiny-libs", files=TENSORRT_FILES))
+    return replace(read_lock(LOCK_FILE).row(row.name), wheels=wheels, sdists=())
+
+
+def imported_name(environment):
+    script = "import tiny; print(tiny.NAME)"
+    command = [environment.python, "-I", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_it_is_made_from_the_lock_with_the_rows_facts_beside_it(row, lock):
+    made = make_environment(row, lock)
+    assert made.is_whole()
+    assert imported_name(made) == "tiny"
+    assert json.loads(made.row_file.read_text()) == row.facts(made.python_version)
+    assert is_own(made.folder)
+
+
+def test_tensorrts_library_gets_the_name_under_which_it_opens_itself(row, lock):
+    link = make_environment(row, lock).site_packages / "tensorrt_rtx_libs" / "libtensorrt_rtx.so"
+    assert link.is_symlink()
+    assert link.read_bytes() == b"a library"
+
+
+def test_a_second_call_makes_nothing(row, lock, capfd):
+    first = make_environment(row, lock)
+    capfd.readouterr()
+    before = (first.folder / module.MARKER).stat().st_mtime_ns
+    assert make_environment(row, lock) == first == existing_environment(row, lock)
+    assert (first.folder / module.MARKER).stat().st_mtime_ns == before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_lock_gets_another_folder(row, lock, store):
+    first = make_environment(row, lock)
+    wheels = (make_wheel(store, "tiny", "1.1"), lock.wheels[1])
+    second = make_environment(row, replace(lock, wheels=wheels))
+    assert second.folder != first.folder
+    assert first.is_whole()
+
+
+@pytest.mark.parametrize("left", ["folder alone", "half of a venv", "all but the marker"])
+def test_what_a_killed_run_left_is_made_anew_twice_too(row, lock, left, capfd):
+    for _ in range(2):
+        made = make_environment(row, lock)
+        (made.folder / module.MARKER).unlink()
+        (made.site_packages / "tiny.py").unlink()  # as a hard link it is uv's cached file too
+        (made.site_packages / "tiny.py").write_text("broken = ")
+        if left == "half of a venv":
+            shutil.rmtree(made.site_packages)
+        elif left == "folder alone":
+            shutil.rmtree(made.folder / "venv")
+        assert existing_environment(row, lock) is None
+        assert imported_name(make_environment(row, lock)) == "tiny"
+
+
+def test_an_interpreter_that_went_away_is_noticed(row, lock):
+    made = make_environment(row, lock)
+    made.python.unlink()
+    made.python.symlink_to("/nowhere/python3")
+    assert existing_environment(row, lock) is None
+    assert imported_name(make_environment(row, lock)) == "tiny"
+
+
+def test_two_at_once_make_it_once(row, lock, capfd):
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(make_environment(row, lock))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [imported_name(one) for one in made] == ["tiny", "tiny"]
+    assert capfd.readouterr().err.count(", once: Python") == 1
+
+
+def test_a_wheel_that_is_not_the_locked_one_is_refused(row, lock, store):
+    make_wheel(store, "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
+    with pytest.raises(IntegrityError) as caught:
+        make_environment(row, lock)
+    assert lock.wheels[0].sha256 in caught.value.message
+    assert existing_environment(row, lock) is None
+
+
+def test_a_missing_wheel_says_which_and_leaves_nothing_that_looks_whole(row, lock, store):
+    (store / lock.wheels[0].filename).unlink()
+    with pytest.raises(EnvironmentLacksError, match="tiny"):
+        make_environment(row, lock)
+    assert existing_environment(row, lock) is None
+
+
+def test_a_package_beyond_the_lock_is_refused(row, lock, monkeypatch):
+    shown = module.output_of
+    with_extra = lambda *words, **options: shown(*words, **options) + "stowaway==6.6\n"  # noqa: E731
+    monkeypatch.setattr(module, "output_of", with_extra)
+    with pytest.raises(IntegrityError, match=r"extra \['stowaway==6\.6'\]"):
+        make_environment(row, lock)
+
+
+def test_a_disk_too_small_is_said_before_anything_is_fetched(row, lock, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    big = replace(lock.wheels[0], size=4_000_000_000)
+    # The files are not in uv's cache yet, so they would have to be fetched.
+    with pytest.raises(EnvironmentLacksError, match=r"needs 7\.2 GB .* 0\.0 GB are free"):
+        make_environment(row, replace(lock, wheels=(big, lock.wheels[1])))
+
+
+def test_someone_elses_folder_is_not_touched(row, lock):
+    for python in row.pythons:
+        folder = environment_of(row, lock, python).folder
+        folder.mkdir(parents=True)
+        (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(EnvironmentLacksError, match="was not made by trtyard"):
+        make_environment(row, lock)
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_settings_of_uv_that_contradict_the_lock_do_nothing(row, lock, monkeypatch):
+    monkeypatch.setenv("UV_EXCLUDE_NEWER", "2001-01-01")
+    monkeypatch.setenv("UV_NO_BINARY", "1")
+    monkeypatch.setenv("UV_SYSTEM_PYTHON", "1")
+    assert imported_name(make_environment(row, lock)) == "tiny"

@@ -1,0 +1,104 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trtyard.clean import clean
+from trtyard.folders import empty_own, is_own, locked, make_own, remove_own
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+
+
+def test_an_own_folder_is_known_by_its_mark_and_can_be_removed(tmp_path):
+    folder = tmp_path / "own"
+    make_own(folder)
+    make_own(folder)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "file").touch()
+    assert is_own(folder)
+    empty_own(folder)
+    assert [entry.name for entry in folder.iterdir()] == ["CACHEDIR.TAG"]
+    remove_own(folder)
+    assert not folder.exists()
+
+
+def test_what_a_link_in_it_points_to_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "thesis.txt").touch()
+    make_own(tmp_path / "own")
+    (tmp_path / "own" / "link").symlink_to(tmp_path / "elsewhere")
+    remove_own(tmp_path / "own")
+    assert (tmp_path / "elsewhere" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("tag", [None, "Signature: 8a477f597d28d172789f06886806bc55\n# uv\n"])
+def test_someone_elses_folder_is_neither_taken_nor_deleted(tmp_path, tag):
+    (tmp_path / "file").touch()
+    if tag:
+        (tmp_path / "CACHEDIR.TAG").write_text(tag)
+    for act in (make_own, empty_own, remove_own):
+        with pytest.raises(EnvironmentLacksError, match="was not made by trtyard"):
+            act(tmp_path)
+    assert (tmp_path / "file").exists()
+
+
+def test_a_link_to_an_own_folder_is_not_own(tmp_path):
+    make_own(tmp_path / "own")
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    assert not is_own(tmp_path / "link")
+
+
+def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
+    with (
+        locked(tmp_path, waiting=None),
+        pytest.raises(BlockingIOError),
+        locked(tmp_path, waiting=None),
+    ):
+        pass
+    with locked(tmp_path, waiting=None):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path):
+    with locked(tmp_path, waiting=None) as descriptor:
+        child = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,)
+        )
+    with pytest.raises(BlockingIOError), locked(tmp_path, waiting=None):
+        pass
+    child.communicate(b"\n")
+    with locked(tmp_path, waiting=None):
+        pass
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    monkeypatch.setattr("trtyard.clean.YARD", tmp_path / ".trtyard")
+    monkeypatch.setattr("trtyard.clean.ROOT", tmp_path)
+    make_own(tmp_path / ".trtyard")
+    (tmp_path / ".trtyard" / "big").write_bytes(os.urandom(2_000_000))
+    (tmp_path / ".trtyard" / "same").hardlink_to(tmp_path / ".trtyard" / "big")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "someone's").touch()
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def test_clean_shows_and_deletes_only_what_is_marked(house, capsys):
+    clean(dry_run=False, yes=True)
+    assert not (house / ".trtyard").exists()
+    assert (house / ".venv" / "someone's").exists()
+    assert (house / "out").exists()
+    shown = capsys.readouterr().out
+    assert f"0.00 GB  {house / '.trtyard'}" in shown
+    assert ".venv" not in shown
+    clean(dry_run=False, yes=True)
+    assert capsys.readouterr().out == "nothing to clean\n"
+
+
+def test_clean_deletes_nothing_on_a_dry_run_or_without_being_asked(house):
+    clean(dry_run=True, yes=True)
+    with pytest.raises(UsageError, match="terminal"):
+        clean(dry_run=False, yes=False)
+    assert (house / ".trtyard" / "big").exists()

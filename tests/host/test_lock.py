@@ -1,0 +1,149 @@
+import hashlib
+import json
+import re
+
+import pytest
+
+from trtyard.lock import check_lock, read_lock, write_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import IntegrityError
+from trtyard.relock import HOST_TXT, check_locks
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+
+@pytest.fixture(scope="module")
+def lock():
+    return read_lock(LOCK_FILE)
+
+
+@pytest.fixture
+def tampered(tmp_path):
+    """Return a function that reads the real lock with one text put in another's place.
+
+    With ``forged`` the checksum is made to fit again, as someone who knows the format could.
+    """
+
+    def tamper(old, new, *, forged=False):
+        text = LOCK_FILE.read_text()
+        assert old in text
+        text = text.replace(old, new, 1)
+        if forged:
+            content = json.loads(text)
+            rest = {key: value for key, value in content.items() if key != "checksum"}
+            canonical = json.dumps(
+                rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+            ).encode()
+            text = text.replace(content["checksum"], hashlib.sha256(canonical).hexdigest())
+        file = tmp_path / "versions.lock"
+        file.write_text(text)
+        return read_lock(file)
+
+    return tamper
+
+
+def test_the_committed_locks_fit_what_they_were_made_from():
+    check_locks()
+
+
+def test_writing_what_was_read_gives_the_same_bytes(lock, tmp_path):
+    write_lock(tmp_path / "versions.lock", lock)
+    assert (tmp_path / "versions.lock").read_bytes() == LOCK_FILE.read_bytes()
+
+
+def test_no_lock_names_a_host():
+    for file in (LOCK_FILE, HOST_TXT):
+        assert "://" not in file.read_text()
+
+
+def test_every_python_has_one_wheel_a_package_and_only_pycuda_from_source(lock):
+    row = read_matrix(MATRIX_FILE).row("rtx")
+    locked = lock.row(row.name)
+    for python in row.pythons:
+        names = [wheel.name for wheel in locked.wheels_for(python)]
+        assert len(names) == len(set(names)) > 50
+        assert [sdist.name for sdist in locked.sdists_for(python)] == ["pycuda"]
+
+
+def test_requirements_have_exactly_one_hash_a_package(lock):
+    lines = lock.row("rtx-1.7").requirements("3.11").splitlines()
+    pattern = r"[a-z0-9-]+==[\w.+]+ --hash=sha256:[0-9a-f]{64}"
+    assert all(re.fullmatch(pattern, line) for line in lines)
+    assert any(line.startswith("torch==2.13.0 ") for line in lines)
+
+
+def test_debs_are_closed_over_their_base_and_hold_no_second_release(lock):
+    debs = {deb.name: deb for deb in lock.row("rtx-1.7").debs}
+    assert debs["libc6"].stage == "base"
+    assert debs["python3"].stage == "runtime"
+    assert debs["g++"].stage == "build"
+    assert "perl" not in {deb.name for deb in lock.row("rtx-1.7").debs_of("base", "runtime")}
+    assert debs["libc6"].version.startswith("2.36-")  # bookworm's
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"size": 46018', '"size": 46019'),
+        ('"name": "torch", "version": "2.13.0"', '"name": "torch", "version": "2.13.1"'),
+        ('"digest_kind": "unknown"', '"digest_kind": "index"'),
+        ('"stage": "base"', '"stage": "build"'),
+        ('"pythons": ["3.10"]', '"pythons": ["3.11"]'),
+    ],
+)
+def test_a_changed_line_is_found_and_both_hashes_are_named(tampered, old, new):
+    with pytest.raises(IntegrityError) as caught:
+        tampered(old, new)
+    assert "versions.lock" in caught.value.message
+    hashes = re.findall(r"[0-9a-f]{64}", caught.value.message)
+    assert len(set(hashes)) == 2
+    assert hashes[0] == json.loads(LOCK_FILE.read_text())["checksum"]
+    assert caught.value.exit_code == 5
+
+
+def test_layout_alone_does_not_make_a_lock_wrong(tampered, lock):
+    assert tampered('"schema": 1', '"schema":   1') == lock
+
+
+def test_a_forged_checksum_does_not_hide_another_version(tampered):
+    forged = tampered(
+        '"name": "torch", "version": "2.13.0"',
+        '"name": "torch", "version": "2.13.1"',
+        forged=True,
+    )
+    with pytest.raises(IntegrityError, match=r"torch is 2\.13\.1, .*asks for 2\.13\.0"):
+        check_lock(read_matrix(MATRIX_FILE), forged)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"sha256": "', '"sha256": "x', "64 hex digits"),
+        ('"size": 46018', '"size": -1', "whole number"),
+        ('"size": 46018', '"bytes": 46018', "size is missing"),
+        ('"filename": "', '"filename": "../', "a file name"),
+        ('"architecture": "amd64"', '"architecture": "arm64"', "amd64, all"),
+    ],
+)
+def test_a_forged_lock_is_still_validated(tampered, old, new, words):
+    with pytest.raises(IntegrityError, match=words):
+        tampered(old, new, forged=True)
+
+
+def test_a_lock_of_another_matrix_is_refused(tmp_path, lock):
+    file = tmp_path / "versions.toml"
+    file.write_text(MATRIX_FILE.read_text().replace("opset = 18", "opset = 17"))
+    with pytest.raises(IntegrityError, match=r"does not fit versions\.toml: row rtx-1\.7"):
+        check_lock(read_matrix(file), lock)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"checksum": 1}'])
+def test_a_damaged_file_is_said_to_be_damaged(tmp_path, content):
+    file = tmp_path / "versions.lock"
+    file.write_text(content)
+    with pytest.raises(IntegrityError, match=r"versions\.lock"):
+        read_lock(file)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(IntegrityError, match="is missing"):
+        read_lock(tmp_path / "versions.lock")

@@ -1,0 +1,117 @@
+import pytest
+
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import UsageError
+from trtyard.tools import MATRIX_FILE
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Return a function that reads the real matrix with one text put in another's place."""
+
+    def edit(old, new):
+        text = MATRIX_FILE.read_text()
+        assert old in text
+        file = tmp_path / "versions.toml"
+        file.write_text(text.replace(old, new, 1))
+        return read_matrix(file)
+
+    return edit
+
+
+def test_the_committed_matrix_reads_and_knows_its_default():
+    matrix = read_matrix(MATRIX_FILE)
+    assert matrix.row("default") is matrix.rows[matrix.default]
+    assert matrix.row("rtx").tensorrt == "1.7.1.116"
+
+
+def test_an_alias_means_the_newest_row_below_it_by_number(tmp_path):
+    text = MATRIX_FILE.read_text()
+    start = text.index('[rows."rtx-1.7"]')
+    row = text[start:]
+    ten = row.replace("1.7.1.116", "1.10.2.3").replace("rtx-1.7", "rtx-1.10")
+    nine = row.replace("1.7.1.116", "1.9.8.7").replace("rtx-1.7", "rtx-1.9")
+    file = tmp_path / "versions.toml"
+    file.write_text(text[:start] + ten + nine + row)
+    matrix = read_matrix(file)
+    assert matrix.aliases() == {"default": "rtx-1.7", "rtx": "rtx-1.10", "rtx-1": "rtx-1.10"}
+    assert matrix.row("rtx-1.9").tensorrt == "1.9.8.7"
+
+
+def test_an_unknown_row_is_a_usage_error_with_the_nearest_names():
+    with pytest.raises(UsageError) as caught:
+        read_matrix(MATRIX_FILE).row("rtx-1.8")
+    assert "'rtx-1.8'" in caught.value.message
+    assert "did you mean 'rtx-1.7'" in caught.value.message
+    assert "./run matrix" in caught.value.mend
+    assert caught.value.exit_code == 2
+
+
+WRONG = {
+    "unknown key": ('flavour = "rtx"', 'flavor = "rtx"', ["flavour", "is missing"]),
+    "unknown extra key": ("opset = 18", "opset = 18\nopsett = 1", ["opsett", "'opset'"]),
+    "wrong type": ("opset = 18", 'opset = "18"', ["opset", "whole number", "'18'"]),
+    "true is no number": ("opset = 18", "opset = true", ["opset", "whole number"]),
+    "out of range": ("opset = 18", "opset = 180", ["opset", "from 7 to 99"]),
+    "no such flavour": ('flavour = "rtx"', 'flavour = "rtz"', ["flavour", "rtx, full"]),
+    "flavour against name": ('flavour = "rtx"', 'flavour = "full"', ["flavour", "rtx-1.7"]),
+    "release against name": ('tensorrt = "1.7.1.116"', 'tensorrt = "1.8.0.1"', ["tensorrt"]),
+    "package against release": (
+        'libs = "1.7.1.116"',
+        'libs = "1.7.1.117"',
+        ["packages", "1.7.1.116"],
+    ),
+    "range instead of a version": ('torch = "2.13.0"', 'torch = ">=2.13"', ["packages.torch"]),
+    "package spelt otherwise": (
+        'onnxruntime = "1.32.0"',
+        'onnxruntime = "1.32.0"\nOnnx_IR = "1.1.0"',
+        ["Onnx_IR", "lower case"],
+    ),
+    "without torch": ('torch = "2.13.0"\n', "", ["packages", "torch"]),
+    "tag latest": ("debian:bookworm-slim", "debian:latest", ["base.image", "latest"]),
+    "image without tag": ("debian:bookworm-slim", "debian", ["base.image", "tag"]),
+    "short digest": ("sha256:7b14", "sha256:", ["base.digest", "64 hex"]),
+    "list with a twin": ('["80", "86"', '["80", "80"', ["architectures", "twice"]),
+    "empty list": ('["80", "86", "89", "120"]', "[]", ["architectures"]),
+    "no such executor": ('["docker", "host"]', '["docker", "hots"]', ["executors", "hots"]),
+    "host without Pythons": ('["docker", "host"]', '["docker"]', ["host-pythons"]),
+    "pin for a Python it lacks": ('packages-on."3.10"', 'packages-on."3.9"', ["3.9"]),
+    "source and package": ('pycuda = "2026.1"', 'numpy = "2.4.6"', ["sources", "numpy"]),
+    "default without row": ('default = "rtx-1.7"', 'default = "rtx-2.0"', ["default", "rtx-1.7"]),
+    "later schema": ("schema = 1", "schema = 2", ["schema", "reads 1"]),
+    "not TOML": ("schema = 1", "schema = ", ["not TOML", "line"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_matrix_is_refused_with_file_and_key(edited, name):
+    old, new, words = WRONG[name]
+    with pytest.raises(UsageError) as caught:
+        edited(old, new)
+    assert "versions.toml" in caught.value.message
+    for word in words:
+        assert word in caught.value.message
+    assert caught.value.mend
+
+
+def test_a_row_named_by_no_release_is_refused(tmp_path):
+    file = tmp_path / "versions.toml"
+    file.write_text(MATRIX_FILE.read_text().replace("rtx-1.7", "newest"))
+    with pytest.raises(UsageError, match=r"rows\.newest must be named by its TensorRT release"):
+        read_matrix(file)
+
+
+def test_a_rows_hash_follows_its_values_and_not_its_layout(edited):
+    before = read_matrix(MATRIX_FILE).row("rtx").sha256()
+    assert edited("opset = 18", "opset    =   18 # a comment").row("rtx").sha256() == before
+    assert edited("opset = 18", "opset = 17").row("rtx").sha256() != before
+    assert edited('pillow = "12.3.0"', 'pillow = "12.2.0"').row("rtx").sha256() != before
+
+
+def test_facts_name_the_versions_of_the_python_in_use():
+    row = read_matrix(MATRIX_FILE).row("rtx")
+    assert row.packages_for("3.10")["numpy"] == "2.2.6"
+    assert row.packages_for("3.11")["numpy"] == "2.4.6"
+    facts = row.facts("3.12")
+    assert facts["python"] == "3.12"
+    assert facts["torch"] == "2.13.0"

@@ -1,0 +1,39 @@
+"""Small real wheels, so that the real uv can install without a network."""
+
+import base64
+import hashlib
+import zipfile
+
+from trtyard.lock import Artifact
+
+
+def make_wheel(folder, name, version="1.0", files=None, metadata_version=None):
+    """Write a pure wheel and return it as the lock would name it."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    content = dict(files or {f"{name.replace('-', '_')}.py": b"NAME = 'tiny'\n"})
+    said = f"Metadata-Version: 2.1\nName: {name}\nVersion: {metadata_version or version}\n"
+    content[f"{stem}.dist-info/METADATA"] = said.encode()
+    content[f"{stem}.dist-info/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    record = "".join(
+        f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in content.items()
+    )
+    content[f"{stem}.dist-info/RECORD"] = f"{record}{stem}.dist-info/RECORD,,\n".encode()
+    file = folder / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, data in content.items():
+            archive.writestr(zipfile.ZipInfo(path), data)
+    data = file.read_bytes()
+    return Artifact(
+        name=name,
+        version=version,
+        filename=file.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        pythons=("3.10", "3.11", "3.12", "3.13", "3.14"),
+    )
+
+
+def _digest(data):
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
