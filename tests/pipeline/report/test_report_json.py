@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+from report_examples import (
+    NO_DEVICE,
+    PAIR,
+    SHA,
+    a_classifier_report,
+    a_failed_report,
+    a_hostile_report,
+    a_report,
+    stages_failed_at,
+)
+
+from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.report.json_file import report_value
+
+
+def stored(report):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(json.dumps(report_value(report)), parse_constant=refuse)
+
+
+def test_keys_that_other_programs_rely_on():
+    value = stored(a_report())
+    promised = {
+        "schema", "row", "model", "precision", "executor", "stages", "parity", "detections",
+        "engine", "artifacts", "inputs", "versions",
+    }  # fmt: skip
+    assert promised <= set(value)
+    assert value["schema"] == 1
+    assert (value["row"], value["model"]) == ("rtx-1.7", "faster_rcnn")
+    row = {"pair", "output", "max_abs", "max_rel", "cosine", "atol", "rtol", "passed"}
+    assert all(row <= set(each) for each in value["parity"])
+    found = {"pair", "reference", "matched", "labels_equal", "worst_iou", "worst_score_diff",
+             "passed"}  # fmt: skip
+    assert all(found <= set(each) for each in value["detections"])
+    assert value["engine"]["plugin_layers"] == ["PaddedNMS", "PaddedNMS", "MaskRcnnROIAlign"]
+    assert (value["engine"]["bytes"], value["engine"]["layers"]) == (137_900_000, 598)
+    assert value["artifacts"] == {"model.onnx": {"sha256": SHA, "bytes": 135_000_000}}
+    assert value["inputs"]["image"]["sha256"] == SHA
+    assert value["inputs"]["weights"] == {"source": "seeded:0", "sha256": SHA}
+    assert value["versions"]["torch"] == "2.13.0"
+    assert value["proposals"] == [{"runtime": "torch", "alive": 40, "padded": 300}]
+
+
+def test_stages_have_the_keys_that_apply():
+    stages = {stage["name"]: stage for stage in stored(a_report())["stages"]}
+    assert stages["torch"] == {"name": "torch", "status": "passed", "seconds": 3.1}
+    assert stages["tensorrt"] == {"name": "tensorrt", "status": "not-run", "reason": NO_DEVICE}
+    failed = stored(a_report(stages=stages_failed_at("export", "why", "do this")))["stages"][1]
+    assert failed == {
+        "name": "export", "status": "failed", "seconds": 1.0, "reason": "why", "mend": "do this",
+    }  # fmt: skip
+
+
+def test_figures_are_those_of_the_comparison():
+    report = a_failed_report()
+    value = stored(report)
+    boxes = next(row for row in value["parity"] if row["output"] == "boxes")
+    assert boxes["pair"] == ["torch", "onnxruntime"]
+    assert boxes["max_abs"] == report.parity[0].max_abs == pytest.approx(4.0)
+    assert boxes["mismatches"] == 4
+    assert boxes["passed"] is False
+    [found] = value["detections"]
+    assert (found["reference"], found["matched"], found["labels_equal"]) == (3, 3, 2)
+    assert found["worst_box_diff"] == pytest.approx(4.0)
+    assert found["tolerance"] == {"box": 0.05, "score": 0.001}
+    assert [match["within"] for match in found["matches"]] == [True, False, False]
+    assert value["verdict"]["exit_code"] == 1
+
+
+def test_histogram_bins_have_their_edges():
+    [row] = stored(a_classifier_report(difference=3e-5))["parity"]
+    bins = {(each["from"], each["to"]): each["count"] for each in row["histogram"]["bins"]}
+    assert bins == {(1e-5, 1e-4): 1000}
+    assert row["histogram"]["exact"] == 0
+
+
+def test_numbers_that_json_lacks_become_null():
+    reference = {"out": np.array([1.0, 2.0, np.nan], np.float32)}
+    candidate = {"out": np.array([np.nan, np.inf, np.nan], np.float32)}
+    [row] = stored(a_report(compare_outputs("tensor", PAIR, reference, candidate)))["parity"]
+    assert row["max_abs"] is None
+    assert row["worst"]["candidate"] is None
+    assert row["passed"] is False
+    assert row["histogram"]["non_finite"] == 2
+
+
+def test_what_was_not_made_is_null_not_absent():
+    value = stored(a_report(engine=None, parity=(), detections=()))
+    assert value["engine"] is None
+    assert value["parity"] == []
+
+
+def test_any_text_is_stored_unchanged():
+    report = a_hostile_report()
+    assert stored(report)["model"] == report.model

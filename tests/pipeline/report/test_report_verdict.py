@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+from report_examples import (
+    NO_DEVICE,
+    PAIR,
+    a_classifier_report,
+    a_failed_report,
+    a_report,
+    detector_outputs,
+    passed_stages,
+    stages_failed_at,
+)
+
+from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.report.schema import STAGES, check_report
+from trtyard.pipeline.report.verdict import verdict
+from trtyard.pipeline.stages import Stage
+
+
+def test_agreement_is_0_and_names_what_was_not_run():
+    code, text = verdict(a_report())
+    assert code == 0
+    assert "PyTorch and ONNX Runtime agree" in text
+    assert f"Not run: TensorRT ({NO_DEVICE})" in text
+
+
+def test_nothing_is_not_run_when_all_ran():
+    report = a_report()
+    tensorrt = compare_outputs(
+        "detector", ("torch", "tensorrt"), detector_outputs(), detector_outputs()
+    )
+    code, text = verdict(
+        report._replace(
+            stages=passed_stages(tensorrt=Stage("tensorrt", "passed", 0.1)),
+            parity=report.parity + tensorrt.parity,
+            detections=report.detections + tensorrt.detections,
+        )
+    )
+    assert (code, text) == (0, "PyTorch, ONNX Runtime and TensorRT agree within the tolerances.")
+
+
+def test_disagreement_is_1_and_names_the_outputs():
+    code, text = verdict(a_failed_report())
+    assert code == 1
+    assert "PyTorch and ONNX Runtime disagree on detections, boxes and labels." in text
+    assert "agree within" not in text
+
+
+def test_pair_that_agrees_is_said_beside_one_that_does_not():
+    report = a_failed_report()
+    good = compare_outputs(
+        "detector", ("torch", "tensorrt"), detector_outputs(), detector_outputs()
+    )
+    code, text = verdict(report._replace(parity=report.parity + good.parity))
+    assert code == 1
+    assert "PyTorch and TensorRT agree" in text
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_failed_stage_is_4_with_its_reason(name):
+    report = a_report(stages=stages_failed_at(name, "no such op\nat node 7"), parity=(),
+                      detections=())  # fmt: skip
+    code, text = verdict(report)
+    assert code == 4
+    assert "failed: no such op." in text
+    assert "\n" not in text
+
+
+def test_failed_stage_outweighs_disagreement_and_both_are_said():
+    code, text = verdict(a_failed_report(stages=stages_failed_at("engine")))
+    assert code == 4
+    assert "The engine failed: it broke." in text
+    assert "disagree on" in text
+
+
+def test_nothing_run_is_not_a_success():
+    stages = tuple(Stage(name, "not-run", reason="no torch here") for name in STAGES)
+    code, text = verdict(a_report(stages=stages, parity=(), detections=()))
+    assert code == 3
+    assert text.startswith("Nothing was run.")
+    assert "no torch here" in text
+
+
+def test_runtime_that_ran_and_was_not_compared_is_not_a_success():
+    code, text = verdict(a_report(parity=(), detections=()))
+    assert code == 1
+    assert "ONNX Runtime ran, but nothing it gave was compared." in text
+    tensorrt_too = passed_stages(tensorrt=Stage("tensorrt", "passed", 0.1))
+    code, text = verdict(a_report(stages=tensorrt_too))
+    assert code == 1
+    assert "TensorRT ran, but nothing it gave was compared." in text
+
+
+def test_conversion_without_a_second_runtime_says_that_nothing_was_compared():
+    stages = passed_stages(onnxruntime=Stage("onnxruntime", "not-run", reason="not installed"))
+    code, text = verdict(a_report(stages=stages, parity=(), detections=()))
+    assert code == 0
+    assert "nothing was compared" in text
+    assert "agree" not in text
+
+
+def test_agreement_about_nothing_is_said_to_say_little():
+    nothing = compare_outputs("detector", PAIR, detector_outputs(0), detector_outputs(0))
+    code, text = verdict(a_report(nothing))
+    assert code == 0
+    assert "both detect nothing" in text
+    zeros = {"logits": np.zeros((1, 9), np.float32)}
+    code, text = verdict(a_report(compare_outputs("classifier", PAIR, zeros, zeros)))
+    assert code == 0
+    assert "every value of the reference is 0" in text
+
+
+def test_stages_with_one_reason_are_said_together():
+    _, text = verdict(a_classifier_report(stages=stages_failed_at("export")))
+    assert "ONNX Runtime, the plugins, the engine and TensorRT (needs the stage export)" in text
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        (passed_stages()[:-1], "has the stages"),
+        (passed_stages()[::-1], "has the stages"),
+        (passed_stages(export=Stage("export", "skipped", 1.0, "x")), "no status is called"),
+        (passed_stages(export=Stage("export", "not-run")), "does not say why"),
+        (passed_stages(export=Stage("export", "failed", 1.0)), "does not say why"),
+        (passed_stages(export=Stage("export", "not-run", 1.0, "x")), "yet took 1.0 s"),
+    ],
+)
+def test_report_that_contradicts_itself_is_refused(stages, words):
+    with pytest.raises(ValueError, match=words):
+        check_report(a_report(stages=stages))
+    check_report(a_report())

@@ -1,0 +1,90 @@
+"""The short table that a conversion ends with: 80 columns, plain ASCII punctuation, no colour."""
+
+import textwrap
+from typing import List, Sequence, Tuple
+
+from trtyard.pipeline.report import words
+from trtyard.pipeline.report.facts import detection_facts, parity_remarks
+from trtyard.pipeline.report.schema import Report
+from trtyard.pipeline.report.verdict import compared_pairs
+from trtyard.pipeline.stages import PASSED, Stage
+
+WIDTH = 80
+_STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the detail takes the rest
+_PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the tolerance takes the rest
+_PLAIN = str.maketrans(
+    {words.TIMES: "x", words.NOTHING: "-", words.MINUS: "-", words.INFINITY: "inf"}
+)  # not every console has them
+_DETAIL_LINES = 3  # of a reason; the report has all of it
+
+
+def console_table(report: Report) -> str:
+    """Return stages and comparisons in lines of at most 80 columns; the verdict goes below."""
+    lines = textwrap.wrap(
+        words.one_line(f"{report.model} on {report.row}, {report.precision}"), WIDTH
+    )
+    lines.append("")
+    lines += _row(("stage", "result", "time", ""))
+    for stage in report.stages:
+        lines += _row(
+            (
+                stage.name,
+                words.status_word(stage.status),
+                "-" if stage.seconds is None else words.seconds(stage.seconds),
+                _stage_detail(report, stage),
+            )
+        )
+    for pair in compared_pairs(report):
+        lines += ["", *_compared(report, pair)]
+    return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
+
+
+def _stage_detail(report: Report, stage: Stage) -> str:
+    if stage.status != PASSED:
+        return "; ".join(filter(None, (stage.reason, stage.mend)))
+    if stage.name == "engine" and report.engine is not None:
+        facts = f"{words.counted(report.engine.layers, 'layer')}, {words.size(report.engine.bytes)}"
+        plugins = len(report.engine.plugin_layers)
+        return facts + (f", {words.counted(plugins, 'plugin')}" if plugins else "")
+    if stage.name == "export" and report.exporter is not None:
+        return f"{report.exporter} exporter, opset {report.opset}"
+    return ""
+
+
+def _compared(report: Report, pair: Tuple[str, str]) -> List[str]:
+    lines = _row((f"{pair[0]}/{pair[1]}", "result", "max diff", "tolerance"), _PARITY_COLUMNS)
+    for row in report.parity:
+        if row.pair == pair:
+            limit = "-" if row.max_abs is None else words.tolerance(row.atol, row.rtol)
+            cells = (row.output, _result(row.passed), words.number(row.max_abs), limit)
+            lines += _row(cells, _PARITY_COLUMNS)
+            if not row.passed or row.caution:
+                lines += _indented(parity_remarks(row))
+    for each in report.detections:
+        if each.pair == pair:
+            lines += _row(("detections", _result(each.passed), "", ""), _PARITY_COLUMNS)
+            lines += _indented(detection_facts(each))
+    return lines
+
+
+def _result(passed: bool) -> str:
+    return "passed" if passed else "FAILED"
+
+
+def _indented(text: str) -> List[str]:
+    indent = "  "
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def _row(cells: Sequence[str], widths: Sequence[int] = _STAGE_COLUMNS) -> List[str]:
+    head = "".join(
+        textwrap.shorten(words.one_line(cell), width - 1, placeholder="..").ljust(width)
+        for cell, width in zip(cells, widths)
+    )
+    room = WIDTH - len(head)
+    detail = textwrap.wrap(words.one_line(cells[-1]), room, break_on_hyphens=False) or [""]
+    if len(detail) > _DETAIL_LINES:
+        detail = [*detail[: _DETAIL_LINES - 1], detail[_DETAIL_LINES - 1][: room - 4] + " ..."]
+    return [head + detail[0]] + [" " * len(head) + line for line in detail[1:]]

@@ -1,0 +1,81 @@
+"""junit.xml: a testcase for each stage, each compared output and each matched image.
+
+What was not run is ``skipped`` with its reason, never a bare testcase: a reader of JUnit takes
+that for a pass.
+"""
+
+import xml.etree.ElementTree as Tree
+from typing import List, Optional
+
+from trtyard.pipeline.report import words
+from trtyard.pipeline.report.facts import detection_facts, parity_facts
+from trtyard.pipeline.report.schema import Report
+from trtyard.pipeline.stages import FAILED, PASSED, Stage
+
+
+def junit_text(report: Report) -> str:
+    """Return the report as a JUnit XML document."""
+    suites = [
+        _suite(report, "stages", [_stage_case(stage) for stage in report.stages]),
+        _suite(
+            report,
+            "parity",
+            [
+                _case(f"{'-'.join(row.pair)} {row.output}", row.passed, parity_facts(row))
+                for row in report.parity
+            ],
+        ),
+        _suite(
+            report,
+            "detections",
+            [
+                _case(
+                    f"{'-'.join(each.pair)} image {each.image}", each.passed, detection_facts(each)
+                )
+                for each in report.detections
+            ],
+        ),
+    ]
+    root = Tree.Element("testsuites", {"name": words.one_line(f"{report.model} {report.row}")})
+    for count in ("tests", "failures", "errors", "skipped"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
+    root.extend(suites)
+    xml = Tree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'
+
+
+def _suite(report: Report, name: str, cases: List[Tree.Element]) -> Tree.Element:
+    suite = Tree.Element("testsuite", {"name": name})
+    suite.set("tests", str(len(cases)))
+    suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
+    suite.set("errors", "0")
+    suite.set("skipped", str(sum(case.find("skipped") is not None for case in cases)))
+    suite.set("time", f"{sum(float(case.get('time', '0')) for case in cases):.3f}")
+    for case in cases:
+        case.set("classname", words.one_line(f"{report.row}.{report.model}.{name}"))
+    suite.extend(cases)
+    return suite
+
+
+def _stage_case(stage: Stage) -> Tree.Element:
+    case = Tree.Element("testcase", {"name": stage.name, "time": f"{stage.seconds or 0:.3f}"})
+    if stage.status == FAILED:
+        _child(case, "failure", stage.reason, stage.mend)
+    elif stage.status != PASSED:
+        _child(case, "skipped", stage.reason, stage.mend)
+    return case
+
+
+def _case(name: str, passed: bool, facts: str) -> Tree.Element:
+    case = Tree.Element("testcase", {"name": words.one_line(name), "time": "0.000"})
+    if passed:
+        Tree.SubElement(case, "system-out").text = words.printable(facts)
+    else:
+        _child(case, "failure", facts, None)
+    return case
+
+
+def _child(case: Tree.Element, kind: str, reason: Optional[str], mend: Optional[str]) -> None:
+    text = words.printable("\n".join(filter(None, (reason, mend))))
+    child = Tree.SubElement(case, kind, {"message": words.one_line(reason or "")})
+    child.text = text

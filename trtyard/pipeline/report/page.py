@@ -1,0 +1,53 @@
+"""report.html: one file that needs no network and no script."""
+
+from pathlib import Path
+from typing import Optional
+
+from trtyard.pipeline.report.comparison_sections import detections_section, parity_section
+from trtyard.pipeline.report.markup import Markup, joined, tag
+from trtyard.pipeline.report.schema import Report
+from trtyard.pipeline.report.sections import (
+    engine_section,
+    header,
+    notes_section,
+    origin_section,
+    stages_section,
+    verdict_section,
+)
+
+# Whatever a model's name or an error's text holds, the browser loads and runs nothing.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def page(report: Report, picture: Optional[str] = None) -> str:
+    """Return the report as HTML.
+
+    Args:
+        report: the report.
+        picture: the overlay as a data URI; None when there is none.
+    """
+    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{report.model} on {report.row}: trtyard report"),
+        tag("style", Markup(style)),
+    )
+    body = tag(
+        "body",
+        tag(
+            "main",
+            header(report),
+            verdict_section(report),
+            stages_section(report),
+            detections_section(report, picture),
+            parity_section(report),
+            engine_section(report),
+            notes_section(report),
+            origin_section(report),
+        ),
+    )
+    return joined(Markup("<!DOCTYPE html>\n"), tag("html", head, body, lang="en"), "\n")

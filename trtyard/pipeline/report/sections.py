@@ -1,0 +1,201 @@
+"""The sections of a report's page, from the verdict at the top to the hashes at the bottom."""
+
+from typing import Dict, List, Optional, Tuple
+
+from trtyard.pipeline.report import words
+from trtyard.pipeline.report.charts import time_bar
+from trtyard.pipeline.report.markup import Child, Markup, joined, tag
+from trtyard.pipeline.report.schema import Report
+from trtyard.pipeline.report.verdict import judge
+from trtyard.pipeline.stages import FAILED, NOT_RUN, PASSED, Stage
+
+Facts = List[Tuple[str, Child]]  # names and values
+
+_SIGNS = {"passed": "✓", "failed": "✗", "not-run": words.NOTHING}
+
+
+def section(title: str, *children: Child) -> Markup:
+    """Return a section with a heading."""
+    return tag("section", tag("h2", title), *children)
+
+
+def badge(status: str, text: Optional[str] = None) -> Markup:
+    """Return a status as a sign and a word, or other text; colour only repeats them."""
+    sign = tag("span", _SIGNS.get(status, ""), aria_hidden="true")
+    return tag("span", sign, " ", text or words.status_word(status), class_=f"badge {status}")
+
+
+def passed_badge(passed: bool) -> Markup:
+    """Return the badge of something that was compared."""
+    return badge(PASSED if passed else FAILED)
+
+
+def definitions(pairs: Facts, class_: Optional[str] = None) -> Markup:
+    """Return names and values; a value of None is left out."""
+    rows = [
+        tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value is not None
+    ]
+    return tag("dl", *rows, class_=class_)
+
+
+def header(report: Report) -> Markup:
+    """Return what was converted, with what."""
+    chips = [report.row, report.precision, f"on the {report.executor}"]
+    if report.executor == "docker":
+        chips[-1] = "in Docker"
+    return tag(
+        "header",
+        tag("p", "trtyard conversion report", class_="kicker"),
+        tag("h1", report.model),
+        tag("p", *(tag("span", chip, class_="chip") for chip in chips), class_="chips"),
+    )
+
+
+def verdict_section(report: Report) -> Markup:
+    """Return the verdict in plain words, what was not run, and the figures that matter most."""
+    judged = judge(report)
+    status = PASSED if judged.exit_code == 0 else FAILED
+    if not any(stage.status == PASSED for stage in report.stages) and judged.exit_code != 4:
+        status = NOT_RUN
+    lines = [tag("p", caution, class_="caution") for caution in judged.cautions]
+    if judged.not_run:
+        items = [tag("li", words.one_line(reason)) for reason in judged.not_run]
+        lines.append(tag("p", "Not run, so nothing is claimed about:", class_="not-run-title"))
+        lines.append(tag("ul", *items))
+    return tag(
+        "section",
+        tag("p", badge(status, _status(report, status)), class_="status"),
+        tag("h2", judged.headline),
+        *lines,
+        _key_figures(report),
+        class_=f"verdict {status}",
+    )
+
+
+def _status(report: Report, status: str) -> str:
+    idle = sum(stage.status == NOT_RUN for stage in report.stages)
+    rest = f", {words.counted(idle, 'stage')} not run" if idle and status != NOT_RUN else ""
+    return words.status_word(status) + rest
+
+
+def _key_figures(report: Report) -> Optional[Markup]:
+    figures: Facts = []
+    for each in report.detections[:1]:
+        if each.problem is None:
+            figures.append(("detections matched", f"{each.matched} of {each.reference}"))
+        if each.matched:
+            figures.append(("largest box difference", f"{words.number(each.worst_box_diff)} px"))
+            figures.append(("largest score difference", words.number(each.worst_score_diff)))
+    if not report.detections:
+        for row in report.parity[:2]:
+            name = "largest difference" if len(report.parity) == 1 else f"largest in {row.output}"
+            figures.append((name, words.number(row.max_abs)))
+    total = sum(stage.seconds or 0 for stage in report.stages)
+    figures.append(("all stages together", words.seconds(total)))
+    if report.peak_memory_bytes is not None:
+        figures.append(("peak memory", words.size(report.peak_memory_bytes)))
+    return definitions(figures, "figures")
+
+
+def stages_section(report: Report) -> Markup:
+    """Return every stage with its result, its time as a bar, and why it did not pass."""
+    longest = max((stage.seconds or 0 for stage in report.stages), default=0)
+    return section(
+        "Stages", tag("ol", *(_stage(stage, longest) for stage in report.stages), class_="stages")
+    )
+
+
+def _stage(stage: Stage, longest: float) -> Markup:
+    lines = []
+    if stage.status != PASSED:
+        lines.append(tag("p", stage.reason or "", class_="reason"))
+        if stage.mend:
+            lines.append(tag("p", "What to do: ", tag("code", stage.mend), class_="mend"))
+    return tag(
+        "li",
+        tag("span", words.stage_name(stage.name), class_="name"),
+        badge(stage.status),
+        time_bar(stage.seconds, longest),
+        tag("span", words.seconds(stage.seconds), class_="time"),
+        *lines,
+    )
+
+
+def engine_section(report: Report) -> Optional[Markup]:
+    """Return the engine's size, layers and plugins."""
+    engine = report.engine
+    if engine is None:
+        return None
+    plugins: Dict[str, int] = {}
+    for name in engine.plugin_layers:
+        plugins[name] = plugins.get(name, 0) + 1
+    names = [
+        f"{name} {words.TIMES} {count}" if count > 1 else name for name, count in plugins.items()
+    ]
+    warnings = None
+    if engine.warnings:
+        lines = tag("pre", "\n".join(engine.warnings))
+        title = tag("summary", words.counted(len(engine.warnings), "warning") + " of the builder")
+        warnings = tag("details", title, lines)
+    exporter = None
+    if report.exporter is not None:
+        exporter = f"{report.exporter} exporter, opset {report.opset}"
+    return section(
+        "Engine",
+        definitions(
+            [
+                ("Size", words.size(engine.bytes)),
+                ("Layers", f"{engine.layers:,} in the network, before fusion"),
+                ("Plugin layers", ", ".join(names) or "none: the model needs no plugin"),
+                ("ONNX", exporter),
+            ]
+        ),
+        warnings,
+    )
+
+
+def origin_section(report: Report) -> Markup:
+    """Return versions, inputs and artifacts with their hashes, and how to do it again."""
+    inputs = report.inputs
+    times = f" {words.TIMES} "
+    given: Facts = [
+        (tensor.name, f"{tensor.dtype} {times.join(map(str, tensor.shape))}")
+        for tensor in inputs.tensors
+    ]
+    if inputs.image is not None:
+        text = f"{inputs.image.name}, {inputs.image.width}{times}{inputs.image.height} pixels"
+        given.append(("Picture", joined(text, _hash(inputs.image.sha256))))
+    if inputs.weights is not None:
+        given.append(("Weights", joined(inputs.weights.source, _hash(inputs.weights.sha256))))
+    left: Facts = [
+        (name, joined(words.size(facts["bytes"]), _hash(facts["sha256"])))
+        for name, facts in report.artifacts.items()
+    ]
+    again: Facts = [("Made", report.created)]
+    if report.command is not None:
+        again.insert(0, ("Command", tag("code", report.command)))
+    blocks: Dict[str, Facts] = {
+        "Inputs": given,
+        "Artifacts": left,
+        "Versions": [*report.versions.items()],
+        "Again": again,
+    }
+    return section(
+        "Where it comes from",
+        *(
+            joined(tag("h3", title), definitions(facts, "many" if title == "Versions" else None))
+            for title, facts in blocks.items()
+            if any(value is not None for _name, value in facts)
+        ),
+    )
+
+
+def notes_section(report: Report) -> Optional[Markup]:
+    """Return the report's notes, if there are any."""
+    if not report.notes:
+        return None
+    return section("Notes", tag("ul", *(tag("li", note) for note in report.notes)))
+
+
+def _hash(digest: str) -> Markup:
+    return tag("span", f"sha256 {digest}", class_="hash")

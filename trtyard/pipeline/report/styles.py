@@ -1,0 +1,33 @@
+"""How each runtime is drawn, the same in the picture and in the page around it."""
+
+from typing import NamedTuple, Tuple
+
+
+class RuntimeStyle(NamedTuple):
+    """A line: colour and dashes tell runtimes apart, also without seeing colours."""
+
+    colour: Tuple[int, int, int]
+    width: float  # in units of the drawing's line width
+    dash: Tuple[int, int]  # on, off in line widths; (1, 0) is solid
+    edge: float  # how much wider the dark line below is, likewise
+    word: str
+
+    @property
+    def css(self) -> str:
+        """The colour as CSS."""
+        return "#{:02x}{:02x}{:02x}".format(*self.colour)
+
+
+# Okabe and Ito's palette for all kinds of colour vision. The reference lies below, wide and solid,
+# and the others are dashes on it, so that what agrees shows both.
+_STYLES = {
+    "torch": RuntimeStyle((86, 180, 233), 3.4, (1, 0), 1.2, "solid"),
+    "onnxruntime": RuntimeStyle((240, 228, 66), 1.4, (6, 8), 0.6, "dashed"),
+    "tensorrt": RuntimeStyle((213, 94, 0), 1.4, (2, 5), 0.6, "dotted"),
+}
+_OTHER = RuntimeStyle((204, 121, 167), 1.4, (11, 4), 0.6, "long dashes")
+
+
+def style_of(runtime: str) -> RuntimeStyle:
+    """Return how a runtime is drawn."""
+    return _STYLES.get(runtime, _OTHER)
