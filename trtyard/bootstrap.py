@@ -65,7 +65,8 @@ def make() -> None:
     # Without pip, venv needs no ensurepip, which Debian keeps apart. The interpreter's own name
     # (python3.11, not python3): when an upgrade takes it away, .venv is seen to be broken.
     check([os.path.realpath(sys.executable), "-I", "-m", "venv", "--without-pip", VENV])
-    with tempfile.TemporaryDirectory(prefix="trtyard-uv-") as folder:
+    # Not in /tmp, from which nothing may be executed on some machines.
+    with tempfile.TemporaryDirectory(dir=VENV) as folder:
         uv = uv_on_path() or fetch_uv(Path(folder))
         install: list[Word] = [uv, "pip", "sync", "--quiet", "--python", PYTHON]
         install += ["--require-hashes", "--only-binary", ":all:", LOCK]

@@ -23,7 +23,9 @@ def make_wheel(folder, name, version="1.0", files=None, metadata_version=None):
     file = folder / f"{stem}-py3-none-any.whl"
     with zipfile.ZipFile(file, "w") as archive:
         for path, data in content.items():
-            archive.writestr(zipfile.ZipInfo(path), data)
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = (0o100755 if "/scripts/" in path else 0o100644) << 16
+            archive.writestr(entry, data)
     data = file.read_bytes()
     return Artifact(
         name=name,

@@ -1,0 +1,192 @@
+"""The host side of convert, up to the pipeline's command line."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trtyard.convert import choose_executor, folder_name, output_folder, row_and_lock
+from trtyard.executors import Job
+from trtyard.executors.host import pipeline_variables
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.files import PARTIAL_PREFIX, written_whole
+from trtyard.tools import ROOT
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("alexnet", "alexnet"),
+        ("my_pkg.nets:make_net", "my_pkg.nets-make_net"),
+        ("../nets/a b.py:net", "nets-a-b.py-net"),
+        ("/home/me/nets.py:net", "home-me-nets.py-net"),
+        ("..", "model"),
+        ("", "model"),
+        ("нет", "model"),
+        ("x" * 300, "x" * 80),
+        ("a\nb;rm -rf ~", "a-b-rm--rf"),
+    ],
+)
+def test_any_model_gets_a_safe_folder(model, name):
+    assert folder_name(model) == name
+    assert not set(name) & set("/\\: \n")
+
+
+def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
+    with output_folder(tmp_path / "out"):
+        with pytest.raises(EnvironmentLacksError) as caught, output_folder(tmp_path / "out"):
+            raise AssertionError("both hold the folder")
+        assert "another convert is writing into" in caught.value.message
+        assert (tmp_path / "out").is_dir()
+
+
+def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path):
+    with output_folder(tmp_path / "out" / "row" / "model"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_stood_there_before_stays(tmp_path):
+    (tmp_path / "row").mkdir()
+    with output_folder(tmp_path / "row" / "model"):
+        (tmp_path / "row" / "model" / "report.json").touch()
+    assert (tmp_path / "row" / "model" / "report.json").exists()
+    with output_folder(tmp_path / "row" / "other"):
+        pass
+    assert [entry.name for entry in (tmp_path / "row").iterdir()] == ["model"]
+
+
+def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_path):
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from trtyard.pipeline.files import written_whole\n"
+        "with written_whole(Path('model.onnx')) as partial:\n"
+        "    partial.write_bytes(b'half'); print(flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-I", "-c", script, str(ROOT)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as child:
+        child.stdout.read(1)
+        child.kill()
+    (tmp_path / f"{PARTIAL_PREFIX}folder").mkdir()
+    (tmp_path / f"{PARTIAL_PREFIX}folder" / "model.engine").touch()
+    (tmp_path / "mine.txt").touch()
+    assert len(list(tmp_path.iterdir())) == 3
+    with output_folder(tmp_path):
+        assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+        with written_whole(tmp_path / "model.onnx") as partial:
+            partial.write_bytes(b"whole")
+    assert (tmp_path / "model.onnx").read_bytes() == b"whole"
+
+
+def test_a_file_in_the_folders_place_is_a_usage_error(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    for folder in (tmp_path / "out", tmp_path / "out" / "row"):
+        with pytest.raises(UsageError, match="is a file"), output_folder(folder):
+            pass
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system for reading only")
+def test_a_folder_that_cannot_be_written_says_so():
+    with pytest.raises(EnvironmentLacksError) as caught, output_folder(Path("/proc/self/out")):
+        pass
+    assert "cannot write into /proc/self/out" in caught.value.message
+    assert "--out" in caught.value.mend
+
+
+@pytest.fixture(scope="module")
+def row():
+    return row_and_lock("default")[0]
+
+
+def job(**changes):
+    row, locked = row_and_lock("default")
+    values = {
+        "row": row,
+        "locked": locked,
+        "model": "alexnet",
+        "model_file": None,
+        "code_folder": None,
+        "out": Path("/results/here"),
+        "out_lock": -1,
+        "weights": None,
+        "image": None,
+        "plugins": None,
+        "options": (),
+    }
+    return Job(**(values | changes))
+
+
+def test_the_pipelines_words_are_the_contract_on_the_host():
+    words = job(weights="seeded:3", image=Path("/pictures/a b.png"), options=("--size", "320"))
+    assert words.arguments("host", "/env/row.json") == [
+        *("convert", "--row-file", "/env/row.json", "--model", "alexnet"),
+        *("--out", "/results/here", "--executor", "host"),
+        *("--weights", "seeded:3", "--image", "/pictures/a b.png", "--size", "320"),
+    ]
+
+
+def test_every_path_of_the_user_is_placed_where_the_pipeline_runs():
+    words = job(
+        model="nets/mine.py:net",
+        model_file=Path("/home/me/nets/mine.py"),
+        weights=Path("/home/me/w.pth"),
+        plugins=Path("/home/me/lib.so"),
+    )
+    placed = words.arguments("docker", "/opt/row.json", lambda path: f"/in{path}")
+    assert placed[placed.index("--model") + 1] == "/in/home/me/nets/mine.py:net"
+    assert placed[placed.index("--weights") + 1] == "/in/home/me/w.pth"
+    assert placed[placed.index("--plugins") + 1] == "/in/home/me/lib.so"
+    assert placed[placed.index("--out") + 1] == "/in/results/here"
+    assert words.inputs() == [
+        Path("/home/me/w.pth"),
+        Path("/home/me/lib.so"),
+        Path("/home/me/nets/mine.py"),
+    ]
+    assert "nets/mine.py:net" in words.arguments("host", "row.json")
+
+
+def test_the_rows_python_sees_trtyard_and_the_users_code_and_no_other(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "/other/torch")
+    monkeypatch.setenv("PYTHONHOME", "/other/python")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    variables = pipeline_variables(tmp_path)
+    assert variables["PYTHONPATH"] == f"{ROOT}{os.pathsep}{tmp_path}"
+    assert not {"PYTHONHOME", "PYTHONWARNINGS"} & set(variables)
+
+
+def test_an_executor_asked_for_is_taken_and_the_reason_is_said(row):
+    locked = row_and_lock("default")[1]
+    assert choose_executor(row, locked, "host") == ("host", "asked for with --in host")
+    executor, reason = choose_executor(row, locked, "auto")
+    assert executor in row.executors
+    assert reason
+
+
+def test_an_executor_that_the_row_lacks_is_a_usage_error(row):
+    locked = row_and_lock("default")[1]
+    with pytest.raises(UsageError, match="does not run in host"):
+        choose_executor(replace(row, executors=("docker",)), locked, "host")
+
+
+def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
+    """The first holds the folder while a second, real command comes."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from trtyard.convert import output_folder\n"
+        "with output_folder(Path(sys.argv[2])): print(flush=True); input()\n"
+    )
+    command = [sys.executable, "-I", "-c", script, str(ROOT), str(tmp_path / "out")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as first:
+        first.stdout.read(1)
+        words = ["--model", "alexnet", "--in", "host", "--out", str(tmp_path / "out")]
+        done = tasks("convert", *words, timeout=60)  # it is refused, it does not wait
+        first.communicate(b"\n")
+    assert done.returncode == 3
+    assert f"another convert is writing into {tmp_path / 'out'}" in done.stderr

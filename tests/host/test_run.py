@@ -1,0 +1,237 @@
+"""The real ``run``, in a copy of this checkout whose lock names two tiny wheels.
+
+Two wheels stand for the host tools, so that nothing is fetched: the shell script, venv, pip's or
+uv's installing, hashes, locks and repairs are the real ones.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_wheels import make_wheel
+
+from trtyard.lock import requirements_text
+from trtyard.tools import ROOT, uv
+
+INVOKED = b"""\
+import os, sys
+sys.stdout.write(f"{os.getcwd()}|{'|'.join(sys.argv[1:])}|{sys.version_info[:2] >= (3, 10)}\\n")
+"""
+
+
+@pytest.fixture
+def house(tmp_path):
+    """Return a checkout in a folder with spaces, and what it can be installed from beside it."""
+    root = tmp_path / "a folder with spaces" / "trtyard"
+    store = tmp_path / "store"
+    store.mkdir()
+    for name in ("run", "trtyard", "requirements"):
+        if (ROOT / name).is_dir():
+            hidden = shutil.ignore_patterns("__pycache__", "pipeline")
+            shutil.copytree(ROOT / name, root / name, ignore=hidden)
+        else:
+            root.mkdir(parents=True)
+            shutil.copy2(ROOT / name, root / name)
+    (root / "trtyard" / "pipeline").mkdir()
+    for name in ("__init__.py", "errors.py", "files.py"):
+        shutil.copy2(ROOT / "trtyard" / "pipeline" / name, root / "trtyard" / "pipeline" / name)
+    (root / "trtyard" / "__main__.py").write_bytes(INVOKED)
+    wheels = (make_wheel(store, "tiny"), make_wheel(store, "tool"))
+    lock_to(root, *wheels)
+    return root
+
+
+def lock_to(root, *wheels):
+    (root / "requirements" / "host.txt").write_text(requirements_text(wheels))
+
+
+def environment(root, **changes):
+    store = root.parents[1] / "store"
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))
+    }
+    env |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(store), "PIP_NO_INDEX": "1"}
+    env |= {"UV_CACHE_DIR": str(store / "cache"), "PIP_FIND_LINKS": str(store)}
+    env["PATH"] = f"{uv().parent}{os.pathsep}{os.environ['PATH']}"
+    return env | changes
+
+
+def start(root, *words, cwd=None, **changes):
+    return subprocess.Popen(
+        ["sh", str(root / "run"), *words],
+        cwd=cwd or root.parent,
+        env=environment(root, **changes),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def call(root, *words, **changes):
+    with start(root, *words, **changes) as child:
+        out, err = child.communicate(timeout=120)
+    return child.returncode, out, err
+
+
+def has_tools(root):
+    script = "import tiny, tool; print(tiny.NAME)"
+    command = [root / ".venv" / "bin" / "python", "-I", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True).stdout == "tiny\n"
+
+
+def stamp(root):
+    return root / ".venv" / "stamp"
+
+
+def test_the_first_call_makes_venv_and_passes_words_and_folder_on(house, tmp_path):
+    elsewhere = tmp_path / "some where"
+    elsewhere.mkdir()
+    code, out, err = call(house, "convert", "--image", "two words.png", cwd=elsewhere)
+    assert (code, out) == (0, f"{elsewhere}|convert|--image|two words.png|True\n"), err
+    assert "making .venv" in err
+    assert has_tools(house)
+    assert stamp(house).read_bytes() == (house / "requirements" / "host.txt").read_bytes()
+
+
+def test_the_second_call_makes_nothing_and_says_nothing(house):
+    call(house)
+    before = stamp(house).stat().st_mtime_ns
+    code, out, err = call(house)
+    assert (code, err) == (0, "")
+    assert out
+    assert stamp(house).stat().st_mtime_ns == before
+
+
+def test_it_can_be_called_through_a_link(house, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "yard").symlink_to(house / "run")
+    done = subprocess.run(
+        ["sh", "yard", "x"], cwd=tmp_path / "bin", env=environment(house), capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (house / ".venv").is_dir()
+
+
+def test_two_at_once_from_nothing_make_it_once(house):
+    children = [start(house, str(number)) for number in range(2)]
+    said = [child.communicate(timeout=120) for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    assert sum(err.count("making .venv with") for _, err in said) == 1
+    assert has_tools(house)
+
+
+def test_a_first_call_killed_twice_is_repaired_by_the_next(house):
+    for _ in range(2):
+        child = start(house)
+        deadline = time.monotonic() + 60
+        while not (house / ".venv" / "bin").exists():
+            assert time.monotonic() < deadline
+            assert child.poll() is None
+            time.sleep(0.005)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        assert not stamp(house).exists()
+    code, _, err = call(house)
+    assert code == 0, err
+    assert has_tools(house)
+
+
+def test_a_broken_or_outdated_venv_is_made_anew(house, tmp_path):
+    call(house)
+    (house / ".venv" / "bin" / "python").unlink()
+    (house / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
+    assert call(house)[0] == 0
+    assert has_tools(house)
+    old = house / ".venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    newer = make_wheel(tmp_path / "store", "tiny", "2.0")
+    lock_to(house, newer, make_wheel(tmp_path / "store", "tool"))
+    assert call(house)[0] == 0
+    assert has_tools(house)
+    assert not list(old.glob("tiny-1.0*"))
+
+
+def test_a_venv_of_someone_else_is_left_alone(house):
+    (house / ".venv").mkdir()
+    (house / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    code, out, err = call(house)
+    assert (code, out) == (3, "")
+    assert "was not made by trtyard" in err
+    assert [entry.name for entry in (house / ".venv").iterdir()] == ["pyvenv.cfg"]
+
+
+def test_a_wheel_that_is_not_the_locked_one_is_refused(house, tmp_path):
+    make_wheel(tmp_path / "store", "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
+    code, out, err = call(house)
+    assert (code, out) == (5, "")
+    assert "Traceback" not in err
+    assert not stamp(house).exists()
+
+
+def test_without_a_network_it_says_so_and_leaves_nothing_that_looks_whole(house):
+    code, out, err = call(house, UV_FIND_LINKS="", UV_OFFLINE="1")
+    assert (code, out) == (3, "")
+    assert "packages cannot be" in err
+    assert "Traceback" not in err
+    assert not stamp(house).exists()
+    assert call(house)[0] == 0
+
+
+def without_uv(tmp_path):
+    """Return a PATH with the usual programs and no uv."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in ("sh", "cmp", "dirname", "readlink", "python3"):
+        real = os.path.realpath(sys.executable) if name == "python3" else shutil.which(name)
+        (folder / name).symlink_to(real)
+    return str(folder)
+
+
+def test_without_uv_pip_fetches_the_locked_one(house, tmp_path):
+    """The wheel named uv holds a script that calls the real one."""
+    store = tmp_path / "store"
+    script = f'#!/bin/sh\necho used-the-fetched-uv >&2\nexec "{uv()}" "$@"\n'.encode()
+    fetched = make_wheel(store, "uv", "9.9", files={"uv-9.9.data/scripts/uv": script})
+    lock_to(house, fetched, make_wheel(store, "tiny"), make_wheel(store, "tool"))
+    text = (house / "requirements" / "host.txt").read_text().replace(" --hash", " \\\n    --hash")
+    (house / "requirements" / "host.txt").write_text(text)
+    code, _, err = call(house, PATH=without_uv(tmp_path), PIP_USER="1", PIP_TARGET="/nowhere")
+    assert code == 0, err
+    assert "used-the-fetched-uv" in err
+    assert has_tools(house)
+
+
+def test_without_any_python_it_says_what_to_install(house, tmp_path):
+    path = without_uv(tmp_path)
+    Path(path, "python3").unlink()
+    Path(path, "python3").write_text(
+        "#!/bin/sh\necho 'pyenv: version not installed' >&2\nexit 127\n"
+    )
+    Path(path, "python3").chmod(0o755)
+    script = (house / "run").read_text()
+    for usual in ("/usr/bin/python3", "/usr/local/bin/python3"):
+        assert usual in script
+        script = script.replace(usual, "/nowhere/python3")  # this machine has one there
+    (house / "run").write_text(script)
+    code, out, err = call(house, PATH=path)
+    assert (code, out) == (3, "")
+    assert "no Python 3.10 or newer" in err
+    assert "apt-get install python3" in err
+    assert not (house / ".venv").exists()
+
+
+def test_it_is_plain_sh(house):
+    dash = shutil.which("dash")
+    if dash is None:
+        pytest.skip("no dash on this machine")
+    assert subprocess.run([dash, "-n", house / "run"]).returncode == 0
+    shellcheck = shutil.which("shellcheck")
+    if shellcheck is not None:
+        done = subprocess.run([shellcheck, house / "run"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout

@@ -1,0 +1,114 @@
+"""The command line as a user meets it: real processes, real exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trtyard.tools import ROOT
+
+
+def test_the_list_names_every_task_with_a_line_about_it(tasks):
+    done = tasks("--list")
+    assert done.returncode == 0
+    for name in ("convert", "test", "lint", "lock", "matrix", "plugins", "clean"):
+        assert f"  {name} " in done.stdout
+    assert tasks().stdout.startswith(done.stdout.rstrip())
+
+
+def test_every_option_of_convert_is_explained(tasks):
+    done = tasks("convert", "--help")
+    assert done.returncode == 0
+    names = "model trt in out weights image size input top-n plugins dry-run"
+    for name in names.split():
+        assert f"--{name}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["convrt"], "did you mean 'convert'"),
+        (["convert", "--modell", "alexnet"], "did you mean '--model'"),
+        (["--help", "nothing"], "'nothing'"),
+        (["convert"], "--model is missing"),
+        (["convert", "--model", "alexnet", "--trt", "rtz"], "did you mean 'rtx'"),
+        (["convert", "--model", "alexnet", "--in", "cloud"], "auto, docker, host"),
+        (["convert", "--model", "alexnet", "--size", "-3"], "--size must be a whole number"),
+        (["convert", "--model", "alexnet", "--size", "big"], "'big'"),
+        (["convert", "--model", "alexnet", "--top-n", "0"], "--top-n"),
+        (["convert", "--model", "alexnet", "--image", "no.png"], "--image no.png: there is no"),
+        (["convert", "--model", "alexnet", "--weights", "seded"], "--weights seded: there is no"),
+        (["convert", "--model", "no.py:net", "--in", "host"], "no.py: there is no such file"),
+        (["plugins", "--trt", "7"], "no row '7'"),
+        (["test", "--only", "everything"], "host, pipeline, docker"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_right(tasks, words, said, tmp_path):
+    done = tasks(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("trtyard: ")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_in_the_users_folder_stands_before_the_tools(tasks, tmp_path):
+    for name in ("typing.py", "invoke.py", "tasks.py", "docker.py", "trtyard.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported from the user')")
+    done = tasks("matrix", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_matrix_is_shown_to_people_and_to_programs(tasks):
+    shown = tasks("matrix").stdout
+    assert "rtx-1.7   (also: default, rtx-1, rtx)" in shown
+    assert "1.7.1.116 for RTX" in shown
+    value = json.loads(tasks("matrix", "--json").stdout)
+    assert value["default"] == "rtx-1.7"
+    assert value["rows"][0]["aliases"] == ["default", "rtx-1", "rtx"]
+
+
+def test_the_lock_check_needs_no_network_and_passes_as_committed(tasks):
+    done = tasks("lock", "--check", env={"HTTPS_PROXY": "http://127.0.0.1:9"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("versions.lock", '"version": "2.13.0"', '"version": "2.13.9"'),
+        ("versions.toml", "opset = 18", "opset = 17"),
+        ("requirements/host.in", "invoke==3.0.3", "invoke==3.0.2"),
+    ],
+)
+def test_a_changed_lock_or_matrix_ends_with_5_in_a_folder_with_spaces(
+    tasks, checkout, file, old, new
+):
+    text = (checkout / file).read_text()
+    assert old in text
+    (checkout / file).write_text(text.replace(old, new, 1))
+    done = tasks("lock", "--check", root=checkout)
+    assert done.returncode == 5, done.stderr
+    assert file.partition("/")[0].removesuffix(".toml") in done.stderr
+    assert "expect" in done.stderr or "was locked from" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_says_where_and_writes_nothing(tasks, checkout):
+    before = {path for path in checkout.rglob("*") if "__pycache__" not in path.parts}
+    done = tasks("convert", "--model", "alexnet", "--in", "host", "--dry-run", root=checkout)
+    assert done.returncode == 0, done.stderr
+    assert str(checkout / "out" / "rtx-1.7" / "alexnet") in done.stderr
+    assert "made first" in done.stderr
+    assert {path for path in checkout.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_the_reader_may_stop_reading():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), "--list"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert "Traceback" not in done.stderr
