@@ -109,4 +109,42 @@ def clean(dry_run: bool = False, yes: bool = False) -> None:
     clean(dry_run=dry_run, yes=yes)
 
 
-# Images: render, base, build.
+@command(check="Only compare; exit 5 and name the files that differ.")
+def render(check: bool = False) -> None:
+    """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file."""
+    from trtyard.render import render_all
+
+    render_all(check=check)
+
+
+@command(
+    trt=ROW,
+    force="Make them anew although they are there.",
+    dry_run="Say what would be made, and make nothing.",
+)
+def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> None:
+    """Make the row's base images from this machine's apt sources, without a registry."""
+    from trtyard.base import make_bases
+    from trtyard.convert import row_and_lock
+
+    make_bases(*row_and_lock(trt), force=force, dry_run=dry_run)
+
+
+@command(
+    trt=ROW,
+    base="auto, local (made by ./run base) or published (from the registry, by digest).",
+    builder="A buildx builder other than the engine itself, see: docker buildx ls.",
+    no_cache="Build every step anew.",
+    dry_run="Print the command, and build nothing.",
+)
+def build(
+    trt: str = "default",
+    base: str = "auto",
+    builder: str = "",
+    no_cache: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Build the row's Docker image with buildx bake."""
+    from trtyard.build import build
+
+    build(trt, base=base, builder=builder, no_cache=no_cache, dry_run=dry_run)

@@ -1,31 +1,175 @@
-"""The Docker executor: the row's image. Not built yet, and says so."""
+"""The Docker executor: the row's image, run with as few rights as a conversion needs.
 
+No network, no capabilities, no new privileges, a read-only root, the caller's own user, and of
+this machine only the output folder (writable) and the named inputs (read-only).
+"""
+
+import codecs
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from trtyard.build import build, built_image
+from trtyard.engine import connect, has_nvidia_runtime
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
 from trtyard.matrix import Row
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
+from trtyard.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 
-_MISSING = "trtyard cannot build images yet"
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+OUT_PATH = "/mnt/out"
+INPUTS_PATH = "/mnt/inputs"
+PLUGIN_LIBRARY = f"{PLUGINS_PATH}/libtrtyard_plugins.so"
+# torch maps what it compiles, so files there must be executable. Its memory counts as the
+# container's; the model files themselves go to the output folder.
+TEMPORARY = {"/tmp": "rw,exec,nosuid,nodev,size=2g,mode=1777"}  # noqa: S108 - inside the container
+# How long the pipeline may take to remove what it has half written.
+GRACE_SECONDS = 10
+LABEL = "trtyard.convert"
 
 
 def engine_problem() -> str | None:
-    """Return why no engine can be used, or None."""
-    return _MISSING
+    """Return why no Docker engine can be used here, or None."""
+    try:
+        connect()
+    except EnvironmentLacksError as error:
+        return error.message
+    return None
 
 
 def why_not(row: Row, locked: LockedRow) -> str | None:
-    """Return why the row cannot run here as things are, or None."""
-    del row, locked
-    return _MISSING
+    """Return why the row cannot run in Docker as things are, or None. Quick, no writes."""
+    if "docker" not in row.executors:
+        return f"row {row.name} has no image"
+    try:
+        client = connect()
+    except EnvironmentLacksError as error:
+        return error.message
+    if built_image(client, row, locked) is None:
+        return f"the row's image is not built: ./run build --trt {row.name}"
+    return None
 
 
 def describe(row: Row, locked: LockedRow) -> str:
     """Return what would run, and what would have to be made first."""
-    del locked
-    return f"the image of row {row.name}"
+    image = built_image(connect(), row, locked)
+    return f"a container of {image}" if image else "the row's image, which is built first"
 
 
 def convert(job: Job) -> int:
-    """Run the job in the row's image."""
-    del job
-    raise EnvironmentLacksError(_MISSING, "leave out --in docker")
+    """Run the job in the row's image, which is built first where it is missing."""
+    client = connect()
+    image = built_image(client, job.row, job.locked) or build(job.row.name)
+    places = places_of(job)
+    words = job.arguments("docker", ROW_PATH, lambda path: places[path])
+    if job.plugins is None:
+        words += ["--plugins", PLUGIN_LIBRARY]
+    settings = settings_of(job, places)
+    if has_nvidia_runtime(client):
+        settings["device_requests"] = _all_gpus()
+    with _container(client, image, words, settings) as container:
+        names = {place: str(path) for path, place in places.items()}
+        for text in _translated(container.attach(stream=True, logs=True), names):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        return int(container.wait()["StatusCode"])
+
+
+def places_of(job: Job) -> dict[Path, str]:
+    """Return where each folder and file of this machine is in the container."""
+    places = {job.out: OUT_PATH}
+    for number, path in enumerate(dict.fromkeys(job.inputs())):
+        places[path] = str(PurePosixPath(INPUTS_PATH, str(number), path.name or "root"))
+    return places
+
+
+def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
+    """Return docker-py's settings for the container: what it may do, and what it sees."""
+    mounts = {
+        str(path): {"bind": place, "mode": "rw" if path == job.out else "ro"}
+        for path, place in places.items()
+    }
+    environment = {}
+    if job.code_folder is not None:
+        environment["PYTHONPATH"] = f"{CODE_PATH}:{places[job.code_folder]}"
+    return {
+        "network_mode": "none",
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "read_only": True,
+        "tmpfs": TEMPORARY,
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "volumes": mounts,
+        "environment": environment,
+        "labels": {LABEL: job.row.name},
+    }
+
+
+@contextmanager
+def _container(
+    client: "DockerClient", image: str, words: list[str], settings: Mapping[str, Any]
+) -> Iterator["Container"]:
+    """Start a container; on the way out, however that happens, it is stopped and removed."""
+    from docker.errors import APIError
+
+    try:
+        container = client.containers.create(image, words, **settings)
+    except APIError as error:
+        raise TrtyardError(f"the container could not be made: {error.explanation}") from None
+    try:
+        try:
+            container.start()
+        except APIError as error:
+            raise _start_error(str(error.explanation)) from None
+        yield container
+    except BaseException:
+        # As Ctrl-C would: the pipeline removes what it has half written.
+        with suppress(APIError, OSError):
+            container.kill(signal=signal.SIGINT)
+            container.wait(timeout=GRACE_SECONDS)
+        raise
+    finally:
+        with suppress(APIError):
+            container.remove(force=True)
+
+
+def _start_error(said: str) -> EnvironmentLacksError:
+    if "nvidia" in said.lower():
+        return EnvironmentLacksError(
+            f"the engine could not pass the GPU into the container: {said}",
+            "nvidia-smi   shows whether the driver works; without a GPU: --in host",
+        )
+    return EnvironmentLacksError(f"the container could not be started: {said}")
+
+
+def _all_gpus() -> list[Any]:
+    from docker.types import DeviceRequest
+
+    return [DeviceRequest(count=-1, capabilities=[["gpu"]])]
+
+
+def _translated(pieces: Iterable[bytes], names: Mapping[str, str]) -> Iterator[str]:
+    """Yield the container's output line by line, its paths as they are on this machine."""
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    # A longer path first, so that none is taken for the beginning of another.
+    ordered = sorted(names.items(), key=lambda pair: -len(pair[0]))
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + decode(piece)).split("\n")
+        yield from (_replaced(line, ordered) + "\n" for line in lines)
+    if rest:
+        yield _replaced(rest, ordered)
+
+
+def _replaced(line: str, names: list[tuple[str, str]]) -> str:
+    for place, path in names:
+        line = line.replace(place, path)
+    return line

@@ -1,0 +1,256 @@
+"""Building a row's image with buildx bake, from the rendered files alone.
+
+The image's tag is the hash of everything that goes in: the rendered files, the step scripts, the
+plugins, the pipeline, and the base images where those were made here. So an image that is there
+under its tag is the one that a build would give.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trtyard.base import LocalBase, have_bases, local_bases, make_bases, why_not_here
+from trtyard.command import CommandError, Word, check, output_of, quoted
+from trtyard.console import say, show
+from trtyard.engine import ANSWER_SECONDS, connect, docker_command, image_id
+from trtyard.lock import LockedRow, read_lock
+from trtyard.matrix import Row, read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
+from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
+from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+BaseKind = Literal["local", "published"]
+DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
+# Bytes that a first build takes for each byte of wheel: the package cache, the layer, its
+# compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
+DISK_PER_WHEEL_BYTE = 7
+# Half as long to compress and to unpack as the default gzip, for the same size.
+_COMPRESSION = "compression=zstd,compression-level=1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a build would do."""
+
+    row: Row
+    locked: LockedRow
+    base: BaseKind
+    local: tuple[LocalBase, ...]  # the bases to take instead of the published one
+    image: str
+
+    def command(self, docker: Path, builder: str, *, no_cache: bool = False) -> list[Word]:
+        """Return the bake command, to be run in the repository's root."""
+        target = target_of(self.row.name)
+        command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
+        settings = [f"contexts.{base.stage}=docker-image://{base.image}" for base in self.local]
+        bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
+        if Path(bundle).is_file():
+            settings.append(f"secrets=id=ca,src={bundle}")
+        if builder == DEFAULT_BUILDER:
+            settings.append(f"output=type=image,{_COMPRESSION}")
+        else:
+            command.append("--load")
+        for setting in settings:
+            command += ["--set", f"{target}.{setting}"]
+        if no_cache:
+            command.append("--no-cache")
+        return [*command, target]
+
+
+def build(
+    row_name: str,
+    *,
+    base: str = "auto",
+    builder: str = "",
+    no_cache: bool = False,
+    dry_run: bool = False,
+) -> str:
+    """Build the row's image if it is not there; return its name.
+
+    ``EnvironmentLacksError`` where Docker, buildx, disk or network are missing, ``IntegrityError``
+    where something is not what the lock says.
+    """
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    row = matrix.row(row_name)
+    locked = lock.row(row.name)
+    check_rendered(render(matrix, lock))
+    client, docker = connect(), docker_command()
+    kind = _base_kind(client, row, locked, base)
+    if kind == "local":
+        make_bases(row, locked, dry_run=dry_run)
+        if dry_run and not have_bases(client, row, locked):
+            say("the image's name follows from theirs; that would be built next")
+            return ""
+    plan = plan_of(client, row, locked, kind)
+    builder = builder or DEFAULT_BUILDER
+    _check_builder(docker, builder, plan)
+    command = plan.command(docker, builder, no_cache=no_cache)
+    if image_id(client, plan.image) and not no_cache:
+        say(f"{plan.image} is there already; nothing that goes into it has changed")
+    elif dry_run:
+        say(f"would build {plan.image} from {_in_words(plan)}")
+        show(f"TAG={plan.image.partition(':')[2]} {quoted(command)}")
+    else:
+        _check_disk(client, plan)
+        say(f"building {plan.image} from {_in_words(plan)}")
+        _bake(command, plan)
+        _say_done(client, plan)
+    return plan.image
+
+
+def plan_of(client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind) -> Plan:
+    """Return the plan with that kind of base; a local base that is not made yet has no name."""
+    local = local_bases(row, locked) if kind == "local" else ()
+    names = [f"{base.stage} {image_id(client, base.image)}" for base in local]
+    image = f"trtyard/{row.name}:{context_key(row, names)}"
+    return Plan(row=row, locked=locked, base=kind, local=local, image=image)
+
+
+def built_image(client: "DockerClient", row: Row, locked: LockedRow) -> str | None:
+    """Return the name of the row's image as it would be built now, or None if it is not there."""
+    kinds: tuple[BaseKind, ...] = ("published",)
+    if have_bases(client, row, locked):
+        kinds = ("local", "published")
+    plans = (plan_of(client, row, locked, kind) for kind in kinds)
+    return next((plan.image for plan in plans if image_id(client, plan.image)), None)
+
+
+def context_key(row: Row, bases: list[str], root: Path = ROOT) -> str:
+    """Return 12 hex digits that change with every byte of what goes into the image."""
+    digest = hashlib.sha256()
+    for path in context_files(row, root):
+        file = root / path
+        executable = os.access(file, os.X_OK)
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{path.as_posix()} {executable} {content}\n".encode())
+    for name in bases:
+        digest.update(f"{name}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def registry_problem(client: "DockerClient", locked: LockedRow) -> str | None:
+    """Return why the published base cannot be had, or None if the registry answers for it."""
+    from docker.errors import APIError
+
+    waited, client.api.timeout = client.api.timeout, ANSWER_SECONDS
+    name = f"{locked.base.image.partition(':')[0]}@{locked.base.digest}"
+    try:
+        client.api.inspect_distribution(name)
+    except APIError as error:
+        said = str(error.explanation or error).strip()
+        return re.sub(r"https?://", "", said)
+    except OSError:  # the client's own kind of time-out
+        return f"no answer in {ANSWER_SECONDS} s"
+    finally:
+        client.api.timeout = waited
+    return None
+
+
+def _base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:
+    match base:
+        case "local" | "published":
+            return base
+        case "auto":
+            pass
+        case _:
+            raise UsageError(f"--base must be auto, local or published, not {base!r}")
+    if have_bases(client, row, locked):
+        return "local"
+    problem = registry_problem(client, locked)
+    if problem is None:
+        return "published"
+    say(f"the published base image cannot be had: {problem}")
+    obstacle = why_not_here(row)
+    if obstacle is None:
+        return "local"
+    raise EnvironmentLacksError(
+        f"no base image: the registry does not give it, and making one here needs more: {obstacle}",
+        "sudo apt-get install mmdebstrap, then: ./run base   (see docs/images.md)",
+    )
+
+
+def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
+    text = output_of([docker, "buildx", "inspect", builder])
+    match = re.search(r"^Driver:\s+(\S+)", text, flags=re.MULTILINE)
+    driver = match[1] if match else "unknown"
+    if plan.local and driver != "docker":
+        raise EnvironmentLacksError(
+            f"builder {builder} ({driver}) does not see this engine's own images, and the base is"
+            " one of them",
+            "leave out --builder, or take the published base: --base published",
+        )
+
+
+def _check_disk(client: "DockerClient", plan: Plan) -> None:
+    """Refuse early what cannot fit; where an image of the row is there, layers are shared."""
+    folder = Path(str(client.info().get("DockerRootDir", "")))
+    if not folder.is_dir() or client.images.list(f"trtyard/{plan.row.name}"):
+        return
+    needed = DISK_PER_WHEEL_BYTE * sum(
+        wheel.size for wheel in plan.locked.wheels_for(plan.row.python)
+    )
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise EnvironmentLacksError(
+            f"a first build takes about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
+            "docker system df   shows what Docker keeps; docker builder prune   frees its cache",
+        )
+
+
+def _bake(command: list[Word], plan: Plan) -> None:
+    tag = plan.image.partition(":")[2]
+    # The one file outside the repository that bake reads is the CA bundle, named above.
+    environment = {**os.environ, "TAG": tag, "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
+    try:
+        check(command, cwd=ROOT, env=environment)
+    except CommandError as error:
+        raise _explained(error) from None
+
+
+def _explained(error: CommandError) -> TrtyardError:
+    """Tell from the builder's words what was wrong: a hash, the disk, the network or the code."""
+    tail = error.tail.lower()
+    message = f"the image was not built; {error.message}"
+    if "no space left" in tail:
+        mend = "docker builder prune   frees the build cache, docker image prune   unused images"
+        return EnvironmentLacksError(f"the disk is full: {message}", mend)
+    hashes = ("hash mismatch", "do not match the hashes", "successfully: exit code: 5")
+    if any(words in tail for words in hashes):
+        return IntegrityError(
+            f"something is not what versions.lock names: {message}",
+            "do not use it; ./run lock --check shows whether the lock itself is sound",
+        )
+    network = ("dns error", "no such host", "failed to fetch", "temporary failure", "timed out")
+    if any(words in tail for words in network):
+        return EnvironmentLacksError(
+            f"the network: {message}", "the same command again: what was fetched is kept"
+        )
+    return TrtyardError(message)
+
+
+def _say_done(client: "DockerClient", plan: Plan) -> None:
+    facts = client.images.get(plan.image).attrs
+    say(f"{plan.image} is built, {facts['Size'] / GIGA:.1f} GB on disk; its base is")
+    say(f"  {facts['Config']['Labels'].get('trtyard.base', 'unknown')}")
+    older = [name for name in _tags_of(client, plan.row) if name != plan.image]
+    if older:
+        say(f"older images of the row: docker image rm {' '.join(older)}")
+
+
+def _tags_of(client: "DockerClient", row: Row) -> Iterator[str]:
+    for image in client.images.list(f"trtyard/{row.name}"):
+        yield from image.tags
+
+
+def _in_words(plan: Plan) -> str:
+    if plan.base == "local":
+        return "a base made on this machine: " + ", ".join(base.image for base in plan.local)
+    return f"the published base {plan.locked.base.image}@{plan.locked.base.digest}"
