@@ -6,6 +6,7 @@ import onnx
 import onnxscript.values
 import torch
 
+import trtyard.pipeline.ops  # noqa: F401 - makes torch.ops.trtyard
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.schemas import register_schemas
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION

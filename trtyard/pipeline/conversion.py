@@ -1,0 +1,144 @@
+"""One model through every stage: torch, ONNX, ONNX Runtime, plugins, engine, TensorRT."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+
+from trtyard.pipeline import artifacts
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.export.exporter import Exported, export_onnx
+from trtyard.pipeline.export.failures import explained
+from trtyard.pipeline.files import write_json
+from trtyard.pipeline.models.model import Model
+from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.report.schema import EngineFacts
+from trtyard.pipeline.row import Row
+from trtyard.pipeline.stages import NotRunError, Stage, StageBook
+
+Outputs = Dict[str, np.ndarray]
+
+
+class PluginSource(NamedTuple):
+    """Where the compiled kernels come from: a library, or sources and a folder for the result."""
+
+    library: Optional[Path]
+    sources: Path
+    cache: Path
+
+
+class Outcome(NamedTuple):
+    """What every stage gave; None where it gave nothing."""
+
+    stages: List[Stage]
+    outputs: Dict[str, Outputs]  # by runtime, in the order they ran
+    exported: Optional[Exported]
+    engine: Optional[EngineFacts]
+    library: Optional[Path]
+
+
+class Conversion:
+    """Takes one model through the stages, writing into ``folder``."""
+
+    def __init__(
+        self,
+        row: Row,
+        model: Model,
+        folder: Path,
+        plugins: PluginSource,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._row = row
+        self._model = model
+        self._folder = folder
+        self._plugins = plugins
+        self._book = StageBook(announce)
+        self._inputs = {
+            name: value.detach().numpy() for name, value in zip(model.input_names, model.inputs)
+        }
+        self._exported: Optional[Exported] = None
+        self._library: Optional[Path] = None
+
+    def run(self) -> Outcome:
+        """Run every stage that can run."""
+        attempt, model, row = self._book.attempt, self._model, self._row
+        outputs = {"torch": attempt("torch", f"run {model.name} on the CPU", self._torch)}
+        self._exported = attempt(
+            "export", f"{row.exporter} exporter, opset {row.opset}", self._export, ["torch"]
+        )
+        outputs["onnxruntime"] = attempt(
+            "onnxruntime", "run model.onnx on the CPU", self._onnxruntime, ["export"]
+        )
+        self._library = attempt("plugins", "compile the CUDA kernels", self._compile, ["export"])
+        engine = attempt("engine", f"build with TensorRT {row.tensorrt}", self._engine, ["export"])
+        outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
+        return Outcome(
+            self._book.stages,
+            {name: values for name, values in outputs.items() if values is not None},
+            self._exported,
+            engine,
+            self._library,
+        )
+
+    def _torch(self) -> Outputs:
+        with explained("the model fails in PyTorch itself"), torch.no_grad():
+            values = self._model.module(*self._model.inputs)
+        return _named(values, self._model.output_names)
+
+    def _export(self) -> Exported:
+        return export_onnx(
+            self._model.module,
+            self._model.inputs,
+            self._model.input_names,
+            self._model.output_names,
+            self._row.exporter,
+            self._row.opset,
+            self._folder / artifacts.ONNX,
+        )
+
+    def _onnxruntime(self) -> Outputs:
+        file = self._folder / artifacts.ONNX
+        return run_onnx(file, self._inputs, self._model.output_names)
+
+    def _compile(self) -> Path:
+        if self._exported is not None and not self._exported.functions:
+            raise NotRunError("the model has no custom ops")
+        if self._plugins.library is not None:
+            return self._plugins.library
+        from trtyard.pipeline.compile_plugins import compile_plugins
+
+        library = self._plugins.cache / "libtrtyard_plugins.so"
+        return compile_plugins(self._plugins.sources, library, self._row.architectures).library
+
+    def _engine(self) -> EngineFacts:
+        from trtyard.pipeline.tensorrt.engine import build_engine
+
+        return build_engine(self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE)
+
+    def _tensorrt(self) -> Outputs:
+        from trtyard.pipeline.tensorrt.device import usable_device
+
+        device, reason = usable_device(self._row.runs_on)
+        if device is None:
+            raise NotRunError(reason)
+        if self._exported is not None and self._exported.functions and self._library is None:
+            raise NotRunError("needs the stage plugins, which did not pass")
+        try:
+            from trtyard.pipeline.tensorrt.runner import run_engine
+        except ImportError as error:
+            raise NotRunError(f"pycuda is not in this environment: {error}") from error
+        run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library)
+        write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
+        return run.outputs
+
+
+def _named(values: Any, names: Sequence[str]) -> Outputs:
+    tensors = values if isinstance(values, (tuple, list)) else [values]
+    if len(tensors) != len(names) or not all(isinstance(each, torch.Tensor) for each in tensors):
+        kinds = ", ".join(type(each).__name__ for each in tensors)
+        raise ConversionError(
+            f"the model returns ({kinds}), not {len(names)} tensor(s)",
+            "return a tensor or a tuple of tensors",
+        )
+    return {name: each.detach().numpy() for name, each in zip(names, tensors)}

@@ -1,0 +1,175 @@
+"""The main job: one model to ONNX and TensorRT, compared and reported."""
+
+import datetime
+import resource
+import shlex
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from trtyard.pipeline import artifacts
+from trtyard.pipeline.comparison import Comparison, compare_outputs
+from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
+from trtyard.pipeline.detections import unpadded
+from trtyard.pipeline.errors import ParityError
+from trtyard.pipeline.files import published_together
+from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.report.console import console_table
+from trtyard.pipeline.report.overlay import draw_overlay
+from trtyard.pipeline.report.schema import (
+    Image,
+    Inputs,
+    Proposals,
+    Report,
+    TensorInput,
+    Weights,
+)
+from trtyard.pipeline.report.verdict import verdict
+from trtyard.pipeline.report.writer import write_report
+from trtyard.pipeline.row import Row
+from trtyard.pipeline.versions import versions
+
+
+class Request(NamedTuple):
+    """What the user asked for; None takes the default."""
+
+    model: str
+    out: Path
+    executor: str  # "host" or "docker"
+    weights: str
+    image: Optional[Path]
+    size: Optional[int]
+    input_shape: Optional[str]
+    top_n: Optional[int]
+    plugins: Optional[Path]
+    plugin_cache: Optional[Path]
+    plugin_sources: Path
+
+
+def convert(row: Row, request: Request) -> int:
+    """Convert, compare and report; print a short table and return the exit code.
+
+    Files are moved into ``request.out`` together at the end: an interruption leaves what an
+    earlier run wrote.
+
+    Raises:
+        TrtyardError: the request cannot be taken at all. A stage that fails is no exception: it
+            stands in the report, and in the exit code.
+    """
+    model = load_model(
+        request.model,
+        weights=request.weights,
+        image=None if request.image is None else str(request.image),
+        size=request.size,
+        input_shape=request.input_shape,
+        top_n=request.top_n,
+    )
+    with published_together(request.out, artifacts.ALL) as folder:
+        plugins = PluginSource(
+            request.plugins, request.plugin_sources, request.plugin_cache or folder
+        )
+        outcome = Conversion(row, model, folder, plugins, _announce).run()
+        report = _report(row, request, model, outcome, folder)
+        write_report(report, folder)
+    sys.stdout.write(f"\n{console_table(report)}\n")
+    sys.stdout.flush()
+    return verdict(report)[0]
+
+
+def _announce(line: str) -> None:
+    sys.stdout.write(f"{line} ...\n")
+    sys.stdout.flush()
+
+
+def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: Path) -> Report:
+    found = versions()
+    if outcome.engine is not None:
+        artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
+    comparisons = _compare(model, outcome.outputs)
+    overlay = _draw(model, outcome.outputs, folder)
+    return Report(
+        row=row.name,
+        model=model.name,
+        precision="fp32",
+        executor=request.executor,
+        stages=tuple(outcome.stages),
+        parity=tuple(row for each in comparisons for row in each.parity),
+        detections=tuple(row for each in comparisons for row in each.detections),
+        engine=outcome.engine,
+        artifacts=artifacts.artifact_facts(folder),
+        inputs=_inputs(model),
+        versions=found,
+        proposals=_proposals(outcome.outputs),
+        exporter=row.exporter,
+        opset=row.opset,
+        command=_command(row, request),
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        # ru_maxrss is in KiB on Linux.
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        overlay=overlay,
+        notes=() if outcome.exported is None else outcome.exported.warnings,
+    )
+
+
+def _compare(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> List[Comparison]:
+    """Compare every pair of runtimes that ran, the earlier one as the reference."""
+    names = list(outputs)
+    return [
+        compare_outputs(model.kind, (first, second), outputs[first], outputs[second])
+        for index, first in enumerate(names)
+        for second in names[index + 1 :]
+    ]
+
+
+def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path) -> Optional[str]:
+    if model.kind != DETECTOR or model.picture is None:
+        return None
+    detections = {}
+    for runtime, values in outputs.items():
+        try:
+            detections[runtime] = unpadded(values)
+        except ParityError:
+            continue  # the comparison has said what is wrong with them
+    if not detections:
+        return None
+    draw_overlay(model.picture.rgb, model.scale, detections, folder / artifacts.OVERLAY)
+    return artifacts.OVERLAY
+
+
+def _inputs(model: Model) -> Inputs:
+    picture = model.picture
+    return Inputs(
+        tensors=tuple(
+            TensorInput(name, tuple(value.shape), str(value.dtype).replace("torch.", ""))
+            for name, value in zip(model.input_names, model.inputs)
+        ),
+        image=None
+        if picture is None
+        else Image(picture.name, picture.sha256, picture.rgb.shape[1], picture.rgb.shape[0]),
+        weights=Weights(model.weights.source, model.weights.sha256),
+    )
+
+
+def _proposals(outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple[Proposals, ...]:
+    return tuple(
+        Proposals(runtime, int(values["proposals"][0]), 0)
+        for runtime, values in outputs.items()
+        if "proposals" in values
+    )
+
+
+def _command(row: Row, request: Request) -> str:
+    words = ["./run", "convert", "--model", request.model, "--trt", row.name]
+    for name, value in (
+        ("--weights", None if request.weights == "seeded" else request.weights),
+        ("--image", request.image),
+        ("--size", request.size),
+        ("--input", request.input_shape),
+        ("--top-n", request.top_n),
+    ):
+        if value is not None:
+            words += [name, str(value)]
+    return " ".join(map(shlex.quote, words))
