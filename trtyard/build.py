@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from trtyard.base import LocalBase, have_bases, local_bases, make_bases, why_not_here
 from trtyard.command import CommandError, Word, check, output_of, quoted
 from trtyard.console import say, show
-from trtyard.engine import ANSWER_SECONDS, connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.lock import LockedRow, read_lock
 from trtyard.matrix import Row, read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
@@ -45,6 +45,13 @@ class Plan:
     base: BaseKind
     local: tuple[LocalBase, ...]  # the bases to take instead of the published one
     image: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the bake command."""
+        # The one file outside the repository that bake reads is the CA bundle, named on its
+        # command line; without this it would ask whether it may.
+        return {"TAG": self.image.partition(":")[2], "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
 
     def command(self, docker: Path, builder: str, *, no_cache: bool = False) -> list[Word]:
         """Return the bake command, to be run in the repository's root."""
@@ -97,7 +104,8 @@ def build(
         say(f"{plan.image} is there already; nothing that goes into it has changed")
     elif dry_run:
         say(f"would build {plan.image} from {_in_words(plan)}")
-        show(f"TAG={plan.image.partition(':')[2]} {quoted(command)}")
+        variables = [f"{key}={value}" for key, value in plan.variables.items()]
+        show(f"{quoted(variables)} {quoted(command)}")
     else:
         _check_disk(client, plan)
         say(f"building {plan.image} from {_in_words(plan)}")
@@ -136,24 +144,6 @@ def context_key(row: Row, bases: list[str], root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
-def registry_problem(client: "DockerClient", locked: LockedRow) -> str | None:
-    """Return why the published base cannot be had, or None if the registry answers for it."""
-    from docker.errors import APIError
-
-    waited, client.api.timeout = client.api.timeout, ANSWER_SECONDS
-    name = f"{locked.base.image.partition(':')[0]}@{locked.base.digest}"
-    try:
-        client.api.inspect_distribution(name)
-    except APIError as error:
-        said = str(error.explanation or error).strip()
-        return re.sub(r"https?://", "", said)
-    except OSError:  # the client's own kind of time-out
-        return f"no answer in {ANSWER_SECONDS} s"
-    finally:
-        client.api.timeout = waited
-    return None
-
-
 def _base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:
     match base:
         case "local" | "published":
@@ -164,7 +154,7 @@ def _base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -
             raise UsageError(f"--base must be auto, local or published, not {base!r}")
     if have_bases(client, row, locked):
         return "local"
-    problem = registry_problem(client, locked)
+    problem = registry_problem(client, locked.base.reference)
     if problem is None:
         return "published"
     say(f"the published base image cannot be had: {problem}")
@@ -206,11 +196,8 @@ def _check_disk(client: "DockerClient", plan: Plan) -> None:
 
 
 def _bake(command: list[Word], plan: Plan) -> None:
-    tag = plan.image.partition(":")[2]
-    # The one file outside the repository that bake reads is the CA bundle, named above.
-    environment = {**os.environ, "TAG": tag, "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
     try:
-        check(command, cwd=ROOT, env=environment)
+        check(command, cwd=ROOT, env={**os.environ, **plan.variables})
     except CommandError as error:
         raise _explained(error) from None
 
@@ -237,9 +224,10 @@ def _explained(error: CommandError) -> TrtyardError:
 
 
 def _say_done(client: "DockerClient", plan: Plan) -> None:
-    facts = client.images.get(plan.image).attrs
-    say(f"{plan.image} is built, {facts['Size'] / GIGA:.1f} GB on disk; its base is")
-    say(f"  {facts['Config']['Labels'].get('trtyard.base', 'unknown')}")
+    unpacked = sum(layer["Size"] for layer in client.images.get(plan.image).history())
+    labels = client.images.get(plan.image).labels
+    say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")
+    say(f"  {labels.get('trtyard.base', 'unknown')}")
     older = [name for name in _tags_of(client, plan.row) if name != plan.image]
     if older:
         say(f"older images of the row: docker image rm {' '.join(older)}")
@@ -253,4 +241,4 @@ def _tags_of(client: "DockerClient", row: Row) -> Iterator[str]:
 def _in_words(plan: Plan) -> str:
     if plan.base == "local":
         return "a base made on this machine: " + ", ".join(base.image for base in plan.local)
-    return f"the published base {plan.locked.base.image}@{plan.locked.base.digest}"
+    return f"the published base {plan.locked.base.reference}"

@@ -75,6 +75,23 @@ def image_id(client: "DockerClient", name: str) -> str | None:
         return None
 
 
+def registry_problem(client: "DockerClient", image: str) -> str | None:
+    """Return why the registry does not give ``image``, or None if it answers for it."""
+    from docker.errors import APIError
+
+    waited, client.api.timeout = client.api.timeout, ANSWER_SECONDS
+    try:
+        client.api.inspect_distribution(image)
+    except APIError as error:
+        said = str(error.explanation or error).strip()
+        return re.sub(r"https?://", "", said)
+    except OSError:  # the client's own kind of time-out
+        return f"no answer in {ANSWER_SECONDS} s"
+    finally:
+        client.api.timeout = waited
+    return None
+
+
 def _buildx_version(command: Path) -> tuple[int, int] | None:
     # Not through trtyard.command: a docker without the plugin fails, and that is an answer here.
     done = subprocess.run(

@@ -61,6 +61,11 @@ class LockedBase:
     digest: str
     digest_kind: DigestKind
 
+    @property
+    def reference(self) -> str:
+        """The name by which an engine pulls it: by digest, the tag left out."""
+        return f"{self.image.rpartition(':')[0]}@{self.digest}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LockedRow:
