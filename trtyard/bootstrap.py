@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
-from trtyard.folders import empty_own, locked, make_own
+from trtyard.folders import emptied_on_failure, empty_own, locked, make_own
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, EnvironmentLacksError, TrtyardError
 from trtyard.tools import ROOT, explained, uv_environment
 
@@ -41,7 +41,8 @@ def main() -> int:
         make_own(VENV)
         with locked(VENV, waiting="another run is making .venv; waiting for it"):
             if not is_whole():
-                make()
+                with emptied_on_failure(VENV):
+                    make()
     except TrtyardError as error:
         sys.stderr.write(f"trtyard: {error}\n")
         return error.exit_code

@@ -70,8 +70,8 @@ def _apt_options(folder: Path, sources: Sequence[str]) -> list[str]:
         "Dir::Etc::preferences": "/dev/null",
         "Dir::Etc::preferencesparts": "/dev/null",
         "Dir::State::status": folder / "status",
-        "Dir::Cache::pkgcache": "",  # the machine's caches are of all its sources
-        "Dir::Cache::srcpkgcache": "",
+        "Dir::Cache::pkgcache": folder / "packages.bin",  # the machine's own is of all its sources
+        "Dir::Cache::srcpkgcache": folder / "sources.bin",
         "APT::Architecture": _ARCHITECTURE,
         "APT::Architectures": _ARCHITECTURE,
         "APT::Install-Recommends": "false",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
-from trtyard.folders import empty_own, locked, make_own
+from trtyard.folders import emptied_on_failure, empty_own, locked, make_own
 from trtyard.interpreters import find_python
 from trtyard.lock import Artifact, LockedRow, requirements_text
 from trtyard.matrix import Row
@@ -89,13 +89,14 @@ def make_environment(row: Row, lock: LockedRow) -> RowEnvironment:
     waiting = f"another run is making the environment of row {row.name}; waiting for it"
     with locked(environment.folder.parent, waiting=waiting):
         if not environment.is_whole():
-            _make(environment, python)
+            make_own(environment.folder)
+            with emptied_on_failure(environment.folder):
+                _make(environment, python)
     return environment
 
 
 def _make(environment: RowEnvironment, python: Path) -> None:
     row, folder = environment.row, environment.folder
-    make_own(folder)
     if (folder / "venv").exists():
         say(f"the environment of row {row.name} was left unfinished; making it anew")
     (folder / MARKER).unlink(missing_ok=True)

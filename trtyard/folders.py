@@ -58,6 +58,16 @@ def remove_own(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def emptied_on_failure(folder: Path) -> Iterator[None]:
+    """Leave nothing half-made in ``folder`` when the block is interrupted or fails."""
+    try:
+        yield
+    except BaseException:
+        empty_own(folder)
+        raise
+
+
+@contextlib.contextmanager
 def locked(folder: Path, *, waiting: str | None) -> Iterator[int]:
     """Hold ``folder`` against other runs; yield the descriptor that holds it.
 

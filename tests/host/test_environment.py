@@ -136,6 +136,8 @@ def test_a_missing_wheel_says_which_and_leaves_nothing_that_looks_whole(row, loc
     with pytest.raises(EnvironmentLacksError, match="tiny"):
         make_environment(row, lock)
     assert existing_environment(row, lock) is None
+    (folder,) = (module.YARD / "rows" / row.name).iterdir()
+    assert [entry.name for entry in folder.iterdir()] == ["CACHEDIR.TAG"]
 
 
 def test_a_package_beyond_the_lock_is_refused(row, lock, monkeypatch):

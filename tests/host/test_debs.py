@@ -1,0 +1,58 @@
+"""Resolving debs with this machine's real apt, where it has lists of the row's suite."""
+
+import re
+import shutil
+
+import pytest
+
+from trtyard.debs import resolve_debs, suite_sources
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.tools import MATRIX_FILE
+
+
+@pytest.fixture(scope="module")
+def row():
+    return read_matrix(MATRIX_FILE).row("rtx")
+
+
+@pytest.fixture(scope="module")
+def debs(row):
+    if shutil.which("apt-get") is None:
+        pytest.skip("no apt on this machine")
+    try:
+        suite_sources(row.base.suite)
+    except EnvironmentLacksError as error:
+        pytest.skip(error.message)
+    return {deb.name: deb for deb in resolve_debs(row)}
+
+
+def test_everything_asked_for_is_there_with_what_it_needs(row, debs):
+    for stage in ("base", "runtime", "build"):
+        for name in getattr(row.debs, stage):
+            assert debs[name].stage == stage
+    assert debs["libc6"].stage == "base"
+    assert debs["libpython3-stdlib"].stage == "runtime"
+    assert debs["libstdc++-12-dev"].stage == "build"
+
+
+def test_what_this_machine_has_installed_plays_no_part(debs):
+    assert "dpkg" in debs  # installed wherever there is apt, and listed all the same
+
+
+def test_every_deb_has_its_hash_and_only_the_suites_release(debs):
+    assert all(re.fullmatch("[0-9a-f]{64}", deb.sha256) for deb in debs.values())
+    assert debs["base-files"].version.startswith("12")  # Debian 12, whatever else apt knows
+    assert debs["libc6"].version.startswith("2.36-")
+
+
+def test_no_recommended_package_and_no_perl_come_along(debs):
+    assert "perl" not in {name for name, deb in debs.items() if deb.stage != "build"}
+    assert "fakeroot" not in debs
+
+
+def test_a_suite_that_apt_does_not_know_says_what_to_do():
+    if shutil.which("apt-get") is None:
+        pytest.skip("no apt on this machine")
+    with pytest.raises(EnvironmentLacksError, match="no package lists of nosuchsuite"):
+        suite_sources("nosuchsuite")
