@@ -1,0 +1,301 @@
+"""Time the kernel cores against torchvision and against the speed of a copy, on this machine's GPU.
+
+    python3 bench/kernels.py [--library LIB.so] [--only nms|roi] [--json FILE]
+
+Needs a GPU, torch, torchvision, nvcc and g++. Every call has inputs of its own, drawn afresh, and
+the calls of a round go through more memory than the L2 holds. Targets are those of docs/kernels.md;
+ends with 1 when one is missed.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+import timing  # noqa: E402
+import torch  # noqa: E402
+import torchvision  # noqa: E402
+
+from trtyard.pipeline.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
+from trtyard.pipeline.kernels import KernelLibrary  # noqa: E402
+
+DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+SCALE = 1 / 16  # cells of the map per pixel
+PICTURE = 800  # pixels a side; 50 cells
+CHANNELS = 1024  # of ResNet-50's stage C4
+TORCHVISION_REPEATS = 7
+
+
+class Row(NamedTuple):
+    case: str
+    graphed: timing.Time
+    plain: timing.Time
+    torchvision: Optional[timing.Time]
+    floor: Optional[float]  # microseconds its bytes take at the speed of the copy
+    target: Optional[float]
+
+    def met(self) -> Optional[bool]:
+        return None if self.target is None else self.graphed.median <= self.target
+
+
+def random_boxes(*shape: int, largest: float = 200.0) -> torch.Tensor:
+    """Corners in a picture; sides from 1 pixel to ``largest``."""
+    corner = torch.rand(*shape, 2, device="cuda") * (PICTURE - largest)
+    side = torch.rand(*shape, 2, device="cuda") * (largest - 1) + 1
+    return torch.cat([corner, corner + side], -1).contiguous()
+
+
+def measure(
+    case: str,
+    make: Callable[[], Callable[[], object]],
+    bytes_a_call: int,
+    torchvision_calls: Optional[Callable[[], Callable[[], object]]] = None,
+    floor: Optional[float] = None,
+    target: Optional[float] = None,
+) -> Row:
+    calls = [make() for _ in range(timing.buffer_sets(bytes_a_call))]
+    graphed, plain = timing.graphed(calls), timing.plain(calls)
+    del calls
+    torch.cuda.empty_cache()
+    other = None
+    if torchvision_calls is not None:
+        other = timing.plain([torchvision_calls() for _ in range(2)], TORCHVISION_REPEATS)
+    row = Row(case, graphed, plain, other, floor, target)
+    show(row)
+    return row
+
+
+def nms_call(
+    library: KernelLibrary, classes: int, count: int, keep: int, iou: float, above: float,
+    largest: float,
+) -> Callable[[], object]:  # fmt: skip
+    boxes = random_boxes(1, classes, count, largest=largest)
+    scores = torch.rand(1, classes, count, device="cuda") * 0.9 + 0.06
+    scores = torch.where(torch.rand_like(scores) < above, scores, torch.zeros_like(scores))
+    indices = torch.empty(1, keep, dtype=torch.int32, device="cuda")
+    kept = torch.empty(1, dtype=torch.int32, device="cuda")
+    size = library.size("trtyard_padded_nms_workspace", 1, classes, count, keep)
+    workspace = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
+
+    def call() -> None:
+        library.launch(
+            "trtyard_padded_nms", boxes.data_ptr(), scores.data_ptr(), indices.data_ptr(),
+            kept.data_ptr(), 1, classes, classes, count, keep, iou, 0.05, 0,
+            DTYPES[boxes.dtype], workspace.data_ptr(), size,
+            torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+
+    return call
+
+
+def torchvision_nms(
+    classes: int, count: int, iou: float, above: float, largest: float
+) -> Callable[[], object]:
+    boxes = random_boxes(classes * count, largest=largest)
+    scores = torch.rand(classes * count, device="cuda")
+    labels = torch.arange(classes, device="cuda").repeat_interleave(count)
+    passing = torch.rand(classes * count, device="cuda") < above
+    boxes, scores, labels = boxes[passing], scores[passing], labels[passing]
+    if classes == 1:
+        return lambda: torchvision.ops.nms(boxes, scores, iou)
+    return lambda: torchvision.ops.batched_nms(boxes, scores, labels, iou)
+
+
+def nms_rows(library: KernelLibrary) -> List[Row]:
+    cases = [  # classes, boxes, keep, iou, share above the threshold, largest side, target
+        (1, 1000, 100, 0.7, 1.0, 200.0, 15.0),
+        (1, 6000, 1000, 0.7, 1.0, 200.0, 60.0),
+        (1, 12000, 1000, 0.7, 1.0, 200.0, 120.0),
+        (80, 1000, 100, 0.5, 1.0, 200.0, 150.0),
+        (80, 1000, 100, 0.5, 0.01, 200.0, 30.0),
+        (1, 6000, 1000, 0.3, 1.0, 400.0, None),  # crowded: all candidates are looked at
+        (1, 12000, 1000, 0.3, 1.0, 400.0, None),
+        (1, 1000, 100, 0.3, 1.0, 600.0, None),
+    ]
+    rows = []
+    for classes, count, keep, iou, above, largest, target in cases:
+        name = f"nms {classes}x{count}->{keep} iou {iou} above {above:g} sides to {largest:g}"
+        rows.append(
+            measure(
+                name,
+                lambda c=classes, n=count, k=keep, i=iou, a=above, s=largest: nms_call(
+                    library, c, n, k, i, a, s
+                ),
+                classes * count * 20,
+                lambda c=classes, n=count, i=iou, a=above, s=largest: torchvision_nms(
+                    c, n, i, a, s
+                ),
+                None,
+                target,
+            )
+        )
+    return rows
+
+
+def roi_call(
+    library: KernelLibrary, count: int, bins: int, sampling: int, dtype: torch.dtype, alive: int,
+    largest: float, batch: int,
+) -> Callable[[], object]:  # fmt: skip
+    cells = PICTURE // 16
+    features = torch.randn(batch, CHANNELS, cells, cells, device="cuda", dtype=dtype)
+    rois = random_boxes(count, largest=largest)
+    images = torch.randint(0, batch, (count,), dtype=torch.int32, device="cuda")
+    images[alive:] = -1
+    pooled = torch.empty(count, CHANNELS, bins, bins, device="cuda", dtype=dtype)
+    sizes = (batch, CHANNELS, cells, cells, count, bins, bins)
+    size = library.size("trtyard_roi_align_workspace", *sizes)
+    workspace = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
+
+    def call() -> None:
+        library.launch(
+            "trtyard_roi_align", features.data_ptr(), rois.data_ptr(), images.data_ptr(),
+            pooled.data_ptr(), *sizes, SCALE, sampling, 0, DTYPES[dtype], workspace.data_ptr(),
+            size, torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+
+    return call
+
+
+def torchvision_roi(
+    count: int, bins: int, sampling: int, dtype: torch.dtype, largest: float, batch: int
+) -> Callable[[], object]:
+    cells = PICTURE // 16
+    features = torch.randn(batch, CHANNELS, cells, cells, device="cuda", dtype=dtype)
+    images = torch.randint(0, batch, (count, 1), device="cuda").float()
+    rois = torch.cat([images, random_boxes(count, largest=largest)], 1).to(dtype)
+    ratio = sampling if sampling > 0 else -1
+    return lambda: torchvision.ops.roi_align(features, rois, bins, SCALE, ratio, False)
+
+
+def roi_rows(library: KernelLibrary, bandwidth: float) -> List[Row]:
+    single, half = torch.float32, torch.float16
+    slack, adaptive_slack, padded_slack = 1.25, 1.25 * 1.25, 1.4
+    cases = [  # rois, alive, bins, sampling, dtype, largest side, batch, target: us or slack x floor
+        (1000, 1000, 14, 2, single, 200.0, 1, slack),
+        (1000, 1000, 14, 2, half, 200.0, 1, slack),
+        (1000, 1000, 14, 0, single, 200.0, 1, adaptive_slack),
+        (1000, 1000, 14, 0, half, 200.0, 1, adaptive_slack),
+        (1000, 1000, 7, 2, single, 200.0, 1, 95.0),
+        (1000, 1000, 7, 2, half, 200.0, 1, 50.0),
+        (1000, 1000, 7, 0, half, 200.0, 1, None),
+        (100, 100, 14, 2, single, 200.0, 1, 40.0),
+        (100, 100, 14, 2, half, 200.0, 1, 25.0),
+        (1000, 1000, 14, 2, torch.bfloat16, 200.0, 1, slack),
+        (1000, 1000, 14, 2, half, 780.0, 1, None),  # up to the whole picture
+        (1000, 1000, 14, 0, half, 780.0, 1, None),
+        (1000, 1000, 7, 0, half, 780.0, 1, None),
+        (2000, 2000, 14, 2, half, 200.0, 4, None),
+    ]
+    rows = []
+    for count, alive, bins, sampling, dtype, largest, batch, target in cases:
+        name = f"roi {count}x{CHANNELS}x{bins}^2 s{sampling} {str(dtype)[6:]} B{batch}"
+        name += f" sides to {largest:g}"
+        cells = (PICTURE // 16) ** 2
+        moved = CHANNELS * dtype.itemsize * (batch * cells + count * bins * bins) + count * 20
+        floor = moved / bandwidth * 1e6
+        limit = target if target is None or target > padded_slack * 2 else target * floor
+        rows.append(
+            measure(
+                name,
+                lambda r=count, b=bins, s=sampling, d=dtype, a=alive, z=largest, n=batch: roi_call(
+                    library, r, b, s, d, a, z, n
+                ),
+                moved,
+                lambda r=count, b=bins, s=sampling, d=dtype, z=largest, n=batch: torchvision_roi(
+                    r, b, s, d, z, n
+                ),
+                floor,
+                limit,
+            )
+        )
+    rows += padded_rows(library, padded_slack)
+    return rows
+
+
+def padded_rows(library: KernelLibrary, slack: float) -> List[Row]:
+    """1000 rois of which 60 live: held against writing 940 zero rois and pooling 60 alone."""
+    rows = []
+    for dtype in (torch.float32, torch.float16):
+        pooled = 940 * CHANNELS * 14 * 14 * dtype.itemsize
+        zeros = [
+            torch.empty(pooled // 4, device="cuda").zero_
+            for _ in range(timing.buffer_sets(pooled))
+        ]
+        writing = timing.graphed(zeros).median
+        del zeros
+        alone = measure(
+            f"roi 60x{CHANNELS}x14^2 s2 {str(dtype)[6:]} B1",
+            lambda d=dtype: roi_call(library, 60, 14, 2, d, 60, 200.0, 1),
+            60 * CHANNELS * 14 * 14 * dtype.itemsize,
+        )
+        rows += [
+            alone,
+            measure(
+                f"roi 1000 padded, 60 alive, x{CHANNELS}x14^2 s2 {str(dtype)[6:]}",
+                lambda d=dtype: roi_call(library, 1000, 14, 2, d, 60, 200.0, 1),
+                pooled,
+                None,
+                writing + alone.graphed.median,
+                slack * (writing + alone.graphed.median),
+            ),
+        ]
+    return rows
+
+
+def show(row: Row) -> None:
+    def cell(value: Optional[float]) -> str:
+        return f"{value:9.1f}" if value is not None else "        -"
+
+    verdict = {None: "", True: "met", False: "NOT MET"}[row.met()]
+    spread = f"{row.graphed.low:.1f}-{row.graphed.high:.1f}"
+    other = None if row.torchvision is None else row.torchvision.median
+    sys.stdout.write(
+        f"{row.case:58s}{cell(row.graphed.median)} {spread:>15s}{cell(row.plain.median)}"
+        f"{cell(other)}{cell(row.floor)}{cell(row.target)} {verdict}\n"
+    )
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--library", type=Path, help="a compiled library; default: compile one")
+    parser.add_argument("--only", choices=["nms", "roi"])
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    arguments = parser.parse_args()
+    torch.manual_seed(torch.seed() % 2**31)
+    with tempfile.TemporaryDirectory() as folder:
+        path = arguments.library
+        if path is None:
+            major, minor = torch.cuda.get_device_capability()
+            path = Path(folder) / LIBRARY_NAME
+            compile_plugins(REPOSITORY / "plugins", path, [f"{major}{minor}"])
+        library = KernelLibrary(path)
+        copy, fill = timing.copy_bandwidth(), timing.fill_bandwidth()
+        sys.stdout.write(
+            f"{torch.cuda.get_device_name()}, torch {torch.__version__}, torchvision "
+            f"{torchvision.__version__}; copy {copy / 1e12:.2f} TB/s, fill {fill / 1e12:.2f} TB/s\n"
+            f"microseconds: median in a graph, its deciles, plain launches, torchvision, "
+            f"bytes at copy speed, target\n"
+        )
+        rows: List[Row] = []
+        if arguments.only != "roi":
+            rows += nms_rows(library)
+        if arguments.only != "nms":
+            rows += roi_rows(library, copy)
+    if arguments.json is not None:
+        facts: Dict[str, object] = {"copy": copy, "fill": fill}
+        facts["rows"] = [row._asdict() for row in rows]
+        arguments.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    with_target = [row for row in rows if row.target is not None]
+    missed = [row for row in with_target if not row.met()]
+    sys.stdout.write(f"{len(with_target) - len(missed)} of {len(with_target)} targets met\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Times of device work: medians over rotated buffers, in CUDA graphs and as plain launches."""
+
+import statistics
+from typing import Callable, List, NamedTuple, Sequence
+
+import torch
+
+REPEATS = 25
+WARM_UP = 3
+L2_MULTIPLE = 4  # buffers that a round goes through, in sizes of the L2 cache
+MOST_SETS = 64  # more would only take longer to prepare
+
+Call = Callable[[], object]
+
+
+class Time(NamedTuple):
+    """Microseconds a call; ``low`` and ``high`` are the deciles of the repeats."""
+
+    median: float
+    low: float
+    high: float
+
+
+def buffer_sets(bytes_per_set: int) -> int:
+    """Return how many sets of buffers one round needs so that none of them is still in the L2."""
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    return max(2, min(MOST_SETS, -(-L2_MULTIPLE * cache // max(1, bytes_per_set))))
+
+
+def _time(round_of_calls: Call, calls: int, repeats: int) -> Time:
+    for _ in range(WARM_UP):
+        round_of_calls()
+    torch.cuda.synchronize()
+    times: List[float] = []
+    for _ in range(repeats):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        round_of_calls()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) * 1e3 / calls)
+    times.sort()
+    tenth = len(times) // 10
+    return Time(statistics.median(times), times[tenth], times[-1 - tenth])
+
+
+def plain(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
+    """Time a call of ``calls``, launched one after the other from Python."""
+
+    def one_round() -> None:
+        for call in calls:
+            call()
+
+    return _time(one_round, len(calls), repeats)
+
+
+def graphed(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
+    """Time a call of ``calls`` inside one CUDA graph that holds them all."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for call in calls:
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for call in calls:
+            call()
+    return _time(graph.replay, len(calls), repeats)
+
+
+def copy_bandwidth(size: int = 1 << 30) -> float:
+    """Bytes read and written a second by a device-to-device copy of ``size`` bytes."""
+    source = torch.empty(size // 4, device="cuda").normal_()
+    target = torch.empty_like(source)
+    time = plain([lambda: target.copy_(source)])
+    return 2 * size / (time.median * 1e-6)
+
+
+def fill_bandwidth(size: int = 1 << 30) -> float:
+    """Bytes written a second by filling ``size`` bytes."""
+    target = torch.empty(size // 4, device="cuda")
+    time = plain([target.zero_])
+    return size / (time.median * 1e-6)
