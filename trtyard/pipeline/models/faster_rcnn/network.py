@@ -1,0 +1,66 @@
+"""Faster R-CNN R50-C4 of maskrcnn-benchmark, with static shapes throughout.
+
+Nothing in it depends on the data but the values: what others remove is masked and padded, so that
+the very same graph runs in PyTorch, ONNX Runtime and TensorRT.
+"""
+
+from collections import OrderedDict
+from typing import Tuple
+
+import torch
+from torch import nn
+
+from trtyard.pipeline.models.faster_rcnn.conventions import PROPOSALS
+from trtyard.pipeline.models.faster_rcnn.detections import BoxHead
+from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape, RegionProposalNetwork
+from trtyard.pipeline.models.faster_rcnn.resnet import backbone_and_head
+
+INPUT_NAMES = ("images",)
+OUTPUT_NAMES = ("boxes", "scores", "labels", "count", "proposals")
+
+Outputs = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class FasterRCNN(nn.Module):
+    """The detector, for images of one shape."""
+
+    def __init__(self, shape: ImageShape, top_n: int = PROPOSALS) -> None:
+        """Make the network with arbitrary weights.
+
+        Args:
+            shape: of the images that it will be given.
+            top_n: proposals for each image ("post NMS top n").
+        """
+        super().__init__()
+        self.shape = shape
+        self.backbone, fifth_stage = backbone_and_head()
+        self.rpn = RegionProposalNetwork(shape, top_n)
+        self.roi_heads = nn.ModuleDict(
+            OrderedDict([("box", BoxHead(shape, self.rpn.top_n, fifth_stage))])
+        )
+
+    def forward(self, images: torch.Tensor) -> Outputs:
+        """Detect.
+
+        Args:
+            images: float32 [B, 3, H, W], BGR in 0..255 less the pixel means.
+
+        Returns:
+            boxes: float32 [B, 100, 4], (x1, y1, x2, y2) in pixels of the images, clipped.
+            scores: float32 [B, 100], descending; equal ones by label, then by proposal.
+            labels: int32 [B, 100], 1 to 80; padding has 0, and zeros in boxes and scores.
+            count: int32 [B], detections that are not padding.
+            proposals: int32 [B], proposals that are not padding.
+
+        Raises:
+            ValueError: the images are not of the shape that the network was made for.
+        """
+        if not torch.jit.is_tracing() and tuple(images.shape) != self._expected():
+            raise ValueError(f"images are {list(images.shape)}, not {list(self._expected())}")
+        features = self.backbone(images)
+        boxes, alive, proposals = self.rpn(features)
+        boxes, scores, labels, count = self.roi_heads["box"](features, boxes, alive)
+        return boxes, scores, labels, count, proposals
+
+    def _expected(self) -> Tuple[int, int, int, int]:
+        return self.shape.batch, 3, self.shape.height, self.shape.width

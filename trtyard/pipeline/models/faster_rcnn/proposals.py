@@ -1,0 +1,111 @@
+"""The region proposal network, with padding where other implementations remove boxes."""
+
+from typing import NamedTuple, Tuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trtyard.pipeline.models.faster_rcnn import conventions as c
+from trtyard.pipeline.models.faster_rcnn.anchors import grid_anchors
+from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode
+from trtyard.pipeline.models.faster_rcnn.selection import highest, take_rows
+from trtyard.pipeline.ops import padded_nms
+
+# Objectness lies in 0..1: this is the score of a box that has been taken out, and no other's.
+_REMOVED = -1.0
+_KEEP_ABOVE = -0.5
+
+
+class ImageShape(NamedTuple):
+    """The shape that a static detector is made for: B images of H by W pixels, all alike."""
+
+    batch: int
+    height: int
+    width: int
+
+    @property
+    def cells(self) -> Tuple[int, int]:
+        """Rows and columns of the feature map."""
+        return -(-self.height // c.STRIDE), -(-self.width // c.STRIDE)
+
+    @property
+    def anchors(self) -> int:
+        """Anchors of one image."""
+        rows, columns = self.cells
+        return rows * columns * c.ANCHORS_PER_CELL
+
+
+class ProposalHead(nn.Module):
+    """Objectness and box deltas for each anchor of each cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = c.FEATURE_CHANNELS
+        self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.cls_logits = nn.Conv2d(channels, c.ANCHORS_PER_CELL, kernel_size=1)
+        self.bbox_pred = nn.Conv2d(channels, c.ANCHORS_PER_CELL * 4, kernel_size=1)
+
+    def forward(self, features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Turn [B, 1024, H, W] into logits [B, 15, H, W] and deltas [B, 60, H, W]."""
+        hidden = functional.relu(self.conv(features))
+        return self.cls_logits(hidden), self.bbox_pred(hidden)
+
+
+class AnchorGenerator(nn.Module):
+    """The anchors of one feature map: a constant, and no part of the weights."""
+
+    def __init__(self, shape: ImageShape) -> None:
+        super().__init__()
+        self.register_buffer("grid", grid_anchors(*shape.cells), persistent=False)
+
+
+class RegionProposalNetwork(nn.Module):
+    """Features to proposals, padded to a fixed number for each image."""
+
+    def __init__(self, shape: ImageShape, top_n: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.candidates = min(c.CANDIDATES, shape.anchors)
+        self.top_n = min(top_n, self.candidates)
+        self.anchor_generator = AnchorGenerator(shape)
+        self.head = ProposalHead()
+
+    def forward(self, features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Propose boxes.
+
+        Args:
+            features: float32 [B, 1024, H, W].
+
+        Returns:
+            boxes: float32 [B, P, 4], clipped, by descending objectness; padding is arbitrary.
+            alive: bool [B, P], false for padding, which comes last.
+            count: int32 [B], how many are alive.
+        """
+        batch = self.shape.batch
+        scores, deltas = self._by_anchor(features)
+        chosen = highest(scores, self.shape.anchors, self.candidates)
+        scores = take_rows(scores, chosen, batch)
+        deltas = take_rows(deltas, chosen, batch)
+        anchors = torch.index_select(self.anchor_generator.grid, 0, chosen.reshape(-1))
+        boxes = decode(deltas, anchors.reshape(batch, -1, 4), c.PROPOSAL_WEIGHTS)
+        boxes = clip(boxes, self.shape.height, self.shape.width)
+        scores = torch.where(_large_enough(boxes), scores, torch.full_like(scores, _REMOVED))
+        rows, count = padded_nms(
+            boxes[:, None], scores[:, None], c.PROPOSAL_IOU, _KEEP_ABOVE, self.top_n, c.BOX_OFFSET
+        )
+        alive = rows >= 0
+        return take_rows(boxes, torch.clamp(rows, min=0), batch), alive, count
+
+    def _by_anchor(self, features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Return objectness [B, N] and deltas [B, N, 4], in the order of the anchors."""
+        batch, (rows, columns) = self.shape.batch, self.shape.cells
+        logits, deltas = self.head(features)
+        scores = torch.sigmoid(logits.permute(0, 2, 3, 1).reshape(batch, -1))
+        deltas = deltas.reshape(batch, c.ANCHORS_PER_CELL, 4, rows, columns)
+        return scores, deltas.permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
+
+
+def _large_enough(boxes: torch.Tensor) -> torch.Tensor:
+    sides = boxes[..., 2:] - boxes[..., :2] + c.BOX_OFFSET
+    return torch.amin(sides, dim=-1) >= c.PROPOSAL_MINIMUM_SIDE

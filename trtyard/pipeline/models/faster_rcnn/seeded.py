@@ -1,0 +1,67 @@
+"""Random weights with which the untrained detector behaves much like a trained one.
+
+Layers draw from ``seeding.Seed``, which keeps the mean square of activations. On top of that, the
+constants below were found by trying seeds on photographs, and tests hold them to what they are for:
+
+- the first norm divides by the size of its input, which is 0..255 less the means;
+- the last norm of each residual block is small, or sixteen sums would make the features explode;
+- the heads' gains spread objectness, class logits and box deltas about as far as trained ones do;
+- the background's bias leaves some dozens of detections in a photograph.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from trtyard.pipeline.models.faster_rcnn import conventions as c
+from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
+from trtyard.pipeline.models.seeding import Seed
+
+STEM_DEVIATION = 40.0  # of what reaches the first norm, about
+RESIDUAL_SCALE = 0.5
+OBJECTNESS_GAIN = 6.0
+PROPOSAL_GAIN = 0.4
+CLASS_GAIN = 8.0
+BOX_GAIN = 6.0
+BACKGROUND_BIAS = 9.5
+# Small proposals have the most lively features and win; this doubles every side (5 log 2), so that
+# detections of many sizes come out.
+SIDE_BIAS = 3.5
+
+
+def seed_weights(network: FasterRCNN, seed: int) -> None:
+    """Overwrite all weights of ``network``; the same on every machine for the same seed."""
+    draw = Seed(seed)
+    with torch.no_grad():
+        _seed_stem(network.backbone.body.stem, draw)
+        stages = network.backbone.body, network.roi_heads["box"].feature_extractor
+        for name, module in [pair for stage in stages for pair in stage.named_modules()]:
+            if isinstance(module, nn.Conv2d) and not name.startswith("stem."):
+                module.weight.copy_(draw.weights(module.weight.shape))
+            elif name.endswith(".bn3"):
+                module.weight.fill_(RESIDUAL_SCALE)
+        head, predictor = network.rpn.head, network.roi_heads["box"].predictor
+        for layer, gain in (
+            (head.conv, math.sqrt(2.0)),
+            (head.cls_logits, OBJECTNESS_GAIN),
+            (head.bbox_pred, PROPOSAL_GAIN),
+            (predictor.cls_score, CLASS_GAIN),
+            (predictor.bbox_pred, BOX_GAIN),
+        ):
+            layer.weight.copy_(draw.weights(layer.weight.shape, gain))
+            layer.bias.zero_()
+        predictor.cls_score.bias[0] = BACKGROUND_BIAS
+        predictor.bbox_pred.bias.view(c.CLASSES, 4)[:, 2:] = SIDE_BIAS
+
+
+def _seed_stem(stem: nn.Module, draw: Seed) -> None:
+    """Make each colour's plane of each filter sum to zero, so that plain areas give nothing.
+
+    Else the level of everything that follows would hang on the few colours of one picture.
+    """
+    shape = stem.conv1.weight.shape
+    planes = (shape[0] * shape[1], 1, *shape[2:])
+    gain = math.sqrt(2.0 / shape[1])  # each plane is one of three that are added up
+    stem.conv1.weight.copy_(draw.weights(planes, gain).reshape(shape))
+    stem.bn1.running_var.fill_(STEM_DEVIATION**2)

@@ -1,0 +1,82 @@
+"""Choosing rows with static shapes, the same rows in every runtime."""
+
+from typing import Tuple
+
+import torch
+
+# "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
+# it, in every release up to 11; its ITopKLayer documents the same limit.
+TENSORRT_TOPK_LIMIT = 3840
+
+# Stands for what an earlier piece has taken; below every value that is chosen from.
+_TAKEN = -1.0
+
+# Whole numbers up to here are exact in float32.
+_EXACT_IN_FLOAT32 = 1 << 24
+
+
+def highest(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
+    """Choose the ``keep`` highest scores of each row; ties go to the lower index.
+
+    torch, ONNX Runtime and TensorRT break ties in their TopK as they please, and a picture with
+    a plain area has many anchors with the very same score. So TopK runs twice: once for the value
+    that just makes it, and once on keys without ties that put those above the value first, then
+    those that equal it, each by index.
+
+    Args:
+        scores: float32 [B, N], none below 0.
+        count: N, as a plain number.
+        keep: K, at most N.
+
+    Returns:
+        int64 [B, K]. Not by score: what follows sorts anyway. But of two with equal scores the one
+        with the lower index stands first.
+    """
+    if 2 * count >= _EXACT_IN_FLOAT32:
+        raise ValueError(f"{count} scores are too many to number them in float32")
+    if keep >= count:
+        return torch.arange(count, device=scores.device).expand(scores.shape[0], count)
+    last_kept = top_k(scores, keep)[0][:, keep - 1 :]
+    if_tied = torch.arange(count, 0, -1, dtype=torch.float32, device=scores.device)
+    never = torch.zeros_like(if_tied)
+    key = torch.where(scores == last_kept, if_tied, never)
+    key = torch.where(scores > last_kept, if_tied + count, key)
+    return top_k(key, keep)[1]
+
+
+def top_k(values: torch.Tensor, keep: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return one ``torch.topk`` along dimension 1, made of pieces that TensorRT can build.
+
+    Args:
+        values: float32 [B, N], none below 0.
+        keep: K, at most N.
+
+    Returns:
+        values: float32 [B, K], descending.
+        indices: int64 [B, K]; which of two equal values comes first is the runtime's choice.
+    """
+    pieces = []
+    while keep > 0:
+        piece = torch.topk(values, min(keep, TENSORRT_TOPK_LIMIT), dim=1)
+        pieces.append(piece)
+        keep -= TENSORRT_TOPK_LIMIT
+        if keep > 0:
+            values = torch.scatter(values, 1, piece[1], _TAKEN)
+    if len(pieces) == 1:
+        return pieces[0][0], pieces[0][1]
+    return torch.cat([one[0] for one in pieces], dim=1), torch.cat(
+        [one[1] for one in pieces], dim=1
+    )
+
+
+def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return ``table[b, rows[b]]`` for every image b, as one gather.
+
+    Args:
+        table: [B, N, ...].
+        rows: int32 or int64 [B, K], each from 0 to N - 1.
+        batch: B, as a plain number.
+    """
+    if batch == 1:
+        return torch.index_select(table, 1, rows[0])
+    return torch.stack([torch.index_select(table[b], 0, rows[b]) for b in range(batch)])

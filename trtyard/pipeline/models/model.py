@@ -1,0 +1,32 @@
+"""What every model is, whatever its kind: a module, its inputs of this run, and their origins."""
+
+from typing import NamedTuple, Optional, Tuple
+
+import torch
+
+from trtyard.pipeline.images import Picture
+
+DETECTOR = "detector"
+CLASSIFIER = "classifier"
+TENSOR = "tensor"  # a user's own module: inputs and outputs are just tensors
+
+
+class Weights(NamedTuple):
+    """Where a model's weights came from."""
+
+    source: str  # "seeded:0", or the file as the user typed it
+    sha256: str  # of the file; of the state (``checkpoint.state_sha256``) where there is no file
+
+
+class Model(NamedTuple):
+    """A model ready to run, export and compare."""
+
+    name: str  # as the user typed it
+    kind: str  # DETECTOR, CLASSIFIER or TENSOR
+    module: torch.nn.Module  # in eval mode, float32, on the CPU
+    input_names: Tuple[str, ...]
+    output_names: Tuple[str, ...]
+    inputs: Tuple[torch.Tensor, ...]  # this run's real inputs
+    weights: Weights
+    picture: Optional[Picture]
+    scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)

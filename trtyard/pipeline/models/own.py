@@ -1,0 +1,139 @@
+"""A user's own model: ``package.module:callable`` or ``file.py:callable``."""
+
+import re
+from typing import List, Mapping, Optional, Tuple
+
+import torch
+from torch import nn
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.model import TENSOR, Model
+from trtyard.pipeline.models.seeding import Seed
+from trtyard.pipeline.models.user_code import call, find_callable, where
+from trtyard.pipeline.models.weights import Choice
+
+# A gigabyte of float32.
+_LARGEST_INPUT = 1 << 28
+_EXAMPLE_INPUT = "--input 1x3x224x224"
+
+
+def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
+    """Return the model that the user's callable makes, with random inputs of the given shapes.
+
+    Torch's global generator is seeded before the callable runs, so that what it initialises at
+    random is the same each time. A weights file is fitted strictly into what it returns.
+
+    Args:
+        spec: ``package.module:callable`` or ``file.py:callable``; called with no arguments.
+        choice: a seed, or a checkpoint.
+        input_shape: such as "1x3x224x224", or several with commas between.
+
+    Raises:
+        UsageError: there is no such module or callable, it raises or returns no nn.Module, the
+            shapes are missing or cannot be taken, or the outputs are not tensors.
+    """
+    if input_shape is None:
+        raise UsageError(
+            f"{spec}: the shape of your model's input is needed",
+            f"add {_EXAMPLE_INPUT} (several inputs: 1x3x224x224,1x10)",
+        )
+    shapes = parse_shapes(input_shape)
+    made_by = find_callable(spec)
+    torch.manual_seed(choice.seed)
+    module = made_by if isinstance(made_by, nn.Module) else call(made_by, spec)
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
+            "return the module itself",
+        )
+    module = module.cpu().float().eval()
+    if choice.file is not None:
+        fit(module, read_state(choice.file), choice.file)
+    weights = choice.facts(module)
+    draw = Seed(choice.seed)
+    inputs = tuple(draw.uniform(shape, 1.0) for shape in shapes)
+    output_names, module = _with_named_outputs(module, inputs, spec, input_shape)
+    return Model(
+        name=spec,
+        kind=TENSOR,
+        module=module,
+        input_names=_numbered("input", len(inputs)),
+        output_names=output_names,
+        inputs=inputs,
+        weights=weights,
+        picture=None,
+        scale=(1.0, 1.0),
+    )
+
+
+def parse_shapes(text: str) -> List[Tuple[int, ...]]:
+    """Read "1x3x224x224,1x10".
+
+    Raises:
+        UsageError: anything else, a dimension of zero, or more than 2^28 numbers.
+    """
+    shapes = []
+    for part in text.split(","):
+        if not re.match(r"\s*[0-9]+(x[0-9]+)*\s*\Z", part):
+            raise UsageError(
+                f"--input {text}: '{part}' is not a shape such as 1x3x224x224", _EXAMPLE_INPUT
+            )
+        shape = tuple(int(size) for size in part.split("x"))
+        total = 1
+        for size in shape:
+            total *= size
+        if not 1 <= total <= _LARGEST_INPUT:
+            raise UsageError(
+                f"--input {text}: {part} has {total} numbers; 1 to {_LARGEST_INPUT} can be taken",
+                _EXAMPLE_INPUT,
+            )
+        shapes.append(shape)
+    return shapes
+
+
+class FlatOutputs(nn.Module):
+    """A module whose outputs, whatever holds them, come as a tuple of tensors."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        """Return the values of a mapping, or the members of a sequence."""
+        outputs = self.module(*inputs)
+        return tuple(outputs.values() if isinstance(outputs, Mapping) else outputs)
+
+
+def _with_named_outputs(
+    module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, input_shape: str
+) -> Tuple[Tuple[str, ...], nn.Module]:
+    """Run the module once, and return its outputs' names and a form that returns only tensors."""
+    try:
+        with torch.no_grad():
+            outputs = module(*inputs)
+    except Exception as error:  # the user's code may raise anything
+        raise UsageError(
+            f"{spec} fails with --input {input_shape}: {where(error)}",
+            "check --input against your model's forward()",
+        ) from error
+    if isinstance(outputs, torch.Tensor):
+        return _numbered("output", 1), module
+    if isinstance(outputs, Mapping):
+        names, values = tuple(map(str, outputs)), tuple(outputs.values())
+    elif isinstance(outputs, (tuple, list)):
+        values = tuple(outputs)
+        names = getattr(outputs, "_fields", _numbered("output", len(values)))
+    else:
+        names, values = (), ()
+    if not values or not all(isinstance(value, torch.Tensor) for value in values):
+        kinds = ", ".join(type(value).__name__ for value in values) or type(outputs).__name__
+        raise UsageError(
+            f"{spec} returns ({kinds}); only tensors can be converted",
+            "return a tensor, or a tuple, list or dict of tensors",
+        )
+    return names, FlatOutputs(module)
+
+
+def _numbered(name: str, count: int) -> Tuple[str, ...]:
+    return (name,) if count == 1 else tuple(f"{name}_{index}" for index in range(count))

@@ -1,0 +1,75 @@
+"""From what the user typed after ``--model`` to a model ready to run."""
+
+import difflib
+from typing import Any, List, Optional
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.model import Model
+from trtyard.pipeline.models.weights import choose
+
+FASTER_RCNN = "faster_rcnn"
+
+
+def load_model(
+    spec: str,
+    weights: str = "seeded",
+    image: Optional[Any] = None,
+    size: Optional[int] = None,
+    input_shape: Optional[str] = None,
+    top_n: Optional[int] = None,
+) -> Model:
+    """Return the model ``spec``, with its weights and this run's inputs.
+
+    Args:
+        spec: ``faster_rcnn``, the name of a torchvision classifier such as ``alexnet``, or a
+            user's own as ``package.module:callable`` or ``file.py:callable``.
+        weights: ``seeded``, ``seeded:N``, or the path of a checkpoint.
+        image: path of a picture; the default one if None. Not for own models.
+        size: of the network's input in pixels: the shorter side for ``faster_rcnn``, the square's
+            side for classifiers. Not for own models.
+        input_shape: of an own model's inputs, such as "1x3x224x224,1x10".
+        top_n: proposals of ``faster_rcnn``.
+
+    Raises:
+        UsageError: something of it cannot be taken; the message says what can.
+        EnvironmentLacksError: pretrained weights, or the default picture, are not here.
+    """
+    given = {"--image": image, "--size": size, "--input": input_shape, "--top-n": top_n}
+    path = None if image is None else str(image)
+    if ":" in spec:
+        _refuse(given, ["--image", "--size", "--top-n"], spec, "a model of your own takes --input")
+        from trtyard.pipeline.models.own import load_own
+
+        return load_own(spec, choose(str(weights)), input_shape)
+    if spec == FASTER_RCNN:
+        _refuse(given, ["--input"], spec, "it takes --image and --size")
+        from trtyard.pipeline.models.faster_rcnn.load import load_faster_rcnn
+
+        return load_faster_rcnn(choose(str(weights)), path, size, top_n)
+    from trtyard.pipeline.models.classifier import classifier_names, load_classifier
+
+    if spec in classifier_names():
+        _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
+        return load_classifier(spec, choose(str(weights)), path, size)
+    raise _unknown(spec, [FASTER_RCNN, *classifier_names()])
+
+
+def _refuse(given: Any, options: List[str], spec: str, instead: str) -> None:
+    for option in options:
+        if given[option] is not None:
+            raise UsageError(f"{option} is not for {spec}", instead)
+
+
+def _unknown(spec: str, names: List[str]) -> UsageError:
+    near = difflib.get_close_matches(spec.lower().replace("-", "_"), names, n=3, cutoff=0.5)
+    own = "a model of your own: --model package.module:callable or --model file.py:callable"
+    if near:
+        return UsageError(
+            f"there is no model '{spec}'; the nearest: {', '.join(near)}",
+            f"--model {near[0]}, or {own}",
+        )
+    return UsageError(
+        f"there is no model '{spec}'; there are {FASTER_RCNN} and torchvision's classifiers: "
+        + ", ".join(name for name in names if name != FASTER_RCNN),
+        own,
+    )

@@ -1,0 +1,115 @@
+"""Importing a user's code, with errors that point into it."""
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from trtyard.pipeline.errors import UsageError
+
+
+def find_callable(spec: str) -> Any:
+    """Import what stands before the colon of ``spec`` and return what stands after it.
+
+    Raises:
+        UsageError: there is none, or importing it fails.
+    """
+    place, _, name = spec.rpartition(":")
+    if not place or not name:
+        raise UsageError(
+            f"{spec}: a module or file, a colon and a callable are expected",
+            "--model my_package.nets:make_net, or --model nets.py:make_net",
+        )
+    from_file = place.endswith(".py") or "/" in place
+    found = _import_file(place, spec) if from_file else _import_module(place, spec)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            callables = sorted(
+                each for each in vars(found) if callable(getattr(found, each)) and each[0] != "_"
+            )
+            raise UsageError(
+                f"{place} has no '{name}'; it has: {', '.join(callables[:20]) or 'no callable'}",
+                f"--model {place}:{callables[0]}" if callables else None,
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(
+            f"{spec} is {type(found).__name__}, which cannot be called",
+            "name a function or class that returns the nn.Module",
+        )
+    return found
+
+
+def _import_file(place: str, spec: str) -> Any:
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise UsageError(f"{place}: no such file", "check the path before the colon")
+    _add_to_path(path.parent)  # for what lies beside it
+    name = path.stem if path.stem not in sys.modules else f"trtyard_own_{path.stem}"
+    description = importlib.util.spec_from_file_location(name, str(path))
+    if description is None or description.loader is None:
+        raise UsageError(f"{place} is not a Python file", "its name must end with .py")
+    module = importlib.util.module_from_spec(description)
+    sys.modules[name] = module
+    try:
+        description.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        del sys.modules[name]
+        raise UsageError(f"{spec} cannot be imported: {where(error)}", "mend that first") from error
+    return module
+
+
+def _add_to_path(folder: Path) -> None:
+    # At the end: a file of the user's that is called onnx.py must not hide the package.
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _import_module(place: str, spec: str) -> Any:
+    if not re.match(r"\w+(\.\w+)*\Z", place):
+        raise UsageError(
+            f"{spec}: '{place}' is neither a module nor a file that ends with .py",
+            "--model my_package.nets:make_net, or --model nets.py:make_net",
+        )
+    _add_to_path(Path.cwd())
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (place + ".").startswith(error.name + "."):
+            raise UsageError(
+                f"there is no module '{error.name}' in the current folder, nor installed",
+                "start from the folder that holds it, or give the file: --model nets.py:make_net",
+            ) from error
+        raise UsageError(
+            f"{spec} cannot be imported: {where(error)}",
+            "install what it needs into this environment",
+        ) from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise UsageError(f"{spec} cannot be imported: {where(error)}", "mend that first") from error
+
+
+def call(make: Any, spec: str) -> Any:
+    """Return ``make()``; whatever it raises becomes a UsageError."""
+    try:
+        return make()
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise UsageError(
+            f"{spec} raised when called without arguments: {where(error)}",
+            "give a callable that needs no arguments and returns the nn.Module",
+        ) from error
+
+
+def where(error: BaseException) -> str:
+    """Return the error in one line, with the last file and line that is not torch's or ours."""
+    text = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, SyntaxError):
+        return f"{text} ({error.filename}, line {error.lineno})"
+    own_folder = str(Path(__file__).resolve().parents[1])
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        elsewhere = ("/torch/", "/importlib/", "<frozen", own_folder)
+        if not any(part in frame.filename for part in elsewhere):
+            return f"{text} ({frame.filename}, line {frame.lineno})"
+    return text

@@ -1,0 +1,56 @@
+"""Which weights ``--weights`` asks for, and what the report says of them."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import torch
+
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.files import sha256_of
+from trtyard.pipeline.models.checkpoint import state_sha256
+from trtyard.pipeline.models.model import Weights
+
+SEEDED = "seeded"
+PRETRAINED = "pretrained"
+
+# What torch's generators take.
+_LARGEST_SEED = 2**63 - 1
+
+
+class Choice(NamedTuple):
+    """A file, or else a seed."""
+
+    file: Optional[str]
+    seed: int  # also seeds what a file does not set
+
+    def facts(self, module: torch.nn.Module) -> Weights:
+        """Return source and sha256 of the weights that ``module`` got by this choice."""
+        if self.file is not None:
+            return Weights(self.file, sha256_of(Path(self.file)))
+        return Weights(f"{SEEDED}:{self.seed}", state_sha256(module))
+
+
+def choose(text: str) -> Choice:
+    """Read the value of ``--weights``: seeded, seeded:N, or the path of a checkpoint.
+
+    Raises:
+        UsageError: the seed is not a whole number, or too large.
+        EnvironmentLacksError: ``pretrained``, of which none are pinned yet.
+    """
+    if text == PRETRAINED:
+        raise EnvironmentLacksError(
+            "no published weights are pinned by address and sha256 yet",
+            "download the checkpoint and give it with --weights FILE, or use --weights seeded",
+        )
+    if text == SEEDED:
+        return Choice(None, 0)
+    if text.startswith(SEEDED + ":"):
+        seed = text[len(SEEDED) + 1 :]
+        if not re.match(r"[0-9]+\Z", seed) or int(seed) > _LARGEST_SEED:
+            raise UsageError(
+                f"--weights {text}: the seed is a whole number from 0 to {_LARGEST_SEED}",
+                f"--weights {SEEDED}:0",
+            )
+        return Choice(None, int(seed))
+    return Choice(text, 0)
