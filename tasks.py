@@ -101,12 +101,16 @@ def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
     return compile_plugins(trt, headers=headers, out=out)
 
 
-@command(dry_run="Only show it.", yes="Do not ask before deleting.")
-def clean(dry_run: bool = False, yes: bool = False) -> None:
+@command(
+    old="Only environments made from an earlier lock.",
+    dry_run="Only show it.",
+    yes="Do not ask before deleting.",
+)
+def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
     """Show and then delete what trtyard made to work: .trtyard and .venv. Results stay."""
     from trtyard.clean import clean
 
-    clean(dry_run=dry_run, yes=yes)
+    clean(old=old, dry_run=dry_run, yes=yes)
 
 
 @command(check="Only compare; exit 5 and name the files that differ.")

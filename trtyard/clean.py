@@ -5,14 +5,21 @@ import sys
 from pathlib import Path
 
 from trtyard.console import show
+from trtyard.environment import environment_of
 from trtyard.folders import is_own, remove_own
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import UsageError
-from trtyard.tools import GIGA, ROOT, YARD
+from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 
 
-def clean(*, dry_run: bool, yes: bool) -> None:
-    """Show trtyard's own folders with their sizes; delete them once the user agrees."""
-    folders = [folder for folder in (YARD, ROOT / ".venv") if is_own(folder)]
+def clean(*, old: bool, dry_run: bool, yes: bool) -> None:
+    """Show trtyard's own folders with their sizes; delete them once the user agrees.
+
+    With ``old`` only the environments that no row uses as it is locked now.
+    """
+    candidates = old_environments() if old else [YARD, ROOT / ".venv"]
+    folders = [folder for folder in candidates if is_own(folder)]
     if not folders:
         show("nothing to clean")
         return
@@ -30,6 +37,17 @@ def clean(*, dry_run: bool, yes: bool) -> None:
     for folder in folders:
         remove_own(folder)
     show("deleted; the next ./run makes what it needs anew. Results in out/ were left")
+
+
+def old_environments() -> list[Path]:
+    """Return the environments below ``.trtyard`` that were made from an earlier lock."""
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    current = {
+        environment_of(row, lock.row(row.name), python).folder
+        for row in matrix.rows.values()
+        for python in row.pythons
+    }
+    return sorted(set(YARD.glob("rows/*/*")) - current)
 
 
 def _size_of(folder: Path) -> int:

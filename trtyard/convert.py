@@ -89,10 +89,10 @@ def convert(request: Request, *, dry_run: bool) -> int:
     module = _module_of(executor)
     if dry_run:
         say(f"would convert {request.model} on row {request.row.name} into {request.out}")
-        say(f"would use {module.describe(request.row, request.locked)} ({reason})")
+        say(f"would use {module.describe(request.row, request.locked)}; {reason}")
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]
-    say(f"row {request.row.name} runs {place}: {reason}")
+    say(f"row {request.row.name} runs {place}; {reason}")
     with output_folder(request.out) as descriptor:
         file, _, name = request.model.rpartition(":")
         is_file = file.endswith(".py")
@@ -133,8 +133,8 @@ def choose_executor(row: Row, lock: LockedRow, where: Where) -> tuple[ExecutorNa
     if no_docker is None:
         return "docker", "the engine answers and has the row's image"
     if _module_of("host").why_not(row, lock) is None:
-        return "host", f"Docker is not used, {no_docker}"
-    return "docker", f"the row runs nowhere else, although {no_docker}"
+        return "host", f"in Docker it cannot: {no_docker}"
+    return "docker", f"it runs nowhere else, and {no_docker}"
 
 
 def _module_of(executor: ExecutorName) -> Executor:

@@ -125,6 +125,8 @@ def _make(environment: RowEnvironment, python: Path) -> None:
     write_json(environment.row_file, row.facts(environment.python_version))
     write_text(folder / MARKER, f"{environment.python_version}\n")
     say(f"the environment of row {row.name} is ready")
+    if len([one for one in folder.parent.iterdir() if one.is_dir()]) > 1:
+        say("there are environments of an earlier lock or another Python too: ./run clean --old")
 
 
 def _check_disk(

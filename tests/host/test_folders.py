@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from trtyard.clean import clean
+from trtyard.convert import row_and_lock
+from trtyard.environment import environment_of
 from trtyard.folders import empty_own, is_own, locked, make_own, remove_own
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 
@@ -86,19 +88,32 @@ def house(tmp_path, monkeypatch):
 
 
 def test_clean_shows_and_deletes_only_what_is_marked(house, capsys):
-    clean(dry_run=False, yes=True)
+    clean(old=False, dry_run=False, yes=True)
     assert not (house / ".trtyard").exists()
     assert (house / ".venv" / "someone's").exists()
     assert (house / "out").exists()
     shown = capsys.readouterr().out
     assert f"0.00 GB  {house / '.trtyard'}" in shown
     assert ".venv" not in shown
-    clean(dry_run=False, yes=True)
+    clean(old=False, dry_run=False, yes=True)
     assert capsys.readouterr().out == "nothing to clean\n"
 
 
 def test_clean_deletes_nothing_on_a_dry_run_or_without_being_asked(house):
-    clean(dry_run=True, yes=True)
+    clean(old=False, dry_run=True, yes=True)
     with pytest.raises(UsageError, match="terminal"):
-        clean(dry_run=False, yes=False)
+        clean(old=False, dry_run=False, yes=False)
     assert (house / ".trtyard" / "big").exists()
+
+
+def test_clean_old_takes_only_what_no_row_uses_now(house, monkeypatch):
+    monkeypatch.setattr("trtyard.environment.YARD", house / ".trtyard")
+    row, locked = row_and_lock("default")
+    current = environment_of(row, locked, row.pythons[-1]).folder
+    earlier = current.with_name("0123456789abcdef")
+    for folder in (current, earlier, current.with_name("not marked")):
+        folder.mkdir(parents=True)
+    make_own(current)
+    make_own(earlier)
+    clean(old=True, dry_run=False, yes=True)
+    assert sorted(entry.name for entry in current.parent.iterdir()) == [current.name, "not marked"]
