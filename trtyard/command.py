@@ -35,7 +35,8 @@ class CommandError(EnvironmentLacksError):
 
     def __init__(self, command: Sequence[Word], code: int, tail: str) -> None:
         self.code, self.tail = code, tail
-        lines = [f"  {line[:LINE_CHARACTERS]}" for line in tail.splitlines() if line.strip()][-TAIL_LINES:]
+        spoken = [line for line in tail.splitlines() if line.strip()]
+        lines = [f"  {line[:LINE_CHARACTERS]}" for line in spoken[-TAIL_LINES:]]
         said = ":\n" + "\n".join(lines) if lines else ", and said nothing"
         super().__init__(f"{Path(command[0]).name} ended with exit code {code}{said}")
 

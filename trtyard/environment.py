@@ -24,8 +24,8 @@ from trtyard.tools import GIGA, YARD, explained, uv, uv_environment
 
 LAYOUT = "1"  # raise it when an environment is made differently from the same lock
 MARKER = "whole"
-# Bytes on disk for each byte of wheel, measured for row rtx-1.7: 5.4 GB from 3.06 GB.
-UNPACKED = 1.8
+# Bytes on disk for each byte of wheel, measured for row rtx-1.7: 5.7 GB from 3.06 GB.
+UNPACKED = 1.9
 
 
 @dataclass(frozen=True, kw_only=True)

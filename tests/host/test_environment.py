@@ -153,7 +153,7 @@ def test_a_disk_too_small_is_said_before_anything_is_fetched(row, lock, monkeypa
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
     big = replace(lock.wheels[0], size=4_000_000_000)
     # The files are not in uv's cache yet, so they would have to be fetched.
-    with pytest.raises(EnvironmentLacksError, match=r"needs 7\.2 GB .* 0\.0 GB are free"):
+    with pytest.raises(EnvironmentLacksError, match=r"needs 7\.6 GB .* 0\.0 GB are free"):
         make_environment(row, replace(lock, wheels=(big, lock.wheels[1])))
 
 
