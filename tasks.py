@@ -53,9 +53,9 @@ def convert(
     return convert(request, dry_run=dry_run)
 
 
-@command(name="test", trt=ROW, only="host, pipeline or docker: run just these tests.")
+@command(name="test", trt=ROW, only="host, pipeline, docker or gpu: run just these tests.")
 def run_tests(trt: str = "default", only: str = "") -> int:
-    """Run the tests: host side, pipeline in the row's environment, Docker where it answers.
+    """Run the tests: host side, pipeline in the row's environment, Docker and GPU if there are.
 
     Words behind -- go to pytest: ./run test --only host -- -k lock
     """

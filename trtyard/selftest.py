@@ -12,11 +12,11 @@ from trtyard.convert import row_and_lock
 from trtyard.environment import make_environment
 from trtyard.executors.host import pipeline_variables
 from trtyard.pipeline.errors import UsageError
+from trtyard.pycuda import has_cuda_device
 from trtyard.tools import ROOT
 
-Part = Literal["host", "pipeline", "docker"]
-# pytest's own exit codes (docs.pytest.org, "Exit codes").
-_INTERRUPTED, _NO_TESTS = 2, 5
+Part = Literal["host", "pipeline", "docker", "gpu"]
+_NO_TESTS = 5  # pytest's exit code when it selected none
 
 
 def run_tests(row: str, only: str, words: Sequence[str]) -> int:
@@ -29,8 +29,9 @@ def run_tests(row: str, only: str, words: Sequence[str]) -> int:
         raise UsageError(f"--only must be one of {', '.join(get_args(Part))}, not {only!r}")
     parts: dict[str, Callable[[], int | str]] = {
         "host": lambda: _host(words),
-        "pipeline": lambda: _pipeline(row, words),
+        "pipeline": lambda: _in_row("pipeline", row, words),
         "docker": lambda: _docker(words),
+        "gpu": lambda: _gpu(row, words),
     }
     results: dict[str, int | str] = {}
     for name, part in parts.items():
@@ -39,8 +40,6 @@ def run_tests(row: str, only: str, words: Sequence[str]) -> int:
             results[name] = part()
     for name, result in results.items():
         say(f"tests/{name}: {_in_words(result)}")
-    if _INTERRUPTED in results.values():
-        raise KeyboardInterrupt
     failed = [result for result in results.values() if isinstance(result, int) and result != 0]
     none_ran = all(isinstance(result, str) or result == _NO_TESTS for result in results.values())
     # With words such as -k a part may well have no test; all of them may not.
@@ -52,12 +51,18 @@ def _host(words: Sequence[str]) -> int:
     return _pytest([sys.executable], "host", words, dict(os.environ))
 
 
-def _pipeline(row: str, words: Sequence[str]) -> int | str:
+def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
     found, lock = row_and_lock(row)
     if "host" not in found.executors:
         return f"row {found.name} has no environment on the host"
     environment = make_environment(found, lock)
-    return _pytest([environment.python], "pipeline", words, pipeline_variables())
+    return _pytest([environment.python], part, words, pipeline_variables())
+
+
+def _gpu(row: str, words: Sequence[str]) -> int | str:
+    if not has_cuda_device():
+        return "no CUDA device on this machine"
+    return _in_row("gpu", row, words)
 
 
 def _docker(words: Sequence[str]) -> int | str:

@@ -42,7 +42,7 @@ def test_every_option_of_convert_is_explained(tasks):
         (["convert", "--model", "alexnet", "--weights", "seded"], "--weights seded: there is no"),
         (["convert", "--model", "no.py:net", "--in", "host"], "no.py: there is no such file"),
         (["plugins", "--trt", "7"], "no row '7'"),
-        (["test", "--only", "everything"], "host, pipeline, docker"),
+        (["test", "--only", "everything"], "host, pipeline, docker, gpu"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_right(tasks, words, said, tmp_path):
