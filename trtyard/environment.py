@@ -132,7 +132,7 @@ def _make(environment: RowEnvironment, python: Path) -> None:
 def _check_disk(
     environment: RowEnvironment, install: list[Word], env: dict[str, str], packed: int
 ) -> None:
-    """Refuse early what cannot fit; where uv has all files already it needs no more."""
+    """Refuse early what cannot fit; where uv can link files it already has, it needs no more."""
     needed = int(packed * UNPACKED)
     free = shutil.disk_usage(environment.folder).free
     if free >= needed:
@@ -141,7 +141,7 @@ def _check_disk(
         plan = output_of([*install, "--dry-run"], cwd=environment.folder, env=env, errors=True)
     except CommandError as error:
         raise explained(error, environment.folder) from None
-    if "Would download" in plan:
+    if "Would download" in plan or env.get("UV_LINK_MODE") == "copy":
         raise EnvironmentLacksError(
             f"row {environment.row.name} needs {needed / GIGA:.1f} GB on disk at"
             f" {environment.folder}, {free / GIGA:.1f} GB are free",

@@ -91,4 +91,6 @@ def _build(environment: RowEnvironment, sdist: Artifact) -> None:
         try:
             output_of(install, cwd=folder, env=env)  # its thousands of warnings are not ours
         except CommandError as error:
+            if "failed to build" in error.tail.lower():
+                raise EnvironmentLacksError(error.message) from None
             raise explained(error, environment.folder) from None

@@ -72,6 +72,8 @@ def uv_environment(target: Path, program: Path | None = None) -> dict[str, str]:
 def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | IntegrityError:
     """Tell from uv's words what was wrong: a hash, the disk, or else the network."""
     tail = error.tail.lower()
+    words = [line.strip() for line in error.tail.splitlines() if line.strip()] or ["no word why"]
+    last = words[-1].removeprefix("cause: ")  # all of them have gone by on the screen
     if "hash mismatch" in tail:
         return IntegrityError(
             f"a package is not the one that the lock names; {error.message}",
@@ -81,13 +83,13 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
     if "no space left" in tail or "quota" in tail:
         free = shutil.disk_usage(folder).free
         return EnvironmentLacksError(
-            f"the disk is full ({free / GIGA:.1f} GB free at {folder}); {error.message}",
+            f"the disk is full ({free / GIGA:.1f} GB free at {folder}): {last}",
             "free some space (./run clean shows what trtyard takes), then the same command again",
         )
     if any(word in tail for word in _NETWORK_WORDS):
         return EnvironmentLacksError(
-            f"packages cannot be fetched; {error.message}",
-            "look to the network, a proxy (HTTPS_PROXY) or a mirror (UV_INDEX_URL), then the same"
-            " command again: what was fetched is kept",
+            f"packages cannot be fetched: {last}",
+            "look to the network, a proxy (HTTPS_PROXY) or a mirror (UV_DEFAULT_INDEX), then the"
+            " same command again: what was fetched is kept",
         )
-    return EnvironmentLacksError(f"packages cannot be installed; {error.message}")
+    return EnvironmentLacksError(f"packages cannot be installed: {last}")
