@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 SOCKET = Path("/var/run/docker.sock")
+PACKAGED_COMMANDS = "/usr/bin"  # where a distribution puts docker, whatever PATH says
 ANSWER_SECONDS = 10  # an engine that is alive answers in milliseconds
 # The first buildx whose bake replaces stages by named contexts given on its command line.
 OLDEST_BUILDX = (0, 12)
@@ -45,7 +46,7 @@ def docker_command() -> Path:
 
     The first on PATH may be a client without plugins, so all of them are asked.
     """
-    folders = [*os.get_exec_path(), "/usr/bin"]
+    folders = [*os.get_exec_path(), PACKAGED_COMMANDS]
     found = [Path(folder) / "docker" for folder in dict.fromkeys(folders)]
     commands = [command for command in found if shutil.which(command)]
     if not commands:

@@ -1,0 +1,92 @@
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trtyard import base
+from trtyard.base import local_bases
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+ROW = read_matrix(MATRIX_FILE).row("default")
+LOCKED = read_lock(LOCK_FILE).row(ROW.name)
+BASE, BUILD_BASE = local_bases(ROW, LOCKED)
+
+
+def listed(debs):
+    return "".join(f"{deb.name} {deb.version}\n" for deb in debs)
+
+
+def hashed(debs):
+    # As apt names its archives: a colon of the version is %3a.
+    return "".join(
+        f"{deb.sha256}  {deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb\n"
+        for deb in debs
+    )
+
+
+def test_the_base_that_compiles_holds_the_other_and_more():
+    names = {deb.name for deb in BASE.debs}
+    assert names < {deb.name for deb in BUILD_BASE.debs}
+    assert "python3" in names
+    assert "g++" not in names
+    assert set(BUILD_BASE.wanted) > set(BASE.wanted)
+
+
+def test_the_images_name_changes_with_the_lock_and_with_nothing_else():
+    assert local_bases(ROW, LOCKED)[0].image == BASE.image
+    assert BASE.image.startswith(f"trtyard/base:{ROW.name}-")
+    debs = tuple(replace(deb, version="9.9") if deb.name == "bash" else deb for deb in LOCKED.debs)
+    other = local_bases(ROW, replace(LOCKED, debs=debs))
+    assert other[0].image != BASE.image
+    assert other[1].image != BUILD_BASE.image
+
+
+def test_a_base_as_locked_declares_no_other_versions():
+    facts = base._facts(BASE, listed(BASE.debs), hashed(BASE.debs))
+    assert facts["kind"] == "local"
+    assert facts["other_versions"] == []
+    assert facts["instead_of"].endswith(LOCKED.base.digest)
+
+
+def test_a_newer_version_is_declared():
+    newer = [replace(deb, version="9") if deb.name == "bash" else deb for deb in BASE.debs]
+    facts = base._facts(BASE, listed(newer), hashed(newer))
+    locked = next(deb.version for deb in BASE.debs if deb.name == "bash")
+    assert facts["other_versions"] == [["bash", locked, "9"]]
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+def test_a_package_that_the_lock_does_not_name_or_misses_is_refused(change):
+    debs = BASE.debs[1:] if change == "missing" else BUILD_BASE.debs
+    with pytest.raises(IntegrityError, match="missing:" if change == "missing" else "too much:"):
+        base._facts(BASE, listed(debs), hashed(debs))
+
+
+def test_an_archive_of_the_locked_version_with_another_hash_is_refused():
+    # One with an epoch in its version, whose colon is written differently in a file name.
+    name = next(deb.name for deb in BUILD_BASE.debs if ":" in deb.version)
+    altered = [
+        replace(deb, sha256="0" * 64) if deb.name == name else deb for deb in BUILD_BASE.debs
+    ]
+    with pytest.raises(IntegrityError, match="0" * 64):
+        base._facts(BUILD_BASE, listed(altered), hashed(altered))
+
+
+def test_without_the_tool_the_message_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "mmdebstrap is not installed" in base.why_not_here(ROW)
+    with pytest.raises(EnvironmentLacksError, match="apt-get install mmdebstrap"):
+        base._make(BASE, Path("docker"))
+
+
+def test_the_facts_archive_is_the_same_whenever_it_is_written(tmp_path):
+    for name in ("a.tar", "b.tar"):
+        base._write_tar(tmp_path / name, {Path("/opt/trtyard/base.json"): "{}\n"})
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        assert tar.getnames() == ["opt", "opt/trtyard", "opt/trtyard/base.json"]
+        assert tar.extractfile("opt/trtyard/base.json").read() == b"{}\n"

@@ -1,0 +1,124 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trtyard.base import local_bases
+from trtyard.build import Plan, _explained, build, context_key
+from trtyard.command import CommandError
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.render import context_files
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+
+ROW = read_matrix(MATRIX_FILE).row("default")
+LOCKED = read_lock(LOCK_FILE).row(ROW.name)
+PUBLISHED = Plan(
+    row=ROW, locked=LOCKED, base="published", local=(), image=f"trtyard/{ROW.name}:0123"
+)
+LOCAL = replace(PUBLISHED, base="local", local=local_bases(ROW, LOCKED))
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Return a folder that holds just what goes into the image."""
+    for path in context_files(ROW):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    return tmp_path
+
+
+def test_the_key_changes_with_every_kind_of_file_that_goes_in(context):
+    keys = {context_key(ROW, [], context)}
+    for path in (
+        f"images/{ROW.name}/requirements.txt",
+        "templates/steps/settle",
+        "trtyard/pipeline/files.py",
+        "plugins/include/trtyard_kernels.h",
+    ):
+        file = context / path
+        file.write_text(file.read_text() + "\n")
+        keys.add(context_key(ROW, [], context))
+    (context / "plugins" / "new.cu").touch()
+    keys.add(context_key(ROW, [], context))
+    (context / "templates/steps/settle").chmod(0o644)
+    keys.add(context_key(ROW, [], context))
+    keys.add(context_key(ROW, ["base sha256:00"], context))
+    assert len(keys) == 8
+
+
+def test_the_key_does_not_change_with_what_stays_out(context):
+    before = context_key(ROW, [], context)
+    (context / "trtyard/pipeline/__pycache__").mkdir()
+    (context / "trtyard/pipeline/__pycache__/files.cpython-311.pyc").touch()
+    (context / "plugins/README.md").write_text("other")
+    (context / "plugins/.hidden").touch()
+    (context / "trtyard/host_side.py").touch()
+    assert context_key(ROW, [], context) == before
+    assert context_key(ROW, [], ROOT) == before
+
+
+def test_local_bases_take_the_place_of_the_dockerfiles_stages():
+    command = LOCAL.command(Path("docker"), "default")
+    settings = [word for word in command if str(word).startswith(("rtx", "contexts"))]
+    for one in local_bases(ROW, LOCKED):
+        assert any(f".contexts.{one.stage}=docker-image://{one.image}" in str(s) for s in settings)
+    assert not any("contexts" in str(word) for word in PUBLISHED.command(Path("docker"), "default"))
+
+
+def test_certificates_are_passed_where_there_are_some_and_only_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    assert "secrets=" not in str(PUBLISHED.command(Path("docker"), "default"))
+    (tmp_path / "ca.crt").touch()
+    assert f"secrets=id=ca,src={tmp_path}/ca.crt" in str(PUBLISHED.command(Path("docker"), "x"))
+
+
+def test_another_builder_gives_its_image_to_the_engine():
+    command = PUBLISHED.command(Path("docker"), "remote", no_cache=True)
+    assert "--load" in command
+    assert "--no-cache" in command
+    assert "--load" not in PUBLISHED.command(Path("docker"), "default")
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ("write /var/lib/x: no space left on device", EnvironmentLacksError, "disk is full"),
+        ("error: Hash mismatch for `torch==2`", IntegrityError, "versions.lock"),
+        ("THESE PACKAGES DO NOT MATCH THE HASHES", IntegrityError, "versions.lock"),
+        (
+            'process "x" did not complete successfully: exit code: 5',
+            IntegrityError,
+            "versions.lock",
+        ),
+        ("lookup registry: no such host", EnvironmentLacksError, "network"),
+        ("nvcc: error: expected a ;", None, "not built"),
+    ],
+)
+def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words):
+    explained = _explained(CommandError(["docker"], 1, said))
+    assert words in explained.message
+    assert said in explained.message
+    assert explained.exit_code == (error.exit_code if error else 4)
+    assert error is None or type(explained) is error
+
+
+def test_an_unknown_row_is_refused_with_the_rows_there_are(tasks):
+    done = tasks("build", "--trt", "rtxx", "--dry-run")
+    assert done.returncode == 2
+    assert "rtx-1.7" in done.stderr
+
+
+def test_without_an_engine_building_says_so_and_ends_with_3(tasks):
+    done = tasks("build", "--dry-run", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    assert done.returncode == 3
+    assert "no Docker engine answers at DOCKER_HOST=unix:///nonexistent.sock" in done.stderr
+    assert "unset DOCKER_HOST" in done.stderr
+
+
+def test_images_that_are_not_as_rendered_are_not_built(monkeypatch):
+    monkeypatch.setattr("trtyard.build.render", lambda *_: {Path("images/none"): ""})
+    with pytest.raises(IntegrityError, match=r"images/none"):
+        build("default", dry_run=True)

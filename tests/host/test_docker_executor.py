@@ -1,0 +1,80 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from trtyard.executors import Job
+from trtyard.executors.docker import _start_error, _translated, places_of, settings_of
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+ROW = read_matrix(MATRIX_FILE).row("default")
+LOCKED = read_lock(LOCK_FILE).row(ROW.name)
+
+
+@pytest.fixture
+def job():
+    return Job(
+        row=ROW,
+        locked=LOCKED,
+        model="nets.py:make",
+        model_file=Path("/home/someone/nets.py"),
+        code_folder=None,
+        out=Path("/home/someone/out"),
+        out_lock=-1,
+        weights=Path("/data/weights.pt"),
+        image=Path("/data/weights.pt"),
+        plugins=None,
+        options=(),
+    )
+
+
+def test_only_the_output_folder_is_writable_and_only_named_inputs_are_seen(job):
+    volumes = settings_of(job, places_of(job))["volumes"]
+    modes = {path: mount["mode"] for path, mount in volumes.items()}
+    assert modes == {
+        "/home/someone/out": "rw",
+        "/data/weights.pt": "ro",
+        "/home/someone/nets.py": "ro",
+    }
+    assert len({mount["bind"] for mount in volumes.values()}) == 3
+
+
+def test_the_container_has_as_few_rights_as_it_needs(job):
+    settings = settings_of(job, places_of(job))
+    assert settings["network_mode"] == "none"
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges"]
+    assert settings["read_only"] is True
+    assert settings["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert "device_requests" not in settings
+    assert not settings.keys() & {"privileged", "cap_add", "devices", "pid_mode", "ipc_mode"}
+
+
+def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):
+    places = places_of(job)
+    for path, place in places.items():
+        assert path == job.out or Path(place).name == path.name
+
+
+def test_output_speaks_of_this_machines_paths_whatever_pieces_it_comes_in():
+    names = {"/mnt/out": "/home/someone/out", "/mnt/inputs/1/a.png": "/pictures/a.png"}
+    text = "wrote /mnt/out/é.onnx\ncannot read /mnt/inputs/1/a.png\nno end of line /mnt/out"
+    expected = (
+        "wrote /home/someone/out/é.onnx\ncannot read /pictures/a.png\n"
+        "no end of line /home/someone/out"
+    )
+    data = text.encode()
+    for size in (1, 2, 3, 7, len(data)):
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        assert "".join(_translated(pieces, names)) == expected
+
+
+def test_output_that_is_not_text_does_not_end_the_conversion():
+    assert "".join(_translated([b"\xff\xfe ok\n"], {})).endswith(" ok\n")
+
+
+def test_a_gpu_that_cannot_be_passed_is_told_apart_from_other_failures():
+    assert "GPU" in _start_error("nvidia-container-cli: initialization error").message
+    assert "GPU" not in _start_error("no such file").message

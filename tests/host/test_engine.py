@@ -1,0 +1,93 @@
+import socket
+
+import pytest
+
+from trtyard import engine
+from trtyard.pipeline.errors import EnvironmentLacksError
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Return a function that puts a docker command into the next folder of PATH."""
+    folders = []
+    # The packaged command must not be found behind the test's own.
+    monkeypatch.setattr(engine, "PACKAGED_COMMANDS", "")
+
+    def add(buildx):
+        folder = tmp_path / str(len(folders))
+        folder.mkdir()
+        script = folder / "docker"
+        answer = f"echo github.com/docker/buildx {buildx} 0" if buildx else "exit 1"
+        script.write_text(f"#!/bin/sh\n{answer}\n")
+        script.chmod(0o755)
+        folders.append(str(folder))
+        monkeypatch.setenv("PATH", ":".join(folders))
+        return script
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return add
+
+
+def test_without_a_docker_command_the_message_says_how_to_install_one(commands):
+    with pytest.raises(EnvironmentLacksError, match="docker command is not installed") as caught:
+        engine.docker_command()
+    assert "install-docker" in caught.value.mend
+
+
+def test_a_client_without_buildx_does_not_hide_one_that_has_it(commands):
+    commands(buildx=None)
+    second = commands(buildx="v0.29.1+ds1")
+    assert engine.docker_command() == second
+
+
+def test_docker_without_buildx_is_not_enough(commands):
+    commands(buildx=None)
+    with pytest.raises(EnvironmentLacksError, match="buildx is not installed"):
+        engine.docker_command()
+
+
+def test_an_old_buildx_is_not_enough_and_its_version_is_said(commands):
+    commands(buildx="0.9.1")
+    with pytest.raises(EnvironmentLacksError, match=r"buildx is 0\.9; 0\.12 or newer"):
+        engine.docker_command()
+
+
+def test_an_engine_elsewhere_that_does_not_answer_is_named(monkeypatch):
+    with socket.socket() as probe:  # a port where nobody listens
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    monkeypatch.setenv("DOCKER_HOST", address)
+    with pytest.raises(EnvironmentLacksError, match=address):
+        engine.connect()
+
+
+def explained(monkeypatch, path):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr(engine, "SOCKET", path)
+    return engine._explained(OSError("refused"))
+
+
+def test_no_engine_and_an_engine_that_is_not_running_have_different_mends(
+    monkeypatch, tmp_path, commands
+):
+    error = explained(monkeypatch, tmp_path / "docker.sock")
+    assert "no Docker engine" in error.message
+    script = commands(buildx="1.0.0")
+    script.rename(script.with_name("dockerd"))
+    error = explained(monkeypatch, tmp_path / "docker.sock")
+    assert "not running" in error.message
+    assert "systemctl start" in error.mend
+
+
+def test_a_user_outside_the_docker_group_is_told_the_group(monkeypatch, tmp_path):
+    (tmp_path / "docker.sock").touch()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may open every file
+    error = explained(monkeypatch, tmp_path / "docker.sock")
+    assert "may not use the Docker engine" in error.message
+    assert "usermod -aG docker" in error.mend
+
+
+def test_a_socket_behind_which_nobody_answers_is_said_so(monkeypatch, tmp_path):
+    (tmp_path / "docker.sock").touch()
+    error = explained(monkeypatch, tmp_path / "docker.sock")
+    assert "does not answer" in error.message

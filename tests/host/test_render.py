@@ -1,0 +1,297 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import IntegrityError, UsageError
+from trtyard.render import (
+    BAKE_FILE,
+    COMPILING_MODULES,
+    IMAGES,
+    TEMPLATES,
+    check_rendered,
+    context_files,
+    render,
+    write_rendered,
+)
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+
+MATRIX = read_matrix(MATRIX_FILE)
+LOCK = read_lock(LOCK_FILE)
+FILES = render(MATRIX, LOCK)
+every_row = pytest.mark.parametrize("row", MATRIX.rows.values(), ids=lambda row: row.name)
+
+
+def rendered(row, name):
+    return FILES[IMAGES / row.name / name]
+
+
+def instructions(row):
+    """Return the Dockerfile's instructions: first word; the rest with heredoc and all."""
+    found = []
+    lines = iter(rendered(row, "Dockerfile").splitlines())
+    for line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
+        whole = [line]
+        while whole[-1].endswith("\\"):
+            whole.append(next(lines))
+        heredoc = re.search(r"<<(\w+)$", whole[-1])
+        while heredoc and whole[-1] != heredoc[1]:
+            whole.append(next(lines))
+        word, _, rest = "\n".join(whole).partition(" ")
+        found.append((word, rest))
+    return found
+
+
+def steps(row):
+    return [rest for word, rest in instructions(row) if word == "RUN"]
+
+
+def test_the_committed_images_are_what_the_templates_and_the_lock_give():
+    check_rendered(FILES)
+
+
+def test_rendering_again_in_another_process_gives_the_same_bytes():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from trtyard.lock import read_lock; from trtyard.matrix import read_matrix\n"
+        "from trtyard.render import render; from trtyard.tools import LOCK_FILE, MATRIX_FILE\n"
+        "files = render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE))\n"
+        "sys.stdout.write(repr([(str(path), text) for path, text in files.items()]))"
+    )
+    command = [sys.executable, "-I", "-c", code, str(ROOT)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out == repr([(str(path), text) for path, text in FILES.items()])
+
+
+@every_row
+def test_every_stage_starts_from_another_stage_or_from_a_digest(row):
+    stages = set()
+    for word, rest in instructions(row):
+        if word == "FROM":
+            source, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
+            assert source in stages or re.fullmatch(r"[^:@]+@sha256:[0-9a-f]{64}", source), source
+            stages.add(name)
+        for origin in re.findall(r"\bfrom=([^,\s]+)", rest):
+            assert origin in stages
+    assert {"base", "build-base", "env", "final"} <= stages
+
+
+@every_row
+def test_no_dockerfile_says_latest_or_loads_a_frontend_or_anything_by_address(row):
+    text = rendered(row, "Dockerfile")
+    assert "latest" not in text
+    assert not re.search(r"^#\s*syntax", text, flags=re.MULTILINE)
+    assert "://" not in text
+    assert not any(word == "ADD" for word, _ in instructions(row))
+    assert not re.search(r"\b(curl|wget|git clone)\b", text)
+
+
+@every_row
+def test_only_steps_that_compare_hashes_have_a_network(row):
+    assert steps(row)
+    for step in steps(row):
+        if step.startswith("--network=none"):
+            continue
+        script = step.partition("<<STEP\n")[2]
+        fetches = re.findall(r"/steps/install-\S+ |pip .*(?:install|download) ", script)
+        assert len(fetches) == 1, script
+        if "pip " in script:
+            assert "--require-hashes" in script
+            assert "--no-deps" in script
+
+
+@pytest.mark.parametrize("script", ["install-packages", "install-debs"])
+def test_the_step_scripts_that_fetch_compare_hashes(script):
+    text = (ROOT / TEMPLATES / "steps" / script).read_text()
+    assert "--require-hashes" in text or "sha256sum" in text
+
+
+@every_row
+def test_what_compiles_has_no_network(row):
+    compiling = [
+        step
+        for step in steps(row)
+        if re.search(r"build-sources |compile_plugins|/wheels/|compileall", step)
+        and "install-packages" not in step
+    ]
+    assert len(compiling) >= 3
+    assert all(step.startswith("--network=none") for step in compiling)
+
+
+@every_row
+def test_every_python_package_has_its_hash_and_nothing_else_is_in_the_lists(row):
+    names = ["requirements.txt", "requirements-compile.txt", "tools.txt"]
+    for name in [*names, "sources.txt"] if row.sources else names:
+        for line in rendered(row, name).splitlines():
+            assert re.fullmatch(r"[a-z0-9-]+==[\w.+!]+( --hash=sha256:[0-9a-f]{64})+", line), line
+
+
+@every_row
+def test_the_image_takes_every_locked_package_but_those_left_out(row):
+    locked = {wheel.name for wheel in LOCK.row(row.name).wheels_for(row.python)}
+    listed = {line.partition("==")[0] for line in rendered(row, "requirements.txt").splitlines()}
+    assert listed == locked - set(row.image.leave_out)
+    assert set(row.image.leave_out) < locked
+
+
+@every_row
+def test_every_deb_has_version_and_hash(row):
+    for name in ("debs.txt", "build-debs.txt"):
+        lines = rendered(row, name).splitlines()
+        assert lines
+        for line in lines:
+            assert re.fullmatch(r"[a-z0-9][a-z0-9+.-]+ \S+ (amd64|all) [0-9a-f]{64}", line), line
+
+
+@every_row
+def test_no_secret_stays_in_the_image(row):
+    for word, rest in instructions(row):
+        if word in ("ENV", "ARG", "LABEL", "COPY"):
+            assert not re.search(r"(?i)token|password|secret|credential|certs", rest), rest
+        for mount in re.findall(r"--mount=type=secret\S*", rest):
+            assert "id=ca," in mount
+            assert "env=" not in mount
+
+
+@every_row
+def test_the_image_does_not_run_as_root(row):
+    final = instructions(row)[::-1]
+    user = next(rest for word, rest in final if word == "USER")
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+@every_row
+def test_the_pipeline_is_the_last_thing_copied(row):
+    word, rest = instructions(row)[-1]
+    assert (word, rest) == ("COPY", "--link --from=code /out/ /")
+
+
+@every_row
+def test_every_rendered_file_that_may_hold_a_comment_says_that_it_is_generated(row):
+    for name in ("Dockerfile", "Dockerfile.dockerignore"):
+        assert rendered(row, name).startswith("# Generated by ./run render")
+    assert json.loads(FILES[BAKE_FILE])["//"].startswith("Generated by ./run render")
+
+
+def test_compiling_the_plugins_imports_no_module_but_those_that_its_stage_copies():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import trtyard.pipeline.compile_plugins\n"
+        "for name in sorted(sys.modules):\n"
+        "    if name.partition('.')[0] == 'trtyard': print(sys.modules[name].__file__)"
+    )
+    command = [sys.executable, "-I", "-c", code, str(ROOT)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    imported = {Path(line).relative_to(ROOT).as_posix() for line in out.splitlines()}
+    assert imported == set(COMPILING_MODULES)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a folder with templates and images as committed."""
+    for name in (TEMPLATES, IMAGES):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_a_key_that_does_not_exist_ends_the_rendering_and_names_the_template(copy):
+    part = copy / TEMPLATES / "parts" / "final.j2"
+    part.write_text(part.read_text() + "\n# {{ row.no_such_key }}\n")
+    with pytest.raises(UsageError, match=r"templates/.*no_such_key"):
+        render(MATRIX, LOCK, templates=copy / TEMPLATES)
+
+
+def test_a_template_that_is_no_template_is_named(copy):
+    (copy / TEMPLATES / "Dockerfile.j2").write_text("{% if %}")
+    with pytest.raises(UsageError, match=r"templates/Dockerfile\.j2"):
+        render(MATRIX, LOCK, templates=copy / TEMPLATES)
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted", "added"])
+def test_a_changed_image_file_is_found_by_name_and_rendering_mends_it(copy, change):
+    file = IMAGES / MATRIX.default / "Dockerfile"
+    if change == "edited":
+        (copy / file).write_text((copy / file).read_text().replace("--require-hashes", ""))
+    elif change == "deleted":
+        (copy / file).unlink()
+    else:
+        file = IMAGES / "9.9" / "Dockerfile"
+        (copy / file).parent.mkdir()
+        (copy / file).write_text("FROM scratch\n")
+    with pytest.raises(IntegrityError, match=re.escape(str(file))):
+        check_rendered(FILES, copy)
+    assert write_rendered(FILES, copy) == [file]
+    check_rendered(FILES, copy)
+    assert not (copy / IMAGES / "9.9").exists()
+
+
+def test_a_change_of_the_lock_shows_in_the_images():
+    row = MATRIX.row("default")
+    locked = LOCK.row(row.name)
+    wheels = tuple(
+        replace(wheel, sha256="0" * 64) if wheel.name == "torch" else wheel
+        for wheel in locked.wheels
+    )
+    other = replace(LOCK, rows={**LOCK.rows, row.name: replace(locked, wheels=wheels)})
+    changed = {path for path, text in render(MATRIX, other).items() if FILES[path] != text}
+    assert changed == {IMAGES / row.name / "requirements.txt"}
+
+
+def test_a_lock_of_another_matrix_is_not_rendered():
+    row = MATRIX.row("default")
+    locked = replace(LOCK.row(row.name), matrix_sha256="0" * 64)
+    with pytest.raises(IntegrityError):
+        render(MATRIX, replace(LOCK, rows={row.name: locked}))
+
+
+@pytest.mark.parametrize("key", ["leave_out", "compile_with"])
+def test_a_name_that_the_lock_does_not_have_is_refused(key):
+    row = MATRIX.row("default")
+    row = replace(row, image=replace(row.image, **{key: ("no-such-package",)}))
+    locked = replace(LOCK.row(row.name), matrix_sha256=row.sha256())
+    with pytest.raises(UsageError, match="no-such-package"):
+        render(replace(MATRIX, rows={row.name: row}), replace(LOCK, rows={row.name: locked}))
+
+
+@every_row
+def test_the_builder_is_sent_just_the_files_that_the_image_is_named_after(row):
+    ignored = rendered(row, "Dockerfile.dockerignore").splitlines()
+    assert "*" in ignored
+    wanted = [line[1:] for line in ignored if line.startswith("!")]
+    sent = context_files(row)
+    assert sent == sorted(sent)
+    for file in sent:
+        assert any(file.as_posix() == one or one in map(str, file.parents) for one in wanted), file
+    for path in COMPILING_MODULES:
+        assert Path(path) in sent
+
+
+def test_the_step_scripts_are_sound_shell_and_may_be_executed():
+    scripts = sorted((ROOT / TEMPLATES / "steps").iterdir())
+    assert scripts
+    for script in scripts:
+        assert script.stat().st_mode & 0o111, script.name
+        shell = script.read_text().partition("\n")[0].removeprefix("#!")
+        subprocess.run([shell, "-n", script], check=True)
+
+
+def test_the_task_finds_drift_with_exit_code_5_and_names_the_file(tasks, checkout):
+    shutil.copytree(ROOT / "plugins", checkout / "plugins", dirs_exist_ok=True)
+    assert tasks("render", "--check", root=checkout).returncode == 0
+    file = checkout / BAKE_FILE
+    file.write_text(file.read_text() + "\n")
+    done = tasks("render", "--check", root=checkout)
+    assert done.returncode == 5
+    assert str(BAKE_FILE) in done.stderr
+    assert "./run render" in done.stderr
+    assert tasks("render", root=checkout).returncode == 0
+    assert tasks("render", "--check", root=checkout).returncode == 0
