@@ -13,7 +13,7 @@ from trtyard.pipeline import artifacts
 from trtyard.pipeline.comparison import Comparison, compare_outputs
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
 from trtyard.pipeline.detections import unpadded
-from trtyard.pipeline.errors import ParityError
+from trtyard.pipeline.errors import ConversionError, ParityError
 from trtyard.pipeline.files import published_together
 from trtyard.pipeline.models.model import DETECTOR, Model
 from trtyard.pipeline.models.registry import load_model
@@ -30,6 +30,7 @@ from trtyard.pipeline.report.schema import (
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row
+from trtyard.pipeline.stages import FAILED
 from trtyard.pipeline.versions import versions
 
 
@@ -76,6 +77,9 @@ def convert(row: Row, request: Request) -> int:
         write_report(report, folder)
     sys.stdout.write(f"\n{console_table(report)}\n")
     sys.stdout.flush()
+    for stage in report.stages:
+        if stage.status == FAILED:  # the table has room for the first words only
+            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")
     return verdict(report)[0]
 
 
