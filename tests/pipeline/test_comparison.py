@@ -68,6 +68,13 @@ def test_only_matched_detections_enter_the_rows_and_the_judge_still_fails():
     assert not comparison.detections[0].passed
 
 
+@pytest.mark.parametrize("counts", [(0, 3), (3, 0)])
+def test_detections_on_one_side_only_fail_every_row(counts):
+    comparison = detectors(*(detector_outputs((count,)) for count in counts))
+    assert not comparison.detections[0].passed
+    assert {row.problem for row in comparison.parity} == {"no detection was matched"}
+
+
 def test_nothing_matched_fails_every_row():
     moved = detector_outputs()
     moved["boxes"][0, :3] += 1000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trtyard.pipeline.detection_parity import Thresholds, match_detections, maximum_matching
 from trtyard.pipeline.detections import Detections, pairwise_iou
-from trtyard.pipeline.tolerances import DETECTION
+from trtyard.pipeline.tolerances import DETECTION, DetectionTolerance
 
 PAIR = ("torch", "onnxruntime")
 THRESHOLDS = Thresholds(score=0.05, iou=0.5)
@@ -125,6 +125,25 @@ def test_score_may_differ_by_the_tolerance_and_not_further():
     assert far.worst_score_diff == pytest.approx(0.0011)
 
 
+@pytest.mark.parametrize(("box", "score"), [(0.5, 0.0), (0.0, 0.25)])
+def test_difference_equal_to_the_tolerance_passes(box, score):
+    one = Detections(np.array([[0.0, 0, 8, 8]]), np.array([0.5]), np.array([1]), 9)
+    other = one._replace(boxes=one.boxes + box, scores=one.scores + score)
+    assert match_detections(PAIR, one, other, DetectionTolerance(0.5, 0.25)).passed
+    assert not match_detections(PAIR, one, other, DetectionTolerance(0.4, 0.2)).passed
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_of_several_within_tolerance_the_nearest_is_taken(order):
+    boxes = np.array([[0, 0, 100, 100], [0.03, 0, 100.03, 100]])
+    found = Detections(boxes, np.array([0.5, 0.5002]), np.array([3, 3]), 100)
+    parity = match_detections(PAIR, found, taken(found, order))
+    assert (parity.worst_box_diff, parity.worst_score_diff) == (0.0, 0.0)
+    same_box = found._replace(boxes=boxes[[0, 0]])
+    parity = match_detections(PAIR, same_box, taken(same_box, order))
+    assert parity.worst_score_diff == 0.0
+
+
 def test_worst_iou_is_that_of_the_worst_pair():
     found = some_detections()
     boxes = found.boxes.copy()
@@ -148,12 +167,25 @@ def test_iou_of_every_pair_equals_the_definition():
     np.testing.assert_allclose(pairwise_iou(one.boxes, other.boxes), expected, rtol=1e-12)
 
 
+def test_iou_of_boxes_smaller_than_a_pixel():
+    one, other = np.array([[0, 0, 0.5, 0.25]]), np.array([[0, 0, 0.25, 0.5]])
+    assert pairwise_iou(one, other)[0, 0] == pytest.approx(1 / 3)
+    assert pairwise_iou(one, one)[0, 0] == 1.0
+
+
 def test_iou_of_boxes_without_area():
     point = np.array([[5.0, 5.0, 5.0, 5.0]])
     assert pairwise_iou(point, point)[0, 0] == 1.0
     assert pairwise_iou(point, point + 1)[0, 0] == 0.0
     assert pairwise_iou(point, np.array([[0.0, 0.0, 10.0, 10.0]]))[0, 0] == 0.0
-    assert pairwise_iou(point * np.nan, point * np.nan)[0, 0] == 0.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("coordinates", [[0], [2], [0, 2], [0, 1, 2, 3]])
+def test_iou_of_boxes_that_are_not_finite_is_0(value, coordinates):
+    broken = np.array([[0.0, 0.0, 9.0, 9.0]])
+    broken[0, coordinates] = value
+    assert pairwise_iou(broken, broken)[0, 0] == 0.0
 
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 5], [9, 9, 3, 3], [0, 0, 0, 0]])

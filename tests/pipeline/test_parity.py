@@ -42,6 +42,7 @@ def test_figures_equal_exact_arithmetic(dtype, data, atol, rtol):
     errors = [abs(r - c) for r, c in pairs]
     assert row.elements == len(pairs)
     assert row.max_abs == pytest.approx(float(max(errors)), rel=1e-12)
+    assert -1 <= row.cosine <= 1
     relative = [e / abs(r) for (r, _), e in zip(pairs, errors) if float(abs(r)) > atol]
     assert row.max_rel == pytest.approx(_as_float(max(relative, default=0)), rel=1e-12)
     slack = [e - (Fraction(atol) + Fraction(rtol) * abs(r)) for (r, _), e in zip(pairs, errors)]
@@ -179,8 +180,10 @@ def test_integers_and_bools_are_exact_whatever_the_tolerance(dtype):
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int8, np.uint8])
 def test_integer_differences_do_not_wrap(dtype):
     limits = np.iinfo(dtype)
-    row = compared(np.array([limits.min], dtype), np.array([limits.max], dtype))
-    assert row.max_abs == float(int(limits.max) - int(limits.min))
+    low, high = np.array([limits.min], dtype), np.array([limits.max], dtype)
+    span = float(int(limits.max) - int(limits.min))
+    assert compared(low, high).max_abs == span
+    assert compared(high, low).max_abs == span
 
 
 def test_integers_that_float64_cannot_tell_apart_are_told_apart():
@@ -216,6 +219,13 @@ def test_histogram_counts_every_element_once_in_its_decade(errors):
         histogram.lowest + offset: count for offset, count in enumerate(histogram.decades) if count
     }
     assert found == expected
+
+
+def test_errors_too_small_or_large_for_the_histogram_are_in_its_end_bins():
+    histogram = compared(np.zeros(3), np.array([1e-15, 1e-13, 1e-12])).histogram
+    assert (histogram.lowest, histogram.decades) == (-12, (3,))
+    histogram = compared(np.zeros(3), np.array([1e5, 1e6, 1e9])).histogram
+    assert (histogram.lowest, histogram.decades) == (5, (1, 2))
 
 
 def _decade(error):

@@ -1,11 +1,27 @@
 import numpy as np
 import pytest
 
-from trtyard.pipeline.tolerances import DETECTION, TOLERANCES, tolerance_for
+from trtyard.pipeline.parity import compare
+from trtyard.pipeline.tolerances import ANY, DETECTION, TOLERANCES, tolerance_for
 
 
 def test_every_entry_says_where_it_comes_from():
     assert all(tolerance.source for tolerance in TOLERANCES.values())
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize(("kind", "output"), TOLERANCES)
+def test_no_entry_lets_a_wrong_output_pass(kind, output, dtype):
+    """One value of a thousand is wrong by a percent of the largest: a tenth of a pixel, say."""
+    reference = np.linspace(-10, 10, 1000, dtype=np.float32)
+    wrong = reference.copy()
+    wrong[500] += 0.1
+    name = "out" if output == ANY else output
+    atol, rtol = tolerance_for(kind, name, dtype).bounds(reference)
+    assert not compare(("torch", "tensorrt"), output, reference, wrong, atol, rtol).passed
+    wrong[500] = reference[500]
+    wrong[0] *= 1.01
+    assert not compare(("torch", "tensorrt"), output, reference, wrong, atol, rtol).passed
 
 
 def test_detector_promises_hold():

@@ -74,18 +74,18 @@ def pairwise_iou(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the intersection over union of every pair of boxes, float64 [n, m].
 
     Coordinates are continuous (widths are x2 - x1). Two boxes without area have 1 when they are
-    the same box, else 0; a NaN coordinate gives 0.
+    the same box, else 0; a NaN or infinite coordinate gives 0.
     """
-    # A broken runtime's infinities give NaN, and that counts as no overlap.
-    with np.errstate(invalid="ignore", over="ignore"):
+    # Boxes without area divide 0 by 0, and a broken runtime may give infinities.
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         left, right = left.astype(np.float64)[:, None], right.astype(np.float64)[None]
         width = np.minimum(left[..., 2], right[..., 2]) - np.maximum(left[..., 0], right[..., 0])
         height = np.minimum(left[..., 3], right[..., 3]) - np.maximum(left[..., 1], right[..., 1])
         overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
         union = _area(left) + _area(right) - overlap
-        iou = overlap / np.where(union > 0, union, 1.0)
-    same = (left == right).all(axis=-1).astype(np.float64)
-    return np.where(np.isnan(union) | np.isnan(iou), 0.0, np.where(union > 0, iou, same))
+        iou = np.nan_to_num(overlap / union)
+    same = ((left == right) & np.isfinite(left)).all(axis=-1)
+    return np.where(union > 0, iou, same.astype(np.float64))
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -151,10 +151,9 @@ def _float_error(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
 
 
 def _integer_error(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    # Unsigned 64 bits hold every difference of two integers exactly; float64 does not.
-    signed = reference.dtype.kind != "u"
-    left = reference.astype(np.int64).view(np.uint64) if signed else reference.astype(np.uint64)
-    right = candidate.astype(np.int64).view(np.uint64) if signed else candidate.astype(np.uint64)
+    # Unsigned 64 bits hold every difference of two integers exactly (negative ones wrap around and
+    # back); float64 does not.
+    left, right = reference.astype(np.uint64), candidate.astype(np.uint64)
     return np.where(reference > candidate, left - right, right - left).astype(np.float64)
 
 

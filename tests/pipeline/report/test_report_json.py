@@ -6,7 +6,6 @@ from report_examples import (
     NO_DEVICE,
     PAIR,
     SHA,
-    a_classifier_report,
     a_failed_report,
     a_hostile_report,
     a_report,
@@ -74,10 +73,13 @@ def test_figures_are_those_of_the_comparison():
 
 
 def test_histogram_bins_have_their_edges():
-    [row] = stored(a_classifier_report(difference=3e-5))["parity"]
-    bins = {(each["from"], each["to"]): each["count"] for each in row["histogram"]["bins"]}
-    assert bins == {(1e-5, 1e-4): 1000}
-    assert row["histogram"]["exact"] == 0
+    reference = np.zeros(6)
+    candidate = np.array([0.0, 3e-5, 4e-5, 2e-4, 5e-3, 6e-3])
+    report = a_report(compare_outputs("tensor", PAIR, {"a": reference}, {"a": candidate}))
+    [row] = stored(report)["parity"]
+    bins = [(each["from"], each["to"], each["count"]) for each in row["histogram"]["bins"]]
+    assert bins == [(1e-5, 1e-4, 2), (1e-4, 1e-3, 1), (1e-3, 1e-2, 2)]
+    assert row["histogram"]["exact"] == 1
 
 
 def test_numbers_that_json_lacks_become_null():

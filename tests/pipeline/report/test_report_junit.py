@@ -15,7 +15,7 @@ from trtyard.pipeline.stages import Stage
 
 
 def parsed(report):
-    return Tree.fromstring(junit_text(report).encode("utf-8"))  # noqa: S314: our own
+    return Tree.fromstring(junit_text(report).encode("utf-8"))  # noqa: S314 (our own)
 
 
 def cases(report, suite):

@@ -169,14 +169,25 @@ def test_failed_comparison_shows_where():
     text = Page(page(a_failed_report())).text()
     assert "worst at [1, 1]: 10 against 14" in text
     assert "Matched, but beyond the tolerance:" in text
-    assert "car 0.7000" in text
-    assert "boat 0.7000" in text
+    beyond = text[text.index("Matched, but beyond the tolerance:") : text.index("All 3 matched")]
+    assert "car 0.7000" in beyond
+    assert "boat 0.7000" in beyond
+    assert "bicycle 0.8000" in beyond
+    assert "person" not in beyond
+    assert "ONNX Runtime has" not in text
+
+
+def test_outputs_that_are_no_detections_show_why_and_no_figures():
+    text = Page(page(REPORTS["broken outputs"])).text()
+    assert "onnxruntime: no output count" in text
+    assert "0 of 0" not in text
 
 
 def test_unmatched_detections_are_listed():
     fewer = compare_outputs("detector", PAIR, detector_outputs(3), detector_outputs(2))
     text = Page(page(a_report(fewer))).text()
-    assert "2 of 3 matched" in text
+    assert "2 of 3 matched, ONNX Runtime has 2" in text
+    assert "Matched, but beyond" not in text
     assert "car 0.7000 only in PyTorch" in text
 
 
@@ -232,6 +243,25 @@ def test_bars_beyond_the_tolerance_are_marked():
     html = page(a_classifier_report(difference=1e-3))
     assert len(bars(html, "beyond")) >= 1
     assert bars(page(a_classifier_report(difference=1e-8)), "beyond") == []
+
+
+def test_red_are_the_decades_that_reach_beyond_the_tolerance():
+    reference = np.zeros((1, 4))
+    reference[0, 0] = 30.0  # atol is 3e-4
+    candidate = reference + [[5e-4, 5e-5, 5e-6, 5e-2]]
+    html = page(a_report(compare_outputs("classifier", PAIR, {"a": reference}, {"a": candidate})))
+    assert (len(bars(html, "within")), len(bars(html, "beyond"))) == (2, 2)
+    parsed = Page(html)
+    ends = {"within": [], "beyond": []}
+    for name, attributes in parsed.elements:
+        if name == "rect":
+            left = float(attributes["x"])
+            ends[attributes["class"]].append((left, left + float(attributes["width"])))
+        if attributes.get("class") == "limit":
+            limit = float(attributes["x1"])
+    assert max(right for _, right in ends["within"]) < limit
+    assert min(ends["beyond"])[0] < limit < min(ends["beyond"])[1]  # 1e-4 to 1e-3 holds 3e-4
+    assert limit < max(ends["beyond"])[0]
 
 
 def test_identical_outputs_say_so_instead_of_an_empty_chart():

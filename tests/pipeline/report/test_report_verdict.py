@@ -46,6 +46,12 @@ def test_disagreement_is_1_and_names_the_outputs():
     assert "agree within" not in text
 
 
+def test_classifier_that_disagrees_is_1():
+    code, text = verdict(a_classifier_report(difference=1e-3))
+    assert code == 1
+    assert "PyTorch and ONNX Runtime disagree on logits." in text
+
+
 def test_pair_that_agrees_is_said_beside_one_that_does_not():
     report = a_failed_report()
     good = compare_outputs(
@@ -104,6 +110,7 @@ def test_agreement_about_nothing_is_said_to_say_little():
     code, text = verdict(a_report(nothing))
     assert code == 0
     assert "both detect nothing" in text
+    assert "there are no elements" not in text  # said once
     zeros = {"logits": np.zeros((1, 9), np.float32)}
     code, text = verdict(a_report(compare_outputs("classifier", PAIR, zeros, zeros)))
     assert code == 0
