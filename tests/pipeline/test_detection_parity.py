@@ -155,9 +155,9 @@ def test_worst_iou_is_that_of_the_worst_pair():
 
 def _iou(one, other):
     one, other = [float(v) for v in one], [float(v) for v in other]
-    width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
-    height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]) + 1)
+    height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]) + 1)
+    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (one, other)]
     return width * height / (sum(areas) - width * height)
 
 
@@ -167,17 +167,27 @@ def test_iou_of_every_pair_equals_the_definition():
     np.testing.assert_allclose(pairwise_iou(one.boxes, other.boxes), expected, rtol=1e-12)
 
 
-def test_iou_of_boxes_smaller_than_a_pixel():
-    one, other = np.array([[0, 0, 0.5, 0.25]]), np.array([[0, 0, 0.25, 0.5]])
-    assert pairwise_iou(one, other)[0, 0] == pytest.approx(1 / 3)
-    assert pairwise_iou(one, one)[0, 0] == 1.0
-
-
-def test_iou_of_boxes_without_area():
+def test_iou_of_boxes_of_one_pixel():
     point = np.array([[5.0, 5.0, 5.0, 5.0]])
     assert pairwise_iou(point, point)[0, 0] == 1.0
     assert pairwise_iou(point, point + 1)[0, 0] == 0.0
-    assert pairwise_iou(point, np.array([[0.0, 0.0, 10.0, 10.0]]))[0, 0] == 0.0
+    wider = np.array([[5.0, 5.0, 6.0, 5.0]])
+    assert pairwise_iou(point, wider)[0, 0] == 0.5
+    assert pairwise_iou(point, np.array([[0.0, 0.0, 9.0, 9.0]]))[0, 0] == pytest.approx(0.01)
+
+
+def test_iou_of_boxes_that_end_before_they_begin_is_0():
+    inverted = np.array([[9.0, 9.0, 3.0, 3.0]])
+    assert pairwise_iou(inverted, inverted)[0, 0] == 0.0
+    assert pairwise_iou(inverted, np.array([[0.0, 0.0, 9.0, 9.0]]))[0, 0] == 0.0
+
+
+def test_box_of_no_width_that_moves_by_a_rounding_step_keeps_its_overlap():
+    found = some_detections(1)._replace(boxes=np.array([[511.0, 100.0, 511.0, 300.0]]))
+    moved = found._replace(boxes=found.boxes - 1e-5)
+    parity = match_detections(PAIR, found, moved)
+    assert parity.passed
+    assert parity.worst_iou > 0.9999
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -324,7 +334,7 @@ def test_full_output_is_the_explanation_for_its_last_row():
 
 
 def test_suppression_near_its_threshold_is_the_explanation():
-    boxes = np.array([[0, 0, 100, 100], [0, 0, 100, 50.01]], np.float32)  # IoU 0.5001
+    boxes = np.array([[0, 0, 99, 99], [0, 0, 99, 49.01]], np.float32)  # IoU 0.5001
     found = Detections(boxes, np.array([0.9, 0.7]), np.array([1, 1]), 100)
     parity = match_detections(PAIR, found, taken(found, [0]), thresholds=THRESHOLDS)
     assert "suppression threshold 0.5" in parity.unmatched[0].explanation

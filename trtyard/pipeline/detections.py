@@ -8,6 +8,7 @@ from trtyard.pipeline.errors import ParityError
 
 BOXES, SCORES, LABELS, COUNT = "boxes", "scores", "labels", "count"
 PADDING_LABEL = 0
+BOX_OFFSET = 1  # maskrcnn-benchmark's boxes end with the last pixel that they hold
 
 
 class Detections(NamedTuple):
@@ -73,22 +74,25 @@ def unpadded(outputs: Mapping[str, np.ndarray], image: int = 0) -> Detections:
 def pairwise_iou(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the intersection over union of every pair of boxes, float64 [n, m].
 
-    Coordinates are continuous (widths are x2 - x1). Two boxes without area have 1 when they are
-    the same box, else 0; a NaN or infinite coordinate gives 0.
+    Widths count both edge pixels (x2 - x1 + 1), as the detector's own suppression does: a box
+    clipped to one column of pixels has an area. A NaN or infinite coordinate gives 0.
     """
-    # Boxes without area divide 0 by 0, and a broken runtime may give infinities.
+    # A broken runtime may give infinities.
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         left, right = left.astype(np.float64)[:, None], right.astype(np.float64)[None]
-        width = np.minimum(left[..., 2], right[..., 2]) - np.maximum(left[..., 0], right[..., 0])
-        height = np.minimum(left[..., 3], right[..., 3]) - np.maximum(left[..., 1], right[..., 1])
-        overlap = np.maximum(width, 0.0) * np.maximum(height, 0.0)
-        union = _area(left) + _area(right) - overlap
-        iou = np.nan_to_num(overlap / union)
-    same = ((left == right) & np.isfinite(left)).all(axis=-1)
-    return np.where(union > 0, iou, same.astype(np.float64))
+        width = _extent(
+            np.maximum(left[..., 0], right[..., 0]), np.minimum(left[..., 2], right[..., 2])
+        )
+        height = _extent(
+            np.maximum(left[..., 1], right[..., 1]), np.minimum(left[..., 3], right[..., 3])
+        )
+        overlap = width * height
+        return np.nan_to_num(overlap / (_area(left) + _area(right) - overlap))
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.maximum(boxes[..., 2] - boxes[..., 0], 0.0) * np.maximum(
-        boxes[..., 3] - boxes[..., 1], 0.0
-    )
+    return _extent(boxes[..., 0], boxes[..., 2]) * _extent(boxes[..., 1], boxes[..., 3])
+
+
+def _extent(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    return np.maximum(last - first + BOX_OFFSET, 0.0)

@@ -9,6 +9,7 @@ from report_examples import (
 )
 
 from trtyard.pipeline.report.console import console_table
+from trtyard.pipeline.report.verdict import verdict
 
 REPORTS = {
     "passed": a_report(),
@@ -61,6 +62,12 @@ def test_failed_comparison_says_so_and_where():
     table = console_table(a_failed_report())
     assert "FAILED" in line_of(a_failed_report(), "boxes")
     assert "4 of 12 beyond the tolerance; worst at [1, 1]: 10 against 14" in table
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_table_ends_with_the_verdict(name):
+    words = verdict(REPORTS[name])[1].replace("\N{MULTIPLICATION SIGN}", "x").split()
+    assert console_table(REPORTS[name]).split()[-len(words) :] == words
 
 
 def test_plain_letters_only_for_plain_names():

@@ -248,7 +248,7 @@ def test_bars_beyond_the_tolerance_are_marked():
 def test_red_are_the_decades_that_reach_beyond_the_tolerance():
     reference = np.zeros((1, 4))
     reference[0, 0] = 30.0  # atol is 3e-4
-    candidate = reference + [[5e-4, 5e-5, 5e-6, 5e-2]]
+    candidate = reference + np.array([[5e-4, 5e-5, 5e-6, 5e-2]])
     html = page(a_report(compare_outputs("classifier", PAIR, {"a": reference}, {"a": candidate})))
     assert (len(bars(html, "within")), len(bars(html, "beyond"))) == (2, 2)
     parsed = Page(html)

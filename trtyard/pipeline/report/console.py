@@ -6,7 +6,7 @@ from typing import List, Sequence, Tuple
 from trtyard.pipeline.report import words
 from trtyard.pipeline.report.facts import detection_facts, parity_remarks
 from trtyard.pipeline.report.schema import Report
-from trtyard.pipeline.report.verdict import compared_pairs
+from trtyard.pipeline.report.verdict import compared_pairs, judge
 from trtyard.pipeline.stages import PASSED, Stage
 
 WIDTH = 80
@@ -19,7 +19,7 @@ _DETAIL_LINES = 3  # of a reason; the report has all of it
 
 
 def console_table(report: Report) -> str:
-    """Return stages and comparisons in lines of at most 80 columns; the verdict goes below."""
+    """Return stages, comparisons and the verdict, in lines of at most 80 columns."""
     lines = textwrap.wrap(
         words.one_line(f"{report.model} on {report.row}, {report.precision}"), WIDTH
     )
@@ -36,6 +36,7 @@ def console_table(report: Report) -> str:
         )
     for pair in compared_pairs(report):
         lines += ["", *_compared(report, pair)]
+    lines += ["", *textwrap.wrap(judge(report).text, WIDTH, break_on_hyphens=False)]
     return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
 
 
