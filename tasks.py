@@ -148,7 +148,10 @@ def build(
     no_cache: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Build the row's Docker image with buildx bake."""
+    """Build the row's Docker image with buildx bake, and print its name."""
     from trtyard.build import build
+    from trtyard.console import show
 
-    build(trt, base=base, builder=builder, no_cache=no_cache, dry_run=dry_run)
+    name = build(trt, base=base, builder=builder, no_cache=no_cache, dry_run=dry_run)
+    if not dry_run:
+        show(name)

@@ -19,9 +19,10 @@ from trtyard.command import CommandError, Word, check, output_of, quoted
 from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.lock import LockedRow, read_lock
-from trtyard.matrix import Row, read_matrix
+from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
 from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
+from trtyard.row import Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
 DISK_PER_WHEEL_BYTE = 7
 # Half as long to compress and to unpack as the default gzip, for the same size.
-_COMPRESSION = "compression=zstd,compression-level=1"
+_TO_ENGINE = "type=image,compression=zstd,compression-level=1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,21 @@ class Plan:
         # command line; without this it would ask whether it may.
         return {"TAG": self.image.partition(":")[2], "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
 
-    def command(self, docker: Path, builder: str, *, no_cache: bool = False) -> list[Word]:
-        """Return the bake command, to be run in the repository's root."""
+    def command(
+        self, docker: Path, builder: str, *, no_cache: bool = False, output: str = ""
+    ) -> list[Word]:
+        """Return the bake command, to be run in the repository's root.
+
+        ``output`` is BuildKit's; without one the image goes to the engine.
+        """
         target = target_of(self.row.name)
         command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
         settings = [f"contexts.{base.stage}=docker-image://{base.image}" for base in self.local]
         bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
         if Path(bundle).is_file():
             settings.append(f"secrets=id=ca,src={bundle}")
-        if builder == DEFAULT_BUILDER:
-            settings.append(f"output=type=image,{_COMPRESSION}")
+        if output or builder == DEFAULT_BUILDER:
+            settings.append(f"output={output or _TO_ENGINE}")
         else:
             command.append("--load")
         for setting in settings:

@@ -1,0 +1,154 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ENVIRONMENT, run_task
+
+from trtyard.executors import Job
+from trtyard.executors.docker import LABEL, OUT_PATH, places_of, settings_of
+from trtyard.lock import read_lock
+from trtyard.tools import LOCK_FILE
+
+# What a conversion can see and do, from inside.
+PROBE = """
+import ctypes, json, os, shutil, socket, sys
+
+def refused(path):
+    try:
+        open(path, "w").close()
+    except OSError as error:
+        return error.errno
+    return 0
+
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+mounted = [line.split()[4].replace(r"\\040", " ") for line in open("/proc/self/mountinfo")]
+temporary = os.path.join(os.environ["HOME"], "true")
+shutil.copy("/bin/true", temporary)
+found = {
+    "uid": os.getuid(), "gid": os.getgid(),
+    "links": [name for _, name in socket.if_nameindex()],
+    "capabilities": int(status["CapEff"], 16) | int(status["CapPrm"], 16),
+    "no_new_privileges": int(status["NoNewPrivs"]),
+    "mounted": [path for path in mounted if path.startswith("/mnt")],
+    "root": [refused(path) for path in ("/etc/x", "/opt/trtyard/x", "/x", sys.argv[2])],
+    "temporary": os.system(temporary),
+}
+json.dump(found, open(sys.argv[1] + "/found.json", "w"))
+"""
+READ_ONLY = 30  # errno.EROFS
+
+
+@pytest.fixture
+def job(row, out_folder, tmp_path):
+    picture = tmp_path / "a picture.png"
+    picture.write_bytes(b"no picture")
+    return Job(
+        row=row,
+        locked=read_lock(LOCK_FILE).row(row.name),
+        model="alexnet",
+        model_file=None,
+        code_folder=None,
+        out=out_folder,
+        out_lock=-1,
+        weights=None,
+        image=picture,
+        plugins=None,
+        options=(),
+    )
+
+
+def test_a_conversion_sees_and_may_do_only_what_it_needs(engine, image, job, monkeypatch):
+    monkeypatch.setattr("os.getuid", lambda: 12345)  # a user that the image does not know
+    monkeypatch.setattr("os.getgid", lambda: 23456)
+    job.out.chmod(0o777)
+    places = places_of(job)
+    words = ["-c", PROBE, OUT_PATH, places[job.image]]
+    engine.containers.run(
+        image, words, entrypoint="python", remove=True, **settings_of(job, places)
+    )
+    found = json.loads((job.out / "found.json").read_text())
+    assert (found["uid"], found["gid"]) == (12345, 23456)
+    assert (job.out / "found.json").stat().st_uid == 12345
+    assert found["links"] == ["lo"]
+    assert found["capabilities"] == 0
+    assert found["no_new_privileges"] == 1
+    assert sorted(found["mounted"]) == sorted(places.values())
+    assert found["root"] == [READ_ONLY] * 4
+    assert found["temporary"] == 0
+
+
+def test_alexnet_converts_and_what_was_not_run_is_not_shown_as_passed(tree, image, out_folder):
+    done = run_task(
+        "convert", "--model", "alexnet", "--in", "docker", "--out", str(out_folder), root=tree
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out_folder / "report.json").read_text())
+    assert report["executor"] == "docker"
+    stages = {stage["name"]: stage["status"] for stage in report["stages"]}
+    for name in ("torch", "export", "onnxruntime", "engine"):
+        assert stages[name] == "passed"
+    assert report["parity"]
+    assert all(pair["passed"] for pair in report["parity"])
+    assert (stages["tensorrt"] == "passed") == Path("/dev/nvidiactl").exists()
+    for name in ("model.onnx", "model.engine", "model.engine.json", "report.html", "junit.xml"):
+        assert (out_folder / name).stat().st_size > 0
+
+
+def test_the_pipelines_exit_code_and_message_pass_through(tree, image, out_folder, tmp_path):
+    picture = tmp_path / "empty.png"
+    picture.touch()
+    words = ["convert", "--model", "alexnet", "--in", "docker", "--out", str(out_folder)]
+    done = run_task(*words, "--image", str(picture), root=tree)
+    assert done.returncode == 2
+    assert str(picture) in done.stderr
+    assert OUT_PATH not in done.stderr
+    assert not out_folder.exists() or not any(out_folder.iterdir())
+
+
+def test_a_users_own_model_is_found_and_only_its_file_is_passed(tree, image, out_folder, tmp_path):
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "import torch\n\n\n"
+        "def make():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())\n"
+    )
+    words = ["--model", f"{file}:make", "--input", "1x3x16x16", "--in", "docker"]
+    done = run_task("convert", *words, "--out", str(out_folder), root=tree)
+    assert done.returncode == 0, done.stderr
+    assert (out_folder / "model.onnx").stat().st_size > 0
+
+
+def test_ctrl_c_stops_and_removes_the_container_and_leaves_nothing_half_written(
+    engine, tree, image, out_folder
+):
+    command = [sys.executable, "-I", str(tree / "trtyard" / "__main__.py"), "convert"]
+    command += ["--model", "alexnet", "--in", "docker", "--out", str(out_folder)]
+    child = subprocess.Popen(
+        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        # The first stage's line: the pipeline is at work.
+        for line in child.stderr:
+            if line.startswith("export:"):
+                break
+        assert containers(engine)
+        child.send_signal(signal.SIGINT)
+        rest = child.stderr.read()
+        assert child.wait(timeout=60) == 130, rest
+    finally:
+        child.kill()
+        child.stderr.close()
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 10
+    while containers(engine) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not containers(engine)
+    left = {file.name for file in out_folder.iterdir()} if out_folder.exists() else set()
+    assert not {name for name in left if name.startswith(".partial-") or name == "report.json"}
+
+
+def containers(engine):
+    return engine.containers.list(all=True, filters={"label": LABEL})

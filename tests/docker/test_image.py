@@ -1,0 +1,121 @@
+import json
+import os
+import re
+import shlex
+
+import pytest
+from conftest import run_task
+
+from trtyard.base import have_bases
+from trtyard.build import DEFAULT_BUILDER, plan_of
+from trtyard.command import output_of
+from trtyard.engine import docker_command
+from trtyard.lock import read_lock
+from trtyard.pipeline.inventory import read_debs, read_requirements
+from trtyard.render import IMAGES, INVENTORY_PATH, target_of
+from trtyard.tools import LOCK_FILE, ROOT
+
+TEMPORARY = "/tmp"  # noqa: S108 - the image's
+SETTINGS = {"network_mode": "none", "remove": True}
+
+
+def in_container(engine, image, *command, **settings):
+    words = {"entrypoint": command[0], "command": list(command[1:])}
+    return engine.containers.run(image, **words, **{**SETTINGS, **settings}).decode()
+
+
+def test_the_image_holds_just_what_its_lists_name(engine, image, row):
+    found = json.loads(in_container(engine, image, "cat", INVENTORY_PATH))
+    lists = ROOT / IMAGES / row.name
+    packages = read_requirements((lists / "requirements.txt").read_text())
+    packages.update(read_requirements((lists / "sources.txt").read_text()))
+    assert {name: facts["version"] for name, facts in found["packages"].items()} == packages
+    debs = read_debs((lists / "debs.txt").read_text())
+    assert found["debs"].keys() == debs.keys()
+    declared = {name: version for name, _, version in found["base"].get("other_versions", [])}
+    assert found["debs"] == {**debs, **declared}
+
+
+@pytest.mark.parametrize("change", ["one less", "one more"])
+def test_an_image_that_is_not_what_its_lists_name_ends_the_build(
+    engine, image, row, tmp_path, change
+):
+    listed = (ROOT / IMAGES / row.name / "requirements.txt").read_text()
+    listed += (ROOT / IMAGES / row.name / "sources.txt").read_text()
+    lines = listed.splitlines(keepends=True)
+    lines = lines[1:] if change == "one less" else ["no-such-package==1.0\n", *lines]
+    (tmp_path / "packages.txt").write_text("".join(lines))
+    (tmp_path / "debs.txt").write_text((ROOT / IMAGES / row.name / "debs.txt").read_text())
+    script = "trtyard/pipeline/inventory.py"
+    mounts = {str(tmp_path): {"bind": "/lists"}, str(ROOT / script): {"bind": "/inventory.py"}}
+    container = engine.containers.run(
+        image,
+        entrypoint="python3",
+        command=shlex.split(
+            "-I /inventory.py --environment /opt/trtyard/env --write /tmp/inventory.json"
+            " --debs /lists/debs.txt --packages /lists/packages.txt"
+        ),
+        volumes={path: {**mount, "mode": "ro"} for path, mount in mounts.items()},
+        network_mode="none",
+        user="0:0",
+        detach=True,
+    )
+    try:
+        code = container.wait()["StatusCode"]
+        said = container.logs().decode()
+    finally:
+        container.remove(force=True)
+    assert code == 5
+    assert ("too much: " if change == "one less" else "missing: no-such-package") in said
+
+
+def test_neither_compilers_nor_test_tools_nor_build_leftovers_are_in_the_image(engine, image):
+    script = (
+        "find / -xdev ( -name g++* -o -name nvcc -o -name pip -o -name uv -o -name pytest ) "
+        "-not -path /proc/* -not -path /opt/trtyard/env/*/dist-info/* "
+        "-path */bin/*"
+    )
+    assert in_container(engine, image, *script.split(), user="0:0") == ""
+    for folder in (TEMPORARY, "/var/lib/apt/lists", "/var/cache/apt", "/root/.cache"):
+        script = f"ls -A {folder} 2>/dev/null || true"
+        assert in_container(engine, image, "sh", "-c", script, user="0:0") == "", folder
+
+
+def test_the_image_says_which_base_it_was_built_on(engine, image):
+    label = engine.images.get(image).labels["trtyard.base"]
+    assert re.match(r"local: bookworm .* \d+ of \d+ packages|published: \S+@sha256:", label)
+
+
+def test_the_image_runs_as_nobody_of_importance_and_shows_its_usage(engine, image):
+    assert in_container(engine, image, "id", "-u").strip() == "1000"
+    said = engine.containers.run(image, **SETTINGS).decode()
+    assert said.startswith("usage: ")
+
+
+def test_the_libraries_of_the_pipeline_load(engine, image):
+    code = (
+        "import ctypes, torch, torchvision, onnx, onnxruntime, tensorrt_rtx_bindings, pycuda\n"
+        "ctypes.CDLL('/opt/trtyard/plugins/libtrtyard_plugins.so').trtyard_abi_version()\n"
+        "print(torch.__version__)"
+    )
+    found = in_container(engine, image, "python", "-W", "error::ImportWarning", "-c", code)
+    assert found.startswith("2.")
+
+
+def test_building_again_builds_nothing(tree, image):
+    done = run_task("build", root=tree)
+    assert done.returncode == 0
+    assert f"{image} is there already" in done.stderr
+    assert "exporting" not in done.stderr
+
+
+def test_plain_bake_reads_the_bake_file_and_buildkit_finds_nothing_to_complain_of(engine, row):
+    locked = read_lock(LOCK_FILE).row(row.name)
+    kind = "local" if have_bases(engine, row, locked) else "published"
+    plan = plan_of(engine, row, locked, kind)
+    # Without this the linter's answer would be exported as the image.
+    command = plan.command(docker_command(), DEFAULT_BUILDER, output="type=cacheonly")
+    env = {**os.environ, **plan.variables}
+    target = json.loads(output_of([*command, "--print"], cwd=ROOT, env=env))["target"]
+    assert target[target_of(row.name)]["tags"] == [plan.image]
+    assert "no warnings found" in output_of([*command, "--check"], cwd=ROOT, env=env)
