@@ -24,10 +24,10 @@ from trtyard.console import say
 from trtyard.debs import suite_sources
 from trtyard.engine import connect, docker_command, image_id
 from trtyard.lock import Deb, LockedRow
-from trtyard.matrix import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
 from trtyard.render import SOURCE_DATE_EPOCH
+from trtyard.row import Row
 
 if TYPE_CHECKING:
     from docker import DockerClient

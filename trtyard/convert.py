@@ -14,9 +14,10 @@ from trtyard.console import say
 from trtyard.executors import Executor, Job
 from trtyard.folders import locked
 from trtyard.lock import LockedRow, check_row, read_lock
-from trtyard.matrix import ExecutorName, Row, read_matrix
+from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.files import PARTIAL_PREFIX
+from trtyard.row import ExecutorName, Row
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]

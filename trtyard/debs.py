@@ -12,8 +12,8 @@ from pathlib import Path
 
 from trtyard.command import output_of
 from trtyard.lock import Deb, DebStage
-from trtyard.matrix import Row
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.row import Row
 
 # What a minimal base image of this family holds (debootstrap's variant minbase).
 _MINIMAL = ("?essential", "?priority(required)", "apt")

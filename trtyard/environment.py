@@ -17,9 +17,9 @@ from trtyard.console import say
 from trtyard.folders import emptied_on_failure, empty_own, locked, make_own
 from trtyard.interpreters import find_python
 from trtyard.lock import Artifact, LockedRow, requirements_text
-from trtyard.matrix import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.pipeline.files import write_json, write_text
+from trtyard.row import Row
 from trtyard.tools import GIGA, YARD, explained, uv, uv_environment
 
 LAYOUT = "1"  # raise it when an environment is made differently from the same lock

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from trtyard.matrix import DigestKind, Matrix, Row
+from trtyard.matrix import Matrix
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.pipeline.files import write_text
 from trtyard.reading import Table
+from trtyard.row import DigestKind, Row
 
 LOCK_SCHEMA = 1
 CHECKSUM_KEY = "checksum"

@@ -20,9 +20,10 @@ from trtyard.lock import (
     read_lock,
     requirements_text,
 )
-from trtyard.matrix import Matrix, Row, read_matrix
+from trtyard.matrix import Matrix, read_matrix
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import write_text
+from trtyard.row import Row
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 IMAGES = Path("images")  # below the repository's root, like every path of this module

@@ -18,9 +18,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from trtyard.command import CommandError, output_of
 from trtyard.debs import resolve_debs
 from trtyard.lock import Artifact, Lock, LockedBase, LockedRow, check_row
-from trtyard.matrix import Matrix, Row
+from trtyard.matrix import Matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.reading import parse_toml
+from trtyard.row import Row
 from trtyard.tools import uv
 
 # The glibc that the older platform tags stand for (PEP 513, 571, 599).

@@ -5,7 +5,8 @@ import json
 from trtyard.console import show
 from trtyard.environment import existing_environment
 from trtyard.lock import LockedRow, check_row, read_lock
-from trtyard.matrix import Matrix, Row, read_matrix
+from trtyard.matrix import Matrix, read_matrix
+from trtyard.row import Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
 
 

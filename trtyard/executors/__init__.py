@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trtyard.lock import LockedRow
-from trtyard.matrix import ExecutorName, Row
+from trtyard.row import ExecutorName, Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from trtyard.build import build, built_image
 from trtyard.engine import connect, has_nvidia_runtime
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
-from trtyard.matrix import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
 from trtyard.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
+from trtyard.row import Row
 
 if TYPE_CHECKING:
     from docker import DockerClient

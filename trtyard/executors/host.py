@@ -7,8 +7,8 @@ from trtyard.command import Word, run
 from trtyard.environment import existing_environment, make_environment
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
-from trtyard.matrix import Row
 from trtyard.pycuda import build_pycuda, has_cuda_device
+from trtyard.row import Row
 from trtyard.tools import ROOT
 
 # Of the user's shell these would change which code the row's Python finds.

@@ -1,0 +1,103 @@
+"""A row of the matrix: one exact toolchain, as plain checked data."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Flavour = Literal["rtx", "full"]
+TensorrtFrom = Literal["packages", "vendor-wheels", "vendor-debs", "base-image"]
+Exporter = Literal["dynamo", "torchscript"]
+Parser = Literal["stock", "patched"]
+PluginShell = Literal["cpp-v2", "cpp-v3", "python-v3"]
+ExecutorName = Literal["docker", "host"]
+DigestKind = Literal["index", "platform", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseImage:
+    """What the row's image starts from."""
+
+    image: str
+    suite: str  # the distribution's codename, whose packages fit into it
+    digest: str
+    digest_kind: DigestKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debs:
+    """Distribution packages by name; the lock holds their versions and what they depend on."""
+
+    base: tuple[str, ...]  # in the base image beyond the essential ones
+    runtime: tuple[str, ...]  # in every stage of the image
+    build: tuple[str, ...]  # only where something is compiled
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageParts:
+    """Which of the locked Python packages the image takes where, by name."""
+
+    compile_with: tuple[str, ...]  # in the stages that compile plugins and sources
+    leave_out: tuple[str, ...]  # in no finished image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One exact toolchain."""
+
+    name: str
+    tensorrt: str
+    flavour: Flavour
+    tensorrt_from: TensorrtFrom
+    python: str
+    cuda: str
+    exporter: Exporter
+    opset: int
+    parser: Parser
+    plugin_shells: tuple[PluginShell, ...]
+    architectures: tuple[str, ...]
+    runs_on: tuple[str, ...]
+    executors: tuple[ExecutorName, ...]
+    host_pythons: tuple[str, ...]  # preferred first the row's own, see ``pythons``
+    glibc: str
+    base: BaseImage
+    debs: Debs
+    image: ImageParts
+    packages: Mapping[str, str]
+    packages_on: Mapping[str, Mapping[str, str]]
+    sources: Mapping[str, str]
+
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """Every Python the row is locked for, the image's own first."""
+        others = tuple(one for one in self.host_pythons if one != self.python)
+        return (self.python, *others)
+
+    def packages_for(self, python: str) -> dict[str, str]:
+        """Return name to version of what is asked for on that Python, without the sources."""
+        return {**self.packages, **self.packages_on.get(python, {})}
+
+    def sha256(self) -> str:
+        """Return the hash of everything the row says, independent of order and layout."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def facts(self, python: str) -> dict[str, Any]:
+        """Return what the pipeline needs to know: the content of ``row.json``."""
+        packages = self.packages_for(python)
+        return {
+            "name": self.name,
+            "tensorrt": self.tensorrt,
+            "flavour": self.flavour,
+            "exporter": self.exporter,
+            "opset": self.opset,
+            "torch": packages["torch"],
+            "torchvision": packages["torchvision"],
+            "python": python,
+            "cuda": self.cuda,
+            "architectures": list(self.architectures),
+            "runs_on": list(self.runs_on),
+            "plugin_shells": list(self.plugin_shells),
+            "parser": self.parser,
+        }
