@@ -15,6 +15,7 @@ import pytest
 from trtyard.engine import connect
 from trtyard.executors.docker import engine_problem
 from trtyard.matrix import read_matrix
+from trtyard.selftest import REQUIRE_DOCKER
 from trtyard.tools import MATRIX_FILE, ROOT
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "BUILDKIT_PROGRESS": "plain"}
@@ -25,8 +26,8 @@ def engine():
     """Return a client of this machine's engine."""
     problem = engine_problem()
     if problem is not None:
-        if os.environ.get("TRTYARD_REQUIRE_DOCKER") == "1":
-            pytest.fail(f"TRTYARD_REQUIRE_DOCKER is 1, but: {problem}")
+        if os.environ.get(REQUIRE_DOCKER) == "1":
+            pytest.fail(f"{REQUIRE_DOCKER} is 1, but: {problem}")
         pytest.skip(problem)
     client = connect()
     yield client
