@@ -41,10 +41,10 @@ _EXACT = "integers are equal or they are not"
 
 TOLERANCES = {
     ("classifier", ANY): Tolerance(
-        1e-5,
+        1e-3,
         0.0,
-        "1e-5 of the largest logit; float32 rounding alone makes 2e-7 to 1.7e-6 of it (PyTorch "
-        "against ONNX Runtime, ten torchvision networks)",
+        "a thousandth of the largest logit; float32 rounding alone makes 1e-6 to 1.6e-4 of it "
+        "(PyTorch against ONNX Runtime, fourteen torchvision networks with seeded weights)",
         of_largest=True,
     ),
     ("detector", "boxes"): Tolerance(
@@ -53,9 +53,10 @@ TOLERANCES = {
     ("detector", "scores"): Tolerance(1e-3, 0.0, "the third decimal of a score"),
     ("detector", "labels"): Tolerance(0.0, 0.0, _EXACT),
     ("tensor", ANY): Tolerance(
-        1e-5,
-        1e-5,
-        "1e-5 of the largest value, as for classifiers, and 1e-5 of each value",
+        1e-4,
+        1e-3,
+        "a thousandth of each value, as PyTorch's own verification of exports allows, and 1e-4 of "
+        "the largest for values near zero",
         of_largest=True,
     ),
 }

@@ -18,10 +18,11 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.comparison import Comparison, compare_outputs
+from trtyard.pipeline.parity import compare
 from trtyard.pipeline.report.markup import Markup, joined, tag
 from trtyard.pipeline.report.page import page
-from trtyard.pipeline.report.schema import Proposals
+from trtyard.pipeline.report.schema import Proposals, Weights
 from trtyard.pipeline.stages import Stage
 
 PICTURE = "data:image/jpeg;base64,AAAA"
@@ -191,6 +192,13 @@ def test_unmatched_detections_are_listed():
     assert "car 0.7000 only in PyTorch" in text
 
 
+@pytest.mark.parametrize(("source", "said"), [("seeded:0", True), ("r50.pth", False)])
+def test_labels_of_seeded_weights_are_said_to_mean_nothing(source, said):
+    report = a_report()
+    report = report._replace(inputs=report.inputs._replace(weights=Weights(source, SHA)))
+    assert ("not trained" in Page(page(report, PICTURE)).text()) == said
+
+
 def test_tolerances_and_their_sources_are_shown():
     text = Page(page(a_report())).text()
     assert "0.05 + 1e-4" in text
@@ -218,6 +226,10 @@ def test_live_and_padded_proposals_are_shown(alive, padded, words, advice):
     assert ("--top-n" in text) == advice
 
 
+def with_one_output(reference, candidate, atol, rtol):
+    return a_report(Comparison((compare(PAIR, "a", reference, candidate, atol, rtol),), ()))
+
+
 def bars(html, kind):
     return [float(h) for h in re.findall(rf'height="([0-9.]+)"[^>]*class="{kind}"', html)]
 
@@ -227,8 +239,7 @@ def test_histogram_has_a_bar_for_each_decade_that_has_elements():
     candidate = reference.copy()
     candidate[:900] += 2e-9
     candidate[900:990] += 2e-5
-    report = a_report(compare_outputs("tensor", PAIR, {"a": reference}, {"a": candidate}))
-    html = page(report)
+    html = page(with_one_output(reference, candidate, 0.01, 1e-3))
     within = bars(html, "within")
     assert len(within) == 2
     assert within[0] > within[1]
@@ -240,16 +251,14 @@ def test_histogram_has_a_bar_for_each_decade_that_has_elements():
 
 
 def test_bars_beyond_the_tolerance_are_marked():
-    html = page(a_classifier_report(difference=1e-3))
+    html = page(a_classifier_report(difference=1e-2))
     assert len(bars(html, "beyond")) >= 1
     assert bars(page(a_classifier_report(difference=1e-8)), "beyond") == []
 
 
 def test_red_are_the_decades_that_reach_beyond_the_tolerance():
-    reference = np.zeros((1, 4))
-    reference[0, 0] = 30.0  # atol is 3e-4
-    candidate = reference + np.array([[5e-4, 5e-5, 5e-6, 5e-2]])
-    html = page(a_report(compare_outputs("classifier", PAIR, {"a": reference}, {"a": candidate})))
+    differences = np.array([5e-4, 5e-5, 5e-6, 5e-2])
+    html = page(with_one_output(np.zeros(4), differences, 3e-4, 0.0))
     assert (len(bars(html, "within")), len(bars(html, "beyond"))) == (2, 2)
     parsed = Page(html)
     ends = {"within": [], "beyond": []}

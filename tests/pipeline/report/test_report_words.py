@@ -20,7 +20,8 @@ def test_numbers(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.004, "0.00 s"), (0.24, "0.24 s"), (0.996, "1.0 s"), (9.94, "9.9 s"), (9.96, "10 s"),
+    [(1e-5, "< 0.01 s"), (0.006, "0.01 s"),
+     (0.24, "0.24 s"), (0.996, "1.0 s"), (9.94, "9.9 s"), (9.96, "10 s"),
      (59.4, "59 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s"), (None, words.NOTHING)],
 )  # fmt: skip
 def test_seconds(value, text):

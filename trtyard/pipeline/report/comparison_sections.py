@@ -9,7 +9,7 @@ from trtyard.pipeline.report.charts import error_histogram
 from trtyard.pipeline.report.facts import worst_element
 from trtyard.pipeline.report.labels import class_name
 from trtyard.pipeline.report.markup import Child, Markup, joined, tag
-from trtyard.pipeline.report.schema import Report
+from trtyard.pipeline.report.schema import SEEDED, Report
 from trtyard.pipeline.report.sections import passed_badge, section
 from trtyard.pipeline.report.styles import style_of
 
@@ -129,6 +129,12 @@ def _picture(report: Report, picture: Optional[str]) -> Optional[Markup]:
     caption = f"Boxes and scores: {legend}."
     if report.detections and all(each.passed for each in report.detections):
         caption += " Where they agree, both lines lie on the same box."
+    weights = report.inputs.weights
+    if weights is not None and weights.source.startswith(SEEDED):
+        caption += (
+            " The weights are seeded, not trained: what a label says means nothing, that the "
+            "runtimes say the same does."
+        )
     return tag(
         "figure",
         tag("img", src=picture, alt="The picture with every runtime's boxes drawn on it"),

@@ -20,7 +20,7 @@ SMALLEST_SIDE, LARGEST_SIDE = 1024, 1600
 MOST_BOXES, MOST_LABELS = 24, 12
 
 _LINE = 1 / 640  # line width per pixel of the longer side
-_TEXT = 1 / 56  # text height likewise
+_TEXT = 1 / 50  # text height likewise
 _INK = (16, 16, 16)
 _PAPER = (255, 255, 255)
 

@@ -13,6 +13,9 @@ REFERENCE_RUNTIME = "torch"
 # The stages whose outputs are compared with the reference's.
 COMPARED_RUNTIMES = ("onnxruntime", "tensorrt")
 
+# How the source of weights that nobody trained begins; the seed follows.
+SEEDED = "seeded"
+
 JSON_FILE, HTML_FILE, JUNIT_FILE = "report.json", "report.html", "junit.xml"
 
 

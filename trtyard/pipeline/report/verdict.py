@@ -57,7 +57,8 @@ def _headline(report: Report, passed: List[Stage], failed: List[Stage]) -> Tuple
             f"{_capital(words.subject(stage.name))} failed: {_sentence(stage.reason or '')}"
             for stage in failed
         ]
-        return ConversionError.exit_code, " ".join([*sentences, *disagreements])
+        compared = [*disagreements, *_agreements(report)]
+        return ConversionError.exit_code, " ".join([*sentences, *compared])
     if not passed:
         return EnvironmentLacksError.exit_code, "Nothing was run."
     if disagreements:

@@ -82,9 +82,11 @@ def tolerance(atol: float, rtol: float) -> str:
 
 
 def seconds(value: Optional[float]) -> str:
-    """Return a duration: "0.24 s", "9.0 s", "43 s", "2 min 05 s"."""
+    """Return a duration: "< 0.01 s", "0.24 s", "9.0 s", "43 s", "2 min 05 s"."""
     if value is None:
         return NOTHING
+    if value < 0.005:
+        return "< 0.01 s"
     if value < 0.995:
         return f"{value:.2f} s"
     if value < 9.95:
