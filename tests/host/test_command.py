@@ -35,6 +35,13 @@ def test_run_gives_the_exit_code_and_keeps_the_streams_apart(capfd):
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
+def test_a_child_inherits_the_descriptors_it_is_given_and_no_other(tmp_path):
+    with (tmp_path / "file").open("w") as stream:
+        seen = ["test", "-e", f"/proc/self/fd/{stream.fileno()}"]
+        assert run(seen, pass_fds=(stream.fileno(),)) == 0
+        assert run(seen) == 1
+
+
 def test_a_missing_program_is_named():
     with pytest.raises(EnvironmentLacksError, match="no-such-program is not installed"):
         run(["no-such-program"])

@@ -157,6 +157,7 @@ def test_the_rows_python_sees_trtyard_and_the_users_code_and_no_other(monkeypatc
     variables = pipeline_variables(tmp_path)
     assert variables["PYTHONPATH"] == f"{ROOT}{os.pathsep}{tmp_path}"
     assert not {"PYTHONHOME", "PYTHONWARNINGS"} & set(variables)
+    assert variables["PYTHONSAFEPATH"] == variables["PYTHONNOUSERSITE"] == "1"
 
 
 def test_an_executor_asked_for_is_taken_and_the_reason_is_said(row):

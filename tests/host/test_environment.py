@@ -167,8 +167,10 @@ def test_someone_elses_folder_is_not_touched(row, lock):
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 
-def test_settings_of_uv_that_contradict_the_lock_do_nothing(row, lock, monkeypatch):
-    monkeypatch.setenv("UV_EXCLUDE_NEWER", "2001-01-01")
-    monkeypatch.setenv("UV_NO_BINARY", "1")
+def test_settings_of_uv_that_contradict_the_lock_do_nothing(row, lock, monkeypatch, tmp_path):
+    (tmp_path / "other.txt").write_text("tiny==9.9\n")
+    monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "other.txt"))
+    monkeypatch.setenv("UV_OVERRIDE", str(tmp_path / "other.txt"))
     monkeypatch.setenv("UV_SYSTEM_PYTHON", "1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert imported_name(make_environment(row, lock)) == "tiny"

@@ -136,6 +136,13 @@ def test_a_lock_of_another_matrix_is_refused(tmp_path, lock):
         check_lock(read_matrix(file), lock)
 
 
+def test_a_forged_lock_with_two_wheels_of_one_package_is_refused(tampered):
+    line = next(line for line in LOCK_FILE.read_text().splitlines() if "numpy-2.2.6-cp310" in line)
+    doubled = line.replace('["3.10"]', '["3.11"]')
+    with pytest.raises(IntegrityError, match=r"numpy twice for Python 3\.11"):
+        tampered(line, doubled, forged=True)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"checksum": 1}'])
 def test_a_damaged_file_is_said_to_be_damaged(tmp_path, content):
     file = tmp_path / "versions.lock"

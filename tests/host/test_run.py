@@ -19,7 +19,7 @@ from trtyard.lock import requirements_text
 from trtyard.tools import ROOT, uv
 
 INVOKED = b"""\
-import os, sys
+import json, os, sys
 sys.stdout.write(f"{os.getcwd()}|{'|'.join(sys.argv[1:])}|{sys.version_info[:2] >= (3, 10)}\\n")
 """
 
@@ -107,6 +107,12 @@ def test_the_second_call_makes_nothing_and_says_nothing(house):
     assert (code, err) == (0, "")
     assert out
     assert stamp(house).stat().st_mtime_ns == before
+
+
+def test_nothing_of_the_users_stands_before_the_tools(house, tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit('imported from the user')")
+    code, _, err = call(house, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert code == 0, err
 
 
 def test_it_can_be_called_through_a_link(house, tmp_path):
@@ -201,7 +207,7 @@ def test_without_uv_pip_fetches_the_locked_one(house, tmp_path):
     lock_to(house, fetched, make_wheel(store, "tiny"), make_wheel(store, "tool"))
     text = (house / "requirements" / "host.txt").read_text().replace(" --hash", " \\\n    --hash")
     (house / "requirements" / "host.txt").write_text(text)
-    code, _, err = call(house, PATH=without_uv(tmp_path), PIP_USER="1", PIP_TARGET="/nowhere")
+    code, _, err = call(house, PATH=without_uv(tmp_path), PIP_USER="1", PIP_PREFIX="/nowhere")
     assert code == 0, err
     assert "used-the-fetched-uv" in err
     assert has_tools(house)
