@@ -14,7 +14,7 @@ TENSOR = "tensor"  # a user's own module: inputs and outputs are just tensors
 class Weights(NamedTuple):
     """Where a model's weights came from."""
 
-    source: str  # "seeded:0", or the file as the user typed it
+    source: str  # "seeded:0", the file as the user typed it, or in words for an own model
     sha256: str  # of the file; of the state (``checkpoint.state_sha256``) where there is no file
 
 

@@ -51,6 +51,8 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     if choice.file is not None:
         fit(module, read_state(choice.file), choice.file)
     weights = choice.facts(module)
+    if choice.file is None:
+        weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
     draw = Seed(choice.seed)
     inputs = tuple(draw.uniform(shape, 1.0) for shape in shapes)
     output_names, module = _with_named_outputs(module, inputs, spec, input_shape)

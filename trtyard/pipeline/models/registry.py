@@ -69,7 +69,7 @@ def _unknown(spec: str, names: List[str]) -> UsageError:
             f"--model {near[0]}, or {own}",
         )
     return UsageError(
-        f"there is no model '{spec}'; there are {FASTER_RCNN} and torchvision's classifiers: "
-        + ", ".join(name for name in names if name != FASTER_RCNN),
-        own,
+        f"there is no model '{spec}'; there are {FASTER_RCNN} and torchvision's {len(names) - 1} "
+        "classifiers: alexnet, resnet50, vit_b_16, ...",
+        f"--model {FASTER_RCNN}, or {own}",
     )

@@ -13,7 +13,8 @@ def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) 
     Args:
         deltas: float32 [..., 4], (dx, dy, dw, dh) times the weights.
         boxes: float32 [..., 4], (x1, y1, x2, y2) in pixels; broadcast against deltas.
-        weights: what the regression targets were multiplied by in training.
+        weights: what the regression targets (dx, dy, dw, dh) were multiplied by in training;
+            the same for x and y, as in every published configuration.
 
     Returns:
         float32 [..., 4], (x1, y1, x2, y2), not clipped.
@@ -22,16 +23,20 @@ def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) 
     """
     sides = boxes[..., 2:] - boxes[..., :2] + BOX_OFFSET
     centers = boxes[..., :2] + 0.5 * sides
-    deltas = deltas / torch.tensor(weights, device=deltas.device)
-    new_centers = deltas[..., :2] * sides + centers
-    new_sides = torch.exp(torch.clamp(deltas[..., 2:], max=LOG_SCALE_LIMIT)) * sides
+    new_centers = deltas[..., :2] / weights[0] * sides + centers
+    log_scales = torch.clamp(deltas[..., 2:] / weights[2], max=LOG_SCALE_LIMIT)
+    new_sides = torch.exp(log_scales) * sides
     return torch.cat(
         (new_centers - 0.5 * new_sides, new_centers + 0.5 * new_sides - BOX_OFFSET), dim=-1
     )
 
 
-def clip(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return boxes [..., 4] moved into the picture: 0 to width - 1 and 0 to height - 1."""
-    right, bottom = float(width - BOX_OFFSET), float(height - BOX_OFFSET)
-    limits = torch.tensor((right, bottom, right, bottom), device=boxes.device)
-    return torch.minimum(torch.clamp(boxes, min=0.0), limits)
+def clip(boxes: torch.Tensor, last_pixels: torch.Tensor) -> torch.Tensor:
+    """Return boxes [..., 4] moved into the picture whose ``last_pixels`` are given."""
+    return torch.minimum(torch.clamp(boxes, min=0.0), last_pixels)
+
+
+def last_pixels(height: int, width: int) -> torch.Tensor:
+    """Return the largest coordinates in a picture for (x1, y1, x2, y2), float32 [4]."""
+    right, bottom = width - BOX_OFFSET, height - BOX_OFFSET
+    return torch.tensor([right, bottom, right, bottom], dtype=torch.float32)

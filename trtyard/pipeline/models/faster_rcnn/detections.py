@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from trtyard.pipeline.models.faster_rcnn import conventions as c
-from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode
+from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode, last_pixels
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.selection import take_rows
 from trtyard.pipeline.ops import padded_nms, roi_align
@@ -41,6 +41,9 @@ class BoxHead(nn.Module):
         super().__init__()
         self.shape = shape
         self.proposals = proposals
+        self.register_buffer(
+            "last_pixels", last_pixels(shape.height, shape.width), persistent=False
+        )
         self.feature_extractor = nn.Sequential(OrderedDict([("head", fifth_stage)]))
         self.predictor = Predictor()
 
@@ -102,7 +105,7 @@ class BoxHead(nn.Module):
         """Return [B, 80, P, 4], clipped."""
         deltas = deltas.reshape(self.shape.batch, self.proposals, c.CLASSES, 4)[:, :, 1:]
         every_box = decode(deltas.permute(0, 2, 1, 3), boxes[:, None], c.DETECTION_WEIGHTS)
-        return clip(every_box, self.shape.height, self.shape.width)
+        return clip(every_box, self.last_pixels)
 
     def _chosen(
         self, every_box: torch.Tensor, every_score: torch.Tensor, rows: torch.Tensor

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from trtyard.pipeline.models.faster_rcnn import conventions as c
 from trtyard.pipeline.models.faster_rcnn.anchors import grid_anchors
-from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode
+from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode, last_pixels
 from trtyard.pipeline.models.faster_rcnn.selection import highest, take_rows
 from trtyard.pipeline.ops import padded_nms
 
@@ -68,6 +68,9 @@ class RegionProposalNetwork(nn.Module):
         self.shape = shape
         self.candidates = min(c.CANDIDATES, shape.anchors)
         self.top_n = min(top_n, self.candidates)
+        self.register_buffer(
+            "last_pixels", last_pixels(shape.height, shape.width), persistent=False
+        )
         self.anchor_generator = AnchorGenerator(shape)
         self.head = ProposalHead()
 
@@ -89,7 +92,7 @@ class RegionProposalNetwork(nn.Module):
         deltas = take_rows(deltas, chosen, batch)
         anchors = torch.index_select(self.anchor_generator.grid, 0, chosen.reshape(-1))
         boxes = decode(deltas, anchors.reshape(batch, -1, 4), c.PROPOSAL_WEIGHTS)
-        boxes = clip(boxes, self.shape.height, self.shape.width)
+        boxes = clip(boxes, self.last_pixels)
         scores = torch.where(_large_enough(boxes), scores, torch.full_like(scores, _REMOVED))
         rows, count = padded_nms(
             boxes[:, None], scores[:, None], c.PROPOSAL_IOU, _KEEP_ABOVE, self.top_n, c.BOX_OFFSET

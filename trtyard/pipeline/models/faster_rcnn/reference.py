@@ -58,7 +58,7 @@ def _propose(
     boxes = _clip(boxes, height, width)
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     boxes = boxes[(sides >= c.PROPOSAL_MINIMUM_SIDE).all(dim=1)]
-    return boxes[_suppress(boxes, c.PROPOSAL_IOU)[:top_n]]
+    return boxes[_suppress(boxes, c.PROPOSAL_IOU, top_n)]
 
 
 def _detect_one(
@@ -76,7 +76,7 @@ def _detect_one(
         of_class = codes[above, label * 4 : label * 4 + 4]
         boxes = _clip(_decode(of_class, proposals[above], c.DETECTION_WEIGHTS), *size)
         by_score = torch.sort(scores[above, label], descending=True, stable=True)[1]
-        kept = by_score[_suppress(boxes[by_score], c.DETECTION_IOU)]
+        kept = by_score[_suppress(boxes[by_score], c.DETECTION_IOU, len(boxes))]
         # Those of equal score go by proposal, so they need no second look.
         found += [(float(scores[above[k], label]), label, boxes[k]) for k in kept.tolist()]
     # Stable, and the classes come in order: of equal scores the lower class goes first.
@@ -130,8 +130,8 @@ def _clip(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     )
 
 
-def _suppress(boxes: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return the positions of the boxes kept, for boxes [N, 4] that come best first."""
+def _suppress(boxes: torch.Tensor, threshold: float, limit: int) -> torch.Tensor:
+    """Return the positions of the first boxes kept, for boxes [N, 4] that come best first."""
     kept_boxes = boxes.new_zeros((0, 4))
     kept: List[int] = []
     for position, box in enumerate(boxes):
@@ -143,6 +143,8 @@ def _suppress(boxes: torch.Tensor, threshold: float) -> torch.Tensor:
         if bool((shared / union > threshold).any()):
             continue
         kept.append(position)
+        if len(kept) == limit:
+            break
         kept_boxes = boxes[kept]
     return torch.tensor(kept, dtype=torch.int64)
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from trtyard.pipeline.models.faster_rcnn import conventions as c
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
+from trtyard.pipeline.models.faster_rcnn.resnet import FrozenBatchNorm
 from trtyard.pipeline.models.seeding import Seed
 
 STEM_DEVIATION = 40.0  # of what reaches the first norm, about
@@ -37,10 +38,12 @@ def seed_weights(network: FasterRCNN, seed: int) -> None:
         _seed_stem(network.backbone.body.stem, draw)
         stages = network.backbone.body, network.roi_heads["box"].feature_extractor
         for name, module in [pair for stage in stages for pair in stage.named_modules()]:
-            if isinstance(module, nn.Conv2d) and not name.startswith("stem."):
+            if name.startswith("stem."):
+                continue
+            if isinstance(module, nn.Conv2d):
                 module.weight.copy_(draw.weights(module.weight.shape))
-            elif name.endswith(".bn3"):
-                module.weight.fill_(RESIDUAL_SCALE)
+            elif isinstance(module, FrozenBatchNorm):
+                _set_norm(module, RESIDUAL_SCALE if name.endswith(".bn3") else 1.0, 1.0)
         head, predictor = network.rpn.head, network.roi_heads["box"].predictor
         for layer, gain in (
             (head.conv, math.sqrt(2.0)),
@@ -64,4 +67,11 @@ def _seed_stem(stem: nn.Module, draw: Seed) -> None:
     planes = (shape[0] * shape[1], 1, *shape[2:])
     gain = math.sqrt(2.0 / shape[1])  # each plane is one of three that are added up
     stem.conv1.weight.copy_(draw.weights(planes, gain).reshape(shape))
-    stem.bn1.running_var.fill_(STEM_DEVIATION**2)
+    _set_norm(stem.bn1, 1.0, STEM_DEVIATION**2)
+
+
+def _set_norm(norm: FrozenBatchNorm, scale: float, variance: float) -> None:
+    norm.weight.fill_(scale)
+    norm.bias.zero_()
+    norm.running_mean.zero_()
+    norm.running_var.fill_(variance)

@@ -1,0 +1,201 @@
+"""A user's own models, from files and modules, good and bad."""
+
+import importlib
+import sys
+
+import pytest
+import torch
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.own import load_own, parse_shapes
+from trtyard.pipeline.models.weights import Choice
+
+SEEDED = Choice(None, 0)
+
+NETS = '''
+import torch
+from sizes_of_nets import WIDTH
+
+class Two(torch.nn.Module):
+    """Two inputs, a dict of outputs."""
+    def __init__(self):
+        super().__init__()
+        self.left = torch.nn.Linear(4, WIDTH)
+        self.right = torch.nn.Linear(10, WIDTH)
+    def forward(self, a, b):
+        return {"sum": self.left(a) + self.right(b), "difference": self.left(a) - self.right(b)}
+
+class Pair(torch.nn.Module):
+    def forward(self, x):
+        return [x + 1, x * 2]
+
+class Scalar(torch.nn.Module):
+    def forward(self, x):
+        return x, 3
+
+def make():
+    return torch.nn.Linear(4, WIDTH)
+
+def half():
+    return make().half().train()
+
+def raises():
+    raise KeyError("no config")
+
+def leaves():
+    raise SystemExit(7)
+
+def wants(argument):
+    return make()
+
+def returns_text():
+    return "a model"
+
+ready = make()
+number = 3
+
+class Space:
+    build = staticmethod(make)
+'''
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    (tmp_path / "nets_for_test.py").write_text(NETS)
+    (tmp_path / "sizes_of_nets.py").write_text("WIDTH = 3\n")
+    package = tmp_path / "package_for_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text("import torch\ndef make(): return torch.nn.Linear(4, 2)\n")
+    (package / "needs.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
+    yield str(tmp_path / "nets_for_test.py")
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+def message_of(spec, shape="1x4", choice=SEEDED):
+    with pytest.raises(UsageError) as caught:
+        load_own(spec, choice, shape)
+    assert caught.value.mend
+    return caught.value.message
+
+
+@pytest.mark.parametrize("name", ["make", "half", "ready", "Space.build"])
+def test_callables_classes_and_modules_of_a_file_are_taken(nets, name):
+    model = load_own(f"{nets}:{name}", SEEDED, "2x4")
+    assert model.kind == "tensor"
+    assert model.name == f"{nets}:{name}"
+    assert (model.input_names, model.output_names) == (("input",), ("output",))
+    assert not model.module.training
+    assert model.module(*model.inputs).dtype == torch.float32
+    assert tuple(model.module(*model.inputs).shape) == (2, 3)
+
+
+def test_a_relative_file_and_a_module_of_the_current_folder_are_found(nets):
+    for spec in ("nets_for_test.py:make", "./nets_for_test.py:make", "package_for_test.nets:make"):
+        assert load_own(spec, SEEDED, "1x4").inputs[0].shape == (1, 4)
+
+
+def test_several_inputs_and_a_dict_of_outputs(nets):
+    model = load_own(f"{nets}:Two", SEEDED, "1x4,1x10")
+    assert model.input_names == ("input_0", "input_1")
+    assert model.output_names == ("sum", "difference")
+    total, difference = model.module(*model.inputs)
+    torch.testing.assert_close((total + difference) / 2, model.module.module.left(model.inputs[0]))
+
+
+def test_a_list_of_outputs_becomes_a_tuple(nets):
+    model = load_own(f"{nets}:Pair", SEEDED, "5")
+    assert model.output_names == ("output_0", "output_1")
+    outputs = model.module(*model.inputs)
+    assert isinstance(outputs, tuple)
+    torch.testing.assert_close(outputs[1], model.inputs[0] * 2)
+
+
+def test_what_the_callable_draws_follows_the_seed(nets):
+    first = load_own(f"{nets}:make", Choice(None, 1), "1x4")
+    torch.rand(3)
+    again = load_own(f"{nets}:make", Choice(None, 1), "1x4")
+    other = load_own(f"{nets}:make", Choice(None, 2), "1x4")
+    assert first.weights == again.weights
+    assert first.weights.sha256 != other.weights.sha256
+    assert torch.equal(first.inputs[0], again.inputs[0])
+    assert float(first.inputs[0].abs().max()) > 0
+
+
+def test_a_weights_file_goes_into_the_users_module(nets, tmp_path):
+    source = torch.nn.Linear(4, 3)
+    path = str(tmp_path / "weights.pth")
+    torch.save({"model": source.state_dict()}, path)
+    model = load_own(f"{nets}:make", Choice(path, 0), "1x4")
+    assert model.weights.source == path
+    assert torch.equal(model.module(*model.inputs), source(*model.inputs))
+    torch.save(torch.nn.Linear(5, 3).state_dict(), path)
+    assert "shape: weight is [3, 5], not [3, 4]" in message_of(
+        f"{nets}:make", choice=Choice(path, 0)
+    )
+
+
+def test_a_missing_input_says_how_to_give_one(nets):
+    with pytest.raises(UsageError, match="shape of your model's input is needed") as caught:
+        load_own(f"{nets}:make", SEEDED, None)
+    assert "--input 1x3x224x224" in caught.value.mend
+
+
+def test_wrong_names_say_what_there_is(nets, tmp_path):
+    assert "no such file" in message_of(f"{tmp_path}/none.py:make")
+    assert "has no 'mke'; it has: Pair, Scalar" in message_of(f"{nets}:mke")
+    assert "no module 'not_there'" in message_of("not_there.nets:make")
+    assert "no module 'package_for_test.not_there'" in message_of("package_for_test.not_there:make")
+    assert "neither a module nor a file" in message_of("my nets:make")
+    for spec in (":make", f"{nets}:", ":"):
+        assert "a colon and a callable" in message_of(spec)
+
+
+def test_callables_that_give_no_module_are_refused(nets):
+    assert "KeyError: 'no config'" in message_of(f"{nets}:raises")
+    line = NETS.splitlines().index('    raise KeyError("no config")') + 1
+    assert f"nets_for_test.py, line {line})" in message_of(f"{nets}:raises")
+    assert "SystemExit" in message_of(f"{nets}:leaves")
+    assert "missing 1 required positional argument" in message_of(f"{nets}:wants")
+    assert "returned str, not a torch.nn.Module" in message_of(f"{nets}:returns_text")
+    assert "is int, which cannot be called" in message_of(f"{nets}:number")
+
+
+def test_a_file_that_cannot_be_imported_is_named_with_its_line(nets, tmp_path):
+    broken = tmp_path / "broken_for_test.py"
+    broken.write_text("x = 1\nclass (:\n")
+    assert "SyntaxError" in message_of(f"{broken}:make")
+    assert "line 2" in message_of(f"{broken}:make")
+    broken.write_text("x = 1\n\nraise RuntimeError('at import')\n")
+    assert "RuntimeError: at import" in message_of(f"{broken}:make")
+    assert "broken_for_test.py, line 3)" in message_of(f"{broken}:make")
+    assert "a_package_that_is_not_there" in message_of("package_for_test.needs:make")
+
+
+def test_a_forward_that_fails_or_returns_no_tensors_is_refused(nets):
+    words = message_of(f"{nets}:make", "1x5")
+    assert "fails with --input 1x5" in words
+    assert "shapes cannot be multiplied" in words
+    assert "returns (Tensor, int)" in message_of(f"{nets}:Scalar", "1x5")
+
+
+def test_a_users_file_does_not_hide_an_installed_module(nets, tmp_path, monkeypatch):
+    (tmp_path / "wave.py").write_text("raise RuntimeError('not this one')\n")
+    load_own(f"{nets}:make", SEEDED, "1x4")
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    assert importlib.import_module("wave").__file__ != str(tmp_path / "wave.py")
+
+
+def test_shapes_are_read_and_refused():
+    assert parse_shapes("1x3x224x224, 1x10") == [(1, 3, 224, 224), (1, 10)]
+    assert parse_shapes("7") == [(7,)]
+    for text in ("", "1x", "x1", "1x-3", "1,", "axb", "1x3.5", "1*3"):
+        with pytest.raises(UsageError, match="is not a shape such as"):
+            parse_shapes(text)
+    for text in ("1x0", "0", "100000x100000"):
+        with pytest.raises(UsageError, match="can be taken"):
+            parse_shapes(text)

@@ -1,0 +1,81 @@
+"""From the words after --model, --weights and the rest to a model, or to a helpful refusal."""
+
+import pytest
+
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.models.weights import Choice, choose
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("alexnt", "alexnet"),
+        ("AlexNet", "alexnet"),
+        ("faster-rcnn", "faster_rcnn"),
+        ("fasterrcnn_resnet50_fpn", "faster_rcnn"),
+        ("resnet-50", "resnet50"),
+        ("vit_b16", "vit_b_16"),
+    ],
+)
+def test_an_unknown_model_is_answered_with_the_nearest_names(typed, nearest):
+    with pytest.raises(UsageError, match=f"there is no model '{typed}'; the nearest: .*{nearest}"):
+        load_model(typed)
+
+
+@pytest.mark.parametrize("typed", ["", "zzzz", "q" * 300])
+def test_a_model_like_no_other_is_answered_with_what_there_is(typed):
+    with pytest.raises(UsageError, match="there are faster_rcnn and torchvision's") as caught:
+        load_model(typed)
+    assert "file.py:callable" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("spec", "option", "value"),
+    [
+        ("alexnet", "input_shape", "1x3x224x224"),
+        ("alexnet", "top_n", 5),
+        ("faster_rcnn", "input_shape", "1x3x224x224"),
+        ("nets.py:make", "size", 224),
+        ("nets.py:make", "image", "a.png"),
+        ("nets.py:make", "top_n", 5),
+    ],
+)
+def test_an_option_that_the_model_has_no_use_for_is_refused(spec, option, value):
+    words = {"input_shape": "--input", "top_n": "--top-n"}.get(option, f"--{option}")
+    with pytest.raises(UsageError, match=f"{words} is not for {spec}"):
+        load_model(spec, **{option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 63},
+        {"size": 1334},
+        {"size": -1},
+        {"top_n": 0},
+        {"top_n": -3},
+        {"top_n": 6001},
+        {"image": "none.png"},
+        {"weights": "none.pth"},
+    ],
+)
+def test_the_detector_refuses_what_it_cannot_take(options):
+    with pytest.raises(UsageError):
+        load_model("faster_rcnn", **options)
+
+
+def test_weights_are_a_seed_or_a_file():
+    assert choose("seeded") == Choice(None, 0)
+    assert choose("seeded:17") == Choice(None, 17)
+    assert choose("some/weights.pth") == Choice("some/weights.pth", 0)
+    for text in ("seeded:", "seeded:x", "seeded:-1", "seeded:1.5", f"seeded:{2**63}", "seeded:1\n"):
+        with pytest.raises(UsageError, match="the seed is a whole number"):
+            choose(text)
+
+
+def test_pretrained_weights_are_not_pinned_and_it_says_what_to_do():
+    with pytest.raises(EnvironmentLacksError, match="no published weights are pinned") as caught:
+        load_model("alexnet", weights="pretrained")
+    assert "--weights FILE" in caught.value.mend
+    assert caught.value.exit_code == 3

@@ -1,0 +1,44 @@
+"""Seeded numbers: the same on every machine, and of the right size."""
+
+import numpy as np
+import pytest
+import torch
+
+from trtyard.pipeline.models.seeding import Seed
+
+
+def drawn_by_numpy(seed, count):
+    """Return what the 32-bit Mersenne twister gives, as 24-bit fractions."""
+    words = np.random.RandomState(seed).randint(0, 2**32, size=count, dtype=np.uint32)
+    return (words & 0xFFFFFF).astype(np.float64) / 2**24
+
+
+@pytest.mark.parametrize("seed", [0, 1, 12345])
+def test_uniform_numbers_are_those_of_the_mersenne_twister(seed):
+    expected = (drawn_by_numpy(seed, 1000) - 0.5) * np.sqrt(12) * 0.25
+    actual = Seed(seed).uniform((10, 100), 0.25)
+    np.testing.assert_allclose(actual.reshape(-1).numpy(), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_weights_of_an_output_sum_to_zero_and_have_the_stated_deviation():
+    shape = (64, 50, 3, 3)
+    drawn = drawn_by_numpy(7, 64 * 450).reshape(64, 450)
+    expected = (drawn - drawn.mean(axis=1, keepdims=True)) * np.sqrt(12) * 1.5 / np.sqrt(450)
+    weights = Seed(7).weights(shape, gain=1.5)
+    assert tuple(weights.shape) == shape
+    assert weights.dtype == torch.float32
+    np.testing.assert_allclose(weights.reshape(64, 450).numpy(), expected, rtol=1e-5, atol=1e-7)
+    assert weights.reshape(64, -1).sum(1).abs().max() < 1e-5
+    assert float(weights.std()) * 450**0.5 == pytest.approx(1.5, rel=0.02)
+
+
+def test_large_layers_are_the_same_whatever_the_block_they_are_summed_in():
+    rows, columns = 3, 300_000  # more than one block a row
+    drawn = drawn_by_numpy(3, rows * columns).reshape(rows, columns)
+    expected = (drawn - drawn.mean(axis=1, keepdims=True)) * np.sqrt(12 / columns)
+    weights = Seed(3).weights((rows, columns), gain=1.0)
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_a_layer_with_one_input_is_not_all_zero():
+    assert Seed(0).weights((8, 1)).abs().min() > 0
