@@ -61,16 +61,22 @@ def names_of(node):
     return []
 
 
+def packages_around(name):
+    """Return the packages that importing ``name`` runs first."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
 def modules_of_the_standard_library_alone():
     """Return the pipeline's modules that need no package, nor does anything they import."""
     tops = {module_name(path): imports_at_the_top(path) for path in sources()}
+    for module, names in tops.items():
+        names += packages_around(module)
+        names += [package for name in names for package in packages_around(name)]
     outside = {
         module
         for module, names in tops.items()
-        if any(
-            name.split(".")[0] not in sys.stdlib_module_names and not name.startswith("trtyard")
-            for name in names
-        )
+        if any(name.split(".")[0] not in {*sys.stdlib_module_names, "trtyard"} for name in names)
     }
     grown = True
     while grown:

@@ -127,7 +127,8 @@ class Conversion:
         try:
             from trtyard.pipeline.tensorrt.runner import run_engine
         except ImportError as error:
-            raise NotRunError(f"pycuda is not in this environment: {error}") from error
+            why = self._row.pycuda_problem or str(error)
+            raise NotRunError(f"pycuda is not in this environment: {why}") from error
         run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library)
         write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
         return run.outputs

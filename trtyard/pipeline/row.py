@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from trtyard.pipeline.errors import UsageError
 
@@ -20,6 +20,7 @@ class Row(NamedTuple):
     cuda: str
     architectures: Tuple[str, ...]  # what the plugins are compiled for, such as "89"
     runs_on: Tuple[str, ...]  # compute capabilities that load this row's engines, such as "8.9"
+    pycuda_problem: Optional[str] = None  # why it could not be built here, where it was tried
 
 
 def read_row(file: Path) -> Row:
@@ -39,6 +40,7 @@ def read_row(file: Path) -> Row:
             cuda=_text(value, "cuda"),
             architectures=tuple(map(str, value["architectures"])),
             runs_on=tuple(map(str, value["runs_on"])),
+            pycuda_problem=value.get("pycuda_problem"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
