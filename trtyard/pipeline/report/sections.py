@@ -110,7 +110,7 @@ def _stage(stage: Stage, longest: float) -> Markup:
     if stage.status != PASSED:
         lines.append(tag("p", stage.reason or "", class_="reason"))
         if stage.mend:
-            lines.append(tag("p", "What to do: ", tag("code", stage.mend), class_="mend"))
+            lines.append(tag("p", tag("b", "What to do: "), stage.mend, class_="mend"))
     return tag(
         "li",
         tag("span", words.stage_name(stage.name), class_="name"),
