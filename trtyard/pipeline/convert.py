@@ -106,7 +106,7 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
         artifacts=artifacts.artifact_facts(folder),
         inputs=_inputs(model),
         versions=found,
-        proposals=_proposals(outcome.outputs),
+        proposals=_proposals(model, outcome.outputs),
         exporter=row.exporter,
         opset=row.opset,
         command=_command(row, request),
@@ -157,9 +157,9 @@ def _inputs(model: Model) -> Inputs:
     )
 
 
-def _proposals(outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple[Proposals, ...]:
+def _proposals(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple[Proposals, ...]:
     return tuple(
-        Proposals(runtime, int(values["proposals"][0]), 0)
+        Proposals(runtime, int(values["proposals"][0]), model.proposal_rows)
         for runtime, values in outputs.items()
         if "proposals" in values
     )

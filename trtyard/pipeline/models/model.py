@@ -30,3 +30,4 @@ class Model(NamedTuple):
     weights: Weights
     picture: Optional[Picture]
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
+    proposal_rows: int = 0  # what a detector's box head takes for an image, padding included

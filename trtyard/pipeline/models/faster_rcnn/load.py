@@ -59,6 +59,7 @@ def load_faster_rcnn(
         weights=choice.facts(network),
         picture=picture,
         scale=_scale(picture, images.shape[3], images.shape[2]),
+        proposal_rows=network.rpn.top_n,
     )
 
 
