@@ -12,9 +12,11 @@ import numpy as np
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.comparison import Comparison, compare_outputs
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
+from trtyard.pipeline.detection_parity import Thresholds
 from trtyard.pipeline.detections import unpadded
 from trtyard.pipeline.errors import ConversionError, ParityError
 from trtyard.pipeline.files import published_together
+from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
 from trtyard.pipeline.models.model import DETECTOR, Model
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.report.console import console_table
@@ -32,6 +34,9 @@ from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import FAILED
 from trtyard.pipeline.versions import versions
+
+# The detector's own, by which a difference near one of them is explained.
+_THRESHOLDS = Thresholds(SCORE_THRESHOLD, DETECTION_IOU)
 
 
 class Request(NamedTuple):
@@ -122,7 +127,7 @@ def _compare(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> List[Co
     """Compare every pair of runtimes that ran, the earlier one as the reference."""
     names = list(outputs)
     return [
-        compare_outputs(model.kind, (first, second), outputs[first], outputs[second])
+        compare_outputs(model.kind, (first, second), outputs[first], outputs[second], _THRESHOLDS)
         for index, first in enumerate(names)
         for second in names[index + 1 :]
     ]

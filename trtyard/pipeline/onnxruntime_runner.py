@@ -1,7 +1,12 @@
 """Run an ONNX file in ONNX Runtime on the CPU."""
 
+import os
 from pathlib import Path
 from typing import Dict, Sequence
+
+# Read when onnxruntime is imported: else it writes an identifier and a database of events into the
+# user's home, and sends them when it can.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime

@@ -1,0 +1,212 @@
+"""The main job, whole: the command line, every stage, and the files that it leaves."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from trtyard.pipeline import artifacts
+from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.tensorrt.device import usable_device
+from trtyard.pipeline.tensorrt.engine import plugin_layers_in_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS_ON = ["8.0", "8.6", "8.9", "12.0", "12.1"]
+ROW = {
+    "name": "rtx-1.7",
+    "tensorrt": "1.7.1.116",
+    "flavour": "rtx",
+    "exporter": "dynamo",
+    "opset": 18,
+    "cuda": "13.0",
+    "architectures": ["89"],
+    "runs_on": RUNS_ON,
+}
+
+
+@pytest.fixture(scope="module")
+def row_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("row") / "row.json"
+    file.write_text(json.dumps(ROW))
+    return file
+
+
+def command(row_file, model, out, *options):
+    fixed = ["--row-file", str(row_file), "--out", str(out), "--executor", "host"]
+    return [sys.executable, "-m", "trtyard.pipeline", "convert", "--model", model, *fixed, *options]
+
+
+def convert(row_file, model, out, *options, cwd=ROOT, **environment):
+    done = subprocess.run(
+        command(row_file, model, out, *options),
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin", **environment},
+    )
+    file = out / "report.json"
+    return done, json.loads(file.read_text()) if file.exists() else None
+
+
+def status_of(report):
+    return {stage["name"]: stage["status"] for stage in report["stages"]}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def alexnet(row_file, home, tmp_path_factory):
+    out = tmp_path_factory.mktemp("alexnet")
+    return (*convert(row_file, "alexnet", out, HOME=str(home)), out)
+
+
+def test_nothing_is_written_into_the_users_home(alexnet, home):
+    assert list(home.iterdir()) == []
+
+
+def test_alexnet_agrees_to_a_millionth(alexnet):
+    done, report, _ = alexnet
+    assert done.returncode == 0, done.stderr
+    (row,) = [row for row in report["parity"] if row["pair"] == ["torch", "onnxruntime"]]
+    assert row["elements"] == 1000
+    assert 0 < row["max_abs"] <= 1e-6
+
+
+def test_normal_output_has_no_warnings(alexnet):
+    done, _, _ = alexnet
+    assert done.stderr == ""
+    assert "Warning" not in done.stdout
+
+
+def test_what_needs_a_device_is_not_run_and_says_so(alexnet):
+    device, reason = usable_device(RUNS_ON)
+    if device is not None:
+        pytest.skip("this machine has a device that runs engines")
+    done, report, _ = alexnet
+    (stage,) = [stage for stage in report["stages"] if stage["name"] == "tensorrt"]
+    assert stage == {"name": "tensorrt", "status": "not-run", "reason": reason}
+    assert "not run" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def detector(row_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("detector")
+    options = ["--size", "256", "--top-n", "60"]
+    return (*convert(row_file, "faster_rcnn", out, *options), out)
+
+
+def test_the_detector_converts_and_every_detection_matches(detector):
+    done, report, out = detector
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = [row for row in report["detections"] if row["pair"] == ["torch", "onnxruntime"]]
+    assert found["reference"] == found["matched"] == found["labels_equal"] > 0
+    assert found["worst_score_diff"] <= 1e-3
+    assert report["engine"]["plugin_layers"] == ["PaddedNMS", "MaskRcnnROIAlign", "PaddedNMS"]
+    expected = {*artifacts.ALL} - {artifacts.ENGINE_LAYERS}
+    assert expected <= {path.name for path in out.iterdir()} <= {*artifacts.ALL}
+
+
+def test_the_engine_and_its_note_are_of_one_piece(detector):
+    _, report, out = detector
+    plan = (out / artifacts.ENGINE).read_bytes()
+    note = json.loads((out / artifacts.ENGINE_NOTE).read_text())
+    assert sorted(plugin_layers_in_plan(plan)) == sorted(report["engine"]["plugin_layers"])
+    assert note["engine"] == report["artifacts"][artifacts.ENGINE]
+    assert note["built_from"][artifacts.ONNX] == report["artifacts"][artifacts.ONNX]["sha256"]
+    assert note["runs_on"] == RUNS_ON
+    assert b"tf32=0" in plan
+    assert b"tf32=1" not in plan
+
+
+def test_the_file_equals_the_module_on_a_picture_that_the_export_never_saw(detector):
+    _, _, out = detector
+    model = load_model("faster_rcnn", size=256, top_n=60)
+    images = model.inputs[0].flip(-2) * 0.9
+    with torch.no_grad():
+        expected = dict(zip(model.output_names, model.module(images)))
+    session = onnxruntime.InferenceSession(
+        str(out / artifacts.ONNX), providers=["CPUExecutionProvider"]
+    )
+    actual = dict(
+        zip(model.output_names, session.run(list(model.output_names), {"images": images.numpy()}))
+    )
+    assert int(expected["count"]) > 0
+    for name in ("count", "labels", "proposals"):
+        np.testing.assert_array_equal(actual[name], expected[name].numpy())
+    np.testing.assert_allclose(actual["boxes"], expected["boxes"].numpy(), atol=0.05)
+    np.testing.assert_allclose(actual["scores"], expected["scores"].numpy(), atol=1e-3)
+
+
+NETS = """
+import torch
+from torch import nn
+
+class NonZero(nn.Module):
+    def forward(self, image):
+        return image[image > 0]
+
+class Small(nn.Module):
+    def forward(self, image):
+        return (image * 2).relu()
+"""
+
+
+def test_a_failed_stage_leaves_no_file_of_an_earlier_run(row_file, tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    out = tmp_path / "out"
+    options = ["--input", "3x4"]
+    done, report = convert(row_file, "nets.py:Small", out, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert status_of(report)["engine"] == "passed"
+    assert (out / artifacts.ENGINE).exists()
+
+    done, report = convert(row_file, "nets.py:NonZero", out, *options, cwd=tmp_path)
+    assert done.returncode == 4
+    assert status_of(report)["engine"] == "failed"
+    assert not (out / artifacts.ENGINE).exists()
+    assert not (out / artifacts.ENGINE_NOTE).exists()
+    assert "op: NonZero" in done.stderr
+    assert "nets.py:7 in forward: return image[image > 0]" in done.stderr
+    assert "masks with torch.where" in done.stderr
+
+
+def test_wrong_usage_ends_with_2_and_writes_nothing(row_file, tmp_path):
+    out = tmp_path / "out"
+    done, _ = convert(row_file, "alexnett", out)
+    assert done.returncode == 2
+    assert "alexnet" in done.stderr
+    assert not out.exists()
+
+
+def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("{}")
+    process = subprocess.Popen(
+        command(row_file, "alexnet", out),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"},
+    )
+    for line in process.stdout:
+        if line.startswith("export"):
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "trtyard: interrupted; nothing half-written was left\n"
+    assert [path.name for path in out.iterdir()] == ["report.json"]
+    assert (out / "report.json").read_text() == "{}"
