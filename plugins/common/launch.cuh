@@ -54,21 +54,97 @@ struct Same {
     using type = T;
 };
 
+// How a kernel is started, beyond its name and arguments.
+struct Grid {
+    int64_t blocks;
+    int threads;
+    void* stream;
+    size_t shared_bytes = 0;
+    // Start while the kernel before it in the stream still runs; this one must then call
+    // wait_for_prior_kernel. Without effect where the GPU or the runtime cannot.
+    bool overlaps_prior = false;
+
+    Grid(int64_t blocks, int threads, void* stream) :
+        blocks(blocks), threads(threads), stream(stream) {}
+};
+
+// What the current device offers.
+struct Device {
+    int multiprocessors = 0;
+    int shared_bytes = 0;  // most that one block can ask for
+    int major = 0;         // of the compute capability
+
+    int32_t query() {
+        int device = 0;
+        cudaError_t status = cudaGetDevice(&device);
+        const auto get = [&](int* value, cudaDeviceAttr attribute) {
+            if (status == cudaSuccess) {
+                status = cudaDeviceGetAttribute(value, attribute, device);
+            }
+        };
+        get(&multiprocessors, cudaDevAttrMultiProcessorCount);
+        get(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+        get(&major, cudaDevAttrComputeCapabilityMajor);
+        if (status != cudaSuccess) {
+            (void)cudaGetLastError();
+        }
+        return static_cast<int32_t>(status);
+    }
+
+    // Since CUDA 12.3 a launch that overlaps the one before can be captured in a graph.
+    bool overlaps_launches() const { return CUDART_VERSION >= 12030 && major >= 9; }
+};
+
+// What a block gets without asking.
+constexpr size_t kDefaultSharedBytes = 48 * 1024;
+
 // Launch `kernel` and return the launch's own status (0 or a cudaError_t). The arguments are converted
 // to the kernel's parameter types; nothing is read from or left in the thread's last-error slot when
 // the launch is good.
 template <typename... Parameters>
 int32_t launch(
-    void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream,
+    void (*kernel)(Parameters...), const Grid& grid,
     typename Same<Parameters>::type... arguments) {
     void* pointers[] = {static_cast<void*>(&arguments)...};
-    const cudaError_t status = cudaLaunchKernel(
-        reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-        dim3(static_cast<unsigned>(threads)), pointers, 0, static_cast<cudaStream_t>(stream));
+    const void* function = reinterpret_cast<const void*>(kernel);
+    const dim3 blocks(static_cast<unsigned>(grid.blocks));
+    const dim3 threads(static_cast<unsigned>(grid.threads));
+    const cudaStream_t stream = static_cast<cudaStream_t>(grid.stream);
+    cudaError_t status = cudaSuccess;
+    if (grid.shared_bytes > kDefaultSharedBytes) {
+        status = cudaFuncSetAttribute(
+            function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+            static_cast<int>(grid.shared_bytes));
+    }
+    if (status == cudaSuccess) {
+#if CUDART_VERSION >= 12030
+        cudaLaunchAttribute overlap{};
+        overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        overlap.val.programmaticStreamSerializationAllowed = 1;
+        cudaLaunchConfig_t config{};
+        config.gridDim = blocks;
+        config.blockDim = threads;
+        config.dynamicSmemBytes = grid.shared_bytes;
+        config.stream = stream;
+        config.attrs = &overlap;
+        config.numAttrs = grid.overlaps_prior ? 1 : 0;
+        status = cudaLaunchKernelExC(&config, function, pointers);
+#else
+        status = cudaLaunchKernel(
+            function, blocks, threads, pointers, grid.shared_bytes, stream);
+#endif
+    }
     if (status != cudaSuccess) {
         (void)cudaGetLastError();  // reported here: do not let the caller's next check find it again
     }
     return static_cast<int32_t>(status);
+}
+
+template <typename... Parameters>
+int32_t launch(
+    void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream,
+    typename Same<Parameters>::type... arguments) {
+    return launch<Parameters...>(kernel, Grid(blocks, threads, stream), arguments...);
 }
 
 }  // namespace trtyard

@@ -1,8 +1,11 @@
 // MaskRcnnROIAlign: the mean of bilinear samples in each bin of each roi. See README.md.
 //
-// One thread an output element. Coordinates and sums are float32 whatever the features are.
+// Two ways. Where a whole map of some channels fits in a block's shared memory: tables of weights, then
+// every roi from there (tables.cuh, resident.cuh). Elsewhere: one thread an output element, here.
+// Coordinates and sums are float32 whatever the features are.
 #include "common/element.cuh"
 #include "common/launch.cuh"
+#include "maskrcnn_roi_align/resident.cuh"
 #include "maskrcnn_roi_align/samples.cuh"
 
 // Named, not anonymous: nvcc would name an anonymous one after the folder it is run in, and the same
@@ -15,18 +18,10 @@ constexpr int kThreads = 256;
 // Enough blocks to fill any device of today many times over; threads loop over the rest.
 constexpr int64_t kMaxBlocks = 1 << 20;
 
-struct Shape {
-    int batch, channels, height, width, rois, output_height, output_width;
-
-    bool empty_output() const {
-        return rois == 0 || channels == 0 || output_height == 0 || output_width == 0;
-    }
-};
-
 template <typename T>
 __global__ void __launch_bounds__(kThreads) roi_align(
     const T* features, const float* rois, const int* batch_indices, T* pooled, Shape shape,
-    float spatial_scale, int sampling_ratio, bool aligned) {
+    Sampling sampling) {
     const int64_t bins = static_cast<int64_t>(shape.output_height) * shape.output_width;
     const int64_t plane = static_cast<int64_t>(shape.height) * shape.width;
     const int64_t items = shape.rois * shape.channels * bins;
@@ -43,10 +38,8 @@ __global__ void __launch_bounds__(kThreads) roi_align(
             continue;
         }
         const float* corners = rois + static_cast<int64_t>(roi) * 4;
-        const Axis x = make_axis(
-            corners[0], corners[2], spatial_scale, sampling_ratio, aligned, shape.output_width);
-        const Axis y = make_axis(
-            corners[1], corners[3], spatial_scale, sampling_ratio, aligned, shape.output_height);
+        const Axis x = make_roi_axis(corners, false, shape, sampling);
+        const Axis y = make_roi_axis(corners, true, shape, sampling);
         const int column = bin % shape.output_width;
         const int row = bin / shape.output_width;
         const Range columns = inside(x, column, shape.width);
@@ -90,15 +83,139 @@ int32_t check_shape(const Shape& shape) {
     return fits ? TRTYARD_OK : TRTYARD_TOO_LARGE;
 }
 
+// Fewer rois an image than this are not worth reading whole maps for.
+constexpr int64_t kFewRois = 4;
+
+constexpr int kFewestWarps = 4;  // with fewer the reads' latency shows
+
+// Sizes for which tables exist; the workspace must hold them, whatever the device turns out to be.
+bool has_tables(const Shape& shape) {
+    return !shape.empty_output() && shape.batch > 0 && shape.height > 0 && shape.width > 0 &&
+           shape.output_height <= kMaxBins && shape.output_width <= kMaxBins &&
+           shape.rois >= kFewRois * shape.batch;
+}
+
+struct Plan {
+    Tables tables{};
+    size_t bytes = 0;
+
+    Plan(const Shape& shape, void* workspace) {
+        if (!has_tables(shape)) {
+            return;
+        }
+        Workspace pieces(workspace);
+        const int64_t rois = shape.rois;
+        tables.headers = pieces.take<Header>(rois);
+        tables.heads = pieces.take<float4>(rois * kWarp);
+        tables.tails = pieces.take<float4>(rois * 2 * kWarp);
+        bytes = pieces.used();
+    }
+};
+
+template <typename T>
+struct Call {
+    const T* features;
+    const float* rois;
+    const int32_t* batch_indices;
+    T* pooled;
+    Shape shape;
+    Sampling sampling;
+    Plan plan;
+    Device device;
+    void* stream;
+};
+
+constexpr int32_t kDoesNotFit = 1 << 30;  // no status: take the next layout
+
+// Tables, then pooling with this layout; kDoesNotFit where the map or the staging do not fit.
+template <typename L, int kOutputs, typename T>
+int32_t run_resident(const Call<T>& call) {
+    const Shape& shape = call.shape;
+    const int outputs = shape.output_height * shape.output_width;
+    const bool other_outputs = kOutputs > 0 && outputs != kOutputs;
+    if (other_outputs || shape.output_width > L::kLanes ||
+        static_cast<int64_t>(shape.height) * shape.width > L::kMaxPlane) {
+        return kDoesNotFit;
+    }
+    const int64_t staged = static_cast<int64_t>(staged_bytes(L::kChannels, outputs, sizeof(T)));
+    const int64_t fixed = static_cast<int64_t>(sizeof(float)) * L::kMapFloats;
+    const int64_t task = staged + static_cast<int64_t>(kBinTable * sizeof(float4));
+    const int64_t own = 256;  // static shared memory, rounded up
+    int64_t warps = (call.device.shared_bytes - own - fixed) / task;
+    if (warps < kFewestWarps) {
+        return kDoesNotFit;
+    }
+    warps = warps < kMaxWarps ? warps : kMaxWarps;
+    const int64_t groups = ceil_div(shape.channels, L::kChannels);
+    const int64_t blocks = groups * shape.batch;
+    int64_t splits = call.device.multiprocessors / blocks;
+    const int64_t most_splits = ceil_div(shape.rois, warps);
+    splits = splits < most_splits ? splits : most_splits;
+    splits = splits > 1 ? splits : 1;
+    // One roi of the block's own image a draw, on average.
+    const int draw = shape.batch < kWarp ? shape.batch : kWarp;
+    const int64_t vectors = static_cast<int64_t>(shape.height) * shape.width * sizeof(T) /
+                            sizeof(uint4);
+    const int64_t inverse = vectors > 1 ? ceil_div(int64_t{1} << 32, vectors) : 0;
+
+    const int rois_per_block = kTableThreads / kWarp;
+    int32_t status = launch(
+        make_tables, ceil_div(shape.rois, rois_per_block), kTableThreads, call.stream, call.rois,
+        call.batch_indices, call.plan.tables, shape, call.sampling);
+    if (status != TRTYARD_OK) {
+        return status;
+    }
+    Grid grid(blocks * splits, static_cast<int>(warps) * kWarp, call.stream);
+    grid.shared_bytes = static_cast<size_t>(fixed + task * warps);
+    grid.overlaps_prior = call.device.overlaps_launches();
+    return launch(
+        pool_resident<L, kOutputs, T>, grid, call.features, call.rois, call.pooled,
+        call.plan.tables, shape, call.sampling,
+        Work{static_cast<int>(groups), static_cast<int>(splits), draw,
+             static_cast<unsigned>(inverse)});
+}
+
+template <typename T>
+int32_t run_direct(const Call<T>& call) {
+    const Shape& shape = call.shape;
+    const int64_t items = static_cast<int64_t>(shape.rois) * shape.channels *
+                          shape.output_height * shape.output_width;
+    const int64_t wanted = ceil_div(items, kThreads);
+    return launch(
+        roi_align<T>, wanted < kMaxBlocks ? wanted : kMaxBlocks, kThreads, call.stream,
+        call.features, call.rois, call.batch_indices, call.pooled, shape, call.sampling);
+}
+
+// The layouts, best first: as many channels a block as fit, so that a roi's table serves them all.
+template <typename T>
+int32_t run(const Call<T>& call) {
+    int32_t status = kDoesNotFit;
+    const auto attempt = [&](int32_t (*form)(const Call<T>&)) {
+        if (status == kDoesNotFit) {
+            status = form(call);
+        }
+    };
+    if (call.plan.bytes > 0) {
+        attempt(run_resident<Layout<8, 4, 2562>, 49, T>);
+        attempt(run_resident<Layout<16, 4, 2564>, 196, T>);
+        attempt(run_resident<Layout<8, 4, 2562>, 0, T>);
+        attempt(run_resident<Layout<16, 4, 2564>, 0, T>);
+        attempt(run_resident<Layout<16, 2, 5128>, 0, T>);
+        attempt(run_resident<Layout<16, 1, 10256>, 0, T>);
+    }
+    return status == kDoesNotFit ? run_direct(call) : status;
+}
+
 }  // namespace maskrcnn_roi_align
 }  // namespace trtyard
 
 extern "C" size_t trtyard_roi_align_workspace(
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois,
     int32_t output_height, int32_t output_width) {
-    (void)batch, (void)channels, (void)height, (void)width;
-    (void)rois, (void)output_height, (void)output_width;
-    return 0;
+    using namespace trtyard;
+    using namespace trtyard::maskrcnn_roi_align;
+    const Shape shape{batch, channels, height, width, rois, output_height, output_width};
+    return check_shape(shape) == TRTYARD_OK ? Plan(shape, nullptr).bytes : 0;
 }
 
 extern "C" int32_t trtyard_roi_align(
@@ -128,20 +245,21 @@ extern "C" int32_t trtyard_roi_align(
         (reads && features == nullptr)) {
         return TRTYARD_BAD_ARGUMENT;
     }
-    status = check_workspace(
-        workspace, workspace_bytes,
-        trtyard_roi_align_workspace(
-            batch, channels, height, width, rois_count, output_height, output_width));
+    const Plan plan(shape, workspace);
+    status = check_workspace(workspace, workspace_bytes, plan.bytes);
     if (status != TRTYARD_OK) {
         return status;
     }
-    const int64_t items = static_cast<int64_t>(rois_count) * channels * output_height * output_width;
-    const int64_t wanted = ceil_div(items, kThreads);
+    Device device;
+    status = device.query();
+    if (status != TRTYARD_OK) {
+        return status;
+    }
+    const Sampling sampling{spatial_scale, sampling_ratio, aligned == 1};
     return with_element_type(dtype, [&](auto element) {
         using T = decltype(element);
-        return launch(
-            roi_align<T>, wanted < kMaxBlocks ? wanted : kMaxBlocks, kThreads, stream,
+        return run(Call<T>{
             static_cast<const T*>(features), rois, batch_indices, static_cast<T*>(pooled), shape,
-            spatial_scale, sampling_ratio, aligned == 1);
+            sampling, plan, device, stream});
     });
 }

@@ -1,35 +1,22 @@
 // PaddedNMS: filter, sort, suppress within each class, merge the classes. See README.md.
 //
-// A segment is one class of one image: boxes_per_class scores. Four launches at most:
+// A segment is one class of one image: boxes_per_class scores. Three ways:
 //
-//   sort_tiles   scores -> keys, sorted within tiles of each segment
-//   merge_tiles  tiles -> one sorted run a segment (only where a segment has several tiles)
-//   suppress     sorted run -> the segment's survivors, best first, at most keep_top_k
-//   merge_classes  survivors of all classes of an image -> indices and count
+//   short segments  suppress_segments: all of it in a block's shared memory
+//   few long ones   sort_tiles, merge_tiles, then rounds of overlap_tiles and scan_window
+//   many long ones  sort_tiles, merge_tiles, suppress: a block a segment
 //
-// A key is 64 bits: the score, mapped so that a better one is a smaller number, above the flat index
-// class * boxes_per_class + box. Keys are distinct and their order is the op's order, ties included,
-// so every step is deterministic. Sorted runs are merged by rank: an element's place in the whole is
-// the sum of its lower bounds in all runs. That is one independent step for every element.
+// and merge_classes, which the first way does not need for one class. Sorted runs are merged by rank:
+// an element's place in the whole is the sum of its lower bounds in all runs. That is one independent
+// step for every element.
 #include "common/element.cuh"
 #include "common/launch.cuh"
-#include "padded_nms/box.cuh"
+#include "padded_nms/rounds.cuh"
 
 // Named, not anonymous: nvcc would name an anonymous one after the folder it is run in, and the same
 // sources would give other bytes elsewhere.
 namespace trtyard {
 namespace padded_nms {
-
-using Key = unsigned long long;
-
-constexpr Key kNoKey = ~Key{0};  // sorts behind every real key: no score maps to all ones
-
-constexpr int kWarp = 32;
-constexpr unsigned kFullWarp = 0xffffffffu;
-
-// A tile is sorted by one block in shared memory; a thread compares one pair in each step.
-constexpr int kMinTile = 2 * kWarp;
-constexpr int kMaxTile = 2048;
 
 constexpr int kMergeThreads = 256;
 constexpr int kSuppressWarps = 16;
@@ -37,87 +24,48 @@ constexpr int kSuppressWarps = 16;
 // Enough blocks to fill any device of today a few times; more would only queue.
 constexpr int64_t kMergeBlocks = 4096;
 
-__device__ Key make_key(float score, int index) {
-    const float canonical = score == 0.0f ? 0.0f : score;  // -0.0 ties with 0.0
-    const unsigned bits = __float_as_uint(canonical);
-    const unsigned ascending = (bits >> 31) != 0u ? ~bits : bits | 0x80000000u;
-    return (static_cast<Key>(~ascending) << 32) | static_cast<unsigned>(index);
-}
+constexpr int kSortTile = 1024;  // scores of a long segment that one block sorts
 
-__device__ int index_of(Key key) { return static_cast<int>(key & 0xffffffffu); }
+constexpr int kMergeRuns = 8;  // searched side by side, so that their reads overlap
 
-// How many of the `count` ascending keys of `run` are below `key`.
-__device__ int lower_bound(const Key* run, int count, Key key) {
-    int low = 0;
-    while (count > 0) {
-        const int half = count / 2;
-        if (run[low + half] < key) {
-            low += half + 1;
-            count -= half + 1;
-        } else {
-            count = half;
-        }
-    }
-    return low;
-}
+// With more segments a block each is enough work, and the rounds' workspace would be large.
+constexpr int64_t kRoundSegments = 32;
 
-// One block a tile. Writes the tile's keys in ascending order, those of dropped scores (kNoKey) last,
-// and how many are real.
+// One block a tile of kSortTile scores. Writes the tile's keys in ascending order, those of dropped
+// scores (kNoKey) last, and how many are real.
 template <typename T>
-__global__ void __launch_bounds__(kMaxTile / 2) sort_tiles(
-    const T* scores, Key* keys, int* tile_counts, int classes, int boxes, int tile, int tiles,
+__global__ void __launch_bounds__(kSortTile) sort_tiles(
+    const T* scores, Key* keys, int* tile_counts, int classes, int boxes, int tiles,
     float score_threshold) {
-    __shared__ Key shared[kMaxTile];
-    const int segment = blockIdx.x / tiles;
-    const int first = static_cast<int>(blockIdx.x % tiles) * tile;
+    __shared__ Key shared[2 * kSortTile];
+    let_next_kernel_start();
+    const int segment = static_cast<int>(blockIdx.x) / tiles;
+    const int first = static_cast<int>(blockIdx.x) % tiles * kSortTile;
     const int class_base = segment % classes * boxes;
     const int64_t segment_base = static_cast<int64_t>(segment) * boxes;
-
-    for (int i = threadIdx.x; i < tile; i += blockDim.x) {
-        Key key = kNoKey;
-        if (first + i < boxes) {
-            const float score = to_float(scores[segment_base + first + i]);
-            if (score > score_threshold) {  // false for NaN
-                key = make_key(score, class_base + first + i);
-            }
-        }
-        shared[i] = key;
-    }
-    __syncthreads();
-
-    // Bitonic sort: runs of `size` become sorted, alternately up and down, for growing powers of two.
-    const int pair = static_cast<int>(threadIdx.x);
-    for (int size = 2; size <= tile; size *= 2) {
-        for (int stride = size / 2; stride > 0; stride /= 2) {
-            const int low = 2 * pair - (pair & (stride - 1));
-            const int high = low + stride;
-            const bool up = (low & size) == 0;
-            const Key a = shared[low];
-            const Key b = shared[high];
-            if ((a > b) == up) {
-                shared[low] = b;
-                shared[high] = a;
-            }
-            __syncthreads();
+    const int box = first + static_cast<int>(threadIdx.x);
+    Key own[1] = {kNoKey};
+    if (box < boxes) {
+        const float score = to_float(scores[segment_base + box]);
+        if (score > score_threshold) {  // false for NaN
+            own[0] = make_key(score, class_base + box);
         }
     }
-
-    for (int i = threadIdx.x; i < tile; i += blockDim.x) {
-        const Key key = shared[i];
-        if (first + i < boxes) {
-            keys[segment_base + first + i] = key;
-        }
-        const bool last = key != kNoKey && (i + 1 == tile || shared[i + 1] == kNoKey);
-        if (last || (i == 0 && key == kNoKey)) {
-            tile_counts[blockIdx.x] = last ? i + 1 : 0;
-        }
+    const int real = __syncthreads_count(own[0] != kNoKey ? 1 : 0);
+    sort_block(own, shared, kSortTile, shared);
+    if (box < boxes) {
+        keys[segment_base + box] = own[0];
+    }
+    if (threadIdx.x == 0) {
+        tile_counts[blockIdx.x] = real;
     }
 }
 
 // One thread a key: its place in the segment's run.
 __global__ void __launch_bounds__(kMergeThreads) merge_tiles(
-    const Key* keys, const int* tile_counts, Key* sorted, int segments, int boxes, int tile,
-    int tiles) {
+    const Key* keys, const int* tile_counts, Key* sorted, int segments, int boxes, int tiles) {
+    let_next_kernel_start();
+    wait_for_prior_kernel();
     const int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     const int segment = static_cast<int>(item / boxes);
     const int box = static_cast<int>(item % boxes);
@@ -126,15 +74,32 @@ __global__ void __launch_bounds__(kMergeThreads) merge_tiles(
     }
     const int* counts = tile_counts + static_cast<int64_t>(segment) * tiles;
     const Key* run = keys + static_cast<int64_t>(segment) * boxes;
-    const int own = box / tile;
-    if (box - own * tile >= counts[own]) {
+    const int own = box / kSortTile;
+    if (box - own * kSortTile >= counts[own]) {
         return;
     }
     const Key key = run[box];
-    int rank = box - own * tile;
-    for (int other = 0; other < tiles; ++other) {
-        if (other != own) {
-            rank += lower_bound(run + static_cast<int64_t>(other) * tile, counts[other], key);
+    int rank = 0;
+    for (int base = 0; base < tiles; base += kMergeRuns) {
+        int below[kMergeRuns] = {};  // keys of the tile known to be below
+        int real[kMergeRuns];        // keys of the tile
+#pragma unroll
+        for (int k = 0; k < kMergeRuns; ++k) {
+            real[k] = base + k < tiles ? counts[base + k] : 0;
+        }
+        for (int step = kSortTile; step > 0; step /= 2) {
+#pragma unroll
+            for (int k = 0; k < kMergeRuns; ++k) {
+                const bool within = below[k] + step <= real[k];
+                const int64_t at = static_cast<int64_t>(base + k) * kSortTile + below[k] + step - 1;
+                if (within && run[at] < key) {
+                    below[k] += step;
+                }
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < kMergeRuns; ++k) {
+            rank += below[k];
         }
     }
     sorted[static_cast<int64_t>(segment) * boxes + rank] = key;
@@ -149,6 +114,8 @@ __global__ void __launch_bounds__(kSuppressWarps * kWarp) suppress(
     float iou_threshold, float offset) {
     __shared__ unsigned beaten[kSuppressWarps];  // lanes that lose against a kept box
     __shared__ unsigned losers[kWarp];           // lanes that lose against this lane, if it is kept
+    let_next_kernel_start();
+    wait_for_prior_kernel();
     const int segment = static_cast<int>(blockIdx.x);
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -216,71 +183,108 @@ __global__ void __launch_bounds__(kSuppressWarps * kWarp) suppress(
     }
 }
 
-// blocks_per_image blocks an image. Every survivor finds its place among those of all classes; the
-// places behind the last one become -1. `classes` may be 0: nothing but padding then.
+// blocks_per_image blocks an image. The first padding_blocks write the count, and -1 behind the last
+// index; in the others a warp takes a survivor and finds its place among those of all classes.
+// `classes` may be 0: nothing but padding then.
 __global__ void __launch_bounds__(kMergeThreads) merge_classes(
     const Key* kept_keys, const int* kept_counts, int* indices, int* count, int classes, int limit,
-    int keep_top_k, int blocks_per_image) {
+    int keep_top_k, int blocks_per_image, int padding_blocks) {
     __shared__ int survivors;
+    let_next_kernel_start();
+    wait_for_prior_kernel();
     const int image = static_cast<int>(blockIdx.x) / blocks_per_image;
     const int part = static_cast<int>(blockIdx.x) % blocks_per_image;
     kept_keys += static_cast<int64_t>(image) * classes * limit;
     kept_counts += static_cast<int64_t>(image) * classes;
     indices += static_cast<int64_t>(image) * keep_top_k;
 
-    if (threadIdx.x == 0) {
-        survivors = 0;
-    }
-    __syncthreads();
-    int sum = 0;
-    for (int i = threadIdx.x; i < classes; i += kMergeThreads) {
-        sum += kept_counts[i];
-    }
-    atomicAdd(&survivors, sum);
-    __syncthreads();
-    const int found = min(survivors, keep_top_k);
-    if (part == 0 && threadIdx.x == 0) {
-        count[image] = found;
-    }
-
-    const int64_t slots = static_cast<int64_t>(classes) * limit;
-    const int64_t items = slots > keep_top_k ? slots : keep_top_k;
-    const int64_t stride = static_cast<int64_t>(blocks_per_image) * kMergeThreads;
-    for (int64_t i = static_cast<int64_t>(part) * kMergeThreads + threadIdx.x; i < items;
-         i += stride) {
-        if (i >= found && i < keep_top_k) {
-            indices[i] = -1;
+    if (part < padding_blocks) {
+        if (threadIdx.x == 0) {
+            survivors = 0;
         }
-        const int own = i < slots ? static_cast<int>(i / limit) : classes;
-        if (own == classes || i - static_cast<int64_t>(own) * limit >= kept_counts[own]) {
+        __syncthreads();
+        int sum = 0;
+        for (int i = static_cast<int>(threadIdx.x); i < classes; i += kMergeThreads) {
+            sum += min(kept_counts[i], keep_top_k);
+        }
+        if (sum > 0) {
+            atomicAdd(&survivors, min(sum, keep_top_k));
+        }
+        __syncthreads();
+        const int found = min(survivors, keep_top_k);
+        if (part == 0 && threadIdx.x == 0) {
+            count[image] = found;
+        }
+        for (int64_t i = static_cast<int64_t>(part) * kMergeThreads + threadIdx.x; i < keep_top_k;
+             i += static_cast<int64_t>(padding_blocks) * kMergeThreads) {
+            if (i >= found) {
+                indices[i] = -1;
+            }
+        }
+        return;
+    }
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int64_t slots = static_cast<int64_t>(classes) * limit;
+    constexpr int kWarps = kMergeThreads / kWarp;
+    const int64_t stride = static_cast<int64_t>(blocks_per_image - padding_blocks) * kWarps;
+    for (int64_t slot = static_cast<int64_t>(part - padding_blocks) * kWarps +
+                        static_cast<int>(threadIdx.x) / kWarp;
+         slot < slots; slot += stride) {
+        const int own = static_cast<int>(slot / limit);
+        const int place = static_cast<int>(slot - static_cast<int64_t>(own) * limit);
+        if (place >= kept_counts[own]) {
             continue;
         }
-        const Key key = kept_keys[i];
-        int rank = static_cast<int>(i - static_cast<int64_t>(own) * limit);
-        for (int other = 0; other < classes && rank < keep_top_k; ++other) {
+        const Key key = kept_keys[slot];
+        int rank = lane == 0 ? place : 0;
+        for (int other = lane; other < classes; other += kWarp) {
             if (other != own) {
                 rank += lower_bound(
                     kept_keys + static_cast<int64_t>(other) * limit, kept_counts[other], key);
             }
         }
-        if (rank < keep_top_k) {
+        for (int step = kWarp / 2; step > 0; step /= 2) {
+            rank += __shfl_xor_sync(kFullWarp, rank, step);
+        }
+        if (lane == 0 && rank < keep_top_k) {
             indices[rank] = index_of(key);
         }
+    }
+}
+
+// For one class the survivors are in order: copies them.
+__global__ void __launch_bounds__(kMergeThreads) copy_survivors(
+    const Key* kept_keys, const int* kept_counts, int* indices, int* count, int limit,
+    int keep_top_k) {
+    let_next_kernel_start();
+    wait_for_prior_kernel();
+    const int image = static_cast<int>(blockIdx.x);
+    const int kept = kept_counts[image];
+    for (int i = static_cast<int>(threadIdx.x); i < keep_top_k; i += kMergeThreads) {
+        indices[static_cast<int64_t>(image) * keep_top_k + i] =
+            i < kept ? index_of(kept_keys[static_cast<int64_t>(image) * limit + i]) : -1;
+    }
+    if (threadIdx.x == 0) {
+        count[image] = kept;
     }
 }
 
 // Sizes and workspace pieces that follow from the arguments.
 struct Plan {
     int64_t segments = 0;
-    int tile = kMinTile;
-    int tiles = 0;
+    int tile = 0;   // boxes; a short segment is one, of a power of two
+    int tiles = 0;  // a segment
     int limit = 0;  // survivors that a segment can give to the result
+    bool rounds = false;
     Key* keys = nullptr;
-    Key* sorted = nullptr;  // the same as keys where a segment is one tile
+    Key* sorted = nullptr;
     int* tile_counts = nullptr;
     Key* kept_keys = nullptr;
     float4* kept_boxes = nullptr;
     int* kept_counts = nullptr;
+    Bits* overlap = nullptr;
+    Bits* lost = nullptr;
+    Progress* progress = nullptr;
     size_t bytes = 0;
 
     Plan(int batch, int classes, int boxes, int keep_top_k, void* workspace) {
@@ -288,18 +292,26 @@ struct Plan {
             return;
         }
         segments = static_cast<int64_t>(batch) * classes;
-        while (tile < boxes && tile < kMaxTile) {
-            tile *= 2;
-        }
+        tile = boxes <= kMaxTile ? padded_size(boxes) : kSortTile;
         tiles = static_cast<int>(ceil_div(boxes, tile));
         limit = keep_top_k < boxes ? keep_top_k : boxes;
+        rounds = tiles > 1 && segments <= kRoundSegments;
         Workspace pieces(workspace);
-        keys = pieces.take<Key>(segments * boxes);
-        sorted = tiles == 1 ? keys : pieces.take<Key>(segments * boxes);
-        tile_counts = pieces.take<int>(segments * tiles);
-        kept_keys = pieces.take<Key>(segments * limit);
-        kept_boxes = pieces.take<float4>(segments * limit);
-        kept_counts = pieces.take<int>(segments);
+        if (tiles > 1 || classes > 1) {
+            kept_keys = pieces.take<Key>(segments * limit);
+            kept_counts = pieces.take<int>(segments);
+        }
+        if (tiles > 1) {
+            keys = pieces.take<Key>(segments * boxes);
+            sorted = pieces.take<Key>(segments * boxes);
+            tile_counts = pieces.take<int>(segments * tiles);
+            kept_boxes = pieces.take<float4>(segments * limit);
+        }
+        if (rounds) {
+            overlap = pieces.take<Bits>(segments * kWindow * kWindowTiles);
+            lost = pieces.take<Bits>(segments * kWindowTiles);
+            progress = pieces.take<Progress>(segments);
+        }
         bytes = pieces.used();
     }
 };
@@ -314,39 +326,116 @@ int32_t check_sizes(int64_t batch, int64_t classes, int64_t boxes, int64_t keep_
 }
 
 template <typename T>
-int32_t run(
-    const T* boxes, const T* scores, int32_t* indices, int32_t* count, int batch, int classes,
-    int box_classes, int boxes_per_class, int keep_top_k, float iou_threshold,
-    float score_threshold, int box_offset, const Plan& plan, void* stream) {
-    const int merged_classes = plan.segments == 0 ? 0 : classes;
-    if (plan.segments > 0) {
-        int32_t status = launch(
-            sort_tiles<T>, plan.segments * plan.tiles, plan.tile / 2, stream, scores, plan.keys,
-            plan.tile_counts, classes, boxes_per_class, plan.tile, plan.tiles, score_threshold);
-        if (status == TRTYARD_OK && plan.tiles > 1) {
-            status = launch(
-                merge_tiles, ceil_div(plan.segments * boxes_per_class, kMergeThreads),
-                kMergeThreads, stream, plan.keys, plan.tile_counts, plan.sorted,
-                static_cast<int>(plan.segments), boxes_per_class, plan.tile, plan.tiles);
-        }
+struct Call {
+    const T* boxes;
+    const T* scores;
+    int32_t* indices;
+    int32_t* count;
+    int batch, keep_top_k;
+    Problem problem;
+    Plan plan;
+    Device device;
+    void* stream;
+
+    // A kernel behind another one of the same call.
+    Grid after(int64_t blocks, int threads) const {
+        Grid grid(blocks, threads, stream);
+        grid.overlaps_prior = device.overlaps_launches();
+        return grid;
+    }
+};
+
+template <typename T>
+int32_t run_short(const Call<T>& call) {
+    const Plan& plan = call.plan;
+    const int most = plan.tile < kSortThreads ? plan.tile : kSortThreads;
+    Grid grid(plan.segments, most > kMinTile ? most : kMinTile, call.stream);
+    grid.shared_bytes = segment_bytes(plan.tile);
+    return launch(
+        suppress_segments<T>, grid, call.boxes, call.scores, plan.kept_keys, plan.kept_counts,
+        call.indices, call.count, call.keep_top_k, plan.tile, call.problem);
+}
+
+template <typename T>
+int32_t run_rounds(const Call<T>& call) {
+    const Plan& plan = call.plan;
+    Round round{plan.sorted, plan.tile_counts, plan.tiles, plan.overlap, plan.lost,
+                plan.progress, plan.kept_keys, plan.kept_boxes, plan.kept_counts, 0};
+    int32_t status = TRTYARD_OK;
+    for (int64_t first = 0; first < call.problem.boxes && status == TRTYARD_OK;
+         first += kWindow) {
+        round.first = static_cast<int>(first);
+        const int64_t kept = first < plan.limit ? first : plan.limit;  // at most, before the round
+        const int64_t blocks = kPairTiles + ceil_div(kept, kTileSide) * kWindowTiles;
+        status = launch(
+            overlap_tiles<T>, call.after(plan.segments * blocks, kTileSide), call.boxes, round,
+            call.problem, static_cast<int>(blocks));
         if (status == TRTYARD_OK) {
             status = launch(
-                suppress<T>, plan.segments, kSuppressWarps * kWarp, stream, boxes, plan.sorted,
-                plan.tile_counts, plan.kept_keys, plan.kept_boxes, plan.kept_counts, classes,
-                box_classes, boxes_per_class, plan.tiles, plan.limit, iou_threshold,
-                static_cast<float>(box_offset));
+                scan_window<T>, call.after(plan.segments, kScanWarps * kWarp), call.boxes, round,
+                call.problem);
         }
+    }
+    return status;
+}
+
+template <typename T>
+int32_t run_long(const Call<T>& call) {
+    const Plan& plan = call.plan;
+    const Problem& problem = call.problem;
+    int32_t status = launch(
+        sort_tiles<T>, plan.segments * plan.tiles, kSortTile, call.stream, call.scores,
+        plan.keys, plan.tile_counts, problem.classes, problem.boxes, plan.tiles,
+        problem.score_threshold);
+    if (status == TRTYARD_OK) {
+        status = launch(
+            merge_tiles,
+            call.after(ceil_div(plan.segments * problem.boxes, kMergeThreads), kMergeThreads),
+            plan.keys, plan.tile_counts, plan.sorted, static_cast<int>(plan.segments),
+            problem.boxes, plan.tiles);
+    }
+    if (status != TRTYARD_OK) {
+        return status;
+    }
+    if (plan.rounds) {
+        return run_rounds(call);
+    }
+    return launch(
+        suppress<T>, call.after(plan.segments, kSuppressWarps * kWarp), call.boxes, plan.sorted,
+        plan.tile_counts, plan.kept_keys, plan.kept_boxes, plan.kept_counts, problem.classes,
+        problem.box_classes, problem.boxes, plan.tiles, plan.limit, problem.iou_threshold,
+        problem.offset);
+}
+
+template <typename T>
+int32_t run(const Call<T>& call) {
+    const Plan& plan = call.plan;
+    const int classes = plan.segments == 0 ? 0 : call.problem.classes;
+    if (plan.segments > 0) {
+        const int32_t status = plan.tiles == 1 ? run_short(call) : run_long(call);
         if (status != TRTYARD_OK) {
             return status;
         }
     }
-    const int64_t slots = static_cast<int64_t>(merged_classes) * plan.limit;
-    const int64_t wanted = ceil_div(slots > keep_top_k ? slots : keep_top_k, kMergeThreads);
-    const int64_t most = kMergeBlocks / batch > 1 ? kMergeBlocks / batch : 1;
-    const int64_t blocks = wanted < 1 ? 1 : wanted < most ? wanted : most;
+    Grid grid = plan.segments > 0 ? call.after(call.batch, kMergeThreads)
+                                  : Grid(call.batch, kMergeThreads, call.stream);
+    if (classes == 1) {
+        return plan.tiles == 1
+                   ? static_cast<int32_t>(TRTYARD_OK)  // they are written already
+                   : launch(
+                         copy_survivors, grid, plan.kept_keys, plan.kept_counts, call.indices,
+                         call.count, plan.limit, call.keep_top_k);
+    }
+    const int64_t slots = static_cast<int64_t>(classes) * plan.limit;
+    const int64_t most = kMergeBlocks / call.batch > 1 ? kMergeBlocks / call.batch : 1;
+    const auto at_most = [&](int64_t blocks) { return blocks < most ? blocks : most; };
+    const int64_t padding = at_most(ceil_div(int64_t{call.keep_top_k} + 1, kMergeThreads));
+    const int64_t merging = at_most(ceil_div(slots, kMergeThreads / kWarp));
+    grid.blocks = call.batch * (padding + merging);
     return launch(
-        merge_classes, blocks * batch, kMergeThreads, stream, plan.kept_keys, plan.kept_counts,
-        indices, count, merged_classes, plan.limit, keep_top_k, static_cast<int>(blocks));
+        merge_classes, grid, plan.kept_keys, plan.kept_counts, call.indices, call.count, classes,
+        plan.limit, call.keep_top_k, static_cast<int>(padding + merging),
+        static_cast<int>(padding));
 }
 
 }  // namespace padded_nms
@@ -394,11 +483,17 @@ extern "C" int32_t trtyard_padded_nms(
     if (status != TRTYARD_OK) {
         return status;
     }
+    Device device;
+    status = device.query();
+    if (status != TRTYARD_OK) {
+        return status;
+    }
+    const Problem problem{classes, box_classes, boxes_per_class, plan.limit, iou_threshold,
+                          score_threshold, static_cast<float>(box_offset)};
     return with_element_type(dtype, [&](auto element) {
         using T = decltype(element);
-        return run(
+        return run(Call<T>{
             static_cast<const T*>(boxes), static_cast<const T*>(scores), indices, count, batch,
-            classes, box_classes, boxes_per_class, keep_top_k, iou_threshold, score_threshold,
-            box_offset, plan, stream);
+            keep_top_k, problem, plan, device, stream});
     });
 }

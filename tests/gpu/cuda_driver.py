@@ -31,6 +31,11 @@ class Driver:
         self._call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(1, size)))
         return pointer.value
 
+    def poison(self, pointer: int, size: int) -> None:
+        """Fill with bytes that no result has, so that what is left unwritten shows."""
+        self._call("cuMemsetD8_v2", ctypes.c_uint64(pointer), 0xA5, ctypes.c_size_t(size))
+        self._call("cuCtxSynchronize")
+
     def free(self, *pointers: int) -> None:
         for pointer in pointers:
             self._call("cuMemFree_v2", ctypes.c_uint64(pointer))
@@ -45,6 +50,8 @@ class Driver:
                 ctypes.c_void_p(data.ctypes.data),
                 ctypes.c_size_t(data.nbytes),
             )
+            # The copy returns once the memory is staged; the stream does not wait for the rest.
+            self._call("cuCtxSynchronize")
         return pointer
 
     def download(self, pointer: int, shape: "tuple[int, ...]", dtype: type) -> np.ndarray:
