@@ -11,8 +11,9 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -35,11 +36,11 @@ class Row(NamedTuple):
     case: str
     graphed: timing.Time
     plain: timing.Time
-    torchvision: Optional[timing.Time]
-    floor: Optional[float]  # microseconds its bytes take at the speed of the copy
-    target: Optional[float]
+    torchvision: timing.Time | None
+    floor: float | None  # microseconds its bytes take at the speed of the copy
+    target: float | None
 
-    def met(self) -> Optional[bool]:
+    def met(self) -> bool | None:
         return None if self.target is None else self.graphed.median <= self.target
 
 
@@ -54,17 +55,18 @@ def measure(
     case: str,
     make: Callable[[], Callable[[], object]],
     bytes_a_call: int,
-    torchvision_calls: Optional[Callable[[], Callable[[], object]]] = None,
-    floor: Optional[float] = None,
-    target: Optional[float] = None,
+    torchvision_call: Callable[[], Callable[[], object] | None] | None = None,
+    floor: float | None = None,
+    target: float | None = None,
 ) -> Row:
     calls = [make() for _ in range(timing.buffer_sets(bytes_a_call))]
     graphed, plain = timing.graphed(calls), timing.plain(calls)
     del calls
     torch.cuda.empty_cache()
     other = None
-    if torchvision_calls is not None:
-        other = timing.plain([torchvision_calls() for _ in range(2)], TORCHVISION_REPEATS)
+    others = [] if torchvision_call is None else [torchvision_call() for _ in range(2)]
+    if others and others[0] is not None:
+        other = timing.plain([call for call in others if call is not None], TORCHVISION_REPEATS)
     row = Row(case, graphed, plain, other, floor, target)
     show(row)
     return row
@@ -106,7 +108,7 @@ def torchvision_nms(
     return lambda: torchvision.ops.batched_nms(boxes, scores, labels, iou)
 
 
-def nms_rows(library: KernelLibrary) -> List[Row]:
+def nms_rows(library: KernelLibrary) -> list[Row]:
     cases = [  # classes, boxes, keep, iou, share above the threshold, largest side, target
         (1, 1000, 100, 0.7, 1.0, 200.0, 15.0),
         (1, 6000, 1000, 0.7, 1.0, 200.0, 60.0),
@@ -163,7 +165,9 @@ def roi_call(
 
 def torchvision_roi(
     count: int, bins: int, sampling: int, dtype: torch.dtype, largest: float, batch: int
-) -> Callable[[], object]:
+) -> Callable[[], object] | None:
+    if dtype == torch.bfloat16:
+        return None  # torchvision has no such kernel
     cells = PICTURE // 16
     features = torch.randn(batch, CHANNELS, cells, cells, device="cuda", dtype=dtype)
     images = torch.randint(0, batch, (count, 1), device="cuda").float()
@@ -172,10 +176,11 @@ def torchvision_roi(
     return lambda: torchvision.ops.roi_align(features, rois, bins, SCALE, ratio, False)
 
 
-def roi_rows(library: KernelLibrary, bandwidth: float) -> List[Row]:
+def roi_rows(library: KernelLibrary, bandwidth: float) -> list[Row]:
     single, half = torch.float32, torch.float16
     slack, adaptive_slack, padded_slack = 1.25, 1.25 * 1.25, 1.4
-    cases = [  # rois, alive, bins, sampling, dtype, largest side, batch, target: us or slack x floor
+    # rois, alive, bins, sampling, dtype, largest side, batch, target: microseconds or slack
+    cases = [
         (1000, 1000, 14, 2, single, 200.0, 1, slack),
         (1000, 1000, 14, 2, half, 200.0, 1, slack),
         (1000, 1000, 14, 0, single, 200.0, 1, adaptive_slack),
@@ -217,14 +222,13 @@ def roi_rows(library: KernelLibrary, bandwidth: float) -> List[Row]:
     return rows
 
 
-def padded_rows(library: KernelLibrary, slack: float) -> List[Row]:
+def padded_rows(library: KernelLibrary, slack: float) -> list[Row]:
     """1000 rois of which 60 live: held against writing 940 zero rois and pooling 60 alone."""
     rows = []
     for dtype in (torch.float32, torch.float16):
         pooled = 940 * CHANNELS * 14 * 14 * dtype.itemsize
         zeros = [
-            torch.empty(pooled // 4, device="cuda").zero_
-            for _ in range(timing.buffer_sets(pooled))
+            torch.empty(pooled // 4, device="cuda").zero_ for _ in range(timing.buffer_sets(pooled))
         ]
         writing = timing.graphed(zeros).median
         del zeros
@@ -248,7 +252,7 @@ def padded_rows(library: KernelLibrary, slack: float) -> List[Row]:
 
 
 def show(row: Row) -> None:
-    def cell(value: Optional[float]) -> str:
+    def cell(value: float | None) -> str:
         return f"{value:9.1f}" if value is not None else "        -"
 
     verdict = {None: "", True: "met", False: "NOT MET"}[row.met()]
@@ -282,13 +286,13 @@ def main() -> int:
             f"microseconds: median in a graph, its deciles, plain launches, torchvision, "
             f"bytes at copy speed, target\n"
         )
-        rows: List[Row] = []
+        rows: list[Row] = []
         if arguments.only != "roi":
             rows += nms_rows(library)
         if arguments.only != "nms":
             rows += roi_rows(library, copy)
     if arguments.json is not None:
-        facts: Dict[str, object] = {"copy": copy, "fill": fill}
+        facts: dict[str, object] = {"copy": copy, "fill": fill}
         facts["rows"] = [row._asdict() for row in rows]
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     with_target = [row for row in rows if row.target is not None]

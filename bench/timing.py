@@ -1,7 +1,8 @@
 """Times of device work: medians over rotated buffers, in CUDA graphs and as plain launches."""
 
 import statistics
-from typing import Callable, List, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -31,7 +32,7 @@ def _time(round_of_calls: Call, calls: int, repeats: int) -> Time:
     for _ in range(WARM_UP):
         round_of_calls()
     torch.cuda.synchronize()
-    times: List[float] = []
+    times: list[float] = []
     for _ in range(repeats):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
