@@ -14,7 +14,7 @@ from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.engine import build_engine, plugin_layers_in_plan
-from trtyard.pipeline.tensorrt.kernels import KernelLibrary
+from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.shells import (
     KernelPluginCreator,
     PaddedNmsPlugin,

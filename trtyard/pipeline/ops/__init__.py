@@ -1,5 +1,6 @@
 """The two custom ops, as torch operators ``trtyard::padded_nms`` and ``trtyard::roi_align``."""
 
+from trtyard.pipeline.ops.cuda import use_kernels
 from trtyard.pipeline.ops.library import padded_nms, roi_align
 
-__all__ = ["padded_nms", "roi_align"]
+__all__ = ["padded_nms", "roi_align", "use_kernels"]

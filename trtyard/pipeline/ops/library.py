@@ -4,6 +4,7 @@ from typing import Tuple
 
 import torch
 
+from trtyard.pipeline.ops.cuda import padded_nms_cuda, roi_align_cuda
 from trtyard.pipeline.ops.padded_nms import padded_nms_reference
 from trtyard.pipeline.ops.roi_align import roi_align_reference
 
@@ -73,3 +74,7 @@ def _roi_align_shape(
     aligned: int,
 ) -> torch.Tensor:
     return features.new_empty((rois.shape[0], features.shape[1], output_height, output_width))
+
+
+padded_nms.register_kernel("cuda")(padded_nms_cuda)
+roi_align.register_kernel("cuda")(roi_align_cuda)

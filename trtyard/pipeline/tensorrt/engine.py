@@ -6,12 +6,12 @@ from typing import Any, List, Optional
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.known_failures import mend_for
 from trtyard.pipeline.onnx_functions import OP_TYPES
 from trtyard.pipeline.onnx_origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.logger import KeptLog
 from trtyard.pipeline.tensorrt.shells import RegisteredShells
 
@@ -39,6 +39,8 @@ def build_engine(
         network = builder.create_network(0)
         _parse(network, onnx_file, log)
         config = builder.create_builder_config()
+        # Matrix products in TF32 carry ten bits of mantissa: that is not the fp32 of the report.
+        config.clear_flag(trt.BuilderFlag.TF32)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         plan = builder.build_serialized_network(network, config)
         if plan is None:

@@ -8,8 +8,8 @@ import numpy as np
 import pycuda.driver as cuda
 
 from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.logger import KeptLog
 from trtyard.pipeline.tensorrt.shells import RegisteredShells
 

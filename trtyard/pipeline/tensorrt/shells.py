@@ -8,8 +8,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
+from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.kernels import KernelLibrary
 
 VERSION = "1"
 

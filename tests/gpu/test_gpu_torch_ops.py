@@ -1,0 +1,124 @@
+"""The torch operators on CUDA tensors: the kernels once a library is named, else the references."""
+
+import pytest
+from gpu_kernels import Kernels
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+from trtyard.pipeline import ops  # noqa: E402 - needs torch
+from trtyard.pipeline.kernels import KernelLibrary  # noqa: E402
+from trtyard.pipeline.ops.padded_nms import padded_nms_reference  # noqa: E402
+from trtyard.pipeline.ops.roi_align import roi_align_reference  # noqa: E402
+
+
+@pytest.fixture
+def launched(kernels: Kernels, monkeypatch: pytest.MonkeyPatch):
+    """The ops run the kernels; gives the names of the functions launched so far."""
+    names = []
+    launch = KernelLibrary.launch
+
+    def noted(library, name, *arguments):
+        names.append(name)
+        launch(library, name, *arguments)
+
+    monkeypatch.setattr(KernelLibrary, "launch", noted)
+    ops.use_kernels(kernels.path)
+    yield names
+    ops.use_kernels(None)
+
+
+def nms_arguments(batch=2, classes=3, count=300, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(count)
+    corner = torch.rand(batch, 1, count, 2, generator=generator) * 200
+    size = torch.rand(batch, 1, count, 2, generator=generator) * 80
+    boxes = torch.cat([corner, corner + size], -1)
+    boxes = (boxes * 2).round() / 2  # nothing to round in float32: the reference is exact, too
+    scores = torch.rand(batch, classes, count, generator=generator)
+    return boxes.to(dtype).cuda(), scores.to(dtype).cuda(), 0.5, 0.1, 50, 1
+
+
+def roi_arguments(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(2, 16, 20, 20, generator=generator).to(dtype)
+    corner = torch.rand(12, 2, generator=generator) * 150
+    rois = torch.cat([corner, corner + torch.rand(12, 2, generator=generator) * 150], 1)
+    images = torch.randint(-1, 2, (12,), generator=generator, dtype=torch.int32)
+    return features.cuda(), rois.cuda(), images.cuda(), 7, 7, 1 / 16, 2, 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_padded_nms_runs_the_kernel_and_equals_the_reference(launched, dtype) -> None:
+    arguments = nms_arguments(dtype=dtype)
+    got = ops.padded_nms(*arguments)
+    assert launched == ["trtyard_padded_nms"]
+    expected = padded_nms_reference(*arguments)
+    assert torch.equal(got[0], expected[0])
+    assert torch.equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_roi_align_runs_the_kernel_and_is_near_the_reference(launched, dtype) -> None:
+    arguments = roi_arguments(dtype)
+    got = ops.roi_align(*arguments)
+    assert launched == ["trtyard_roi_align"]
+    tolerance = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    torch.testing.assert_close(got, roi_align_reference(*arguments), rtol=tolerance, atol=tolerance)
+
+
+def test_without_a_library_the_reference_computes_on_the_gpu(launched) -> None:
+    ops.use_kernels(None)
+    boxes, count = ops.padded_nms(*nms_arguments())
+    assert boxes.is_cuda
+    assert count.is_cuda
+    assert ops.roi_align(*roi_arguments()).is_cuda
+    assert launched == []
+
+
+def test_types_that_the_kernels_lack_go_to_the_reference(launched) -> None:
+    features, *rest = roi_arguments()
+    ops.roi_align(features.double(), *rest)
+    assert launched == []
+
+
+def test_mixed_types_and_strides_are_taken(launched) -> None:
+    boxes, scores, *rest = nms_arguments()
+    wide = torch.zeros(*scores.shape, 2, device="cuda")
+    wide[..., 0] = scores
+    got = ops.padded_nms(boxes.half().float(), wide[..., 0], *rest)
+    assert torch.equal(got[0], ops.padded_nms(boxes.half(), scores, *rest)[0])
+    assert len(launched) == 2
+
+
+def test_operators_pass_opcheck(launched) -> None:
+    torch.library.opcheck(ops.padded_nms, nms_arguments())
+    torch.library.opcheck(ops.roi_align, roi_arguments())
+    assert "trtyard_padded_nms" in launched
+    assert "trtyard_roi_align" in launched
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses its own old parts
+def test_a_compiled_function_holds_both_without_a_break(launched) -> None:
+    def both(boxes, scores, features, rois, images):
+        indices, count = ops.padded_nms(boxes, scores, 0.5, 0.1, 50, 1)
+        pooled = ops.roi_align(features, rois, images, 7, 7, 1 / 16, 2, 0)
+        return indices + 1, count, pooled * 2
+
+    arguments = (*nms_arguments()[:2], *roi_arguments()[:3])
+    compiled = torch.compile(both, fullgraph=True)
+    for got, expected in zip(compiled(*arguments), both(*arguments)):
+        assert torch.equal(got, expected)
+    assert len(launched) == 4
+
+
+def test_calls_follow_the_current_stream(launched) -> None:
+    features, *rest = roi_arguments()
+    expected = ops.roi_align(features, *rest)
+    late, features = features, torch.zeros_like(features)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(20_000_000)  # the call must wait for this and the copy behind it
+        features.copy_(late)
+        got = ops.roi_align(features, *rest)
+    torch.cuda.synchronize()
+    assert torch.equal(got, expected)
