@@ -77,10 +77,11 @@ def convert(job: Job) -> int:
         settings["device_requests"] = _all_gpus()
     with _container(client, image, words, settings) as container:
         names = {place: str(path) for path, place in places.items()}
-        for text in _translated(container.attach(stream=True, logs=True), names):
+        for text in _translated(_output(container), names):
             sys.stderr.write(text)
             sys.stderr.flush()
-        return int(container.wait()["StatusCode"])
+        with _engine_answers():
+            return int(container.wait()["StatusCode"])
 
 
 def places_of(job: Job) -> dict[Path, str]:
@@ -137,8 +138,26 @@ def _container(
             container.wait(timeout=GRACE_SECONDS)
         raise
     finally:
-        with suppress(APIError):
+        with suppress(APIError, OSError):
             container.remove(force=True)
+
+
+def _output(container: "Container") -> Iterator[bytes]:
+    with _engine_answers():
+        yield from container.attach(stream=True, logs=True)
+
+
+@contextmanager
+def _engine_answers() -> Iterator[None]:
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except (OSError, HTTPError) as error:
+        raise EnvironmentLacksError(
+            f"the Docker engine went away while the container ran: {error}",
+            "sudo systemctl restart docker, then the same command again",
+        ) from None
 
 
 def _start_error(said: str) -> EnvironmentLacksError:
