@@ -11,10 +11,10 @@ import tensorrt_rtx_libs
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.engine import build_engine, plugin_layers_in_plan
-from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.shells import (
     KernelPluginCreator,
     PaddedNmsPlugin,
