@@ -15,12 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trtyard.base import LocalBase, have_bases, local_bases, make_bases, why_not_here
-from trtyard.command import CommandError, Word, check, output_of, quoted
+from trtyard.buildkit import explained
+from trtyard.command import (
+    CommandError,
+    Word,
+    check,
+    output_of,
+    quoted,
+)
 from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.lock import LockedRow, read_lock
 from trtyard.matrix import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
 from trtyard.row import Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
@@ -205,28 +212,7 @@ def _bake(command: list[Word], plan: Plan) -> None:
     try:
         check(command, cwd=ROOT, env={**os.environ, **plan.variables})
     except CommandError as error:
-        raise _explained(error) from None
-
-
-def _explained(error: CommandError) -> TrtyardError:
-    """Tell from the builder's words what was wrong: a hash, the disk, the network or the code."""
-    tail = error.tail.lower()
-    message = f"the image was not built; {error.message}"
-    if "no space left" in tail:
-        mend = "docker builder prune   frees the build cache, docker image prune   unused images"
-        return EnvironmentLacksError(f"the disk is full: {message}", mend)
-    hashes = ("hash mismatch", "do not match the hashes", "successfully: exit code: 5")
-    if any(words in tail for words in hashes):
-        return IntegrityError(
-            f"something is not what versions.lock names: {message}",
-            "do not use it; ./run lock --check shows whether the lock itself is sound",
-        )
-    network = ("dns error", "no such host", "failed to fetch", "temporary failure", "timed out")
-    if any(words in tail for words in network):
-        return EnvironmentLacksError(
-            f"the network: {message}", "the same command again: what was fetched is kept"
-        )
-    return TrtyardError(message)
+        raise explained(error) from None
 
 
 def _say_done(client: "DockerClient", plan: Plan) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from trtyard.base import local_bases
-from trtyard.build import Plan, _explained, build, context_key
+from trtyard.build import Plan, build, context_key
+from trtyard.buildkit import explained
 from trtyard.command import CommandError
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
@@ -98,11 +99,25 @@ def test_another_builder_gives_its_image_to_the_engine():
     ],
 )
 def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words):
-    explained = _explained(CommandError(["docker"], 1, said))
-    assert words in explained.message
-    assert said in explained.message
-    assert explained.exit_code == (error.exit_code if error else 4)
-    assert error is None or type(explained) is error
+    found = explained(CommandError(["docker"], 1, said))
+    assert words in found.message
+    assert said in found.message
+    assert found.exit_code == (error.exit_code if error else 4)
+    assert error is None or type(found) is error
+
+
+def test_the_failed_steps_own_output_is_shown_rather_than_the_dockerfile():
+    said = (
+        "#11 0.2 inventory: too much: left-pad 1.0\n------\n > [final 1/4] RUN --network=none"
+        " (python3 ...):\n0.2 inventory: too much: left-pad 1.0\n------\nDockerfile:37\n"
+        "--------------------\n  37 | >>> RUN\n--------------------\n"
+        'ERROR: process "x" did not complete successfully: exit code: 5\n'
+    )
+    for text in (said, said.replace("\n", "\r\n")):
+        found = explained(CommandError(["docker"], 1, text))
+        assert type(found) is IntegrityError
+        assert "[final 1/4] failed:\n  0.2 inventory: too much: left-pad 1.0" in found.message
+        assert ">>> RUN" not in found.message
 
 
 def test_an_unknown_row_is_refused_with_the_rows_there_are(tasks):
