@@ -20,11 +20,11 @@ def test_uniform_numbers_are_those_of_the_mersenne_twister(seed):
     np.testing.assert_allclose(actual.reshape(-1).numpy(), expected, rtol=1e-6, atol=1e-8)
 
 
-def test_weights_of_an_output_sum_to_zero_and_have_the_stated_deviation():
+def test_centered_weights_of_an_output_sum_to_zero_and_have_the_stated_deviation():
     shape = (64, 50, 3, 3)
     drawn = drawn_by_numpy(7, 64 * 450).reshape(64, 450)
     expected = (drawn - drawn.mean(axis=1, keepdims=True)) * np.sqrt(12) * 1.5 / np.sqrt(450)
-    weights = Seed(7).weights(shape, gain=1.5)
+    weights = Seed(7).weights(shape, gain=1.5, centered=True)
     assert tuple(weights.shape) == shape
     assert weights.dtype == torch.float32
     np.testing.assert_allclose(weights.reshape(64, 450).numpy(), expected, rtol=1e-5, atol=1e-7)
@@ -32,13 +32,20 @@ def test_weights_of_an_output_sum_to_zero_and_have_the_stated_deviation():
     assert float(weights.std()) * 450**0.5 == pytest.approx(1.5, rel=0.02)
 
 
-def test_large_layers_are_the_same_whatever_the_block_they_are_summed_in():
+def test_large_centered_layers_are_the_same_whatever_the_block_they_are_summed_in():
     rows, columns = 3, 300_000  # more than one block a row
     drawn = drawn_by_numpy(3, rows * columns).reshape(rows, columns)
     expected = (drawn - drawn.mean(axis=1, keepdims=True)) * np.sqrt(12 / columns)
-    weights = Seed(3).weights((rows, columns), gain=1.0)
+    weights = Seed(3).weights((rows, columns), gain=1.0, centered=True)
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-4, atol=1e-9)
 
 
-def test_a_layer_with_one_input_is_not_all_zero():
-    assert Seed(0).weights((8, 1)).abs().min() > 0
+@pytest.mark.parametrize("shape", [(64, 50, 3, 3), (500, 1)])
+def test_weights_have_the_stated_deviation(shape):
+    fan_in = int(np.prod(shape[1:]))
+    drawn = drawn_by_numpy(7, shape[0] * fan_in).reshape(shape)
+    weights = Seed(7).weights(shape)
+    np.testing.assert_allclose(
+        weights.numpy(), (drawn - 0.5) * np.sqrt(12 * 2 / fan_in), rtol=1e-5, atol=1e-7
+    )
+    assert float(weights.std()) * fan_in**0.5 == pytest.approx(2**0.5, rel=0.05)

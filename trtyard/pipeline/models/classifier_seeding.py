@@ -1,6 +1,6 @@
 """Seeded weights for any classifier, with activations of a sane size whatever its architecture."""
 
-from typing import Any, List, Tuple
+from typing import Any, Tuple
 
 import torch
 from torch import nn
@@ -8,22 +8,20 @@ from torch import nn
 from trtyard.pipeline.models.seeding import Seed
 
 # Of the logits, about: an untrained classifier is undecided. Rounding errors grow with it.
-LOGIT_DEVIATION = 1.0 / 64
+LOGIT_DEVIATION = 1.0 / 16
 
 # Learned tokens, position embeddings and the like: as torchvision's transformers draw them.
 _EMBEDDING_DEVIATION = 0.02
-
-# Statistics of norms are rounded to powers of two and to eighths of them. Fine enough to keep
-# activations sane, and so coarse that the last bits, in which machines differ, do not matter.
-_STEPS = 8.0
 
 
 def seed_classifier(module: nn.Module, seed: int, images: torch.Tensor) -> None:
     """Overwrite all weights of ``module``, and set its batch norms' statistics by one picture.
 
     Untrained batch norms pass everything on as it is, and in a deep network it then explodes or
-    vanishes. So each gets (rounded) mean and variance of what reaches it, front to back. At the
-    end the last layer is scaled (by a power of two) for logits of a common size.
+    vanishes. So each gets the mean square of what reaches it as its variance, front to back, and
+    the last layer is scaled for logits of a common size. All this by powers of two: the last bits
+    of sums, in which machines differ, do not matter then. Means are not taken off: random norms
+    that do so double rounding errors every few layers.
 
     Args:
         module: in eval mode.
@@ -38,14 +36,14 @@ def seed_classifier(module: nn.Module, seed: int, images: torch.Tensor) -> None:
         for layer in module.modules():
             _seed_layer(layer, draw)
         norms = [each for each in module.modules() if isinstance(each, _BATCH_NORMS)]
-        hooks = [norm.register_forward_pre_hook(_take_statistics) for norm in norms]
+        hooks = [norm.register_forward_pre_hook(_take_size) for norm in norms]
         try:
             logits = module(images)
         finally:
             for hook in hooks:
                 hook.remove()
         last = [each for each in module.modules() if isinstance(each, _WEIGHTED)][-1]
-        last.weight.mul_(_power_of_two(LOGIT_DEVIATION / logits.std()))
+        last.weight.mul_(LOGIT_DEVIATION / _power_of_two(logits.std()))
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -64,18 +62,13 @@ def _seed_layer(layer: nn.Module, draw: Seed) -> None:
         # All alike: scales and shifts of norms, layer scales. Those are good as they are.
 
 
-def _take_statistics(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
+def _take_size(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
     x = inputs[0].double()
-    others: List[int] = [axis for axis in range(x.dim()) if axis != 1]
-    size = _power_of_two(x.pow(2).mean(dim=others).sqrt())
-    mean = torch.round(x.mean(dim=others) / size * _STEPS) * size / _STEPS
-    shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
-    spread = (x - mean.reshape(shape)).pow(2).mean(dim=others).sqrt()
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_(_power_of_two(torch.maximum(spread, size / _STEPS)) ** 2)
+    others = [axis for axis in range(x.dim()) if axis != 1]
+    norm.running_var.copy_(_power_of_two(x.pow(2).mean(dim=others)))
 
 
-def _power_of_two(size: torch.Tensor) -> torch.Tensor:
-    """Return the nearest power of two, and one for nothing at all."""
-    exponent = torch.round(torch.log2(torch.where(size > 0, size, torch.ones_like(size))))
+def _power_of_two(values: torch.Tensor) -> torch.Tensor:
+    """Return the nearest powers of two, and one for zero."""
+    exponent = torch.round(torch.log2(torch.where(values > 0, values, torch.ones_like(values))))
     return torch.exp2(exponent)

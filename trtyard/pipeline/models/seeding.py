@@ -25,22 +25,26 @@ class Seed:
         self._generator = torch.Generator()
         self._generator.manual_seed(seed)
 
-    def weights(self, shape: Sequence[int], gain: float = math.sqrt(2.0)) -> torch.Tensor:
+    def weights(
+        self, shape: Sequence[int], gain: float = math.sqrt(2.0), centered: bool = False
+    ) -> torch.Tensor:
         """Return a layer's weights, float32, with standard deviation gain / sqrt(fan in).
 
         The default gain keeps the mean square through layers with ReLU (He et al., Delving Deep
-        into Rectifiers, 2015). Each output's weights sum to zero, so that what all inputs of a
-        ReLU network share (they are all positive) does not drown what they differ in.
+        into Rectifiers, 2015).
 
         Args:
             shape: [outputs, inputs, ...] of the layer.
             gain: output standard deviation for inputs of mean square one.
+            centered: make each output's weights sum to zero, so that what all inputs of a ReLU
+                network share (they are all positive) does not drown what they differ in. Such
+                features tell places apart, at the price of growing rounding errors with depth.
         """
         fan_in = 1
         for size in shape[1:]:
             fan_in *= size
         values = self._draw((shape[0], fan_in))
-        values.sub_(_row_means(values) if fan_in > 1 else _UNIFORM_MEAN)
+        values.sub_(_row_means(values) if centered else _UNIFORM_MEAN)
         values.mul_(gain / (_UNIFORM_DEVIATION * math.sqrt(fan_in)))
         return values.reshape(tuple(shape))
 

@@ -41,7 +41,7 @@ def seed_weights(network: FasterRCNN, seed: int) -> None:
             if name.startswith("stem."):
                 continue
             if isinstance(module, nn.Conv2d):
-                module.weight.copy_(draw.weights(module.weight.shape))
+                module.weight.copy_(draw.weights(module.weight.shape, centered=True))
             elif isinstance(module, FrozenBatchNorm):
                 _set_norm(module, RESIDUAL_SCALE if name.endswith(".bn3") else 1.0, 1.0)
         head, predictor = network.rpn.head, network.roi_heads["box"].predictor
@@ -52,7 +52,7 @@ def seed_weights(network: FasterRCNN, seed: int) -> None:
             (predictor.cls_score, CLASS_GAIN),
             (predictor.bbox_pred, BOX_GAIN),
         ):
-            layer.weight.copy_(draw.weights(layer.weight.shape, gain))
+            layer.weight.copy_(draw.weights(layer.weight.shape, gain, centered=True))
             layer.bias.zero_()
         predictor.cls_score.bias[0] = BACKGROUND_BIAS
         predictor.bbox_pred.bias.view(c.CLASSES, 4)[:, 2:] = SIDE_BIAS
@@ -66,7 +66,7 @@ def _seed_stem(stem: nn.Module, draw: Seed) -> None:
     shape = stem.conv1.weight.shape
     planes = (shape[0] * shape[1], 1, *shape[2:])
     gain = math.sqrt(2.0 / shape[1])  # each plane is one of three that are added up
-    stem.conv1.weight.copy_(draw.weights(planes, gain).reshape(shape))
+    stem.conv1.weight.copy_(draw.weights(planes, gain, centered=True).reshape(shape))
     _set_norm(stem.bn1, 1.0, STEM_DEVIATION**2)
 
 
