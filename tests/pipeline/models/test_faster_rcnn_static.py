@@ -160,9 +160,10 @@ def test_padded_proposals_are_marked_for_the_pooling(monkeypatch):
 
     def note(features, rois, batch_indices, *attributes):
         marks.append(batch_indices.clone())
-        return torch.zeros(len(rois), 1024, 14, 14)
+        return torch.zeros(len(rois), 2048, 7, 7)
 
     monkeypatch.setattr(detections, "roi_align", note)
+    network.roi_heads["box"].feature_extractor = torch.nn.Identity()
     outputs = run(network, images)
     ours = torch.arange(network.rpn.top_n)
     for image, (row, alive) in enumerate(zip(marks[0].reshape(2, -1), outputs["proposals"])):
