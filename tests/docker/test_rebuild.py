@@ -28,10 +28,13 @@ def rebuilt(checkout):
 def test_editing_the_pipeline_builds_its_layer_alone(image, checkout, built_by_test):
     file = checkout / "trtyard" / "pipeline" / "artifacts.py"
     file.write_text(file.read_text() + "\n# edited\n")
+    rebuilt(checkout)  # an engine may have dropped stages of the finished image from its cache
+    file.write_text(file.read_text() + "\n# edited again\n")
     assert rebuilt(checkout) <= {"code", "final"}
 
 
 def test_editing_a_kernel_builds_the_plugins_alone(image, checkout, built_by_test):
+    rebuilt(checkout)
     file = next((checkout / "plugins").glob("*/*.cu"))
     file.write_text(file.read_text() + "\n// edited\n")
     ran = rebuilt(checkout)
