@@ -75,22 +75,8 @@ def run_task(*words, root, **options):
     )
 
 
-@pytest.fixture
-def checkout(tree, tmp_path):
-    """Return a copy of the tree whose files may be edited."""
-    return Path(shutil.copytree(tree, tmp_path / "checkout"))
-
-
-@pytest.fixture
-def built_by_test(engine, row):
-    """Remove the images that the test adds."""
-    before = tags(engine, row)
-    yield
-    for name in tags(engine, row) - before:
-        engine.images.remove(name)
-
-
 def tags(engine, row):
+    """Return the names of all images of the row."""
     return {tag for one in engine.images.list(f"trtyard/{row.name}") for tag in one.tags}
 
 
