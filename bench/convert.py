@@ -1,11 +1,12 @@
 """Measure the whole commands that a person types, and what they leave.
 
-    python3 bench/convert.py [--runs 3] [--from-nothing]
+    python3 bench/convert.py [--runs 3] [--from-nothing] [--image]
 
 Prints a table with the target of each figure. Run it in an otherwise idle checkout whose row
 environment is ready (``./run convert --model alexnet`` makes it). ``--from-nothing`` also clones
 the checkout into an empty folder and measures the very first command there, with an empty package
-cache: several GB are downloaded.
+cache: several GB are downloaded. ``--image`` also edits a clone and measures how long the row's
+image takes to build again; it needs a Docker engine.
 """
 
 import argparse
@@ -103,6 +104,21 @@ def from_nothing():
         return "first ./run convert --model alexnet, from nothing", wall, "s", 240
 
 
+def rebuilds():
+    with tempfile.TemporaryDirectory() as name:
+        clone = Path(name) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        build = [str(clone / "run"), "build"]
+        for turn in ("prime the cache", "measure"):
+            for kind, target in (("trtyard/pipeline/convert.py", 15), ("plugins/*/*.cu", 60)):
+                file = sorted(clone.glob(kind))[0]
+                comment = "#" if file.suffix == ".py" else "//"
+                file.write_text(f"{file.read_text()}\n{comment} {turn}\n")
+                wall = seconds(build, stderr=subprocess.DEVNULL)
+                if turn == "measure":
+                    yield f"image again after editing {kind}", wall, "s", target
+
+
 def show(what, value, unit, target):
     met = "met" if value <= target else "NOT MET"
     print(f"{what:52} {value:10.4g} {unit:4} target {target:g} {unit:4} {met}", flush=True)
@@ -112,12 +128,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--from-nothing", action="store_true")
+    parser.add_argument("--image", action="store_true")
     options = parser.parse_args()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}")
     if options.from_nothing:
         show(*from_nothing())
-    for figure in measure(options.runs):
+    for figure in [*(rebuilds() if options.image else ()), *measure(options.runs)]:
         show(*figure)
 
 
