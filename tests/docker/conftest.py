@@ -75,11 +75,6 @@ def run_task(*words, root, **options):
     )
 
 
-def tags(engine, row):
-    """Return the names of all images of the row."""
-    return {tag for one in engine.images.list(f"trtyard/{row.name}") for tag in one.tags}
-
-
 @pytest.fixture
 def out_folder(tmp_path) -> Path:
     folder = tmp_path / "out"

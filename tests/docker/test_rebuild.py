@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import run_task, tags
+from conftest import run_task
 
 PIPELINE_FILE = Path("trtyard/pipeline/artifacts.py")
 
@@ -24,15 +24,30 @@ def test_the_log_is_read_right():
 
 
 @pytest.fixture(scope="module")
-def warm(engine, row, image, tree, tmp_path_factory):
+def rebuilt(engine):
+    """Return a function that builds a checkout and gives the stages whose steps were not cached."""
+    images = []
+
+    def build(checkout):
+        done = run_task("build", root=checkout)
+        assert done.returncode == 0, done.stderr
+        images.append(done.stdout.strip())
+        ran, all_stages = executed(done.stderr)
+        assert {"env", "compiler", "built", "plugins", "code", "final"} <= all_stages
+        return ran
+
+    yield build
+    for name in images:
+        engine.images.remove(name)
+
+
+@pytest.fixture(scope="module")
+def warm(rebuilt, image, tree, tmp_path_factory):
     """Return a tree that was just built: the image may be older than the builder's cache."""
-    before = tags(engine, row)
     folder = Path(shutil.copytree(tree, tmp_path_factory.mktemp("warm") / "trtyard"))
     edit(folder / PIPELINE_FILE, "#")
     rebuilt(folder)
-    yield folder
-    for name in tags(engine, row) - before:
-        engine.images.remove(name)
+    return folder
 
 
 @pytest.fixture
@@ -46,23 +61,14 @@ def edit(file, comment_sign):
     file.write_text(f"{file.read_text()}\n{comment_sign} {uuid.uuid4()}\n")
 
 
-def rebuilt(checkout):
-    """Build a checkout; return the stages whose steps were not cached."""
-    done = run_task("build", root=checkout)
-    assert done.returncode == 0, done.stderr
-    ran, all_stages = executed(done.stderr)
-    assert {"env", "compiler", "built", "plugins", "code", "final"} <= all_stages
-    return ran
-
-
-def test_editing_the_pipeline_builds_its_layer_alone(checkout):
+def test_editing_the_pipeline_builds_its_layer_alone(rebuilt, checkout):
     edit(checkout / PIPELINE_FILE, "#")
     ran = rebuilt(checkout)
     assert "code" in ran
     assert ran <= {"code", "final"}
 
 
-def test_editing_a_kernel_builds_the_plugins_alone(checkout):
+def test_editing_a_kernel_builds_the_plugins_alone(rebuilt, checkout):
     edit(next((checkout / "plugins").glob("*/*.cu")), "//")
     ran = rebuilt(checkout)
     assert "plugins" in ran
