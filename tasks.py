@@ -6,6 +6,7 @@ Everything heavy is imported inside the task that needs it, so that ``./run --li
 from trtyard.cli import command, words_after_dashes
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
+REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
 
 
 @command(
@@ -155,3 +156,29 @@ def build(
     name = build(trt, base=base, builder=builder, no_cache=no_cache, dry_run=dry_run)
     if not dry_run:
         show(name)
+
+
+@command(
+    trt=ROW,
+    registry=REGISTRY,
+    dry_run="Say what would be pushed, and push nothing.",
+)
+def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
+    """Push the row's image, named by the hash of what went in, and print that name."""
+    from trtyard.console import show
+    from trtyard.exchange import push
+
+    show(push(trt, registry=registry, dry_run=dry_run))
+
+
+@command(
+    trt=ROW,
+    registry=REGISTRY,
+    dry_run="Say what would be pulled, and pull nothing.",
+)
+def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
+    """Pull the very image that build would make, by digest, and print its name here."""
+    from trtyard.console import show
+    from trtyard.exchange import pull
+
+    show(pull(trt, registry=registry, dry_run=dry_run))

@@ -28,6 +28,7 @@ from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.lock import LockedRow, read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.registry import NotPublishedError, Registry, pull_image
 from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
 from trtyard.row import Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 BaseKind = Literal["local", "published"]
+CONTENT_LABEL = "trtyard.content"  # of which tree the image is, whatever its base
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Bytes that a first build takes for each byte of wheel: the package cache, the layer, its
 # compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
@@ -61,6 +63,11 @@ class Plan:
         # command line; without this it would ask whether it may.
         return {"TAG": self.image.partition(":")[2], "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the bake command adds to the labels of the Dockerfile."""
+        return {CONTENT_LABEL: context_key(self.row, [])}
+
     def command(
         self, docker: Path, builder: str, *, no_cache: bool = False, output: str = ""
     ) -> list[Word]:
@@ -74,6 +81,7 @@ class Plan:
         bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
         if Path(bundle).is_file():
             settings.append(f"secrets=id=ca,src={bundle}")
+        settings += [f"labels.{key}={value}" for key, value in self.labels.items()]
         if output or builder == DEFAULT_BUILDER:
             settings.append(f"output={output or _TO_ENGINE}")
         else:
@@ -103,6 +111,14 @@ def build(
     locked = lock.row(row.name)
     check_rendered(render(matrix, lock))
     client, docker = connect(), docker_command()
+    if base == "auto" and not no_cache:
+        found = built_image(client, row, locked)
+        if found is not None:
+            say(f"{found} is there already; nothing that goes into it has changed")
+            return found
+        found = pull_offered(client, docker, row, locked, dry_run=dry_run)
+        if found is not None:
+            return found
     kind = _base_kind(client, row, locked, base)
     if kind == "local":
         make_bases(row, locked, dry_run=dry_run)
@@ -113,7 +129,7 @@ def build(
     builder = builder or DEFAULT_BUILDER
     _check_builder(docker, builder, plan)
     command = plan.command(docker, builder, no_cache=no_cache)
-    if image_id(client, plan.image) and not no_cache:
+    if _is_there(client, plan) and not no_cache:
         say(f"{plan.image} is there already; nothing that goes into it has changed")
     elif dry_run:
         say(f"would build {plan.image} from {_in_words(plan)}")
@@ -144,9 +160,53 @@ def built_image(client: "DockerClient", row: Row, locked: LockedRow) -> str | No
     return next((plan.image for plan in plans if image_id(client, plan.image)), None)
 
 
+def pull_offered(
+    client: "DockerClient", docker: Path, row: Row, locked: LockedRow, *, dry_run: bool = False
+) -> str | None:
+    """Pull the row's image if a registry is configured and has it; return its name here, or None.
+
+    What the registry lacks can be built; what it gives and is not right ends with
+    ``IntegrityError``.
+    """
+    registry = Registry.configured()
+    if registry is None:
+        return None
+    remote = published_name(registry, row)
+    if dry_run:
+        say(f"would first ask for {remote}")
+        return None
+    say(f"asking for {remote}")
+    try:
+        return pull_image(client, docker, remote, local_name(row), content_labels(row, locked))
+    except NotPublishedError as error:
+        say(error.message)
+    except EnvironmentLacksError as error:
+        say(f"not pulled: {error}")
+    return None
+
+
+def local_name(row: Row) -> str:
+    """Return the name of the row's image that does not depend on anything made here."""
+    return f"trtyard/{row.name}:{context_key(row, [])}"
+
+
+def published_name(registry: Registry, row: Row) -> str:
+    """Return the name of the row's image in a registry: anyone with this tree can tell it."""
+    return registry.image(row.name, context_key(row, []))
+
+
+def content_labels(row: Row, locked: LockedRow) -> dict[str, str]:
+    """Return the labels that an image built from this tree has."""
+    return {
+        CONTENT_LABEL: context_key(row, []),
+        "trtyard.row": row.name,
+        "trtyard.lock": locked.matrix_sha256,
+    }
+
+
 def context_key(row: Row, bases: list[str], root: Path = ROOT) -> str:
     """Return 12 hex digits that change with every byte of what goes into the image."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{CONTENT_LABEL}\n".encode())
     for path in context_files(row, root):
         file = root / path
         executable = os.access(file, os.X_OK)
@@ -155,6 +215,14 @@ def context_key(row: Row, bases: list[str], root: Path = ROOT) -> str:
     for name in bases:
         digest.update(f"{name}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _is_there(client: "DockerClient", plan: Plan) -> bool:
+    """Tell whether the plan's image is there; a pulled one may have someone's local base."""
+    if not image_id(client, plan.image):
+        return False
+    base = str(client.images.get(plan.image).labels.get("trtyard.base", ""))
+    return plan.base == "local" or not base.startswith("local")
 
 
 def _base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:

@@ -86,6 +86,10 @@ class Request:
 
 def convert(request: Request, *, dry_run: bool) -> int:
     """Convert as asked; return the pipeline's exit code (design.md section 3)."""
+    if request.where == "auto" and not dry_run:
+        importlib.import_module("trtyard.executors.docker").pull_if_missing(
+            request.row, request.locked
+        )
     executor, reason = choose_executor(request.row, request.locked, request.where)
     module = _module_of(executor)
     if dry_run:

@@ -13,11 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from trtyard.build import build, built_image
-from trtyard.engine import connect, has_nvidia_runtime
+from trtyard.build import build, built_image, pull_offered
+from trtyard.console import say
+from trtyard.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
+from trtyard.registry import Registry
 from trtyard.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 from trtyard.row import Row
 
@@ -62,6 +64,18 @@ def describe(row: Row, locked: LockedRow) -> str:
     """Return what would run, and what would have to be made first."""
     image = built_image(connect(), row, locked)
     return f"a container of {image}" if image else "the row's image, which is built first"
+
+
+def pull_if_missing(row: Row, locked: LockedRow) -> None:
+    """Pull the row's image if a registry is configured and has what is not here."""
+    if Registry.configured() is None or "docker" not in row.executors:
+        return
+    try:
+        client = connect()
+        if built_image(client, row, locked) is None:
+            pull_offered(client, docker_command(), row, locked)
+    except EnvironmentLacksError as error:
+        say(f"the image was not pulled: {error.message}")
 
 
 def convert(job: Job) -> int:

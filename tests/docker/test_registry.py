@@ -1,0 +1,265 @@
+"""Push and pull against a real registry on loopback, with an image of a few bytes."""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from trtyard import registry
+from trtyard.engine import docker_command, image_id
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.registry import NotPublishedError, digest_of, pull_image, push_image
+from trtyard.tools import ROOT
+
+LABELS = {"trtyard.row": "tiny", "trtyard.content": "0123"}
+CONFIG = """version: 0.1
+log: {{accesslog: {{disabled: false}}}}
+storage: {{filesystem: {{rootdirectory: {folder}}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+PUSH = """
+import sys
+from trtyard.engine import connect, docker_command
+from trtyard.registry import push_image
+push_image(connect(), docker_command(), sys.argv[1], sys.argv[2])
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A registry with its data and its log of requests."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.log, self.data = folder / "log.txt", folder / "data"
+        (folder / "config.yml").write_text(CONFIG.format(folder=self.data, port=self.port))
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/").close()
+                return
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=10)
+
+    def image(self, tag="0123"):
+        return f"127.0.0.1:{self.port}/team/tiny:{tag}"
+
+    def blob_reads(self):
+        return self.log.read_text().count('"GET /v2/team/tiny/blobs/')
+
+    def largest_blob(self):
+        return max(self.data.rglob("blobs/sha256/*/*/data"), key=lambda file: file.stat().st_size)
+
+
+@pytest.fixture
+def server(tmp_path, engine):
+    if shutil.which("docker-registry") is None:
+        if os.environ.get("TRTYARD_REQUIRE_DOCKER") == "1":
+            pytest.fail("docker-registry is not installed")
+        pytest.skip("docker-registry is not installed")
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make(engine):
+    """Return a function that makes an image no other test has; all are removed at the end."""
+    names = []
+
+    def make(size=100_000, labels=LABELS):
+        name = f"trtyard/test-{uuid.uuid4().hex}:tiny"
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            entry = tarfile.TarInfo("file")
+            entry.size = size
+            tar.addfile(entry, io.BytesIO(os.urandom(size)))
+        changes = [f'LABEL {key}="{value}"' for key, value in labels.items()]
+        repository, _, tag = name.partition(":")
+        engine.api.import_image_from_data(
+            packed.getvalue(), repository=repository, tag=tag, changes=changes
+        )
+        names.append(name)
+        return name
+
+    yield make
+    for name in names:
+        with contextlib.suppress(Exception):
+            engine.images.remove(name)
+
+
+def names_here(engine):
+    listed = engine.api.images()
+    return {name for one in listed for key in ("RepoTags", "RepoDigests") for name in one[key]}
+
+
+def pull(engine, server, local, labels=LABELS):
+    return pull_image(engine, docker_command(), server.image(), local, labels)
+
+
+def push(engine, server, local):
+    return push_image(engine, docker_command(), local, server.image())
+
+
+def test_what_is_pushed_comes_back_by_digest_and_a_second_pull_moves_nothing(engine, server, make):
+    name = make()
+    before = names_here(engine)
+    digest = push(engine, server, name)
+    assert names_here(engine) == before
+    engine.images.remove(name)
+    assert image_id(engine, name) is None
+    assert pull(engine, server, name) == name
+    assert engine.images.get(name).labels == LABELS
+    assert server.blob_reads() == 2  # the config and the layer
+    assert f"/manifests/{digest}" in server.log.read_text()
+    assert names_here(engine) == before
+    pull(engine, server, name)
+    assert server.blob_reads() == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ("another byte", IntegrityError, "other bytes"),
+        ("cut short", EnvironmentLacksError, "less than its manifest"),
+    ],
+)
+def test_a_damaged_blob_is_refused_and_nothing_is_tagged(
+    engine, server, make, monkeypatch, change, error, words
+):
+    monkeypatch.setattr(registry, "BACKOFF_SECONDS", (0.01,))
+    name = make()
+    push(engine, server, name)
+    engine.images.remove(name)
+    before = names_here(engine)
+    blob = server.largest_blob()
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content if change == "another byte" else blob.read_bytes()[:-1000])
+    with pytest.raises(error, match=words):
+        pull(engine, server, name)
+    assert names_here(engine) == before
+
+
+def test_an_image_with_other_labels_is_refused_and_its_names_go(engine, server, make):
+    name = make(labels={**LABELS, "trtyard.content": "4567"})
+    push(engine, server, name)
+    engine.images.remove(name)
+    before = names_here(engine)
+    with pytest.raises(IntegrityError, match="expects 0123, found 4567"):
+        pull(engine, server, name)
+    assert names_here(engine) == before
+
+
+def test_what_is_not_there_and_a_registry_that_is_down_are_told_apart(engine, server, make):
+    name = make()
+    with pytest.raises(NotPublishedError, match="is not there"):
+        pull(engine, server, name)
+    server.stop()
+    for action in (pull, push):
+        with pytest.raises(EnvironmentLacksError, match=r"127\.0\.0\.1:\d+ cannot be reached"):
+            action(engine, server, name)
+    assert not any(str(server.port) in one for one in names_here(engine))
+
+
+@pytest.fixture
+def answering():
+    """Return a function that starts a registry giving one answer; it counts the requests."""
+    servers = []
+
+    def start(status):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.server.asked += 1
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_HEAD = do_GET  # noqa: N815 - the base class's name
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.asked = 0
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server, f"127.0.0.1:{server.server_port}/team/tiny:0123"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_refusal_names_the_login(engine, answering):
+    _, name = answering(401)
+    with pytest.raises(EnvironmentLacksError, match="refuses") as caught:
+        digest_of(engine, name)
+    assert caught.value.mend == f"docker login {name.partition('/')[0]}"
+
+
+def test_too_many_requests_are_asked_again_and_then_said(engine, answering, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "BACKOFF_SECONDS", (0.01, 0.02))
+    _, name = answering(429)
+    with pytest.raises(EnvironmentLacksError, match="too many requests"):
+        digest_of(engine, name)
+    said = capsys.readouterr().err
+    assert "again in 0.01 s" in said
+    assert "again in 0.02 s" in said
+
+
+def test_two_pushes_at_once_both_succeed(engine, server, make):
+    name = make(size=5_000_000)
+    with ThreadPoolExecutor() as pool:
+        pushes = [
+            pool.submit(
+                subprocess.run, [sys.executable, "-c", PUSH, name, server.image()], cwd=ROOT
+            )
+            for _ in range(2)
+        ]
+    assert [one.result().returncode for one in pushes] == [0, 0]
+    assert digest_of(engine, server.image()) == engine.images.get(name).id
+
+
+def test_an_interrupted_push_leaves_no_tag_and_the_next_one_works(engine, server, make):
+    name = make(size=200_000_000)
+    command = [sys.executable, "-c", PUSH, name, server.image()]
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while "blobs/uploads/" not in server.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=30) != 0
+    with pytest.raises(NotPublishedError):
+        digest_of(engine, server.image())
+    assert not any(str(server.port) in one for one in names_here(engine))
+    push(engine, server, name)
+    assert digest_of(engine, server.image()) == engine.images.get(name).id

@@ -1,0 +1,60 @@
+import pytest
+
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
+from trtyard.registry import VARIABLE, NotPublishedError, Registry, explained
+
+IMAGE = "registry.example.org/team/row:0123"
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost", "localhost:5000/a", "registry.example.org/team/x-y", "cache:5000"]
+)
+def test_a_host_and_folders_name_a_registry(monkeypatch, text):
+    monkeypatch.setenv(VARIABLE, "other.example.org")
+    assert Registry.configured(text).image("8.6", "01") == f"{text}/8.6:01"
+    monkeypatch.setenv(VARIABLE, text)
+    assert Registry.configured() == Registry(prefix=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["team", "team/x", "a.example.org/Team", "a.example.org/x:tag", "a.example.org/", "-"]
+)
+def test_what_docker_would_take_for_something_else_is_refused(monkeypatch, text):
+    monkeypatch.setenv(VARIABLE, text)
+    with pytest.raises(UsageError, match=VARIABLE):
+        Registry.configured()
+
+
+def test_a_password_is_refused_and_not_shown(tasks):
+    for words, env in (
+        (["--registry", "https://me:hunter2@a.example.org"], {}),
+        ([], {VARIABLE: "me:hunter2@a.example.org"}),
+    ):
+        done = tasks("pull", *words, "--dry-run", env=env)
+        assert done.returncode == 2
+        assert "docker login" in done.stderr
+        assert "hunter2" not in done.stderr
+
+
+def test_without_a_registry_push_and_pull_say_how_to_name_one(tasks):
+    for task in ("push", "pull"):
+        done = tasks(task, "--dry-run", env={VARIABLE: ""})
+        assert done.returncode == 2
+        assert f"--registry HOST/PREFIX, or set {VARIABLE}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ("failed commit: unexpected commit digest sha256:00", IntegrityError, "other bytes"),
+        ("write: no space left on device", EnvironmentLacksError, "disk is full"),
+        ("toomanyrequests: slow down", EnvironmentLacksError, "too many requests"),
+        ("denied: requested access", EnvironmentLacksError, "refuses"),
+        ("manifest unknown", NotPublishedError, "is not there"),
+        ("dial tcp: lookup x: no such host", EnvironmentLacksError, "cannot be reached"),
+    ],
+)
+def test_the_engines_words_become_what_was_wrong(said, error, words):
+    found = explained(IMAGE, said)
+    assert isinstance(found, error)
+    assert words in found.message
