@@ -34,7 +34,7 @@ _NOT_WHAT_IT_SHOULD_BE = re.compile(
     r"|does not match (the )?(provided )?digest|not match digest|content digest .* invalid"
 )
 _LATER = re.compile(r"toomanyrequests|too many requests|status(?: code)?:? 429|service unavailable")
-_CUT_SHORT = re.compile(r"short read|unexpected eof")
+_CUT_SHORT = re.compile(r"short read|unexpected eof|416 requested range")
 _REFUSED = re.compile(
     r"unauthorized|authentication required|no basic auth|denied|forbidden|status(?: code)?:? 40[13]"
 )
