@@ -19,6 +19,7 @@ ROW = "Row or alias of the matrix, see: ./run matrix."
     size="Side of the network's input in pixels.",
     input="Shape of the input of a model of your own, such as 1x3x224x224.",
     top_n="How many proposals a detector keeps.",
+    until="Where to stop: onnx or engine.",
     plugins="A plugin library to use, from: ./run plugins.",
     dry_run="Say what would be done, and do nothing.",
 )
@@ -32,6 +33,7 @@ def convert(
     size: str = "",
     input: str = "",  # noqa: A002 - the option's name
     top_n: str = "",
+    until: str = "engine",
     plugins: str = "",
     dry_run: bool = False,
 ) -> int:
@@ -48,6 +50,7 @@ def convert(
         size=size,
         input_shape=input,
         top_n=top_n,
+        until=until,
         plugins=plugins,
     )
     return convert(request, dry_run=dry_run)
