@@ -4,6 +4,8 @@ from typing import Tuple
 
 import torch
 
+from trtyard.pipeline.torch_versions import scattered
+
 # "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
 # it, in every release up to 11; its ITopKLayer documents the same limit.
 TENSORRT_TOPK_LIMIT = 3840
@@ -61,7 +63,7 @@ def top_k(values: torch.Tensor, keep: int) -> Tuple[torch.Tensor, torch.Tensor]:
         pieces.append(piece)
         keep -= TENSORRT_TOPK_LIMIT
         if keep > 0:
-            values = torch.scatter(values, 1, piece[1], _TAKEN)
+            values = scattered(values, piece[1], _TAKEN)
     if len(pieces) == 1:
         return pieces[0][0], pieces[0][1]
     return torch.cat([one[0] for one in pieces], dim=1), torch.cat(
