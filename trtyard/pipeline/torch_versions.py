@@ -73,6 +73,11 @@ def scattered(values: torch.Tensor, index: torch.Tensor, number: float) -> torch
     return torch.scatter(values, 1, index, torch.full(list(index.shape), number))
 
 
+def as_index(rows: torch.Tensor) -> torch.Tensor:
+    """Return row numbers in a type that index_select takes (int32 from 1.5 on)."""
+    return rows if _at_least(1, 5) else rows.long()
+
+
 def is_tracing() -> bool:
     """Tell whether a TorchScript trace is being recorded (torch.jit.is_tracing from 1.7 on)."""
     if hasattr(torch.jit, "is_tracing"):

@@ -4,7 +4,7 @@ from typing import Tuple
 
 import torch
 
-from trtyard.pipeline.torch_versions import scattered
+from trtyard.pipeline.torch_versions import as_index, scattered
 
 # "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
 # it, in every release up to 11; its ITopKLayer documents the same limit.
@@ -79,6 +79,7 @@ def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tens
         rows: int32 or int64 [B, K], each from 0 to N - 1.
         batch: B, as a plain number.
     """
+    rows = as_index(rows)
     if batch == 1:
         return torch.index_select(table, 1, rows[0])
     return torch.stack([torch.index_select(table[b], 0, rows[b]) for b in range(batch)])
