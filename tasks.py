@@ -20,6 +20,7 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
     size="Side of the network's input in pixels.",
     input="Shape of the input of a model of your own, such as 1x3x224x224.",
     top_n="How many proposals a detector keeps.",
+    until="Where to stop: onnx or engine.",
     plugins="A plugin library to use, from: ./run plugins.",
     dry_run="Say what would be done, and do nothing.",
 )
@@ -33,6 +34,7 @@ def convert(
     size: str = "",
     input: str = "",  # noqa: A002 - the option's name
     top_n: str = "",
+    until: str = "engine",
     plugins: str = "",
     dry_run: bool = False,
 ) -> int:
@@ -49,6 +51,7 @@ def convert(
         size=size,
         input_shape=input,
         top_n=top_n,
+        until=until,
         plugins=plugins,
     )
     return convert(request, dry_run=dry_run)

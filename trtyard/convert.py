@@ -21,6 +21,7 @@ from trtyard.row import ExecutorName, Row
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
+Until = Literal["onnx", "engine"]
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
 
 
@@ -52,6 +53,7 @@ class Request:
         size: str,
         top_n: str,
         input_shape: str,
+        until: str,
     ) -> "Request":
         """Check the words of the command line, an empty one being one not given."""
         if not model:
@@ -68,6 +70,10 @@ class Request:
                 if not value.isascii() or not value.isdecimal() or int(value) == 0:
                     raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
                 options += [option, value]
+        if until not in get_args(Until):
+            raise UsageError(f"--until must be one of {', '.join(get_args(Until))}, not {until!r}")
+        if until != "engine":
+            options += ["--until", until]
         if input_shape:
             options += ["--input", input_shape]
         named = weights and not re.fullmatch(r"seeded(:\d+)?|pretrained", weights)

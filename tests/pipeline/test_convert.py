@@ -210,3 +210,26 @@ def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
     assert stderr == "trtyard: interrupted; nothing half-written was left\n"
     assert [path.name for path in out.iterdir()] == ["report.json"]
     assert (out / "report.json").read_text() == "{}"
+
+
+def test_asked_to_stop_after_onnx_nothing_of_tensorrt_is_made_or_imported(row_file, tmp_path):
+    absent = tmp_path / "absent"  # stands before the real one, and cannot be imported
+    absent.mkdir()
+    for name in ("tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx"):
+        (absent / f"{name}.py").write_text(f"raise ImportError('{name} is absent')\n")
+    out = tmp_path / "out"
+    done, report = convert(
+        row_file, "alexnet", out, "--until", "onnx", PYTHONPATH=f"{absent}:{ROOT}"
+    )
+    assert done.returncode == 0, done.stderr
+    status = status_of(report)
+    assert [name for name in status if status[name] == "passed"] == [
+        "torch",
+        "export",
+        "onnxruntime",
+    ]
+    left_out = [each for each in report["stages"] if each["status"] == "not-run"]
+    assert [each["name"] for each in left_out] == ["plugins", "engine", "tensorrt"]
+    assert {each["reason"] for each in left_out} == {"asked to stop after onnx"}
+    assert not (out / artifacts.ENGINE).exists()
+    assert all(row["passed"] for row in report["parity"])

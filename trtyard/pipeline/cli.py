@@ -13,6 +13,7 @@ from trtyard.pipeline.errors import (
     TrtyardError,
 )
 from trtyard.pipeline.row import read_row
+from trtyard.pipeline.stages import ENGINE, UNTIL
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +60,7 @@ def _run(options: argparse.Namespace) -> int:
             plugins=options.plugins,
             plugin_cache=options.plugin_cache,
             plugin_sources=_PACKAGE_ROOT / "plugins",
+            until=options.until,
         ),
     )
 
@@ -86,6 +88,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
     parser.add_argument("--top-n", type=int)
+    parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
     parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 

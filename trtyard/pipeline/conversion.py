@@ -15,7 +15,7 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.row import Row
-from trtyard.pipeline.stages import NotRunError, Stage, StageBook
+from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, Stage, StageBook
 
 Outputs = Dict[str, np.ndarray]
 
@@ -60,8 +60,8 @@ class Conversion:
         self._exported: Optional[Exported] = None
         self._library: Optional[Path] = None
 
-    def run(self) -> Outcome:
-        """Run every stage that can run."""
+    def run(self, until: str = ENGINE) -> Outcome:
+        """Run every stage that can run, up to what ``until`` names."""
         attempt, model, row = self._book.attempt, self._model, self._row
         outputs = {"torch": attempt("torch", f"run {model.name} on the CPU", self._torch)}
         self._exported = attempt(
@@ -70,9 +70,17 @@ class Conversion:
         outputs["onnxruntime"] = attempt(
             "onnxruntime", "run model.onnx on the CPU", self._onnxruntime, ["export"]
         )
-        self._library = attempt("plugins", "compile the CUDA kernels", self._compile, ["export"])
-        engine = attempt("engine", f"build with TensorRT {row.tensorrt}", self._engine, ["export"])
-        outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
+        engine = None
+        if until == ONNX:
+            for name in ("plugins", "engine", "tensorrt"):
+                self._book.leave_out(name, "asked to stop after onnx")
+        else:
+            self._library = attempt(
+                "plugins", "compile the CUDA kernels", self._compile, ["export"]
+            )
+            doing = f"build with TensorRT {row.tensorrt}"
+            engine = attempt("engine", doing, self._engine, ["export"])
+            outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
         return Outcome(
             self._book.stages,
             {name: values for name, values in outputs.items() if values is not None},

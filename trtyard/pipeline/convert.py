@@ -32,7 +32,7 @@ from trtyard.pipeline.report.schema import (
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row
-from trtyard.pipeline.stages import FAILED
+from trtyard.pipeline.stages import ENGINE, FAILED
 from trtyard.pipeline.versions import versions
 
 # The detector's own, by which a difference near one of them is explained.
@@ -53,6 +53,7 @@ class Request(NamedTuple):
     plugins: Optional[Path]
     plugin_cache: Optional[Path]
     plugin_sources: Path
+    until: str = ENGINE  # or ONNX: nothing of TensorRT is touched then
 
 
 def convert(row: Row, request: Request) -> int:
@@ -77,7 +78,7 @@ def convert(row: Row, request: Request) -> int:
         plugins = PluginSource(
             request.plugins, request.plugin_sources, request.plugin_cache or folder
         )
-        outcome = Conversion(row, model, folder, plugins, _announce).run()
+        outcome = Conversion(row, model, folder, plugins, _announce).run(request.until)
         report = _report(row, request, model, outcome, folder)
         write_report(report, folder)
     sys.stdout.write(f"\n{console_table(report)}\n")
@@ -178,6 +179,7 @@ def _command(row: Row, request: Request) -> str:
         ("--size", request.size),
         ("--input", request.input_shape),
         ("--top-n", request.top_n),
+        ("--until", None if request.until == ENGINE else request.until),
     ):
         if value is not None:
             words += [name, str(value)]

@@ -9,12 +9,10 @@ from typing import Dict, Sequence
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
-import onnxruntime
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.known_failures import mend_for
-
-_ERRORS_ONLY = 3
+from trtyard.pipeline.onnx_versions import session
 
 
 def run_onnx(
@@ -25,16 +23,8 @@ def run_onnx(
     Raises:
         ConversionError: ONNX Runtime refuses the file or cannot run it.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    # The arena would keep the largest intermediate of every shape until the session ends.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
     try:
-        session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
-        values = session.run(list(output_names), inputs)
+        values = session(file).run(list(output_names), inputs)
     except Exception as error:  # its exceptions share no base class of their own
         raise ConversionError(
             f"ONNX Runtime cannot run {file.name}: {str(error).strip()}", mend_for(str(error))

@@ -9,6 +9,11 @@ PASSED = "passed"
 FAILED = "failed"
 NOT_RUN = "not-run"
 
+# What a conversion may end with.
+ONNX = "onnx"
+ENGINE = "engine"
+UNTIL = (ONNX, ENGINE)
+
 T = TypeVar("T")
 
 
@@ -42,6 +47,10 @@ class StageBook:
         """Tell whether that stage has run and passed."""
         stage = self._stages.get(name)
         return stage is not None and stage.status == PASSED
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Note a stage that nobody asked for."""
+        self._stages[name] = Stage(name, NOT_RUN, reason=reason)
 
     def attempt(
         self, name: str, doing: str, action: Callable[[], T], needs: Sequence[str] = ()

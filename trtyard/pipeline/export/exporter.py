@@ -11,6 +11,7 @@ from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions import functions_for
+from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
@@ -50,12 +51,14 @@ def export_onnx(
     with output_kept_away(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _export(module, _other_values(inputs), input_names, output_names, exporter, opset)
-    model.functions.extend(functions_for(model))
+    functions = functions_for(model) if HAS_FUNCTIONS else []
+    if functions:
+        model.functions.extend(functions)
     _check(model)
     write_bytes(file, model.SerializeToString())
     return Exported(
         len(model.graph.node),
-        tuple(function.name for function in model.functions),
+        tuple(function.name for function in functions),
         _tracer_warnings(caught),
     )
 
@@ -94,7 +97,7 @@ def _check(model: onnx.ModelProto) -> None:
         )
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except invalid_model_errors() as error:
         raise ConversionError(f"the exported model is not valid ONNX: {error}") from error
 
 

@@ -9,6 +9,7 @@ from torch.onnx import symbolic_helper
 
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.onnx_functions import DOMAIN
+from trtyard.pipeline.torch_versions import export_choice, register_symbolic
 
 
 def export_torchscript(
@@ -23,8 +24,8 @@ def export_torchscript(
     Raises:
         ConversionError: the module cannot be traced, or one of its ops has no ONNX form.
     """
-    torch.onnx.register_custom_op_symbolic("trtyard::padded_nms", _padded_nms, opset)
-    torch.onnx.register_custom_op_symbolic("trtyard::roi_align", _roi_align, opset)
+    register_symbolic("trtyard::padded_nms", _padded_nms, opset)
+    register_symbolic("trtyard::roi_align", _roi_align, opset)
     written = io.BytesIO()
     with explained("the TorchScript exporter cannot write the model as ONNX"), torch.no_grad():
         torch.onnx.export(
@@ -35,7 +36,7 @@ def export_torchscript(
             input_names=list(input_names),
             output_names=list(output_names),
             do_constant_folding=True,
-            dynamo=False,
+            **export_choice(),
         )
     return onnx.load_model_from_string(written.getvalue())
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.torch_versions import load_tensors
 
 # Keys under which training scripts save the weights beside optimizer, scheduler and iteration.
 STATE_KEYS = ("model", "state_dict")
@@ -113,7 +114,9 @@ def _load(path: str) -> Any:
         with warnings.catch_warnings():
             # About pickle protocols and typed storage; what matters raises.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return load_tensors(path)
+    except UsageError:
+        raise
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:

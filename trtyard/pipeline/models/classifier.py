@@ -1,11 +1,10 @@
 """torchvision's classification models, by name."""
 
 import warnings
-from typing import List, Optional
+from typing import Optional
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 
 from trtyard.pipeline.errors import UsageError
@@ -14,6 +13,9 @@ from trtyard.pipeline.models.checkpoint import fit, read_state
 from trtyard.pipeline.models.classifier_seeding import seed_classifier
 from trtyard.pipeline.models.model import CLASSIFIER, Model
 from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.torch_versions import classifier_names, untrained_classifier
+
+__all__ = ["classifier_names", "load_classifier", "network_input"]
 
 # Of ImageNet, for RGB in 0..1; the published torchvision weights are trained with them.
 MEANS = (0.485, 0.456, 0.406)
@@ -25,11 +27,6 @@ MAXIMUM_SIZE = 2048
 
 # Without it these two warn and draw truncated normals for minutes, to be overwritten.
 _WITHOUT_OWN_INIT = ("googlenet", "inception_v3")
-
-
-def classifier_names() -> List[str]:
-    """Return the names of torchvision's classification models, sorted."""
-    return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
 def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
@@ -107,4 +104,4 @@ def _build(name: str) -> torch.nn.Module:
     options = {"init_weights": False} if name in _WITHOUT_OWN_INIT else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
-        return torchvision.models.get_model(name, weights=None, **options).eval()
+        return untrained_classifier(name, **options).eval()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trtyard.pipeline.models.seeding import Seed
+from trtyard.pipeline.torch_versions import power_of_two
 
 # Of the logits, about: an untrained classifier is undecided. Rounding errors grow with it.
 LOGIT_DEVIATION = 1.0 / 16
@@ -71,4 +72,4 @@ def _take_size(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
 def _power_of_two(values: torch.Tensor) -> torch.Tensor:
     """Return the nearest powers of two, and one for zero."""
     exponent = torch.round(torch.log2(torch.where(values > 0, values, torch.ones_like(values))))
-    return torch.exp2(exponent)
+    return power_of_two(exponent)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import List
 
 import onnx
-import onnx.parser
 
 DOMAIN = "trtyard"
 DOMAIN_VERSION = 1
@@ -14,14 +13,14 @@ OP_TYPES = ("PaddedNMS", "MaskRcnnROIAlign")
 MINIMUM_OPSET = 16
 
 
-def functions_for(model: onnx.ModelProto) -> List[onnx.FunctionProto]:
+def functions_for(model: onnx.ModelProto) -> "List[onnx.FunctionProto]":
     """Return a function for each custom op that ``model`` uses, at the model's own opset."""
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     return [function(op_type, opset) for op_type in OP_TYPES if op_type in used]
 
 
-def function(op_type: str, opset: int) -> onnx.FunctionProto:
+def function(op_type: str, opset: int) -> "onnx.FunctionProto":
     """Return the ONNX function of ``op_type`` written for ``opset``.
 
     Raises:
@@ -29,5 +28,7 @@ def function(op_type: str, opset: int) -> onnx.FunctionProto:
     """
     if opset < MINIMUM_OPSET:
         raise ValueError(f"{op_type} needs opset {MINIMUM_OPSET} or newer, not {opset}")
+    import onnx.parser  # from onnx 1.9 on
+
     text = (Path(__file__).parent / f"{op_type}.onnxtxt").read_text(encoding="utf-8")
     return onnx.parser.parse_function(text.replace("OPSET", str(opset), 1))

@@ -4,6 +4,8 @@ from typing import List, Tuple
 
 import torch
 
+from trtyard.pipeline.torch_versions import descending, floor_divided, maximum, minimum
+
 PADDING = -1
 
 
@@ -85,9 +87,8 @@ def _one_image(
     flat_scores = scores.reshape(-1)
     flat = (flat_scores > score_threshold).nonzero(as_tuple=True)[0]
     # Stable: equal scores stay in the order of their index.
-    order = torch.sort(flat_scores[flat], descending=True, stable=True)[1]
-    flat = flat[order]
-    classes = torch.div(flat, max(per_class, 1), rounding_mode="floor")
+    flat = flat[descending(flat_scores[flat])]
+    classes = floor_divided(flat, max(per_class, 1))
     own_boxes = boxes[classes if boxes.shape[0] > 1 else torch.zeros_like(classes)]
     corners = own_boxes[torch.arange(len(flat), device=flat.device), flat % max(per_class, 1)]
     x1, y1, x2, y2 = corners.unbind(1)
@@ -99,8 +100,8 @@ def _one_image(
     while position < len(flat) and len(kept) < keep_top_k:
         kept.append(position)
         rest = slice(position + 1, None)
-        width = torch.minimum(x2[position], x2[rest]) - torch.maximum(x1[position], x1[rest])
-        height = torch.minimum(y2[position], y2[rest]) - torch.maximum(y1[position], y1[rest])
+        width = minimum(x2[position], x2[rest]) - maximum(x1[position], x1[rest])
+        height = minimum(y2[position], y2[rest]) - maximum(y1[position], y1[rest])
         overlap = (width + box_offset).clamp(min=0) * (height + box_offset).clamp(min=0)
         iou = overlap / (areas[position] + areas[rest] - overlap)
         # A NaN compares as false: it suppresses nothing.

@@ -1,7 +1,8 @@
 """MaskRcnnROIAlign in plain torch: the reference that kernels and the ONNX function are held to."""
 
 import torch
-import torchvision
+
+from trtyard.pipeline import torch_versions
 
 # A roi this far outside every map samples nothing: all its bins are zero, for any spatial scale
 # that float32 can hold next to it. The ONNX function uses the same number.
@@ -38,7 +39,7 @@ def roi_align_reference(
     padding = batch_indices < 0
     corners = torch.where(padding[:, None], torch.full_like(rois, FAR_AWAY), rois)
     image = batch_indices.clamp(min=0).to(rois.dtype)
-    pooled = torchvision.ops.roi_align(
+    pooled = torch_versions.roi_align(
         features.float(),
         torch.cat([image[:, None], corners], dim=1).float(),
         (output_height, output_width),

@@ -5,6 +5,7 @@ from typing import Sequence
 import torch
 
 from trtyard.pipeline.models.faster_rcnn.conventions import BOX_OFFSET, LOG_SCALE_LIMIT
+from trtyard.pipeline.torch_versions import minimum
 
 
 def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
@@ -33,7 +34,7 @@ def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) 
 
 def clip(boxes: torch.Tensor, last_pixels: torch.Tensor) -> torch.Tensor:
     """Return boxes [..., 4] moved into the picture whose ``last_pixels`` are given."""
-    return torch.minimum(torch.clamp(boxes, min=0.0), last_pixels)
+    return minimum(torch.clamp(boxes, min=0.0), last_pixels)
 
 
 def last_pixels(height: int, width: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode, last_pixels
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.selection import take_rows
 from trtyard.pipeline.ops import padded_nms, roi_align
+from trtyard.pipeline.torch_versions import keep_beside_weights, not_negative
 
 # Probabilities lie in 0..1: the score of what a padded proposal would have been.
 _REMOVED = -1.0
@@ -41,9 +42,7 @@ class BoxHead(nn.Module):
         super().__init__()
         self.shape = shape
         self.proposals = proposals
-        self.register_buffer(
-            "last_pixels", last_pixels(shape.height, shape.width), persistent=False
-        )
+        keep_beside_weights(self, "last_pixels", last_pixels(shape.height, shape.width))
         self.feature_extractor = nn.Sequential(OrderedDict([("head", fifth_stage)]))
         self.predictor = Predictor()
 
@@ -112,7 +111,7 @@ class BoxHead(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         batch = self.shape.batch
         found = rows >= 0
-        at = torch.clamp(rows, min=0)
+        at = not_negative(rows)
         boxes = take_rows(every_box.reshape(batch, -1, 4), at, batch)
         scores = take_rows(every_score.reshape(batch, -1), at, batch)
         labels = take_rows(self._every_label(), at, batch)

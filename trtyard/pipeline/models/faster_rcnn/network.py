@@ -14,6 +14,7 @@ from trtyard.pipeline.models.faster_rcnn.conventions import PROPOSALS
 from trtyard.pipeline.models.faster_rcnn.detections import BoxHead
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape, RegionProposalNetwork
 from trtyard.pipeline.models.faster_rcnn.resnet import backbone_and_head
+from trtyard.pipeline.torch_versions import is_tracing
 
 INPUT_NAMES = ("images",)
 OUTPUT_NAMES = ("boxes", "scores", "labels", "count", "proposals")
@@ -55,7 +56,7 @@ class FasterRCNN(nn.Module):
         Raises:
             ValueError: the images are not of the shape that the network was made for.
         """
-        if not torch.jit.is_tracing() and tuple(images.shape) != self._expected():
+        if not is_tracing() and tuple(images.shape) != self._expected():
             raise ValueError(f"images are {list(images.shape)}, not {list(self._expected())}")
         features = self.backbone(images)
         boxes, alive, proposals = self.rpn(features)

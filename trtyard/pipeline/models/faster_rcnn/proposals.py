@@ -11,6 +11,7 @@ from trtyard.pipeline.models.faster_rcnn.anchors import grid_anchors
 from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode, last_pixels
 from trtyard.pipeline.models.faster_rcnn.selection import highest, take_rows
 from trtyard.pipeline.ops import padded_nms
+from trtyard.pipeline.torch_versions import keep_beside_weights, not_negative, smallest
 
 # Objectness lies in 0..1: this is the score of a box that has been taken out, and no other's.
 _REMOVED = -1.0
@@ -57,7 +58,7 @@ class AnchorGenerator(nn.Module):
 
     def __init__(self, shape: ImageShape) -> None:
         super().__init__()
-        self.register_buffer("grid", grid_anchors(*shape.cells), persistent=False)
+        keep_beside_weights(self, "grid", grid_anchors(*shape.cells))
 
 
 class RegionProposalNetwork(nn.Module):
@@ -68,9 +69,7 @@ class RegionProposalNetwork(nn.Module):
         self.shape = shape
         self.candidates = min(c.CANDIDATES, shape.anchors)
         self.top_n = min(top_n, self.candidates)
-        self.register_buffer(
-            "last_pixels", last_pixels(shape.height, shape.width), persistent=False
-        )
+        keep_beside_weights(self, "last_pixels", last_pixels(shape.height, shape.width))
         self.anchor_generator = AnchorGenerator(shape)
         self.head = ProposalHead()
 
@@ -98,7 +97,7 @@ class RegionProposalNetwork(nn.Module):
             boxes[:, None], scores[:, None], c.PROPOSAL_IOU, _KEEP_ABOVE, self.top_n, c.BOX_OFFSET
         )
         alive = rows >= 0
-        return take_rows(boxes, torch.clamp(rows, min=0), batch), alive, count
+        return take_rows(boxes, not_negative(rows), batch), alive, count
 
     def _by_anchor(self, features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return objectness [B, N] and deltas [B, N, 4], in the order of the anchors."""
@@ -111,4 +110,4 @@ class RegionProposalNetwork(nn.Module):
 
 def _large_enough(boxes: torch.Tensor) -> torch.Tensor:
     sides = boxes[..., 2:] - boxes[..., :2] + c.BOX_OFFSET
-    return torch.amin(sides, dim=-1) >= c.PROPOSAL_MINIMUM_SIDE
+    return smallest(sides) >= c.PROPOSAL_MINIMUM_SIDE

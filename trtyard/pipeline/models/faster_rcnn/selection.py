@@ -4,6 +4,8 @@ from typing import Tuple
 
 import torch
 
+from trtyard.pipeline.torch_versions import as_index, scattered
+
 # "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
 # it, in every release up to 11; its ITopKLayer documents the same limit.
 TENSORRT_TOPK_LIMIT = 3840
@@ -61,7 +63,7 @@ def top_k(values: torch.Tensor, keep: int) -> Tuple[torch.Tensor, torch.Tensor]:
         pieces.append(piece)
         keep -= TENSORRT_TOPK_LIMIT
         if keep > 0:
-            values = torch.scatter(values, 1, piece[1], _TAKEN)
+            values = scattered(values, piece[1], _TAKEN)
     if len(pieces) == 1:
         return pieces[0][0], pieces[0][1]
     return torch.cat([one[0] for one in pieces], dim=1), torch.cat(
@@ -77,6 +79,7 @@ def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tens
         rows: int32 or int64 [B, K], each from 0 to N - 1.
         batch: B, as a plain number.
     """
+    rows = as_index(rows)
     if batch == 1:
         return torch.index_select(table, 1, rows[0])
     return torch.stack([torch.index_select(table[b], 0, rows[b]) for b in range(batch)])

@@ -1,0 +1,33 @@
+"""What older onnx and ONNX Runtime releases lack."""
+
+from pathlib import Path
+from typing import Any, Tuple
+
+import onnx
+
+# Model-local functions came with onnx 1.10.
+HAS_FUNCTIONS = "functions" in onnx.ModelProto.DESCRIPTOR.fields_by_name
+
+_ERRORS_ONLY = 3
+
+
+def invalid_model_errors() -> Tuple[Any, ...]:
+    """Return what the checker raises for a model that is not valid ONNX."""
+    inference: Any = getattr(onnx.shape_inference, "InferenceError", RuntimeError)
+    return onnx.checker.ValidationError, inference
+
+
+def session(file: Path) -> Any:
+    """Return an ONNX Runtime session on the CPU that says nothing but errors."""
+    import onnxruntime  # not above: its runner sets the environment for it first
+
+    options = onnxruntime.SessionOptions()
+    # The arena would keep the largest intermediate of every shape until the session ends.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    if hasattr(options, "log_severity_level"):
+        options.log_severity_level = _ERRORS_ONLY
+    version = onnxruntime.__version__.split(".")
+    if (int(version[0]), int(version[1])) >= (1, 3):  # the first that takes providers
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(file), options)

@@ -1,0 +1,165 @@
+"""What older torch and torchvision releases lack, in the words of the newer ones."""
+
+from typing import Any, Dict, List, Tuple
+
+import torch
+import torchvision
+
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+
+# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the two ops.
+HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
+# torch.onnx.export takes ``dynamo`` from torch 2.1 on, and names the dynamo form the default later.
+HAS_DYNAMO_CHOICE = HAS_CUSTOM_OP
+
+
+def minimum(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the smaller of each pair (torch.minimum from 1.7 on)."""
+    return torch.minimum(first, second) if hasattr(torch, "minimum") else torch.min(first, second)
+
+
+def maximum(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the larger of each pair (torch.maximum from 1.7 on)."""
+    return torch.maximum(first, second) if hasattr(torch, "maximum") else torch.max(first, second)
+
+
+def smallest(values: torch.Tensor) -> torch.Tensor:
+    """Return the smallest along the last dimension (torch.amin from 1.7 on)."""
+    return torch.amin(values, dim=-1) if hasattr(torch, "amin") else values.min(dim=-1)[0]
+
+
+def not_negative(values: torch.Tensor) -> torch.Tensor:
+    """Return whole numbers with zeros for those below zero.
+
+    torch 1.4 exports ``clamp`` of them as Clip, which takes only floats before opset 12.
+    """
+    if hasattr(torch, "minimum"):
+        return torch.clamp(values, min=0)
+    return torch.where(values < 0, torch.zeros_like(values), values)
+
+
+def descending(values: torch.Tensor) -> torch.Tensor:
+    """Return the order of a row of values, the highest first, equal ones by their index.
+
+    torch sorts stably on request from 1.9 on.
+    """
+    if _at_least(1, 9):
+        return torch.sort(values, descending=True, stable=True)[1]
+    order = (-values.detach().cpu().numpy()).argsort(kind="stable")
+    return torch.from_numpy(order).to(values.device)
+
+
+def floor_divided(values: torch.Tensor, divisor: int) -> torch.Tensor:
+    """Return whole quotients of int64 values, none of them below zero."""
+    if _at_least(1, 8):
+        return torch.div(values, divisor, rounding_mode="floor")
+    return values // divisor
+
+
+def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
+    """Return two to the power of each (torch.exp2 from 1.7 on)."""
+    if hasattr(torch, "exp2"):
+        return torch.exp2(exponent)
+    return torch.pow(torch.full_like(exponent, 2), exponent)
+
+
+def scattered(values: torch.Tensor, index: torch.Tensor, number: float) -> torch.Tensor:
+    """Return ``values`` [B, N] with ``number`` at ``index`` [B, K].
+
+    torch 1.4 has no ONNX form for a scattered number, only for a tensor of them.
+    """
+    if _at_least(1, 8):
+        return torch.scatter(values, 1, index, number)
+    return torch.scatter(values, 1, index, torch.full(list(index.shape), number))
+
+
+def as_index(rows: torch.Tensor) -> torch.Tensor:
+    """Return row numbers in a type that index_select takes (int32 from 1.5 on)."""
+    return rows if _at_least(1, 5) else rows.long()
+
+
+def is_tracing() -> bool:
+    """Tell whether a TorchScript trace is being recorded (torch.jit.is_tracing from 1.7 on)."""
+    if hasattr(torch.jit, "is_tracing"):
+        return bool(torch.jit.is_tracing())
+    return torch._C._get_tracing_state() is not None
+
+
+def keep_beside_weights(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
+    """Register a buffer that is no part of the state dict (torch 1.6), or set an attribute."""
+    if _at_least(1, 6):
+        module.register_buffer(name, value, persistent=False)
+    else:
+        setattr(module, name, value)
+
+
+def load_tensors(path: str) -> Any:
+    """Load a checkpoint without running anything in it.
+
+    Raises:
+        UsageError: this torch cannot do that; it came with 1.13.
+    """
+    if not _at_least(1, 13):
+        raise UsageError(
+            f"torch {torch.__version__} cannot read {path} without running what is in it",
+            "use --weights seeded on this row",
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def roi_align(
+    features: torch.Tensor,
+    rois: torch.Tensor,
+    size: Tuple[int, int],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> torch.Tensor:
+    """torchvision's; before 0.6 it knew only the form that is not aligned.
+
+    Raises:
+        EnvironmentLacksError: aligned is asked for there.
+    """
+    if _at_least(1, 5):
+        return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio, aligned)
+    if aligned:
+        raise EnvironmentLacksError(
+            f"torchvision {torchvision.__version__} has no aligned RoIAlign", "take a newer row"
+        )
+    return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio)
+
+
+def classifier_names() -> List[str]:
+    """Return the names of torchvision's classification models, sorted (a list from 0.14 on)."""
+    models = torchvision.models
+    if hasattr(models, "list_models"):
+        return sorted(models.list_models(module=models))
+    return sorted(
+        name
+        for name, value in vars(models).items()
+        if name.islower() and not name.startswith("_") and callable(value)
+    )
+
+
+def untrained_classifier(name: str, **options: bool) -> torch.nn.Module:
+    """Return torchvision's model of that name, without published weights."""
+    models = torchvision.models
+    if hasattr(models, "get_model"):
+        return models.get_model(name, weights=None, **options)
+    return getattr(models, name)(pretrained=False, **options)
+
+
+def export_choice() -> Dict[str, bool]:
+    """Return what makes ``torch.onnx.export`` take the TorchScript-based exporter."""
+    return {"dynamo": False} if HAS_DYNAMO_CHOICE else {}
+
+
+def register_symbolic(name: str, symbolic: Any, opset: int) -> None:
+    """Register a custom op's ONNX form; autograd functions bring their own."""
+    if HAS_CUSTOM_OP:
+        torch.onnx.register_custom_op_symbolic(name, symbolic, opset)
+
+
+def _at_least(major: int, minor: int) -> bool:
+    found = torch.__version__.split("+")[0].split(".")
+    return tuple(int(part) for part in found[:2]) >= (major, minor)
