@@ -124,7 +124,7 @@ def why_not_here(row: Row) -> str | None:
     return None
 
 
-def _make(base: LocalBase, docker: Path, store: Path | None) -> None:
+def _make(base: LocalBase, docker: Path, store: Path | None = None) -> None:
     if shutil.which(MAKER) is None:
         raise EnvironmentLacksError(f"{MAKER} is not installed", f"sudo apt-get install {MAKER}")
     suite = base.row.base.suite
