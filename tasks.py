@@ -143,6 +143,7 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
     base="auto, local (made by ./run base) or published (from the registry, by digest).",
     builder="A buildx builder other than the engine itself, see: docker buildx ls.",
     no_cache="Build every step anew.",
+    store="Folder made by ./run fetch: take everything from there, without a network.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -150,13 +151,14 @@ def build(
     base: str = "auto",
     builder: str = "",
     no_cache: bool = False,
+    store: str = "",
     dry_run: bool = False,
 ) -> None:
     """Build the row's Docker image with buildx bake, and print its name."""
     from trtyard.build import build
     from trtyard.console import show
 
-    name = build(trt, base=base, builder=builder, no_cache=no_cache, dry_run=dry_run)
+    name = build(trt, base=base, builder=builder, no_cache=no_cache, store=store, dry_run=dry_run)
     if not dry_run:
         show(name)
 
@@ -185,3 +187,15 @@ def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> Non
     from trtyard.exchange import pull
 
     show(pull(trt, registry=registry, dry_run=dry_run))
+
+
+@command(
+    trt=ROW,
+    into="Folder for the files: packages/ and debs/ in it.",
+    pythons="image (what the image's own Python takes) or all (the host executor's too).",
+)
+def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
+    """Collect every file of the row by its hash, to build without a network."""
+    from trtyard.store import fetch
+
+    fetch(trt, into, pythons=pythons)

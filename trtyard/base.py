@@ -19,15 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trtyard.command import CommandError, Word, check
+from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
-from trtyard.debs import suite_sources
+from trtyard.debs import deb_filename, suite_sources
 from trtyard.engine import connect, docker_command, image_id
 from trtyard.lock import Deb, LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
 from trtyard.render import SOURCE_DATE_EPOCH
 from trtyard.row import Row
+from trtyard.store import checked_deb
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -85,9 +86,11 @@ def local_bases(row: Row, locked: LockedRow) -> tuple[LocalBase, ...]:
 
 
 def make_bases(
-    row: Row, locked: LockedRow, *, force: bool = False, dry_run: bool = False
+    row: Row, locked: LockedRow, *, force: bool = False, store: str = "", dry_run: bool = False
 ) -> tuple[LocalBase, ...]:
     """Make the base images that are not there yet, or all of them with ``force``.
+
+    With a ``store`` its archives are taken, each compared with the lock, and no network.
 
     ``EnvironmentLacksError`` where a tool, a right or the row's apt sources are missing,
     ``IntegrityError`` where a package is not the one that the lock names.
@@ -101,7 +104,7 @@ def make_bases(
         elif dry_run:
             say(f"would make {base.image}: {len(base.debs)} packages of {row.base.suite}")
         else:
-            _make(base, docker)
+            _make(base, docker, Path(store).resolve() if store else None)
     return bases
 
 
@@ -121,11 +124,12 @@ def why_not_here(row: Row) -> str | None:
     return None
 
 
-def _make(base: LocalBase, docker: Path) -> None:
+def _make(base: LocalBase, docker: Path, store: Path | None = None) -> None:
     if shutil.which(MAKER) is None:
         raise EnvironmentLacksError(f"{MAKER} is not installed", f"sudo apt-get install {MAKER}")
     suite = base.row.base.suite
-    say(f"making {base.image} from this machine's apt sources of {suite}")
+    origin = store or f"this machine's apt sources of {suite}"
+    say(f"making {base.image} from {origin}")
     with tempfile.TemporaryDirectory(prefix="trtyard-base-") as name:
         folder = Path(name)
         root, debs, hashes = folder / "root.tar", folder / "debs.txt", folder / "sha256.txt"
@@ -145,9 +149,10 @@ def _make(base: LocalBase, docker: Path) -> None:
         if "usr-is-merged" in base.row.debs.base:
             command += [f"--hook-dir={_MERGED_USR}"]
         command += [f"--customize-hook={hook}" for hook in hooks]
+        sources = suite_sources(suite) if store is None else _repository(base, store, folder)
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH)}
         try:
-            check([*command, suite, root, *suite_sources(suite)], env=environment)
+            check([*command, suite, root, *sources], env=environment)
         except CommandError as error:
             raise EnvironmentLacksError(
                 f"the base image could not be made; {error.message}",
@@ -155,6 +160,22 @@ def _make(base: LocalBase, docker: Path) -> None:
             ) from None
         facts = _facts(base, debs.read_text(encoding="utf-8"), hashes.read_text(encoding="utf-8"))
         _import(base, docker, folder, facts)
+
+
+def _repository(base: LocalBase, store: Path, folder: Path) -> list[str]:
+    """Return an apt source of just the base's packages, each compared with the lock."""
+    archive = folder / "archive"
+    archive.mkdir()
+    folder.chmod(0o755)  # apt reads it as a user of its own
+    stanzas = []
+    for deb in base.debs:
+        name = deb_filename(deb)
+        shutil.copyfile(checked_deb(store, deb), archive / name)
+        fields = output_of(["dpkg-deb", "--field", archive / name]).strip()
+        stanzas.append(f"{fields}\nFilename: ./{name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n")
+    (archive / "Packages").write_text("\n".join(stanzas), encoding="utf-8")
+    # Not signed, but every archive was just compared with the lock, and apt compares it again.
+    return [f"deb [trusted=yes] copy://{archive} ./"]
 
 
 def _facts(base: LocalBase, listed: str, hashes: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,7 @@ from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
 from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
 from trtyard.row import Row
+from trtyard.store import check_store
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Plan:
     base: BaseKind
     local: tuple[LocalBase, ...]  # the bases to take instead of the published one
     image: str
+    store: Path | None = None  # the folder to take all packages from, without a network
 
     @property
     def variables(self) -> dict[str, str]:
@@ -82,6 +84,8 @@ class Plan:
         if Path(bundle).is_file():
             settings.append(f"secrets=id=ca,src={bundle}")
         settings += [f"labels.{key}={value}" for key, value in self.labels.items()]
+        if self.store is not None:
+            settings += [f"contexts.store={self.store}", "network=none"]
         if output or builder == DEFAULT_BUILDER:
             settings.append(f"output={output or _TO_ENGINE}")
         else:
@@ -99,6 +103,7 @@ def build(
     base: str = "auto",
     builder: str = "",
     no_cache: bool = False,
+    store: str = "",
     dry_run: bool = False,
 ) -> str:
     """Build the row's image if it is not there; return its name.
@@ -110,6 +115,11 @@ def build(
     row = matrix.row(row_name)
     locked = lock.row(row.name)
     check_rendered(render(matrix, lock))
+    if store:
+        check_store(row, locked, Path(store).resolve())
+        if base == "published":
+            raise UsageError("--store builds without a registry: --base published cannot be had")
+        base = "local"
     client, docker = connect(), docker_command()
     if base == "auto" and not no_cache:
         found = built_image(client, row, locked)
@@ -121,11 +131,13 @@ def build(
             return found
     kind = _base_kind(client, row, locked, base)
     if kind == "local":
-        make_bases(row, locked, dry_run=dry_run)
+        make_bases(row, locked, store=store, dry_run=dry_run)
         if dry_run and not have_bases(client, row, locked):
             say("the image's name follows from theirs; that would be built next")
             return ""
     plan = plan_of(client, row, locked, kind)
+    if store:
+        plan = replace(plan, store=Path(store).resolve())
     builder = builder or DEFAULT_BUILDER
     _check_builder(docker, builder, plan)
     command = plan.command(docker, builder, no_cache=no_cache)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trtyard.command import output_of
+from trtyard.command import check, output_of
 from trtyard.lock import Deb, DebStage
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.row import Row
@@ -59,6 +59,38 @@ def resolve_debs(row: Row) -> tuple[Deb, ...]:
                     raise EnvironmentLacksError(f"apt wants two versions of {name}: report this")
             found.update(_facts(options, stage, {name: plan[name] for name in added}))
     return tuple(sorted(found.values(), key=lambda deb: deb.name))
+
+
+def deb_filename(deb: Deb) -> str:
+    """Return the archive's name as apt writes it, with the epoch's colon escaped."""
+    return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
+
+
+def download_debs(suite: str, debs: Sequence[Deb], folder: Path) -> None:
+    """Download into ``folder`` those of ``debs`` that this machine's apt sources still have.
+
+    apt compares them with its own lists; comparing them with the lock is up to the caller.
+    """
+    with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
+        options = _apt_options(Path(own), suite_sources(suite))
+        known = output_of(["apt-cache", "dumpavail", *options])
+        available = set(re.findall(r"^Filename: .*/([^/\s]+)$", known, flags=re.MULTILINE))
+        wanted = [
+            f"{deb.name}:{deb.architecture}={deb.version}"
+            if deb.architecture != "all"
+            else f"{deb.name}={deb.version}"
+            for deb in debs
+            if _archive_name(deb) in available
+        ]
+        if wanted:
+            # The folder is this user's, where apt's own user may not write.
+            options += ["-o", "APT::Sandbox::User="]
+            check(["apt-get", "download", "--quiet", *options, *wanted], cwd=folder)
+
+
+def _archive_name(deb: Deb) -> str:
+    """Return the file's name in an archive's pool, which leaves the epoch out."""
+    return f"{deb.name}_{deb.version.partition(':')[2] or deb.version}_{deb.architecture}.deb"
 
 
 def _apt_options(folder: Path, sources: Sequence[str]) -> list[str]:

@@ -144,7 +144,7 @@ def _render_row(row: Row, locked: LockedRow, templates: Path) -> dict[Path, str]
         "requirements-compile.txt": requirements_text(compile_with),
         "debs.txt": _deb_list(locked.debs_of("base", "runtime")),
         "build-debs.txt": _deb_list(locked.debs_of("build")),
-        "tools.txt": _uv_requirement(ROOT / "requirements" / "host.txt"),
+        "tools.txt": uv_requirement(ROOT / "requirements" / "host.txt"),
     }
     if sources:
         content["sources.txt"] = requirements_text(sources)
@@ -218,7 +218,7 @@ def _deb_list(debs: Iterable[Deb]) -> str:
     return "".join(f"{deb.name} {deb.version} {deb.architecture} {deb.sha256}\n" for deb in debs)
 
 
-def _uv_requirement(host_requirements: Path) -> str:
+def uv_requirement(host_requirements: Path) -> str:
     """Return the pinned uv of the host tools with its hashes, as one line."""
     text = host_requirements.read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():

@@ -78,7 +78,10 @@ def test_every_stage_starts_from_another_stage_or_from_a_digest(row):
     for word, rest in instructions(row):
         if word == "FROM":
             source, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
-            assert source in stages or re.fullmatch(r"[^:@]+@sha256:[0-9a-f]{64}", source), source
+            empty = (source, name) == ("scratch", "store")
+            assert (
+                empty or source in stages or re.fullmatch(r"[^:@]+@sha256:[0-9a-f]{64}", source)
+            ), source
             stages.add(name)
         for origin in re.findall(r"\bfrom=([^,\s]+)", rest):
             assert origin in stages
@@ -158,7 +161,7 @@ def test_no_secret_stays_in_the_image(row):
         if word in ("ENV", "ARG", "LABEL", "COPY"):
             assert not re.search(r"(?i)token|password|secret|credential|certs", rest), rest
         for mount in re.findall(r"--mount=type=secret\S*", rest):
-            assert "id=ca," in mount
+            assert re.search(r"\bid=(ca|index),", mount)
             assert "env=" not in mount
 
 

@@ -1,0 +1,111 @@
+"""The store, filled by the real uv from small wheels in a folder."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from tiny_wheels import make_wheel
+
+from trtyard import store as module
+from trtyard.build import Plan
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
+from trtyard.store import fetch, fetch_files, look_into, wanted_files
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+ROW = read_matrix(MATRIX_FILE).row("default")
+LOCKED = read_lock(LOCK_FILE).row(ROW.name)
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Return the folder that is all uv knows of; of the locked uv no copy is wanted."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in list(os.environ):
+        if name.startswith("UV_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "find_uv", lambda store: store)
+    return folder
+
+
+@pytest.fixture
+def wanted(index):
+    wheels = (make_wheel(index, "tiny"), make_wheel(index, "tinier"))
+    return wanted_files(ROW, replace(LOCKED, wheels=wheels, sdists=(), debs=()))
+
+
+def names(folder):
+    return sorted(file.name for file in folder.rglob("*") if file.is_file())
+
+
+def test_every_file_comes_by_its_name_and_hash_and_only_once(index, wanted, tmp_path):
+    store = tmp_path / "store"
+    fetch_files(ROW, wanted, store)
+    assert names(store) == ["tinier-1.0-py3-none-any.whl", "tiny-1.0-py3-none-any.whl"]
+    for file in index.iterdir():
+        file.unlink()  # so a second fetch could only fail
+    fetch_files(ROW, wanted, store)
+    assert len(look_into(store, wanted).right) == 2
+
+
+def test_a_tampered_file_is_named_with_both_hashes(wanted, tmp_path):
+    store = tmp_path / "store"
+    fetch_files(ROW, wanted, store)
+    (store / wanted[0].path).write_bytes(b"other")
+    with pytest.raises(IntegrityError) as caught:
+        fetch_files(ROW, wanted, store)
+    assert wanted[0].path.name in caught.value.message
+    assert f"expected sha256 {wanted[0].sha256}, found d9298a10d1b0" in caught.value.message
+
+
+def test_a_file_that_the_index_altered_is_not_kept(index, wanted, tmp_path):
+    make_wheel(index, "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
+    with pytest.raises(IntegrityError, match=r"tiny-1\.0"):
+        fetch_files(ROW, wanted[:1], tmp_path / "store")
+    assert names(tmp_path / "store") == []
+
+
+def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
+    compare = module._compare
+
+    def interrupted(file, name, hashes):
+        if name.startswith("tinier"):
+            raise KeyboardInterrupt
+        compare(file, name, hashes)
+
+    monkeypatch.setattr(module, "_compare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_files(ROW, wanted, tmp_path / "store")
+    assert names(tmp_path / "store") == ["tiny-1.0-py3-none-any.whl"]
+
+
+def test_what_cannot_be_had_is_named_with_its_hash_and_may_be_put_there(index, wanted, tmp_path):
+    store, file = tmp_path / "store", index / wanted[0].path.name
+    content = file.read_bytes()
+    file.unlink()
+    with pytest.raises(EnvironmentLacksError) as caught:
+        fetch_files(ROW, wanted, store)
+    assert f"{file.name}: sha256 {wanted[0].sha256}" in caught.value.message
+    assert "by hand" in str(caught.value)
+    (store / wanted[0].path).write_bytes(content)
+    fetch_files(ROW, wanted, store)
+
+
+def test_bad_options_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="needs a folder"):
+        fetch("default", "")
+    with pytest.raises(UsageError, match="image or all"):
+        fetch("default", str(tmp_path), pythons="some")
+
+
+def test_with_a_store_no_step_has_a_network(tmp_path):
+    plan = Plan(row=ROW, locked=LOCKED, base="local", local=(), image="trtyard/x:1")
+    assert "network=none" not in str(plan.command(tmp_path, "default"))
+    words = [str(word) for word in replace(plan, store=tmp_path).command(tmp_path, "default")]
+    assert any(word.endswith(".network=none") for word in words)
+    assert any(word.endswith(f".contexts.store={tmp_path}") for word in words)
