@@ -139,6 +139,7 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
     base="auto, local (made by ./run base) or published (from the registry, by digest).",
     builder="A buildx builder other than the engine itself, see: docker buildx ls.",
     no_cache="Build every step anew.",
+    target="final: the whole toolchain. runtime: the small image that only runs engines.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -146,12 +147,25 @@ def build(
     base: str = "auto",
     builder: str = "",
     no_cache: bool = False,
+    target: str = "final",
     dry_run: bool = False,
 ) -> None:
     """Build the row's Docker image with buildx bake, and print its name."""
     from trtyard.build import build
     from trtyard.console import show
 
-    name = build(trt, base=base, builder=builder, no_cache=no_cache, dry_run=dry_run)
+    name = build(trt, base=base, builder=builder, no_cache=no_cache, stage=target, dry_run=dry_run)
     if not dry_run:
         show(name)
+
+
+@command(
+    trt=ROW,
+    target="final or runtime, as for: ./run build.",
+    keep="Leave both builds on the disk, and say where.",
+)
+def reproduce(trt: str = "default", target: str = "final", keep: bool = False) -> None:
+    """Build the row's image twice from nothing; exit 5 naming the files that differ."""
+    from trtyard.reproduce import reproduce
+
+    reproduce(trt, stage=target, keep=keep)

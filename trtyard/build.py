@@ -28,7 +28,17 @@ from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.lock import LockedRow, read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
+from trtyard.render import (
+    BAKE_FILE,
+    CA_BUNDLE,
+    Stage,
+    check_rendered,
+    context_files,
+    render,
+    repository_of,
+    stages_of,
+    target_of,
+)
 from trtyard.row import Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
 
@@ -53,6 +63,7 @@ class Plan:
     base: BaseKind
     local: tuple[LocalBase, ...]  # the bases to take instead of the published one
     image: str
+    stage: Stage = "final"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -68,7 +79,7 @@ class Plan:
 
         ``output`` is BuildKit's; without one the image goes to the engine.
         """
-        target = target_of(self.row.name)
+        target = target_of(self.row.name, self.stage)
         command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
         settings = [f"contexts.{base.stage}=docker-image://{base.image}" for base in self.local]
         bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
@@ -91,6 +102,7 @@ def build(
     base: str = "auto",
     builder: str = "",
     no_cache: bool = False,
+    stage: str = "final",
     dry_run: bool = False,
 ) -> str:
     """Build the row's image if it is not there; return its name.
@@ -102,6 +114,7 @@ def build(
     row = matrix.row(row_name)
     locked = lock.row(row.name)
     check_rendered(render(matrix, lock))
+    wanted = checked_stage(row, stage)
     client, docker = connect(), docker_command()
     kind = _base_kind(client, row, locked, base)
     if kind == "local":
@@ -109,7 +122,7 @@ def build(
         if dry_run and not have_bases(client, row, locked):
             say("the image's name follows from theirs; that would be built next")
             return ""
-    plan = plan_of(client, row, locked, kind)
+    plan = plan_of(client, row, locked, kind, wanted)
     builder = builder or DEFAULT_BUILDER
     _check_builder(docker, builder, plan)
     command = plan.command(docker, builder, no_cache=no_cache)
@@ -127,20 +140,34 @@ def build(
     return plan.image
 
 
-def plan_of(client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind) -> Plan:
+def checked_stage(row: Row, stage: str) -> Stage:
+    """Return the stage of that name; ``UsageError`` where the row has no such image."""
+    for known in stages_of(row):
+        if stage == known:
+            return known
+    raise UsageError(
+        f"--target {stage!r}: the images of {row.name} are {', '.join(stages_of(row))}"
+    )
+
+
+def plan_of(
+    client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind, stage: Stage = "final"
+) -> Plan:
     """Return the plan with that kind of base; a local base that is not made yet has no name."""
     local = local_bases(row, locked) if kind == "local" else ()
     names = [f"{base.stage} {image_id(client, base.image)}" for base in local]
-    image = f"trtyard/{row.name}:{context_key(row, names)}"
-    return Plan(row=row, locked=locked, base=kind, local=local, image=image)
+    image = f"{repository_of(row.name, stage)}:{context_key(row, names)}"
+    return Plan(row=row, locked=locked, base=kind, local=local, image=image, stage=stage)
 
 
-def built_image(client: "DockerClient", row: Row, locked: LockedRow) -> str | None:
+def built_image(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> str | None:
     """Return the name of the row's image as it would be built now, or None if it is not there."""
     kinds: tuple[BaseKind, ...] = ("published",)
     if have_bases(client, row, locked):
         kinds = ("local", "published")
-    plans = (plan_of(client, row, locked, kind) for kind in kinds)
+    plans = (plan_of(client, row, locked, kind, stage) for kind in kinds)
     return next((plan.image for plan in plans if image_id(client, plan.image)), None)
 
 
@@ -195,17 +222,25 @@ def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
 def _check_disk(client: "DockerClient", plan: Plan) -> None:
     """Refuse early what cannot fit; where an image of the row is there, layers are shared."""
     folder = Path(str(client.info().get("DockerRootDir", "")))
-    if not folder.is_dir() or client.images.list(f"trtyard/{plan.row.name}"):
+    name = repository_of(plan.row.name, plan.stage)
+    if not folder.is_dir() or client.images.list(name):
         return
-    needed = DISK_PER_WHEEL_BYTE * sum(
-        wheel.size for wheel in plan.locked.wheels_for(plan.row.python)
-    )
+    needed = DISK_PER_WHEEL_BYTE * wheel_bytes(plan)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise EnvironmentLacksError(
             f"a first build takes about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
             "docker system df   shows what Docker keeps; docker builder prune   frees its cache",
         )
+
+
+def wheel_bytes(plan: Plan) -> int:
+    """Return how large the wheels are that the plan's image takes, and what compiles for it."""
+    wheels = plan.locked.wheels_for(plan.row.python)
+    if plan.stage == "final":
+        return sum(wheel.size for wheel in wheels)
+    taken = {*plan.row.image.runtime, *plan.row.image.compile_with}
+    return sum(wheel.size for wheel in wheels if wheel.name in taken)
 
 
 def _bake(command: list[Word], plan: Plan) -> None:
@@ -220,13 +255,13 @@ def _say_done(client: "DockerClient", plan: Plan) -> None:
     labels = client.images.get(plan.image).labels
     say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")
     say(f"  {labels.get('trtyard.base', 'unknown')}")
-    older = [name for name in _tags_of(client, plan.row) if name != plan.image]
+    older = [name for name in _tags_of(client, plan) if name != plan.image]
     if older:
         say(f"older images of the row: docker image rm {' '.join(older)}")
 
 
-def _tags_of(client: "DockerClient", row: Row) -> Iterator[str]:
-    for image in client.images.list(f"trtyard/{row.name}"):
+def _tags_of(client: "DockerClient", plan: Plan) -> Iterator[str]:
+    for image in client.images.list(repository_of(plan.row.name, plan.stage)):
         yield from image.tags
 
 
