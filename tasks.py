@@ -144,6 +144,7 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
     builder="A buildx builder other than the engine itself, see: docker buildx ls.",
     no_cache="Build every step anew.",
     store="Folder made by ./run fetch: take everything from there, without a network.",
+    target="final: the whole toolchain. runtime: the small image that only runs engines.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -152,13 +153,22 @@ def build(
     builder: str = "",
     no_cache: bool = False,
     store: str = "",
+    target: str = "final",
     dry_run: bool = False,
 ) -> None:
     """Build the row's Docker image with buildx bake, and print its name."""
     from trtyard.build import build
     from trtyard.console import show
 
-    name = build(trt, base=base, builder=builder, no_cache=no_cache, store=store, dry_run=dry_run)
+    name = build(
+        trt,
+        base=base,
+        builder=builder,
+        no_cache=no_cache,
+        store=store,
+        stage=target,
+        dry_run=dry_run,
+    )
     if not dry_run:
         show(name)
 

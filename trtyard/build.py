@@ -29,7 +29,17 @@ from trtyard.lock import LockedRow, read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
-from trtyard.render import BAKE_FILE, CA_BUNDLE, check_rendered, context_files, render, target_of
+from trtyard.render import (
+    BAKE_FILE,
+    CA_BUNDLE,
+    Stage,
+    check_rendered,
+    context_files,
+    render,
+    repository_of,
+    stages_of,
+    target_of,
+)
 from trtyard.row import Row
 from trtyard.store import check_store
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
@@ -57,6 +67,7 @@ class Plan:
     local: tuple[LocalBase, ...]  # the bases to take instead of the published one
     image: str
     store: Path | None = None  # the folder to take all packages from, without a network
+    stage: Stage = "final"
 
     @property
     def variables(self) -> dict[str, str]:
@@ -77,7 +88,7 @@ class Plan:
 
         ``output`` is BuildKit's; without one the image goes to the engine.
         """
-        target = target_of(self.row.name)
+        target = target_of(self.row.name, self.stage)
         command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
         settings = [f"contexts.{base.stage}=docker-image://{base.image}" for base in self.local]
         bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
@@ -104,6 +115,7 @@ def build(
     builder: str = "",
     no_cache: bool = False,
     store: str = "",
+    stage: str = "final",
     dry_run: bool = False,
 ) -> str:
     """Build the row's image if it is not there; return its name.
@@ -115,13 +127,14 @@ def build(
     row = matrix.row(row_name)
     locked = lock.row(row.name)
     check_rendered(render(matrix, lock))
+    wanted = checked_stage(row, stage)
     if store:
         check_store(row, locked, Path(store).resolve())
         if base == "published":
             raise UsageError("--store builds without a registry: --base published cannot be had")
         base = "local"
     client, docker = connect(), docker_command()
-    if base == "auto" and not no_cache:
+    if base == "auto" and not no_cache and wanted == "final":  # what a registry has
         found = built_image(client, row, locked)
         if found is not None:
             say(f"{found} is there already; nothing that goes into it has changed")
@@ -135,7 +148,7 @@ def build(
         if dry_run and not have_bases(client, row, locked):
             say("the image's name follows from theirs; that would be built next")
             return ""
-    plan = plan_of(client, row, locked, kind)
+    plan = plan_of(client, row, locked, kind, wanted)
     if store:
         plan = replace(plan, store=Path(store).resolve())
     builder = builder or DEFAULT_BUILDER
@@ -155,20 +168,34 @@ def build(
     return plan.image
 
 
-def plan_of(client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind) -> Plan:
+def checked_stage(row: Row, stage: str) -> Stage:
+    """Return the stage of that name; ``UsageError`` where the row has no such image."""
+    for known in stages_of(row):
+        if stage == known:
+            return known
+    raise UsageError(
+        f"--target {stage!r}: the images of {row.name} are {', '.join(stages_of(row))}"
+    )
+
+
+def plan_of(
+    client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind, stage: Stage = "final"
+) -> Plan:
     """Return the plan with that kind of base; a local base that is not made yet has no name."""
     local = local_bases(row, locked) if kind == "local" else ()
     names = [f"{base.stage} {image_id(client, base.image)}" for base in local]
-    image = f"trtyard/{row.name}:{context_key(row, names)}"
-    return Plan(row=row, locked=locked, base=kind, local=local, image=image)
+    image = f"{repository_of(row.name, stage)}:{context_key(row, names)}"
+    return Plan(row=row, locked=locked, base=kind, local=local, image=image, stage=stage)
 
 
-def built_image(client: "DockerClient", row: Row, locked: LockedRow) -> str | None:
+def built_image(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> str | None:
     """Return the name of the row's image as it would be built now, or None if it is not there."""
     kinds: tuple[BaseKind, ...] = ("published",)
     if have_bases(client, row, locked):
         kinds = ("local", "published")
-    plans = (plan_of(client, row, locked, kind) for kind in kinds)
+    plans = (plan_of(client, row, locked, kind, stage) for kind in kinds)
     return next((plan.image for plan in plans if image_id(client, plan.image)), None)
 
 
@@ -275,17 +302,25 @@ def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
 def _check_disk(client: "DockerClient", plan: Plan) -> None:
     """Refuse early what cannot fit; where an image of the row is there, layers are shared."""
     folder = Path(str(client.info().get("DockerRootDir", "")))
-    if not folder.is_dir() or client.images.list(f"trtyard/{plan.row.name}"):
+    name = repository_of(plan.row.name, plan.stage)
+    if not folder.is_dir() or client.images.list(name):
         return
-    needed = DISK_PER_WHEEL_BYTE * sum(
-        wheel.size for wheel in plan.locked.wheels_for(plan.row.python)
-    )
+    needed = DISK_PER_WHEEL_BYTE * wheel_bytes(plan)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise EnvironmentLacksError(
             f"a first build takes about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
             "docker system df   shows what Docker keeps; docker builder prune   frees its cache",
         )
+
+
+def wheel_bytes(plan: Plan) -> int:
+    """Return how large the wheels are that the plan's image takes, and what compiles for it."""
+    wheels = plan.locked.wheels_for(plan.row.python)
+    if plan.stage == "final":
+        return sum(wheel.size for wheel in wheels)
+    taken = {*plan.row.image.runtime, *plan.row.image.compile_with}
+    return sum(wheel.size for wheel in wheels if wheel.name in taken)
 
 
 def _bake(command: list[Word], plan: Plan) -> None:
@@ -300,13 +335,13 @@ def _say_done(client: "DockerClient", plan: Plan) -> None:
     labels = client.images.get(plan.image).labels
     say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")
     say(f"  {labels.get('trtyard.base', 'unknown')}")
-    older = [name for name in _tags_of(client, plan.row) if name != plan.image]
+    older = [name for name in _tags_of(client, plan) if name != plan.image]
     if older:
         say(f"older images of the row: docker image rm {' '.join(older)}")
 
 
-def _tags_of(client: "DockerClient", row: Row) -> Iterator[str]:
-    for image in client.images.list(f"trtyard/{row.name}"):
+def _tags_of(client: "DockerClient", plan: Plan) -> Iterator[str]:
+    for image in client.images.list(repository_of(plan.row.name, plan.stage)):
         yield from image.tags
 
 

@@ -151,6 +151,7 @@ def _read_image(table: Table) -> ImageParts:
     parts = ImageParts(
         compile_with=table.texts("compile-with", _PACKAGE, "package names", may_be_empty=True),
         leave_out=table.texts("leave-out", _PACKAGE, "package names", may_be_empty=True),
+        runtime=table.texts("runtime", _PACKAGE, "package names", may_be_empty=True),
     )
     table.finish()
     return parts

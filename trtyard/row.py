@@ -40,6 +40,7 @@ class ImageParts:
 
     compile_with: tuple[str, ...]  # in the stages that compile plugins and sources
     leave_out: tuple[str, ...]  # in no finished image
+    runtime: tuple[str, ...]  # in the small image that only runs engines; none for no such image
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+from trtyard.pipeline import run_engine
 from trtyard.pipeline.errors import (
     INTERRUPTED_EXIT_CODE,
     ConversionError,
@@ -44,6 +45,8 @@ def _run(options: argparse.Namespace) -> int:
         state = "already compiled" if compiled.cached else "compiled"
         sys.stdout.write(f"{state}: {compiled.library.name} sha256 {compiled.sha256}\n")
         return 0
+    if options.command == "run-engine":
+        return run_engine.run(row, options)
     from trtyard.pipeline.convert import Request, convert
 
     return convert(
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     plugins.add_argument("--sources", type=Path, default=_PACKAGE_ROOT / "plugins")
     plugins.add_argument("--out", type=Path, required=True, help="the library to write")
     plugins.add_argument("--headers", type=Path, help="folder that holds NvInfer.h: C++ shells too")
+    run_engine.add_arguments(commands.add_parser("run-engine", help="run an engine alone"))
     return parser
 
 
