@@ -124,8 +124,14 @@ def fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
 def check_store(row: Row, locked: LockedRow, store: Path) -> None:
     """Prove that the store has all that an image's build takes.
 
-    ``IntegrityError`` names a wrong file, ``EnvironmentLacksError`` each missing one.
+    ``UsageError`` where there is no such folder, ``IntegrityError`` names a wrong file,
+    ``EnvironmentLacksError`` each missing one.
     """
+    if not store.is_dir():
+        raise UsageError(
+            f"--store {store}: there is no such folder",
+            f"./run fetch --trt {row.name} --into {store}",
+        )
     wanted = [one for one in wanted_files(row, locked) if isinstance(one.source, Artifact)]
     contents = look_into(store, wanted)
     refuse_wrong(store, contents)

@@ -11,7 +11,7 @@ from trtyard.build import Plan
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.store import fetch, fetch_files, look_into, wanted_files
+from trtyard.store import check_store, fetch, fetch_files, look_into, wanted_files
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")
@@ -101,6 +101,12 @@ def test_bad_options_are_refused(tmp_path):
         fetch("default", "")
     with pytest.raises(UsageError, match="image or all"):
         fetch("default", str(tmp_path), pythons="some")
+
+
+def test_a_store_that_is_not_there_is_said_in_a_word(tmp_path):
+    with pytest.raises(UsageError, match="no such folder") as caught:
+        check_store(ROW, LOCKED, tmp_path / "none")
+    assert "./run fetch" in caught.value.mend
 
 
 def test_with_a_store_no_step_has_a_network(tmp_path):
