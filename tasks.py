@@ -3,7 +3,7 @@
 Everything heavy is imported inside the task that needs it, so that ``./run --list`` is quick.
 """
 
-from trtyard.cli import command, words_after_dashes
+from trtyard.cli import Optional, command, words_after_dashes
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
@@ -57,9 +57,9 @@ def convert(
     return convert(request, dry_run=dry_run)
 
 
-@command(name="test", trt=ROW, only="host, pipeline, docker or gpu: run just these tests.")
+@command(name="test", trt=ROW, only="host, pipeline, rows, docker or gpu: run just these tests.")
 def run_tests(trt: str = "default", only: str = "") -> int:
-    """Run the tests: host side, pipeline in the row's environment, Docker and GPU if there are.
+    """Run the tests: host side, pipeline, other rows up to ONNX, Docker and GPU if there are.
 
     Words behind -- go to pytest: ./run test --only host -- -k lock
     """
@@ -76,12 +76,18 @@ def lint() -> int:
     return run_linters()
 
 
-@command(check="Only prove, without a network, that the lock fits the matrix.")
-def lock(check: bool = False) -> None:
-    """Resolve versions.toml to versions.lock and requirements/host.in to host.txt."""
-    from trtyard.relock import check_locks, relock
+@command(
+    check="Only prove, without a network, that the lock fits the matrix.",
+    upgrade="Resolve this row anew although it has not changed; without a name all of them.",
+)
+def lock(check: bool = False, upgrade: Optional = "") -> None:
+    """Resolve versions.toml to versions.lock and requirements/host.in to host.txt.
 
-    check_locks() if check else relock()
+    Only rows that changed are resolved. What differs afterwards is printed.
+    """
+    from trtyard.relock import ALL, check_locks, relock
+
+    check_locks() if check else relock(upgrade=ALL if upgrade is True else str(upgrade))
 
 
 @command(json="For programs: every row as JSON.")

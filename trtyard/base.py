@@ -24,7 +24,7 @@ from trtyard.console import say
 from trtyard.debs import deb_filename, suite_sources
 from trtyard.engine import connect, docker_command, image_id
 from trtyard.lock import Deb, LockedRow
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
 from trtyard.render import SOURCE_DATE_EPOCH
 from trtyard.row import Row
@@ -95,6 +95,9 @@ def make_bases(
     ``EnvironmentLacksError`` where a tool, a right or the row's apt sources are missing,
     ``IntegrityError`` where a package is not the one that the lock names.
     """
+    obstacle = _why_not_of_debs(row)
+    if obstacle is not None:
+        raise UsageError(obstacle, f"./run build --trt {row.name} takes it from its registry")
     client = connect()
     docker = docker_command()
     bases = local_bases(row, locked)
@@ -110,11 +113,15 @@ def make_bases(
 
 def have_bases(client: "DockerClient", row: Row, locked: LockedRow) -> bool:
     """Tell whether the engine has both of the row's locally made bases."""
-    return all(image_id(client, base.image) for base in local_bases(row, locked))
+    return row.base.contents == "minimal" and all(
+        image_id(client, base.image) for base in local_bases(row, locked)
+    )
 
 
 def why_not_here(row: Row) -> str | None:
     """Return why no base can be made on this machine, or None if it can. Quick."""
+    if (obstacle := _why_not_of_debs(row)) is not None:
+        return obstacle
     if shutil.which(MAKER) is None:
         return f"{MAKER} is not installed"
     try:
@@ -122,6 +129,13 @@ def why_not_here(row: Row) -> str | None:
     except EnvironmentLacksError as error:
         return error.message
     return None
+
+
+def _why_not_of_debs(row: Row) -> str | None:
+    """Return why the row's base is not one that can be made of a distribution's packages."""
+    if row.base.contents == "minimal":
+        return None
+    return f"the base of row {row.name}, {row.base.image}, holds more than its distribution"
 
 
 def _make(base: LocalBase, docker: Path, store: Path | None = None) -> None:

@@ -25,7 +25,7 @@ from trtyard.command import (
 )
 from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
-from trtyard.lock import LockedRow, read_lock
+from trtyard.lock import LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
@@ -128,6 +128,7 @@ def build(
     locked = lock.row(row.name)
     check_rendered(render(matrix, lock))
     wanted = checked_stage(row, stage)
+    refuse_unresolved(locked)
     if store:
         check_store(row, locked, Path(store).resolve())
         if base == "published":

@@ -21,6 +21,7 @@ from trtyard.reading import nearest, parse_toml
 from trtyard.tools import ROOT
 
 _Task = Task[Callable[..., None]]
+Optional = str | bool  # the kind of an option that may stand without a value, which is then True
 
 
 def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., int | None]], _Task]:
@@ -45,9 +46,10 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
 
         # invoke reads the options from the signature, and wants its context first.
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        own = inspect.signature(body).parameters.values()
+        own = list(inspect.signature(body).parameters.values())
         wrapper.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
-        return Task(wrapper, name=name, help=helps, auto_shortflags=False)
+        optional = [one.name for one in own if one.annotation == Optional]
+        return Task(wrapper, name=name, help=helps, auto_shortflags=False, optional=optional)
 
     return decorate
 

@@ -17,11 +17,10 @@ from trtyard.lock import LockedRow, check_row, read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.files import PARTIAL_PREFIX
-from trtyard.row import ExecutorName, Row
+from trtyard.row import ExecutorName, Row, Until
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
-Until = Literal["onnx", "engine"]
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
 
 
@@ -37,6 +36,7 @@ class Request:
     weights: str | Path | None
     image: Path | None
     plugins: Path | None
+    until: Until
     options: tuple[str, ...]
 
     @classmethod
@@ -86,6 +86,7 @@ class Request:
             weights=_existing("--weights", weights) if named else weights or None,
             image=_existing("--image", image),
             plugins=_existing("--plugins", plugins),
+            until=cast(Until, until),
             options=tuple(options),
         )
 
@@ -96,7 +97,7 @@ def convert(request: Request, *, dry_run: bool) -> int:
         importlib.import_module("trtyard.executors.docker").pull_if_missing(
             request.row, request.locked
         )
-    executor, reason = choose_executor(request.row, request.locked, request.where)
+    executor, reason = choose_executor(request.row, request.locked, request.where, request.until)
     module = _module_of(executor)
     if dry_run:
         say(f"would convert {request.model} on row {request.row.name} into {request.out}")
@@ -131,18 +132,26 @@ def row_and_lock(name: str) -> tuple[Row, LockedRow]:
     return row, lock
 
 
-def choose_executor(row: Row, lock: LockedRow, where: Where) -> tuple[ExecutorName, str]:
+def choose_executor(
+    row: Row, lock: LockedRow, where: Where, until: Until = "engine"
+) -> tuple[ExecutorName, str]:
     """Return the executor for what the user asked, and the reason in half a sentence."""
+    too_far = row.host_until == "onnx" and until != "onnx"
+    sooner = f"on the host row {row.name} goes as far as ONNX: its TensorRT is no PyPI package"
     if where != "auto":
         if where not in row.executors:
             raise UsageError(
                 f"row {row.name} does not run in {where}",
                 f"leave out --in {where}, or take another row: ./run matrix",
             )
+        if where == "host" and too_far:
+            raise UsageError(sooner, "add --until onnx, or leave out --in host")
         return where, f"asked for with --in {where}"
     no_docker = _module_of("docker").why_not(row, lock)
     if no_docker is None:
         return "docker", "the engine answers and has the row's image"
+    if too_far:
+        return "docker", sooner
     if _module_of("host").why_not(row, lock) is None:
         return "host", f"in Docker it cannot: {no_docker}"
     return "docker", f"it runs nowhere else, and {no_docker}"

@@ -13,6 +13,8 @@ from typing import cast, get_args
 from trtyard.pipeline.errors import UsageError
 from trtyard.reading import Table, nearest, parse_toml
 from trtyard.row import (
+    UNRESOLVED,
+    BaseContents,
     BaseImage,
     Debs,
     DigestKind,
@@ -25,6 +27,7 @@ from trtyard.row import (
     Row,
     TensorrtFrom,
 )
+from trtyard.rules import problems
 
 MATRIX_SCHEMA = 1
 DEFAULT_ALIAS = "default"
@@ -34,6 +37,10 @@ _RELEASE = r"\d+(\.\d+)+"
 # PEP 440's public versions without epochs; PEP 503's normalised names.
 _VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\+[a-z0-9.]+)?"
 _PACKAGE = r"[a-z0-9]+(-[a-z0-9]+)*"
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_DEB_VERSION = r"[0-9][\w.+:~-]*"  # Debian policy 5.6.12
+_REPOSITORY = r"[\w.-]+/[\w.-]+"
+_COMMIT = r"[0-9a-f]{40}"
 _DEB = r"[a-z0-9][a-z0-9+.-]+"  # Debian policy 5.6.1
 _ROW_NAME = re.compile(r"(?:(?P<prefix>rtx)-)?(?P<release>\d+\.\d+)")
 
@@ -99,6 +106,7 @@ def _read_row(name: str, table: Table) -> Row:
         tensorrt_from=cast(TensorrtFrom, table.choice("tensorrt-from", get_args(TensorrtFrom))),
         python=table.text("python", _PYTHON, "a Python like 3.11"),
         cuda=table.text("cuda", r"\d+\.\d+", "a CUDA release like 13.0"),
+        driver=table.text("driver", _RELEASE, "a driver like 580.65.06"),
         exporter=cast(Exporter, table.choice("exporter", get_args(Exporter))),
         opset=table.integer("opset", 7, 99),
         parser=cast(Parser, table.choice("parser", get_args(Parser))),
@@ -118,6 +126,14 @@ def _read_row(name: str, table: Table) -> Row:
         packages=_read_pins(table.table("packages")),
         packages_on=_read_packages_on(table.optional_table("packages-on")),
         sources=_read_pins(table.optional_table("sources")),
+        vendor_packages=_read_pins(table.optional_table("vendor-packages")),
+        vendor_debs=_read_pairs(
+            table.optional_table("vendor-debs"), _DEB, "package names", _DEB_VERSION, "a version"
+        ),
+        commits=_read_pairs(
+            table.optional_table("commits"), _REPOSITORY, "owner/name", _COMMIT, "40 hex digits"
+        ),
+        terms=table.text("terms") if "terms" in table else "",
     )
     table.finish()
     _check_row(row, match, table)
@@ -128,10 +144,16 @@ def _read_base(table: Table) -> BaseImage:
     base = BaseImage(
         image=table.text("image", r"[a-z0-9][a-z0-9./_-]*:[\w][\w.-]*", "an image with its tag"),
         suite=table.text("suite", r"[a-z]+", "a codename like bookworm"),
-        digest=table.text("digest", r"sha256:[0-9a-f]{64}", "sha256: and 64 hex digits"),
+        contents=cast(BaseContents, table.choice("contents", get_args(BaseContents))),
+        digest=table.text("digest", rf"{_DIGEST}|{UNRESOLVED}", "sha256: and 64 hex digits"),
         digest_kind=cast(DigestKind, table.choice("digest-kind", get_args(DigestKind))),
+        platform_digest=table.text("platform-digest", _DIGEST, "sha256: and 64 hex digits")
+        if "platform-digest" in table
+        else "",
     )
     table.finish()
+    if base.platform_digest and base.digest_kind != "index":
+        raise table.fail("platform-digest", "goes with digest-kind index")
     if base.image.endswith(":latest"):
         raise table.fail("image", "must name a release, not latest")
     return base
@@ -152,6 +174,7 @@ def _read_image(table: Table) -> ImageParts:
         compile_with=table.texts("compile-with", _PACKAGE, "package names", may_be_empty=True),
         leave_out=table.texts("leave-out", _PACKAGE, "package names", may_be_empty=True),
         runtime=table.texts("runtime", _PACKAGE, "package names", may_be_empty=True),
+        tools=table.texts("tools", _PACKAGE, "package names") if "tools" in table else (),
     )
     table.finish()
     return parts
@@ -162,6 +185,13 @@ def _read_pins(table: Table) -> dict[str, str]:
         if not re.fullmatch(_PACKAGE, name):
             raise table.fail(name, "must be a package name in lower case with single hyphens")
     return {name: table.text(name, _VERSION, "one exact version") for name in table}
+
+
+def _read_pairs(table: Table, key: str, keys: str, value: str, expected: str) -> dict[str, str]:
+    for name in table:
+        if not re.fullmatch(key, name):
+            raise table.fail(name, f"must be one of {keys}")
+    return {name: table.text(name, value, expected) for name in table}
 
 
 def _read_packages_on(table: Table) -> dict[str, dict[str, str]]:
@@ -179,17 +209,37 @@ def _check_row(row: Row, match: "re.Match[str]", table: Table) -> None:
             raise table.fail("packages", f"must name {needed}")
     if ("host" in row.executors) != bool(row.host_pythons):
         raise table.fail("host-pythons", "and the executor host go together")
-    if "host" in row.executors and row.tensorrt_from != "packages":
-        raise table.fail("executors", "may hold host only where tensorrt-from is packages")
-    trt_pins = [pin for name, pin in row.packages.items() if name.startswith("tensorrt")]
-    if row.tensorrt_from == "packages" and set(trt_pins) != {row.tensorrt}:
-        raise table.fail("packages", f"must pin the TensorRT packages to {row.tensorrt}")
+    _check_tensorrt(row, table)
     for python in row.packages_on:
         if python not in row.pythons:
             raise table.fail("packages-on", f"names Python {python}, which the row does not have")
     for name in row.sources:
         if name in row.packages:
             raise table.fail("sources", f"and packages both name {name}")
+    for key, reason in problems(row):
+        raise table.fail(key, reason)
+
+
+def _check_tensorrt(row: Row, table: Table) -> None:
+    """See that the row names TensorRT where ``tensorrt-from`` says that it comes from."""
+    pins = {name: pin for name, pin in row.packages.items() if name.startswith("tensorrt")}
+    match row.tensorrt_from:
+        case "packages":
+            if set(pins.values()) != {row.tensorrt}:
+                raise table.fail("packages", f"must pin the TensorRT packages to {row.tensorrt}")
+        case "vendor-wheels":
+            if row.tensorrt not in row.vendor_packages.values():
+                raise table.fail("vendor-packages", f"must name TensorRT {row.tensorrt}")
+        case "vendor-debs":
+            releases = {pin.partition("-")[0] for pin in row.vendor_debs.values()}
+            if releases != {row.tensorrt}:
+                raise table.fail("vendor-debs", f"must be of TensorRT {row.tensorrt}, all of them")
+        case "base-image":
+            if row.base.contents != "vendor":
+                raise table.fail("base.contents", "must be vendor: TensorRT comes in it")
+    for name in row.vendor_packages:
+        if name in row.packages:
+            raise table.fail("vendor-packages", f"and packages both name {name}")
 
 
 def _shortened(name: str) -> list[str]:

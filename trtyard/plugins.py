@@ -15,7 +15,7 @@ LIBRARY_NAME = "libtrtyard_plugins.so"
 def compile_plugins(name: str, *, headers: str, out: str) -> int:
     """Compile the plugins of the row into ``out``; return the exit code."""
     row, lock = row_and_lock(name)
-    if "host" not in row.executors:
+    if row.host_until != "engine":
         raise UsageError(
             f"row {row.name} compiles its plugins in its image", f"./run build --trt {row.name}"
         )

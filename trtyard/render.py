@@ -23,7 +23,7 @@ from trtyard.lock import (
 from trtyard.matrix import Matrix, read_matrix
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import write_text
-from trtyard.row import Row
+from trtyard.row import UNRESOLVED, Row
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 IMAGES = Path("images")  # below the repository's root, like every path of this module
@@ -41,6 +41,8 @@ PLUGINS_PATH = "/opt/trtyard/plugins"
 ROW_PATH = "/opt/trtyard/row.json"
 INVENTORY_PATH = "/opt/trtyard/inventory.json"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+_COMPILEALL_MINOR = 9  # of Python 3
 
 # The time of every file that a build writes: 2026-01-01. Any fixed time does; a recent one keeps
 # tools happy that take old files for expired.
@@ -148,6 +150,7 @@ def _render_row(row: Row, locked: LockedRow, templates: Path) -> dict[Path, str]
     left_out = _named(row, wheels, row.image.leave_out, "leave-out")
     compile_with = _named(row, wheels, row.image.compile_with, "compile-with")
     runtime = _named(row, wheels, row.image.runtime, "runtime")
+    tools = _named(row, wheels, row.image.tools, "tools")
     kept = tuple(wheel for wheel in wheels if wheel not in left_out)
     content = {
         "Dockerfile": _dockerfile(row, locked, sources, templates),
@@ -164,6 +167,8 @@ def _render_row(row: Row, locked: LockedRow, templates: Path) -> dict[Path, str]
         content["requirements-runtime.txt"] = requirements_text(runtime)
     if sources:
         content["sources.txt"] = requirements_text(sources)
+    if tools:
+        content["tools-first.txt"] = requirements_text(tools)
     return {IMAGES / row.name / name: text for name, text in content.items()}
 
 
@@ -171,7 +176,9 @@ def _named(
     row: Row, wheels: Iterable[Artifact], names: Iterable[str], key: str
 ) -> tuple[Artifact, ...]:
     by_name = {wheel.name: wheel for wheel in wheels}
-    unknown = sorted(set(names) - set(by_name))
+    # A vendor's wheel that could not be resolved is in the lock as such, and no image is built.
+    names = set(names) - (set(row.vendor_packages) - set(by_name))
+    unknown = sorted(names - set(by_name))
     if unknown:
         raise UsageError(
             f"versions.toml: rows.{row.name}.image.{key} names {', '.join(unknown)}, which"
@@ -201,6 +208,10 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "sources": sources,
         "target": target_of(row.name),
         "compiling_modules": COMPILING_MODULES,
+        "guard": _guard(locked),
+        "unresolved_digest": UNRESOLVED,
+        # compileall knows -s and hash-based files from 3.9 on, and without them no two are alike.
+        "compiles_bytecode": int(row.python.split(".")[1]) >= _COMPILEALL_MINOR,
         "env_path": ENVIRONMENT_PATH,
         "code_path": CODE_PATH,
         "plugins_path": PLUGINS_PATH,
@@ -213,6 +224,17 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
     except TemplateError as error:
         where = f"{getattr(error, 'name', None) or 'Dockerfile.j2'}"
         raise UsageError(f"templates/{where}: {error}", "mend the template") from None
+
+
+def _guard(locked: LockedRow) -> str:
+    """Return the name of a file that does not exist, whose copying ends the build of such a row.
+
+    Without it, plain Docker would begin a build that cannot be what the lock says.
+    """
+    if not locked.unresolved:
+        return ""
+    kinds = "-".join(sorted({one.kind for one in locked.unresolved}))
+    return f"unresolved-in-versions.lock--{kinds}--run-lock-upgrade-{locked.name}"
 
 
 def _context_paths(row: Row) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ from urllib.parse import unquote
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from trtyard.base_digest import resolve_base
 from trtyard.command import CommandError, output_of
 from trtyard.debs import resolve_debs
-from trtyard.lock import Artifact, Lock, LockedBase, LockedRow, check_row
-from trtyard.matrix import Matrix
+from trtyard.lock import Artifact, Deb, LockedRow, Unresolved, check_row
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.reading import parse_toml
 from trtyard.row import Row
@@ -28,16 +28,16 @@ from trtyard.tools import uv
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
-def resolve(matrix: Matrix) -> Lock:
-    """Resolve every row with the network; ``UsageError`` where the row cannot be satisfied."""
-    return Lock(rows={row.name: _resolve_row(row) for row in matrix.rows.values()})
+def resolve_row(row: Row) -> LockedRow:
+    """Resolve a row with the network; ``UsageError`` where it cannot be satisfied.
 
-
-def _resolve_row(row: Row) -> LockedRow:
+    What cannot be reached from here, and only that, is left ``unresolved`` with the reason.
+    """
+    vendor, unresolved = _vendor_wheels(row)
     wheels: dict[str, Artifact] = {}
     sdists: dict[str, Artifact] = {}
     for python in row.pythons:
-        for package in _compiled(row, python):
+        for package in [*_compiled(row, python), *vendor]:
             is_source = package["name"] in row.sources
             artifact = _sdist(package) if is_source else _best_wheel(package, python, row)
             kept = sdists if is_source else wheels
@@ -45,38 +45,71 @@ def _resolve_row(row: Row) -> LockedRow:
             pythons = {python, *(earlier.pythons if earlier else ())}
             ordered = tuple(one for one in sorted(row.pythons, key=_minor) if one in pythons)
             kept[artifact.filename] = replace(artifact, pythons=ordered)
+    base, no_base = resolve_base(row.base)
+    debs, no_debs = _debs(row)
     locked = LockedRow(
         name=row.name,
         matrix_sha256=row.sha256(),
-        base=LockedBase(
-            image=row.base.image, digest=row.base.digest, digest_kind=row.base.digest_kind
-        ),
+        base=base,
         wheels=tuple(wheels[name] for name in sorted(wheels)),
         sdists=tuple(sdists[name] for name in sorted(sdists)),
-        debs=resolve_debs(row),
+        debs=debs,
+        unresolved=(*no_base, *unresolved, *no_debs),
     )
     check_row(row, locked)
     return locked
 
 
+def _vendor_wheels(row: Row) -> tuple[list[dict[str, Any]], tuple[Unresolved, ...]]:
+    """Return uv's packages of the vendor's own index, and those that no index in use has.
+
+    PyPI has only stubs of their names, which would fetch the real files by themselves.
+    """
+    found, missing = [], []
+    for name, version in row.vendor_packages.items():
+        try:
+            found += _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
+        except CommandError as error:
+            if "no usable wheels" not in error.tail:
+                raise
+            reason = "no package index in use has a wheel of it; NVIDIA's own does"
+            missing.append(Unresolved(kind="wheel", name=name, version=version, reason=reason))
+    return found, tuple(missing)
+
+
+def _debs(row: Row) -> tuple[tuple[Deb, ...], tuple[Unresolved, ...]]:
+    if row.base.contents == "minimal":
+        return resolve_debs(row), ()
+    reason = "which packages are added depends on those in the base image, which was not to be had"
+    suite = Unresolved(kind="debs", name="ubuntu", version=row.base.suite, reason=reason)
+    return (), (suite,)
+
+
 def _compiled(row: Row, python: str) -> list[dict[str, Any]]:
     """Return uv's ``packages`` of one Python (pylock.toml, PEP 751)."""
-    pins = {**row.packages_for(python), **row.sources}
+    try:
+        return _uv_packages({**row.packages_for(python), **row.sources}, python, row.glibc)
+    except CommandError as error:
+        raise UsageError(
+            f"versions.toml: row {row.name} cannot be resolved for Python {python}:"
+            f" {error.message}",
+            "mend the row, or look to the network if the packages could not be fetched",
+        ) from None
+
+
+def _uv_packages(
+    pins: Mapping[str, str], python: str, glibc: str, *, only_wheels: bool = False
+) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
         asked, answer = Path(folder, "asked.in"), Path(folder, "pylock.toml")
         lines = [f"{name}=={version}" for name, version in pins.items()]
         asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        platform = f"x86_64-manylinux_{row.glibc.replace('.', '_')}"
+        platform = f"x86_64-manylinux_{glibc.replace('.', '_')}"
         command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
         command += ["--python-platform", platform, "--format", "pylock.toml"]
-        try:
-            output_of([*command, "--output-file", answer, asked], cwd=Path(folder))
-        except CommandError as error:
-            raise UsageError(
-                f"versions.toml: row {row.name} cannot be resolved for Python {python}:"
-                f" {error.message}",
-                "mend the row, or look to the network if the packages could not be fetched",
-            ) from None
+        if only_wheels:
+            command += ["--no-deps", "--only-binary", ":all:"]
+        output_of([*command, "--output-file", answer, asked], cwd=Path(folder))
         packages: list[dict[str, Any]] = parse_toml(answer.read_text())["packages"]
     return packages
 
@@ -130,7 +163,9 @@ def _tags(python: str, glibc: str) -> Iterator[Tag]:
             platforms.append(f"{_LEGACY[release]}_x86_64")
     platforms.append("linux_x86_64")
     interpreter = f"cp3{version[1]}"
-    yield from cpython_tags(version, abis=[interpreter], platforms=platforms)
+    # Before 3.8 the ABI's name said how CPython allocates memory (PEP 3149).
+    abi = f"{interpreter}m" if version[1] < 8 else interpreter
+    yield from cpython_tags(version, abis=[abi], platforms=platforms)
     yield from compatible_tags(version, interpreter=interpreter, platforms=platforms)
 
 

@@ -13,6 +13,9 @@ Parser = Literal["stock", "patched"]
 PluginShell = Literal["cpp-v2", "cpp-v3", "python-v3"]
 ExecutorName = Literal["docker", "host"]
 DigestKind = Literal["index", "platform", "unknown"]
+BaseContents = Literal["minimal", "vendor"]
+Until = Literal["onnx", "engine"]
+UNRESOLVED = "unresolved"  # stands where a digest is not known yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +24,10 @@ class BaseImage:
 
     image: str
     suite: str  # the distribution's codename, whose packages fit into it
-    digest: str
+    contents: BaseContents  # the essential packages alone, or whatever its vendor put in
+    digest: str  # or UNRESOLVED
     digest_kind: DigestKind
+    platform_digest: str  # of the manifest for linux/amd64, where ``digest`` names an index; or ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class ImageParts:
     compile_with: tuple[str, ...]  # in the stages that compile plugins and sources
     leave_out: tuple[str, ...]  # in no finished image
     runtime: tuple[str, ...]  # in the small image that only runs engines; none for no such image
+    tools: tuple[str, ...]  # before uv, where the distribution's pip is too old to install it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,7 @@ class Row:
     tensorrt_from: TensorrtFrom
     python: str
     cuda: str
+    driver: str  # the least driver that runs it
     exporter: Exporter
     opset: int
     parser: Parser
@@ -68,6 +75,20 @@ class Row:
     packages: Mapping[str, str]
     packages_on: Mapping[str, Mapping[str, str]]
     sources: Mapping[str, str]
+    vendor_packages: Mapping[str, str]  # wheels that only the vendor's own index has
+    vendor_debs: Mapping[str, str]  # distribution packages of the vendor's own apt source
+    commits: Mapping[str, str]  # source repositories (owner/name on GitHub) by commit
+    terms: str  # what a user accepts or needs to get the vendor's files; "" for nothing
+
+    @property
+    def host_until(self) -> Until | None:
+        """How far the row goes in a virtual environment: None for not at all.
+
+        Up to ONNX it takes PyPI's packages alone; an engine needs TensorRT's libraries too.
+        """
+        if "host" not in self.executors:
+            return None
+        return "engine" if self.tensorrt_from == "packages" else "onnx"
 
     @property
     def pythons(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from trtyard.pipeline.errors import UsageError
 from trtyard.pycuda import has_cuda_device
 from trtyard.tools import ROOT
 
-Part = Literal["host", "pipeline", "docker", "gpu"]
+Part = Literal["host", "pipeline", "rows", "docker", "gpu"]
 REQUIRE_DOCKER = "TRTYARD_REQUIRE_DOCKER"  # 1: a missing engine is a failure, as in CI
 _NO_TESTS = 5  # pytest's exit code when it selected none
 
@@ -31,6 +31,7 @@ def run_tests(row: str, only: str, words: Sequence[str]) -> int:
     parts: dict[str, Callable[[], int | str]] = {
         "host": lambda: _host(words),
         "pipeline": lambda: _in_row("pipeline", row, words),
+        "rows": lambda: _pytest([sys.executable], "rows", words, dict(os.environ)),
         "docker": lambda: _docker(words),
         "gpu": lambda: _gpu(row, words),
     }
@@ -54,8 +55,8 @@ def _host(words: Sequence[str]) -> int:
 
 def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
     found, lock = row_and_lock(row)
-    if "host" not in found.executors:
-        return f"row {found.name} has no environment on the host"
+    if found.host_until != "engine":
+        return f"row {found.name} has no environment on the host that holds TensorRT"
     environment = make_environment(found, lock)
     return _pytest([environment.python], part, words, pipeline_variables())
 

@@ -1,6 +1,7 @@
 """The matrix for people and for programs."""
 
 import json
+from dataclasses import asdict
 
 from trtyard.console import show
 from trtyard.environment import existing_environment
@@ -23,6 +24,9 @@ def show_matrix(*, as_json: bool) -> None:
                 "aliases": _aliases(matrix, row),
                 "executors": list(row.executors),
                 "base": row.base.image,
+                "host_until": row.host_until,
+                "image_buildable": not lock.row(row.name).unresolved,
+                "unresolved": [asdict(one) for one in lock.row(row.name).unresolved],
             }
             for row in matrix.rows.values()
         ]
@@ -48,7 +52,12 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow) -> str:
         "image from": f"{row.base.image}, digest {row.base.digest_kind}",
         "locked": f"{len(wheels)} wheels, {sum(one.size for one in wheels) / GIGA:.1f} GB;"
         f" {len(locked.sdists_for(row.python))} from source; {len(locked.debs)} debs",
-        "runs in": ", ".join(row.executors),
+        **{
+            "unresolved" if not number else " " * number: f"{one.kind} {one.name} {one.version}"
+            for number, one in enumerate(locked.unresolved)
+        },
+        "runs in": ", ".join(row.executors)
+        + (" (on the host up to ONNX)" if row.host_until == "onnx" else ""),
         "here": f"environment ready (Python {ready.python_version})"
         if ready
         else "no environment yet; convert makes it",

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from trtyard.command import CommandError, output_of
 from trtyard.console import say
 from trtyard.debs import deb_filename, download_debs
-from trtyard.lock import Artifact, Deb, LockedRow, read_lock
+from trtyard.lock import Artifact, Deb, LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.files import sha256_of, written_whole
@@ -97,6 +97,7 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
     row = read_matrix(MATRIX_FILE).row(row_name)
     locked = read_lock(LOCK_FILE).row(row.name)
     fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), Path(into).resolve())
+    refuse_unresolved(locked)  # what has a hash is there; the rest is said, and is no success
 
 
 def fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:

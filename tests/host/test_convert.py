@@ -191,3 +191,13 @@ def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
         first.communicate(b"\n")
     assert done.returncode == 3
     assert f"another convert is writing into {tmp_path / 'out'}" in done.stderr
+
+
+def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so():
+    row, locked = row_and_lock("8.6")
+    assert choose_executor(row, locked, "host", "onnx")[0] == "host"
+    with pytest.raises(UsageError, match="goes as far as ONNX") as caught:
+        choose_executor(row, locked, "host", "engine")
+    assert "--until onnx" in caught.value.mend
+    executor, reason = choose_executor(row, locked, "auto", "engine")
+    assert executor == "docker"

@@ -101,7 +101,7 @@ def test_a_changed_line_is_found_and_both_hashes_are_named(tampered, old, new):
 
 
 def test_layout_alone_does_not_make_a_lock_wrong(tampered, lock):
-    assert tampered('"schema": 1', '"schema":   1') == lock
+    assert tampered('"schema": 2', '"schema":   2') == lock
 
 
 def test_a_forged_checksum_does_not_hide_another_version(tampered):
@@ -131,7 +131,7 @@ def test_a_forged_lock_is_still_validated(tampered, old, new, words):
 
 def test_a_lock_of_another_matrix_is_refused(tmp_path, lock):
     file = tmp_path / "versions.toml"
-    file.write_text(MATRIX_FILE.read_text().replace("opset = 18", "opset = 17"))
+    file.write_text(MATRIX_FILE.read_text().replace("opset = 18", "opset = 19"))
     with pytest.raises(IntegrityError, match=r"does not fit versions\.toml: row rtx-1\.7"):
         check_lock(read_matrix(file), lock)
 

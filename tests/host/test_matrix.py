@@ -1,5 +1,6 @@
 import pytest
 
+from trtyard import compatibility
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import UsageError
 from trtyard.tools import MATRIX_FILE
@@ -25,17 +26,18 @@ def test_the_committed_matrix_reads_and_knows_its_default():
     assert matrix.row("rtx").tensorrt == "1.7.1.116"
 
 
-def test_an_alias_means_the_newest_row_below_it_by_number(tmp_path):
+def test_an_alias_means_the_newest_row_below_it_by_number(tmp_path, monkeypatch):
     text = MATRIX_FILE.read_text()
-    start = text.index('[rows."rtx-1.7"]')
-    row = text[start:]
-    ten = row.replace("1.7.1.116", "1.10.2.3").replace("rtx-1.7", "rtx-1.10")
-    nine = row.replace("1.7.1.116", "1.9.8.7").replace("rtx-1.7", "rtx-1.9")
+    start, end = text.index('[rows."8.6"]'), text.index("# --- TensorRT 7.0")
+    row = text[start:end]
+    later = row.replace('rows."8.6"', 'rows."8.10"').replace("8.6.1.6", "8.10.0.1")
     file = tmp_path / "versions.toml"
-    file.write_text(text[:start] + ten + nine + row)
+    file.write_text(text[:start] + later + row)
+    known = compatibility.TENSORRT["full", (8, 6)]
+    monkeypatch.setitem(compatibility.TENSORRT, ("full", (8, 10)), known)
     matrix = read_matrix(file)
-    assert matrix.aliases() == {"default": "rtx-1.7", "rtx": "rtx-1.10", "rtx-1": "rtx-1.10"}
-    assert matrix.row("rtx-1.9").tensorrt == "1.9.8.7"
+    assert matrix.aliases()["8"] == "8.10"
+    assert matrix.row("8.6").tensorrt == "8.6.1.6"
 
 
 def test_an_unknown_row_is_a_usage_error_with_the_nearest_names():
@@ -74,6 +76,27 @@ WRONG = {
     "list with a twin": ('["80", "86"', '["80", "80"', ["architectures", "twice"]),
     "empty list": ('["80", "86", "89", "120"]', "[]", ["architectures"]),
     "no such executor": ('["docker", "host"]', '["docker", "hots"]', ["executors", "hots"]),
+    "base from nowhere": (
+        'contents = "minimal"',
+        'contents = "empty"',
+        ["base.contents", "vendor"],
+    ),
+    "TensorRT that the vendor's packages lack": (
+        'cu13-libs = "11.4.0.106"',
+        'cu13-libs = "11.4.0.107"',
+        ["vendor-packages", "11.4.0.106"],
+    ),
+    "debs of another TensorRT": (
+        "8.6.1.6-1+cuda12.0",
+        "8.5.3-1+cuda11.8",
+        ["vendor-debs"],
+    ),
+    "short commit": ("84b5be1d6fc0", "84b5", ["commits", "40 hex"]),
+    "platform digest of what is no index": (
+        'digest-kind = "unknown"',
+        'digest-kind = "unknown"\nplatform-digest = "sha256:' + "0" * 64 + '"',
+        ["base.platform-digest", "index"],
+    ),
     "host without Pythons": ('["docker", "host"]', '["docker"]', ["host-pythons"]),
     "pin for a Python it lacks": ('packages-on."3.10"', 'packages-on."3.9"', ["3.9"]),
     "source and package": ('pycuda = "2026.1"', 'numpy = "2.4.6"', ["sources", "numpy"]),
@@ -104,7 +127,7 @@ def test_a_row_named_by_no_release_is_refused(tmp_path):
 def test_a_rows_hash_follows_its_values_and_not_its_layout(edited):
     before = read_matrix(MATRIX_FILE).row("rtx").sha256()
     assert edited("opset = 18", "opset    =   18 # a comment").row("rtx").sha256() == before
-    assert edited("opset = 18", "opset = 17").row("rtx").sha256() != before
+    assert edited("opset = 18", "opset = 19").row("rtx").sha256() != before
     assert edited('pillow = "12.3.0"', 'pillow = "12.2.0"').row("rtx").sha256() != before
 
 

@@ -3,6 +3,9 @@
 try:
     import tensorrt_rtx_bindings as trt  # TensorRT for RTX
 except ImportError:
-    import tensorrt as trt
+    try:
+        import tensorrt as trt
+    except ImportError:
+        import tensorrt_bindings as trt  # what the package tensorrt only gives its name to
 
 __all__ = ["trt"]

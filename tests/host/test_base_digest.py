@@ -1,0 +1,62 @@
+"""What a manifest's bytes are; asking a real registry is tested in tests/docker."""
+
+import hashlib
+import json
+
+import pytest
+
+from trtyard.base_digest import read_manifest
+from trtyard.pipeline.errors import IntegrityError
+
+OCI = "application/vnd.oci.image"
+DOCKER = "application/vnd.docker.distribution.manifest"
+AMD64 = "sha256:" + "a" * 64
+
+
+def raw(media, *platforms):
+    manifests = [
+        {"digest": digest, "platform": {"os": system, "architecture": architecture}}
+        for system, architecture, digest in platforms
+    ]
+    return json.dumps({"schemaVersion": 2, "mediaType": media, "manifests": manifests}).encode()
+
+
+def digest_of(content):
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("media", [f"{OCI}.index.v1+json", f"{DOCKER}.list.v2+json"])
+def test_an_index_leads_to_the_manifest_of_linux_on_amd64(media):
+    attestation = ("unknown", "unknown", "sha256:" + "c" * 64)
+    content = raw(
+        media, ("linux", "arm64", "sha256:" + "b" * 64), ("linux", "amd64", AMD64), attestation
+    )
+    found = read_manifest(content, "example.org/base:1")
+    assert (found.kind, found.digest, found.platform_digest) == ("index", digest_of(content), AMD64)
+
+
+@pytest.mark.parametrize("media", [f"{OCI}.manifest.v1+json", f"{DOCKER}.v2+json"])
+def test_a_manifest_of_its_own_is_a_platforms(media):
+    content = raw(media)
+    found = read_manifest(content, f"example.org/base@{digest_of(content)}")
+    assert (found.kind, found.digest, found.platform_digest) == ("platform", digest_of(content), "")
+
+
+def test_other_bytes_than_the_digest_names_are_refused_and_both_are_named():
+    content = raw(f"{OCI}.index.v1+json", ("linux", "amd64", AMD64))
+    with pytest.raises(IntegrityError) as caught:
+        read_manifest(content + b"\n", f"example.org/base@{digest_of(content)}")
+    assert digest_of(content) in caught.value.message
+    assert digest_of(content + b"\n") in caught.value.message
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"mediaType": 1}x'])
+def test_what_is_no_manifest_is_refused(content):
+    with pytest.raises(IntegrityError, match="no manifest"):
+        read_manifest(content, "example.org/base:1")
+
+
+def test_an_index_without_the_platform_is_refused():
+    content = raw(f"{OCI}.index.v1+json", ("linux", "arm64", AMD64))
+    with pytest.raises(IntegrityError, match="no manifest for linux/amd64"):
+        read_manifest(content, "example.org/base:1")

@@ -1,0 +1,111 @@
+"""What fits what, as data: releases of torch, TensorRT, CUDA and distributions, with sources.
+
+``rules`` reads it. A release that is not here is unknown, and a row that names it is refused until
+someone adds the line with its source. Releases are named by their first two numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Release = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchRelease:
+    """What the wheels of a torch release on PyPI are made for."""
+
+    pythons: tuple[int, int]  # the first and the last minor version of Python 3 with a wheel
+    cuda: Release  # that the wheel is linked against
+    torchscript_opset: int  # the newest that its TorchScript exporter writes
+    dynamo: bool  # torch.onnx.export has dynamo=True with a custom_translation_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorrtRelease:
+    """What a TensorRT release is built for."""
+
+    cuda: tuple[Release, ...]  # major releases alone where any minor one will do: (13, 0)
+    any_minor: bool  # CUDA's minor version compatibility holds: only the major release counts
+    capabilities: tuple[Release, ...]  # compute capabilities that load its engines; empty: see nvcc
+    newest_opset: int | None  # that its ONNX parser takes; None where no document names it
+
+
+# Wheels and their CUDA: the files of each release on PyPI, and torch.version.cuda in them. Opsets:
+# torch/onnx/_constants.py (ONNX_MAX_OPSET, ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET) of each release,
+# for 1.4 the newest torch/onnx/symbolic_opset*.py.
+TORCH: Mapping[Release, TorchRelease] = {
+    (1, 4): TorchRelease(pythons=(5, 8), cuda=(10, 1), torchscript_opset=11, dynamo=False),
+    (2, 2): TorchRelease(pythons=(8, 12), cuda=(12, 1), torchscript_opset=17, dynamo=False),
+    (2, 12): TorchRelease(pythons=(10, 14), cuda=(13, 0), torchscript_opset=20, dynamo=True),
+    (2, 13): TorchRelease(pythons=(10, 14), cuda=(13, 0), torchscript_opset=20, dynamo=True),
+}
+DYNAMO_OPSETS = (18, 23)  # it translates to 18 and converts upwards, to ONNX_MAX_OPSET
+
+_AMPERE_TO_BLACKWELL = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
+
+# NVIDIA's support matrix of each release: docs.nvidia.com/deeplearning/tensorrt, for RTX
+# docs.nvidia.com/deeplearning/tensorrt-rtx. CUDA 13 builds apart from CUDA 12 since 10.15.1 (its
+# support matrix); 11.x is built for CUDA 13 alone (release notes of 11.1).
+TENSORRT: Mapping[tuple[str, Release], TensorrtRelease] = {
+    ("full", (7, 0)): TensorrtRelease(
+        cuda=((9, 0), (10, 0), (10, 2)), any_minor=False, capabilities=(), newest_opset=11
+    ),
+    ("full", (8, 6)): TensorrtRelease(
+        cuda=(*((11, minor) for minor in range(9)), (12, 0), (12, 1)),
+        any_minor=False,
+        capabilities=((6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0)),
+        newest_opset=17,
+    ),
+    ("full", (10, 16)): TensorrtRelease(
+        cuda=((12, 0), (13, 0)),
+        any_minor=True,
+        capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
+        newest_opset=None,
+    ),
+    ("full", (11, 4)): TensorrtRelease(
+        cuda=((13, 0),),
+        any_minor=True,
+        capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
+        newest_opset=None,
+    ),
+    # Run on 1.7.1.116: 9.0 is refused when an engine is loaded; 7.5 takes no fp32 GEMM.
+    ("rtx", (1, 7)): TensorrtRelease(
+        cuda=((13, 0),),
+        any_minor=True,
+        capabilities=((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)),
+        newest_opset=None,
+    ),
+}
+
+# The least driver on Linux: CUDA toolkit release notes, table "minimum required driver version for
+# CUDA minor version compatibility"; 10.2 has no such compatibility and needs its own.
+DRIVERS: Mapping[int, tuple[int, ...]] = {
+    10: (440, 33),
+    11: (450, 80, 2),
+    12: (525, 60, 13),
+    13: (580, 65, 6),
+}
+
+# The real architectures that nvcc compiles for, first and last: "GPU Feature List" in the
+# documentation of nvcc of each toolkit.
+NVCC: Mapping[Release, tuple[int, int]] = {
+    (10, 2): (30, 75),
+    (11, 8): (35, 90),
+    (12, 1): (50, 90),
+    (12, 9): (50, 121),
+    (13, 0): (75, 121),
+}
+
+# /usr/bin/python3 and the glibc of each distribution release: their package lists.
+SUITES: Mapping[str, tuple[str, Release]] = {
+    "bionic": ("3.6", (2, 27)),
+    "jammy": ("3.10", (2, 35)),
+    "bookworm": ("3.11", (2, 36)),
+    "noble": ("3.12", (2, 39)),
+}
+
+
+def release_of(version: str) -> Release:
+    """Return the first two numbers of a version: ``"2.13.0"`` gives (2, 13)."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
