@@ -20,9 +20,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trtyard import registry
+from trtyard.base_digest import resolve_base
 from trtyard.engine import docker_command, image_id
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.registry import NotPublishedError, digest_of, pull_image, push_image
+from trtyard.row import UNRESOLVED, BaseImage
 from trtyard.tools import ROOT
 
 LABELS = {"trtyard.row": "tiny", "trtyard.content": "0123"}
@@ -231,7 +233,7 @@ def test_too_many_requests_are_asked_again_and_then_said(engine, answering, monk
     _, name = answering(429)
     with pytest.raises(EnvironmentLacksError, match="too many requests"):
         digest_of(engine, name)
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "again in 0.01 s" in said
     assert "again in 0.02 s" in said
 
@@ -263,3 +265,47 @@ def test_an_interrupted_push_leaves_no_tag_and_the_next_one_works(engine, server
     assert not any(str(server.port) in one for one in names_here(engine))
     push(engine, server, name)
     assert digest_of(engine, server.image()) == engine.images.get(name).id
+
+
+def base(image, digest=UNRESOLVED):
+    return BaseImage(
+        image=image,
+        suite="bookworm",
+        contents="vendor",
+        digest=digest,
+        digest_kind="unknown",
+        platform_digest="",
+    )
+
+
+def test_a_base_image_is_resolved_to_its_digest_and_the_kind_of_that(engine, server, make):
+    pushed = push(engine, server, make())
+    locked, unresolved = resolve_base(base(server.image()))
+    assert (locked.digest, locked.digest_kind, unresolved) == (pushed, "platform", ())
+    index = [docker_command(), "buildx", "imagetools", "create", "--tag", server.image("index")]
+    subprocess.run([*index, server.image()], check=True, capture_output=True)
+    locked, unresolved = resolve_base(base(server.image("index")))
+    assert locked.digest == digest_of(engine, server.image("index")) != pushed
+    assert (locked.digest_kind, locked.platform_digest) == ("index", pushed)
+    again, _ = resolve_base(base(server.image("index"), locked.digest))
+    assert again == locked
+
+
+def test_a_tag_that_moved_on_is_said_and_not_followed(engine, server, make, capfd):
+    pinned = push(engine, server, make())
+    moved = push(engine, server, make())
+    assert moved != pinned
+    locked, unresolved = resolve_base(base(server.image(), pinned))
+    assert (locked.digest, unresolved) == (pinned, ())
+    said = capfd.readouterr().err
+    assert f"has moved on to {moved}; the matrix pins {pinned}" in said
+
+
+def test_a_silent_registry_leaves_the_pin_or_else_an_unresolved_part(engine, server):
+    server.stop()
+    pin = "sha256:" + "1" * 64
+    locked, unresolved = resolve_base(base(server.image(), pin))
+    assert (locked.digest, locked.digest_kind, unresolved) == (pin, "unknown", ())
+    locked, unresolved = resolve_base(base(server.image()))
+    assert locked.digest == UNRESOLVED
+    assert [(one.kind, one.version) for one in unresolved] == [("base-image", "0123")]
