@@ -56,6 +56,7 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow) -> str:
             "unresolved" if not number else " " * number: f"{one.kind} {one.name} {one.version}"
             for number, one in enumerate(locked.unresolved)
         },
+        **({"terms": row.terms} if row.terms else {}),
         "runs in": ", ".join(row.executors)
         + (" (on the host up to ONNX)" if row.host_until == "onnx" else ""),
         "here": f"environment ready (Python {ready.python_version})"
