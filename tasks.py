@@ -3,7 +3,7 @@
 Everything heavy is imported inside the task that needs it, so that ``./run --list`` is quick.
 """
 
-from trtyard.cli import Optional, command, words_after_dashes
+from trtyard.cli import Optional, Repeated, command, words_after_dashes
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
@@ -145,12 +145,15 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
 
 
 @command(
-    trt=ROW,
+    trt="Rows or aliases, with commas between; all: every row whose lock is whole.",
     base="auto, local (made by ./run base) or published (from the registry, by digest).",
     builder="A buildx builder other than the engine itself, see: docker buildx ls.",
     no_cache="Build every step anew.",
     store="Folder made by ./run fetch: take everything from there, without a network.",
-    target="final: the whole toolchain. runtime: the small image that only runs engines.",
+    target="final: the whole toolchain. runtime: the small image that only runs engines. Or both, "
+    "with a comma between.",
+    cache_from="BuildKit's type=KIND,KEY=VALUE: take built steps from there. May be repeated.",
+    cache_to="BuildKit's type=KIND,KEY=VALUE: leave built steps there. May be repeated.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -160,23 +163,28 @@ def build(
     no_cache: bool = False,
     store: str = "",
     target: str = "final",
+    cache_from: Repeated = (),
+    cache_to: Repeated = (),
     dry_run: bool = False,
 ) -> None:
-    """Build the row's Docker image with buildx bake, and print its name."""
-    from trtyard.build import build
+    """Build the rows' Docker images with one buildx bake, and print their names."""
+    from trtyard.bake import Options, cache_places
+    from trtyard.build import build_all
     from trtyard.console import show
 
-    name = build(
-        trt,
+    options = Options(
         base=base,
         builder=builder,
         no_cache=no_cache,
         store=store,
-        stage=target,
+        cache_from=cache_places("--cache-from", cache_from),
+        cache_to=cache_places("--cache-to", cache_to),
         dry_run=dry_run,
     )
+    names = build_all(trt.split(","), stages=target.split(","), options=options)
     if not dry_run:
-        show(name)
+        for name in names:
+            show(name)
 
 
 @command(

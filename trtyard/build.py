@@ -5,16 +5,25 @@ plugins, the pipeline, and the base images where those were made here. So an ima
 under its tag is the one that a build would give.
 """
 
-import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from trtyard.base import LocalBase, have_bases, local_bases, make_bases, why_not_here
+from trtyard.bake import (
+    CONTENT_LABEL,
+    DEFAULT_BUILDER,
+    USUAL,
+    VARIABLES,
+    BaseKind,
+    Options,
+    Plan,
+    bake_command,
+)
+from trtyard.base import have_bases, local_bases, make_bases, why_not_here
 from trtyard.buildkit import explained
 from trtyard.command import (
     CommandError,
@@ -25,20 +34,17 @@ from trtyard.command import (
 )
 from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
-from trtyard.lock import LockedRow, read_lock, refuse_unresolved
-from trtyard.matrix import read_matrix
+from trtyard.lock import Lock, LockedRow, read_lock, refuse_unresolved
+from trtyard.matrix import Matrix, read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
 from trtyard.render import (
-    BAKE_FILE,
-    CA_BUNDLE,
     Stage,
     check_rendered,
-    context_files,
+    context_key,
     render,
     repository_of,
     stages_of,
-    target_of,
 )
 from trtyard.row import Row
 from trtyard.store import check_store
@@ -47,126 +53,116 @@ from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
 if TYPE_CHECKING:
     from docker import DockerClient
 
-BaseKind = Literal["local", "published"]
-CONTENT_LABEL = "trtyard.content"  # of which tree the image is, whatever its base
-DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
+ALL = "all"
 # Bytes that a first build takes for each byte of wheel: the package cache, the layer, its
 # compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
 DISK_PER_WHEEL_BYTE = 7
-# Half as long to compress and to unpack as the default gzip, for the same size.
-_TO_ENGINE = "type=image,compression=zstd,compression-level=1"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a build would do."""
-
-    row: Row
-    locked: LockedRow
-    base: BaseKind
-    local: tuple[LocalBase, ...]  # the bases to take instead of the published one
-    image: str
-    store: Path | None = None  # the folder to take all packages from, without a network
-    stage: Stage = "final"
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The environment variables of the bake command."""
-        # The one file outside the repository that bake reads is the CA bundle, named on its
-        # command line; without this it would ask whether it may.
-        return {"TAG": self.image.partition(":")[2], "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """What the bake command adds to the labels of the Dockerfile."""
-        return {CONTENT_LABEL: context_key(self.row, [])}
-
-    def command(
-        self, docker: Path, builder: str, *, no_cache: bool = False, output: str = ""
-    ) -> list[Word]:
-        """Return the bake command, to be run in the repository's root.
-
-        ``output`` is BuildKit's; without one the image goes to the engine.
-        """
-        target = target_of(self.row.name, self.stage)
-        command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
-        settings = [f"contexts.{base.stage}=docker-image://{base.image}" for base in self.local]
-        bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
-        if Path(bundle).is_file():
-            settings.append(f"secrets=id=ca,src={bundle}")
-        settings += [f"labels.{key}={value}" for key, value in self.labels.items()]
-        if self.store is not None:
-            settings += [f"contexts.store={self.store}", "network=none"]
-        if output or builder == DEFAULT_BUILDER:
-            settings.append(f"output={output or _TO_ENGINE}")
-        else:
-            command.append("--load")
-        for setting in settings:
-            command += ["--set", f"{target}.{setting}"]
-        if no_cache:
-            command.append("--no-cache")
-        return [*command, target]
+def build(row_name: str, *, stage: str = "final", options: Options = USUAL) -> str:
+    """Build the row's image if it is not there; return its name, see ``build_all``."""
+    return build_all([row_name], stages=[stage], options=options)[0]
 
 
-def build(
-    row_name: str,
-    *,
-    base: str = "auto",
-    builder: str = "",
-    no_cache: bool = False,
-    store: str = "",
-    stage: str = "final",
-    dry_run: bool = False,
-) -> str:
-    """Build the row's image if it is not there; return its name.
+def build_all(
+    row_names: Sequence[str], *, stages: Sequence[str] = ("final",), options: Options = USUAL
+) -> list[str]:
+    """Build those images of the rows that are not there, all at once; return all their names.
 
-    ``EnvironmentLacksError`` where Docker, buildx, disk or network are missing, ``IntegrityError``
-    where something is not what the lock says.
+    ``all`` as the only row means every row whose lock is whole. ``EnvironmentLacksError`` where
+    Docker, buildx, disk or network are missing, ``IntegrityError`` where something is not what
+    the lock says.
     """
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
-    row = matrix.row(row_name)
-    locked = lock.row(row.name)
+    rows = _rows(matrix, lock, row_names)
     check_rendered(render(matrix, lock))
-    wanted = checked_stage(row, stage)
-    refuse_unresolved(locked)
-    if store:
-        check_store(row, locked, Path(store).resolve())
-        if base == "published":
-            raise UsageError("--store builds without a registry: --base published cannot be had")
-        base = "local"
+    wanted = [(row, checked_stage(row, stage)) for row in rows for stage in stages]
+    for row in rows:
+        refuse_unresolved(lock.row(row.name))
+        if options.store:
+            check_store(row, lock.row(row.name), Path(options.store).resolve())
+    if options.store and options.base == "published":
+        raise UsageError("--store builds without a registry: --base published cannot be had")
     client, docker = connect(), docker_command()
-    if base == "auto" and not no_cache and wanted == "final":  # what a registry has
+    results = [
+        _there_or_planned(client, docker, row, lock.row(row.name), stage, options)
+        for row, stage in wanted
+    ]
+    plans = [one for one in results if isinstance(one, Plan)]
+    if plans:
+        _build(client, docker, plans, options)
+    return [one.image if isinstance(one, Plan) else one for one in results]
+
+
+def _rows(matrix: Matrix, lock: Lock, names: Sequence[str]) -> list[Row]:
+    if list(names) != [ALL]:
+        return list({matrix.row(name).name: matrix.row(name) for name in names}.values())
+    for name, locked in lock.rows.items():
+        if locked.unresolved:
+            say(f"row {name} is left out: {len(locked.unresolved)} parts of it are unresolved")
+    return [row for row in matrix.rows.values() if not lock.row(row.name).unresolved]
+
+
+def _there_or_planned(
+    client: "DockerClient",
+    docker: Path,
+    row: Row,
+    locked: LockedRow,
+    stage: Stage,
+    options: Options,
+) -> Plan | str:
+    """Return the image's name where it is there or was pulled, or else the plan of its build.
+
+    In a dry run the name is empty where it follows from bases that are not made yet.
+    """
+    base = "local" if options.store else options.base
+    if base == "auto" and not options.no_cache and stage == "final":  # what a registry has
         found = built_image(client, row, locked)
         if found is not None:
             say(f"{found} is there already; nothing that goes into it has changed")
             return found
-        found = pull_offered(client, docker, row, locked, dry_run=dry_run)
+        found = pull_offered(client, docker, row, locked, dry_run=options.dry_run)
         if found is not None:
             return found
     kind = _base_kind(client, row, locked, base)
     if kind == "local":
-        make_bases(row, locked, store=store, dry_run=dry_run)
-        if dry_run and not have_bases(client, row, locked):
+        make_bases(row, locked, store=options.store, dry_run=options.dry_run)
+        if options.dry_run and not have_bases(client, row, locked):
             say("the image's name follows from theirs; that would be built next")
             return ""
-    plan = plan_of(client, row, locked, kind, wanted)
-    if store:
-        plan = replace(plan, store=Path(store).resolve())
-    builder = builder or DEFAULT_BUILDER
-    _check_builder(docker, builder, plan)
-    command = plan.command(docker, builder, no_cache=no_cache)
-    if _is_there(client, plan) and not no_cache:
+    plan = plan_of(client, row, locked, kind, stage)
+    if options.store:
+        plan = replace(plan, store=Path(options.store).resolve())
+    if _is_there(client, plan) and not options.no_cache:
         say(f"{plan.image} is there already; nothing that goes into it has changed")
-    elif dry_run:
-        say(f"would build {plan.image} from {_in_words(plan)}")
-        variables = [f"{key}={value}" for key, value in plan.variables.items()]
+        return plan.image
+    return plan
+
+
+def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Options) -> None:
+    builder = options.builder or DEFAULT_BUILDER
+    for plan in plans:
+        _check_builder(docker, builder, plan)
+    command = bake_command(
+        plans,
+        docker,
+        builder,
+        no_cache=options.no_cache,
+        cache_from=options.cache_from,
+        cache_to=options.cache_to,
+    )
+    doing = "would build" if options.dry_run else "building"
+    for plan in plans:
+        say(f"{doing} {plan.image} from {_in_words(plan)}")
+    if options.dry_run:
+        variables = [f"{key}={value}" for key, value in VARIABLES.items()]
         show(f"{quoted(variables)} {quoted(command)}")
-    else:
+        return
+    for plan in plans:
         _check_disk(client, plan)
-        say(f"building {plan.image} from {_in_words(plan)}")
-        _bake(command, plan)
+    bake(command)
+    for plan in plans:
         _say_done(client, plan)
-    return plan.image
 
 
 def checked_stage(row: Row, stage: str) -> Stage:
@@ -244,19 +240,6 @@ def content_labels(row: Row, locked: LockedRow) -> dict[str, str]:
     }
 
 
-def context_key(row: Row, bases: list[str], root: Path = ROOT) -> str:
-    """Return 12 hex digits that change with every byte of what goes into the image."""
-    digest = hashlib.sha256(f"{CONTENT_LABEL}\n".encode())
-    for path in context_files(row, root):
-        file = root / path
-        executable = os.access(file, os.X_OK)
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{path.as_posix()} {executable} {content}\n".encode())
-    for name in bases:
-        digest.update(f"{name}\n".encode())
-    return digest.hexdigest()[:12]
-
-
 def _is_there(client: "DockerClient", plan: Plan) -> bool:
     """Tell whether the plan's image is there; a pulled one may have someone's local base."""
     if not image_id(client, plan.image):
@@ -324,9 +307,10 @@ def wheel_bytes(plan: Plan) -> int:
     return sum(wheel.size for wheel in wheels if wheel.name in taken)
 
 
-def _bake(command: list[Word], plan: Plan) -> None:
+def bake(command: list[Word]) -> None:
+    """Run a bake command; what BuildKit says of a failure is explained."""
     try:
-        check(command, cwd=ROOT, env={**os.environ, **plan.variables})
+        check(command, cwd=ROOT, env={**os.environ, **VARIABLES})
     except CommandError as error:
         raise explained(error) from None
 

@@ -6,7 +6,7 @@ import inspect
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +21,7 @@ from trtyard.reading import nearest, parse_toml
 from trtyard.tools import ROOT
 
 _Task = Task[Callable[..., None]]
+Repeated = Sequence[str]  # the kind of an option that may be given more than once
 Optional = str | bool  # the kind of an option that may stand without a value, which is then True
 
 
@@ -49,7 +50,15 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
         own = list(inspect.signature(body).parameters.values())
         wrapper.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
         optional = [one.name for one in own if one.annotation == Optional]
-        return Task(wrapper, name=name, help=helps, auto_shortflags=False, optional=optional)
+        repeated = [one.name for one in own if one.annotation == Repeated]
+        return Task(
+            wrapper,
+            name=name,
+            help=helps,
+            auto_shortflags=False,
+            optional=optional,
+            iterable=repeated,
+        )
 
     return decorate
 

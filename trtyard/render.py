@@ -4,7 +4,9 @@ What is rendered is committed, so that plain ``docker buildx bake`` works and a 
 shows in a diff. ``check_rendered`` proves that the committed files are what would be rendered.
 """
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -127,6 +129,19 @@ def context_files(row: Row, root: Path = ROOT) -> list[Path]:
         below = [root / path] if (root / path).is_file() else (root / path).rglob("*")
         found.update(file.relative_to(root) for file in below if file.is_file())
     return sorted(file for file in found if not _is_left_out(file))
+
+
+def context_key(row: Row, bases: list[str], root: Path = ROOT) -> str:
+    """Return 12 hex digits that change with every byte of what goes into the image."""
+    digest = hashlib.sha256(b"trtyard.content\n")
+    for path in context_files(row, root):
+        file = root / path
+        executable = os.access(file, os.X_OK)
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{path.as_posix()} {executable} {content}\n".encode())
+    for name in bases:
+        digest.update(f"{name}\n".encode())
+    return digest.hexdigest()[:12]
 
 
 def target_of(row_name: str, stage: Stage = "final") -> str:

@@ -6,8 +6,9 @@ import shlex
 import pytest
 from conftest import run_task
 
+from trtyard.bake import DEFAULT_BUILDER
 from trtyard.base import have_bases
-from trtyard.build import DEFAULT_BUILDER, plan_of
+from trtyard.build import plan_of
 from trtyard.command import output_of
 from trtyard.engine import docker_command
 from trtyard.lock import read_lock

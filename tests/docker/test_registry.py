@@ -233,7 +233,7 @@ def test_too_many_requests_are_asked_again_and_then_said(engine, answering, monk
     _, name = answering(429)
     with pytest.raises(EnvironmentLacksError, match="too many requests"):
         digest_of(engine, name)
-    said = capfd.readouterr().err
+    said = capsys.readouterr().err
     assert "again in 0.01 s" in said
     assert "again in 0.02 s" in said
 

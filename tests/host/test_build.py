@@ -1,17 +1,19 @@
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from trtyard.bake import Options, Plan, bake_command, cache_places
 from trtyard.base import local_bases
-from trtyard.build import Plan, build, context_key
+from trtyard.build import build, build_all
 from trtyard.buildkit import explained
 from trtyard.command import CommandError
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.render import context_files
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
+from trtyard.render import context_files, context_key
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
@@ -136,4 +138,59 @@ def test_without_an_engine_building_says_so_and_ends_with_3(tasks):
 def test_images_that_are_not_as_rendered_are_not_built(monkeypatch):
     monkeypatch.setattr("trtyard.build.render", lambda *_: {Path("images/none"): ""})
     with pytest.raises(IntegrityError, match=r"images/none"):
-        build("default", dry_run=True)
+        build("default", options=Options(dry_run=True))
+
+
+def test_several_images_are_one_bake_with_a_target_and_a_name_each():
+    runtime = replace(PUBLISHED, stage="runtime", image="trtyard/rtx-1.7-runtime:4567")
+    command = list(map(str, bake_command([PUBLISHED, runtime], Path("docker"), "default")))
+    assert command[-2:] == ["rtx-1-7", "rtx-1-7-runtime"]
+    settings = [after for word, after in itertools.pairwise(command) if word == "--set"]
+    assert "rtx-1-7.tags=trtyard/rtx-1.7:0123" in settings
+    assert "rtx-1-7-runtime.tags=trtyard/rtx-1.7-runtime:4567" in settings
+    for target in command[-2:]:
+        assert sum(one.startswith(f"{target}.output=") for one in settings) == 1
+        assert sum(one.startswith(f"{target}.labels.") for one in settings) == 1
+
+
+def test_caches_are_passed_for_every_target_as_buildkit_spells_them():
+    places = cache_places("--cache-from", ["type=local,src=a", "type=registry,ref=h/x"])
+    command = bake_command([PUBLISHED], Path("docker"), "default", cache_from=places, cache_to=())
+    assert "rtx-1-7.cache-from=type=local,src=a" in command
+    assert "rtx-1-7.cache-from=type=registry,ref=h/x" in command
+    assert not any("cache-to" in str(word) for word in command)
+
+
+@pytest.mark.parametrize("word", ["cache", "ref=h/x", "type=", "type=local,cache", ""])
+def test_a_cache_that_is_not_spelt_so_is_refused_with_an_example(word):
+    with pytest.raises(UsageError, match="--cache-to") as caught:
+        cache_places("--cache-to", [word])
+    assert "type=local,dest=cache" in caught.value.mend
+
+
+def test_a_row_with_unresolved_parts_is_not_built_and_the_parts_are_named(tasks):
+    done = tasks("build", "--trt", "8.6", "--dry-run")
+    assert done.returncode == 3
+    assert "debs ubuntu jammy" in done.stderr
+    assert "./run lock --upgrade 8.6" in done.stderr
+
+
+def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("trtyard.build.connect", lambda: None)
+    monkeypatch.setattr("trtyard.build.docker_command", lambda: Path("docker"))
+    monkeypatch.setattr(
+        "trtyard.build._there_or_planned",
+        lambda client, docker, row, locked, stage, options: seen.append((row.name, stage)) or "x",
+    )
+    assert build_all(["all"], stages=["final", "runtime"]) == ["x", "x"]
+    assert seen == [("rtx-1.7", "final"), ("rtx-1.7", "runtime")]
+    said = capsys.readouterr().err
+    assert "row 7.0 is left out: 2 parts of it are unresolved" in said
+
+
+def test_a_row_named_twice_is_built_once(monkeypatch):
+    monkeypatch.setattr("trtyard.build.connect", lambda: None)
+    monkeypatch.setattr("trtyard.build.docker_command", lambda: Path("docker"))
+    monkeypatch.setattr("trtyard.build._there_or_planned", lambda *_: "x")
+    assert build_all(["rtx", "rtx-1.7"]) == ["x"]

@@ -7,7 +7,7 @@ import pytest
 from tiny_wheels import make_wheel
 
 from trtyard import store as module
-from trtyard.build import Plan
+from trtyard.bake import Plan
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
