@@ -188,6 +188,19 @@ def build(
 
 
 @command(
+    trt="Rows or aliases, with commas between; all: every row.",
+    target="final, runtime, or both with a comma between.",
+    store="Folder made by ./run fetch: say what of it is there.",
+    json="For programs: one object an image.",
+)
+def plan(trt: str = "default", target: str = "final", store: str = "", json: bool = False) -> None:
+    """Say what a build would make and download, what is there, and what stands in its way."""
+    from trtyard.forecast import show_plan
+
+    show_plan(trt.split(","), stages=target.split(","), store=store, as_json=json)
+
+
+@command(
     trt=ROW,
     registry=REGISTRY,
     dry_run="Say what would be pushed, and push nothing.",

@@ -94,9 +94,14 @@ def build_all(
     return [one.image if isinstance(one, Plan) else one for one in results]
 
 
+def rows_named(matrix: Matrix, names: Sequence[str]) -> list[Row]:
+    """Return the rows of these names or aliases, each once."""
+    return list({matrix.row(name).name: matrix.row(name) for name in names}.values())
+
+
 def _rows(matrix: Matrix, lock: Lock, names: Sequence[str]) -> list[Row]:
     if list(names) != [ALL]:
-        return list({matrix.row(name).name: matrix.row(name) for name in names}.values())
+        return rows_named(matrix, names)
     for name, locked in lock.rows.items():
         if locked.unresolved:
             say(f"row {name} is left out: {len(locked.unresolved)} parts of it are unresolved")

@@ -1,0 +1,34 @@
+"""What ``plan`` says where there is an engine."""
+
+import json
+
+from conftest import run_task
+
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+
+def planned(tree, *words):
+    done = run_task("plan", *words, "--json", root=tree)
+    assert done.returncode == 0, done.stderr
+    return {one["row"]: one for one in json.loads(done.stdout)["images"]}
+
+
+def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, image, row):
+    found = planned(tree, "--trt", "all")
+    assert list(found) == list(read_matrix(MATRIX_FILE).rows)
+    assert found[row.name]["image"] == image
+    for name, locked in read_lock(LOCK_FILE).rows.items():
+        assert found[name]["engine"] == ""
+        assert bool(found[name]["unresolved"]) == bool(locked.unresolved)
+    done = run_task("plan", root=tree)
+    assert f"nothing to do: {image} is there" in done.stdout
+
+
+def test_building_what_is_there_runs_no_builder(engine, tree, image):
+    done = run_task("build", root=tree)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == image
+    assert "is there already" in done.stderr
+    assert "#1 " not in done.stderr

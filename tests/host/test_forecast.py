@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent.sock"}
+ROWS = read_matrix(MATRIX_FILE).rows
+LOCK = read_lock(LOCK_FILE)
+
+
+def planned(tasks, *words, env=NO_ENGINE):
+    done = tasks("plan", *words, "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["images"]
+
+
+def test_every_row_is_planned_without_an_engine_which_is_said(tasks):
+    found = planned(tasks, "--trt", "all", "--target", "final,runtime")
+    assert [(one["row"], one["target"]) for one in found] == [
+        (name, target) for name in ROWS for target in ("final", "runtime")
+    ]
+    for one in found:
+        assert "nonexistent.sock" in one["engine"]
+        assert one["image"] is None
+
+
+def test_what_is_downloaded_is_what_the_lock_names(tasks):
+    final, runtime = planned(tasks, "--target", "final,runtime")
+    locked = LOCK.row("rtx-1.7")
+    wheels = locked.wheels_for("3.11")
+    assert final["packages"] == len(wheels) + 1
+    assert final["package_bytes"] == sum(one.size for one in (*wheels, *locked.sdists_for("3.11")))
+    assert runtime["packages"] < final["packages"]
+    assert runtime["package_bytes"] < final["package_bytes"]
+    assert final["deb_bytes"] == sum(deb.size for deb in locked.debs_of("runtime", "build"))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_stands_in_the_way_is_named(tasks, name):
+    (one,) = planned(tasks, "--trt", name)
+    named = {f"{part.kind} {part.name} {part.version}" for part in LOCK.row(name).unresolved}
+    assert set(one["unresolved"]) == named
+    done = tasks("plan", "--trt", name, env=NO_ENGINE)
+    words = "cannot be built: versions.lock has no hash of" if named else "cannot be built here"
+    assert words in done.stdout
+
+
+def test_a_store_is_looked_into(tasks, tmp_path):
+    (tmp_path / "packages").mkdir()
+    assert planned(tasks, "--store", str(tmp_path))[0]["in_store"] == 0
+
+
+def test_a_row_or_target_that_is_not_there_is_wrong_usage(tasks):
+    assert tasks("plan", "--trt", "rtx,nine", env=NO_ENGINE).returncode == 2
+    assert tasks("plan", "--target", "small", env=NO_ENGINE).returncode == 2
