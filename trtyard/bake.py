@@ -9,6 +9,7 @@ from typing import Literal
 from trtyard.base import LocalBase
 from trtyard.command import Word
 from trtyard.lock import LockedRow
+from trtyard.mirrors import Mirrors, read_mirrors
 from trtyard.pipeline.errors import UsageError
 from trtyard.render import BAKE_FILE, CA_BUNDLE, Stage, context_key, target_of
 from trtyard.row import Row
@@ -18,6 +19,8 @@ CONTENT_LABEL = "trtyard.content"  # of which tree the image is, whatever its ba
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
+# The secrets of templates/steps/packages-from, and uv's variables that hold the same.
+_PLACES = {"index": "UV_DEFAULT_INDEX", "indexes": "UV_INDEX"}
 # The one file outside the repository that bake reads is the CA bundle, named on its command line;
 # without this it would ask whether it may.
 VARIABLES = {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
@@ -88,12 +91,13 @@ def bake_command(
     ``output`` is BuildKit's; without one the images go to the engine. ``cache_from`` and
     ``cache_to`` are BuildKit's too. What two rows have alike is built once.
     """
+    mirrors = read_mirrors()
     command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
     to_engine = not output and builder != DEFAULT_BUILDER
     if to_engine:
         command.append("--load")
     for plan in plans:
-        settings = _settings(plan)
+        settings = _settings(plan, mirrors)
         settings += [f"cache-from={one}" for one in cache_from]
         settings += [f"cache-to={one}" for one in cache_to]
         if not to_engine:
@@ -119,13 +123,22 @@ def cache_places(option: str, words: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _settings(plan: Plan) -> list[str]:
+def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
     settings = [f"tags={plan.image}"]
     settings += [f"contexts.{base.stage}=docker-image://{base.image}" for base in plan.local]
     bundle = os.environ.get("SSL_CERT_FILE") or CA_BUNDLE
     if Path(bundle).is_file():
         settings.append(f"secrets=id=ca,src={bundle}")
     settings += [f"labels.{key}={value}" for key, value in plan.labels.items()]
+    reference, mirror = plan.locked.base.reference, mirrors.image(plan.locked.base.reference)
+    if plan.base == "published" and mirror != reference:
+        settings.append(f"contexts.{reference}=docker-image://{mirror}")
+    # Where packages come from may hold a password: BuildKit reads the variable by itself.
+    settings += [
+        f"secrets=type=env,id={name},env={variable}"
+        for name, variable in _PLACES.items()
+        if os.environ.get(variable)
+    ]
     if plan.store is not None:
         settings += [f"contexts.store={plan.store}", "network=none"]
     return settings

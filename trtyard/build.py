@@ -36,6 +36,7 @@ from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.lock import Lock, LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import Matrix, read_matrix
+from trtyard.mirrors import read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
 from trtyard.render import (
@@ -263,7 +264,7 @@ def _base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -
             raise UsageError(f"--base must be auto, local or published, not {base!r}")
     if have_bases(client, row, locked):
         return "local"
-    problem = registry_problem(client, locked.base.reference)
+    problem = registry_problem(client, read_mirrors().image(locked.base.reference))
     if problem is None:
         return "published"
     say(f"the published base image cannot be had: {problem}")

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import os
 import re
 import signal
 import sys
@@ -16,6 +17,7 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from trtyard.command import set_echo
+from trtyard.mirrors import read_mirrors
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, TrtyardError, UsageError
 from trtyard.reading import nearest, parse_toml
 from trtyard.tools import ROOT
@@ -116,6 +118,11 @@ def main() -> None:
     """Run the tasks named on the command line; never returns."""
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
+    try:
+        read_mirrors().set_variables(os.environ)
+    except UsageError as error:
+        sys.stderr.write(f"trtyard: {error}\n")
+        raise SystemExit(error.exit_code) from None
     program = _Run(name="trtyard", binary="run")
     try:
         program.run(["run", "--search-root", str(ROOT), *sys.argv[1:]])

@@ -19,6 +19,7 @@ from trtyard.base_digest import resolve_base
 from trtyard.command import CommandError, output_of
 from trtyard.debs import resolve_debs
 from trtyard.lock import Artifact, Deb, LockedRow, Unresolved, check_row
+from trtyard.mirrors import read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.reading import parse_toml
 from trtyard.row import Row
@@ -45,7 +46,7 @@ def resolve_row(row: Row) -> LockedRow:
             pythons = {python, *(earlier.pythons if earlier else ())}
             ordered = tuple(one for one in sorted(row.pythons, key=_minor) if one in pythons)
             kept[artifact.filename] = replace(artifact, pythons=ordered)
-    base, no_base = resolve_base(row.base)
+    base, no_base = resolve_base(row.base, mirror=read_mirrors().image(row.base.image))
     debs, no_debs = _debs(row)
     locked = LockedRow(
         name=row.name,

@@ -1,0 +1,147 @@
+import functools
+import http.server
+import os
+import threading
+
+import pytest
+from tiny_wheels import make_wheel
+
+from trtyard.mirrors import NONE, read_mirrors
+from trtyard.pipeline.errors import UsageError
+from trtyard.resolve import _uv_packages
+
+WHOLE = """
+schema = 1
+ca-bundle = "own.pem"
+[registries]
+"docker.io" = "registry.example.org:5000/hub"
+[python]
+index = "https://packages.example.org/simple"
+extra = ["https://packages.example.org/vendor"]
+"""
+
+
+@pytest.fixture
+def mirrors(tmp_path, monkeypatch):
+    """Return a function that reads a file of that content."""
+
+    def read(text):
+        (tmp_path / "own.pem").touch()
+        file = tmp_path / "mirrors.toml"
+        file.write_text(text)
+        monkeypatch.setenv("TRTYARD_MIRRORS", str(file))
+        return read_mirrors()
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("debian:bookworm-slim", "registry.example.org:5000/hub/library/debian:bookworm-slim"),
+        ("nvidia/cuda@sha256:00", "registry.example.org:5000/hub/nvidia/cuda@sha256:00"),
+        ("docker.io/nvidia/cuda:1", "registry.example.org:5000/hub/nvidia/cuda:1"),
+        ("nvcr.io/nvidia/tensorrt:20.01-py3", "nvcr.io/nvidia/tensorrt:20.01-py3"),
+        ("localhost/debian:1", "localhost/debian:1"),
+    ],
+)
+def test_an_image_is_found_where_its_registrys_mirror_has_it(mirrors, name, place):
+    assert mirrors(WHOLE).image(name) == place
+    assert NONE.image(name) == name
+
+
+def test_what_the_user_has_set_comes_first(mirrors, tmp_path):
+    environment = {"UV_INDEX": "https://mine.example.org"}
+    mirrors(WHOLE).set_variables(environment)
+    assert environment == {
+        "UV_INDEX": "https://mine.example.org",
+        "UV_DEFAULT_INDEX": "https://packages.example.org/simple",
+        "SSL_CERT_FILE": str(tmp_path / "own.pem"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"docker.io" =', '"dockr.io" =', ["registries.dockr.io", "docker.io"]),
+        ("registry.example.org:5000/hub", "https://registry.example.org", ["HOST/PREFIX"]),
+        (
+            "https://packages.example.org/simple",
+            "packages.example.org",
+            ["python.index", "address"],
+        ),
+        ("own.pem", "other.pem", ["ca-bundle", "other.pem"]),
+        ("schema = 1", "schema = 2", ["schema"]),
+        ("index =", "indx =", ["python.indx"]),
+        ("schema = 1", "schema =", ["not TOML"]),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_key(mirrors, old, new, words):
+    with pytest.raises(UsageError) as caught:
+        mirrors(WHOLE.replace(old, new))
+    for word in ("mirrors.toml", *words):
+        assert word in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "old", ["https://packages.example.org/simple", "https://packages.example.org/vendor"]
+)
+def test_a_password_is_refused_and_not_repeated(mirrors, old):
+    with pytest.raises(UsageError) as caught:
+        mirrors(WHOLE.replace(old, "https://me:hunter2@packages.example.org"))
+    assert "hunter2" not in str(caught.value)
+    assert "netrc" in caught.value.message
+
+
+def test_without_a_file_there_are_none_but_one_that_is_named_must_be_there(monkeypatch, tmp_path):
+    monkeypatch.delenv("TRTYARD_MIRRORS", raising=False)
+    monkeypatch.setattr("trtyard.mirrors.FILE", tmp_path / "mirrors.toml")
+    assert read_mirrors() == NONE
+    monkeypatch.setenv("TRTYARD_MIRRORS", str(tmp_path / "gone.toml"))
+    with pytest.raises(UsageError, match="not there"):
+        read_mirrors()
+
+
+def test_a_wrong_file_ends_every_task_with_2(tasks, tmp_path):
+    file = tmp_path / "mirrors.toml"
+    file.write_text("schema = 9")
+    done = tasks("matrix", env={"TRTYARD_MIRRORS": str(file)})
+    assert done.returncode == 2
+    assert "schema" in done.stderr
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Return the address of a real package index on loopback, and what it was asked for."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, code="-", size="-"):
+            asked.append(self.path)
+
+    folder = tmp_path / "index"
+    project = folder / "simple" / "tiny-demo"
+    project.mkdir(parents=True)
+    wheel = make_wheel(project, "tiny-demo")
+    link = f'<a href="{wheel.filename}#sha256={wheel.sha256}">{wheel.filename}</a>'
+    (project / "index.html").write_text(f"<!DOCTYPE html><html><body>{link}</body></html>")
+    handler = functools.partial(Handler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/simple", wheel, asked
+    server.shutdown()
+
+
+@pytest.mark.parametrize("key", ['index = "{}"', 'extra = ["{}"]'])
+def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, key):
+    address, wheel, asked = index
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    found = mirrors(f"schema = 1\n[python]\n{key.format(address)}\n")
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    found.set_variables(environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (package,) = _uv_packages({"tiny-demo": "1.0"}, "3.11", "2.28", only_wheels=True)
+    assert package["wheels"][0]["hashes"]["sha256"] == wheel.sha256
+    assert any("/simple/tiny-demo" in path for path in asked)

@@ -1,0 +1,117 @@
+"""A company's own registries and package indexes: ``mirrors.toml``, on the user's side alone.
+
+The file is named by ``TRTYARD_MIRRORS`` or lies in the tree's root, where git ignores it. It says
+where things come from, never what they are: that is the lock's. It holds no credentials: those are
+``docker login``'s, uv's own variables' and netrc's.
+"""
+
+import os
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.reading import Table, nearest, parse_toml
+from trtyard.tools import ROOT
+
+VARIABLE = "TRTYARD_MIRRORS"
+FILE = ROOT / "mirrors.toml"
+MIRRORS_SCHEMA = 1
+REGISTRIES = ("docker.io", "nvcr.io")  # those that rows start from
+_HOST = r"[A-Za-z0-9.-]+(:\d+)?"
+_REGISTRY = rf"{_HOST}(/[a-z0-9._-]+)*"
+_ADDRESS = r"(https?|file)://[^\s@]+"
+_MEND = "docs/offline.md shows such a file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirrors:
+    """Where things come from instead of their usual places."""
+
+    registries: Mapping[str, str]  # a registry's host to the place that has its images
+    index: str  # of Python packages, instead of the usual one; or ""
+    extra_indexes: tuple[str, ...]  # besides it, such as a vendor's
+    ca_bundle: Path | None
+
+    def image(self, name: str) -> str:
+        """Return the name under which the mirror has an image; the same where none is set.
+
+        ``debian:bookworm-slim`` is ``docker.io/library/debian`` in full, as Docker reads it.
+        """
+        host, path = _in_full(name)
+        mirror = self.registries.get(host)
+        return f"{mirror}/{path}" if mirror else name
+
+    def set_variables(self, environment: MutableMapping[str, str]) -> None:
+        """Tell uv and everything that checks certificates; what the user has set stays."""
+        values = {
+            "UV_DEFAULT_INDEX": self.index,
+            "UV_INDEX": " ".join(self.extra_indexes),
+            "SSL_CERT_FILE": str(self.ca_bundle or ""),
+        }
+        for name, value in values.items():
+            if value:
+                environment.setdefault(name, value)
+
+
+NONE = Mirrors(registries={}, index="", extra_indexes=(), ca_bundle=None)
+
+
+def read_mirrors() -> Mirrors:
+    """Read the user's mirrors, or ``NONE`` where there is no such file.
+
+    ``UsageError`` names the file, the key and what would be right.
+    """
+    named = os.environ.get(VARIABLE, "")
+    file = Path(named).expanduser() if named else FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if named:
+            raise UsageError(f"{VARIABLE} names {file}, which is not there", _MEND) from None
+        return NONE
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    try:
+        value = parse_toml(text)
+    except ValueError as error:
+        raise UsageError(f"{file} is not TOML: {error}", _MEND) from None
+    return _checked(Table(value, file=file, path="", error=UsageError, mend=_MEND), file)
+
+
+def _checked(top: Table, file: Path) -> Mirrors:
+    top.integer("schema", MIRRORS_SCHEMA, MIRRORS_SCHEMA)
+    registries = top.optional_table("registries")
+    for host in registries:
+        if host not in REGISTRIES:
+            raise registries.fail(host, f"is no registry of any row{nearest(host, REGISTRIES)}")
+    python = top.optional_table("python")
+    for key in ("index", "extra"):
+        if key in python and "@" in str(python.texts(key) if key == "extra" else python.text(key)):
+            raise python.fail(
+                key, "must name no user or password: uv takes those from netrc or UV_INDEX_*"
+            )
+    mirrors = Mirrors(
+        registries={host: registries.text(host, _REGISTRY, "HOST/PREFIX") for host in registries},
+        index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
+        extra_indexes=python.texts("extra", _ADDRESS, "addresses") if "extra" in python else (),
+        ca_bundle=_bundle(top, file) if "ca-bundle" in top else None,
+    )
+    python.finish()
+    top.finish()
+    return mirrors
+
+
+def _bundle(top: Table, file: Path) -> Path:
+    bundle = file.parent / Path(top.text("ca-bundle")).expanduser()
+    if not bundle.is_file():
+        raise top.fail("ca-bundle", f"names {bundle}, which is not there")
+    return bundle.resolve()
+
+
+def _in_full(name: str) -> tuple[str, str]:
+    first, _, rest = name.partition("/")
+    if rest and re.fullmatch(r"localhost|.*[.:].*", first):
+        return first, rest
+    return "docker.io", name if rest else f"library/{name}"
