@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -309,3 +310,22 @@ def test_a_silent_registry_leaves_the_pin_or_else_an_unresolved_part(engine, ser
     locked, unresolved = resolve_base(base(server.image()))
     assert locked.digest == UNRESOLVED
     assert [(one.kind, one.version) for one in unresolved] == [("base-image", "0123")]
+
+
+def test_a_build_takes_its_base_from_the_mirror_by_the_same_digest(engine, server, make, tmp_path):
+    """As ``bake_command`` names it: the reference of the Dockerfile, dots and all, by --set."""
+    digest = push(engine, server, make())
+    reference = f"registry.invalid/team/tiny@{digest}"
+    (tmp_path / "Dockerfile").write_text(f"FROM {reference}\nLABEL taken=here\n")
+    target = {"context": ".", "output": ["type=cacheonly"]}
+    (tmp_path / "bake.json").write_text(json.dumps({"target": {"x": target}}))
+    mirror = f"127.0.0.1:{server.port}/team/tiny@{digest}"
+    bake = [docker_command(), "buildx", "bake", "--file", "bake.json", "--progress", "plain"]
+    setting = f"x.contexts.{reference}=docker-image://{mirror}"
+    done = subprocess.run(
+        [*bake, "--set", setting, "x"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    without = subprocess.run([*bake, "x"], cwd=tmp_path, capture_output=True, text=True)
+    assert without.returncode != 0
+    assert "registry.invalid" in without.stderr

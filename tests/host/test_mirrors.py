@@ -130,6 +130,7 @@ def index(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/simple", wheel, asked
     server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize("key", ['index = "{}"', 'extra = ["{}"]'])
