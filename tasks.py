@@ -236,3 +236,63 @@ def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
     from trtyard.store import fetch
 
     fetch(trt, into, pythons=pythons)
+
+
+@command(
+    target="github: the workflow. kubernetes: Jobs that convert.",
+    check="github: only compare the workflow; exit 5 if it differs.",
+    jobs="github: a file with what ./run matrix --json printed; print the job lists of it.",
+    capability="With --jobs: compute capability of the GPU runner, such as 8.9.",
+    trt="kubernetes: rows or aliases, separated by commas.",
+    models="kubernetes: models, separated by commas; one index each.",
+    image="kubernetes: ROW=HOST/NAME@sha256:..., separated by commas.",
+    registry=f"kubernetes: ask it for the digests. {REGISTRY}",
+    claim="kubernetes: the PersistentVolumeClaim that takes the reports.",
+    namespace="kubernetes: the namespace of it all.",
+    gpus="kubernetes: GPUs of each pod; 0: any node, and no engine is run.",
+    out="kubernetes: file to write (default: standard output).",
+)
+def ci(
+    target: str = "github",
+    check: bool = False,
+    jobs: str = "",
+    capability: str = "",
+    trt: str = "default",
+    models: str = "alexnet,faster_rcnn",
+    image: str = "",
+    registry: str = "",
+    claim: str = "trtyard-out",
+    namespace: str = "default",
+    gpus: str = "1",
+    out: str = "",
+) -> None:
+    """Render .github/workflows/images.yml from templates/ci/, or Kubernetes Jobs."""
+    if target == "kubernetes":
+        from trtyard.kubernetes import render_jobs
+
+        render_jobs(
+            trt,
+            models=models,
+            images=image,
+            registry=registry,
+            claim=claim,
+            namespace=namespace,
+            gpus=gpus,
+            out=out,
+        )
+        return
+    from trtyard.ci import run
+
+    run(target, check=check, jobs=jobs, capability=capability)
+
+
+@command(
+    from_="Folder with ROW/MODEL/report.json and ROW/image.json of a CI run.",
+    check="Only compare: README against the data, and with --from this run against both.",
+    need="ROW:COLUMN, such as rtx:engine-run: fail unless the reports show it passed.",
+)
+def verified(from_: str = "", check: bool = False, need: str = "") -> None:
+    """Make the README's table of what was verified from a run's reports, or check it."""
+    from trtyard.verified import run
+
+    run(folder=from_, check=check, need=need)

@@ -26,6 +26,7 @@ from trtyard.matrix import Matrix, read_matrix
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import write_text
 from trtyard.row import UNRESOLVED, Row
+from trtyard.templating import rendered
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 IMAGES = Path("images")  # below the repository's root, like every path of this module
@@ -204,16 +205,6 @@ def _named(
 
 
 def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], templates: Path) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
-
-    # The output is no HTML, and escaping would break it.
-    environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(templates),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     facts = {
         "generated": GENERATED,
         "row": row,
@@ -234,11 +225,7 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "inventory_path": INVENTORY_PATH,
         "ca_bundle": CA_BUNDLE,
     }
-    try:
-        return environment.get_template("Dockerfile.j2").render(facts).lstrip("\n")
-    except TemplateError as error:
-        where = f"{getattr(error, 'name', None) or 'Dockerfile.j2'}"
-        raise UsageError(f"templates/{where}: {error}", "mend the template") from None
+    return rendered(templates, "Dockerfile.j2", facts)
 
 
 def _guard(locked: LockedRow) -> str:

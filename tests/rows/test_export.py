@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,9 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(row, model, tmp_path)
         find_python(row.host_pythons)
     except EnvironmentLacksError as error:
         pytest.skip(f"{row.name}: {error.message}")
-    words = ["convert", "--trt", row.name, "--model", model, "--out", str(tmp_path / "out")]
+    # A folder that is named there keeps the reports: ./run verified reads them.
+    out = Path(os.environ.get("TRTYARD_REPORTS") or tmp_path) / row.name / model
+    words = ["convert", "--trt", row.name, "--model", model, "--out", str(out)]
     words += ["--in", "host", "--until", "onnx"]
     done = subprocess.run(
         [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words],
@@ -35,7 +38,7 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(row, model, tmp_path)
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((out / "report.json").read_text())
     status = {stage["name"]: stage["status"] for stage in report["stages"]}
     assert status["export"] == status["onnxruntime"] == "passed"
     assert status["engine"] == status["tensorrt"] == "not-run"

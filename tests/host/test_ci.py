@@ -1,0 +1,244 @@
+import json
+import re
+
+import pytest
+from validators import documents, validate
+
+from trtyard.ci import CHECKOUT, MODELS, UPLOAD, WORKFLOW, Jobs, jobs_of, render_workflow, workflow
+from trtyard.pipeline.errors import IntegrityError
+from trtyard.tools import ROOT
+
+TEXT = workflow()
+
+
+def row(name, **changes):
+    return {
+        "name": name,
+        "python": "3.12",
+        "runs_on": ["8.0", "8.9"],
+        "executors": ["docker", "host"],
+        "base": "debian:bookworm-slim",
+        **changes,
+    }
+
+
+def jobs(*rows, capability="", no_python=lambda versions: None):
+    value = {"schema": 1, "default": rows[0]["name"], "rows": list(rows)}
+    return jobs_of(value, capability=capability, no_python=no_python)
+
+
+def names(listed):
+    return [job["row"] for job in listed]
+
+
+def test_the_committed_workflow_is_what_the_templates_give():
+    render_workflow(check=True)
+
+
+def test_a_changed_or_missing_workflow_is_found_and_written_anew(tmp_path):
+    with pytest.raises(IntegrityError, match=re.escape(str(WORKFLOW))):
+        render_workflow(check=True, root=tmp_path)
+    render_workflow(check=False, root=tmp_path)
+    render_workflow(check=True, root=tmp_path)
+    (tmp_path / WORKFLOW).write_text(TEXT.replace("contents: read", "contents: write"))
+    with pytest.raises(IntegrityError, match=r"\./run ci"):
+        render_workflow(check=True, root=tmp_path)
+
+
+def test_actionlint_with_shellcheck_finds_nothing():
+    done = validate("actionlint", "-no-color", str(ROOT / WORKFLOW))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("outputs.images)", "outputs.image)", 'property "image" is not defined'),
+        ("needs: [plan, base]", "needs: [plan, bse]", '"bse"'),
+        ('--model "$MODEL"', "--model $MODEL", "SC2086"),
+    ],
+)
+def test_actionlint_would_have_found_a_mistake(tmp_path, old, new, said):
+    assert old in TEXT
+    file = tmp_path / "images.yml"
+    file.write_text(TEXT.replace(old, new))
+    done = validate("actionlint", "-no-color", str(file))
+    assert done.returncode == 1
+    assert said in done.stdout
+
+
+def test_every_action_is_named_by_a_commit_with_its_version_behind_it():
+    used = re.findall(r"uses: (.*)", TEXT)
+    assert set(used) == {str(CHECKOUT), str(UPLOAD)}
+    for one in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)
+
+
+def test_no_row_stands_in_the_workflow():
+    from trtyard.matrix import read_matrix
+    from trtyard.tools import MATRIX_FILE
+
+    for name in read_matrix(MATRIX_FILE).rows:
+        assert f'"{name}"' not in TEXT
+        assert f" {name} " not in TEXT
+
+
+def test_nothing_from_outside_is_put_into_a_script_and_rights_are_few():
+    [value] = documents(TEXT)
+    assert value["permissions"] == {"contents": "read"}
+    for name, job in value["jobs"].items():
+        assert job["timeout-minutes"] <= 180
+        writes = {key for key, right in job.get("permissions", {}).items() if right == "write"}
+        assert writes == {
+            "base": {"packages"},
+            "image": {"packages"},
+            "upgrade": {"contents", "pull-requests"},
+        }.get(name, set())
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", ""), step
+            if "uses" in step and "checkout" in step["uses"]:
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_the_jobs_come_in_order_and_the_gpu_job_needs_a_runner():
+    [value] = documents(TEXT)
+    found = value["jobs"]
+    assert found["image"]["needs"] == ["plan", "base"]
+    assert found["gpu"]["needs"] == ["plan", "image"]
+    assert "vars.GPU_RUNNER != ''" in found["gpu"]["if"]
+    assert found["gpu"]["runs-on"] == "${{ vars.GPU_RUNNER }}"
+    for name, listed in {
+        "base": "bases",
+        "image": "images",
+        "gpu": "gpu",
+        "export": "exports",
+    }.items():
+        include = found[name]["strategy"]["matrix"]["include"]
+        assert include == f"${{{{ fromJSON(needs.plan.outputs.{listed}) }}}}"
+        # An empty list is an error to GitHub, so the job is not started then.
+        assert f"needs.plan.outputs.{listed} != '[]'" in found[name]["if"]
+    crons = [one["cron"] for one in value["on"]["schedule"]]
+    assert len(crons) == len(set(crons)) == 2
+    # Which of the two it was decides what runs.
+    assert f"schedule == '{crons[1]}' && 'upgrade'" in found["plan"]["outputs"]["task"]
+
+
+def test_a_tag_pushes_and_every_model_is_converted():
+    [value] = documents(TEXT)
+    steps = {step["name"]: step for step in value["jobs"]["image"]["steps"] if "name" in step}
+    assert steps["Push"]["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    for model in MODELS:
+        assert f"--model {model} " in steps[f"Convert {model}"]["run"]
+    # In this order: an image that does not convert is not pushed.
+    order = list(steps)
+    assert order.index("Build") < order.index(f"Convert {MODELS[0]}") < order.index("Push")
+
+
+# Options that another change brings; it takes its line away here.
+COMING = {"--cache-from", "--upgrade", "reproduce"}
+
+
+def commands():
+    script = TEXT.replace("\\\n", " ")
+    lines = re.findall(r"""\./run ([^|)>#\n']*)""", script)
+    for line in sorted({" ".join(line.split()) for line in lines}):
+        coming = COMING & set(line.split())
+        marks = [pytest.mark.xfail(reason=f"{coming} is not here yet")] if coming else []
+        yield pytest.param(line, marks=marks)
+
+
+@pytest.mark.parametrize("line", list(commands()))
+def test_a_command_of_the_workflow_is_one_that_this_tree_takes(tasks, line):
+    name, *words = line.split()
+    done = tasks(name, "--help")
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        if word.startswith("--"):
+            assert re.search(rf"{word.partition('=')[0]}\b", done.stdout), line
+
+
+def test_rows_on_one_base_share_its_job():
+    found = jobs(row("1.1"), row("1.2"), row("1.3", base="ubuntu:24.04"))
+    assert names(found.images) == ["1.1", "1.2", "1.3"]
+    assert [(job["base"], job["row"], job["target"]) for job in found.bases] == [
+        ("debian:bookworm-slim", "1.1", "1-1"),
+        ("ubuntu:24.04", "1.3", "1-3"),
+    ]
+    caches = [job["cache"] for job in found.images]
+    assert caches[0] == caches[1] != caches[2]
+    assert {job["cache"] for job in found.bases} == set(caches)
+    assert [job["default"] for job in found.images] == [True, False, False]
+    assert found.exports == found.left_out == []
+
+
+def test_a_row_that_cannot_be_built_is_left_out_with_the_reason_and_exports():
+    unresolved = [{"kind": "base", "name": "nv/cuda:12", "reason": "no registry was reached"}]
+    other = row("2.0", image_buildable=False, unresolved=unresolved, host_until="onnx")
+    found = jobs(row("1.1"), other)
+    assert names(found.images) == names(found.bases) == ["1.1"]
+    assert found.left_out == ["row 2.0, its image: base nv/cuda:12: no registry was reached"]
+    assert found.exports == [{"row": "2.0", "model": model} for model in MODELS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"host_until": None}, "it runs in its image alone"),
+        ({"host_until": "onnx"}, "no Python 3.12"),
+        ({"executors": ["docker"]}, "it runs in its image alone"),
+    ],
+)
+def test_what_cannot_be_exported_is_left_out_with_the_reason(changes, reason):
+    other = row("2.0", image_buildable=False, **changes)
+    found = jobs(row("1.1"), other, no_python=lambda versions: f"no Python {versions[0]}")
+    assert found.exports == []
+    assert any(f"row 2.0, its export to ONNX: {reason}" in one for one in found.left_out)
+    assert [job["host"] for job in found.images] == [False]
+
+
+def test_only_rows_that_the_runners_gpu_runs_are_sent_to_it():
+    found = jobs(row("1.1"), row("1.2", runs_on=["9.0"]), capability="9.0")
+    assert names(found.gpu) == ["1.2"]
+    assert any("row 1.1, on the GPU" in one for one in found.left_out)
+    assert jobs(row("1.1")).gpu == []
+
+
+def test_the_task_prints_the_lists_of_the_real_matrix(tasks, tmp_path):
+    file = tmp_path / "matrix.json"
+    file.write_text(tasks("matrix", "--json").stdout)
+    done = tasks("ci", "--jobs", str(file))
+    assert done.returncode == 0, done.stderr
+    lists = {
+        line.partition("=")[0]: json.loads(line.partition("=")[2])
+        for line in done.stdout.splitlines()
+    }
+    assert set(lists) == set(Jobs.__dataclass_fields__) - {"left_out"}
+    value = json.loads(file.read_text())
+    for one in value["rows"]:
+        known = (
+            one["name"] in names(lists["images"]) or f"row {one['name']}, its image" in done.stderr
+        )
+        assert known, one["name"]
+    assert value["default"] in names(lists["images"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--target", "gitlab"], 2, "github or kubernetes"),
+        (["--jobs", "no.json"], 2, "./run matrix --json"),
+        (["--jobs", "m.json", "--capability", "nine"], 2, "like 8.9"),
+    ],
+)
+def test_wrong_words_end_with_2(tasks, tmp_path, words, code, said):
+    (tmp_path / "m.json").write_text('{"rows": [{}]}')
+    done = tasks("ci", *words, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+def test_a_matrix_that_is_none_is_refused(tasks, tmp_path):
+    (tmp_path / "m.json").write_text('{"rows": [{}]}')
+    done = tasks("ci", "--jobs", "m.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "m.json is not what" in done.stderr

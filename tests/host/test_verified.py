@@ -1,0 +1,165 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import IntegrityError, ParityError, UsageError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.verified import (
+    BEGIN,
+    COLUMNS,
+    DATA,
+    END,
+    Cell,
+    check_no_worse,
+    check_readme,
+    collect,
+    read_verified,
+    table,
+    with_table,
+)
+
+MATRIX, LOCK = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+PASSED = Cell(status="passed", reason="")
+
+
+def report(model, **statuses):
+    stages = {"torch": "passed", "export": "passed", "onnxruntime": "passed", "engine": "passed"}
+    stages = {**stages, "tensorrt": "not-run", **statuses}
+    return {
+        "schema": 1,
+        "row": "rtx-1.7",
+        "model": model,
+        "stages": [
+            {
+                "name": name,
+                "status": status,
+                **({} if status == "passed" else {"reason": f"no {name}"}),
+            }
+            for name, status in stages.items()
+        ],
+        "parity": [{"passed": True}],
+        "detections": [],
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a function that lays the reports of a run and collects them."""
+
+    def lay(alexnet=None, faster_rcnn=None, image=True):
+        folder = tmp_path / "out" / "rtx-1.7"
+        for name, value in (("alexnet", alexnet), ("faster_rcnn", faster_rcnn)):
+            value = report(name) if value is None else value
+            if value:
+                (folder / name).mkdir(parents=True)
+                (folder / name / "report.json").write_text(json.dumps(value))
+        if image:
+            labels = {"trtyard.row": "rtx-1.7", "trtyard.lock": LOCK.row("rtx-1.7").matrix_sha256}
+            text = json.dumps([{"Config": {"Labels": image if image is not True else labels}}])
+            (folder / "image.json").write_text(text)
+        return collect(tmp_path / "out", MATRIX, LOCK)
+
+    return lay
+
+
+def test_the_committed_table_is_what_the_data_gives():
+    check_readme(read_verified(DATA), MATRIX)
+
+
+def test_what_reports_show_is_taken_and_nothing_else_passes(run):
+    found = run()
+    assert set(found) == set(MATRIX.rows)
+    cells = found["rtx-1.7"]
+    assert [cells[column].status for column in COLUMNS] == ["passed"] * 4 + ["not-run"]
+    assert cells["engine-run"].reason == "no tensorrt"
+    for row in set(found) - {"rtx-1.7"}:
+        assert {cell.status for cell in found[row].values()} == {"not-run"}
+        assert all(cell.reason for cell in found[row].values())
+
+
+def test_a_column_is_as_good_as_its_worst_model(run):
+    cells = run(faster_rcnn=report("faster_rcnn", export="failed", onnxruntime="not-run"))[
+        "rtx-1.7"
+    ]
+    assert cells["exported"].status == "failed"
+    assert cells["parity"].status == "not-run"
+
+
+def test_a_run_without_one_of_the_models_shows_nothing(run):
+    cells = run(faster_rcnn={})["rtx-1.7"]
+    assert {cells[column].status for column in COLUMNS[1:]} == {"not-run"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"parity": [{"passed": True}, {"passed": False}]}, "failed"),
+        ({"detections": [{"passed": False}]}, "failed"),
+        ({"parity": []}, "not-run"),
+    ],
+)
+def test_parity_that_failed_or_was_never_compared_does_not_pass(run, change, status):
+    assert run(alexnet={**report("alexnet"), **change})["rtx-1.7"]["parity"].status == status
+
+
+def test_an_image_of_another_lock_is_not_the_rows(run):
+    labels = {"trtyard.row": "rtx-1.7", "trtyard.lock": "0" * 64}
+    assert run(image=labels)["rtx-1.7"]["built"].status == "failed"
+
+
+def test_no_image_is_not_run(run):
+    assert run(image=None)["rtx-1.7"]["built"].status == "not-run"
+
+
+def test_another_models_report_is_refused(run):
+    with pytest.raises(UsageError, match="alexnet"):
+        run(alexnet=report("resnet50"))
+
+
+def test_a_run_that_shows_less_than_is_claimed_fails_and_names_the_cell(run):
+    claimed = run()
+    check_no_worse(claimed, claimed)
+    less = {**claimed["rtx-1.7"], "parity": Cell(status="not-run", reason="asleep")}
+    with pytest.raises(ParityError, match=r"rtx-1\.7, parity: not-run: asleep"):
+        check_no_worse(claimed, {**claimed, "rtx-1.7": less})
+    more = {**claimed["rtx-1.7"], "engine-run": PASSED}
+    check_no_worse(claimed, {**claimed, "rtx-1.7": more})
+
+
+def test_the_table_names_every_row_and_reason_and_stands_between_its_marks(run):
+    found = run()
+    text = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n", found)
+    assert text.startswith(f"before\n{BEGIN}\n| row |")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert "| `rtx-1.7` | passed | passed | passed | passed | not run (1) |" in table(found)
+    assert "1. no tensorrt" in table(found)
+    with pytest.raises(IntegrityError, match="marks"):
+        with_table("no marks", found)
+
+
+def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
+    found = run()
+    readme = tmp_path / "README.md"
+    readme.write_text(with_table(f"{BEGIN}\n{END}\n", found))
+    monkeypatch.setattr("trtyard.verified.README", readme)
+    check_readme(found, MATRIX)
+    readme.write_text(readme.read_text().replace("not run (1)", "passed"))
+    with pytest.raises(IntegrityError, match="README"):
+        check_readme(found, MATRIX)
+    with pytest.raises(IntegrityError, match="other rows"):
+        check_readme(found, replace(MATRIX, rows={}))
+
+
+@pytest.mark.parametrize("need", ["rtx", "rtx:speed", "nine:built"])
+def test_a_need_that_is_none_is_wrong_usage(tasks, tmp_path, need):
+    assert tasks("verified", "--from", str(tmp_path), "--need", need).returncode == 2
+
+
+def test_a_need_that_is_not_met_ends_with_1(tasks, tmp_path):
+    done = tasks("verified", "--from", str(tmp_path), "--need", "rtx:engine-run")
+    assert done.returncode == 1
+    assert "engine-run is not-run" in done.stderr
