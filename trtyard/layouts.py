@@ -6,6 +6,7 @@ are made anew, under names of their own. What is taken as it is has its hash in 
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from trtyard.engine import image_id
 from trtyard.folders import empty_own, locked, make_own
 from trtyard.oci import Image, read_image
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.pipeline.inventory import BASE_FACTS
 from trtyard.tools import GIGA, ROOT, YARD
 
 if TYPE_CHECKING:
@@ -53,8 +55,14 @@ class Built:
     bases: tuple[str | None, ...] = ()  # ids of the bases that were made for it, as base.STAGES
 
 
-def from_nothing(client: "DockerClient", docker: Path, plan: Plan, name: str) -> Built:
-    """Build the plan's image, its own bases first."""
+def from_nothing(
+    client: "DockerClient", docker: Path, plan: Plan, name: str, *, like: bool = False
+) -> Built:
+    """Build the plan's image, its own bases first.
+
+    With ``like`` the plan's bases take their place where the distribution has moved on since those
+    were made, so that nothing is left but what the build itself does.
+    """
     say(f"building {plan.row.name}, {plan.stage}, from nothing: {name}")
     started = time.monotonic()
     own, mounts = with_own_bases(plan, name), f"{MOUNTS}-{uuid.uuid4().hex[:12]}"
@@ -62,11 +70,38 @@ def from_nothing(client: "DockerClient", docker: Path, plan: Plan, name: str) ->
         if own.local:
             store, suffix = str(plan.store or ""), own.local[0].suffix
             make_bases(plan.row, plan.locked, force=True, store=store, suffix=suffix)
-        bases = tuple(image_id(client, base.image) for base in own.local)
-        image = layout_of(build_command(docker, own, name, mounts), FOLDER / name, plan.variables)
+        taken = plan if like and moved_on(client, plan, own) else own
+        bases = base_ids(client, taken)
+        image = layout_of(build_command(docker, taken, name, mounts), FOLDER / name, plan.variables)
     built = Built(name=name, image=image, bases=bases, seconds=time.monotonic() - started)
     say(f"the {name} took {built.seconds:.0f} s: {image.digest}")
     return built
+
+
+def base_ids(client: "DockerClient", plan: Plan) -> tuple[str | None, ...]:
+    """Return the ids of the plan's bases that were made here, None for one that is not there."""
+    return tuple(image_id(client, base.image) for base in plan.local)
+
+
+def moved_on(client: "DockerClient", plan: Plan, own: Plan) -> bool:
+    """Tell whether the distribution has other versions now than in the plan's bases."""
+    for before, now in zip(plan.local, own.local, strict=True):
+        if image_id(client, before.image) is None:
+            continue
+        old, new = (_other_versions(client, base.image) for base in (before, now))
+        if old != new:
+            changed = ", ".join(sorted({name for name, *_ in old ^ new}))
+            say(f"the apt sources have other versions of {changed} by now than {before.image},")
+            say("which is taken as it is")
+            return True
+    return False
+
+
+def _other_versions(client: "DockerClient", image: str) -> set[tuple[str, ...]]:
+    """Return the packages of a base that are not in the locked version: name, locked, there."""
+    show_facts = {"entrypoint": "cat", "command": [str(BASE_FACTS)]}
+    text = client.containers.run(image, **show_facts, network_mode="none", remove=True)
+    return {tuple(one) for one in json.loads(text)["other_versions"]}
 
 
 def from_engine(client: "DockerClient", docker: Path, name: str, other: Built) -> Built:

@@ -17,6 +17,7 @@ from trtyard.layouts import (
     MOUNTS,
     NAMES,
     Built,
+    base_ids,
     build_command,
     from_engine,
     from_nothing,
@@ -74,10 +75,16 @@ def reproduce(
         _say_what_would_be_done(docker, plan, against)
         return
     with workplace(client, plan, builds=1 if against else 2, keep=keep):
-        first = None if against else from_nothing(client, docker, plan, NAMES[0])
-        second = from_nothing(client, docker, plan, NAMES[1])
-        if first is None:
+        if not against:
+            first = from_nothing(client, docker, plan, NAMES[0])
+            second = from_nothing(client, docker, plan, NAMES[1])
+        else:
+            # What it was built on is known only of an image that was built here.
+            built_here = against == plan.image
+            second = from_nothing(client, docker, plan, NAMES[1], like=built_here)
             first = from_engine(client, docker, against, second)
+            if built_here:
+                first = replace(first, bases=base_ids(client, plan))
         found = [*_in_bases(first, second), *differences(first.image, second.image)]
         _report(plan, first, second, found, as_json=as_json)
 

@@ -1,6 +1,8 @@
 """Builds from nothing on the real engine, of images of a few files on the row's own base."""
 
+import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import sys
 import time
 import uuid
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from conftest import ENVIRONMENT, run_task
@@ -18,10 +21,19 @@ from trtyard.build import content_labels, plan_of
 from trtyard.command import output_of
 from trtyard.engine import docker_command
 from trtyard.folders import TAG_NAME
-from trtyard.layouts import Built, from_engine, from_nothing, layout_of, plain_command, workplace
+from trtyard.layouts import (
+    Built,
+    from_engine,
+    from_nothing,
+    layout_of,
+    moved_on,
+    plain_command,
+    workplace,
+)
 from trtyard.lock import read_lock
 from trtyard.oci import differences
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.pipeline.inventory import BASE_FACTS
 from trtyard.tools import LOCK_FILE
 
 STEADY = "RUN mkdir /made && echo text > /made/file && touch -d @1 /made /made/file"
@@ -143,6 +155,20 @@ def test_an_image_of_the_engine_is_compared_by_its_digest_or_file_by_file(
         assert read.image.digest == same.image.digest
         (line,) = (line for line in told(read.image, other.image) if line.startswith("layer"))
         assert "/made/file: content" in line
+
+
+def test_a_base_is_old_where_the_distribution_has_other_versions_by_now(engine, tiny):
+    def on(*versions):
+        facts = shlex.quote(json.dumps({"other_versions": versions}))
+        image = tiny(f"RUN mkdir -p {BASE_FACTS.parent} && echo {facts} > {BASE_FACTS}")
+        return SimpleNamespace(local=(SimpleNamespace(image=image),))
+
+    old = on(["bash", "5.1", "5.2"])
+    assert not moved_on(engine, old, on(["bash", "5.1", "5.2"]))
+    assert moved_on(engine, old, on(["bash", "5.1", "5.3"]))
+    assert moved_on(engine, old, on())
+    missing = SimpleNamespace(local=(SimpleNamespace(image="trtyard/no-such-image:1"),))
+    assert not moved_on(engine, missing, old)
 
 
 def records():
