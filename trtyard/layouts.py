@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -219,14 +219,21 @@ def _forgotten(client: "DockerClient", docker: Path, plan: Plan, mounts: str) ->
             with contextlib.suppress(APIError, OSError):
                 client.images.remove(base.image)
         with contextlib.suppress(CommandError):  # what went wrong before says more
-            new = {key: text for key, text in _records(docker).items() if key not in before}
-            # A cache mount that is another build's holds its packages.
-            mine = [key for key, text in new.items() if mounts in text or not _is_mount(text)]
-            prune: list[Word] = [docker, "buildx", "--builder", DEFAULT_BUILDER, "prune"]
-            # Without --all those stay that share their lower layers with an image.
-            prune += ["--all", "--force", "--filter", f"id=^({'|'.join(mine)})$"]
-            if mine:
-                output_of(prune)
+            _forget_new(docker, before, mounts)
+
+
+def _forget_new(docker: Path, before: Container[str], mounts: str) -> None:
+    # A build that was broken off holds its records for a moment longer.
+    for seconds in (0, 0.5, 1, 2):
+        time.sleep(seconds)
+        new = {key: text for key, text in _records(docker).items() if key not in before}
+        # A cache mount that is another build's holds its packages.
+        mine = [key for key, text in new.items() if mounts in text or not _is_mount(text)]
+        if not mine:
+            return
+        prune: list[Word] = [docker, "buildx", "--builder", DEFAULT_BUILDER, "prune", "--force"]
+        # Without --all those stay that share their lower layers with an image.
+        output_of([*prune, "--all", "--filter", f"id=^({'|'.join(mine)})$"])
 
 
 def _records(docker: Path) -> dict[str, str]:
