@@ -167,6 +167,7 @@ def test_a_base_is_old_where_the_distribution_has_other_versions_by_now(engine, 
     assert not moved_on(engine, old, on(["bash", "5.1", "5.2"]))
     assert moved_on(engine, old, on(["bash", "5.1", "5.3"]))
     assert moved_on(engine, old, on())
+    assert moved_on(engine, on(), old)
     missing = SimpleNamespace(local=(SimpleNamespace(image="trtyard/no-such-image:1"),))
     assert not moved_on(engine, missing, old)
 
