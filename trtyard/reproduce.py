@@ -25,7 +25,7 @@ from trtyard.layouts import (
     with_own_bases,
     workplace,
 )
-from trtyard.lock import LockedRow, read_lock
+from trtyard.lock import LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import read_matrix
 from trtyard.oci import Difference, differences
 from trtyard.pipeline.errors import IntegrityError, UsageError
@@ -59,6 +59,7 @@ def reproduce(
     row, locked = row_and_lock(row_name)
     check_rendered(render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)))
     wanted = checked_stage(row, stage)
+    refuse_unresolved(locked)
     if store:
         if base == "published":
             raise UsageError("--store builds without a registry: --base published cannot be had")

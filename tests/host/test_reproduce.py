@@ -125,6 +125,12 @@ def test_what_cannot_be_is_refused_before_anything_is_built(tasks, words, said):
     assert said in done.stderr
 
 
+def test_a_row_whose_lock_has_gaps_is_refused_with_what_is_missing(tasks):
+    done = tasks("reproduce", "--trt", "8.6", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    assert done.returncode == 3
+    assert "versions.lock has no hash of" in done.stderr
+
+
 def test_without_an_engine_it_says_so_and_ends_with_3(tasks):
     done = tasks("reproduce", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 3
