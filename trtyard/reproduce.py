@@ -1,6 +1,7 @@
 """Proving that a row's image can be made again: two builds from nothing, compared to the byte."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,9 +137,13 @@ def _report(
         }
         show(json.dumps(facts, indent=2))
     if found:
-        lines = [f"  {one}" for one in found[:_SHOWN]]
+        # A time that differs says little beside a file of other content.
+        ordered = sorted(found, key=lambda one: one.attribute == "mtime")
+        lines = [f"  {one}" for one in ordered[:_SHOWN]]
         if len(found) > _SHOWN:
-            lines.append(f"  and {len(found) - _SHOWN} more: --json gives them all")
+            counts = Counter(f"{one.attribute} in {one.where}" for one in ordered[_SHOWN:])
+            rest = ", ".join(f"{count} of {what}" for what, count in counts.items())
+            lines.append(f"  and {len(found) - _SHOWN} more, which --json gives: {rest}")
         raise IntegrityError(
             "\n".join([f"{what}: {first.name} and {second.name} are not the same:", *lines]),
             "docs/reproduce.md says what such differences come from; --keep leaves both images",

@@ -10,7 +10,7 @@ from trtyard.build import Plan
 from trtyard.layouts import Built, build_command, with_own_bases
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
-from trtyard.oci import Image, differences
+from trtyard.oci import Difference, Image, differences
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.reproduce import _in_bases, _report
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
@@ -87,7 +87,19 @@ def test_of_many_differences_some_are_shown_and_the_rest_counted(built):
         report(built("first"), built("second", digest="2" * 64, **labels))
     lines = caught.value.message.splitlines()
     assert len([line for line in lines if "Labels.l" in line]) == 40
-    assert lines[-1].strip() == "and 10 more: --json gives them all"
+    assert lines[-1].strip() == "and 10 more, which --json gives: 10 of value in config"
+
+
+def test_times_that_differ_do_not_hide_other_differences(built):
+    def differing(path, attribute):
+        return Difference(where="layer 2", path=path, attribute=attribute, first="1", second="2")
+
+    found = [*(differing(f"/{number}", "mtime") for number in range(100)), differing("/z", "mode")]
+    with pytest.raises(IntegrityError) as caught:
+        _report(LOCAL, built("first"), built("second"), found, as_json=False)
+    lines = caught.value.message.splitlines()
+    assert lines[1].strip() == "layer 2: /z: mode 1 and 2"
+    assert lines[-1].strip() == "and 61 more, which --json gives: 61 of mtime in layer 2"
 
 
 def test_a_base_that_differs_is_a_difference_though_the_images_are_the_same(built):
