@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trtyard.bake import DEFAULT_BUILDER, Plan
 from trtyard.base import local_bases, make_bases
-from trtyard.build import DEFAULT_BUILDER, Plan, wheel_bytes
+from trtyard.build import wheel_bytes
 from trtyard.buildkit import explained
 from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trtyard.bake import BaseKind, Plan
 from trtyard.base import STAGES
-from trtyard.build import BaseKind, Plan, base_kind, checked_stage, content_labels, plan_of
+from trtyard.build import base_kind, checked_stage, content_labels, plan_of
 from trtyard.command import quoted
 from trtyard.console import say, show
 from trtyard.convert import row_and_lock

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from trtyard.bake import Plan
 from trtyard.base import local_bases
-from trtyard.build import Plan
 from trtyard.layouts import Built, build_command, with_own_bases
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
