@@ -202,6 +202,41 @@ def plan(trt: str = "default", target: str = "final", store: str = "", json: boo
 
 @command(
     trt=ROW,
+    target="final or runtime, as for build.",
+    against="An image here to compare one build with, instead of building twice.",
+    base="auto, local (made anew for each build) or published (from the registry, by digest).",
+    store="Folder made by ./run fetch: take everything from there, without a network.",
+    keep="Leave both images in .trtyard/reproduce, to look into.",
+    json="For programs: the digests and all differences as JSON.",
+    dry_run="Print the commands, and build nothing.",
+)
+def reproduce(
+    trt: str = "default",
+    target: str = "final",
+    against: str = "",
+    base: str = "auto",
+    store: str = "",
+    keep: bool = False,
+    json: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Build the row's image twice from nothing, and name every file that is not the same."""
+    from trtyard.reproduce import reproduce
+
+    reproduce(
+        trt,
+        stage=target,
+        against=against,
+        base=base,
+        store=store,
+        keep=keep,
+        as_json=json,
+        dry_run=dry_run,
+    )
+
+
+@command(
+    trt=ROW,
     registry=REGISTRY,
     dry_run="Say what would be pushed, and push nothing.",
 )

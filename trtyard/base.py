@@ -57,6 +57,7 @@ class LocalBase:
     row: Row
     locked: LockedRow
     stage: Stage
+    suffix: str = ""  # of the tag, for one made apart from that which builds take
 
     @property
     def debs(self) -> tuple[Deb, ...]:
@@ -77,16 +78,22 @@ class LocalBase:
         lines = [RECIPE, str(SOURCE_DATE_EPOCH), self.row.base.suite, _CLEAN, *self.wanted]
         lines += [f"{deb.name} {deb.version} {deb.sha256}" for deb in self.debs]
         recipe = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-        return f"trtyard/{self.stage}:{self.row.name}-{recipe}"
+        return f"trtyard/{self.stage}:{self.row.name}-{recipe}{self.suffix}"
 
 
-def local_bases(row: Row, locked: LockedRow) -> tuple[LocalBase, ...]:
+def local_bases(row: Row, locked: LockedRow, suffix: str = "") -> tuple[LocalBase, ...]:
     """Return the row's bases: the one the image starts from, and the one that compiles."""
-    return tuple(LocalBase(row=row, locked=locked, stage=stage) for stage in STAGES)
+    return tuple(LocalBase(row=row, locked=locked, stage=stage, suffix=suffix) for stage in STAGES)
 
 
 def make_bases(
-    row: Row, locked: LockedRow, *, force: bool = False, store: str = "", dry_run: bool = False
+    row: Row,
+    locked: LockedRow,
+    *,
+    force: bool = False,
+    store: str = "",
+    suffix: str = "",
+    dry_run: bool = False,
 ) -> tuple[LocalBase, ...]:
     """Make the base images that are not there yet, or all of them with ``force``.
 
@@ -100,7 +107,7 @@ def make_bases(
         raise UsageError(obstacle, f"./run build --trt {row.name} takes it from its registry")
     client = connect()
     docker = docker_command()
-    bases = local_bases(row, locked)
+    bases = local_bases(row, locked, suffix)
     for base in bases:
         if not force and image_id(client, base.image):
             say(f"{base.image} is there already")

@@ -130,7 +130,7 @@ def _there_or_planned(
         found = pull_offered(client, docker, row, locked, dry_run=options.dry_run)
         if found is not None:
             return found
-    kind = _base_kind(client, row, locked, base)
+    kind = base_kind(client, row, locked, base)
     if kind == "local":
         make_bases(row, locked, store=options.store, dry_run=options.dry_run)
         if options.dry_run and not have_bases(client, row, locked):
@@ -254,7 +254,8 @@ def _is_there(client: "DockerClient", plan: Plan) -> bool:
     return plan.base == "local" or not base.startswith("local")
 
 
-def _base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:
+def base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:
+    """Return the kind of base that ``--base`` means here; ``EnvironmentLacksError`` if none is."""
     match base:
         case "local" | "published":
             return base

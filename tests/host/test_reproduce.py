@@ -1,0 +1,149 @@
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trtyard.bake import Plan
+from trtyard.base import local_bases
+from trtyard.layouts import Built, build_command, with_own_bases
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.oci import Difference, Image, differences
+from trtyard.pipeline.errors import IntegrityError
+from trtyard.reproduce import _in_bases, _report
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+ROW = read_matrix(MATRIX_FILE).row("default")
+LOCKED = read_lock(LOCK_FILE).row(ROW.name)
+PUBLISHED = Plan(
+    row=ROW, locked=LOCKED, base="published", local=(), image=f"trtyard/{ROW.name}:0123"
+)
+LOCAL = replace(PUBLISHED, base="local", local=local_bases(ROW, LOCKED))
+
+
+def command(plan, name):
+    return [str(word) for word in build_command(Path("docker"), plan, name, f"run-{name}")]
+
+
+@pytest.mark.parametrize("plan", [PUBLISHED, LOCAL])
+def test_a_build_from_nothing_uses_neither_cached_steps_nor_another_builds_packages(plan):
+    first, second = command(plan, "first"), command(plan, "second")
+    for words, name in ((first, "first"), (second, "second")):
+        assert "--no-cache" in words
+        assert any(word.endswith(f".args.BUILDKIT_CACHE_MOUNT_NS=run-{name}") for word in words)
+        assert words[-1] == command(PUBLISHED, "first")[-1]
+
+
+def test_each_build_has_bases_of_its_own_and_the_usual_ones_are_left_alone():
+    usual = {base.image for base in LOCAL.local}
+    own = [with_own_bases(LOCAL, name) for name in ("first", "second")]
+    names = [{base.image for base in plan.local} for plan in own]
+    assert len(usual | names[0] | names[1]) == 6
+    for plan, expected in zip(own, names):
+        settings = [word for word in command(plan, "first") if ".contexts." in word]
+        assert {word.partition("docker-image://")[2] for word in settings} == expected
+    assert with_own_bases(PUBLISHED, "first") == PUBLISHED
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Return a function that gives a build with one layer of a few bytes."""
+    (tmp_path / "blobs/sha256").mkdir(parents=True)
+
+    def make(name, digest="1" * 64, bases=("sha256:a", "sha256:b"), **labels):
+        layer = f"sha256:{'0' * 64}"
+        (tmp_path / "blobs/sha256" / ("0" * 64)).write_bytes(b"0" * 10)
+        config = {"config": {"Labels": labels}, "rootfs": {"diff_ids": [layer]}}
+        image = Image(folder=tmp_path, digest=f"sha256:{digest}", config=config, layers=(layer,))
+        return Built(name=name, image=image, seconds=1.25, bases=bases)
+
+    return make
+
+
+def report(first, second, **options):
+    found = [*_in_bases(first, second), *differences(first.image, second.image)]
+    _report(LOCAL, first, second, found, **{"as_json": False, **options})
+
+
+def test_both_digests_are_printed_where_they_agree(built, capsys):
+    report(built("first"), built("second"))
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.split() == [f"sha256:{'1' * 64}", "first"]
+    assert second.split() == [f"sha256:{'1' * 64}", "second"]
+
+
+def test_a_difference_ends_with_5_and_prints_no_success(built, capsys):
+    with pytest.raises(IntegrityError, match=r'Labels\.a: value "1" and "2"') as caught:
+        report(built("first", a="1"), built("second", digest="2" * 64, a="2"))
+    assert caught.value.exit_code == 5
+    assert capsys.readouterr().out == ""
+
+
+def test_of_many_differences_some_are_shown_and_the_rest_counted(built):
+    labels = {f"l{number}": "1" for number in range(50)}
+    with pytest.raises(IntegrityError) as caught:
+        report(built("first"), built("second", digest="2" * 64, **labels))
+    lines = caught.value.message.splitlines()
+    assert len([line for line in lines if "Labels.l" in line]) == 40
+    assert lines[-1].strip() == "and 10 more, which --json gives: 10 of value in config"
+
+
+def test_times_that_differ_do_not_hide_other_differences(built):
+    def differing(path, attribute):
+        return Difference(where="layer 2", path=path, attribute=attribute, first="1", second="2")
+
+    found = [*(differing(f"/{number}", "mtime") for number in range(100)), differing("/z", "mode")]
+    with pytest.raises(IntegrityError) as caught:
+        _report(LOCAL, built("first"), built("second"), found, as_json=False)
+    lines = caught.value.message.splitlines()
+    assert lines[1].strip() == "layer 2: /z: mode 1 and 2"
+    assert lines[-1].strip() == "and 61 more, which --json gives: 61 of mtime in layer 2"
+
+
+def test_a_base_that_differs_is_a_difference_though_the_images_are_the_same(built):
+    with pytest.raises(IntegrityError, match="build-base: image sha256:b and sha256:c"):
+        report(built("first"), built("second", bases=("sha256:a", "sha256:c")))
+    report(built("first"), built("trtyard/x:1", bases=()))  # one that was there has none
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_as_json_it_says_all_of_it(built, capsys, same):
+    second = built("second") if same else built("second", digest="2" * 64, a="2")
+    if same:
+        report(built("first"), second, as_json=True)
+    else:
+        with pytest.raises(IntegrityError):
+            report(built("first"), second, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["row"] == ROW.name
+    assert facts["same"] is same
+    assert [one["config"] for one in facts["builds"]] == [f"sha256:{'1' * 64}", second.image.digest]
+    assert [one["path"] for one in facts["differences"]] == ([] if same else ["config.Labels.a"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--trt rtxx", "rtx-1.7"),
+        ("--target none", "final, runtime"),
+        ("--store nowhere --base published", "--base published cannot be had"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_built(tasks, words, said):
+    done = tasks("reproduce", *shlex.split(words), env={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_row_whose_lock_has_gaps_is_refused_with_what_is_missing(tasks):
+    done = tasks("reproduce", "--trt", "8.6", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    assert done.returncode == 3
+    assert "versions.lock has no hash of" in done.stderr
+
+
+def test_without_an_engine_it_says_so_and_ends_with_3(tasks):
+    done = tasks("reproduce", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
+    assert done.returncode == 3
+    assert "no Docker engine answers" in done.stderr
