@@ -134,17 +134,11 @@ def test_a_tag_pushes_and_every_model_is_converted():
     assert order.index("Build") < order.index(f"Convert {MODELS[0]}") < order.index("Push")
 
 
-# Options that another change brings; it takes its line away here.
-COMING = {"--cache-from", "--upgrade", "reproduce"}
-
-
 def commands():
     script = TEXT.replace("\\\n", " ")
     lines = re.findall(r"""\./run ([^|)>#\n']*)""", script)
     for line in sorted({" ".join(line.split()) for line in lines}):
-        coming = COMING & set(line.split())
-        marks = [pytest.mark.xfail(reason=f"{coming} is not here yet")] if coming else []
-        yield pytest.param(line, marks=marks)
+        yield line
 
 
 @pytest.mark.parametrize("line", list(commands()))
