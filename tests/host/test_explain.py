@@ -39,7 +39,7 @@ def test_a_log_from_a_public_thread_is_explained(file):
 def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
     tests = [*ROOT.glob("tests/pipeline/known_failures/test_*.py")]
     tests += [
-        ROOT / "tests/oldrows/test_known_failures.py",
+        ROOT / "tests/rows/test_known_failures.py",
         ROOT / "tests/pipeline/test_symptoms.py",
     ]
     provoked = any(f'"{failure.name}"' in test.read_text() for test in tests)

@@ -5,9 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from trtyard.convert import row_and_lock
+from trtyard.environment import make_environment
+from trtyard.interpreters import find_python
+from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
 
 SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
+
+
+@pytest.fixture(scope="module")
+def old_python():
+    """Return the interpreter of row 7.0's environment, whose torch is 1.4."""
+    row, lock = row_and_lock("7.0")
+    try:
+        find_python(row.host_pythons)
+    except EnvironmentLacksError as error:
+        pytest.skip(error.message)
+    return make_environment(row, lock).python
 
 
 @pytest.fixture
