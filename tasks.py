@@ -331,3 +331,18 @@ def verified(from_: str = "", check: bool = False, need: str = "") -> None:
     from trtyard.verified import run
 
     run(folder=from_, check=check, need=need)
+
+
+@command(
+    log="A file, - for stdin, the error's words in quotes, or the name of a known failure.",
+    onnx="The model's ONNX file: the node's origin is looked up in it, and what shows in it alone.",
+    trt="Row whose environment reads --onnx, see: ./run matrix.",
+)
+def explain(log: str, onnx: str = "", trt: str = "default") -> int:
+    """Say what went wrong in a log from anywhere: where, why, what to do.
+
+    Exit code 0: what failed is known. 1: it is not; the lines that look like errors are shown.
+    """
+    from trtyard.explain import explain_log
+
+    return explain_log(log, onnx=onnx, row=trt)

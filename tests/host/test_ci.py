@@ -137,8 +137,7 @@ def test_a_tag_pushes_and_every_model_is_converted():
 def commands():
     script = TEXT.replace("\\\n", " ")
     lines = re.findall(r"""\./run ([^|)>#\n']*)""", script)
-    for line in sorted({" ".join(line.split()) for line in lines}):
-        yield line
+    yield from sorted({" ".join(line.split()) for line in lines})
 
 
 @pytest.mark.parametrize("line", list(commands()))

@@ -47,6 +47,10 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.command == "run-engine":
         return run_engine.run(row, options)
+    if options.command == "onnx-facts":
+        from trtyard.pipeline import onnx_facts
+
+        return onnx_facts.run(options)
     from trtyard.pipeline.convert import Request, convert
 
     return convert(
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     plugins.add_argument("--sources", type=Path, default=_PACKAGE_ROOT / "plugins")
     plugins.add_argument("--out", type=Path, required=True, help="the library to write")
     plugins.add_argument("--headers", type=Path, help="folder that holds NvInfer.h: C++ shells too")
+    _add_onnx_facts(commands.add_parser("onnx-facts", help="say what a file knows of a node"))
     run_engine.add_arguments(commands.add_parser("run-engine", help="run an engine alone"))
     return parser
 
@@ -95,6 +100,14 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
     parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
+
+
+def _add_onnx_facts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--row-file", type=Path, required=True)
+    parser.add_argument("--onnx", type=Path, required=True)
+    parser.add_argument("--node", default="", help="the node's name")
+    parser.add_argument("--number", type=int, help="its index in the graph")
+    parser.add_argument("--op", default="", help="its op type")
 
 
 def _say(error: TrtyardError) -> int:

@@ -33,6 +33,7 @@ from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import ENGINE, FAILED
+from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
 
 # The detector's own, by which a difference near one of them is explained.
@@ -120,7 +121,10 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
         # ru_maxrss is in KiB on Linux.
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         overlay=overlay,
-        notes=() if outcome.exported is None else outcome.exported.warnings,
+        notes=(
+            *(() if outcome.exported is None else outcome.exported.warnings),
+            *symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
+        ),
     )
 
 

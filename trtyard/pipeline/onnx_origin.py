@@ -23,7 +23,7 @@ def last_line_in(stack: str) -> Optional[str]:
 
 def origin_of(node: onnx.NodeProto) -> Optional[str]:
     """Return the Python line that ``node`` came from, or the scope in its name, or None."""
-    for entry in node.metadata_props:
+    for entry in getattr(node, "metadata_props", ()):  # from onnx 1.16 on
         if entry.key == STACK_TRACE:
             return last_line_in(entry.value)
     # The TorchScript exporter puts the modules' path into the name: /block/conv/Conv.

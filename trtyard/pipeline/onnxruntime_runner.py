@@ -10,8 +10,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.known_failures import mend_for
+from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.onnx_versions import session
 
 
@@ -26,7 +25,7 @@ def run_onnx(
     try:
         values = session(file).run(list(output_names), inputs)
     except Exception as error:  # its exceptions share no base class of their own
-        raise ConversionError(
-            f"ONNX Runtime cannot run {file.name}: {str(error).strip()}", mend_for(str(error))
+        raise conversion_error(
+            f"ONNX Runtime cannot run {file.name}: {str(error).strip()}", str(error)
         ) from error
     return dict(zip(output_names, values))

@@ -8,6 +8,7 @@ import onnx
 import torch
 
 from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions import functions_for
@@ -50,7 +51,7 @@ def export_onnx(
     """
     with output_kept_away(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = _export(module, _other_values(inputs), input_names, output_names, exporter, opset)
+        model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     functions = functions_for(model) if HAS_FUNCTIONS else []
     if functions:
         model.functions.extend(functions)
@@ -80,7 +81,7 @@ def _export(
     return export_torchscript(module, inputs, input_names, output_names, opset)
 
 
-def _other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
+def other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
     """Return inputs like the real ones with other values.
 
     A value that an exporter bakes into the file as a constant then shows up as a difference when
@@ -98,7 +99,9 @@ def _check(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except invalid_model_errors() as error:
-        raise ConversionError(f"the exported model is not valid ONNX: {error}") from error
+        raise conversion_error(
+            f"the exported model is not valid ONNX: {error}", str(error)
+        ) from error
 
 
 def _tracer_warnings(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:

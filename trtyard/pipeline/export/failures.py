@@ -6,8 +6,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Iterator, List, Optional
 
-from trtyard.pipeline.errors import ConversionError, TrtyardError
-from trtyard.pipeline.known_failures import mend_for
+from trtyard.pipeline.errors import TrtyardError
+from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.onnx_origin import last_line_in
 
 _OP_NAMES = (
@@ -34,17 +34,15 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
     except (TrtyardError, MemoryError):
         raise
     except Exception as error:
-        words = "\n".join(str(each) for each in _chain(error))
+        words = "\n".join(f"{type(each).__name__}: {each}" for each in _chain(error))
         op = _first(_OP_NAMES, words)
         where = _line_in_program(program, words) or _line_in(words) or _user_frame(error)
-        summary = str(_chain(error)[-1]).strip().splitlines()
-        lines = [what]
-        lines.append(
-            f"  op: {op}" if op else f"  {summary[0] if summary else type(error).__name__}"
-        )
+        root = _chain(error)[-1]
+        summary = ": ".join([type(root).__name__, *str(root).strip().splitlines()[:1]])
+        lines = [what, f"  op: {op}" if op else f"  {summary}"]
         if where:
             lines.append(f"  at {where}")
-        raise ConversionError("\n".join(lines), mend_for(words)) from error
+        raise conversion_error("\n".join(lines), words) from error
 
 
 def _chain(error: BaseException) -> List[BaseException]:

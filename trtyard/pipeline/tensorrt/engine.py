@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.kernels import KernelLibrary
-from trtyard.pipeline.known_failures import mend_for
 from trtyard.pipeline.onnx_functions import OP_TYPES
 from trtyard.pipeline.onnx_origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.logger import KeptLog
 from trtyard.pipeline.tensorrt.shells import RegisteredShells
+
+# How TensorRT's parser begins to say that an op is neither its own nor a plugin's.
+_PLUGIN_MISSING = "Plugin not found"
 
 # A plan names the type of each plugin it will create: `"<layer>_pluginType" size=<name + NUL>`.
 _PLUGIN_IN_PLAN = re.compile(rb'name="([^"]*)_pluginType" size=(\d+)')
@@ -98,23 +101,36 @@ def _parse(network: Any, onnx_file: Path, log: KeptLog) -> None:
     parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
     if parser.parse(onnx_file.read_bytes()):
         return
-    details = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        node = node_at(error.node(), onnx_file)
-        details.append("  " + (error.desc() or "no reason given"))
-        details.append(describe(node) if node else f"  op: {error.node_operator()}")
-    words = "\n".join(details) or log.last_errors()
-    raise ConversionError(
-        f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", mend_for(words)
-    )
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    words = "\n".join(parser_error_in_words(error, onnx_file) for error in errors)
+    words = words or log.last_errors()
+    if _PLUGIN_MISSING in words:
+        words += f"\n  registered plugins: {', '.join(registered_plugins()) or 'none'}"
+    raise conversion_error(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", words)
+
+
+def parser_error_in_words(error: Any, onnx_file: Path) -> str:
+    """Return one of the parser's errors with its node and where in Python that came from."""
+    node = node_at(error.node(), onnx_file)
+    # The wording of TensorRT's own log, by which such errors are known.
+    said = f"  In function {error.func()}:\n  [{int(error.code())}] {error.desc()}"
+    return said + "\n" + (describe(node) if node else f"  op: {error.node_operator()}")
+
+
+def registered_plugins() -> List[str]:
+    """Return name and version of every plugin that this process has registered."""
+    creators = trt.get_plugin_registry().all_creators
+    return [
+        " ".join(part for part in (one.name, one.plugin_version, one.plugin_namespace) if part)
+        for one in creators
+    ]
 
 
 def _builder_refusal(onnx_file: Path, log: KeptLog) -> ConversionError:
     reasons = log.last_errors()
     nodes = "\n".join(map(describe, nodes_named_in(reasons, onnx_file)))
     words = f"{reasons}\n{nodes}".rstrip()
-    return ConversionError(f"TensorRT cannot build {onnx_file.name}:\n{words}", mend_for(words))
+    return conversion_error(f"TensorRT cannot build {onnx_file.name}:\n{words}", words)
 
 
 def plugin_layers_in_plan(plan: bytes) -> List[str]:

@@ -4,6 +4,10 @@ from typing import Any, List
 
 from trtyard.pipeline.tensorrt.api import trt
 
+# TensorRT's plugins keep the address of the first logger that they were given, and write to it
+# after its builder is gone: a logger that is collected meanwhile ends the process.
+_NEVER_COLLECTED: List["KeptLog"] = []
+
 
 class KeptLog(trt.ILogger):
     """Keeps warnings and errors in the order they came."""
@@ -12,6 +16,7 @@ class KeptLog(trt.ILogger):
         trt.ILogger.__init__(self)
         self.errors: List[str] = []
         self.warnings: List[str] = []
+        _NEVER_COLLECTED.append(self)
 
     def log(self, severity: Any, message: str) -> None:
         """Take one message from TensorRT."""

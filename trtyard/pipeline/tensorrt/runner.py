@@ -9,6 +9,7 @@ import numpy as np
 import pycuda.driver as cuda
 
 from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.logger import KeptLog
@@ -76,9 +77,10 @@ def open_engine(engine_file: Path, library: Optional[Path] = None) -> Iterator[L
             runtime = trt.Runtime(log)
             engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
             if engine is None:
-                raise ConversionError(
+                raise conversion_error(
                     f"TensorRT does not load {engine_file.name}:\n{log.last_errors()}",
-                    "convert again on this machine: a plan belongs to one TensorRT and GPU",
+                    log.last_errors(),
+                    otherwise="convert again here: a plan belongs to one TensorRT and GPU",
                 )
             yield LoadedEngine(engine, log)
     finally:
@@ -112,7 +114,7 @@ def _run(
         before, after = cuda.Event(), cuda.Event()
         before.record(stream)
         if not execution.execute_async_v3(stream.handle):
-            raise ConversionError(f"the engine failed:\n{log.last_errors()}")
+            raise conversion_error(f"the engine failed:\n{log.last_errors()}", log.last_errors())
         after.record(stream)
         stream.synchronize()
         milliseconds.append(before.time_till(after))

@@ -1,0 +1,237 @@
+"""``explain``: logs from public threads, and what the command says of them.
+
+Each file in ``logs/`` quotes a few lines of the thread named in its first line. They stand for
+releases of TensorRT and torch that cannot run here; what can is in tests/pipeline/known_failures.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trtyard.explain import rows_in_words
+from trtyard.pipeline.explanation import Explanation, error_lines, explain, takes_as_is
+from trtyard.pipeline.known_failures import KNOWN_FAILURES, named
+from trtyard.pipeline.log_places import Place
+from trtyard.pipeline.toolchains import Toolchain, is_within, outside_in_words
+from trtyard.tools import ROOT
+
+LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
+
+
+def read(file):
+    """Return the facts in a log's first lines, and the log."""
+    *head, log = re.split(r"^# (\w+: .*)\n", file.read_text(), flags=re.MULTILINE)
+    return dict(line.split(": ", 1) for line in head if line), log
+
+
+@pytest.mark.parametrize("file", LOGS, ids=lambda file: file.stem)
+def test_a_log_from_a_public_thread_is_explained(file):
+    facts, log = read(file)
+    found = explain(log)
+    assert found[0].failure.name == file.stem.partition(".")[0]
+    assert facts.pop("source") in found[0].failure.sources
+    place = {**found[0].place._asdict(), "capability": found[0].capability}
+    assert {name: str(place[name]) for name in facts} == facts
+
+
+@pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
+def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
+    tests = [*ROOT.glob("tests/pipeline/known_failures/test_*.py")]
+    tests += [
+        ROOT / "tests/rows/test_known_failures.py",
+        ROOT / "tests/pipeline/test_symptoms.py",
+    ]
+    provoked = any(f'"{failure.name}"' in test.read_text() for test in tests)
+    quoted = any(file.stem.partition(".")[0] == failure.name for file in LOGS)
+    if failure.name != "checker-segfault":  # needs onnx 1.6.0, which no row has
+        assert provoked or quoted
+
+
+@pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
+def test_every_entry_says_why_what_to_do_and_where_that_is_from(failure):
+    assert failure.cause
+    assert failure.mend
+    assert failure.patterns or failure.symptom
+    for pattern in failure.patterns:
+        assert set(re.compile(pattern).groupindex) <= {"op", "node", "sm", "sm_hex"}
+    for source in failure.sources:
+        assert re.match(r"https://[\w.-]+/|measured: \w", source)
+    assert failure.sources
+    assert outside_in_words(failure.affected or ("any",))
+
+
+def test_names_are_unique():
+    names = [one.name for one in KNOWN_FAILURES]
+    assert len(set(names)) == len(names)
+
+
+ROWS = {
+    "7.0": Toolchain("7.0", "full", "7.0.0.11", "1.4.0", "torchscript", 10, ("7.5",)),
+    "8.6": Toolchain("8.6", "full", "8.6.1.6", "2.2.2", "torchscript", 17, ("8.9",)),
+    "10.16": Toolchain("10.16", "full", "10.16.1.11", "2.12.0", "dynamo", 18, ("8.9", "9.0")),
+    "11.4": Toolchain("11.4", "full", "11.4.0.106", "2.13.0", "dynamo", 18, ("8.9", "12.0")),
+    "rtx-1.7": Toolchain("rtx-1.7", "rtx", "1.7.1.116", "2.13.0", "dynamo", 18, ("8.9", "12.0")),
+}
+
+
+@pytest.mark.parametrize(
+    ("log", "rows"),
+    [
+        ("nonzero", ["8.6", "10.16", "11.4"]),
+        ("non-max-suppression", ["8.6", "10.16", "11.4"]),
+        ("topk-k-is-a-tensor", ["8.6", "10.16", "11.4", "rtx-1.7"]),
+        ("slice-by-values", ["10.16", "11.4", "rtx-1.7"]),
+        ("range-of-floats", ["8.6", "10.16", "11.4", "rtx-1.7"]),
+        ("standard-op-unsupported", ["8.6", "10.16", "11.4", "rtx-1.7"]),  # Round: from 8.2 on
+        ("function-without-symbolic", ["8.6", "10.16", "11.4", "rtx-1.7"]),
+        ("value-decides-shape-or-branch", ["7.0", "8.6"]),
+        ("topk-limit", []),
+        ("gpu-unsupported", []),
+        ("gpu-unsupported.10", ["11.4", "rtx-1.7"]),
+    ],
+)
+def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
+    _, text = read(Path(__file__).with_name("logs") / f"{log}.log")
+    explanation = explain(text)[0]
+    assert [name for name, row in ROWS.items() if takes_as_is(explanation, row)] == rows
+
+
+def test_where_no_row_is_at_fault_none_is_recommended():
+    entry = named("engine-cut-short")
+    explanation = Explanation(entry, 1, "", Place(), entry.affected)
+    assert takes_as_is(explanation, ROWS["8.6"]) is None
+    assert rows_in_words(explanation) == ""
+
+
+@pytest.mark.parametrize(
+    ("ranges", "words"),
+    [
+        (("tensorrt < 8.5", "rtx"), "TensorRT 8.5 and newer, not TensorRT for RTX"),
+        (("tensorrt < 8.6",), "TensorRT 8.6 and newer, TensorRT for RTX"),
+        (("tensorrt >= 11.0", "rtx"), "TensorRT before 11.0, not TensorRT for RTX"),
+        (("rtx",), "TensorRT, not TensorRT for RTX"),
+        (("torch < 1.13",), "torch 1.13 and newer"),
+        (("exporter == dynamo",), "an exporter other than dynamo"),
+        (("opset < 16",), "opset 16 and newer"),
+        (("any",), "no release"),
+    ],
+)
+def test_what_is_outside_a_range_is_said_in_words(ranges, words):
+    assert outside_in_words(ranges) == words
+
+
+def test_a_release_is_compared_by_its_numbers():
+    assert not is_within(ROWS["10.16"], ["tensorrt < 9.0"])
+    assert is_within(ROWS["8.6"], ["torch < 2.10"])
+    assert is_within(ROWS["8.6"], ["tensorrt >= 8.0, torch < 2.10"])
+    assert not is_within(ROWS["8.6"], ["tensorrt >= 8.0, torch >= 2.10"])
+    with pytest.raises(ValueError, match="tensorrt before 8"):
+        is_within(ROWS["8.6"], ["tensorrt before 8"])
+
+
+def test_of_two_failures_in_one_log_each_has_its_own_node():
+    log = "\n".join(
+        f'While parsing node number {number} [{op} -> "y"]:\n'
+        f'--- Begin node ---\nname: "{op}_{number}"\nop_type: "{op}"\n--- End node ---\n'
+        f"ERROR: x.cpp:1 In function parseGraph:\n[8] No importer registered for op: {op}"
+        for number, op in ((3, "NonZero"), (7, "DCNv2"), (9, "Round"))
+    )
+    places = {one.failure.name: one.place for one in explain(log)}
+    assert places["nonzero"] == Place("NonZero", "NonZero_3", 3, "")
+    assert places["plugin-not-loaded"] == Place("DCNv2", "DCNv2_7", 7, "")
+    assert places["standard-op-unsupported"] == Place("Round", "Round_9", 9, "")
+
+
+def test_a_warning_or_a_missing_driver_does_not_hide_the_error():
+    log = (
+        "net.py:3: TracerWarning: Converting a tensor to a Python boolean might cause the trace\n"
+        "CUDA driver version is insufficient for CUDA runtime version\n" + "\n" * 100 + "Internal "
+        "Error (/TopK: K exceeds the maximum value allowed (3840).)"
+    )
+    names = [one.failure.name for one in explain(log)]
+    assert names == ["topk-limit", "driver-missing-or-old", "python-value-frozen"]
+
+
+def test_colours_and_windows_line_ends_do_not_matter():
+    log = (
+        'While parsing node number 3 [TopK -> "y"]:\r\nERROR: In function \x1b[31mimportTopK\x1b[0m'
+    )
+    log += ":\r\n[8] Assertion failed: inputs.at(1).is_weights()\r\n"
+    (found,) = explain(log)
+    assert (found.failure.name, found.line) == ("topk-k-is-a-tensor", 3)
+
+
+def test_a_node_imported_as_a_plugin_is_no_failure():
+    assert (
+        explain(
+            "[TRT] [I] No importer registered for op: TRTInstanceNormalization. "
+            "Attempting to import as plugin.\n"
+            "[TRT] [I] Successfully created plugin: TRTInstanceNormalization\n"
+        )
+        == []
+    )
+
+
+def test_of_many_lines_that_look_like_errors_the_first_and_last_are_shown():
+    log = "\n".join(f"error {number}\nfine" for number in range(100))
+    assert error_lines(log, most=4) == ["error 0", "error 1", "error 98", "error 99"]
+
+
+def test_the_command_explains_a_file(tasks):
+    file = next(one for one in LOGS if one.stem == "nonzero")
+    done = tasks("explain", str(file))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"nonzero, line 5 of {file}")
+    assert "  op     NonZero, node NonZero_559, number 84" in done.stdout
+    assert "use masks with torch.where" in done.stdout
+    assert "(TensorRT 8.5 and newer, not TensorRT for RTX)" in done.stdout
+    assert "https://github.com/NVIDIA/TensorRT/issues/2285" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("K exceeds the maximum value allowed (3840)", "topk-limit"),
+        ("boxes all 0", "boxes-all-zero"),
+        ("the engine is slower than PyTorch", "slower-than-pytorch"),
+        ("rois-half-a-pixel-off", "rois-half-a-pixel-off"),
+    ],
+)
+def test_an_error_a_symptom_or_a_name_can_be_typed(tasks, words, name):
+    done = tasks("explain", words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{name}\n")
+
+
+def test_what_is_not_known_ends_with_1_and_shows_the_lines(tasks, tmp_path):
+    log = tmp_path / "build.log"
+    log.write_text("compiling\nlibfoo.so: undefined symbol, linking failed\ndone\n")
+    done = tasks("explain", str(log))
+    assert done.returncode == 1
+    assert "nothing is known" in done.stderr
+    assert "undefined symbol" in done.stdout
+    assert "compiling" not in done.stdout
+
+
+def test_a_log_without_an_error_is_said_to_have_none(tasks, tmp_path):
+    log = tmp_path / "build.log"
+    log.write_text("all went well\n")
+    done = tasks("explain", str(log))
+    assert done.returncode == 1
+    assert "no line of it looks like an error" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nothing.log", "there is no file nothing.log"),
+        ("topk-limt", "did you mean 'topk-limit'"),
+        ("-", "stdin is empty"),
+    ],
+)
+def test_wrong_usage_ends_with_2(tasks, given, said, tmp_path):
+    done = tasks("explain", given, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

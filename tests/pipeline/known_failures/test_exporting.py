@@ -1,0 +1,177 @@
+"""Each known failure of an exporter, provoked with the row's own torch."""
+
+import io
+import warnings
+
+import pytest
+import torch
+import torchvision
+from conftest import first, traceback_of
+from torch import nn
+
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.export.exporter import export_onnx
+
+
+class BoxList:
+    def __init__(self, boxes):
+        self.boxes = boxes
+
+
+class ReturnsOwnClass(nn.Module):
+    def forward(self, boxes):
+        return [BoxList(boxes)]
+
+
+class Branch(nn.Module):
+    def forward(self, image):
+        return image * 2 if image.sum() > 0 else image
+
+
+class Triangle(nn.Module):
+    def forward(self, matrix):
+        return torch.tril(matrix)
+
+
+class Eigen(nn.Module):
+    def forward(self, matrix):
+        return torch.linalg.eigvals(matrix)
+
+
+class OnCuda(nn.Module):
+    def forward(self, image):
+        return image + torch.zeros(3, 3, device="cuda")
+
+
+LIBRARY = torch.library.Library("known_failures", "FRAGMENT")
+LIBRARY.define("double(Tensor x) -> Tensor")
+LIBRARY.impl("double", lambda x: x * 2, "CPU")
+LIBRARY.define("triple(Tensor x) -> Tensor")
+LIBRARY.impl("triple", lambda x: x * 3, "CPU")
+torch.library.register_fake("known_failures::triple", torch.empty_like)
+
+
+class WithoutFake(nn.Module):
+    def forward(self, image):
+        return torch.ops.known_failures.double(image)
+
+
+class WithoutSymbolic(nn.Module):
+    def forward(self, image):
+        return torch.ops.known_failures.triple(image)
+
+
+def exported(module, exporter, opset=18, inputs=None, **options):
+    """Export with torch alone, as somebody would who has never heard of trtyard."""
+    torch.onnx.export(
+        module.eval(),
+        inputs or (torch.rand(3, 3),),
+        io.BytesIO(),
+        opset_version=opset,
+        dynamo=exporter == "dynamo",
+        verbose=False,
+        **options,
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "module", "exporter", "opset", "code"),
+    [
+        ("output-of-own-class", ReturnsOwnClass(), "torchscript", 18, None),
+        ("output-of-own-class", ReturnsOwnClass(), "dynamo", 18, None),
+        ("value-decides-shape-or-branch", Branch(), "dynamo", 18, "image * 2 if image.sum() > 0"),
+        ("op-in-later-opset", Triangle(), "torchscript", 13, None),
+        ("op-without-onnx-form", Eigen(), "torchscript", 18, None),
+        ("op-without-onnx-form", Eigen(), "dynamo", 18, None),
+        ("library-op-without-symbolic", WithoutSymbolic(), "torchscript", 18, None),
+        ("op-without-onnx-form", WithoutSymbolic(), "dynamo", 18, None),
+        ("custom-op-without-fake", WithoutFake(), "dynamo", 18, "torch.ops.known_failures.double"),
+        ("device-in-model", OnCuda(), "torchscript", 18, 'torch.zeros(3, 3, device="cuda")'),
+        ("device-in-model", OnCuda(), "dynamo", 18, 'torch.zeros(3, 3, device="cuda")'),
+    ],
+)
+def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, capfd):
+    if name == "device-in-model" and exporter == "torchscript" and torch.cuda.is_available():
+        pytest.skip("with a device the tracer says something else")
+    log = traceback_of(lambda: exported(module, exporter, opset))
+    capfd.readouterr()
+    explanation = first(log)
+    assert explanation.failure.name == name
+    if code:
+        assert __file__ in explanation.place.python
+        assert code in explanation.place.python
+
+
+@pytest.mark.parametrize(
+    ("module", "exporter", "words"),
+    [
+        (ReturnsOwnClass(), "torchscript", "return tensors"),
+        (ReturnsOwnClass(), "dynamo", "return tensors"),
+        (Branch(), "dynamo", "padding and a count"),
+        (WithoutFake(), "dynamo", "register_fake"),
+        (WithoutSymbolic(), "torchscript", "register_custom_op_symbolic"),
+    ],
+)
+def test_convert_says_what_to_do(module, exporter, words, tmp_path):
+    with pytest.raises(ConversionError) as failure:
+        export_onnx(
+            module.eval(), (torch.rand(3, 3),), ["x"], ["y"], exporter, 18, tmp_path / "model.onnx"
+        )
+    assert words in failure.value.mend
+    assert "\n  why: " in failure.value.message
+    at = [line for line in failure.value.message.splitlines() if line.startswith("  at ")]
+    assert ["  at " + first(str(failure.value)).place.python for _ in at] == at
+
+
+class Frozen(nn.Module):
+    def forward(self, image):
+        return image + torch.as_tensor(image.detach().numpy())
+
+
+class Length(nn.Module):
+    def forward(self, image):
+        return image * len(image)
+
+
+class AlignedRoi(nn.Module):
+    def forward(self, features, rois):
+        return torchvision.ops.roi_align(features, rois, (7, 7), 0.25, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "opset", "inputs"),
+    [
+        ("tensor-frozen", Frozen(), 18, (torch.rand(3, 3),)),
+        ("python-value-frozen", Length(), 18, (torch.rand(3, 3),)),
+        (
+            "roi-align-aligned-before-opset-16",
+            AlignedRoi(),
+            15,
+            (torch.rand(1, 3, 8, 8), torch.tensor([[0.0, 0, 0, 10, 10]])),
+        ),
+    ],
+)
+def test_what_the_tracer_warns_of_is_known(name, module, opset, inputs):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        exported(module, "torchscript", opset, inputs)
+    log = "".join(
+        warnings.formatwarning(one.message, one.category, one.filename, one.lineno)
+        for one in caught
+    )
+    explanation = first(log)
+    assert explanation.failure.name == name
+    assert explanation.failure.warning
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_node_without_schema_is_known():
+    import onnxscript
+
+    unregistered = onnxscript.values.Opset("known_failures", 1)
+    table = {torch.ops.known_failures.triple.default: lambda x: unregistered.Triple(x)}
+    log = traceback_of(
+        lambda: exported(WithoutSymbolic(), "dynamo", custom_translation_table=table)
+    )
+    assert first(log).failure.name == "custom-op-without-schema"

@@ -1,0 +1,308 @@
+"""Each known failure of TensorRT's parser, builder and runtime, provoked with the row's own."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import first, model_of, tensor
+from onnx import TensorProto, helper, numpy_helper
+
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.device import first_device
+from trtyard.pipeline.tensorrt.engine import build_engine
+from trtyard.pipeline.tensorrt.logger import KeptLog
+
+node = helper.make_node
+INT64, BOOL = TensorProto.INT64, TensorProto.BOOL
+
+
+def constant(name, value):
+    return numpy_helper.from_array(np.array(value), name)
+
+
+def build_log(model, prepare=None):
+    """Return what TensorRT logs while it parses and builds, as a program of one's own shows it."""
+    log = KeptLog()
+    builder = trt.Builder(log)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, log)
+    if parser.parse(model.SerializeToString()):
+        config = builder.create_builder_config()
+        if prepare:
+            prepare(config)
+        assert builder.build_serialized_network(network, config) is None
+    return "\n".join(log.errors)
+
+
+def nonzero():
+    return model_of(
+        [node("NonZero", ["image"], ["where"], name="culprit")],
+        [tensor("image", [4, 5])],
+        [tensor("where", [2, None], INT64)],
+    )
+
+
+def non_max_suppression():
+    return model_of(
+        [node("NonMaxSuppression", ["boxes", "scores"], ["kept"], name="culprit")],
+        [tensor("boxes", [1, 10, 4]), tensor("scores", [1, 1, 10])],
+        [tensor("kept", [None, 3], INT64)],
+    )
+
+
+def own_nms(domain=""):
+    return model_of(
+        [node("NonMaxSuppression", ["b", "s", "n"], ["kept"], name="culprit", domain=domain)],
+        [tensor("b", [10, 4]), tensor("s", [10]), tensor("n", [1])],
+        [tensor("kept", [10], TensorProto.INT32)],
+        domains=[domain] if domain else [],
+    )
+
+
+def roi_align():
+    size = {"output_height": 7, "output_width": 7}
+    return model_of(
+        [node("RoiAlign", ["x", "rois", "images"], ["y"], name="culprit", **size)],
+        [tensor("x", [1, 8, 20, 20]), tensor("rois", [5, 4]), tensor("images", [5], INT64)],
+        [tensor("y", [5, 8, 7, 7])],
+    )
+
+
+def branches():
+    squeezed = helper.make_graph(
+        [node("Squeeze", ["x", "axes"], ["squeezed"])],
+        "then",
+        [],
+        [tensor("squeezed", [5])],
+        initializer=[constant("axes", [0])],
+    )
+    kept = helper.make_graph([node("Identity", ["x"], ["kept"])], "else", [], [tensor("kept", [1])])
+    return model_of(
+        [node("If", ["c"], ["y"], name="culprit", then_branch=squeezed, else_branch=kept)],
+        [tensor("c", [], BOOL), tensor("x", [1, 5])],
+        [tensor("y", None)],
+    )
+
+
+def one_op(op, of_type=TensorProto.FLOAT, domain="", outputs=1, **attributes):
+    names = [f"y{index}" for index in range(outputs)]
+    return model_of(
+        [node(op, ["x"], names, name="culprit", domain=domain, **attributes)],
+        [tensor("x", [5, 4], of_type)],
+        [tensor(name, None, of_type) for name in names],
+        domains=[domain] if domain else [],
+    )
+
+
+def computed_axes():
+    return model_of(
+        [node("ReduceSum", ["x", "axes"], ["y"], name="culprit")],
+        [tensor("x", [5, 4]), tensor("axes", [1], INT64)],
+        [tensor("y", None)],
+    )
+
+
+def two_types():
+    return model_of(
+        [node("Mul", ["x", "half"], ["y"], name="culprit")],
+        [tensor("x", [5]), tensor("half", [5], TensorProto.FLOAT16)],
+        [tensor("y", [5])],
+    )
+
+
+def long_topk():
+    return model_of(
+        [node("TopK", ["x", "k"], ["values", "indices"], name="culprit")],
+        [tensor("x", [1, 5000])],
+        [tensor("values", [1, 3841]), tensor("indices", [1, 3841], INT64)],
+        constants=[constant("k", [3841])],
+    )
+
+
+def dynamic_batch():
+    return model_of(
+        [node("Relu", ["x"], ["y"])], [tensor("x", [None, 5])], [tensor("y", [None, 5])]
+    )
+
+
+def matmul():
+    return model_of(
+        [node("MatMul", ["x", "w"], ["y"])],
+        [tensor("x", [64, 64])],
+        [tensor("y", [64, 64])],
+        constants=[constant("w", np.ones((64, 64), np.float32))],
+    )
+
+
+def for_turing(config):
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM75, 0)
+
+
+PARSER = [
+    ("nonzero", nonzero, "NonZero"),
+    ("nms-of-ones-own", own_nms, "NonMaxSuppression"),
+    ("nms-of-ones-own", lambda: own_nms("mine"), "NonMaxSuppression"),
+    ("batched-nms-removed", lambda: one_op("BatchedNMS_TRT"), "BatchedNMS_TRT"),
+    ("standard-op-unsupported", lambda: one_op("Unique"), "Unique"),
+    ("standard-op-unsupported", lambda: one_op("Det"), "Det"),
+    ("standard-op-unsupported", lambda: one_op("DFT"), "DFT"),
+    ("plugin-not-loaded", lambda: one_op("TRTBatchedNMS", domain="me"), "TRTBatchedNMS"),
+    ("plugin-not-loaded", lambda: one_op("DCNv2"), "DCNv2"),
+    ("constant-needed", computed_axes, "ReduceSum"),
+    ("element-types-differ", two_types, "Mul"),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "op"), PARSER)
+def test_what_the_parser_logs_is_known(name, model, op):
+    explanation = first(build_log(model()))
+    assert explanation.failure.name == name
+    assert explanation.place.op == op
+    assert explanation.place.number == 0
+
+
+@pytest.mark.parametrize(("name", "model", "op"), PARSER)
+def test_convert_knows_it_too(name, model, op, written, tmp_path):
+    with pytest.raises(ConversionError) as failure:
+        build_engine(written(model()), tmp_path / "model.engine")
+    explanation = first(str(failure.value))
+    assert (explanation.failure.name, explanation.place.op) == (name, op)
+    assert explanation.place.node == "culprit"
+    assert f"why: {explanation.failure.cause}" in failure.value.message
+    assert failure.value.mend == explanation.failure.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "prepare"),
+    [
+        ("element-type-unknown", lambda: one_op("Identity", TensorProto.STRING), None),
+        ("branches-differ", branches, None),
+        ("topk-limit", long_topk, None),
+        ("no-runner", non_max_suppression, None),
+        ("no-profile", dynamic_batch, None),
+        ("turing-fp32-matmul", matmul, for_turing),
+    ],
+)
+def test_what_the_builder_logs_is_known(name, model, prepare):
+    assert first(build_log(model(), prepare)).failure.name == name
+
+
+def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):
+    with pytest.raises(ConversionError) as failure:
+        build_engine(written(non_max_suppression()), tmp_path / "model.engine")
+    explanation = first(failure.value.message)
+    assert explanation.failure.name == "non-max-suppression"
+    assert (explanation.place.op, explanation.place.node) == ("NonMaxSuppression", "culprit")
+    assert "padded_nms" in failure.value.mend
+    assert "taken as is by: TensorRT 8.0 and newer, not TensorRT for RTX" in failure.value.message
+
+
+@pytest.mark.skipif(first_device() is not None, reason="comes without a driver only")
+def test_roi_align_without_a_driver_is_known():
+    explanation = first(build_log(roi_align()))
+    assert explanation.failure.name == "roi-align-without-driver"
+    assert explanation.place.op == "RoiAlign"
+
+
+def test_a_plugin_that_is_not_loaded_is_listed_against_those_that_are(written, tmp_path):
+    with pytest.raises(ConversionError) as failure:
+        build_engine(written(one_op("PadedNMS", domain="me")), tmp_path / "model.engine")
+    assert "registered plugins:" in failure.value.message
+    assert "PaddedNMS 1" in failure.value.message
+
+
+def load_log(plan):
+    log = KeptLog()
+    assert trt.Runtime(log).deserialize_cuda_engine(plan) is None
+    return "\n".join(log.errors)
+
+
+def plan():
+    log = KeptLog()
+    builder = trt.Builder(log)
+    network = builder.create_network(0)
+    trt.OnnxParser(network, log).parse(matmul().SerializeToString())
+    return bytes(builder.build_serialized_network(network, builder.create_builder_config()))
+
+
+def run_alone(script, first_on_path=None):
+    """Run a script in a process of its own, which sees this module as ``test``."""
+    folder = Path(__file__).parent
+    paths = [first_on_path, folder, folder.parents[2]]
+    return subprocess.run(
+        [sys.executable, "-c", f"import test_tensorrt_failures as test\n{script}"],
+        env={"PYTHONPATH": ":".join(str(path) for path in paths if path), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+
+
+# The runtime writes into the log of the first builder of the process, so each has its own.
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("engine-of-other-release", "print(test.load_log(b'x' * 1000))"),
+        ("engine-cut-short", "print(test.load_log(test.plan()[:1000]))"),
+        ("engine-cut-short", "print(test.load_log(b''))"),
+        ("engine-is-none", "print(test.none_log())"),
+        ("driver-missing-or-old", "print(test.load_log(test.plan()))"),
+    ],
+)
+def test_what_the_runtime_logs_is_known(name, script):
+    if name == "driver-missing-or-old" and first_device() is not None:
+        pytest.skip("comes without a driver only")
+    done = run_alone(script)
+    assert done.returncode == 0, done.stderr
+    assert first(done.stdout).failure.name == name
+
+
+def none_log():
+    engine = trt.Runtime(KeptLog()).deserialize_cuda_engine(b"")
+    try:
+        engine.create_execution_context()
+    except AttributeError:
+        return traceback.format_exc()
+    raise AssertionError("an engine was made of nothing")
+
+
+def test_a_plugin_that_cannot_be_made_is_known():
+    done = run_alone(
+        "from trtyard.pipeline.tensorrt.shells import RegisteredShells\n"
+        "with RegisteredShells():\n"
+        "    print(test.build_log(test.one_op('PaddedNMS', domain='me')))\n"
+    )
+    assert "keep_top_k" in done.stderr  # the creator's own words
+    explanation = first(done.stdout + done.stderr)
+    assert explanation.failure.name == "plugin-not-made"
+    assert explanation.place.op == "PaddedNMS"
+
+
+def test_the_process_that_ends_for_want_of_a_link_is_known(tmp_path):
+    import tensorrt_rtx_bindings
+    import tensorrt_rtx_libs
+
+    for package in (tensorrt_rtx_bindings, tensorrt_rtx_libs):
+        (original,) = map(Path, package.__path__)
+        copy = tmp_path / package.__name__
+        copy.mkdir()
+        for file in original.iterdir():
+            if file.is_file() and not file.is_symlink():
+                shutil.copy(file, copy)
+    done = run_alone(
+        "from pathlib import Path\n"
+        "from trtyard.pipeline.tensorrt import engine\n"
+        "engine.check_library_link = lambda: None\n"
+        "from test_tensorrt import both_ops\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "engine.build_engine(both_ops(folder), folder / 'model.engine')\n",
+        first_on_path=f"{tmp_path}:{Path(__file__).parents[1]}",
+    )
+    assert done.returncode == -signal.SIGABRT, done.stdout + done.stderr
+    assert first(done.stderr).failure.name == "library-link-missing"

@@ -1,0 +1,187 @@
+"""Failures that raise no error: each is made, and must be found."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.model_symptoms import model_symptoms
+from trtyard.pipeline.models.model import TENSOR, Model, Weights
+from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.symptoms import box_symptoms, is_frozen, padding_symptoms, symptoms_of
+
+node = helper.make_node
+
+
+def tensor(name, shape, of_type=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, of_type, shape)
+
+
+def model_of(nodes, inputs, outputs, *, opset=18, constants=(), domains=()):
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, initializer=list(constants))
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(one, 1) for one in domains)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+ONE = numpy_helper.from_array(np.ones(4, np.float32), "one")
+
+
+def names(symptoms):
+    return [symptom.name for symptom in symptoms]
+
+
+def test_an_output_that_no_input_reaches_is_frozen():
+    model = model_of(
+        [node("Relu", ["x"], ["y"]), node("Add", ["one", "one"], ["z"])],
+        [tensor("x", [4])],
+        [tensor("y", [4]), tensor("z", [4])],
+        constants=[ONE],
+    )
+    (found,) = model_symptoms(model)
+    assert (found.name, found.detail) == ("results-frozen", "output z depends on no input")
+
+
+def test_an_output_reached_through_an_inner_graph_is_not():
+    then = helper.make_graph([node("Relu", ["x"], ["a"])], "then", [], [tensor("a", [4])])
+    otherwise = helper.make_graph([node("Neg", ["x"], ["b"])], "else", [], [tensor("b", [4])])
+    model = model_of(
+        [
+            node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True))),
+            node("If", ["c"], ["y"], then_branch=then, else_branch=otherwise),
+        ],
+        [tensor("x", [4])],
+        [tensor("y", [4])],
+    )
+    assert model_symptoms(model) == []
+
+
+@pytest.mark.parametrize(("opset", "found"), [(15, ["rois-half-a-pixel-off"]), (16, [])])
+def test_roi_align_before_opset_16_is_found(opset, found):
+    model = model_of(
+        [node("RoiAlign", ["x", "rois", "images"], ["y"], output_height=7, output_width=7)],
+        [
+            tensor("x", [1, 8, 9, 9]),
+            tensor("rois", [5, 4]),
+            tensor("images", [5], TensorProto.INT64),
+        ],
+        [tensor("y", [5, 8, 7, 7])],
+        opset=opset,
+    )
+    assert names(model_symptoms(model)) == found
+
+
+@pytest.mark.parametrize(
+    ("attributes", "found"),
+    [
+        ({"iou_threshold": 0.5}, ["nms-of-ones-own"]),
+        ({"domain": "mine"}, ["nms-of-ones-own"]),
+        ({"center_point_box": 1}, []),
+    ],
+)
+def test_an_nms_of_ones_own_is_found(attributes, found):
+    model = model_of(
+        [node("NonMaxSuppression", ["b", "s"], ["y"], **attributes)],
+        [tensor("b", [1, 9, 4]), tensor("s", [1, 1, 9])],
+        [tensor("y", [None, 3], TensorProto.INT64)],
+        domains=["mine"],
+    )
+    assert names(model_symptoms(model)) == found
+
+
+class FrozenSelection(nn.Module):
+    """The rows of the highest values, chosen outside the tracer's sight as an opaque NMS does."""
+
+    def forward(self, boxes):
+        order = boxes.detach().numpy()[:, 0].argsort().tolist()
+        return boxes[torch.tensor(order[:3])]
+
+
+class Selection(nn.Module):
+    def forward(self, boxes):
+        return boxes[torch.topk(boxes[:, 0], 3)[1]]
+
+
+def converted(module, tmp_path):
+    torch.manual_seed(0)
+    model = Model(
+        name="net.py:make",
+        kind=TENSOR,
+        module=module.eval(),
+        input_names=("x",),
+        output_names=("y",),
+        inputs=(torch.rand(8, 4),),
+        weights=Weights("none", ""),
+        picture=None,
+        scale=(1.0, 1.0),
+    )
+    file = tmp_path / "model.onnx"
+    export_onnx(model.module, model.inputs, ("x",), ("y",), "torchscript", 18, file)
+    outputs = {
+        "torch": {"y": model.module(*model.inputs).numpy()},
+        "onnxruntime": run_onnx(file, {"x": model.inputs[0].numpy()}, ("y",)),
+    }
+    comparison = compare_outputs(TENSOR, ("torch", "onnxruntime"), *outputs.values())
+    return model, file, outputs, comparison
+
+
+def test_a_selection_that_was_frozen_is_found_and_explained(tmp_path):
+    model, file, outputs, comparison = converted(FrozenSelection(), tmp_path)
+    assert not comparison.passed
+    assert is_frozen(model, file)
+    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    assert "agrees with PyTorch on the values that it was exported with" in sentence
+    assert "results-frozen" in sentence
+
+
+def test_a_selection_that_was_not_frozen_is_left_alone(tmp_path):
+    model, file, outputs, comparison = converted(Selection(), tmp_path)
+    assert comparison.passed
+    assert symptoms_of(model, file, outputs, [comparison]) == ()
+
+
+def test_a_difference_of_another_cause_is_not_called_frozen(tmp_path):
+    model, file, outputs, _ = converted(Selection(), tmp_path)
+    changed = onnx.load(file)
+    changed.graph.node.append(node("Neg", ["y"], ["minus"]))
+    changed.graph.output[0].name = "minus"
+    onnx.save(changed, file)
+    model = model._replace(output_names=("minus",))
+    outputs = {
+        "torch": {"minus": outputs["torch"]["y"]},
+        "onnxruntime": run_onnx(file, {"x": model.inputs[0].numpy()}, ("minus",)),
+    }
+    comparison = compare_outputs(TENSOR, ("torch", "onnxruntime"), *outputs.values())
+    assert not comparison.passed
+    assert symptoms_of(model, file, outputs, [comparison]) == ()
+
+
+RIGHT = np.array([[0.0, 0, 10, 20], [5, 5, 30, 40]])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "found"),
+    [
+        (RIGHT, []),
+        (RIGHT * 0, ["boxes-all-zero"]),
+        (RIGHT + np.array([0, 0, 0, 30]), ["boxes-outside"]),
+        (RIGHT - np.array([30, 0, 0, 0]), ["boxes-outside"]),
+        (RIGHT + 0.5, []),
+    ],
+)
+def test_boxes_that_are_zero_or_outside_are_found(boxes, found):
+    assert names(box_symptoms({"boxes": RIGHT}, {"boxes": boxes}, (40, 30), "tensorrt")) == found
+
+
+def test_boxes_that_are_zero_or_outside_in_pytorch_too_are_right():
+    for boxes in (RIGHT * 0, RIGHT * 10):
+        assert box_symptoms({"boxes": boxes}, {"boxes": boxes}, (40, 30), "tensorrt") == []
+
+
+@pytest.mark.parametrize(("alive", "found"), [(49, ["slower-than-pytorch"]), (50, []), (100, [])])
+def test_many_padded_proposals_are_found(alive, found):
+    outputs = {"torch": {"proposals": np.array([alive])}}
+    assert names(padding_symptoms(outputs, 100)) == found

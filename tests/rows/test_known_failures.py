@@ -1,0 +1,118 @@
+"""Known failures of torch 1.4, provoked on a real one."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trtyard.convert import row_and_lock
+from trtyard.environment import make_environment
+from trtyard.interpreters import find_python
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.explanation import explain
+
+SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
+
+
+@pytest.fixture(scope="module")
+def old_python():
+    """Return the interpreter of row 7.0's environment, whose torch is 1.4."""
+    row, lock = row_and_lock("7.0")
+    try:
+        find_python(row.host_pythons)
+    except EnvironmentLacksError as error:
+        pytest.skip(error.message)
+    return make_environment(row, lock).python
+
+
+@pytest.fixture
+def export(old_python, tmp_path):
+    """Return a function that exports one of the script's modules and gives what it printed."""
+
+    def run(module, opset=10):
+        done = subprocess.run(
+            [old_python, SCRIPT, module, str(opset), tmp_path / "model.onnx"],
+            env={"PATH": ""},
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "op", "code"),
+    [
+        ("output-of-own-class", "OwnClass", "", None),
+        ("function-without-symbolic", "Function", "_ROIAlign", "in forward"),
+        ("library-op-without-symbolic", "Nms", "torchvision::nms", "in forward"),
+        ("op-without-onnx-form", "Inverse", "inverse", None),
+    ],
+)
+def test_what_the_exporter_raises_is_known(name, module, op, code, export):
+    explanation = explain(export(module))[0]
+    assert (explanation.failure.name, explanation.place.op) == (name, op)
+    if code:
+        assert str(SCRIPT) in explanation.place.python
+        assert code in explanation.place.python
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("tensor-frozen", "AsTensor"),
+        ("python-value-frozen", "Branch"),
+        ("in-place-change-lost", "SliceAssignment"),
+        ("in-place-change-lost", "Clamp"),
+    ],
+)
+def test_what_the_tracer_warns_of_is_known(name, module, export):
+    explanation = explain(export(module))[0]
+    assert explanation.failure.name == name
+    assert explanation.failure.warning
+    assert str(SCRIPT) in explanation.place.python
+
+
+LOOK = """
+import sys, onnx, onnxruntime, numpy
+model = onnx.load(sys.argv[1])
+print("ops", *(node.op_type for node in model.graph.node))
+print("inputs of TopK", *(len(node.input) for node in model.graph.node if node.op_type == "TopK"))
+x = (numpy.arange(16, dtype=numpy.float32) - 4).reshape(4, 4)
+given = {each.name: x for each in onnxruntime.InferenceSession(sys.argv[1]).get_inputs()}
+print(onnxruntime.InferenceSession(sys.argv[1]).run(["y"], given)[0].tolist())
+"""
+
+
+def look(python, file):
+    done = subprocess.run(
+        [python, "-c", LOOK, file], env={"PATH": ""}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_an_assignment_to_slices_leaves_boxes_all_zero(old_python, export, tmp_path):
+    export("SliceAssignment")
+    assert look(old_python, tmp_path / "model.onnx")[-1] == str([[0.0] * 4] * 4)
+
+
+def test_an_in_place_clamp_leaves_boxes_outside(old_python, export, tmp_path):
+    export("Clamp")
+    values = eval(look(old_python, tmp_path / "model.onnx")[-1])  # noqa: S307 - our own print
+    assert [row[0] for row in values] == [-400.0, 0.0, 400.0, 800.0]
+
+
+@pytest.mark.parametrize(("opset", "inputs"), [(9, "1"), (10, "2")])
+def test_k_of_topk_is_a_tensor_from_opset_10_on(old_python, export, tmp_path, opset, inputs):
+    # What topk-k-is-a-tensor says of torch 1.4; TensorRT 7.0 itself cannot run here.
+    export("Topk", opset)
+    assert look(old_python, tmp_path / "model.onnx")[1] == f"inputs of TopK {inputs}"
+
+
+@pytest.mark.parametrize(("opset", "op"), [(10, "NonZero"), (11, "Range")])
+def test_arange_needs_nonzero_before_opset_11(old_python, export, tmp_path, opset, op):
+    # What nonzero says of arange.
+    export("Arange", opset)
+    assert op in look(old_python, tmp_path / "model.onnx")[0].split()

@@ -1,0 +1,30 @@
+"""Known failures of exporters, of TensorRT's parser, builder and runtime, and of ONNX Runtime.
+
+Data, one entry a failure, in the order a conversion meets them; more specific ones come first.
+Standard library only: the command line reads it without any row's environment.
+"""
+
+from typing import Tuple
+
+from trtyard.pipeline.known_failures.building import BUILDING
+from trtyard.pipeline.known_failures.entry import KnownFailure
+from trtyard.pipeline.known_failures.exporting import EXPORTING
+from trtyard.pipeline.known_failures.parsing import PARSING
+from trtyard.pipeline.known_failures.running import RUNNING
+from trtyard.pipeline.known_failures.symptoms import SYMPTOMS
+
+KNOWN_FAILURES: Tuple[KnownFailure, ...] = (*EXPORTING, *PARSING, *BUILDING, *RUNNING, *SYMPTOMS)
+
+__all__ = ["KNOWN_FAILURES", "KnownFailure", "named"]
+
+
+def named(name: str) -> KnownFailure:
+    """Return the entry of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for failure in KNOWN_FAILURES:
+        if failure.name == name:
+            return failure
+    raise KeyError(name)

@@ -1,0 +1,197 @@
+"""What goes wrong between a torch module and an ONNX file."""
+
+from typing import Tuple
+
+from trtyard.pipeline.known_failures.entry import KnownFailure
+
+EXPORTING: Tuple[KnownFailure, ...] = (
+    KnownFailure(
+        name="output-of-own-class",
+        patterns=(
+            r"Tracer cannot infer type of",
+            r"(?:But got|received an input of) unsupported type:? \w+",
+            r"in output, which is not a known type",
+        ),
+        affected=("any",),
+        cause="the model returns an object of a class of its own, which no exporter looks into",
+        mend="return tensors, or tuples of tensors, when exporting",
+        sources=(
+            "https://github.com/pytorch/tvm/issues/74",
+            "measured: torch 1.4.0, and both exporters of torch 2.13.0",
+        ),
+    ),
+    KnownFailure(
+        name="library-op-without-symbolic",
+        patterns=(
+            r"Couldn't export operator (?P<op>\w+::\w+)",
+            r"operator with unrecognized namespace (?P<op>\w+::\w+)",
+        ),
+        affected=("any",),
+        cause="the op lives in a C++ library, and nothing says what it is in ONNX at this opset",
+        mend="torchvision's own ops have an ONNX form from opset 11 on; for others register one "
+        "with torch.onnx.register_custom_op_symbolic before exporting",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/24817",
+            "measured: torch 1.4.0 and torchvision 0.5.0 at opset 10; torch 2.13.0",
+        ),
+    ),
+    KnownFailure(
+        name="function-without-symbolic",
+        patterns=(r"Couldn't export Python operator (?P<op>\w+)",),
+        affected=("torch < 1.13",),  # from then on the exporter takes the function apart itself
+        cause="a torch.autograd.Function has no symbolic, which says what it is in ONNX",
+        mend="add a static method symbolic(g, ...) to it that returns g.op(...)",
+        sources=(
+            "https://github.com/open-mmlab/mmdetection/issues/2845",
+            "https://github.com/VDIGPKU/CBNet_pytorch/issues/10",
+            "https://github.com/pytorch/pytorch/issues/90263",
+            "measured: torch 1.4.0 fails, torch 2.13.0 takes it apart",
+        ),
+    ),
+    KnownFailure(
+        name="value-decides-shape-or-branch",
+        patterns=(
+            r"GuardOnDataDependentSymNode",
+            r"[Cc]ould not guard on data-dependent expression",
+        ),
+        affected=("exporter == dynamo",),
+        cause="a shape or a branch depends on values, which are not known when exporting",
+        mend="give fixed sizes (padding and a count), masks in place of boolean indexing, "
+        "torch.where in place of if. The TorchScript exporter says nothing and freezes the value",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/143222",
+            "https://github.com/pytorch/pytorch/issues/153955",
+            "measured: torch 2.13.0",
+        ),
+    ),
+    KnownFailure(
+        name="op-in-later-opset",
+        patterns=(
+            r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not "
+            r"supported\. Support for this operator was added in version \d+",
+        ),
+        affected=("any",),
+        cause="the op has an ONNX form, in a later opset than the one asked for",
+        mend="export at the opset that the message names; a row's opset is in versions.toml",
+        sources=(
+            "https://github.com/pulp-platform/nemo/issues/16",
+            "https://github.com/huggingface/optimum/pull/1331",
+            "measured: torch 2.13.0, aten::tril at opset 13",
+        ),
+    ),
+    KnownFailure(
+        name="op-without-onnx-form",
+        patterns=(
+            r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'",
+            r"No ONNX function found",
+            r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not",
+            r"ONNX export failed on ATen operator (?P<op>\w+) because",
+            r"to ONNX opset version \d+ is not supported",
+        ),
+        affected=("any",),
+        cause="ONNX has no form of this op, or this release of torch does not know it",
+        mend="replace it by ops that have one, at that line; a newer torch or opset may have it",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/49005",
+            "https://github.com/pytorch/pytorch/issues/131635",
+            "measured: torch 1.4.0, and both exporters of torch 2.13.0",
+        ),
+        general=True,
+    ),
+    KnownFailure(
+        name="custom-op-without-fake",
+        patterns=(r"UnsupportedOperatorException: (?P<op>[\w.]+)", r"There was no fake impl"),
+        affected=("exporter == dynamo",),
+        cause="torch.export runs the model without values, and a custom op has no such form",
+        mend="register one with torch.library.register_fake: it returns an empty tensor of the "
+        "op's output shape",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
+        name="custom-op-without-schema",
+        patterns=(r"No schema registered for '?(?P<op>\w+)",),
+        affected=("exporter == dynamo",),
+        cause="the dynamo exporter asks onnx for the schema of every node that it writes",
+        mend="call onnx.defs.register_schema for the op before exporting",
+        sources=("measured: torch 2.13.0, onnxscript 0.7.2",),
+    ),
+    KnownFailure(
+        name="device-in-model",
+        patterns=(
+            r"Expected all tensors to be on the same device",
+            r"Found no NVIDIA driver on your system",
+        ),
+        affected=("any",),
+        cause="the model makes tensors on a device of its own choice; exports run on the CPU",
+        mend="make them where the input is: device=x.device in place of 'cuda' or .cuda()",
+        sources=("measured: torch 2.13.0 without a driver",),
+    ),
+    KnownFailure(
+        name="protobuf-too-new",
+        patterns=(
+            r"Descriptors can(?:not)? ?not be created directly",
+            r"Descriptors cannot be created",
+        ),
+        affected=(),
+        cause="this onnx was generated for protobuf 3, and a protobuf from 4 on is installed",
+        mend="pin protobuf < 4 (3.20.3; on Python 3.6 3.19.6), as the rows' locks do",
+        sources=(
+            "https://github.com/onnx/onnx/issues/4222",
+            "measured: onnx 1.6.0 on Python 3.7",
+        ),
+    ),
+    KnownFailure(
+        name="roi-align-aligned-before-opset-16",
+        patterns=(r"ROIAlign with aligned=True is (?:only|not) supported in",),
+        affected=("opset < 16",),
+        cause="RoiAlign before opset 16 has no half_pixel mode: every roi lies half a pixel off",
+        mend="export at opset 16 or later",
+        sources=(
+            "https://github.com/pytorch/vision/pull/6704",
+            "measured: torch 2.13.0 at opset 15",
+        ),
+        warning=True,
+    ),
+    KnownFailure(
+        name="tensor-frozen",
+        patterns=(r"torch\.(?:as_tensor|from_numpy|tensor) results are registered as constants",),
+        affected=("exporter == torchscript",),
+        cause="the trace keeps the values of this one run; the file gives them for every input",
+        mend="leave tensors as they are: guard the call with isinstance(x, torch.Tensor)",
+        sources=(
+            "https://github.com/facebookresearch/maskrcnn-benchmark/issues/922",
+            "measured: torch 1.4.0 and the TorchScript exporter of torch 2.13.0",
+        ),
+        warning=True,
+    ),
+    KnownFailure(
+        name="in-place-change-lost",
+        patterns=(r"live references to the data region being modified when tracing in-place",),
+        affected=("exporter == torchscript",),
+        cause="an in-place change of a slice or a view is lost in the trace: the file has the "
+        "values from before it, such as boxes all 0 or boxes that are not clamped",
+        mend="build the result from new tensors: torch.stack and flatten in place of assignment to "
+        "slices, x.clamp(...) in place of x.clamp_(...)",
+        sources=("measured: torch 1.4.0",),
+        warning=True,
+    ),
+    KnownFailure(
+        name="python-value-frozen",
+        patterns=(
+            r"Converting a tensor to a (?:Python \w+|NumPy array) might cause the trace",
+            r"Iterating over a tensor might cause the trace",
+            r"Using len to get tensor shape might cause the trace",
+        ),
+        affected=("exporter == torchscript",),
+        cause="a value left the trace into Python: what it was in this one run is in the file",
+        mend="harmless for shapes that never change. Else keep to tensor operations: torch.where "
+        "in place of if, x.shape[0] in place of len(x)",
+        sources=(
+            "https://github.com/facebookresearch/detectron2/issues/4907",
+            "https://github.com/Project-MONAI/MONAI/issues/7560",
+            "measured: torch 1.4.0 and the TorchScript exporter of torch 2.13.0",
+        ),
+        general=True,
+        warning=True,
+    ),
+)

@@ -1,0 +1,66 @@
+"""Failures that raise no error: what one sees, and what looks for it."""
+
+from typing import Tuple
+
+from trtyard.pipeline.known_failures.entry import KnownFailure
+
+SYMPTOMS: Tuple[KnownFailure, ...] = (
+    KnownFailure(
+        name="results-frozen",
+        symptom="the same result for every input; NMS results baked in as constants",
+        affected=("exporter == torchscript",),
+        cause="an op that the tracer does not see into, or a value that left it, was written into "
+        "the file as the constant that it was in the traced run",
+        mend="give the op a symbolic (torch.onnx.register_custom_op_symbolic), as "
+        "trtyard.pipeline.ops has; convert traces other values than it compares, so that this "
+        "shows as a difference",
+        sources=("https://github.com/NVIDIA/TensorRT/issues/1134", "measured: torch 1.4.0"),
+    ),
+    KnownFailure(
+        name="boxes-all-zero",
+        symptom="boxes all 0",
+        affected=("exporter == torchscript",),
+        cause="an assignment to slices of a new tensor is lost in the trace",
+        mend="torch.stack(..., dim=-1).flatten(-2) in place of boxes[:, 0::4] = ...",
+        sources=("measured: torch 1.4.0",),
+    ),
+    KnownFailure(
+        name="boxes-outside",
+        symptom="boxes outside the picture",
+        affected=("exporter == torchscript",),
+        cause="an in-place clamp of a view is lost in the trace",
+        mend="x = x.clamp(min=0, max=width - 1) in place of x.clamp_(...)",
+        sources=("measured: torch 1.4.0",),
+    ),
+    KnownFailure(
+        name="slower-than-pytorch",
+        symptom="the engine is slower than PyTorch; few boxes alive among many padded",
+        affected=("any",),
+        cause="padded boxes go through the box head like real ones",
+        mend="keep fewer proposals: --top-n. The report shows alive against padded",
+        sources=(
+            "https://github.com/open-mmlab/mmdeploy/issues/809",
+            "https://github.com/NVIDIA/TensorRT/issues/4248",
+        ),
+    ),
+    KnownFailure(
+        name="rois-half-a-pixel-off",
+        symptom="rois half a pixel off; features shifted",
+        affected=("opset < 16",),
+        cause="RoiAlign before opset 16 has no coordinate_transformation_mode: what it should be "
+        "is not in the file, and runtimes choose",
+        mend="export at opset 16 or later, or use trtyard.pipeline.ops.roi_align",
+        sources=(
+            "https://github.com/pytorch/vision/pull/4692",
+            "https://github.com/pytorch/vision/pull/6704",
+        ),
+    ),
+    KnownFailure(
+        name="checker-segfault",
+        symptom="the process dies in onnx.checker.check_model; Segmentation fault",
+        affected=(),
+        cause="onnx 1.6 and torch bring two copies of one library: import torch before import onnx",
+        mend="take onnx 1.8.1 or newer, as the row's lock does",
+        sources=("measured: onnx 1.6.0 with torch 1.4.0 on Python 3.7",),
+    ),
+)

@@ -1,0 +1,166 @@
+"""What a log says of where it went wrong: the op, its node, the Python line."""
+
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+# How many lines around an error still speak of it: TensorRT prints a node's text between its name
+# and the complaint.
+NEAR_LINES = 60
+
+_NODES = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        # TensorRT's parser, from 10 on, and what IParserError prints before.
+        r"[Ii]n node (?P<number>\d+) with name: (?P<node>\S*) and operator: (?P<op>\w+)",
+        r"While parsing node number (?P<number>\d+) \[(?P<op>[\w.:]+)(?: -> |\])",
+        r"In node (?P<number>\d+) \((?:importFallbackPluginImporter|importPlugin|parseGraph|"
+        r"import(?P<op>[A-Z]\w+))\)",
+        r"(?P<node>\S+) \[(?P<op>[A-Z]\w+)\] inputs: ",
+        r"No importer registered for op: (?P<op>\w+)\. Attempting to import as plugin",
+        r"Searching for plugin: (?P<op>\w+), plugin_version",
+        r'^(?:\[.*\] )*(?:\w+\.cpp:\d+: )?name: "(?P<node>[^"]+)"\s+op_type: "(?P<op>\w+)"',
+        # ONNX Runtime.
+        r'In Node, \("(?P<node>[^"]*)", (?P<op>\w+),',
+        r"while running (?P<op>\w+) node\. Name:'(?P<node>[^']*)'",
+        r"of operator \((?P<op>\w+)\) in node \((?P<node>[^)]*)\)",
+        r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>[^']*)'",
+        r"Error in Node:(?P<node>\S*) : No Op registered for (?P<op>\w+)",
+    )
+)
+
+# trtyard's own messages name the node behind what went wrong.
+_NODES_BEHIND = (
+    re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>[^)]+)\))?$", re.MULTILINE),
+)
+
+_OWN_AT = re.compile(
+    r"^\s*at (?P<file>\S+\.py):(?P<line>\d+)(?: in (?P<function>[^\s:]+)(?:: (?P<code>.*))?)?$",
+    re.MULTILINE,
+)
+
+# A traceback, and the stack that the dynamo exporter records: outermost call first.
+_FRAME = re.compile(
+    r'File "(?P<file>[^"]+\.py)", line (?P<line>\d+), in (?P<function>\S+)'
+    r"(?:\n\s*(?P<code>\S.*))?"
+)
+# The TorchScript exporter's: innermost call first; and in its graphs' comments.
+_DEFINED_AT = re.compile(r"^(?P<file>\S+\.py)\((?P<line>\d+)\): (?P<function>\S+)", re.MULTILINE)
+_GRAPH_COMMENT = re.compile(r"# (?P<file>\S+\.py):(?P<line>\d+):\d+")
+_WARNED_AT = re.compile(r"^(?P<file>\S+\.py):(?P<line>\d+): \w*Warning: ", re.MULTILINE)
+
+_LIBRARIES = (
+    "/site-packages/",
+    "/dist-packages/",
+    "/lib/python",
+    # torch run from its sources
+    "/torch/_",
+    "/torch/export/",
+    "/torch/fx/",
+    "/torch/jit/",
+    "/torch/nn/",
+    "/torch/onnx/",
+    "/torch/utils/",
+    "/trtyard/pipeline/export/",
+    "/importlib/",
+)
+
+
+class Place(NamedTuple):
+    """Where something went wrong, as far as the log says; empty and None where it does not."""
+
+    op: str = ""
+    node: str = ""  # the ONNX node's name
+    number: Optional[int] = None  # the node's index in the graph
+    python: str = ""  # file:line, and function and code where the log has them
+
+
+def place_near(log: str, start: int) -> Place:
+    """Return what the log says of the op, node and Python line of the error at offset ``start``."""
+    first, last = _window(log, start)
+    error_line = log.count("\n", first, start)
+    found = []
+    for follows, patterns in ((False, _NODES), (True, _NODES_BEHIND)):
+        for pattern in patterns:
+            for match in pattern.finditer(log, first, last):
+                distance = error_line - log.count("\n", first, match.end())
+                distance = -distance if follows else distance
+                if distance < 0:  # most likely the next error's: only if nothing else is there
+                    distance = NEAR_LINES - distance
+                found.append((distance, _as_place(match.groupdict())))
+    found.sort(key=lambda pair: pair[0])
+    op = next((place.op for _, place in found if place.op), "")
+    # Another node's name must not be taken for this one's.
+    same = [place for _, place in found if place.op in (op, "")]
+    return Place(
+        op=op,
+        node=next((place.node for place in same if place.node), ""),
+        number=next((place.number for place in same if place.number is not None), None),
+        python=python_line(log, start),
+    )
+
+
+def _window(log: str, start: int) -> Tuple[int, int]:
+    """Return the offsets of the lines around ``start`` that may speak of the same error."""
+    first = last = start
+    for _ in range(NEAR_LINES):
+        first = log.rfind("\n", 0, max(first - 1, 0)) + 1
+        last = log.find("\n", last + 1)
+        if last < 0:
+            last = len(log)
+    return first, last
+
+
+def _as_place(found: Dict[str, Any]) -> Place:
+    number = found.get("number")
+    return Place(
+        op=found.get("op") or "",
+        node=found.get("node") or "",
+        number=None if number is None else int(number),
+    )
+
+
+def python_line(log: str, start: int = 0) -> str:
+    """Return the user's own Python line that the log cites, that nearest ``start`` if several.
+
+    Frames in installed packages are passed over: they are not where a model is changed.
+    """
+    own = list(_OWN_AT.finditer(log))
+    if own:
+        return _worded(min(own, key=lambda match: (match.start() < start, match.start())))
+    defined = [match for match in _DEFINED_AT.finditer(log) if _is_own(match)]
+    if defined:  # says it of the op itself, where a traceback says it of the export
+        return _worded(min(defined, key=lambda match: (match.start() < start, match.start())))
+    calls = [match for match in _FRAME.finditer(log) if _is_own(match)]
+    if calls:
+        # Of one traceback the innermost own frame, which comes last.
+        before = [match for match in calls if match.start() <= start]
+        after = [match for match in calls if match.start() > start]
+        return _worded((before or _first_stack(log, after))[-1])
+    warned = [match for match in _WARNED_AT.finditer(log) if _is_own(match)]
+    if warned:
+        return _worded(min(warned, key=lambda match: abs(match.start() - start)))
+    comments = [match for match in _GRAPH_COMMENT.finditer(log) if _is_own(match)]
+    return _worded(comments[-1]) if comments else ""
+
+
+def _first_stack(log: str, frames: List["re.Match[str]"]) -> List["re.Match[str]"]:
+    """Return the frames up to the first gap that is no other frame's text."""
+    stack = frames[:1]
+    for frame in frames[1:]:
+        if log.count("\n", stack[-1].end(), frame.start()) > NEAR_LINES:
+            break
+        stack.append(frame)
+    return stack
+
+
+def _is_own(match: "re.Match[str]") -> bool:
+    return not any(part in match.group("file") for part in _LIBRARIES)
+
+
+def _worded(match: "re.Match[str]") -> str:
+    found = match.groupdict()
+    words = f"{found['file']}:{found['line']}"
+    if found.get("function"):
+        words += f" in {found['function']}"
+    code = (found.get("code") or "").strip()
+    return f"{words}: {code}" if code and not code.startswith(("File ", "^", "~")) else words

@@ -1,0 +1,68 @@
+"""What can be seen in an ONNX file of failures that raise no error."""
+
+from typing import List, NamedTuple, Set
+
+import onnx
+
+from trtyard.pipeline.onnx_origin import describe
+
+# The opset that gave RoiAlign its coordinate_transformation_mode.
+_ROI_ALIGN_MODES = 16
+
+
+class Symptom(NamedTuple):
+    """One finding: the known failure's name, and what was found in this very model."""
+
+    name: str
+    detail: str
+
+
+def model_symptoms(model: onnx.ModelProto) -> List[Symptom]:
+    """Return what is wrong in ``model`` without any runtime saying so."""
+    return [*_frozen(model.graph), *_roi_align(model), *_own_nms(model)]
+
+
+def _frozen(graph: onnx.GraphProto) -> List[Symptom]:
+    """Find outputs that no input reaches: the exporter wrote them down as constants."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = {value.name for value in graph.input} - constants
+    reached = set(inputs)
+    for node in graph.node:  # in topological order, which ONNX demands
+        if reached & used_by(node):
+            reached.update(node.output)
+    return [
+        Symptom("results-frozen", f"output {value.name} depends on no input")
+        for value in graph.output
+        if inputs and value.name not in reached
+    ]
+
+
+def used_by(node: onnx.NodeProto) -> Set[str]:
+    """Return the tensors that a node reads, those of its inner graphs included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+            names.update(name for inner in graph.node for name in used_by(inner))
+            names.update(value.name for value in graph.output)
+    return names
+
+
+def _roi_align(model: onnx.ModelProto) -> List[Symptom]:
+    opset = max((each.version for each in model.opset_import if not each.domain), default=0)
+    if opset >= _ROI_ALIGN_MODES:
+        return []
+    return [
+        Symptom("rois-half-a-pixel-off", f"opset {opset}\n{describe(node)}")
+        for node in model.graph.node
+        if node.op_type == "RoiAlign" and not node.domain
+    ]
+
+
+def _own_nms(model: onnx.ModelProto) -> List[Symptom]:
+    """Find nodes called NonMaxSuppression that are another op."""
+    return [
+        Symptom("nms-of-ones-own", describe(node).lstrip())
+        for node in model.graph.node
+        if node.op_type == "NonMaxSuppression"
+        and (node.domain or {each.name for each in node.attribute} - {"center_point_box"})
+    ]

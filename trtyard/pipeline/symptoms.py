@@ -1,0 +1,126 @@
+"""Failures that raise no error, found in what a conversion gave; sentences for its report."""
+
+from pathlib import Path
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+import torch
+
+from trtyard.pipeline.comparison import Comparison, compare_outputs
+from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.export.exporter import other_values
+from trtyard.pipeline.known_failures import named
+from trtyard.pipeline.model_symptoms import Symptom, model_symptoms
+from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.onnxruntime_runner import run_onnx
+
+Outputs = Mapping[str, np.ndarray]
+
+_BOXES = "boxes"
+# Boxes are clipped to the picture up to rounding.
+_PIXELS_BEYOND = 1.0
+# With fewer alive than this share of the padded ones, most of the box head's work is for nothing.
+_SHARE_ALIVE = 0.5
+
+
+def symptoms_of(
+    model: Model, file: Path, outputs: Mapping[str, Outputs], comparisons: Sequence[Comparison]
+) -> Tuple[str, ...]:
+    """Return a sentence for each symptom, with what to do.
+
+    Args:
+        model: as it was converted.
+        file: the ONNX file; it may be missing.
+        outputs: by runtime, PyTorch's first.
+        comparisons: of every pair of runtimes.
+    """
+    found: List[Symptom] = []
+    if file.is_file():
+        found += model_symptoms(onnx.load(str(file), load_external_data=False))
+        if any(_disagree(each) for each in comparisons) and is_frozen(model, file):
+            found.append(
+                Symptom(
+                    "results-frozen",
+                    "model.onnx agrees with PyTorch on the values that it was exported with, and "
+                    "not on others",
+                )
+            )
+    if model.kind == DETECTOR and "torch" in outputs:
+        size = tuple(model.inputs[0].shape[-2:])
+        for runtime, values in outputs.items():
+            found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)
+        found += padding_symptoms(outputs, model.proposal_rows)
+    return tuple(dict.fromkeys(map(_sentence, found)))
+
+
+def is_frozen(model: Model, file: Path) -> bool:
+    """Tell whether the file gives the right results for the very values that the exporter saw.
+
+    Where it does not for the real ones, the exporter wrote some of those values into it.
+    """
+    traced = other_values(model.inputs)
+    with torch.no_grad():
+        values = model.module(*traced)
+    tensors = values if isinstance(values, (tuple, list)) else [values]
+    expected = {name: each.numpy() for name, each in zip(model.output_names, tensors)}
+    given = {name: value.numpy() for name, value in zip(model.input_names, traced)}
+    try:
+        found = run_onnx(file, given, model.output_names)
+    except ConversionError:
+        return False
+    return compare_outputs(model.kind, ("torch", "onnxruntime"), expected, found).passed
+
+
+def box_symptoms(
+    reference: Outputs, candidate: Outputs, size: Tuple[int, int], runtime: str
+) -> List[Symptom]:
+    """Compare the boxes of two runtimes for the same input.
+
+    Args:
+        reference: outputs by name; ``boxes`` float [..., 4] in pixels of the network's input.
+        candidate: the other runtime's.
+        size: height and width of the network's input in pixels.
+        runtime: the candidate's name.
+    """
+    if _BOXES not in reference or _BOXES not in candidate:
+        return []
+    right, wrong = reference[_BOXES], candidate[_BOXES]
+    found = []
+    if np.any(right) and not np.any(wrong):
+        found.append(Symptom("boxes-all-zero", f"all boxes of {runtime} are 0"))
+    beyond = _beyond(wrong, size)
+    if beyond is not None and _beyond(right, size) is None:
+        found.append(Symptom("boxes-outside", f"{runtime} has a box {beyond}"))
+    return found
+
+
+def padding_symptoms(outputs: Mapping[str, Outputs], padded: int) -> List[Symptom]:
+    """Tell whether most of a detector's padded proposals are none."""
+    alive = [int(values["proposals"][0]) for values in outputs.values() if "proposals" in values]
+    if not padded or not alive or max(alive) >= padded * _SHARE_ALIVE:
+        return []
+    return [Symptom("slower-than-pytorch", f"only {max(alive)} of {padded} proposals are alive")]
+
+
+def _beyond(boxes: np.ndarray, size: Tuple[int, int]) -> Optional[str]:
+    """Return a box that reaches out of the picture, or None."""
+    height, width = size
+    limits = np.array([width, height, width, height], dtype=np.float64) + _PIXELS_BEYOND
+    rows = boxes.reshape(-1, 4)
+    beyond = np.flatnonzero(np.any((rows < -_PIXELS_BEYOND) | (rows > limits), axis=1))
+    if not beyond.size:
+        return None
+    corners = ", ".join(f"{corner:.1f}" for corner in rows[beyond[0]])
+    return f"({corners}) that reaches out of {width}x{height}"
+
+
+def _disagree(comparison: Comparison) -> bool:
+    rows = comparison.parity + comparison.detections
+    return any(row.pair == ("torch", "onnxruntime") and not row.passed for row in rows)
+
+
+def _sentence(symptom: Symptom) -> str:
+    failure = named(symptom.name)
+    detail = " ".join(symptom.detail.split())
+    return f"{detail}: {failure.cause}. {failure.mend} ({failure.name})"

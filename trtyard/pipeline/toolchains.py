@@ -1,0 +1,93 @@
+"""Which toolchains a fact is about, as words that people and programs read: ``tensorrt < 8.5``."""
+
+import re
+from typing import List, NamedTuple, Sequence, Tuple
+
+ANY = "any"  # every toolchain
+RTX = "rtx"  # the flavour, as row.json has it
+
+_TERM = re.compile(
+    r"(?P<subject>tensorrt|rtx|torch|opset|exporter)"
+    r"(?: (?P<relation><|>=|==) (?P<value>[\w.]+))?"
+)
+
+
+class Toolchain(NamedTuple):
+    """What of a row decides whether it takes a model."""
+
+    row: str
+    flavour: str  # "rtx" or "full"
+    tensorrt: str  # a release of its flavour, such as "8.6.1.6"
+    torch: str
+    exporter: str  # "dynamo" or "torchscript"
+    opset: int
+    runs_on: Tuple[str, ...] = ()  # compute capabilities, such as "8.9"
+
+
+def is_within(toolchain: Toolchain, ranges: Sequence[str]) -> bool:
+    """Tell whether one of ``ranges`` holds ``toolchain``.
+
+    A range is terms joined by ", ", all of which must hold: ``any``; ``rtx`` (TensorRT for RTX) and
+    ``tensorrt`` (full TensorRT), alone or with ``<`` or ``>=`` and a release; ``torch < 2.1``;
+    ``opset < 16``; ``exporter == dynamo``.
+
+    Raises:
+        ValueError: a term is none of these.
+    """
+    return any(all(_holds(term, toolchain) for term in one.split(", ")) for one in ranges)
+
+
+def outside_in_words(ranges: Sequence[str]) -> str:
+    """Return what no range holds, such as ``TensorRT 8.5 and newer, not TensorRT for RTX``."""
+    if ANY in ranges:
+        return "no release"
+    terms = [_parsed(term) for one in ranges for term in one.split(", ")]
+    subjects = {subject for subject, _, _ in terms}
+    words = []
+    if subjects & {"tensorrt", RTX}:
+        words += [_outside(terms, "tensorrt", "TensorRT"), _outside(terms, RTX, "TensorRT for RTX")]
+    for subject, name in (("torch", "torch"), ("opset", "opset")):
+        if subject in subjects:
+            words.append(_outside(terms, subject, name))
+    exporters = [value for subject, _, value in terms if subject == "exporter"]
+    words += [f"an exporter other than {value}" for value in exporters]
+    return ", ".join(sorted(words, key=lambda one: one.startswith("not ")))
+
+
+def _outside(terms: List[Tuple[str, str, str]], subject: str, name: str) -> str:
+    parts = []
+    for found, relation, value in terms:
+        if found == subject and not relation:
+            return f"not {name}"
+        if found == subject:
+            parts.append(f"{value} and newer" if relation == "<" else f"before {value}")
+    return f"{name} {' and '.join(parts)}" if parts else name
+
+
+def _holds(term: str, toolchain: Toolchain) -> bool:
+    if term == ANY:
+        return True
+    subject, relation, value = _parsed(term)
+    if subject in ("tensorrt", RTX):
+        if (subject == RTX) != (toolchain.flavour == RTX):
+            return False
+        found = toolchain.tensorrt
+    elif subject == "exporter":
+        return toolchain.exporter == value
+    else:
+        found = toolchain.torch if subject == "torch" else str(toolchain.opset)
+    if not relation:
+        return True
+    return (release(found) < release(value)) == (relation == "<")
+
+
+def _parsed(term: str) -> Tuple[str, str, str]:
+    match = _TERM.fullmatch(term)
+    if match is None:
+        raise ValueError(f"no range of toolchains: {term!r}")
+    return match.group("subject"), match.group("relation") or "", match.group("value") or ""
+
+
+def release(version: str) -> Tuple[int, ...]:
+    """Return the numbers at the front of a version: ``2.13.0+cu130`` gives (2, 13, 0)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
