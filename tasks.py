@@ -99,6 +99,17 @@ def matrix(json: bool = False) -> None:
 
 
 @command(
+    trt="Row or alias of the matrix (default: all rows).",
+    json="For programs: the patches as JSON.",
+)
+def patches(trt: str = "", json: bool = False) -> None:
+    """Show which patches a row takes: what each does, what it cures, until when."""
+    from trtyard.patches import show_patches
+
+    show_patches(trt, as_json=json)
+
+
+@command(
     trt=ROW,
     headers="Folder with NvInfer.h: compile the C++ shells too, so that TensorRT "
     "loads the library by itself.",
