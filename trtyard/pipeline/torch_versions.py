@@ -1,11 +1,13 @@
 """What older torch and torchvision releases lack, in the words of the newer ones."""
 
-from typing import Any, Dict, List, Tuple
+import contextlib
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import torch
 import torchvision
 
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.op_contracts import DOMAIN, Op
 
 # torch.library.custom_op came with torch 2.4; before, autograd functions stand for the two ops.
 HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
@@ -85,6 +87,17 @@ def is_tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Compute without the tracer's looking on; it would warn of every value that is looked at."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
 def keep_beside_weights(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
     """Register a buffer that is no part of the state dict (torch 1.6), or set an attribute."""
     if _at_least(1, 6):
@@ -152,6 +165,19 @@ def untrained_classifier(name: str, **options: bool) -> torch.nn.Module:
 def export_choice() -> Dict[str, bool]:
     """Return what makes ``torch.onnx.export`` take the TorchScript-based exporter."""
     return {"dynamo": False} if HAS_DYNAMO_CHOICE else {}
+
+
+def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
+    """Add a custom op's node to the exporter's graph and return its output or outputs.
+
+    torch 1.4 takes no node of another domain than ONNX's; who called the exporter has to move it.
+    """
+    tensors, values = op.apart(arguments)
+    domain = DOMAIN + "::" if _at_least(1, 5) else ""
+    attributes = {
+        name + ("_f" if kind is float else "_i"): values[name] for name, kind in op.attributes
+    }
+    return graph.op(domain + op.op_type, *tensors, outputs=len(op.outputs), **attributes)
 
 
 def register_symbolic(name: str, symbolic: Any, opset: int) -> None:

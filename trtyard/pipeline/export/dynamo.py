@@ -9,7 +9,7 @@ import torch
 import trtyard.pipeline.ops  # noqa: F401 - makes torch.ops.trtyard
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.schemas import register_schemas
-from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN, Op
 
 _OPS = onnxscript.values.Opset(DOMAIN, DOMAIN_VERSION)
 
@@ -45,46 +45,16 @@ def export_dynamo(
 
 def _translations() -> Dict[Callable[..., Any], Callable[..., Any]]:
     return {
-        torch.ops.trtyard.padded_nms.default: _padded_nms,
-        torch.ops.trtyard.roi_align.default: _roi_align,
+        torch.ops.trtyard.padded_nms.default: _translation(PADDED_NMS),
+        torch.ops.trtyard.roi_align.default: _translation(ROI_ALIGN),
     }
 
 
-def _padded_nms(
-    boxes: Any,
-    scores: Any,
-    iou_threshold: float,
-    score_threshold: float,
-    keep_top_k: int,
-    box_offset: int,
-) -> Any:
-    return _OPS.PaddedNMS(
-        boxes,
-        scores,
-        iou_threshold=iou_threshold,
-        score_threshold=score_threshold,
-        keep_top_k=keep_top_k,
-        box_offset=box_offset,
-    )
+def _translation(op: Op) -> Callable[..., Any]:
+    def translate(*arguments: Any) -> Any:
+        tensors, attributes = op.apart(arguments)
+        return getattr(_OPS, op.op_type)(*tensors, **attributes)
 
-
-def _roi_align(
-    features: Any,
-    rois: Any,
-    batch_indices: Any,
-    output_height: int,
-    output_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: int,
-) -> Any:
-    return _OPS.MaskRcnnROIAlign(
-        features,
-        rois,
-        batch_indices,
-        output_height=output_height,
-        output_width=output_width,
-        spatial_scale=spatial_scale,
-        sampling_ratio=sampling_ratio,
-        aligned=aligned,
-    )
+    # What the exporter goes by, to tell tensors from attributes.
+    translate.__signature__ = op.signature()  # type: ignore[attr-defined]
+    return translate

@@ -1,15 +1,22 @@
 """Export through tracing and the TorchScript-based exporter, for rows that have no other."""
 
 import io
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import onnx
 import torch
 from torch.onnx import symbolic_helper
 
 from trtyard.pipeline.export.failures import explained
-from trtyard.pipeline.onnx_functions import DOMAIN
-from trtyard.pipeline.torch_versions import export_choice, register_symbolic
+from trtyard.pipeline.op_contracts import (
+    DOMAIN,
+    DOMAIN_VERSION,
+    OP_TYPES,
+    PADDED_NMS,
+    ROI_ALIGN,
+    Op,
+)
+from trtyard.pipeline.torch_versions import custom_node, export_choice, register_symbolic
 
 
 def export_torchscript(
@@ -24,8 +31,8 @@ def export_torchscript(
     Raises:
         ConversionError: the module cannot be traced, or one of its ops has no ONNX form.
     """
-    register_symbolic("trtyard::padded_nms", _padded_nms, opset)
-    register_symbolic("trtyard::roi_align", _roi_align, opset)
+    register_symbolic("trtyard::padded_nms", _symbolic(PADDED_NMS, _padded_nms_types), opset)
+    register_symbolic("trtyard::roi_align", _symbolic(ROI_ALIGN, _roi_align_types), opset)
     written = io.BytesIO()
     with explained("the TorchScript exporter cannot write the model as ONNX"), torch.no_grad():
         torch.onnx.export(
@@ -38,59 +45,42 @@ def export_torchscript(
             do_constant_folding=True,
             **export_choice(),
         )
-    return onnx.load_model_from_string(written.getvalue())
+    return _in_own_domain(onnx.load_model_from_string(written.getvalue()))
 
 
-@symbolic_helper.parse_args("v", "v", "f", "f", "i", "i")
-def _padded_nms(
-    graph: Any,
-    boxes: Any,
-    scores: Any,
-    iou_threshold: float,
-    score_threshold: float,
-    keep_top_k: int,
-    box_offset: int,
-) -> Any:
-    indices, count = graph.op(
-        DOMAIN + "::PaddedNMS",
-        boxes,
-        scores,
-        iou_threshold_f=iou_threshold,
-        score_threshold_f=score_threshold,
-        keep_top_k_i=keep_top_k,
-        box_offset_i=box_offset,
-        outputs=2,
-    )
-    batch = scores.type().sizes()[0]
-    int32 = scores.type().with_dtype(torch.int32)
-    indices.setType(int32.with_sizes([batch, keep_top_k]))
-    count.setType(int32.with_sizes([batch]))
-    return indices, count
+def _symbolic(op: Op, set_types: Callable[..., None]) -> Callable[..., Any]:
+    """Return the exporter's translation of a torch operator: one node with typed outputs."""
+
+    def translate(graph: Any, *arguments: Any) -> Any:
+        outputs = custom_node(graph, op, arguments)
+        set_types(arguments, outputs)
+        return outputs
+
+    # What parse_args goes by, to make plain values of the attributes.
+    translate.__signature__ = op.signature("graph")  # type: ignore[attr-defined]
+    kinds = ["f" if kind is float else "i" for _, kind in op.attributes]
+    return symbolic_helper.parse_args(*["v"] * len(op.inputs), *kinds)(translate)
 
 
-@symbolic_helper.parse_args("v", "v", "v", "i", "i", "f", "i", "i")
-def _roi_align(
-    graph: Any,
-    features: Any,
-    rois: Any,
-    batch_indices: Any,
-    output_height: int,
-    output_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: int,
-) -> Any:
-    pooled = graph.op(
-        DOMAIN + "::MaskRcnnROIAlign",
-        features,
-        rois,
-        batch_indices,
-        output_height_i=output_height,
-        output_width_i=output_width,
-        spatial_scale_f=spatial_scale,
-        sampling_ratio_i=sampling_ratio,
-        aligned_i=aligned,
-    )
-    channels, count = features.type().sizes()[1], rois.type().sizes()[0]
-    pooled.setType(features.type().with_sizes([count, channels, output_height, output_width]))
-    return pooled
+def _padded_nms_types(arguments: Sequence[Any], outputs: Sequence[Any]) -> None:
+    (_, scores), values = PADDED_NMS.apart(arguments)
+    batch, int32 = scores.type().sizes()[0], scores.type().with_dtype(torch.int32)
+    outputs[0].setType(int32.with_sizes([batch, values["keep_top_k"]]))
+    outputs[1].setType(int32.with_sizes([batch]))
+
+
+def _roi_align_types(arguments: Sequence[Any], pooled: Any) -> None:
+    (features, rois, _), values = ROI_ALIGN.apart(arguments)
+    sizes = [rois.type().sizes()[0], features.type().sizes()[1]]
+    sizes += [values["output_height"], values["output_width"]]
+    pooled.setType(features.type().with_sizes(sizes))
+
+
+def _in_own_domain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move the custom ops' nodes to their domain, where this torch could not put them there."""
+    stray = [node for node in model.graph.node if not node.domain and node.op_type in OP_TYPES]
+    for node in stray:
+        node.domain = DOMAIN
+    if stray:
+        model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
+    return model

@@ -5,9 +5,9 @@ from typing import List
 
 import onnx
 
-DOMAIN = "trtyard"
-DOMAIN_VERSION = 1
-OP_TYPES = ("PaddedNMS", "MaskRcnnROIAlign")
+from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES
+
+__all__ = ["DOMAIN", "DOMAIN_VERSION", "OP_TYPES", "function", "functions_for"]
 
 # RoiAlign takes coordinate_transformation_mode from opset 16 on.
 MINIMUM_OPSET = 16

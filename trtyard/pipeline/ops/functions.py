@@ -4,74 +4,59 @@ from typing import Any, Tuple
 
 import torch
 
+from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN
 from trtyard.pipeline.ops.cuda import padded_nms_cuda, roi_align_cuda
-from trtyard.pipeline.ops.padded_nms import padded_nms_reference
+from trtyard.pipeline.ops.padded_nms import PADDING, padded_nms_reference
 from trtyard.pipeline.ops.roi_align import roi_align_reference
-
-_DOMAIN = "trtyard"
+from trtyard.pipeline.torch_versions import custom_node, untraced
 
 
 class _PaddedNMS(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tuple[torch.Tensor, torch.Tensor]:
-        run = padded_nms_cuda if arguments[1].is_cuda else padded_nms_reference
-        indices, count = run(*arguments)
-        ctx.mark_non_differentiable(indices, count)
-        return indices, count
+    """Gives the indices alone: torch 1.4 cannot export a function with two results.
+
+    Its node has both outputs all the same.
+    """
 
     @staticmethod
-    def symbolic(
-        graph: Any,
-        boxes: Any,
-        scores: Any,
-        iou_threshold: float,
-        score_threshold: float,
-        keep_top_k: int,
-        box_offset: int,
-    ) -> Any:
-        return graph.op(
-            _DOMAIN + "::PaddedNMS",
-            boxes,
-            scores,
-            iou_threshold_f=iou_threshold,
-            score_threshold_f=score_threshold,
-            keep_top_k_i=keep_top_k,
-            box_offset_i=box_offset,
-            outputs=2,
-        )
+    def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
+        run = padded_nms_cuda if arguments[1].is_cuda else padded_nms_reference
+        with untraced():
+            indices, _ = run(*arguments)
+        ctx.mark_non_differentiable(indices)
+        return indices
+
+    @staticmethod
+    def symbolic(graph: Any, *arguments: Any) -> Any:
+        return custom_node(graph, PADDED_NMS, arguments)[0]
+
+
+class _Count(torch.autograd.Function):
+    """Gives the other output of the node that the indices come from."""
+
+    @staticmethod
+    def forward(ctx: Any, indices: torch.Tensor) -> torch.Tensor:
+        with untraced():
+            count = (indices != PADDING).sum(dim=1).to(torch.int32)
+        ctx.mark_non_differentiable(count)
+        return count
+
+    @staticmethod
+    def symbolic(_graph: Any, indices: Any) -> Any:
+        return list(indices.node().outputs())[1]
 
 
 class _RoiAlign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> torch.Tensor:
         run = roi_align_cuda if arguments[0].is_cuda else roi_align_reference
-        pooled = run(*arguments)
+        with untraced():
+            pooled = run(*arguments)
         ctx.mark_non_differentiable(pooled)
         return pooled
 
     @staticmethod
-    def symbolic(
-        graph: Any,
-        features: Any,
-        rois: Any,
-        batch_indices: Any,
-        output_height: int,
-        output_width: int,
-        spatial_scale: float,
-        sampling_ratio: int,
-        aligned: int,
-    ) -> Any:
-        return graph.op(
-            _DOMAIN + "::MaskRcnnROIAlign",
-            features,
-            rois,
-            batch_indices,
-            output_height_i=output_height,
-            output_width_i=output_width,
-            spatial_scale_f=spatial_scale,
-            sampling_ratio_i=sampling_ratio,
-            aligned_i=aligned,
-        )
+    def symbolic(graph: Any, *arguments: Any) -> Any:
+        return custom_node(graph, ROI_ALIGN, arguments)
 
 
 def padded_nms(
@@ -83,10 +68,10 @@ def padded_nms(
     box_offset: int,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """See ``padded_nms_reference``."""
-    found: Tuple[torch.Tensor, torch.Tensor] = _PaddedNMS.apply(
+    indices: torch.Tensor = _PaddedNMS.apply(
         boxes, scores, iou_threshold, score_threshold, keep_top_k, box_offset
     )
-    return found
+    return indices, _Count.apply(indices)
 
 
 def roi_align(
