@@ -81,6 +81,16 @@ class Unresolved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LockedPatch:
+    """A patch that the row's image applies, with what it is for and what it gives."""
+
+    path: str  # below patches/
+    sha256: str  # of the patch file
+    applies_to: Mapping[str, str]  # upstream's path to its sha256, "unresolved" or "new"
+    results: Mapping[str, str]  # path to the sha256 behind this patch, where it is known
+
+
+@dataclass(frozen=True, kw_only=True)
 class LockedRow:
     """What one row of the matrix resolved to."""
 
@@ -90,6 +100,7 @@ class LockedRow:
     wheels: tuple[Artifact, ...]
     sdists: tuple[Artifact, ...]
     debs: tuple[Deb, ...]
+    patches: tuple[LockedPatch, ...]
     unresolved: tuple[Unresolved, ...]
 
     def wheels_for(self, python: str) -> tuple[Artifact, ...]:
@@ -238,6 +249,7 @@ def _read_row(table: Table) -> LockedRow:
         wheels=tuple(_read_artifact(one) for one in table.tables("wheels")),
         sdists=tuple(_read_artifact(one) for one in table.tables("sdists")),
         debs=tuple(_read_deb(one) for one in table.tables("debs")),
+        patches=tuple(_read_patch(one) for one in table.tables("patches")),
         unresolved=tuple(_read_unresolved(one) for one in table.tables("unresolved")),
     )
     base.finish()
@@ -275,6 +287,18 @@ def _read_deb(table: Table) -> Deb:
     )
     table.finish()
     return deb
+
+
+def _read_patch(table: Table) -> LockedPatch:
+    applies_to, results = table.table("applies_to"), table.table("results")
+    patch = LockedPatch(
+        path=table.text("path"),
+        sha256=table.text("sha256", _SHA256, "64 hex digits"),
+        applies_to={path: applies_to.text(path) for path in applies_to},
+        results={path: results.text(path, _SHA256, "64 hex digits") for path in results},
+    )
+    table.finish()
+    return patch
 
 
 def _read_unresolved(table: Table) -> Unresolved:

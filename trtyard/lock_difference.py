@@ -24,6 +24,7 @@ def _of_row(before: LockedRow, after: LockedRow) -> Iterator[str]:
     yield from _of_parts(_base(before), _base(after))
     yield from _of_parts(_packages(before), _packages(after))
     yield from _of_parts(_debs(before), _debs(after))
+    yield from _of_parts(_patches(before), _patches(after))
     yield from _of_parts(_unresolved(before), _unresolved(after))
 
 
@@ -56,6 +57,10 @@ def _packages(row: LockedRow) -> dict[str, tuple[str, str]]:
 
 def _debs(row: LockedRow) -> dict[str, tuple[str, str]]:
     return {f"deb {deb.name}": (deb.version, deb.sha256) for deb in row.debs}
+
+
+def _patches(row: LockedRow) -> dict[str, tuple[str, str]]:
+    return {f"patch {one.path}": (one.sha256, "") for one in row.patches}
 
 
 def _unresolved(row: LockedRow) -> dict[str, tuple[str, str]]:

@@ -55,6 +55,7 @@ def resolve_row(row: Row) -> LockedRow:
         wheels=tuple(wheels[name] for name in sorted(wheels)),
         sdists=tuple(sdists[name] for name in sorted(sdists)),
         debs=debs,
+        patches=(),
         unresolved=(*no_base, *unresolved, *no_debs),
     )
     check_row(row, locked)

@@ -154,3 +154,21 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path, content):
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(IntegrityError, match="is missing"):
         read_lock(tmp_path / "versions.lock")
+
+
+@pytest.mark.parametrize("change", ["edited", "dropped"])
+def test_a_patch_that_is_not_as_locked_ends_with_5_and_both_hashes(tasks, checkout, change):
+    assert tasks("lock", "--check", root=checkout).returncode == 0
+    series = checkout / "patches" / "torch" / "1.4.0"
+    name = "topk-of-opset-9.patch"
+    if change == "edited":
+        file = series / name
+        file.write_text(file.read_text().replace("Last-Update: 2026", "Last-Update: 2027"))
+    else:
+        text = (series / "series").read_text()
+        (series / "series").write_text(text.replace(f"{name}\n", ""))
+        (series / name).unlink()
+    done = tasks("lock", "--check", root=checkout)
+    assert done.returncode == 5, done.stderr
+    (locked,) = [one for one in read_lock(LOCK_FILE).row("7.0").patches if name in one.path]
+    assert f"patches/torch/1.4.0/{name}, row 7.0: expected sha256 {locked.sha256}" in done.stderr
