@@ -25,6 +25,8 @@ from trtyard.reading import parse_toml
 from trtyard.row import Row
 from trtyard.tools import uv
 
+# How uv puts it when an index does not answer; an index that has no such release is another matter.
+_NO_NETWORK = ("dns error", "error sending request", "timed out", "connection refused")
 # The glibc that the older platform tags stand for (PEP 513, 571, 599).
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
@@ -92,11 +94,11 @@ def _compiled(row: Row, python: str) -> list[dict[str, Any]]:
     try:
         return _uv_packages({**row.packages_for(python), **row.sources}, python, row.glibc)
     except CommandError as error:
-        raise UsageError(
-            f"versions.toml: row {row.name} cannot be resolved for Python {python}:"
-            f" {error.message}",
-            "mend the row, or look to the network if the packages could not be fetched",
-        ) from None
+        what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
+        if any(words in error.tail.lower() for words in _NO_NETWORK):
+            mend = "look to the network, a proxy or a mirror, then the same command again"
+            raise EnvironmentLacksError(what, mend) from None
+        raise UsageError(f"versions.toml: {what}", "mend the row") from None
 
 
 def _uv_packages(

@@ -2,9 +2,10 @@
 
 import pytest
 
+from trtyard.command import CommandError
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.resolve import _best_wheel
+from trtyard.resolve import _best_wheel, _compiled
 from trtyard.tools import MATRIX_FILE
 
 
@@ -67,3 +68,19 @@ def test_an_index_that_tells_no_hash_is_refused(row):
     wheel = {"url": "index/demo-1.0-py3-none-any.whl", "size": 1, "hashes": {"md5": "0"}}
     with pytest.raises(EnvironmentLacksError, match="sha256"):
         _best_wheel({"name": "demo", "version": "1.0", "wheels": [wheel]}, "3.11", row)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("error: Request failed\n  cause: dns error\n", EnvironmentLacksError),
+        ("Because there is no version of torch==2.99.0 ...", UsageError),
+    ],
+)
+def test_a_network_that_is_down_is_told_from_a_row_that_cannot_be(row, monkeypatch, said, error):
+    def fail(*_, **__):
+        raise CommandError(["uv"], 2, said)
+
+    monkeypatch.setattr("trtyard.resolve._uv_packages", fail)
+    with pytest.raises(error):
+        _compiled(row, "3.11")
