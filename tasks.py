@@ -357,3 +357,24 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
     from trtyard.explain import explain_log
 
     return explain_log(log, onnx=onnx, row=trt)
+
+
+@command(
+    trt=ROW,
+    model="An ONNX file, or a model by name, which is exported first: its ops are checked.",
+    input="Shape of the input of a model of your own, such as 1x3x224x224.",
+    size="Side of the network's input in pixels.",
+)
+def doctor(
+    trt: str = "default",
+    model: str = "",
+    input: str = "",  # noqa: A002 - the option's name
+    size: str = "",
+) -> int:
+    """Say what is in a row's way on this machine, and with a model which of its ops are.
+
+    Exit code 0: the row can make engines here. 3: it cannot. 4: it does not take the model.
+    """
+    from trtyard.doctor import doctor
+
+    return doctor(trt, model=model, input_shape=input, size=size)

@@ -59,7 +59,7 @@ def uv_environment(target: Path, program: Path | None = None) -> dict[str, str]:
     """Return the environment variables for a uv that installs into the existing ``target``."""
     env = {key: value for key, value in os.environ.items() if key not in _CONTRADICTING}
     env["UV_PYTHON_DOWNLOADS"] = "never"
-    asked = [str(program or uv()), "cache", "dir", "--quiet"]
+    asked = [str(program or uv()), "cache", "dir"]
     done = subprocess.run(asked, capture_output=True, text=True, env=env, check=False)
     cache = Path(done.stdout.strip() or "/")
     while not cache.exists():

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_wheels import make_wheel
@@ -16,7 +17,7 @@ from trtyard.folders import is_own
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, uv_environment
 
 TENSORRT_FILES = {
     "tensorrt_rtx_libs/__init__.py": b"",
@@ -174,3 +175,14 @@ def test_settings_of_uv_that_contradict_the_lock_do_nothing(row, lock, monkeypat
     monkeypatch.setenv("UV_SYSTEM_PYTHON", "1")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert imported_name(make_environment(row, lock)) == "tiny"
+
+
+def test_packages_are_copied_where_uvs_cache_is_on_another_disk(tmp_path, monkeypatch):
+    elsewhere = Path("/dev/shm")  # noqa: S108 - only its device is looked at
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    monkeypatch.delenv("UV_LINK_MODE", raising=False)
+    monkeypatch.setenv("UV_CACHE_DIR", str(elsewhere / "trtyard-no-such-cache"))
+    assert uv_environment(tmp_path)["UV_LINK_MODE"] == "copy"
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    assert "UV_LINK_MODE" not in uv_environment(tmp_path)

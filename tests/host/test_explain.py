@@ -81,7 +81,7 @@ ROWS = {
         ("nonzero", ["8.6", "10.16", "11.4"]),
         ("non-max-suppression", ["8.6", "10.16", "11.4"]),
         ("topk-k-is-a-tensor", ["8.6", "10.16", "11.4", "rtx-1.7"]),
-        ("slice-by-values", ["10.16", "11.4", "rtx-1.7"]),
+        ("slice-by-values", ["10.16", "11.4"]),
         ("range-of-floats", ["8.6", "10.16", "11.4", "rtx-1.7"]),
         ("standard-op-unsupported", ["8.6", "10.16", "11.4", "rtx-1.7"]),  # Round: from 8.2 on
         ("function-without-symbolic", ["8.6", "10.16", "11.4", "rtx-1.7"]),

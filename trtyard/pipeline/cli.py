@@ -51,6 +51,14 @@ def _run(options: argparse.Namespace) -> int:
         from trtyard.pipeline import onnx_facts
 
         return onnx_facts.run(options)
+    if options.command == "check-model":
+        from trtyard.pipeline.operator_check import print_answers
+
+        return print_answers(options.onnx)
+    if options.command == "export":
+        from trtyard.pipeline.export.command import export_to
+
+        return export_to(row, options)
     from trtyard.pipeline.convert import Request, convert
 
     return convert(
@@ -83,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     plugins.add_argument("--out", type=Path, required=True, help="the library to write")
     plugins.add_argument("--headers", type=Path, help="folder that holds NvInfer.h: C++ shells too")
     _add_onnx_facts(commands.add_parser("onnx-facts", help="say what a file knows of a node"))
+    check = commands.add_parser(
+        "check-model", help="say which ops TensorRT takes, by building them"
+    )
+    check.add_argument("--row-file", type=Path, required=True)
+    check.add_argument("--onnx", type=Path, required=True)
+    _add_export(commands.add_parser("export", help="write a model as ONNX, and nothing more"))
     run_engine.add_arguments(commands.add_parser("run-engine", help="run an engine alone"))
     return parser
 
@@ -100,6 +114,14 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
     parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--row-file", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
 
 
 def _add_onnx_facts(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tu
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.known_failures import KNOWN_FAILURES, KnownFailure
-from trtyard.pipeline.known_failures.operators import STANDARD_OPS, lacking
+from trtyard.pipeline.known_failures.operators import STANDARD_OPS, outside_of
 from trtyard.pipeline.log_places import NEAR_LINES, Place, place_near
 from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_words
 
@@ -101,11 +101,13 @@ def conversion_error(message: str, words: str, otherwise: Optional[str] = None) 
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
     """Yield the failure once for each op that it names, or once."""
     seen: Set[str] = set()
-    for pattern in failure.patterns:
+    # What conversion_error has explained before stands in its message, in other words.
+    own = rf"\n  why: {re.escape(failure.cause)}\n"
+    for pattern in (*failure.patterns, own):
         for match in re.finditer(pattern, log):
             one = _explanation(failure, log, match)
             kind = "standard" if one.place.op in STANDARD_OPS else "custom"
-            if failure.op and (not one.place.op or failure.op != kind):
+            if pattern != own and failure.op and (not one.place.op or failure.op != kind):
                 continue
             if one.place.op not in seen and not (seen and not one.place.op):
                 seen.add(one.place.op)
@@ -128,7 +130,7 @@ def _explanation(failure: KnownFailure, log: str, match: "re.Match[str]") -> Exp
     last = log.find("\n", end)
     affected = failure.affected
     if failure.op == "standard":
-        affected = lacking(place.op) or affected
+        affected = outside_of(place.op)
     return Explanation(
         failure,
         line=log.count("\n", 0, end) + 1,

@@ -1,6 +1,6 @@
 """What can be seen in an ONNX file of failures that raise no error."""
 
-from typing import List, NamedTuple, Set
+from typing import Iterator, List, NamedTuple, Set
 
 import onnx
 
@@ -37,13 +37,23 @@ def _frozen(graph: onnx.GraphProto) -> List[Symptom]:
     ]
 
 
-def used_by(node: onnx.NodeProto) -> Set[str]:
-    """Return the tensors that a node reads, those of its inner graphs included."""
-    names = {name for name in node.input if name}
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node such as If or Loop holds."""
     for attribute in node.attribute:
-        for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
-            names.update(name for inner in graph.node for name in used_by(inner))
-            names.update(value.name for value in graph.output)
+        yield from attribute.graphs
+        if attribute.HasField("g"):
+            yield attribute.g
+
+
+def used_by(node: onnx.NodeProto) -> Set[str]:
+    """Return the tensors that a node reads, those that its inner graphs take from outside too."""
+    names = {name for name in node.input if name}
+    for graph in inner_graphs(node):
+        used = {name for inner in graph.node for name in used_by(inner)}
+        used.update(value.name for value in graph.output)
+        own = {value.name for value in [*graph.input, *graph.initializer]}
+        own.update(name for inner in graph.node for name in inner.output)
+        names.update(used - own)
     return names
 
 

@@ -111,6 +111,7 @@ def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, 
         (Branch(), "dynamo", "padding and a count"),
         (WithoutFake(), "dynamo", "register_fake"),
         (WithoutSymbolic(), "torchscript", "register_custom_op_symbolic"),
+        (Eigen(), "dynamo", "replace it by ops that have one"),
     ],
 )
 def test_convert_says_what_to_do(module, exporter, words, tmp_path):
@@ -120,8 +121,11 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
         )
     assert words in failure.value.mend
     assert "\n  why: " in failure.value.message
+    # Its own message, given to ./run explain, leads to the same.
+    explanation = first(str(failure.value))
+    assert explanation.failure.mend == failure.value.mend
     at = [line for line in failure.value.message.splitlines() if line.startswith("  at ")]
-    assert ["  at " + first(str(failure.value)).place.python for _ in at] == at
+    assert ["  at " + explanation.place.python for _ in at] == at
 
 
 class Frozen(nn.Module):

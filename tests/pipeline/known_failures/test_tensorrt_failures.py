@@ -116,6 +116,30 @@ def two_types():
     )
 
 
+def sized_by_a_value(op):
+    """Return a model in which the greatest value of the input is a size."""
+    sized = {
+        "Slice": node("Slice", ["x", "zero", "end"], ["y"], name="culprit"),
+        "TopK": node("TopK", ["x", "end"], ["y", "indices"], name="culprit"),
+        "Range": node("Range", ["start", "most", "step"], ["y"], name="culprit"),
+    }
+    return model_of(
+        [
+            node("ReduceMax", ["x"], ["most"], keepdims=0),
+            node("Cast", ["most"], ["whole"], to=INT64),
+            node("Unsqueeze", ["whole", "zero"], ["end"]),
+            sized[op],
+        ],
+        [tensor("x", [9])],
+        [tensor("y", [None])],
+        constants=[
+            constant("zero", [0]),
+            constant("start", np.float32(0)),
+            constant("step", np.float32(1)),
+        ],
+    )
+
+
 def long_topk():
     return model_of(
         [node("TopK", ["x", "k"], ["values", "indices"], name="culprit")],
@@ -158,6 +182,8 @@ PARSER = [
     ("constant-needed", computed_axes, "ReduceSum"),
     ("element-types-differ", two_types, "Mul"),
 ]
+# What the parser says of them differs, and so does the node that it stops at.
+SIZED = ["Slice", "TopK", "Range"]
 
 
 @pytest.mark.parametrize(("name", "model", "op"), PARSER)
@@ -166,6 +192,13 @@ def test_what_the_parser_logs_is_known(name, model, op):
     assert explanation.failure.name == name
     assert explanation.place.op == op
     assert explanation.place.number == 0
+
+
+@pytest.mark.parametrize("op", SIZED)
+def test_a_size_from_values_is_known(op, written, tmp_path):
+    assert first(build_log(sized_by_a_value(op))).failure.name == "size-from-values"
+    with pytest.raises(ConversionError, match="a size \\(the end of a slice"):
+        build_engine(written(sized_by_a_value(op)), tmp_path / "model.engine")
 
 
 @pytest.mark.parametrize(("name", "model", "op"), PARSER)

@@ -105,7 +105,7 @@ BUILDING: Tuple[KnownFailure, ...] = (
         affected=("rtx",),
         cause="the parser knows the op, the builder has nothing to run it with. "
         "NonMaxSuppression is one such op; supports_operator says True all the same",
-        mend="write it with other ops; ./run doctor --model model.onnx lists all such nodes",
+        mend="write it with other ops: ./run doctor --model model.onnx lists every such node",
         sources=(_RTX,),
         general=True,
     ),

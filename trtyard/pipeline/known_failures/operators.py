@@ -96,3 +96,8 @@ def lacking(op: str) -> Tuple[str, ...]:
     if op in RTX_LACKS:
         ranges.append("rtx")
     return tuple(ranges)
+
+
+def outside_of(op: str) -> Tuple[str, ...]:
+    """Return the ranges outside which a standard op is known to be taken; empty if not known."""
+    return lacking(op) if op in NATIVE_FROM else ()

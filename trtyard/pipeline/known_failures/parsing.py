@@ -24,13 +24,26 @@ PARSING: Tuple[KnownFailure, ...] = (
     KnownFailure(
         name="slice-by-values",
         patterns=(r"In function importSlice:[\s\S]{0,120}axes\.(?:values|allValues)Known\(\)",),
-        affected=("tensorrt < 10.3",),
+        affected=("tensorrt < 10.3", "rtx"),
         cause="the bounds of a slice come out of the network, most often out of an NMS",
         mend="keep the size fixed: padded NMS (trtyard.pipeline.ops.padded_nms) and a count",
         sources=(
             "https://github.com/BooHwang/segment_anything_tensorrt/issues/2",
             _CHANGELOG,
+            _RTX + ": size-from-values",
         ),
+    ),
+    KnownFailure(
+        name="size-from-values",
+        patterns=(
+            r"Assertion !isInFlight\(p\.second\.symbolicRep\) failed",
+            r"is a shape tensor and must have type Int32 or Int64",
+        ),
+        affected=("rtx",),
+        cause="a size (the end of a slice, the k of a TopK, the length of a Range) is computed "
+        "from an input's values; TensorRT for RTX takes sizes from constants and shapes only",
+        mend="keep the size fixed: the largest that can come, and a mask or a count beside it",
+        sources=(_RTX,),
     ),
     KnownFailure(
         name="nonzero",
