@@ -8,13 +8,14 @@ from trtyard.pipeline.report.schema import HTML_FILE, JSON_FILE, JUNIT_FILE, Eng
 from trtyard.pipeline.row import Row
 
 ONNX = "model.onnx"
+TWIN = "model.twin.onnx"  # what ONNX Runtime ran where it cannot run model.onnx
 ENGINE = "model.engine"
 ENGINE_NOTE = "model.engine.json"
 ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
 REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE)
 
-ALL = (ONNX, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
+ALL = (ONNX, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
 
 
 def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:

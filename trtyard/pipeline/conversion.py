@@ -1,23 +1,29 @@
 """One model through every stage: torch, ONNX, ONNX Runtime, plugins, engine, TensorRT."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+import onnx
 import torch
 
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.export.exporter import Exported, export_onnx
+from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
+from trtyard.pipeline.export.twin import needs_twin, write_twin
 from trtyard.pipeline.files import write_json
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, Stage, StageBook
+from trtyard.pipeline.torch_patches import releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
+
+# Module, inputs and the names of inputs and outputs.
+Subject = Tuple[torch.nn.Module, Sequence[torch.Tensor], Sequence[str], Sequence[str]]
 
 
 class PluginSource(NamedTuple):
@@ -95,22 +101,41 @@ class Conversion:
         return _named(values, self._model.output_names)
 
     def _export(self) -> Exported:
-        return export_onnx(
-            self._model.module,
-            self._model.inputs,
-            self._model.input_names,
-            self._model.output_names,
-            self._row.exporter,
-            self._row.opset,
-            self._folder / artifacts.ONNX,
-        )
+        row, file = self._row, self._folder / artifacts.ONNX
+        with symbolics(patched=True, releases=releases_of(row)):
+            exported = export_onnx(*self._subject(), row.exporter, row.opset, file)
+        if exported.invalid is not None:
+            self._book.remark(
+                "export",
+                f"is by a patched exporter, and not valid ONNX: {exported.invalid}",
+            )
+        return exported
+
+    def _subject(self) -> Subject:
+        model = self._model
+        return model.module, model.inputs, model.input_names, model.output_names
 
     def _onnxruntime(self) -> Outputs:
-        file = self._folder / artifacts.ONNX
-        return run_onnx(file, self._inputs, self._model.output_names)
+        return run_onnx(self._file_to_run(), self._inputs, self._model.output_names)
+
+    def _file_to_run(self) -> Path:
+        """Return the exported file, or a twin that was made because ONNX Runtime cannot run it."""
+        file, twin = self._folder / artifacts.ONNX, self._folder / artifacts.TWIN
+        exported = self._exported
+        why = None if exported is None else needs_twin(exported)
+        if exported is None or why is None:
+            return file
+        origin = write_twin(exported, file, twin, self._export_at)
+        self._book.remark("onnxruntime", f"ran {twin.name} ({origin}), because {why}")
+        return twin
+
+    def _export_at(self, opset: int) -> onnx.ModelProto:
+        """Export as torch was published: what its patches write is for TensorRT's parser alone."""
+        with symbolics(patched=False, releases=releases_of(self._row)):
+            return export_model(*self._subject(), self._row.exporter, opset)[0]
 
     def _compile(self) -> Path:
-        if self._exported is not None and not self._exported.functions:
+        if self._exported is not None and not self._exported.custom_ops:
             raise NotRunError("the model has no custom ops")
         if self._plugins.library is not None:
             return self._plugins.library
@@ -130,7 +155,7 @@ class Conversion:
         device, reason = usable_device(self._row.runs_on)
         if device is None:
             raise NotRunError(reason)
-        if self._exported is not None and self._exported.functions and self._library is None:
+        if self._exported is not None and self._exported.custom_ops and self._library is None:
             raise NotRunError("needs the stage plugins, which did not pass")
         try:
             from trtyard.pipeline.tensorrt.runner import run_engine

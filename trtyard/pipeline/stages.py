@@ -25,6 +25,7 @@ class Stage(NamedTuple):
     seconds: Optional[float] = None  # None when it was not run
     reason: Optional[str] = None  # why it failed or was not run
     mend: Optional[str] = None  # what to do about it
+    note: Optional[str] = None  # what its result does not say by itself
 
 
 class NotRunError(Exception):
@@ -37,6 +38,7 @@ class StageBook:
     def __init__(self, announce: Callable[[str], None]) -> None:
         self._announce = announce
         self._stages: Dict[str, Stage] = {}
+        self._notes: Dict[str, str] = {}
 
     @property
     def stages(self) -> List[Stage]:
@@ -47,6 +49,10 @@ class StageBook:
         """Tell whether that stage has run and passed."""
         stage = self._stages.get(name)
         return stage is not None and stage.status == PASSED
+
+    def remark(self, name: str, note: str) -> None:
+        """Say something about the stage ``name`` while it runs."""
+        self._notes[name] = note
 
     def leave_out(self, name: str, reason: str) -> None:
         """Note a stage that nobody asked for."""
@@ -68,17 +74,16 @@ class StageBook:
             return None
         self._announce(f"{name}: {doing}")
         start = time.perf_counter()
+        result = None
         try:
             result = action()
+            stage = Stage(name, PASSED, time.perf_counter() - start)
         except ConversionError as error:
             seconds = time.perf_counter() - start
-            self._stages[name] = Stage(name, FAILED, seconds, error.message, error.mend)
-            return None
+            stage = Stage(name, FAILED, seconds, error.message, error.mend)
         except EnvironmentLacksError as error:
-            self._stages[name] = Stage(name, NOT_RUN, reason=error.message, mend=error.mend)
-            return None
+            stage = Stage(name, NOT_RUN, reason=error.message, mend=error.mend)
         except NotRunError as error:
-            self._stages[name] = Stage(name, NOT_RUN, reason=str(error))
-            return None
-        self._stages[name] = Stage(name, PASSED, time.perf_counter() - start)
+            stage = Stage(name, NOT_RUN, reason=str(error))
+        self._stages[name] = stage._replace(note=self._notes.get(name))
         return result

@@ -21,11 +21,21 @@ import torch
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.pipeline.patch_set import Patch, read_series
 from trtyard.pipeline.patching import FileState, states
+from trtyard.pipeline.row import Row
 
 PATCHES = Path(__file__).resolve().parents[2] / "patches" / "torch"
 
 _SYMBOLICS = re.compile(r"torch/onnx/symbolic_opset(\d+)\.py")
 _OWN_DOMAIN = ""  # torch's name for its own ops; others come from register_custom_op_symbolic
+
+
+def releases_of(row: Row) -> Dict[str, str]:
+    """Return what decides which patches a row needs: product to version.
+
+    TensorRT for RTX counts its own releases, so a bound of TensorRT's says nothing of it.
+    """
+    releases = {"torch": torch.__version__.partition("+")[0]}
+    return releases if row.flavour == "rtx" else {**releases, "tensorrt": row.tensorrt}
 
 
 def patches_of_torch(folder: Path = PATCHES) -> Tuple[Patch, ...]:

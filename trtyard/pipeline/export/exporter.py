@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import onnx
 import torch
@@ -11,8 +11,9 @@ from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
-from trtyard.pipeline.onnx_functions import functions_for
+from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
+from trtyard.pipeline.torch_versions import exporter_is_patched
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
@@ -22,8 +23,11 @@ class Exported(NamedTuple):
     """What was written."""
 
     nodes: int
-    functions: Tuple[str, ...]  # custom ops that the file also holds in standard ops
+    opset: int
+    custom_ops: Tuple[str, ...]  # types of the custom ops that the file holds as nodes
+    functions: Tuple[str, ...]  # those of them that it also holds in standard ops
     warnings: Tuple[str, ...]  # the tracer's, one of each
+    invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
 
 
 def export_onnx(
@@ -47,21 +51,44 @@ def export_onnx(
         file: written whole or not at all.
 
     Raises:
-        ConversionError: the model cannot be exported, or what came out is not valid ONNX.
+        ConversionError: the model cannot be exported, or what came out is not valid ONNX though
+            torch is as it was published.
+    """
+    model, warned = export_model(module, inputs, input_names, output_names, exporter, opset)
+    functions = functions_for(model) if HAS_FUNCTIONS else []
+    if functions:
+        model.functions.extend(functions)
+    invalid = problem_of(model)
+    if invalid is not None and not exporter_is_patched():
+        raise conversion_error(f"the exported model is not valid ONNX: {invalid}", invalid)
+    write_bytes(file, model.SerializeToString())
+    return Exported(
+        len(model.graph.node),
+        opset,
+        tuple(custom_ops_in(model)),
+        tuple(function.name for function in functions),
+        warned,
+        invalid,
+    )
+
+
+def export_model(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    exporter: str,
+    opset: int,
+) -> Tuple[onnx.ModelProto, Tuple[str, ...]]:
+    """Return what the exporter makes of ``module``, and the tracer's warnings; see ``export_onnx``.
+
+    Raises:
+        ConversionError: the model cannot be exported.
     """
     with output_kept_away(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
-    functions = functions_for(model) if HAS_FUNCTIONS else []
-    if functions:
-        model.functions.extend(functions)
-    _check(model)
-    write_bytes(file, model.SerializeToString())
-    return Exported(
-        len(model.graph.node),
-        tuple(function.name for function in functions),
-        _tracer_warnings(caught),
-    )
+    return model, _tracer_warnings(caught)
 
 
 def _export(
@@ -90,18 +117,23 @@ def other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
     return [value.flip(-1) if value.dim() else value.clone() for value in inputs]
 
 
-def _check(model: onnx.ModelProto) -> None:
+def problem_of(model: onnx.ModelProto) -> Optional[str]:
+    """Return why ``model`` is not valid ONNX, or None.
+
+    Raises:
+        ConversionError: it is too large for a file.
+    """
     if model.ByteSize() > _LARGEST_FILE:
         raise ConversionError(
             f"the model needs {model.ByteSize() / 2**30:.1f} GiB; one ONNX file holds 2 GiB",
             "convert a smaller model, or split it",
         )
     try:
-        onnx.checker.check_model(model, full_check=True)
+        with output_kept_away():  # onnx before 1.9 prints the custom ops' names
+            onnx.checker.check_model(model, full_check=True)
     except invalid_model_errors() as error:
-        raise conversion_error(
-            f"the exported model is not valid ONNX: {error}", str(error)
-        ) from error
+        return str(error)
+    return None
 
 
 def _tracer_warnings(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:

@@ -7,17 +7,40 @@ import onnx
 
 from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES
 
-__all__ = ["DOMAIN", "DOMAIN_VERSION", "OP_TYPES", "function", "functions_for"]
+__all__ = [
+    "DOMAIN",
+    "DOMAIN_VERSION",
+    "OP_TYPES",
+    "custom_ops_in",
+    "function",
+    "functions_for",
+    "opset_of",
+]
 
 # RoiAlign takes coordinate_transformation_mode from opset 16 on.
 MINIMUM_OPSET = 16
 
 
 def functions_for(model: onnx.ModelProto) -> "List[onnx.FunctionProto]":
-    """Return a function for each custom op that ``model`` uses, at the model's own opset."""
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    """Return a function for each custom op that ``model`` uses, at the model's own opset.
+
+    There is none where the opset is older than the ops that the bodies need.
+    """
+    opset = opset_of(model)
+    if opset < MINIMUM_OPSET:
+        return []
+    return [function(op_type, opset) for op_type in custom_ops_in(model)]
+
+
+def custom_ops_in(model: onnx.ModelProto) -> List[str]:
+    """Return the types of the custom ops that ``model`` uses, each once."""
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
-    return [function(op_type, opset) for op_type in OP_TYPES if op_type in used]
+    return [op_type for op_type in OP_TYPES if op_type in used]
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the standard ops that ``model`` is written in."""
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def function(op_type: str, opset: int) -> "onnx.FunctionProto":

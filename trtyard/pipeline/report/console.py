@@ -48,8 +48,9 @@ def _stage_detail(report: Report, stage: Stage) -> str:
         plugins = len(report.engine.plugin_layers)
         return facts + (f", {words.counted(plugins, 'plugin')}" if plugins else "")
     if stage.name == "export" and report.exporter is not None:
-        return f"{report.exporter} exporter, opset {report.opset}"
-    return ""
+        facts = f"{report.exporter} exporter, opset {report.opset}"
+        return "; ".join(filter(None, (facts, stage.note)))
+    return stage.note or ""
 
 
 def _compared(report: Report, pair: Tuple[str, str]) -> List[str]:

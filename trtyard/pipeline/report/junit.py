@@ -63,6 +63,8 @@ def _stage_case(stage: Stage) -> Tree.Element:
         _child(case, "failure", stage.reason, stage.mend)
     elif stage.status != PASSED:
         _child(case, "skipped", stage.reason, stage.mend)
+    if stage.note:
+        Tree.SubElement(case, "system-out").text = words.printable(stage.note)
     return case
 
 

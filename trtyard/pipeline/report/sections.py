@@ -111,6 +111,8 @@ def _stage(stage: Stage, longest: float) -> Markup:
         lines.append(tag("p", stage.reason or "", class_="reason"))
         if stage.mend:
             lines.append(tag("p", tag("b", "What to do: "), stage.mend, class_="mend"))
+    if stage.note:
+        lines.append(tag("p", stage.note, class_="note"))
     return tag(
         "li",
         tag("span", words.stage_name(stage.name), class_="name"),

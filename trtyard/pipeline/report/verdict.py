@@ -116,7 +116,11 @@ def _uncompared(report: Report, passed: List[Stage]) -> List[str]:
 
 
 def _cautions(report: Report) -> Tuple[str, ...]:
-    cautions = []
+    cautions = [
+        f"{_capital(words.subject(stage.name))} {_sentence(stage.note)}"
+        for stage in report.stages
+        if stage.note
+    ]
     for each in report.detections:
         if not each.reference and not each.candidate:
             cautions.append(f"{_named(each.pair)} both detect nothing, so agreeing says little.")

@@ -41,7 +41,8 @@ def highest(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
     last_kept = top_k(scores, keep)[0][:, keep - 1 :]
     if_tied = torch.arange(count, 0, -1, dtype=torch.float32, device=scores.device)
     never = torch.zeros_like(if_tied)
-    key = torch.where(scores == last_kept, if_tied, never)
+    # Not ``==``: before opset 11 ONNX compares only integers with it.
+    key = torch.where(scores >= last_kept, if_tied, never)
     key = torch.where(scores > last_kept, if_tied + count, key)
     return top_k(key, keep)[1]
 

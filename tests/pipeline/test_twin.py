@@ -1,0 +1,96 @@
+"""A second model in standard ops, for ONNX Runtimes that cannot run the exported file."""
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.export.exporter import Exported
+from trtyard.pipeline.export.twin import needs_twin, write_twin
+from trtyard.pipeline.onnx_functions.inline import in_standard_ops
+from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
+
+
+def exported(**change):
+    facts = {"nodes": 1, "opset": 18, "custom_ops": (), "functions": (), "warnings": ()}
+    return Exported(**{**facts, **change})
+
+
+def model(aligned=0, opset=11):
+    value = helper.make_tensor_value_info
+    node = helper.make_node(
+        ROI_ALIGN.op_type,
+        ["features", "rois", "images"],
+        ["pooled"],
+        domain=DOMAIN,
+        output_height=2,
+        output_width=2,
+        spatial_scale=0.5,
+        sampling_ratio=2,
+        aligned=aligned,
+    )
+    graph = helper.make_graph(
+        [node],
+        "one_node",
+        [
+            value("features", TensorProto.FLOAT, [1, 3, 8, 8]),
+            value("rois", TensorProto.FLOAT, [4, 4]),
+            value("images", TensorProto.INT32, [4]),
+        ],
+        [value("pooled", TensorProto.FLOAT, [4, 3, 2, 2])],
+    )
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=6)
+
+
+def test_a_file_that_runs_as_it_is_needs_no_twin():
+    assert needs_twin(exported()) is None
+    assert needs_twin(exported(custom_ops=("A",), functions=("A",))) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"invalid": "Node () has input size 1"}, "patched exporter"),
+        ({"custom_ops": ("A",), "opset": 11}, "opset 11 is too old"),
+    ],
+)
+def test_a_file_that_does_not_is_said_to_need_one_and_why(change, words):
+    assert words in needs_twin(exported(**change))
+
+
+def test_the_twin_holds_standard_ops_alone_and_the_file_stays_as_it_is(tmp_path):
+    file, twin = tmp_path / "model.onnx", tmp_path / "twin.onnx"
+    before = model()
+    onnx.save(before, str(file))
+    origin = write_twin(
+        exported(custom_ops=(ROI_ALIGN.op_type,), opset=11),
+        file,
+        twin,
+        lambda _: pytest.fail("export"),
+    )
+    assert "model.onnx" in origin
+    made = onnx.load(str(twin))
+    onnx.checker.check_model(made, full_check=True)
+    assert {node.domain for node in made.graph.node} == {""}
+    assert [entry.domain for entry in made.opset_import] == [""]
+    assert onnx.load(str(file)) == before
+
+
+@pytest.mark.parametrize("change", [{"invalid": "no ONNX", "opset": 11}, {"opset": 10}])
+def test_a_file_that_is_no_onnx_or_older_is_exported_a_second_time(tmp_path, change):
+    asked = []
+
+    def export_at(opset):
+        asked.append(opset)
+        return model(opset=opset)
+
+    facts = {"custom_ops": (ROI_ALIGN.op_type,), **change}
+    origin = write_twin(exported(**facts), tmp_path / "none", tmp_path / "twin.onnx", export_at)
+    assert asked == [11]
+    assert "second export, at opset 11" in origin
+
+
+def test_what_standard_ops_cannot_say_is_refused():
+    with pytest.raises(EnvironmentLacksError, match="aligned"):
+        in_standard_ops(model(aligned=1))

@@ -1,0 +1,34 @@
+"""The custom ops in standard ops of opset 11, in the oldest ONNX Runtime, against torch."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from trtyard.environment import make_environment
+from trtyard.interpreters import find_python
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+
+
+def test_the_oldest_onnxruntime_computes_what_torch_does():
+    row = read_matrix(MATRIX_FILE).row("7.0")
+    try:
+        find_python(row.host_pythons)
+    except EnvironmentLacksError as error:
+        pytest.skip(error.message)
+    python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
+    done = subprocess.run(
+        [python, ROOT / "tests" / "rows" / "compare_bodies.py"],
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    agreed = re.fullmatch(r"(\d+) cases agree\n", done.stdout)
+    assert agreed
+    assert int(agreed[1]) > 500

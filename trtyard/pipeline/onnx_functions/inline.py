@@ -1,0 +1,45 @@
+"""A model without custom ops: standard nodes stand where the custom ones stood."""
+
+from typing import List
+
+import onnx
+from onnx import helper
+
+from trtyard.pipeline.onnx_functions import opset11
+from trtyard.pipeline.onnx_functions.body import Body
+from trtyard.pipeline.op_contracts import DOMAIN, PADDED_NMS, ROI_ALIGN
+
+_BODIES = {PADDED_NMS.op_type: opset11.padded_nms, ROI_ALIGN.op_type: opset11.roi_align}
+
+# From 13 on Squeeze, Unsqueeze and ReduceSum take their axes as inputs.
+OPSETS = (opset11.OPSET, 12)
+
+
+def in_standard_ops(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of ``model`` in which no custom op is left.
+
+    Args:
+        model: of one of ``OPSETS``, with float32 tensors at the custom nodes; left as it is.
+
+    Raises:
+        EnvironmentLacksError: standard ops of the model's opset cannot say what a node does.
+    """
+    standalone = onnx.ModelProto()
+    standalone.CopyFrom(model)
+    nodes: List[onnx.NodeProto] = []
+    for index, node in enumerate(model.graph.node):
+        nodes += _body_of(node, index) if node.domain == DOMAIN else [node]
+    del standalone.graph.node[:]
+    standalone.graph.node.extend(nodes)
+    others = [each for each in model.opset_import if each.domain != DOMAIN]
+    del standalone.opset_import[:]
+    standalone.opset_import.extend(others)
+    return standalone
+
+
+def _body_of(node: onnx.NodeProto, index: int) -> List[onnx.NodeProto]:
+    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    body = Body(f"{DOMAIN}_{node.op_type}_{index}_")
+    outputs = [name or body.new_name("unused") for name in node.output]
+    _BODIES[node.op_type](body, list(node.input), outputs, attributes)
+    return body.nodes

@@ -1,0 +1,190 @@
+"""The custom ops in standard ops of opset 11: what ONNX Runtime 1.1 runs in their place.
+
+The functions in the ``.onnxtxt`` files say the same in ops of opset 16. Older onnx has neither
+functions nor a parser for them; and here a node's attributes are known numbers.
+"""
+
+from typing import Any, Dict, NamedTuple, Sequence
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.onnx_functions.body import Body
+
+OPSET = 11
+
+# A roi this far outside every map samples nothing: padding becomes zeros.
+_FAR_AWAY = -1e30
+_PADDING = -1
+_NO_CLASS = -1
+
+
+def roi_align(
+    body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Dict[str, Any]
+) -> None:
+    """Add the nodes of MaskRcnnROIAlign, for float32 features.
+
+    Raises:
+        EnvironmentLacksError: the aligned form is asked for; RoiAlign has it from opset 16 on.
+    """
+    if attributes["aligned"]:
+        raise EnvironmentLacksError(
+            f"ONNX Runtime has no aligned RoiAlign for a model of opset {OPSET}",
+            "take a row of a newer opset, or aligned = 0",
+        )
+    features, rois, batch_indices = inputs
+    zero = body.constant(0, np.int32)
+    is_padding = body.add("Less", batch_indices, zero)
+    corners = body.add(
+        "Where",
+        body.add("Unsqueeze", is_padding, axes=[1]),
+        body.constant(_FAR_AWAY, np.float32),
+        rois,
+    )
+    image = body.add("Where", is_padding, zero, batch_indices)
+    body.add(
+        "RoiAlign",
+        features,
+        corners,
+        body.add("Cast", image, to=TensorProto.INT64),
+        output=outputs[0],
+        mode="avg",
+        **{name: value for name, value in attributes.items() if name != "aligned"},
+    )
+
+
+def padded_nms(
+    body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Dict[str, Any]
+) -> None:
+    """Add the nodes of PaddedNMS, for float32 boxes and scores."""
+    boxes, scores = inputs
+    rows = attributes["keep_top_k"]
+    nothing = body.constant(-np.inf, np.float32)
+    limit = body.constant(attributes["score_threshold"], np.float32)
+    candidates = body.add("Where", body.add("Greater", scores, limit), scores, nothing)
+    live = _in_one_row(body, candidates, nothing)
+    kept = _kept_by_turn(body, _pairs(body, boxes, scores, attributes), live, nothing, attributes)
+
+    zero_1d, one_1d, rows_1d = (body.constant([number], np.int64) for number in (0, 1, rows))
+    padding = body.constant(_PADDING, np.int64)
+    batch = body.add("Slice", body.add("Shape", scores), zero_1d, one_1d)
+    shape = body.add("Concat", batch, rows_1d, axis=0)
+    by_image = body.add("Transpose", kept, perm=[1, 0])
+    filled = body.add("Concat", by_image, body.add("Expand", padding, shape), axis=1)
+    padded = body.add("Slice", filled, zero_1d, rows_1d, one_1d)
+    body.add("Cast", padded, output=outputs[0], to=TensorProto.INT32)
+    is_kept = body.add("Cast", body.add("Greater", padded, padding), to=TensorProto.INT32)
+    body.add("ReduceSum", is_kept, output=outputs[1], axes=[1], keepdims=0)
+
+
+class _Pairs(NamedTuple):
+    """What is known of the (class, box) pairs, those of an image in one row of L = C * N + 1."""
+
+    x1: str  # float32 [B, L], as are all but the last two
+    y1: str
+    x2: str
+    y2: str
+    area: str
+    class_of: str
+    position: str  # int64 [L]
+    offset: str  # float32 []
+
+
+def _in_one_row(body: Body, values: str, last: str) -> str:
+    """Return [B, C, N] as [B, C * N + 1], whose last column keeps it from being empty."""
+    one_more = body.constant([0, 0, 0, 1], np.int64)
+    return body.add("Pad", body.add("Flatten", values, axis=1), one_more, last)
+
+
+def _pairs(body: Body, boxes: str, scores: str, attributes: Dict[str, Any]) -> _Pairs:
+    shape = body.add("Shape", scores)
+    zero, one = body.constant(0, np.int64), body.constant(1, np.int64)
+    no_corner, no_class = body.constant(0, np.float32), body.constant(_NO_CLASS, np.float32)
+
+    def corner(at: int) -> str:
+        values = body.add("Gather", boxes, body.constant(at, np.int64), axis=3)
+        return _in_one_row(body, body.add("Expand", values, shape), no_corner)
+
+    x1, y1, x2, y2 = (corner(at) for at in range(4))
+    offset = body.constant(attributes["box_offset"], np.float32)
+    width = body.add("Add", body.add("Sub", x2, x1), offset)
+    height = body.add("Add", body.add("Sub", y2, y1), offset)
+    classes = body.add("Range", zero, body.add("Gather", shape, one), one)
+    classes = body.add("Unsqueeze", body.add("Cast", classes, to=TensorProto.FLOAT), axes=[0, 2])
+    class_of = _in_one_row(body, body.add("Expand", classes, shape), no_class)
+    columns = body.add("Gather", body.add("Shape", class_of), one)
+    return _Pairs(
+        x1,
+        y1,
+        x2,
+        y2,
+        area=body.add("Mul", width, height),
+        class_of=class_of,
+        position=body.add("Range", zero, columns, one),
+        offset=offset,
+    )
+
+
+def _kept_by_turn(
+    body: Body, pairs: _Pairs, live: str, nothing: str, attributes: Dict[str, Any]
+) -> str:
+    """Add the loop and return what it keeps: int64 [turns, B], -1 where nothing is left.
+
+    One turn keeps the best pair that is left in each image and strikes out what it suppresses.
+    ``live`` has the pairs' scores, and -inf for what is out.
+    """
+    turns = body.constant(attributes["keep_top_k"], np.int64)
+    yes, padding = body.constant(True, np.bool_), body.constant(_PADDING, np.int64)
+    limit = body.constant(attributes["iou_threshold"], np.float32)
+    zero = body.constant(0, np.float32)
+    turn, going, before = (body.new_name(what) for what in ("turn", "going", "live"))
+
+    inner = body.inside()
+    # ONNX Runtime takes the first of equals, so ties go to the lower index.
+    best = inner.add("ArgMax", before, axis=1, keepdims=1)
+    found = inner.add("Greater", inner.add("GatherElements", before, best, axis=1), nothing)
+    kept_now = inner.add("Squeeze", inner.add("Where", found, best, padding), axes=[1])
+    found_anywhere = inner.add(
+        "ReduceMax", inner.add("Cast", found, to=TensorProto.FLOAT), keepdims=0
+    )
+    go_on = inner.add("Greater", found_anywhere, zero)
+    over_limit = inner.add("Greater", _iou(inner, pairs, best, zero), limit)
+    best_class = inner.add("GatherElements", pairs.class_of, best, axis=1)
+    same_class = inner.add("Equal", pairs.class_of, best_class)
+    itself = inner.add("Equal", pairs.position, best)
+    out = inner.add("Or", inner.add("And", over_limit, same_class), itself)
+    after = inner.add("Where", out, nothing, before)
+
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        inner.nodes,
+        "keep_one",
+        [
+            value(turn, TensorProto.INT64, []),
+            value(going, TensorProto.BOOL, []),
+            value(before, TensorProto.FLOAT, ["B", "L"]),
+        ],
+        [
+            value(go_on, TensorProto.BOOL, []),
+            value(after, TensorProto.FLOAT, ["B", "L"]),
+            value(kept_now, TensorProto.INT64, ["B"]),
+        ],
+    )
+    at_end, kept = body.new_name("live_at_end"), body.new_name("kept")
+    body.nodes.append(helper.make_node("Loop", [turns, yes, live], [at_end, kept], body=graph))
+    return kept
+
+
+def _iou(body: Body, pairs: _Pairs, best: str, zero: str) -> str:
+    """Return the IoU of every pair with its image's ``best``, float32 [B, L]."""
+
+    def side(low: str, high: str) -> str:
+        left = body.add("Max", body.add("GatherElements", low, best, axis=1), low)
+        right = body.add("Min", body.add("GatherElements", high, best, axis=1), high)
+        return body.add("Max", body.add("Add", body.add("Sub", right, left), pairs.offset), zero)
+
+    overlap = body.add("Mul", side(pairs.x1, pairs.x2), side(pairs.y1, pairs.y2))
+    best_area = body.add("GatherElements", pairs.area, best, axis=1)
+    union = body.add("Sub", body.add("Add", best_area, pairs.area), overlap)
+    return body.add("Div", overlap, union)
