@@ -23,6 +23,7 @@ from trtyard.lock import (
     requirements_text,
 )
 from trtyard.matrix import Matrix, read_matrix
+from trtyard.patches import PARSER, PATCHES, TORCH, patch_sets, patches_for, releases_of
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import write_text
 from trtyard.row import UNRESOLVED, Row
@@ -61,6 +62,19 @@ COMPILING_MODULES = (
     "trtyard/pipeline/errors.py",
     "trtyard/pipeline/files.py",
 )
+
+# What applies patches, as a bare script: mounted file by file, for the same reason.
+PATCHING_MODULES = (
+    "trtyard/__init__.py",
+    "trtyard/pipeline/__init__.py",
+    "trtyard/pipeline/errors.py",
+    "trtyard/pipeline/file_changes.py",
+    "trtyard/pipeline/files.py",
+    "trtyard/pipeline/patch_set.py",
+    "trtyard/pipeline/patching.py",
+    "trtyard/pipeline/unified_diff.py",
+)
+PARSER_REPOSITORY = "onnx/onnx-tensorrt"
 
 
 def render(matrix: Matrix, lock: Lock, *, templates: Path = ROOT / TEMPLATES) -> dict[Path, str]:
@@ -214,6 +228,12 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "sources": sources,
         "target": target_of(row.name),
         "compiling_modules": COMPILING_MODULES,
+        "patching_modules": PATCHING_MODULES,
+        "torch_series": _series(row, TORCH),
+        "parser_series": _series(row, PARSER),
+        "parser_repository": PARSER_REPOSITORY,
+        "parser_commit": row.commits.get(PARSER_REPOSITORY),
+        "releases": " ".join(f"--release {one}={it}" for one, it in releases_of(row).items()),
         "guard": _guard(locked),
         "unresolved_digest": UNRESOLVED,
         # compileall knows -s and hash-based files from 3.9 on, and without them no two are alike.
@@ -225,6 +245,12 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "inventory_path": INVENTORY_PATH,
         "ca_bundle": CA_BUNDLE,
     }
+    if row.parser == "patched" and not (facts["parser_series"] and facts["parser_commit"]):
+        raise UsageError(
+            f"versions.toml: rows.{row.name}.parser is patched, but the row names no commit of"
+            f" {PARSER_REPOSITORY}, or patches/{PARSER}/ has nothing for TensorRT {row.tensorrt}",
+            "mend versions.toml, or add the patches",
+        )
     return rendered(templates, "Dockerfile.j2", facts)
 
 
@@ -239,9 +265,18 @@ def _guard(locked: LockedRow) -> str:
     return f"unresolved-in-versions.lock--{kinds}--run-lock-upgrade-{locked.name}"
 
 
+def _series(row: Row, project: str) -> str:
+    """Return the folder of the patches that the row takes for the project, or an empty text."""
+    needed = {PATCHES / one.project / one.version for one in patches_for(row)}
+    found = [one for one in patch_sets(row) if one.parent.name == project and one in needed]
+    return found[0].relative_to(ROOT).as_posix() if found else ""
+
+
 def _context_paths(row: Row) -> tuple[str, ...]:
     steps = str(TEMPLATES / "steps")
-    return (str(IMAGES / row.name), steps, "plugins", "trtyard/__init__.py", "trtyard/pipeline")
+    patches = [series for series in (_series(row, TORCH), _series(row, PARSER)) if series]
+    code = ("trtyard/__init__.py", "trtyard/pipeline")
+    return (str(IMAGES / row.name), steps, "plugins", *code, *patches)
 
 
 def _is_left_out(file: Path) -> bool:

@@ -5,9 +5,10 @@ import pytest
 
 from trtyard.matrix import read_matrix
 from trtyard.patches import PATCHES, dropped_for, patch_sets, patches_for
-from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import sha256_of
 from trtyard.pipeline.patch_set import read_series
+from trtyard.pipeline.patching import apply, reverse
 from trtyard.tools import MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows
@@ -87,3 +88,42 @@ def test_the_task_lists_by_row(tasks):
     by_name = {row["name"]: row for row in listed["rows"]}
     assert [one["path"] for one in by_name["7.0"]["patches"]][:2] == TORCH_1_4
     assert by_name["rtx-1.7"]["patches"] == []
+
+
+def made_up(patches):
+    """Return files in which the series' hunks sit: their own lines, and fillers between."""
+    files = {}
+    for patch in reversed(patches):
+        for diff in patch.diffs:
+            if diff.old_exists:
+                lines = files.setdefault(diff.path, [b"filler %d\n" % n for n in range(300)])
+                for hunk in diff.hunks:
+                    lines[hunk.new_start : hunk.new_start + len(hunk.new)] = hunk.new
+                for hunk in reversed(diff.hunks):  # so that the numbers of those before it hold
+                    lines[hunk.new_start : hunk.new_start + len(hunk.new)] = hunk.old
+    return {path: b"".join(lines) for path, lines in files.items()}
+
+
+@pytest.mark.parametrize("release", ["7.0", "8.6"])
+def test_a_parsers_series_sits_in_a_file_that_has_just_its_lines(release, tmp_path):
+    patches = read_series(PATCHES / "onnx-tensorrt" / release)
+    files = made_up(patches)
+    assert files
+    for path, data in files.items():
+        (tmp_path / path).write_bytes(data)
+    apply(patches, tmp_path)
+    for patch in patches:
+        for diff in patch.diffs:
+            added = {line for hunk in diff.hunks for line in hunk.new} - {b"\n"}
+            assert added <= set((tmp_path / diff.path).read_bytes().splitlines(keepends=True))
+    reverse(patches, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
+
+
+def test_a_torch_that_only_looks_like_the_real_one_is_refused(tmp_path):
+    patches = read_series(PATCHES / "torch" / "1.4.0")
+    for path, data in made_up(patches).items():
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(data)
+    with pytest.raises(IntegrityError, match="expected sha256 21d51fc3"):
+        apply(patches, tmp_path)

@@ -10,11 +10,13 @@ import pytest
 
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
+from trtyard.patches import patches_for, releases_of
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.render import (
     BAKE_FILE,
     COMPILING_MODULES,
     IMAGES,
+    PATCHING_MODULES,
     TEMPLATES,
     check_rendered,
     context_files,
@@ -79,7 +81,9 @@ def test_every_stage_starts_from_another_stage_or_from_a_digest(row):
         if word == "FROM":
             source, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
             unknown = LOCK.row(row.name).base.digest == "unresolved"
-            empty = source == "scratch" and (name == "store" or (name == "base" and unknown))
+            empty = source == "scratch" and (
+                name in ("store", "parser-source") or (name == "base" and unknown)
+            )
             assert (
                 empty or source in stages or re.fullmatch(r"[^:@]+@sha256:[0-9a-f]{64}", source)
             ), source
@@ -94,8 +98,11 @@ def test_no_dockerfile_says_latest_or_loads_a_frontend_or_anything_by_address(ro
     text = rendered(row, "Dockerfile")
     assert "latest" not in text
     assert not re.search(r"^#\s*syntax", text, flags=re.MULTILINE)
-    assert "://" not in text
-    assert not any(word == "ADD" for word, _ in instructions(row))
+    assert "://" not in re.sub(r"^ADD .*", "", text, flags=re.MULTILINE)
+    for word, rest in instructions(row):
+        if word == "ADD":  # a repository at a commit, which is the hash of all that is in it
+            commit = re.fullmatch(r"--checksum=([0-9a-f]{40}) https://\S+\.git#\1 \S+", rest)[1]
+            assert commit in row.commits.values()
     assert not re.search(r"\b(curl|wget|git clone)\b", text)
 
 
@@ -124,7 +131,7 @@ def test_what_compiles_has_no_network(row):
     compiling = [
         step
         for step in steps(row)
-        if re.search(r"build-sources |compile_plugins|/wheels/|compileall", step)
+        if re.search(r"build-sources |build-parser |compile_plugins|/wheels/|compileall", step)
         and "install-packages" not in step
     ]
     assert len(compiling) >= 3
@@ -314,3 +321,54 @@ def test_the_task_finds_drift_with_exit_code_5_and_names_the_file(tasks, checkou
     assert "./run render" in done.stderr
     assert tasks("render", root=checkout).returncode == 0
     assert tasks("render", "--check", root=checkout).returncode == 0
+
+
+@every_row
+def test_the_image_applies_just_the_patches_that_the_row_needs(row):
+    series = {f"patches/{one.project}/{one.version}" for one in patches_for(row)}
+    releases = [f"--release {one}={it}" for one, it in releases_of(row).items()]
+    applying = [step for step in steps(row) if "target=/tmp/series" in step]
+    assert {re.search(r"source=(\S+),target=/tmp/series", one)[1] for one in applying} == series
+    for step in applying:
+        assert all(release in step for release in releases)
+        for module in PATCHING_MODULES:
+            assert f"source={module},target=/tmp/steps/{module}" in step
+    context = {path.parent.as_posix() for path in context_files(row) if path.suffix == ".patch"}
+    assert context == series
+    assert all(f"!{one}\n" in rendered(row, "Dockerfile.dockerignore") for one in series)
+
+
+@every_row
+def test_a_patched_parser_replaces_the_one_that_the_loader_finds(row):
+    replacing = [step for step in steps(row) if "replace-library" in step]
+    assert len(replacing) == (row.parser == "patched")
+    assert "LD_PRELOAD" not in rendered(row, "Dockerfile")
+
+
+def test_patches_are_applied_before_python_files_are_compiled():
+    row = MATRIX.rows["7.0"]
+    (step,) = [one for one in steps(row) if "patches/torch" in one]
+    assert step.index("/steps/install-packages /") < step.index("patching.py apply")
+    assert "compileall" not in step.partition("patching.py apply")[0]
+
+
+def test_a_patched_parser_without_a_commit_is_refused():
+    rows = {**MATRIX.rows, "8.6": replace(MATRIX.rows["8.6"], commits={})}
+    locked = replace(LOCK.row("8.6"), matrix_sha256=rows["8.6"].sha256())
+    with pytest.raises(UsageError, match=r"rows\.8\.6\.parser is patched"):
+        render(replace(MATRIX, rows=rows), replace(LOCK, rows={**LOCK.rows, "8.6": locked}))
+
+
+def test_the_patching_modules_are_all_that_patching_imports():
+    script = (
+        "import sys; sys.argv = ['x', '--help']; import runpy\n"
+        "try: runpy.run_path('trtyard/pipeline/patching.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "names = [m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'trtyard']\n"
+        "sys.stderr.write('\\n'.join(map(str, names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    imported = {Path(line).relative_to(ROOT).as_posix() for line in done.stderr.splitlines()}
+    assert imported | {"trtyard/pipeline/patching.py"} == set(PATCHING_MODULES)
