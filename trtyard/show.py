@@ -23,6 +23,7 @@ def show_matrix(*, as_json: bool) -> None:
                 **row.facts(row.python),
                 "aliases": _aliases(matrix, row),
                 "executors": list(row.executors),
+                "host_pythons": list(row.host_pythons),
                 "base": row.base.image,
                 "host_until": row.host_until,
                 "image_buildable": not lock.row(row.name).unresolved,

@@ -189,6 +189,17 @@ def test_what_cannot_be_exported_is_left_out_with_the_reason(changes, reason):
     assert [job["host"] for job in found.images] == [False]
 
 
+def test_the_pipelines_tests_run_only_where_the_rows_tensorrt_is_on_the_host():
+    found = jobs(row("1.1", host_until="engine"), row("1.2", host_until="onnx"))
+    assert [job["host"] for job in found.images] == [True, False]
+
+
+def test_any_python_of_the_row_will_do():
+    asked = []
+    jobs(row("1.1", host_pythons=["3.10", "3.12"]), no_python=asked.append)
+    assert asked == [["3.10", "3.12"]]
+
+
 def test_only_rows_that_the_runners_gpu_runs_are_sent_to_it():
     found = jobs(row("1.1"), row("1.2", runs_on=["9.0"]), capability="9.0")
     assert names(found.gpu) == ["1.2"]
