@@ -14,13 +14,11 @@ from typing import Any
 
 from trtyard.console import say, show
 from trtyard.interpreters import find_python
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.files import write_text
 from trtyard.render import BAKE_FILE, target_of
 from trtyard.templating import BRACKETS, rendered
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.tools import ROOT
 
 WORKFLOW = Path(".github/workflows/images.yml")
 TEMPLATES = ROOT / "templates" / "ci"
@@ -77,7 +75,6 @@ def run(target: str, *, check: bool, jobs: str, capability: str) -> None:
 
 def workflow() -> str:
     """Return the workflow's text; ``UsageError`` where the template asks for what is not there."""
-    row = read_matrix(MATRIX_FILE).row("default")
     facts = {
         "generated": GENERATED,
         "checkout": str(CHECKOUT),
@@ -86,8 +83,6 @@ def workflow() -> str:
         "bake_file": BAKE_FILE,
         "nightly": NIGHTLY,
         "weekly": WEEKLY,
-        # Where the lock is resolved: a system whose apt knows the default row's distribution.
-        "resolver": read_lock(LOCK_FILE).row(row.name).base.reference,
     }
     return rendered(TEMPLATES, "images.yml.j2", facts, BRACKETS)
 
@@ -107,12 +102,17 @@ def show_jobs(matrix_file: Path, capability: str) -> None:
     """Print the job lists as ``name=JSON`` lines, and say on stderr what is left out and why."""
     try:
         matrix = json.loads(matrix_file.read_text(encoding="utf-8"))
+        rows = {row["name"]: row for row in matrix["rows"]}
+        resolver = rows[matrix["default"]]["base_reference"]
         jobs = jobs_of(matrix, capability=capability, no_python=_no_python)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{matrix_file} is not what ./run matrix --json prints: {error!r}",
             f"./run matrix --json >{matrix_file}",
         ) from None
+    # Where the lock is resolved: a system whose apt knows the default row's distribution. It is not
+    # in the workflow, because a pull request that a workflow makes may not change one.
+    show(f"resolver={resolver}")
     for name in ("bases", "images", "gpu", "exports"):
         show(f"{name}={json.dumps(getattr(jobs, name), separators=(',', ':'))}")
     for sentence in jobs.left_out:
@@ -148,7 +148,8 @@ def jobs_of(
             job: _Job = {
                 "row": name,
                 "cache": cache,
-                "host": on_host,
+                # The pipeline's tests take TensorRT, which not every row has on the host.
+                "host": on_host and until == "engine",
                 "default": name == matrix["default"],
             }
             jobs.images.append(job)

@@ -7,7 +7,7 @@ from trtyard.console import show
 from trtyard.environment import existing_environment
 from trtyard.lock import LockedRow, check_row, read_lock
 from trtyard.matrix import Matrix, read_matrix
-from trtyard.row import Row
+from trtyard.row import UNRESOLVED, Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
 
 
@@ -23,7 +23,9 @@ def show_matrix(*, as_json: bool) -> None:
                 **row.facts(row.python),
                 "aliases": _aliases(matrix, row),
                 "executors": list(row.executors),
+                "host_pythons": list(row.host_pythons),
                 "base": row.base.image,
+                "base_reference": _base_reference(lock.row(row.name)),
                 "host_until": row.host_until,
                 "image_buildable": not lock.row(row.name).unresolved,
                 "unresolved": [asdict(one) for one in lock.row(row.name).unresolved],
@@ -34,6 +36,10 @@ def show_matrix(*, as_json: bool) -> None:
         return
     for row in matrix.rows.values():
         show(_paragraph(matrix, row, lock.row(row.name)))
+
+
+def _base_reference(locked: LockedRow) -> str | None:
+    return None if locked.base.digest == UNRESOLVED else locked.base.reference
 
 
 def _paragraph(matrix: Matrix, row: Row, locked: LockedRow) -> str:

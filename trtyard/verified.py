@@ -7,17 +7,19 @@ file, and a later run against what the table claims. What was not run is never s
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from trtyard.build import content_labels
 from trtyard.console import say
-from trtyard.lock import Lock, read_lock
+from trtyard.lock import Lock, LockedRow, read_lock
 from trtyard.matrix import Matrix, read_matrix
 from trtyard.pipeline.errors import IntegrityError, ParityError, UsageError
 from trtyard.pipeline.files import write_text
 from trtyard.reading import Table
+from trtyard.row import Row
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 Status = Literal["passed", "failed", "not-run"]
@@ -48,6 +50,9 @@ def run(*, folder: str, check: bool, need: str) -> None:
     found = collect(Path(folder), matrix, lock) if folder else None
     if need:
         _require(found, need, matrix)
+    elif found is None and not check:
+        write_text(README, with_table(README.read_text(encoding="utf-8"), read_verified(DATA)))
+        say(f"{README.name} shows what {DATA.name} holds")
     elif check or found is None:
         claimed = read_verified(DATA)
         check_readme(claimed, matrix)
@@ -65,8 +70,11 @@ def run(*, folder: str, check: bool, need: str) -> None:
 def collect(folder: Path, matrix: Matrix, lock: Lock) -> Verified:
     """Return what the reports below ``folder`` say of every row."""
     return {
-        name: {"built": _built(folder / name, name, lock), **_converted(folder / name, name)}
-        for name in matrix.rows
+        row.name: {
+            "built": _built(folder / row.name, row, lock.row(row.name)),
+            **_converted(folder / row.name, row),
+        }
+        for row in matrix.rows.values()
     }
 
 
@@ -135,55 +143,67 @@ def _in_words(cell: Cell, reasons: Sequence[str]) -> str:
     return f"{words} ({reasons.index(cell.reason) + 1})" if cell.reason else words
 
 
-def _built(folder: Path, name: str, lock: Lock) -> Cell:
-    unresolved = lock.row(name).unresolved
+def _built(folder: Path, row: Row, locked: LockedRow) -> Cell:
     try:
         (image,) = json.loads((folder / "image.json").read_text(encoding="utf-8"))
-        labels = image["Config"]["Labels"]
+        labels = image["Config"]["Labels"] or {}
     except OSError:
-        reason = "its lock has unresolved parts" if unresolved else "no image was built"
+        reason = "its lock has unresolved parts" if locked.unresolved else "no image was built"
         return Cell(status="not-run", reason=reason)
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'image.json'} is no docker image inspect: {error!r}") from None
-    if (labels["trtyard.row"], labels["trtyard.lock"]) != (name, lock.row(name).matrix_sha256):
-        return Cell(status="failed", reason="the image is of another row or lock")
+    if any(labels.get(name) != value for name, value in content_labels(row, locked).items()):
+        return Cell(
+            status="failed", reason="the image is of another row, lock or state of the tree"
+        )
     return Cell(status="passed", reason="")
 
 
-def _converted(folder: Path, row: str) -> dict[Column, Cell]:
+def _converted(folder: Path, row: Row) -> dict[Column, Cell]:
     reports = [_report(folder / model / "report.json", row, model) for model in MODELS]
-    if any(report is None for report in reports):
+
+    def worst(judge: Callable[[Mapping[str, Any]], Cell]) -> Cell:
+        # A model without a report keeps the column from passing, and hides no other's failure.
         missing = Cell(status="not-run", reason="no report of both models")
-        return {
-            "exported": missing,
-            "parity": missing,
-            "engine-built": missing,
-            "engine-run": missing,
-        }
-    known = [report for report in reports if report is not None]
+        return _worst([missing if report is None else judge(report) for report in reports])
+
     return {
-        "exported": _worst([_stage(report, "export") for report in known]),
-        "parity": _worst([_parity(report) for report in known]),
-        "engine-built": _worst([_stage(report, "engine") for report in known]),
-        "engine-run": _worst([_stage(report, "tensorrt") for report in known]),
+        "exported": worst(lambda report: _stage(report, "export")),
+        "parity": worst(_parity),
+        "engine-built": worst(lambda report: _stage(report, "engine")),
+        "engine-run": worst(lambda report: _stage(report, "tensorrt")),
     }
 
 
-def _report(file: Path, row: str, model: str) -> Mapping[str, Any] | None:
+def _report(file: Path, row: Row, model: str) -> Mapping[str, Any] | None:
     try:
         report: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise UsageError(f"{file} is no report: {error}") from None
-    if (report.get("schema"), report.get("row"), report.get("model")) != (1, row, model):
-        raise UsageError(f"{file} is no report of row {row} and model {model}")
+    if (report.get("schema"), report.get("row"), report.get("model")) != (1, row.name, model):
+        raise UsageError(f"{file} is no report of row {row.name} and model {model}")
+    _check_versions(file, row, report["versions"])
     return report
+
+
+def _check_versions(file: Path, row: Row, found: Mapping[str, str]) -> None:
+    """``IntegrityError`` where the report is of other releases than the row asks for by now."""
+    python = ".".join(found["python"].split(".")[:2])
+    asked = {**row.packages_for(python), "tensorrt": row.tensorrt}
+    for name in sorted(set(asked) & set(found)):
+        if found[name].partition("+")[0] != asked[name].partition("+")[0]:
+            raise IntegrityError(
+                f"{file} is of {name} {found[name]}, row {row.name} has {asked[name]}",
+                "convert anew, or take the old report away",
+            )
 
 
 def _stage(report: Mapping[str, Any], name: str) -> Cell:
     stage = next(one for one in report["stages"] if one["name"] == name)
-    return Cell(status=stage["status"], reason=str(stage.get("reason") or ""))
+    lines = str(stage.get("reason") or "").strip().splitlines()
+    return Cell(status=stage["status"], reason=lines[0] if lines else "")
 
 
 def _parity(report: Mapping[str, Any]) -> Cell:

@@ -5,8 +5,10 @@ import pytest
 from validators import documents, validate
 
 from trtyard.ci import CHECKOUT, MODELS, UPLOAD, WORKFLOW, Jobs, jobs_of, render_workflow, workflow
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.tools import ROOT
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 TEXT = workflow()
 
@@ -75,9 +77,6 @@ def test_every_action_is_named_by_a_commit_with_its_version_behind_it():
 
 
 def test_no_row_stands_in_the_workflow():
-    from trtyard.matrix import read_matrix
-    from trtyard.tools import MATRIX_FILE
-
     for name in read_matrix(MATRIX_FILE).rows:
         assert f'"{name}"' not in TEXT
         assert f" {name} " not in TEXT
@@ -189,6 +188,17 @@ def test_what_cannot_be_exported_is_left_out_with_the_reason(changes, reason):
     assert [job["host"] for job in found.images] == [False]
 
 
+def test_the_pipelines_tests_run_only_where_the_rows_tensorrt_is_on_the_host():
+    found = jobs(row("1.1", host_until="engine"), row("1.2", host_until="onnx"))
+    assert [job["host"] for job in found.images] == [True, False]
+
+
+def test_any_python_of_the_row_will_do():
+    asked = []
+    jobs(row("1.1", host_pythons=["3.10", "3.12"]), no_python=asked.append)
+    assert asked == [["3.10", "3.12"]]
+
+
 def test_only_rows_that_the_runners_gpu_runs_are_sent_to_it():
     found = jobs(row("1.1"), row("1.2", runs_on=["9.0"]), capability="9.0")
     assert names(found.gpu) == ["1.2"]
@@ -201,10 +211,11 @@ def test_the_task_prints_the_lists_of_the_real_matrix(tasks, tmp_path):
     file.write_text(tasks("matrix", "--json").stdout)
     done = tasks("ci", "--jobs", str(file))
     assert done.returncode == 0, done.stderr
-    lists = {
-        line.partition("=")[0]: json.loads(line.partition("=")[2])
-        for line in done.stdout.splitlines()
-    }
+    outputs = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    # The system whose apt knows the default row's distribution, by digest.
+    base = read_lock(LOCK_FILE).row(read_matrix(MATRIX_FILE).default).base
+    assert outputs.pop("resolver") == base.reference
+    lists = {name: json.loads(text) for name, text in outputs.items()}
     assert set(lists) == set(Jobs.__dataclass_fields__) - {"left_out"}
     value = json.loads(file.read_text())
     for one in value["rows"]:
@@ -228,6 +239,15 @@ def test_wrong_words_end_with_2(tasks, tmp_path, words, code, said):
     done = tasks("ci", *words, cwd=tmp_path)
     assert done.returncode == code
     assert said in done.stderr
+
+
+def test_no_lock_and_no_digest_stands_in_the_workflow():
+    # A pull request that the workflow makes may not change the workflow.
+    [value] = documents(TEXT)
+    assert "sha256" not in TEXT
+    upgrade = next(step for step in value["jobs"]["upgrade"]["steps"] if "run" in step)
+    assert upgrade["env"] == {"RESOLVER": "${{ needs.plan.outputs.resolver }}"}
+    assert "./run ci" not in upgrade["run"]
 
 
 def test_a_matrix_that_is_none_is_refused(tasks, tmp_path):

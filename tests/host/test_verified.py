@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard import verified
+from trtyard.build import content_labels
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import IntegrityError, ParityError, UsageError
@@ -22,6 +24,7 @@ from trtyard.verified import (
 )
 
 MATRIX, LOCK = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+LABELS = content_labels(MATRIX.row("rtx"), LOCK.row("rtx-1.7"))
 PASSED = Cell(status="passed", reason="")
 
 
@@ -42,6 +45,7 @@ def report(model, **statuses):
         ],
         "parity": [{"passed": True}],
         "detections": [],
+        "versions": {"python": "3.11.7", "torch": "2.13.0+cpu", "tensorrt": "1.7.1.116"},
     }
 
 
@@ -57,7 +61,7 @@ def run(tmp_path):
                 (folder / name).mkdir(parents=True)
                 (folder / name / "report.json").write_text(json.dumps(value))
         if image:
-            labels = {"trtyard.row": "rtx-1.7", "trtyard.lock": LOCK.row("rtx-1.7").matrix_sha256}
+            labels = LABELS
             text = json.dumps([{"Config": {"Labels": image if image is not True else labels}}])
             (folder / "image.json").write_text(text)
         return collect(tmp_path / "out", MATRIX, LOCK)
@@ -88,9 +92,23 @@ def test_a_column_is_as_good_as_its_worst_model(run):
     assert cells["parity"].status == "not-run"
 
 
-def test_a_run_without_one_of_the_models_shows_nothing(run):
-    cells = run(faster_rcnn={})["rtx-1.7"]
-    assert {cells[column].status for column in COLUMNS[1:]} == {"not-run"}
+def test_a_run_without_one_of_the_models_does_not_pass_and_hides_no_failure(run):
+    cells = run(alexnet=report("alexnet", export="failed"), faster_rcnn={})["rtx-1.7"]
+    assert [cells[column].status for column in COLUMNS[1:]] == ["failed", *["not-run"] * 3]
+
+
+@pytest.mark.parametrize(("name", "version"), [("torch", "2.12.0"), ("tensorrt", "1.7.1.115")])
+def test_a_report_of_other_releases_than_the_rows_is_refused(run, name, version):
+    value = report("alexnet")
+    value["versions"][name] = version
+    with pytest.raises(IntegrityError, match=rf"alexnet/report.json is of {name} {version}"):
+        run(alexnet=value)
+
+
+def test_a_reason_of_many_lines_is_one_line_of_the_table(run):
+    value = report("alexnet", engine="failed")
+    value["stages"][3]["reason"] = "no such op\n  at net.py:3"
+    assert run(alexnet=value)["rtx-1.7"]["engine-built"].reason == "no such op"
 
 
 @pytest.mark.parametrize(
@@ -105,9 +123,9 @@ def test_parity_that_failed_or_was_never_compared_does_not_pass(run, change, sta
     assert run(alexnet={**report("alexnet"), **change})["rtx-1.7"]["parity"].status == status
 
 
-def test_an_image_of_another_lock_is_not_the_rows(run):
-    labels = {"trtyard.row": "rtx-1.7", "trtyard.lock": "0" * 64}
-    assert run(image=labels)["rtx-1.7"]["built"].status == "failed"
+@pytest.mark.parametrize("label", LABELS)
+def test_an_image_of_another_row_lock_or_tree_is_not_the_rows(run, label):
+    assert run(image={**LABELS, label: "0" * 12})["rtx-1.7"]["built"].status == "failed"
 
 
 def test_no_image_is_not_run(run):
@@ -150,6 +168,9 @@ def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
     readme.write_text(readme.read_text().replace("not run (1)", "passed"))
     with pytest.raises(IntegrityError, match="README"):
         check_readme(found, MATRIX)
+    # What that error says to type mends it.
+    verified.run(folder="", check=False, need="")
+    check_readme(read_verified(DATA), MATRIX)
     with pytest.raises(IntegrityError, match="other rows"):
         check_readme(found, replace(MATRIX, rows={}))
 
