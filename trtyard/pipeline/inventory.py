@@ -1,8 +1,8 @@
 """What an image really holds, compared with what its lists name: both ways.
 
 Runs as the last build step that installs anything, in the image's own Python and from the standard
-library alone. A package that is missing, too much or of another version ends the build. So does a file that
-is not as its package's RECORD says (binary distribution format, PyPA).
+library alone. A package that is missing, too much or of another version ends the build. So does a
+file that is not as its package's RECORD says (binary distribution format, PyPA).
 """
 
 import argparse
