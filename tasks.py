@@ -274,6 +274,26 @@ def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> Non
 
 @command(
     trt=ROW,
+    target="final or runtime, as for build.",
+    image="Look into this image instead of the row's.",
+    json="For programs: all of it as JSON.",
+    sbom="Print a bill of materials instead: SPDX 2.3 as JSON.",
+)
+def inspect(
+    trt: str = "default",
+    target: str = "final",
+    image: str = "",
+    json: bool = False,
+    sbom: bool = False,
+) -> None:
+    """Show what a built image holds, without running it: packages, libraries, layers."""
+    from trtyard.inspect_image import show_image
+
+    show_image(trt, target=target, image=image, as_json=json, sbom=sbom)
+
+
+@command(
+    trt=ROW,
     into="Folder for the files: packages/ and debs/ in it.",
     pythons="image (what the image's own Python takes) or all (the host executor's too).",
 )

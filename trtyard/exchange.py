@@ -1,11 +1,27 @@
 """Pushing and pulling a row's image."""
 
+import json
+from typing import TYPE_CHECKING
+
 from trtyard.build import built_image, content_labels, local_name, published_name
 from trtyard.console import say
 from trtyard.convert import row_and_lock
 from trtyard.engine import connect, docker_command
+from trtyard.inspect_image import bill_of, inspect
 from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.registry import Registry, check_labels, digest_of, pull_image, push_image
+from trtyard.referrers import attach
+from trtyard.registry import (
+    Registry,
+    check_labels,
+    digest_of,
+    known_digests,
+    pull_image,
+    push_image,
+)
+from trtyard.sbom import MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 def push(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
@@ -27,8 +43,23 @@ def push(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
     if dry_run:
         say(f"would push {local} as {remote}")
     else:
-        push_image(client, docker_command(), local, remote)
+        digest = push_image(client, docker_command(), local, remote)
+        if digest in known_digests(client, local):
+            attach_bill(client, local, remote, digest)
     return remote
+
+
+def attach_bill(client: "DockerClient", local: str, remote: str, digest: str) -> None:
+    """Put the image's bill of materials beside it; where that fails, say so: the image is there."""
+    bill = json.dumps(bill_of(inspect(client, local)), sort_keys=True).encode()
+    try:
+        done = attach(remote, digest, bill, MEDIA_TYPE)
+    except EnvironmentLacksError as error:
+        say(f"its bill of materials is not attached: {error}")
+        return
+    where = f", listed by the tag {done.tag}" if done.tag else ""
+    how = "is attached" if done.moved else "was attached already"
+    say(f"its bill of materials {how}: {done.digest}{where}")
 
 
 def pull(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:

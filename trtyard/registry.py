@@ -96,7 +96,7 @@ def push_image(client: "DockerClient", docker: Path, local: str, remote: str) ->
     """
     with suppress(NotPublishedError):
         there = digest_of(client, remote)
-        if there in _digests(client, local):
+        if there in known_digests(client, local):
             say(f"{remote} is there already: {there}; nothing was moved")
             return there
 
@@ -110,7 +110,7 @@ def push_image(client: "DockerClient", docker: Path, local: str, remote: str) ->
     finally:
         _forget(client, remote)
     digest = digest_of(client, remote)
-    if digest not in _digests(client, local):
+    if digest not in known_digests(client, local):
         say(f"{remote} is by now another push's: {digest}")
     else:
         say(f"{remote} is pushed: {digest}")
@@ -125,12 +125,12 @@ def pull_image(
     Where the engine has that digest as ``local``, nothing is moved.
     """
     digest = digest_of(client, remote)
-    if digest in _digests(client, local):
+    if digest in known_digests(client, local):
         check_labels(client, local, labels)
         say(f"{local} is here already: {digest}; nothing was moved")
         return local
     by_digest = f"{remote.rpartition(':')[0]}@{digest}"
-    was_here = bool(_digests(client, by_digest))
+    was_here = bool(known_digests(client, by_digest))
     _asking(remote, lambda: check([docker, "pull", by_digest]))
     try:
         check_labels(client, by_digest, labels)
@@ -232,7 +232,7 @@ def _asking(remote: str, attempt: Callable[[], _T]) -> _T:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _digests(client: "DockerClient", image: str) -> set[str]:
+def known_digests(client: "DockerClient", image: str) -> set[str]:
     """Return the digests by which registries know the image, none where it is not here."""
     from docker.errors import ImageNotFound
 

@@ -191,7 +191,7 @@ def refuse_missing(store: Path, missing: Iterable[StoredFile]) -> NoReturn:
 
 def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Iterator[StoredFile]:
     """Fetch Python packages; yield those that could not be had."""
-    with _session() as session:
+    with http_session() as session:
         for one in lacking:
             if not isinstance(one.source, Artifact):
                 continue
@@ -273,7 +273,7 @@ def _place(entry: dict[str, Any], folder: Path) -> str:
     return str(entry["url"])
 
 
-def _session() -> "Session":
+def http_session() -> "Session":
     """Return an HTTP session that tries again when the server is busy or the line is bad."""
     import os
 

@@ -1,6 +1,7 @@
 """Push and pull against a real registry on loopback, with an image of a few bytes."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from trtyard import registry
+from trtyard import exchange, referrers, registry
 from trtyard.base_digest import resolve_base
 from trtyard.engine import docker_command, image_id
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
@@ -266,6 +267,68 @@ def test_an_interrupted_push_leaves_no_tag_and_the_next_one_works(engine, server
     assert not any(str(server.port) in one for one in names_here(engine))
     push(engine, server, name)
     assert digest_of(engine, server.image()) == engine.images.get(name).id
+
+
+def asked(server, path, kind="*/*"):
+    """Return what the registry gives, by a client of its own."""
+    url = f"http://127.0.0.1:{server.port}/v2/team/tiny/{path}"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": kind})) as answer:
+        return answer.read()
+
+
+def test_a_document_is_found_from_the_image_it_belongs_to(engine, server, make):
+    digest = push(engine, server, make())
+    done = referrers.attach(server.image(), digest, b'{"a": 1}', "application/spdx+json")
+    assert done.tag == digest.replace(":", "-")
+    (entry,) = json.loads(asked(server, f"manifests/{done.tag}", referrers.INDEX))["manifests"]
+    assert (entry["artifactType"], entry["digest"]) == ("application/spdx+json", done.digest)
+    packed = asked(server, f"manifests/{entry['digest']}", entry["mediaType"])
+    assert (f"sha256:{hashlib.sha256(packed).hexdigest()}", len(packed)) == (
+        entry["digest"],
+        entry["size"],
+    )
+    manifest = json.loads(packed)
+    kind = manifest["subject"]["mediaType"]
+    image = asked(server, f"manifests/{digest}", kind)
+    assert manifest["subject"] == {"mediaType": kind, "digest": digest, "size": len(image)}
+    assert f"sha256:{hashlib.sha256(image).hexdigest()}" == digest
+    assert asked(server, f"blobs/{manifest['layers'][0]['digest']}") == b'{"a": 1}'
+    assert digest_of(engine, server.image()) == digest
+
+
+def test_attaching_again_changes_nothing_and_another_document_is_added(engine, server, make):
+    digest = push(engine, server, make())
+    words = (server.image(), digest)
+    first = referrers.attach(*words, b"one", "application/spdx+json")
+    uploads = server.log.read_text().count('"POST /v2/')
+    again = referrers.attach(*words, b"one", "application/spdx+json")
+    assert (again.digest, first.moved, again.moved) == (first.digest, True, False)
+    assert server.log.read_text().count('"POST /v2/') == uploads
+    second = referrers.attach(*words, b"two", "application/spdx+json")
+    listed = json.loads(asked(server, f"manifests/{first.tag}", referrers.INDEX))["manifests"]
+    assert [one["digest"] for one in listed] == [first.digest, second.digest]
+
+
+def test_a_document_of_no_image_is_refused(engine, server, make):
+    push(engine, server, make())
+    with pytest.raises(EnvironmentLacksError, match="404"):
+        referrers.attach(server.image(), f"sha256:{'0' * 64}", b"x", "application/spdx+json")
+
+
+def test_what_cannot_be_attached_is_said_and_the_image_stays(
+    engine, server, make, monkeypatch, capfd
+):
+    name = make()
+    digest = push(engine, server, name)
+    monkeypatch.setattr(exchange, "inspect", lambda client, image: image)
+    monkeypatch.setattr(exchange, "bill_of", lambda found: {"name": found})
+    exchange.attach_bill(engine, name, server.image(), digest)
+    assert "is attached: sha256:" in capfd.readouterr().err
+    exchange.attach_bill(engine, name, server.image(), digest)
+    assert "was attached already: sha256:" in capfd.readouterr().err
+    exchange.attach_bill(engine, name, server.image(), f"sha256:{'0' * 64}")
+    assert "is not attached: " in capfd.readouterr().err
+    assert digest_of(engine, server.image()) == digest
 
 
 def base(image, digest=UNRESOLVED):

@@ -1,3 +1,6 @@
+import base64
+import hashlib
+import json
 import subprocess
 import sys
 
@@ -6,10 +9,15 @@ import pytest
 from trtyard.pipeline import inventory
 from trtyard.pipeline.inventory import (
     Difference,
+    Recorded,
     compare,
     installed_packages,
+    native_libraries,
     read_debs,
+    read_record,
     read_requirements,
+    recorded_files,
+    verified,
     without_declared,
 )
 
@@ -54,6 +62,11 @@ def test_the_lists_of_the_image_are_read():
     }
 
 
+def line_of(path, content, algorithm="sha256"):
+    digest = base64.urlsafe_b64encode(hashlib.new(algorithm, content).digest())
+    return f"{path},{algorithm}={digest.decode().rstrip('=')},{len(content)}\n"
+
+
 @pytest.fixture
 def environment(tmp_path):
     """Return an environment of two packages, as installers leave them."""
@@ -62,8 +75,25 @@ def environment(tmp_path):
         folder.mkdir(parents=True)
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\nName: other\n"
         (folder / "METADATA").write_text(metadata)
-        (folder / "RECORD").write_text(f"{name}/__init__.py,sha256=x,1\n")
+        files = {
+            f"{name}/__init__.py": name.encode(),
+            f"{name}/lib{name}.so.1.2": name.encode() * 3,
+            f'"{name}/with, a comma.txt"': b"",
+            f"../../../bin/{name}": b"#!",
+        }
+        record = "".join(line_of(path, content) for path, content in files.items())
+        record += f"{folder.name}/RECORD,,\n{name}/__pycache__/x.pyc,,\n"
+        (folder / "RECORD").write_text(record)
+        for path, content in files.items():
+            file = folder.parent / path.strip('"')
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
     return tmp_path
+
+
+@pytest.fixture
+def site(environment):
+    return environment / "lib/python3.11/site-packages"
 
 
 def test_installed_packages_are_found_by_their_normalised_names(environment):
@@ -73,6 +103,109 @@ def test_installed_packages_are_found_by_their_normalised_names(environment):
         "beta": "2.5.post1",
     }
     assert len({facts["record_sha256"] for facts in found.values()}) == 2
+
+
+def test_a_record_is_read_as_its_format_says(environment, site):
+    found = read_record("beta", site / "beta-2.5.post1.dist-info")
+    assert [one.path.relative_to(environment).as_posix() for one in found] == [
+        "lib/python3.11/site-packages/beta/__init__.py",
+        "lib/python3.11/site-packages/beta/libbeta.so.1.2",
+        "lib/python3.11/site-packages/beta/with, a comma.txt",
+        "bin/beta",
+    ]
+    assert found[0].expected == "sha256=" + hashlib.sha256(b"beta").hexdigest()
+
+
+def test_files_as_recorded_pass_and_each_other_one_is_named(environment, site):
+    files = recorded_files(environment)
+    assert len(files) == 8
+    assert verified(files) == []
+    (site / "beta/__init__.py").write_bytes(b"gamma")
+    (environment / "bin/Alpha_One").unlink()
+    first, second = verified(files)
+    assert (first.package, first.path) == ("alpha-one", str(environment / "bin/Alpha_One"))
+    assert (first.expected, first.found) == (
+        "sha256=" + hashlib.sha256(b"#!").hexdigest(),
+        "none (No such file or directory)",
+    )
+    assert str(second) == (
+        f"damaged: beta: {site / 'beta/__init__.py'}:"
+        f" expected sha256={hashlib.sha256(b'beta').hexdigest()},"
+        f" found sha256={hashlib.sha256(b'gamma').hexdigest()}"
+    )
+
+
+def test_a_path_that_two_packages_have_is_what_one_of_them_says(tmp_path):
+    file = tmp_path / "shared.py"
+    hashes = [f"sha256={hashlib.sha256(text).hexdigest()}" for text in (b"one", b"two")]
+    files = [Recorded(name, file, code) for name, code in zip("ab", hashes, strict=True)]
+    for content, damaged in ((b"one", []), (b"two", []), (b"three", ["a", "b"])):
+        file.write_bytes(content)
+        assert [one.package for one in verified(files)] == damaged
+
+
+@pytest.mark.parametrize("algorithm", ["sha512", "md5"])
+def test_a_hash_that_proves_nothing_is_none(tmp_path, algorithm):
+    (tmp_path / "file").write_bytes(b"x")
+    code = f"{algorithm}={hashlib.new(algorithm, b'x').hexdigest()}"
+    found = verified([Recorded("a", tmp_path / "file", code)])
+    assert [one.found for one in found] == (
+        ["a hash of a kind that proves nothing: md5"] if algorithm == "md5" else []
+    )
+
+
+def test_native_libraries_are_listed_with_hash_size_and_package(environment, site):
+    (site / "beta/libbeta.so").symlink_to("libbeta.so.1.2")
+    (site / "beta/not.so.txt").write_text("")
+    found = native_libraries(environment, recorded_files(environment))
+    assert found == [
+        {
+            "path": str(site / "Alpha_One/libAlpha_One.so.1.2"),
+            "sha256": hashlib.sha256(b"Alpha_One" * 3).hexdigest(),
+            "size": 27,
+            "package": "alpha-one",
+        },
+        {"path": str(site / "beta/libbeta.so"), "link": "libbeta.so.1.2"},
+        {
+            "path": str(site / "beta/libbeta.so.1.2"),
+            "sha256": hashlib.sha256(b"beta" * 3).hexdigest(),
+            "size": 12,
+            "package": "beta",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [
+        ("beta/__init__.py", "damaged: beta: "),
+        ("beta/libnew.so", "too much: "),
+        ("beta/new.txt", None),
+    ],
+)
+def test_a_damaged_file_and_a_library_of_no_package_end_the_build(
+    environment, site, tmp_path, monkeypatch, capsys, file, complaint
+):
+    (site / file).write_bytes(b"other")
+    (tmp_path / "debs.txt").write_text("dash 1\n")
+    (tmp_path / "packages.txt").write_text("alpha-one==1.0\nbeta==2.5.post1\n")
+    monkeypatch.setattr(inventory, "installed_debs", lambda: {"dash": "1"})
+    monkeypatch.setattr(inventory, "BASE_FACTS", tmp_path / "none.json")
+    written = tmp_path / "inventory.json"
+    words = ["--environment", str(environment), "--write", str(written)]
+    words += ["--debs", str(tmp_path / "debs.txt"), "--packages", str(tmp_path / "packages.txt")]
+    code = inventory.main(words)
+    assert code == (0 if complaint is None else 5)
+    assert written.exists() == (complaint is None)
+    if complaint is None:
+        content = json.loads(written.read_text())
+        assert content["schema"] == 2
+        assert [one["package"] for one in content["libraries"]] == ["alpha-one", "beta"]
+    else:
+        said = capsys.readouterr().err
+        assert complaint in said
+        assert file in said
+        assert hashlib.sha256(b"other").hexdigest() in said
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,31 @@
 """What an image really holds, compared with what its lists name: both ways.
 
 Runs as the last build step that installs anything, in the image's own Python and from the standard
-library alone. A package that is missing, too much or of another version ends the build.
+library alone. A package that is missing, too much or of another version ends the build. So does a
+file that is not as its package's RECORD says (binary distribution format, PyPA).
 """
 
 import argparse
+import base64
+import csv
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple
 
 BASE_FACTS = Path("/opt/trtyard/base.json")  # left there by a locally made base image
 INTEGRITY_EXIT_CODE = 5
+SCHEMA = 2
+# In the order in which a package's hash is looked for; RECORD may hold no weaker one (PEP 427).
+ALGORITHMS = ("sha256", "sha384", "sha512")
+# libc.so, libc.so.6, _C.cpython-311-x86_64-linux-gnu.so
+_LIBRARY = re.compile(r".+\.so(\.\d+)*")
+_PIECE = 1 << 20
 
 
 class Difference(NamedTuple):
@@ -29,6 +41,28 @@ class Difference(NamedTuple):
         if not self.expected:
             return f"too much: {self.name} {self.found}"
         return f"other version: {self.name} {self.found}, expected {self.expected}"
+
+
+class Recorded(NamedTuple):
+    """A file that a package's RECORD names with a hash, such as ``sha256=...`` in hex."""
+
+    package: str
+    path: Path
+    expected: str
+
+
+class Damage(NamedTuple):
+    """A file that is not as its package says: expected and found, as in ``Recorded``."""
+
+    package: str
+    path: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        if not self.package:
+            return f"too much: {self.path} ({self.found}) is of no package"
+        return f"damaged: {self.package}: {self.path}: expected {self.expected}, found {self.found}"
 
 
 def compare(expected: Dict[str, str], found: Dict[str, str]) -> List[Difference]:
@@ -62,16 +96,118 @@ def installed_debs() -> Dict[str, str]:
     return read_debs("\n".join(line[3:] for line in listed.splitlines() if line[:2] == "ii"))
 
 
-def installed_packages(environment: Path) -> Dict[str, Dict[str, str]]:
-    """Return an environment's Python packages: name to version and the hash of its file list."""
-    found = {}
+class Package(NamedTuple):
+    """An installed Python package and its ``.dist-info`` folder."""
+
+    name: str
+    version: str
+    folder: Path
+
+
+def python_packages(environment: Path) -> List[Package]:
+    """Return an environment's Python packages."""
+    found = []
     for metadata in sorted(environment.glob("lib/python3*/site-packages/*.dist-info/METADATA")):
         header = metadata.read_text(encoding="utf-8").partition("\n\n")[0]
         field = dict(line.split(": ", 1) for line in header.splitlines() if ": " in line)
-        record = hashlib.sha256((metadata.parent / "RECORD").read_bytes()).hexdigest()
-        name = normalised(field["Name"])
-        found[name] = {"version": field["Version"], "record_sha256": record}
+        found.append(Package(normalised(field["Name"]), field["Version"], metadata.parent))
     return found
+
+
+def installed_packages(environment: Path) -> Dict[str, Dict[str, str]]:
+    """Return an environment's Python packages: name to version and the hash of its file list."""
+    found = {}
+    for one in python_packages(environment):
+        record = hashlib.sha256((one.folder / "RECORD").read_bytes()).hexdigest()
+        found[one.name] = {"version": one.version, "record_sha256": record}
+    return found
+
+
+def recorded_files(environment: Path) -> List[Recorded]:
+    """Return each file of an environment that a package names with a hash, by package."""
+    return [
+        file for one in python_packages(environment) for file in read_record(one.name, one.folder)
+    ]
+
+
+def read_record(package: str, metadata: Path) -> List[Recorded]:
+    """Return the files that ``metadata/RECORD`` has a hash for; itself and bytecode have none."""
+    found = []
+    with (metadata / "RECORD").open(encoding="utf-8", newline="") as lines:
+        for path, digest, _ in csv.reader(lines):
+            algorithm, _, code = digest.partition("=")
+            if not code:
+                continue
+            content = base64.urlsafe_b64decode(code + "=" * (-len(code) % 4))
+            # Parts like ../../../bin are taken away without following links.
+            file = Path(os.path.normpath(str(metadata.parent / path)))
+            found.append(Recorded(package, file, f"{algorithm}={content.hex()}"))
+    return found
+
+
+def hash_of(path: Path, algorithm: str) -> str:
+    """Return a file's hash as ``Recorded`` has it, or why there is none."""
+    if algorithm not in ALGORITHMS:
+        return f"a hash of a kind that proves nothing: {algorithm}"
+    digest = hashlib.new(algorithm)
+    try:
+        with path.open("rb") as stream:
+            for piece in iter(lambda: stream.read(_PIECE), b""):
+                digest.update(piece)
+    except OSError as error:
+        return f"none ({error.strerror})"
+    return f"{algorithm}={digest.hexdigest()}"
+
+
+def verified(files: Iterable[Recorded]) -> List[Damage]:
+    """Hash every file, several at a time, and return those of other content than recorded.
+
+    Where two packages have the same path, the last installed one's content is there: it must be
+    what one of them says.
+    """
+    wanted: Dict[Path, List[Recorded]] = {}
+    for one in files:
+        wanted.setdefault(one.path, []).append(one)
+
+    def check(same: List[Recorded]) -> List[Damage]:
+        expected = [one.expected for one in same]
+        found = [hash_of(same[0].path, one.partition("=")[0]) for one in sorted(set(expected))]
+        if set(expected) & set(found):
+            return []
+        return [Damage(one.package, str(one.path), one.expected, found[0]) for one in same]
+
+    # hashlib lets other threads run meanwhile. The largest first, so that none is left at the end.
+    largest = sorted(wanted.values(), key=lambda same: -_size(same[0].path))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        damaged = [one for several in pool.map(check, largest) for one in several]
+    return sorted(damaged)
+
+
+def native_libraries(environment: Path, files: Iterable[Recorded]) -> List[Dict[str, Any]]:
+    """Return the environment's shared libraries by path: package, hash, size in bytes.
+
+    The hashes are RECORD's, so ``verified`` comes first. One of no package has an empty name.
+    """
+    known = {one.path: one for one in files}
+    found = []
+    for path in sorted(environment.glob("lib/**/*")):
+        if not _LIBRARY.fullmatch(path.name) or path.is_dir():
+            continue
+        entry: Dict[str, Any] = {"path": str(path)}
+        if path.is_symlink() and path not in known:
+            entry["link"] = os.readlink(str(path))
+        else:
+            one = known.get(path)
+            digest = one.expected if one else hash_of(path, ALGORITHMS[0])
+            algorithm, _, value = digest.partition("=")
+            entry.update({algorithm: value, "size": _size(path)})
+            entry["package"] = one.package if one else ""
+        found.append(entry)
+    return found
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def without_declared(differences: Iterable[Difference], base: Dict[str, Any]) -> List[Difference]:
@@ -110,9 +246,32 @@ def main(arguments: List[str]) -> int:
         count = len(differences)
         sys.stderr.write(f"inventory: not what versions.lock says, in {count} packages\n")
         return INTEGRITY_EXIT_CODE
-    content = {"schema": 1, "base": base, "debs": debs, "packages": packages}
+    files = recorded_files(options.environment)
+    damaged = verified(files)
+    libraries = native_libraries(options.environment, files)
+    damaged += [
+        Damage("", one["path"], "", "sha256=" + one["sha256"])
+        for one in libraries
+        if one.get("package") == ""
+    ]
+    for one in damaged:
+        sys.stderr.write(f"inventory: {one}\n")
+    if damaged:
+        count = len(damaged)
+        sys.stderr.write(f"inventory: not what its packages say, in {count} files\n")
+        return INTEGRITY_EXIT_CODE
+    content = {
+        "schema": SCHEMA,
+        "base": base,
+        "debs": debs,
+        "packages": packages,
+        "libraries": libraries,
+    }
     options.write.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    sys.stdout.write(f"inventory: {len(debs)} debs and {len(packages)} packages, as locked\n")
+    sys.stdout.write(
+        f"inventory: {len(debs)} debs and {len(packages)} packages, as locked;"
+        f" {len(files)} files as recorded, {len(libraries)} native libraries among them\n"
+    )
     return 0
 
 

@@ -1,0 +1,122 @@
+import hashlib
+import json
+import re
+
+import pytest
+
+from trtyard.lock import read_lock
+from trtyard.pipeline.errors import IntegrityError
+from trtyard.sbom import Contents, Library, document
+from trtyard.tools import LOCK_FILE
+
+SITE = "/opt/trtyard/env/lib/python3.11/site-packages"
+
+
+@pytest.fixture
+def locked():
+    return read_lock(LOCK_FILE).row("rtx-1.7")
+
+
+def version_in(locked, name):
+    return next(one for one in (*locked.wheels_for("3.11"), *locked.debs) if one.name == name)
+
+
+@pytest.fixture
+def inventory(locked):
+    """Return what an image of two packages and two debs leaves, one deb newer than the lock."""
+    library = {"path": f"{SITE}/numpy/x.so", "sha256": "1" * 64, "size": 7, "package": "numpy"}
+    return {
+        "schema": 2,
+        "base": {},
+        "debs": {"zlib1g": version_in(locked, "zlib1g").version, "libstdc++6": "999"},
+        "packages": {
+            name: {"version": version_in(locked, name).version, "record_sha256": "2" * 64}
+            for name in ("numpy", "torch")
+        },
+        "libraries": [library, {"path": f"{SITE}/numpy/y.so", "link": "x.so"}],
+    }
+
+
+@pytest.fixture
+def contents(inventory):
+    plugin = Library.of("/opt/trtyard/plugins/libtrtyard_plugins.so", b"plugin")
+    return Contents.read("trtyard/rtx-1.7:0123", inventory, plugin)
+
+
+def by_name(found):
+    return {one["name"]: one for one in found["packages"]}
+
+
+def test_the_same_contents_are_the_same_document_and_others_have_another_name(
+    contents, inventory, locked
+):
+    first = document(contents, locked, "3.11")
+    reordered = {key: inventory[key] for key in reversed(inventory)}
+    reordered["debs"] = dict(reversed(inventory["debs"].items()))
+    again = Contents.read("trtyard/rtx-1.7:4567", reordered, contents.plugin)
+    assert json.dumps(document(again, locked, "3.11")) == json.dumps(first)
+    inventory["debs"]["zlib1g"] = "1"
+    other = document(
+        Contents.read("trtyard/rtx-1.7:0123", inventory, contents.plugin), locked, "3.11"
+    )
+    assert other["documentNamespace"] != first["documentNamespace"]
+    assert first["creationInfo"]["created"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_hash_stands_only_by_the_version_that_is_locked(contents, locked):
+    found = by_name(document(contents, locked, "3.11"))
+    for name in ("numpy", "torch", "zlib1g"):
+        expected = version_in(locked, name)
+        assert found[name]["checksums"] == [
+            {"algorithm": "SHA256", "checksumValue": expected.sha256}
+        ]
+        assert found[name]["versionInfo"] == expected.version
+    assert "checksums" not in found["libstdc++6"]
+    assert "checksums" not in by_name(document(contents, None, "3.11"))["numpy"]
+
+
+def test_packages_and_libraries_are_named_and_each_is_contained_once(contents, locked):
+    made = document(contents, locked, "3.11")
+    found = by_name(made)
+    assert found.keys() == {
+        *("trtyard/rtx-1.7", "numpy", "torch", "zlib1g", "libstdc++6"),
+        *("x.so", "libtrtyard_plugins.so"),
+    }
+    ids = [one["SPDXID"] for one in made["packages"]]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"SPDXRef-[A-Za-z0-9.-]+", one) for one in ids)
+    contained = [one for one in made["relationships"] if one["relationshipType"] == "CONTAINS"]
+    assert sorted(one["relatedSpdxElement"] for one in contained) == sorted(set(ids) - {ids[0]})
+    owner = {one["relatedSpdxElement"]: one["spdxElementId"] for one in contained}
+    assert owner[found["x.so"]["SPDXID"]] == found["numpy"]["SPDXID"]
+    assert owner[found["libtrtyard_plugins.so"]["SPDXID"]] == ids[0]
+    assert found["libtrtyard_plugins.so"]["checksums"][0]["checksumValue"] == (
+        hashlib.sha256(b"plugin").hexdigest()
+    )
+
+
+def test_a_package_is_named_by_its_purl(contents, locked):
+    found = by_name(document(contents, locked, "3.11"))
+    version = version_in(locked, "zlib1g").version.replace(":", "%3A").replace("+", "%2B")
+    assert found["zlib1g"]["externalRefs"][0]["referenceLocator"] == (
+        f"pkg:deb/debian/zlib1g@{version}?arch=amd64"
+    )
+    assert found["numpy"]["externalRefs"][0]["referenceLocator"] == (
+        f"pkg:pypi/numpy@{version_in(locked, 'numpy').version}"
+    )
+    assert "libstdc%2B%2B6@999" in found["libstdc++6"]["externalRefs"][0]["referenceLocator"]
+
+
+def test_an_older_inventory_lists_no_libraries(inventory):
+    del inventory["libraries"]
+    assert Contents.read("x", {**inventory, "schema": 1}, None).libraries is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"schema": 3}, {"debs": []}, {"libraries": [{}]}, {"packages": {"a": 1}}]
+)
+def test_what_is_no_inventory_is_said_to_be_none(inventory, change):
+    with pytest.raises(IntegrityError, match="x: its inventory is none that this trtyard knows"):
+        Contents.read("x", {**inventory, **change}, None)
+    with pytest.raises(IntegrityError):
+        Contents.read("x", [], None)
