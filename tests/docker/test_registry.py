@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from trtyard.base_digest import resolve_base
 from trtyard.engine import docker_command, image_id
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.registry import NotPublishedError, digest_of, pull_image, push_image
+from trtyard.render import INVENTORY_PATH
 from trtyard.row import UNRESOLVED, BaseImage
 from trtyard.tools import ROOT
 
@@ -98,14 +100,16 @@ def make(engine):
     """Return a function that makes an image no other test has; all are removed at the end."""
     names = []
 
-    def make(size=100_000, labels=LABELS):
+    def make(size=100_000, labels=LABELS, files=()):
         name = f"trtyard/test-{uuid.uuid4().hex}:tiny"
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            entry = tarfile.TarInfo("file")
-            entry.size = size
-            tar.addfile(entry, io.BytesIO(os.urandom(size)))
-        changes = [f'LABEL {key}="{value}"' for key, value in labels.items()]
+            for path, content in [("file", os.urandom(size)), *files]:
+                entry = tarfile.TarInfo(path)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        changes = ['CMD ["/none"]']  # without one no container can be made to read from
+        changes += [f'LABEL {key}="{value}"' for key, value in labels.items()]
         repository, _, tag = name.partition(":")
         engine.api.import_image_from_data(
             packed.getvalue(), repository=repository, tag=tag, changes=changes
@@ -315,19 +319,27 @@ def test_a_document_of_no_image_is_refused(engine, server, make):
         referrers.attach(server.image(), f"sha256:{'0' * 64}", b"x", "application/spdx+json")
 
 
-def test_what_cannot_be_attached_is_said_and_the_image_stays(
-    engine, server, make, monkeypatch, capfd
-):
-    name = make()
+def test_what_an_image_holds_is_attached_to_it_or_it_is_said_why_not(engine, server, make, capfd):
+    inventory = {
+        "schema": 2,
+        "base": {},
+        "debs": {"zlib1g": "1"},
+        "packages": {"numpy": {"version": "2.0", "record_sha256": "2" * 64}},
+        "libraries": [],
+    }
+    name = make(files=[(INVENTORY_PATH.lstrip("/"), json.dumps(inventory).encode())])
     digest = push(engine, server, name)
-    monkeypatch.setattr(exchange, "inspect", lambda client, image: image)
-    monkeypatch.setattr(exchange, "bill_of", lambda found: {"name": found})
     exchange.attach_bill(engine, name, server.image(), digest)
-    assert "is attached: sha256:" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    attached = re.search(r"bill of materials is attached: (sha256:[0-9a-f]{64})", said)[1]
+    manifest = json.loads(asked(server, f"manifests/{attached}", referrers.MANIFEST))
+    bill = json.loads(asked(server, f"blobs/{manifest['layers'][0]['digest']}"))
+    assert bill["spdxVersion"] == "SPDX-2.3"
+    assert [one["name"] for one in bill["packages"]][1:] == ["zlib1g", "numpy"]
     exchange.attach_bill(engine, name, server.image(), digest)
-    assert "was attached already: sha256:" in capfd.readouterr().err
+    assert f"was attached already: {attached}" in capfd.readouterr().err
     exchange.attach_bill(engine, name, server.image(), f"sha256:{'0' * 64}")
-    assert "is not attached: " in capfd.readouterr().err
+    assert "bill of materials is not attached: " in capfd.readouterr().err
     assert digest_of(engine, server.image()) == digest
 
 
