@@ -235,3 +235,14 @@ def test_wrong_usage_ends_with_2(tasks, given, said, tmp_path):
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("importTopK: Assertion failed: (inputs.at(1).is_weights())", "topk-k-is-a-tensor"),
+        ("importSlice: Assertion failed: axes.valuesKnown()", "slice-by-values"),
+    ],
+)
+def test_an_assertion_is_known_without_the_file_and_line_before_it(line, name):
+    assert explain(line)[0].failure.name == name

@@ -10,7 +10,7 @@ _RTX = "measured: TensorRT for RTX 1.7.1"
 PARSING: Tuple[KnownFailure, ...] = (
     KnownFailure(
         name="topk-k-is-a-tensor",
-        patterns=(r"In function importTopK:[\s\S]{0,120}inputs\.at\(1\)\.is_weights\(\)",),
+        patterns=(r"\bimportTopK\b[\s\S]{0,120}?inputs\.at\(1\)\.is_weights\(\)",),
         affected=("tensorrt < 8.6",),
         cause="K of TopK arrives as a tensor, and this parser wants a constant",
         mend="write k as a Python number where the model calls topk; torch 1.4 gives K as a tensor "
@@ -23,7 +23,7 @@ PARSING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="slice-by-values",
-        patterns=(r"In function importSlice:[\s\S]{0,120}axes\.(?:values|allValues)Known\(\)",),
+        patterns=(r"\bimportSlice\b[\s\S]{0,120}?axes\.(?:values|allValues)Known\(\)",),
         affected=("tensorrt < 10.3", "rtx"),
         cause="the bounds of a slice come out of the network, most often out of an NMS",
         mend="keep the size fixed: padded NMS (trtyard.pipeline.ops.padded_nms) and a count",
