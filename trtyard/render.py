@@ -26,6 +26,8 @@ from trtyard.matrix import Matrix, read_matrix
 from trtyard.patches import PARSER, PATCHES, TORCH, patch_sets, patches_for, releases_of
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import write_text
+from trtyard.pipeline.patch_set import read_series
+from trtyard.pipeline.patching import selected
 from trtyard.row import UNRESOLVED, Row
 from trtyard.templating import rendered
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
@@ -231,6 +233,7 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "patching_modules": PATCHING_MODULES,
         "torch_series": _series(row, TORCH),
         "parser_series": _series(row, PARSER),
+        "patched": " ".join(f"--patched {path}={it}" for path, it in _patched(row).items()),
         "parser_repository": PARSER_REPOSITORY,
         "parser_commit": row.commits.get(PARSER_REPOSITORY),
         "releases": " ".join(f"--release {one}={it}" for one, it in releases_of(row).items()),
@@ -270,6 +273,13 @@ def _series(row: Row, project: str) -> str:
     needed = {PATCHES / one.project / one.version for one in patches_for(row)}
     found = [one for one in patch_sets(row) if one.parent.name == project and one in needed]
     return found[0].relative_to(ROOT).as_posix() if found else ""
+
+
+def _patched(row: Row) -> dict[str, str]:
+    """Return each file that torch's patches change, and its sha256 after the last of them."""
+    folder = _series(row, TORCH)
+    patches = selected(read_series(ROOT / folder), releases_of(row)) if folder else ()
+    return {path: it for patch in patches for path, it in patch.results.items()}
 
 
 def _context_paths(row: Row) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from trtyard.pipeline.inventory import (
     read_requirements,
     recorded_files,
     verified,
+    with_patches,
     without_declared,
 )
 
@@ -133,6 +134,19 @@ def test_files_as_recorded_pass_and_each_other_one_is_named(environment, site):
         f" expected sha256={hashlib.sha256(b'beta').hexdigest()},"
         f" found sha256={hashlib.sha256(b'gamma').hexdigest()}"
     )
+
+
+def test_a_patched_file_is_what_the_patch_gives_and_no_longer_what_its_package_says(
+    environment, site
+):
+    patched = ["beta/__init__.py=" + hashlib.sha256(b"patched").hexdigest()]
+    files = with_patches(recorded_files(environment), patched)
+    assert [one.path for one in verified(files)] == [str(site / "beta/__init__.py")]
+    (site / "beta/__init__.py").write_bytes(b"patched")
+    assert verified(files) == []
+    assert len(verified(recorded_files(environment))) == 1
+    with pytest.raises(ValueError, match=r"of no package: beta/none\.py"):
+        with_patches(recorded_files(environment), ["beta/none.py=00"])
 
 
 def test_a_path_that_two_packages_have_is_what_one_of_them_says(tmp_path):

@@ -159,6 +159,26 @@ def hash_of(path: Path, algorithm: str) -> str:
     return f"{algorithm}={digest.hexdigest()}"
 
 
+def with_patches(files: Iterable[Recorded], patched: Iterable[str]) -> List[Recorded]:
+    """Expect of each file that ``patched`` names what its patch gives, instead of what RECORD says.
+
+    A name is ``PATH=SHA256``, the path below site-packages.
+    ``ValueError`` names a path that no package has.
+    """
+    hashes = dict(one.split("=", 1) for one in patched)
+    changed, found = set(), []
+    for one in files:
+        inside = one.path.as_posix().partition("/site-packages/")[2]
+        if inside in hashes:
+            changed.add(inside)
+            found.append(one._replace(expected="sha256=" + hashes[inside]))
+        else:
+            found.append(one)
+    for path in sorted(set(hashes) - changed):
+        raise ValueError(f"patched, and of no package: {path}")
+    return found
+
+
 def verified(files: Iterable[Recorded]) -> List[Damage]:
     """Hash every file, several at a time, and return those of other content than recorded.
 
@@ -228,6 +248,7 @@ def main(arguments: List[str]) -> int:
     parser.add_argument("--debs", type=Path, nargs="+", required=True)
     parser.add_argument("--packages", type=Path, nargs="+", required=True)
     parser.add_argument("--write", type=Path, required=True)
+    parser.add_argument("--patched", action="append", default=[], metavar="PATH=SHA256")
     options = parser.parse_args(arguments)
     base = json.loads(BASE_FACTS.read_text(encoding="utf-8")) if BASE_FACTS.is_file() else {}
     debs, packages = installed_debs(), installed_packages(options.environment)
@@ -246,7 +267,11 @@ def main(arguments: List[str]) -> int:
         count = len(differences)
         sys.stderr.write(f"inventory: not what versions.lock says, in {count} packages\n")
         return INTEGRITY_EXIT_CODE
-    files = recorded_files(options.environment)
+    try:
+        files = with_patches(recorded_files(options.environment), options.patched)
+    except ValueError as error:
+        sys.stderr.write(f"inventory: {error}\n")
+        return INTEGRITY_EXIT_CODE
     damaged = verified(files)
     libraries = native_libraries(options.environment, files)
     damaged += [
