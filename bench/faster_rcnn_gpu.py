@@ -1,10 +1,10 @@
 """Time Faster R-CNN R50-C4 in PyTorch with torchvision's ops and with the kernel cores.
 
-    python3 bench/faster_rcnn_gpu.py [--library LIB.so] [--batch N ...]
+    python3 bench/faster_rcnn_gpu.py [--library LIB.so] [--batch N ...] [--dtype D ...] [--compiled]
 
 Needs a GPU, torch, torchvision, nvcc and g++. 800 x 800 pixels, seeded weights, 1000 proposals an
 image; float16 is torch.autocast. A row says the whole forward pass, the two ops in it (events
-around each call, eager), and their share.
+around each call, eager), and their share; ``--compiled`` adds the whole through torch.compile.
 """
 
 import argparse
@@ -24,21 +24,11 @@ from trtyard.pipeline import ops  # noqa: E402
 from trtyard.pipeline.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn import detections, proposals  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN  # noqa: E402
-from trtyard.pipeline.models.faster_rcnn.resnet import FrozenBatchNorm  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights  # noqa: E402
 
 SIDE = 800  # pixels
 REPEATS = 9
 PIXEL_SPREAD = 60.0  # of the input, about that of a picture less the pixel means
-
-
-LEAST_EPSILON = 1e-12  # torch 2.11 refuses the network's 0; next to a variance of 1 it is the same
-
-
-def frozen_norm(norm: FrozenBatchNorm, x: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.batch_norm(
-        x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, LEAST_EPSILON
-    )
 
 
 def torchvision_nms(boxes, scores, iou_threshold, score_threshold, keep_top_k, box_offset):
@@ -93,12 +83,11 @@ def use(nms: Callable[..., object], roi: Callable[..., object]) -> None:
     detections.roi_align = roi
 
 
-def rows(batch: int, half: bool) -> None:
-    with torch.device("cpu"):  # where seeds are drawn
-        network = FasterRCNN(proposals.ImageShape(batch, SIDE, SIDE), 1000)
-        seed_weights(network, 0)
+def rows(batch: int, half: bool, compiled: bool) -> None:
+    network = FasterRCNN(proposals.ImageShape(batch, SIDE, SIDE), 1000)
+    seed_weights(network, 0)
     network = network.cuda().eval()
-    images = torch.randn(batch, 3, SIDE, SIDE) * PIXEL_SPREAD
+    images = torch.randn(batch, 3, SIDE, SIDE, device="cuda") * PIXEL_SPREAD
     for name, nms, roi in (
         ("torchvision", torchvision_nms, torchvision_roi_align),
         ("ours", ops.padded_nms, ops.roi_align),
@@ -124,6 +113,11 @@ def rows(batch: int, half: bool) -> None:
             f"share {100 * (nms_time + roi_time) / eager:5.1f} %"
         )
         use(nms, roi)
+        if compiled:
+            torch.compiler.reset()
+            whole = torch.compile(network)
+            time = timing.plain([lambda run=whole: forward(run)], REPEATS).median / 1e3
+            line += f", compiled {time:8.2f} ms"
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     del network
@@ -134,10 +128,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", type=Path, help="a compiled library; default: compile one")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--compiled", action="store_true", help="also through torch.compile")
+    parser.add_argument("--dtype", nargs="+", choices=["float16", "float32"])
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    torch.set_default_device("cuda")
-    FrozenBatchNorm.forward = frozen_norm
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.library
         if path is None:
@@ -145,9 +139,9 @@ def main() -> int:
             path = Path(folder) / LIBRARY_NAME
             compile_plugins(REPOSITORY / "plugins", path, [f"{major}{minor}"])
         ops.use_kernels(path)
-        for half in (True, False):
+        for dtype in arguments.dtype or ["float16", "float32"]:
             for batch in arguments.batch:
-                rows(batch, half)
+                rows(batch, dtype == "float16", arguments.compiled)
     return 0
 
 

@@ -6,6 +6,7 @@ from trtyard.command import Word, run
 from trtyard.convert import row_and_lock
 from trtyard.environment import make_environment
 from trtyard.executors.host import pipeline_variables
+from trtyard.pipeline.compile_plugins import shells_for
 from trtyard.pipeline.errors import UsageError
 from trtyard.tools import OUT, ROOT
 
@@ -19,6 +20,13 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
         raise UsageError(
             f"row {row.name} compiles its plugins in its image", f"./run build --trt {row.name}"
         )
+    folder = Path(headers).expanduser().absolute() if headers else None
+    if folder is not None and shells_for(folder) not in row.plugin_shells:
+        raise UsageError(
+            f"{folder} holds the headers of a TensorRT whose plugins are {shells_for(folder)}; "
+            f"row {row.name} takes {', '.join(row.plugin_shells)}",
+            f"give the folder include of TensorRT {row.tensorrt}'s own API, or another row",
+        )
     library = Path(out).expanduser().absolute() if out else OUT / row.name / LIBRARY_NAME
     environment = make_environment(row, lock)
     words: list[Word] = [
@@ -29,7 +37,7 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
         ROOT / "plugins",
     ]
     words += ["--out", library]
-    if headers:
-        words += ["--headers", Path(headers).expanduser().absolute()]
+    if folder is not None:
+        words += ["--headers", folder]
     command = [environment.python, "-m", "trtyard.pipeline", *words]
     return run(command, env=pipeline_variables())

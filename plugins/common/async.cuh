@@ -35,9 +35,10 @@ __device__ inline void start_bulk_store(void* global, const void* shared, unsign
         : "memory");
 }
 
-// Waits until the calling thread's copies no longer read shared memory.
+// Waits until the calling thread's copies, but for the latest kRunning, no longer read shared memory.
+template <int kRunning>
 __device__ inline void wait_bulk_reads() {
-    asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kRunning) : "memory");
 }
 
 #endif

@@ -5,22 +5,20 @@
 //
 // Built with the headers of TensorRT 10 it also runs in 11 and RTX, but silently: ILoggerFinder and
 // ILogger got another layout in 11. Built with those of 11 it does not belong into 10.
-#include <NvInferRuntime.h>
-
 #include <atomic>
 #include <cstdio>
 
-#include "maskrcnn_roi_align/maskrcnn_roi_align_v3.h"
-#include "padded_nms/padded_nms_v3.h"
+#include "common/plugin_v3.h"
+#include "maskrcnn_roi_align/maskrcnn_roi_align_plugin.h"
+#include "padded_nms/padded_nms_plugin.h"
 
-#if NV_TENSORRT_MAJOR >= 5 && NV_TENSORRT_MAJOR < 10  // TensorRT for RTX counts from 1
-#error "IPluginV3 needs TensorRT 10 or newer, or TensorRT for RTX"
-#endif
+static_assert(
+    !trtyard::is_v2_release(NV_TENSORRT_MAJOR),
+    "IPluginV3 needs TensorRT 10 or newer, or TensorRT for RTX");
 
 namespace trtyard {
 namespace {
 
-constexpr char const* kDomain = "trtyard";
 constexpr size_t kLongestMessage = 256;
 
 std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
@@ -45,10 +43,10 @@ extern "C" TRTYARD_API void setLoggerFinder(nvinfer1::ILoggerFinder* finder) {
 
 extern "C" TRTYARD_API nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
     using namespace trtyard;
-    static Creator<PaddedNmsV3> nms("");
-    static Creator<PaddedNmsV3> nms_in_domain(kDomain);
-    static Creator<MaskRcnnRoiAlignV3> roi_align("");
-    static Creator<MaskRcnnRoiAlignV3> roi_align_in_domain(kDomain);
+    static Creator<PaddedNmsPlugin> nms("");
+    static Creator<PaddedNmsPlugin> nms_in_domain(kDomain);
+    static Creator<MaskRcnnRoiAlignPlugin> roi_align("");
+    static Creator<MaskRcnnRoiAlignPlugin> roi_align_in_domain(kDomain);
     static nvinfer1::IPluginCreatorInterface* const creators[] = {
         &nms, &nms_in_domain, &roi_align, &roi_align_in_domain};
     count = static_cast<int32_t>(sizeof(creators) / sizeof(creators[0]));

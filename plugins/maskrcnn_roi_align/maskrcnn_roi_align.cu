@@ -1,10 +1,12 @@
 // MaskRcnnROIAlign: the mean of bilinear samples in each bin of each roi. See README.md.
 //
-// Two ways. Where a whole map of some channels fits in a block's shared memory: tables of weights, then
-// every roi from there (tables.cuh, resident.cuh). Elsewhere: one thread an output element, here.
+// Three ways. Where a whole map of some channels fits in a block's shared memory: weights first, then
+// every roi from there, features of 16 bits on the matrix units (fragments.cuh, matrix.cuh), float32 on
+// the ordinary ones (tables.cuh, resident.cuh). Elsewhere: one thread an output element, here.
 // Coordinates and sums are float32 whatever the features are.
 #include "common/element.cuh"
 #include "common/launch.cuh"
+#include "maskrcnn_roi_align/matrix.cuh"
 #include "maskrcnn_roi_align/resident.cuh"
 #include "maskrcnn_roi_align/samples.cuh"
 
@@ -97,6 +99,7 @@ bool has_tables(const Shape& shape) {
 
 struct Plan {
     Tables tables{};
+    FragmentTables fragments{};  // in the same memory: a call makes one or the other
     size_t bytes = 0;
 
     Plan(const Shape& shape, void* workspace) {
@@ -109,6 +112,15 @@ struct Plan {
         tables.heads = pieces.take<float4>(rois * kWarp);
         tables.tails = pieces.take<float4>(rois * 2 * kWarp);
         bytes = pieces.used();
+
+        Workspace others(workspace);
+        fragments.row_tiles = static_cast<int>(ceil_div(shape.height, kTile));
+        fragments.column_tiles = static_cast<int>(ceil_div(shape.width, kTile));
+        const bool few = shape.output_height <= kFewBins && shape.output_width <= kFewBins;
+        fragments.windows = others.take<Window>(rois);
+        fragments.fragments = others.take<uint4>(
+            rois * (fragments.row_tiles + fragments.column_tiles) * (few ? 1 : 2) * kWarp);
+        bytes = others.used() > bytes ? others.used() : bytes;
     }
 };
 
@@ -175,6 +187,103 @@ int32_t run_resident(const Call<T>& call) {
              static_cast<unsigned>(inverse)});
 }
 
+// What a block reads: its maps, which nothing hides and which count more for that (4 was measured), and
+// the weights of its rois.
+int64_t matrix_cost(const Shape& shape, int64_t channels, int64_t rois, bool few) {
+    constexpr int64_t kUsualTiles = 3;  // of a roi, both axes
+    return 4 * 2 * channels * shape.height * shape.width + rois * kUsualTiles * (few ? 512 : 1024);
+}
+
+// How the matrix units share out the work; no channels where the maps do not fit.
+template <bool kFew, typename T>
+MatrixWork share_out(const Shape& shape, const Device& device) {
+    MatrixWork work{};
+    // Rows begin at 16 bytes and eight of them in other banks.
+    work.stride = static_cast<int>(ceil_div(shape.width, kColumnStep) | 1) * kColumnStep;
+    const int64_t pairs = shape.width / 2;
+    work.inverse = pairs > 1 ? static_cast<unsigned>(ceil_div(int64_t{1} << 32, pairs)) : 0;
+    const int64_t map_bytes = static_cast<int64_t>(shape.height) * work.stride * sizeof(T);
+    const int64_t channel_bytes =
+        static_cast<int64_t>(shape.output_height) * shape.output_width * sizeof(T);
+    constexpr int64_t kBatch = Batch<kFew>::kChannels;
+    constexpr int64_t kPlaces = 2 * MatrixWarps<kFew>::kWarps;
+    const int64_t own = 256;  // static shared memory, rounded up
+    const auto place_bytes = [&](int64_t channels) {
+        const int64_t left = device.shared_bytes - own - channels * map_bytes;
+        return left > 0 ? left / kPlaces / kBulkAlignment * kBulkAlignment : 0;
+    };
+    int64_t least = 0;
+    // With many bins 16 channels leave room to stage more of them at once.
+    for (int64_t channels = kFew ? 32 : 16; channels >= 4; channels /= 2) {
+        if (place_bytes(channels) < kBatch * channel_bytes) {
+            continue;
+        }
+        const int64_t groups = ceil_div(shape.channels, channels);
+        const int64_t blocks = groups * shape.batch;
+        const int64_t splits = device.multiprocessors / blocks;
+        const int64_t rois = ceil_div(shape.rois, splits > 1 ? splits : 1);
+        const int64_t cost =
+            matrix_cost(shape, channels, rois, kFew) * ceil_div(blocks, device.multiprocessors);
+        if (work.channels == 0 || cost < least) {
+            least = cost;
+            work.channels = static_cast<int>(channels);
+            work.groups = static_cast<int>(groups);
+            work.splits = static_cast<int>(splits > 1 ? splits : 1);
+        }
+    }
+    if (work.channels == 0) {
+        return work;
+    }
+    work.splits = work.splits < shape.rois ? work.splits : shape.rois;
+    work.draw = shape.batch < kWarp ? shape.batch : kWarp;
+    constexpr int64_t kTasks = 5 * MatrixWarps<kFew>::kWarps;  // so that the last ones are short
+    const int64_t rois = ceil_div(shape.rois, int64_t{work.splits} * shape.batch);
+    while (rois << work.chunk_bits < kTasks && work.channels >> work.chunk_bits > 8) {
+        ++work.chunk_bits;
+    }
+    const int64_t task = work.channels >> work.chunk_bits;
+    const int64_t most = place_bytes(work.channels) / channel_bytes / kBatch * kBatch;
+    const int64_t staged = ceil_div(ceil_div(task, ceil_div(task, most)), kBatch) * kBatch;
+    work.staged = static_cast<int>(staged);
+    work.place = static_cast<int>(
+        ceil_div(staged * channel_bytes, kBulkAlignment) * kBulkAlignment / sizeof(T));
+    // Bulk copies relieve the load-store unit, which limits few bins; plain stores load the L2 less.
+    work.bulk = kFew && staged * channel_bytes % kBulkAlignment == 0 &&
+                task * channel_bytes % kBulkAlignment == 0 &&
+                shape.channels * channel_bytes % kBulkAlignment == 0;
+    return work;
+}
+
+// For features of 16 bits. kDoesNotFit where the device or the sizes do not.
+template <bool kFew, int kOutputs, typename T>
+int32_t run_matrix(const Call<T>& call) {
+    const Shape& shape = call.shape;
+    const bool other_outputs =
+        kOutputs > 0 && shape.output_height * shape.output_width != kOutputs;
+    const bool too_many = kFew && (shape.output_height > kFewBins || shape.output_width > kFewBins);
+    if (other_outputs || too_many || call.device.major < 8) {
+        return kDoesNotFit;
+    }
+    const MatrixWork work = share_out<kFew, T>(shape, call.device);
+    if (work.channels == 0) {
+        return kDoesNotFit;
+    }
+    const int32_t status = launch(
+        make_fragments<kFew, T>, ceil_div(shape.rois, kFragmentThreads / kWarp), kFragmentThreads,
+        call.stream, call.rois, call.batch_indices, call.plan.fragments, shape, call.sampling);
+    if (status != TRTYARD_OK) {
+        return status;
+    }
+    constexpr int kWarps = MatrixWarps<kFew>::kWarps;
+    Grid grid(int64_t{work.groups} * shape.batch * work.splits, kWarps * kWarp, call.stream);
+    const size_t maps = static_cast<size_t>(work.channels) * shape.height * work.stride;
+    grid.shared_bytes = (maps + size_t{2} * kWarps * work.place) * sizeof(T);
+    grid.overlaps_prior = call.device.overlaps_launches();
+    return launch(
+        pool_matrix<kFew, kOutputs, T>, grid, call.features, call.pooled, call.plan.fragments, shape,
+        work);
+}
+
 template <typename T>
 int32_t run_direct(const Call<T>& call) {
     const Shape& shape = call.shape;
@@ -184,6 +293,17 @@ int32_t run_direct(const Call<T>& call) {
     return launch(
         roi_align<T>, wanted < kMaxBlocks ? wanted : kMaxBlocks, kThreads, call.stream,
         call.features, call.rois, call.batch_indices, call.pooled, shape, call.sampling);
+}
+
+template <typename Attempt>
+void run_on_matrix_units(const Call<float>&, const Attempt&) {}
+
+template <typename T, typename Attempt>
+void run_on_matrix_units(const Call<T>&, const Attempt& attempt) {
+    attempt(run_matrix<true, 49, T>);
+    attempt(run_matrix<true, 0, T>);
+    attempt(run_matrix<false, 196, T>);
+    attempt(run_matrix<false, 0, T>);
 }
 
 // The layouts, best first: as many channels a block as fit, so that a roi's table serves them all.
@@ -196,6 +316,7 @@ int32_t run(const Call<T>& call) {
         }
     };
     if (call.plan.bytes > 0) {
+        run_on_matrix_units(call, attempt);
         attempt(run_resident<Layout<8, 4, 2562>, 49, T>);
         attempt(run_resident<Layout<16, 4, 2564>, 196, T>);
         attempt(run_resident<Layout<8, 4, 2562>, 0, T>);

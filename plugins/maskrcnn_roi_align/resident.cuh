@@ -430,7 +430,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
         const float4 own_column = column;
 #if TRTYARD_HAS_BULK_COPY
         if (lane == 0) {
-            wait_bulk_reads();
+            wait_bulk_reads<0>();
         }
 #endif
         if (lane < kMaxBins) {
@@ -457,7 +457,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
     }
 #if TRTYARD_HAS_BULK_COPY
     if (lane == 0) {
-        wait_bulk_reads();  // shared memory is handed on when the block ends
+        wait_bulk_reads<0>();  // shared memory is handed on when the block ends
     }
 #endif
 }

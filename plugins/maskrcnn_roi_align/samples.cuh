@@ -60,6 +60,10 @@ __device__ inline Range inside(const Axis& axis, int bin, int size) {
     if (size == 0) {
         return {0, 0};
     }
+    if (axis.samples > 0 && is_inside(sample(axis, bin, 0), size) &&
+        is_inside(sample(axis, bin, axis.samples - 1), size)) {
+        return {0, axis.samples};
+    }
     const bool rising = axis.bin >= 0.0f;
     const float far = static_cast<float>(size);
     // The first index from which on `passed` holds.

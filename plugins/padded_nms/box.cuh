@@ -24,6 +24,27 @@ __device__ inline Box make_box(float4 corners, float offset) {
 
 __device__ inline Box empty_box() { return {0.0f, 0.0f, 0.0f, 0.0f, 0.0f}; }
 
+// The corners of a box, as one load where their address allows.
+template <typename T>
+struct alignas(4 * sizeof(T)) Four {
+    T x, y, z, w;
+};
+
+template <typename T>
+__device__ float4 load_corners(const T* boxes, int index, bool aligned) {
+    const T* corners = boxes + static_cast<int64_t>(index) * 4;
+    Four<T> four;
+    if (aligned) {
+        four = *reinterpret_cast<const Four<T>*>(corners);
+    } else {
+        four.x = corners[0];
+        four.y = corners[1];
+        four.z = corners[2];
+        four.w = corners[3];
+    }
+    return make_float4(to_float(four.x), to_float(four.y), to_float(four.z), to_float(four.w));
+}
+
 // Scalar loads: the boxes need only the alignment of their element type.
 template <typename T>
 __device__ Box load_box(const T* boxes, int index, float offset) {

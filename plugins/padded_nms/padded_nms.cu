@@ -31,19 +31,21 @@ constexpr int kMergeRuns = 8;  // searched side by side, so that their reads ove
 // With more segments a block each is enough work, and the rounds' workspace would be large.
 constexpr int64_t kRoundSegments = 32;
 
-// One block a tile of kSortTile scores. Writes the tile's keys in ascending order, those of dropped
-// scores (kNoKey) last, and how many are real.
+// One block a tile of kSortTile scores. Writes the tile's keys in ascending order, and how many there
+// are; those of dropped scores leave the tile's end unwritten.
 template <typename T>
 __global__ void __launch_bounds__(kSortTile) sort_tiles(
     const T* scores, Key* keys, int* tile_counts, int classes, int boxes, int tiles,
     float score_threshold) {
     __shared__ Key shared[2 * kSortTile];
+    __shared__ BinScratch scratch;
     let_next_kernel_start();
     const int segment = static_cast<int>(blockIdx.x) / tiles;
     const int first = static_cast<int>(blockIdx.x) % tiles * kSortTile;
     const int class_base = segment % classes * boxes;
     const int64_t segment_base = static_cast<int64_t>(segment) * boxes;
-    const int box = first + static_cast<int>(threadIdx.x);
+    const int thread = static_cast<int>(threadIdx.x);
+    const int box = first + thread;
     Key own[1] = {kNoKey};
     if (box < boxes) {
         const float score = to_float(scores[segment_base + box]);
@@ -51,12 +53,20 @@ __global__ void __launch_bounds__(kSortTile) sort_tiles(
             own[0] = make_key(score, class_base + box);
         }
     }
-    const int real = __syncthreads_count(own[0] != kNoKey ? 1 : 0);
-    sort_block(own, shared, kSortTile, shared);
-    if (box < boxes) {
-        keys[segment_base + box] = own[0];
+    int places[1];
+    int real = 0;
+    if (place_in_bins(own, places, shared, reinterpret_cast<int*>(shared + kSortTile), scratch, real)) {
+        if (own[0] != kNoKey) {
+            keys[segment_base + first + places[0]] = own[0];
+        }
+    } else {
+        __syncthreads();
+        sort_block(own, shared, kSortTile, shared);
+        if (thread < real) {
+            keys[segment_base + box] = own[0];
+        }
     }
-    if (threadIdx.x == 0) {
+    if (thread == 0) {
         tile_counts[blockIdx.x] = real;
     }
 }
@@ -292,7 +302,7 @@ struct Plan {
             return;
         }
         segments = static_cast<int64_t>(batch) * classes;
-        tile = boxes <= kMaxTile ? padded_size(boxes) : kSortTile;
+        tile = boxes > kMaxTile ? kSortTile : boxes > kMinTile ? padded_size(boxes) : kMinTile;
         tiles = static_cast<int>(ceil_div(boxes, tile));
         limit = keep_top_k < boxes ? keep_top_k : boxes;
         rounds = tiles > 1 && segments <= kRoundSegments;
@@ -348,8 +358,8 @@ struct Call {
 template <typename T>
 int32_t run_short(const Call<T>& call) {
     const Plan& plan = call.plan;
-    const int most = plan.tile < kSortThreads ? plan.tile : kSortThreads;
-    Grid grid(plan.segments, most > kMinTile ? most : kMinTile, call.stream);
+    const int threads = plan.tile < kSortThreads ? plan.tile : kSortThreads;
+    Grid grid(plan.segments, threads, call.stream);
     grid.shared_bytes = segment_bytes(plan.tile);
     return launch(
         suppress_segments<T>, grid, call.boxes, call.scores, plan.kept_keys, plan.kept_counts,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/async.cuh"
+#include "padded_nms/bins.cuh"
 #include "padded_nms/box.cuh"
 #include "padded_nms/keys.cuh"
 
@@ -47,54 +48,67 @@ __device__ inline unsigned survivors_of(bool present, unsigned rivals) {
 }
 
 // Shared memory for a segment of `tile` boxes, a power of two: boxes and areas, whose place the sort
-// uses first, and keys.
+// uses first (two keys a box, or a key and kBinsPerKey bins), and keys.
 __host__ __device__ constexpr size_t segment_bytes(int tile) {
     return static_cast<size_t>(tile) * (sizeof(float4) + sizeof(float) + sizeof(Key));
 }
 
-// Reads the segment's scores, keeps those above the threshold and sorts them into `keys`; `buffer`
-// holds two tiles. Returns their number, to every thread, behind a barrier.
-template <typename T>
+// Sorts the segment's candidates, the scores above the threshold, into `keys`, `corners` and `areas`;
+// kItems times the block's threads are at least the tile. `corners` and `areas` are used as scratch
+// first. Returns the candidates' number, to every thread, behind a barrier.
+template <int kItems, typename T>
 __device__ int sort_segment(
-    const T* scores, const Problem& problem, int segment, Key* keys, Key* buffer, int* counter) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    if (threadIdx.x == 0) {
-        *counter = 0;
-    }
-    __syncthreads();
+    const T* boxes, const T* scores, const Problem& problem, int segment, int tile, Key* keys,
+    float4* corners, float* areas, BinScratch& scratch) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int threads = static_cast<int>(blockDim.x);
     scores += static_cast<int64_t>(segment) * problem.boxes;
     const int base = segment % problem.classes * problem.boxes;
-    for (int first = static_cast<int>(threadIdx.x) - lane; first < problem.boxes;
-         first += static_cast<int>(blockDim.x)) {
-        const int box = first + lane;
-        const float score = box < problem.boxes ? to_float(scores[box]) : 0.0f;
-        const bool passes = box < problem.boxes && score > problem.score_threshold;  // not NaN
-        const unsigned lanes = __ballot_sync(kFullWarp, passes);
-        int place = 0;
-        if (lane == 0 && lanes != 0u) {
-            place = atomicAdd(counter, __popc(lanes));
-        }
-        place = __shfl_sync(kFullWarp, place, 0) + __popc(lanes & ((1u << lane) - 1u));
-        if (passes) {
-            keys[place] = make_key(score, base + box);
+    float score[kItems];
+    float4 own_corners[kItems];
+    const bool aligned = reinterpret_cast<uintptr_t>(boxes) % sizeof(Four<T>) == 0;
+#pragma unroll
+    for (int k = 0; k < kItems; ++k) {  // boxes too: on their way while the keys are sorted
+        const int box = thread + k * threads;
+        const bool exists = box < problem.boxes;
+        score[k] = exists ? to_float(scores[box]) : 0.0f;
+        own_corners[k] = exists ? load_corners(boxes, box, aligned)
+                                : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+    Key own[kItems];
+#pragma unroll
+    for (int k = 0; k < kItems; ++k) {
+        const int box = thread + k * threads;
+        const bool passes = box < problem.boxes && score[k] > problem.score_threshold;  // not NaN
+        own[k] = passes ? make_key(score[k], base + box) : kNoKey;
+    }
+
+    Key* buffer = reinterpret_cast<Key*>(corners);
+    int places[kItems];
+    int candidates = 0;
+    const bool placed = place_in_bins(
+        own, places, buffer, reinterpret_cast<int*>(buffer + tile), scratch, candidates);
+    __syncthreads();
+    if (!placed) {
+        sort_block(own, buffer, tile, keys);
+        __syncthreads();
+    }
+#pragma unroll
+    for (int k = 0; k < kItems; ++k) {
+        const int item = thread + k * threads;
+        if (placed ? own[k] != kNoKey : item < candidates) {
+            const int place = placed ? places[k] : item;
+            const float4 at =
+                placed ? own_corners[k] : load_corners(boxes, index_of(keys[item]) - base, aligned);
+            const Box box = make_box(at, problem.offset);
+            corners[place] = at;
+            areas[place] = box.area;
+            if (placed) {
+                keys[place] = own[k];
+            }
         }
     }
-    __syncthreads();
-    const int count = *counter;
-    const int size = padded_size(count);
-    const int threads = static_cast<int>(blockDim.x);
-    const int thread = static_cast<int>(threadIdx.x);
-    if (size <= threads) {
-        Key own[1] = {thread < count ? keys[thread] : kNoKey};
-        sort_block(own, buffer, size, keys);
-    } else {
-        Key own[2] = {
-            thread < count ? keys[thread] : kNoKey,
-            thread + threads < count ? keys[thread + threads] : kNoKey};
-        sort_block(own, buffer, size, keys);
-    }
-    __syncthreads();
-    return count;
+    return candidates;
 }
 
 // Takes the sorted candidates 32 at a time, one a lane, the same ones in every warp: the warps share
@@ -105,7 +119,7 @@ __global__ void __launch_bounds__(kSortThreads) suppress_segments(
     const T* boxes, const T* scores, Key* kept_keys, int* kept_counts, int* indices, int* count,
     int keep_top_k, int tile, Problem problem) {
     extern __shared__ float4 shared[];
-    __shared__ int counter;
+    __shared__ BinScratch scratch;
     __shared__ unsigned beaten[kWarp];  // a warp: lanes that lose against a kept box
     __shared__ unsigned rivals[kWarp];  // a candidate: earlier ones that overlap it
     let_next_kernel_start();
@@ -118,20 +132,10 @@ __global__ void __launch_bounds__(kSortThreads) suppress_segments(
     const int warps = static_cast<int>(blockDim.x) / kWarp;
 
     boxes = boxes_of(boxes, problem, segment);
-    for (int i = static_cast<int>(threadIdx.x); i < problem.boxes;
-         i += static_cast<int>(blockDim.x)) {
-        // On its way while the keys are sorted.
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(boxes + static_cast<int64_t>(i) * 4));
-    }
-    const int candidates = sort_segment(
-        scores, problem, segment, keys, reinterpret_cast<Key*>(corners), &counter);
-    const int first_index = segment % problem.classes * problem.boxes;
-    for (int i = static_cast<int>(threadIdx.x); i < candidates;
-         i += static_cast<int>(blockDim.x)) {
-        const Box box = load_box(boxes, index_of(keys[i]) - first_index, problem.offset);
-        corners[i] = make_float4(box.x1, box.y1, box.x2, box.y2);
-        areas[i] = box.area;
-    }
+    const int candidates =
+        tile <= static_cast<int>(blockDim.x)
+            ? sort_segment<1>(boxes, scores, problem, segment, tile, keys, corners, areas, scratch)
+            : sort_segment<2>(boxes, scores, problem, segment, tile, keys, corners, areas, scratch);
     if (threadIdx.x < kWarp) {
         beaten[threadIdx.x] = 0u;
     }

@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from trtyard.pipeline.compile_plugins import SHELL_LIBRARY_NAME, compile_plugins, find_nvcc
+from trtyard.pipeline.compile_plugins import (
+    SHELL_LIBRARY_NAME,
+    compile_plugins,
+    find_nvcc,
+    shells_for,
+)
 from trtyard.pipeline.cuda_compiler import require_host_compiler, toolkit_of
 from trtyard.pipeline.errors import EnvironmentLacksError
 
@@ -37,7 +42,8 @@ class Shells(NamedTuple):
 
 def given_headers() -> list[Any]:
     folders = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
-    reason = f"{VARIABLE} does not name a folder with TensorRT's headers"
+    folders = [folder for folder in folders if shells_for(Path(folder)) == "cpp-v3"]
+    reason = f"{VARIABLE} does not name a folder with the headers of TensorRT 10 or newer"
     return folders or [pytest.param("", marks=pytest.mark.skip(reason=reason))]
 
 

@@ -8,6 +8,7 @@ because nvcc writes the toolkit's folder into what it links.
 
 import hashlib
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -27,17 +28,22 @@ from trtyard.pipeline.files import sha256_of, write_json, written_whole
 __all__ = [
     "LIBRARY_NAME",
     "SHELL_LIBRARY_NAME",
+    "SHELL_LIBRARY_NAME_V2",
     "CompiledPlugins",
     "compile_plugins",
     "find_nvcc",
+    "shells_for",
 ]
 
 LIBRARY_NAME = "libtrtyard_plugins.so"
 SHELL_LIBRARY_NAME = "libtrtyard_plugins_v3.so"
+SHELL_LIBRARY_NAME_V2 = "libtrtyard_plugins_v2.so"
 
 KERNELS = "*/*.cu"
-SHELLS = "*/*_v3.cpp"
+SHELLS = {"cpp-v2": "*/*_v2.cpp", "cpp-v3": "*/*_v3.cpp"}
 SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
+
+MAJOR = re.compile(r"#define\s+(?:NV_TENSORRT|TRT)_MAJOR(?:_ENTERPRISE)?\s+(\d+)")
 
 # Fixed: g++ draws names of hidden symbols from it.
 RANDOM_SEED = "-frandom-seed=trtyard"
@@ -84,7 +90,7 @@ def compile_plugins(
     ``architectures`` are compute capabilities without the dot, such as ``["80", "120"]``; each gets
     machine code, the highest also PTX for later GPUs. ``["native"]`` takes this machine's GPU. Code
     for 12.0 runs on 12.1 as it is. With ``headers``, a folder that holds ``NvInfer.h``, the C++
-    shells go into the library too: TensorRT can then load it by itself.
+    shells for that release (``shells_for``) go into the library too: TensorRT can then load it.
 
     Beside the library goes ``<library>.json`` with the hash of all that went in; while that holds,
     nothing is compiled again. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that
@@ -145,12 +151,28 @@ def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path])
             )
     if headers is None:
         return kernels
+    pattern = SHELLS[shells_for(headers)]
+    return kernels + sorted(path.relative_to(sources) for path in sources.glob(pattern))
+
+
+def shells_for(headers: Path) -> str:
+    """Return which C++ shells TensorRT's headers in this folder are for: "cpp-v2" or "cpp-v3".
+
+    V2 is for TensorRT before 10; TensorRT for RTX, which counts its releases from 1, takes V3 only.
+    Raises UsageError: there is no ``NvInfer.h``, or no version that can be read.
+    """
+    hint = "give the folder include of the TensorRT release that will load the plugins"
     if not (headers / "NvInfer.h").is_file():
-        raise UsageError(
-            f"{headers}: NvInfer.h is not in this folder",
-            "give the folder include of the TensorRT release that will load the plugins",
-        )
-    return kernels + sorted(path.relative_to(sources) for path in sources.glob(SHELLS))
+        raise UsageError(f"{headers}: NvInfer.h is not in this folder", hint)
+    try:
+        text = (headers / "NvInferVersion.h").read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the release of the headers: {error}", hint) from error
+    # From 11 on NV_TENSORRT_MAJOR is another macro of the same file.
+    found = MAJOR.search(text)
+    if found is None:
+        raise UsageError(f"{headers / 'NvInferVersion.h'}: no major version in it", hint)
+    return "cpp-v2" if 5 <= int(found.group(1)) < 10 else "cpp-v3"
 
 
 def _facts(

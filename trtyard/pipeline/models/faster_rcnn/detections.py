@@ -114,15 +114,15 @@ class BoxHead(nn.Module):
         at = not_negative(rows)
         boxes = take_rows(every_box.reshape(batch, -1, 4), at, batch)
         scores = take_rows(every_score.reshape(batch, -1), at, batch)
-        labels = take_rows(self._every_label(), at, batch)
+        labels = take_rows(self._every_label(rows.device), at, batch)
         return (
             torch.where(found[..., None], boxes, torch.zeros_like(boxes)),
             torch.where(found, scores, torch.zeros_like(scores)),
             torch.where(found, labels, torch.zeros_like(labels)),
         )
 
-    def _every_label(self) -> torch.Tensor:
+    def _every_label(self, device: torch.device) -> torch.Tensor:
         """Return int32 [B, 80 * P]; looked up, since exporters divide integers as floats."""
-        labels = torch.arange(1, c.CLASSES, dtype=torch.int32)[:, None]
+        labels = torch.arange(1, c.CLASSES, dtype=torch.int32, device=device)[:, None]
         table = labels.expand(c.CLASSES - 1, self.proposals).reshape(1, -1)
         return table.expand(self.shape.batch, -1)

@@ -15,6 +15,9 @@ _STEM_CHANNELS = 64
 # Of ResNet-50: input channels, width, blocks, stride of each stage (He et al. 2015, table 1).
 _STAGES = ((64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2))
 
+# torch 2.11 refuses 0 on CUDA; beside any variance that a network has, this is 0.
+_CUDA_EPSILON = 1e-30
+
 
 class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics and, unlike torchvision's, no epsilon under the root."""
@@ -28,8 +31,9 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (x - mean) * weight / sqrt(var) + bias for each channel of [B, C, H, W]."""
+        epsilon = _CUDA_EPSILON if x.is_cuda else 0.0
         return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, 0.0
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, epsilon
         )
 
 

@@ -1,11 +1,11 @@
-// PaddedNMS for TensorRT's V3 plugin API (10, 11, RTX). The contract is in README.md.
+// PaddedNMS as a TensorRT plugin of any API. The contract is in README.md.
 #pragma once
 
-#include "common/plugin_v3.h"
+#include "common/plugin_op.h"
 
 namespace trtyard {
 
-struct PaddedNmsV3 {
+struct PaddedNmsPlugin {
     static constexpr char const* kName = "PaddedNMS";
     static constexpr int32_t kInputs = 2;   // boxes [B, Cb, N, 4], scores [B, C, N]
     static constexpr int32_t kOutputs = 2;  // indices [B, K], count [B]

@@ -1,11 +1,11 @@
-// MaskRcnnROIAlign for TensorRT's V3 plugin API (10, 11, RTX). The contract is in README.md.
+// MaskRcnnROIAlign as a TensorRT plugin of any API. The contract is in README.md.
 #pragma once
 
-#include "common/plugin_v3.h"
+#include "common/plugin_op.h"
 
 namespace trtyard {
 
-struct MaskRcnnRoiAlignV3 {
+struct MaskRcnnRoiAlignPlugin {
     static constexpr char const* kName = "MaskRcnnROIAlign";
     static constexpr int32_t kInputs = 3;   // features [B, C, H, W], rois [R, 4], batch_indices [R]
     static constexpr int32_t kOutputs = 1;  // pooled [R, C, output_height, output_width]

@@ -1,0 +1,180 @@
+// A roi's weights as operands of the matrix units, for features of 16 bits.
+//
+// pooled = Wy * F * Wx^T. The map is taken in tiles of 16 rows and 16 columns; for each tile of an axis
+// a roi has the weights of its bins on those 16 cells, in the registers' own layout (PTX ISA, mma.m16n8k16).
+// A weight is the sum of two numbers of 16 bits, so that nothing of float32 that matters is lost.
+#pragma once
+
+#include "maskrcnn_roi_align/tables.cuh"
+
+namespace trtyard {
+namespace maskrcnn_roi_align {
+
+constexpr int kTile = 16;
+constexpr int kFewBins = 8;      // an axis: both halves of the weights fit in one operand
+constexpr int kColumnStep = 8;   // a window begins at a multiple: 16 bytes, what a matrix load takes
+constexpr int kFragmentThreads = 64;  // a block: small, to run beside one of the kernel that follows
+
+// Where a roi reads: tiles of rows, and columns by kColumnStep. The image is kPadded also for one that
+// reads nothing.
+struct alignas(16) Window {
+    int image, top, left, size;
+
+    __device__ int row_tiles() const { return size & 0xffff; }
+    __device__ int column_steps() const { return size >> 16; }
+    __device__ int column_tiles() const { return (column_steps() + 1) / 2; }
+};
+
+// One tile's weights of an axis, a lane's part: with g = lane / 4 and the cells c = lane % 4 * 2 and the
+// next one, up to 8 bins {high(g, c), low(g, c), high(g, c + 8), low(g, c + 8)}; with more the high parts
+// {(g, c), (g + 8, c), (g, c + 8), (g + 8, c + 8)}, then the low ones.
+template <bool kFew>
+struct Fragment {
+    uint4 part[kFew ? 1 : 2];
+};
+
+// The bin that row or column `index` of an operand stands for. What is behind the last bin repeats one,
+// an even count's last two in turn, so that a lane may always store its results, in pairs too.
+__device__ inline int bin_of(int index, int bins) {
+    return index < bins ? index : bins % 2 == 0 ? bins - 2 + index % 2 : bins - 1;
+}
+
+struct FragmentTables {
+    Window* windows;  // [rois]
+    uint4* fragments;  // [rois][row_tiles, then column_tiles][1 or 2][32]
+    int row_tiles, column_tiles;  // at most
+
+    template <bool kFew>
+    __host__ __device__ const uint4* of(int64_t roi, int tile) const {
+        return fragments + (roi * (row_tiles + column_tiles) + tile) * (kFew ? 1 : 2) * kWarp;
+    }
+};
+
+template <typename T>
+struct Pair;
+template <>
+struct Pair<__half> {
+    static __device__ unsigned pack(float low, float high) {
+        const __half2 both = __floats2half2_rn(low, high);
+        return *reinterpret_cast<const unsigned*>(&both);
+    }
+};
+#if CUDART_VERSION >= 11000
+template <>
+struct Pair<__nv_bfloat16> {
+    static __device__ unsigned pack(float low, float high) {
+        return static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
+               static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
+    }
+};
+#endif
+
+// Two neighbouring weights: their high parts, or what these leave.
+template <typename T>
+__device__ inline unsigned part_of(const float* weights, bool low) {
+    const float a = weights[0];
+    const float b = weights[1];
+    return low ? Pair<T>::pack(a - to_float(from_float<T>(a)), b - to_float(from_float<T>(b)))
+               : Pair<T>::pack(a, b);
+}
+
+// One warp a roi; half of it each axis, a lane a row or column of the operand.
+template <bool kFew, typename T>
+__global__ void __launch_bounds__(kFragmentThreads) make_fragments(
+    const float* rois, const int* batch_indices, FragmentTables tables, Shape shape,
+    Sampling sampling) {
+    __shared__ float shared[kFragmentThreads / kWarp][kWarp][kTile + 1];
+    let_next_kernel_start();
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int roi = static_cast<int>(
+        (static_cast<int64_t>(blockIdx.x) * kFragmentThreads + threadIdx.x) / kWarp);
+    if (roi >= shape.rois) {
+        return;
+    }
+    const bool vertical = lane >= kMaxBins;
+    const int size = vertical ? shape.height : shape.width;
+    const int bin =
+        bin_of(lane % kMaxBins, vertical ? shape.output_height : shape.output_width);
+    const int image = batch_indices[roi];
+    const Axis axis = make_roi_axis(rois + static_cast<int64_t>(roi) * 4, vertical, shape, sampling);
+    const bool alive = image >= 0 && image < shape.batch;
+    Range range{0, 0};
+    int first = kNoRow;
+    int end = 0;
+    if (alive) {
+        range = inside(axis, bin, size);
+        if (range.first < range.end) {
+            const int one = make_tap(sample(axis, bin, range.first), size).low;
+            const int other = make_tap(sample(axis, bin, range.end - 1), size).low;
+            first = min(one, other);
+            end = min(max(one, other) + 2, size);
+        }
+    }
+#pragma unroll
+    for (int step = kMaxBins / 2; step > 0; step /= 2) {
+        first = min(first, __shfl_xor_sync(kFullWarp, first, step));
+        end = max(end, __shfl_xor_sync(kFullWarp, end, step));
+    }
+    first = vertical ? first : first / kColumnStep * kColumnStep;
+    const int left = __shfl_sync(kFullWarp, first, 0);
+    const int right = __shfl_sync(kFullWarp, end, 0);
+    const int top = __shfl_sync(kFullWarp, first, kMaxBins);
+    const int bottom = __shfl_sync(kFullWarp, end, kMaxBins);
+    const bool reads = left < right && top < bottom;
+    const int row_tiles = reads ? (bottom - top + kTile - 1) / kTile : 0;
+    const int column_steps = reads ? (right - left + kColumnStep - 1) / kColumnStep : 0;
+    const int column_tiles = (column_steps + 1) / 2;
+    if (lane == 0) {
+        tables.windows[roi] = {reads ? image : kPadded, top, left, row_tiles | column_steps << 16};
+    }
+
+    // Samples outside the map count in the mean, with the value zero.
+    const float share = __fdiv_rn(1.0f, static_cast<float>(max(1, axis.samples)));
+    float(*weights)[kTile + 1] = shared[threadIdx.x / kWarp];
+    for (int tile = 0; tile < max(row_tiles, column_tiles); ++tile) {
+        float* own = weights[lane];
+#pragma unroll
+        for (int k = 0; k < kTile; ++k) {
+            own[k] = 0.0f;
+        }
+        const int begin = first + tile * kTile;
+        for (int i = range.first; i < range.end; ++i) {
+            const Tap tap = make_tap(sample(axis, bin, i), size);
+            const int low = tap.low - begin;
+            const int high = tap.high - begin;
+            if (low >= 0 && low < kTile) {
+                own[low] += tap.weight_low * share;
+            }
+            if (high >= 0 && high < kTile) {
+                own[high] += tap.weight_high * share;
+            }
+        }
+        __syncwarp();
+        const int cell = lane % 4 * 2;
+#pragma unroll
+        for (int across = 0; across < 2; ++across) {
+            if (tile < (across ? column_tiles : row_tiles)) {
+                const float* of_bin = weights[(across ? 0 : kMaxBins) + lane / 4] + cell;
+                const float* of_later = of_bin + kFewBins * (kTile + 1);
+                uint4* out = const_cast<uint4*>(tables.of<kFew>(
+                                 roi, across ? tables.row_tiles + tile : tile)) + lane;
+                if (kFew) {
+                    *out = make_uint4(
+                        part_of<T>(of_bin, false), part_of<T>(of_bin, true),
+                        part_of<T>(of_bin + 8, false), part_of<T>(of_bin + 8, true));
+                } else {
+#pragma unroll
+                    for (int low = 0; low < 2; ++low) {
+                        out[low * kWarp] = make_uint4(
+                            part_of<T>(of_bin, low != 0), part_of<T>(of_later, low != 0),
+                            part_of<T>(of_bin + 8, low != 0), part_of<T>(of_later + 8, low != 0));
+                    }
+                }
+            }
+        }
+        __syncwarp();
+    }
+}
+
+}  // namespace maskrcnn_roi_align
+}  // namespace trtyard

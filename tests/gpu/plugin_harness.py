@@ -1,0 +1,130 @@
+"""The plugins of a shell library, driven as TensorRT drives them, on torch tensors.
+
+``plugin_harness.cpp`` does the calls; this compiles it and gives it device pointers. A process takes
+one release: the types of two differ under the same names, and V2 libraries register where they first
+can.
+"""
+
+import ctypes
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from trtyard.pipeline.compile_plugins import find_nvcc
+from trtyard.pipeline.cuda_compiler import toolkit_of
+
+SOURCE = Path(__file__).with_name("plugin_harness.cpp")
+CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int32: 3}
+ALIGNMENT = 256  # what TensorRT gives a workspace
+MOST_RANK = 8
+
+_POINTER, _INT, _LONG, _TEXT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_char_p
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [("type", _INT), ("rank", _INT), ("size", _LONG * MOST_RANK)]
+
+
+def _describe(tensors: Sequence[torch.Tensor]) -> "ctypes.Array[_Tensor]":
+    described = (_Tensor * len(tensors))()
+    for one, tensor in zip(described, tensors):
+        assert tensor.is_contiguous()
+        one.type, one.rank = CODES[tensor.dtype], tensor.dim()
+        one.size[: tensor.dim()] = tuple(tensor.shape)
+    return described
+
+
+def _pointers(tensors: Sequence[torch.Tensor]) -> "ctypes.Array[_POINTER]":
+    assert all(tensor.is_cuda for tensor in tensors)
+    return (_POINTER * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+class Harness:
+    """One library with plugins, loaded through the registry of TensorRT's ``tensorrt`` library."""
+
+    loaded = False
+
+    def __init__(self, headers: Path, plugins: Path, tensorrt: "Path | None", folder: Path) -> None:
+        assert not Harness.loaded, "one release a process"
+        Harness.loaded = True
+        library = folder / "libharness.so"
+        includes = ["-isystem", str(headers), "-isystem", str(toolkit_of(find_nvcc()) / "include")]
+        flags = ["-std=c++17", "-shared", "-fPIC", "-Wall", "-Wextra", "-O1"]
+        subprocess.run(
+            ["g++", *flags, *includes, str(SOURCE), "-o", str(library), "-ldl"], check=True
+        )
+        # Global: a V2 library looks for getPluginRegistry, which the harness has.
+        self.library = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        for name, result in {
+            "load": _TEXT, "create": _POINTER, "configure": _LONG, "attach": _POINTER,
+            "enqueue": _INT, "store": _LONG, "restore": _POINTER, "destroy": None, "is_v2": _INT,
+        }.items():  # fmt: skip
+            getattr(self.library, "harness_" + name).restype = result
+        problem = self.library.harness_load(
+            str(plugins).encode(), None if tensorrt is None else str(tensorrt).encode()
+        )
+        assert problem is None, problem.decode()
+        self.is_v2 = bool(self.library.harness_is_v2())
+
+    def create(
+        self, name: str, space: str, attributes: "dict[str, int | float]"
+    ) -> "Plugin | None":
+        names = (_TEXT * len(attributes))(*[key.encode() for key in attributes])
+        values, floats = b"", 0
+        for i, value in enumerate(attributes.values()):
+            is_float = isinstance(value, float)
+            floats |= is_float << i
+            values += struct.pack("=f" if is_float else "=i", value)
+        made = self.library.harness_create(
+            name.encode(), space.encode(), names, values, ctypes.c_uint32(floats), len(attributes)
+        )
+        return None if made is None else Plugin(self, name, space, made)
+
+    def restore(self, name: str, space: str, missing: int = 0) -> "Plugin | None":
+        """Make a plugin of the bytes that the last ``store`` kept, less the last ``missing``."""
+        made = self.library.harness_restore(name.encode(), space.encode(), _LONG(missing))
+        return None if made is None else Plugin(self, name, space, made)
+
+
+class Plugin:
+    """A plugin object of the library; whoever has one destroys it."""
+
+    def __init__(self, harness: Harness, name: str, space: str, pointer: int) -> None:
+        self.harness, self.name, self.space = harness, name, space
+        self.library = harness.library
+        self.pointer = _POINTER(pointer)
+
+    def configure(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> int:
+        """Ask what the builder asks; return the bytes of workspace, negative if it is refused."""
+        described = _describe([*inputs, *outputs])
+        return int(
+            self.library.harness_configure(self.pointer, described, len(inputs), len(outputs))
+        )
+
+    def attach(self) -> "Plugin":
+        made = self.library.harness_attach(self.pointer)
+        assert made is not None
+        return Plugin(self.harness, self.name, self.space, made)
+
+    def enqueue(
+        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor],
+        workspace: torch.Tensor,
+    ) -> int:  # fmt: skip
+        """Put the work into torch's current stream; return the plugin's status."""
+        assert workspace.data_ptr() % ALIGNMENT == 0
+        return int(
+            self.library.harness_enqueue(
+                self.pointer, _describe([*inputs, *outputs]), len(inputs), len(outputs),
+                _pointers(inputs), _pointers(outputs), _POINTER(workspace.data_ptr()),
+                _POINTER(torch.cuda.current_stream().cuda_stream),
+            )
+        )  # fmt: skip
+
+    def store(self) -> int:
+        return int(self.library.harness_store(self.pointer))
+
+    def destroy(self) -> None:
+        self.library.harness_destroy(self.pointer)
