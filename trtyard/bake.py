@@ -9,7 +9,7 @@ from typing import Literal
 from trtyard.base import LocalBase
 from trtyard.command import Word
 from trtyard.lock import LockedRow
-from trtyard.mirrors import Mirrors, read_mirrors
+from trtyard.mirrors import APT_VARIABLE, NETRC_VARIABLE, Mirrors, read_mirrors
 from trtyard.pipeline.errors import UsageError
 from trtyard.render import BAKE_FILE, CA_BUNDLE, Stage, context_key, target_of
 from trtyard.row import Row
@@ -19,8 +19,13 @@ CONTENT_LABEL = "trtyard.content"  # of which tree the image is, whatever its ba
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
-# The secrets of templates/steps/packages-from, and uv's variables that hold the same.
-_PLACES = {"index": "UV_DEFAULT_INDEX", "indexes": "UV_INDEX"}
+# The secrets of the steps that fetch, and the variables that hold the same.
+_PLACES = {
+    "index": "UV_DEFAULT_INDEX",
+    "indexes": "UV_INDEX",
+    "apt": APT_VARIABLE,
+    "netrc": NETRC_VARIABLE,
+}
 # The one file outside the repository that bake reads is the CA bundle, named on its command line;
 # without this it would ask whether it may.
 VARIABLES = {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
