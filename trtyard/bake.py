@@ -20,7 +20,7 @@ DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
 # The secrets of the steps that fetch, and the variables that hold the same.
-_PLACES = {
+PLACES = {
     "index": "UV_DEFAULT_INDEX",
     "indexes": "UV_INDEX",
     "apt": APT_VARIABLE,
@@ -141,7 +141,7 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
     # Where packages come from may hold a password: BuildKit reads the variable by itself.
     settings += [
         f"secrets=type=env,id={name},env={variable}"
-        for name, variable in _PLACES.items()
+        for name, variable in PLACES.items()
         if os.environ.get(variable)
     ]
     if plan.store is not None:

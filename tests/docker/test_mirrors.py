@@ -8,6 +8,7 @@ import base64
 import functools
 import hashlib
 import http.server
+import io
 import os
 import shutil
 import ssl
@@ -15,14 +16,16 @@ import subprocess
 import tarfile
 import threading
 import uuid
+import zipfile
 
 import pytest
 
+from trtyard import bake
 from trtyard.base import have_bases, local_bases
 from trtyard.engine import docker_command
 from trtyard.lock import read_lock
 from trtyard.mirrors import read_mirrors
-from trtyard.tools import LOCK_FILE, ROOT
+from trtyard.tools import LOCK_FILE, ROOT, uv
 
 PASSWORD = "hunter2-" + uuid.uuid4().hex
 SETTLE_TIME = "1767225600"
@@ -38,6 +41,21 @@ RUN --mount=type=bind,source=steps,target=/tmp/steps \\
     --mount=type=secret,id=netrc,target=/run/secrets/netrc \\
     --mount=type=secret,id=ca,target=/run/secrets/ca,mode=0444 <<STEP
 /tmp/steps/install-debs /tmp/row/debs.txt
+/tmp/steps/settle
+STEP
+"""
+PACKAGES_DOCKERFILE = """\
+FROM {base}
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+ARG SOURCE_DATE_EPOCH
+RUN --mount=type=bind,source=steps,target=/tmp/steps \\
+    --mount=type=bind,source=uv,target=/opt/tools/bin/uv \\
+    --mount=type=bind,source=packages.txt,target=/tmp/row/packages.txt \\
+    --mount=type=secret,id=index,target=/run/secrets/index \\
+    --mount=type=secret,id=netrc,target=/run/secrets/netrc \\
+    --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt <<STEP
+/tmp/steps/install-packages /tmp/row/packages.txt /opt/env
+rm -rf /tmp/uv-cache
 /tmp/steps/settle
 STEP
 """
@@ -60,11 +78,34 @@ def deb_archive(folder):
     return f"trtyard-tiny 1.0 all {sha256}\n"
 
 
+def package_index(folder):
+    """Make a package index of one wheel; return the line by which the lists name it."""
+    project = folder / "served" / "mirror" / "simple" / "tiny-demo"
+    project.mkdir(parents=True)
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as wheel:
+        wheel.writestr("tiny_demo.py", "NAME = 'tiny'\n")
+        info = "tiny_demo-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-demo\nVersion: 1.0\n")
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr(f"{info}/WHEEL", tags)
+        names = ("tiny_demo.py", f"{info}/METADATA", f"{info}/WHEEL", f"{info}/RECORD")
+        wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in names))
+    file = project / "tiny_demo-1.0-py3-none-any.whl"
+    file.write_bytes(data.getvalue())
+    sha256 = hashlib.sha256(data.getvalue()).hexdigest()
+    page = f'<!DOCTYPE html><a href="{file.name}#sha256={sha256}">{file.name}</a>'
+    (project / "index.html").write_text(page)
+    return f"tiny-demo==1.0 --hash=sha256:{sha256}\n"
+
+
 @pytest.fixture
 def mirror(tmp_path):
     """Serve ``tmp_path/served`` with TLS to who knows the password; return port and requests."""
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    # A server's own, not an authority's: uv takes no other.
+    command += ["-addext", "basicConstraints=critical,CA:FALSE", "-config", os.devnull]
     command += ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "ca.pem"]
     subprocess.run(command, check=True, capture_output=True)
     expected = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
@@ -111,7 +152,10 @@ def context(tmp_path, base):
     shutil.copytree(ROOT / "templates" / "steps", folder / "steps")
     # Only the package of the test: what else the base has is not its matter.
     (folder / "debs.txt").write_text(deb_archive(tmp_path))
+    (folder / "packages.txt").write_text(package_index(tmp_path))
+    shutil.copy2(uv(), folder / "uv")
     (folder / "Dockerfile").write_text(DOCKERFILE.format(base=base))
+    (folder / "Dockerfile.packages").write_text(PACKAGES_DOCKERFILE.format(base=base))
     netrc = f"machine localhost login me password {PASSWORD}\n"
     (tmp_path / "netrc").write_text(f"{netrc}machine other.example.org login me password other\n")
     return folder
@@ -122,14 +166,17 @@ def secrets_of(tmp_path, monkeypatch, port):
     (tmp_path / "mirrors.toml").write_text(
         f'schema = 1\nca-bundle = "ca.pem"\n[apt]\n'
         f'"debs.example.org" = "https://localhost:{port}/mirror"\n'
+        f'[python]\nindex = "https://localhost:{port}/mirror/simple"\n'
     )
     monkeypatch.setenv("TRTYARD_MIRRORS", str(tmp_path / "mirrors.toml"))
     environment = {**os.environ, "NETRC": str(tmp_path / "netrc")}
-    environment.pop("SSL_CERT_FILE", None)
+    for name in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX"):  # the machine's own would come first
+        environment.pop(name, None)
     read_mirrors().set_variables(environment)
     assert "other" not in environment["TRTYARD_NETRC"]
     words = ["--secret", f"id=ca,src={environment['SSL_CERT_FILE']}"]
-    for name, variable in (("apt", "TRTYARD_APT_MIRRORS"), ("netrc", "TRTYARD_NETRC")):
+    environment.pop("UV_INDEX", None)
+    for name, variable in bake.PLACES.items():
         words += ["--secret", f"type=env,id={name},env={variable}"]
     return words, environment
 
@@ -151,18 +198,37 @@ def test_debs_come_from_the_mirror_and_nothing_of_it_stays(mirror, context, tmp_
     assert done.returncode == 0, done.stderr
     assert ("/mirror/all/./trtyard-tiny_1.0_all.deb", True) in asked
     assert PASSWORD not in done.stderr + done.stdout
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        assert b"Package: trtyard-tiny" in tar.extractfile("var/lib/dpkg/status").read()
+        sources = tar.extractfile("etc/apt/sources.list.d/demo.sources").read()
+        assert b"http://debs.example.org/all" in sources
+    assert_nothing_stays(port, tmp_path)
+
+
+def test_packages_come_from_the_mirror_and_nothing_of_it_stays(
+    mirror, context, tmp_path, monkeypatch
+):
+    port, asked = mirror
+    words, environment = secrets_of(tmp_path, monkeypatch, port)
+    words += ["--file", str(context / "Dockerfile.packages")]
+    done = build(context, words, environment, f"type=tar,dest={tmp_path / 'image.tar'}")
+    assert done.returncode == 0, done.stderr
+    assert ("/mirror/simple/tiny-demo/tiny_demo-1.0-py3-none-any.whl", True) in asked
+    assert PASSWORD not in done.stderr + done.stdout
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        assert any(name.endswith("/site-packages/tiny_demo.py") for name in tar.getnames())
+    assert_nothing_stays(port, tmp_path)
+
+
+def assert_nothing_stays(port, tmp_path):
     certificate = (tmp_path / "ca.pem").read_text().splitlines()[1]
     told = [PASSWORD.encode(), f"localhost:{port}".encode(), certificate.encode()]
     with tarfile.open(tmp_path / "image.tar") as tar:
-        files = {member.name: member for member in tar if member.isfile()}
-        status = tar.extractfile(files["var/lib/dpkg/status"]).read()
-        assert b"Package: trtyard-tiny" in status
-        sources = tar.extractfile(files["etc/apt/sources.list.d/demo.sources"]).read()
-        assert b"http://debs.example.org/all" in sources
-        for name, member in files.items():
-            content = tar.extractfile(member).read()
-            assert not any(one in content for one in told), name
-        assert not any("run/secrets" in name for name in tar.getnames())
+        for member in tar:
+            assert "run/secrets" not in member.name
+            if member.isfile():
+                content = tar.extractfile(member).read()
+                assert not any(one in content for one in told), member.name
 
 
 @pytest.mark.parametrize(
