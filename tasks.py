@@ -164,7 +164,7 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
     target="final: the whole toolchain. runtime: the small image that only runs engines. Or both, "
     "with a comma between.",
     cache_from="BuildKit's type=KIND,KEY=VALUE: take built steps from there. May be repeated.",
-    cache_to="BuildKit's type=KIND,KEY=VALUE: leave built steps there. May be repeated.",
+    cache_to="Likewise: leave built steps there; {target} in it is each image's own name.",
     dry_run="Print the command, and build nothing.",
 )
 def build(

@@ -9,7 +9,7 @@ from typing import Literal
 from trtyard.base import LocalBase
 from trtyard.command import Word
 from trtyard.lock import LockedRow
-from trtyard.mirrors import Mirrors, read_mirrors
+from trtyard.mirrors import APT_VARIABLE, NETRC_VARIABLE, Mirrors, read_mirrors
 from trtyard.pipeline.errors import UsageError
 from trtyard.render import BAKE_FILE, CA_BUNDLE, Stage, context_key, target_of
 from trtyard.row import Row
@@ -19,8 +19,16 @@ CONTENT_LABEL = "trtyard.content"  # of which tree the image is, whatever its ba
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
-# The secrets of templates/steps/packages-from, and uv's variables that hold the same.
-_PLACES = {"index": "UV_DEFAULT_INDEX", "indexes": "UV_INDEX"}
+OWN = "{target}"  # in a cache's place: the image's target in the bake file
+# Caches that are written as a whole, whatever was there.
+_ONE_CACHE_A_PLACE = ("registry", "local")
+# The secrets of the steps that fetch, and the variables that hold the same.
+PLACES = {
+    "index": "UV_DEFAULT_INDEX",
+    "indexes": "UV_INDEX",
+    "apt": APT_VARIABLE,
+    "netrc": NETRC_VARIABLE,
+}
 # The one file outside the repository that bake reads is the CA bundle, named on its command line;
 # without this it would ask whether it may.
 VARIABLES = {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
@@ -89,8 +97,10 @@ def bake_command(
     """Return one bake command for all ``plans``, to be run in the repository's root.
 
     ``output`` is BuildKit's; without one the images go to the engine. ``cache_from`` and
-    ``cache_to`` are BuildKit's too. What two rows have alike is built once.
+    ``cache_to`` are too, with ``{target}`` for each image's own. What two rows have alike
+    is built once. ``UsageError`` where several would leave their caches in one place.
     """
+    _refuse_one_place(cache_to, len(plans))
     mirrors = read_mirrors()
     command: list[Word] = [docker, "buildx", "bake", "--file", BAKE_FILE, "--builder", builder]
     to_engine = not output and builder != DEFAULT_BUILDER
@@ -98,8 +108,8 @@ def bake_command(
         command.append("--load")
     for plan in plans:
         settings = _settings(plan, mirrors)
-        settings += [f"cache-from={one}" for one in cache_from]
-        settings += [f"cache-to={one}" for one in cache_to]
+        settings += [f"cache-from={one.replace(OWN, plan.target)}" for one in cache_from]
+        settings += [f"cache-to={one.replace(OWN, plan.target)}" for one in cache_to]
         if not to_engine:
             settings.append(f"output={output or _TO_ENGINE}")
         for setting in settings:
@@ -123,6 +133,16 @@ def cache_places(option: str, words: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _refuse_one_place(cache_to: Sequence[str], images: int) -> None:
+    for place in cache_to:
+        kind = next(pair[5:] for pair in place.split(",") if pair.startswith("type="))
+        if kind in _ONE_CACHE_A_PLACE and OWN not in place and images > 1:
+            raise UsageError(
+                f"--cache-to {place}: of {images} images the last would replace the others' cache",
+                f"put {OWN} into its name, which stands for each image's own",
+            )
+
+
 def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
     settings = [f"tags={plan.image}"]
     settings += [f"contexts.{base.stage}=docker-image://{base.image}" for base in plan.local]
@@ -136,7 +156,7 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
     # Where packages come from may hold a password: BuildKit reads the variable by itself.
     settings += [
         f"secrets=type=env,id={name},env={variable}"
-        for name, variable in _PLACES.items()
+        for name, variable in PLACES.items()
         if os.environ.get(variable)
     ]
     if plan.store is not None:

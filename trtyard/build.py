@@ -122,12 +122,13 @@ def _there_or_planned(
     In a dry run the name is empty where it follows from bases that are not made yet.
     """
     base = "local" if options.store else options.base
-    if base == "auto" and not options.no_cache and stage == "final":  # what a registry has
-        found = built_image(client, row, locked)
+    if base == "auto" and not options.no_cache:
+        found = built_image(client, row, locked, stage)
         if found is not None:
             say(f"{found} is there already; nothing that goes into it has changed")
             return found
-        found = pull_offered(client, docker, row, locked, dry_run=options.dry_run)
+        if stage == "final":  # what a registry has
+            found = pull_offered(client, docker, row, locked, dry_run=options.dry_run)
         if found is not None:
             return found
     kind = base_kind(client, row, locked, base)
@@ -164,8 +165,7 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         variables = [f"{key}={value}" for key, value in VARIABLES.items()]
         show(f"{quoted(variables)} {quoted(command)}")
         return
-    for plan in plans:
-        _check_disk(client, plan)
+    _check_disk(client, plans)
     bake(command)
     for plan in plans:
         _say_done(client, plan)
@@ -290,13 +290,13 @@ def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
         )
 
 
-def _check_disk(client: "DockerClient", plan: Plan) -> None:
-    """Refuse early what cannot fit; where an image of the row is there, layers are shared."""
+def _check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
+    """Refuse early what cannot fit; where a row has an image already, layers are shared."""
     folder = Path(str(client.info().get("DockerRootDir", "")))
-    name = repository_of(plan.row.name, plan.stage)
-    if not folder.is_dir() or client.images.list(name):
+    if not folder.is_dir():
         return
-    needed = DISK_PER_WHEEL_BYTE * wheel_bytes(plan)
+    first = [one for one in plans if not client.images.list(repository_of(one.row.name, one.stage))]
+    needed = DISK_PER_WHEEL_BYTE * sum(map(wheel_bytes, first))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise EnvironmentLacksError(

@@ -1,15 +1,18 @@
-"""A company's own registries and package indexes: ``mirrors.toml``, on the user's side alone.
+"""A company's own registries, package indexes and apt sources: the user's ``mirrors.toml``.
 
 The file is named by ``TRTYARD_MIRRORS`` or lies in the tree's root, where git ignores it. It says
 where things come from, never what they are: that is the lock's. It holds no credentials: those are
-``docker login``'s, uv's own variables' and netrc's.
+``docker login``'s, uv's own variables' and netrc's. Of the netrc an image's build gets the lines of
+the mirrors' hosts and no others.
 """
 
+import netrc
 import os
 import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.reading import Table, nearest, parse_toml
@@ -22,6 +25,10 @@ REGISTRIES = ("docker.io", "nvcr.io")  # those that rows start from
 _HOST = r"[A-Za-z0-9.-]+(:\d+)?"
 _REGISTRY = rf"{_HOST}(/[a-z0-9._-]+)*"
 _ADDRESS = r"(https?|file)://[^\s@]+"
+# In a build these stand in a sed command's replacement: none of its own characters.
+_APT_MIRROR = r"https?://[A-Za-z0-9.:/_~+-]+"
+APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # a line HOST ADDRESS each
+NETRC_VARIABLE = "TRTYARD_NETRC"
 _MEND = "docs/offline.md shows such a file"
 
 
@@ -32,6 +39,7 @@ class Mirrors:
     registries: Mapping[str, str]  # a registry's host to the place that has its images
     index: str  # of Python packages, instead of the usual one; or ""
     extra_indexes: tuple[str, ...]  # besides it, such as a vendor's
+    apt: Mapping[str, str]  # the host in a base image's apt sources to the address in its place
     ca_bundle: Path | None
 
     def image(self, name: str) -> str:
@@ -49,13 +57,36 @@ class Mirrors:
             "UV_DEFAULT_INDEX": self.index,
             "UV_INDEX": " ".join(self.extra_indexes),
             "SSL_CERT_FILE": str(self.ca_bundle or ""),
+            APT_VARIABLE: "".join(f"{host} {place}\n" for host, place in self.apt.items()),
+            NETRC_VARIABLE: self._netrc(environment),
         }
         for name, value in values.items():
             if value:
                 environment.setdefault(name, value)
 
+    def _netrc(self, environment: Mapping[str, str]) -> str:
+        """Return what the user's netrc has of the mirrors' hosts, as a netrc."""
+        places = (self.index, *self.extra_indexes, *self.apt.values())
+        hosts = dict.fromkeys(urlsplit(place).hostname for place in places if place)
+        named = environment.get("NETRC", "")
+        file = Path(named) if named else Path.home() / ".netrc"
+        if not hosts or not file.is_file():
+            return ""
+        try:
+            entries = netrc.netrc(str(file)).hosts
+        except (OSError, netrc.NetrcParseError) as error:
+            # Not its text: the line may hold a password.
+            line = getattr(error, "lineno", None)
+            where = f"{file}, line {line}," if line else str(file)
+            raise UsageError(f"{where} cannot be read as a netrc", "mend it") from None
+        found = ((host, entries[host]) for host in hosts if host in entries)
+        return "".join(
+            f"machine {host} login {login} password {password}\n"
+            for host, (login, _, password) in found
+        )
 
-NONE = Mirrors(registries={}, index="", extra_indexes=(), ca_bundle=None)
+
+NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, ca_bundle=None)
 
 
 def read_mirrors() -> Mirrors:
@@ -92,10 +123,17 @@ def _checked(top: Table, file: Path) -> Mirrors:
             raise python.fail(
                 key, "must name no user or password: uv takes those from netrc or UV_INDEX_*"
             )
+    apt = top.optional_table("apt")
+    for host in apt:
+        if "@" in apt.text(host):
+            raise apt.fail(host, "must name no user or password: those are netrc's")
+        if not re.fullmatch(_HOST, host):
+            raise apt.fail(host, "must be a host as it stands in the base image's apt sources")
     mirrors = Mirrors(
         registries={host: registries.text(host, _REGISTRY, "HOST/PREFIX") for host in registries},
         index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
         extra_indexes=python.texts("extra", _ADDRESS, "addresses") if "extra" in python else (),
+        apt={host: apt.text(host, _APT_MIRROR, "an address").rstrip("/") for host in apt},
         ca_bundle=_bundle(top, file) if "ca-bundle" in top else None,
     )
     python.finish()

@@ -1,5 +1,6 @@
 import itertools
 import shutil
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from trtyard.bake import Options, Plan, bake_command, cache_places
 from trtyard.base import local_bases
-from trtyard.build import build, build_all
+from trtyard.build import _check_disk, build, build_all, wheel_bytes
 from trtyard.buildkit import explained
 from trtyard.command import CommandError
 from trtyard.lock import read_lock
@@ -175,6 +176,18 @@ def test_a_row_with_unresolved_parts_is_not_built_and_the_parts_are_named(tasks)
     assert "./run lock --upgrade 8.6" in done.stderr
 
 
+def test_several_images_leave_their_caches_in_places_of_their_own():
+    plans = [PUBLISHED, replace(PUBLISHED, stage="runtime")]
+    place = "type=registry,ref=h/x"
+    with pytest.raises(UsageError, match="last would replace"):
+        bake_command(plans, Path("docker"), "default", cache_to=[f"{place},mode=max"])
+    command = bake_command(plans, Path("docker"), "default", cache_to=[f"{place}:{{target}}"])
+    for plan in plans:
+        assert f"{plan.target}.cache-to={place}:{plan.target}" in command
+    inline = bake_command(plans, Path("docker"), "default", cache_to=["type=inline"])
+    assert f"{PUBLISHED.target}.cache-to=type=inline" in inline
+
+
 def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("trtyard.build.connect", lambda: None)
@@ -186,7 +199,8 @@ def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch,
     assert build_all(["all"], stages=["final", "runtime"]) == ["x", "x"]
     assert seen == [("rtx-1.7", "final"), ("rtx-1.7", "runtime")]
     said = capsys.readouterr().err
-    assert "row 7.0 is left out: 2 parts of it are unresolved" in said
+    parts = len(read_lock(LOCK_FILE).row("7.0").unresolved)
+    assert f"row 7.0 is left out: {parts} parts of it are unresolved" in said
 
 
 def test_a_row_named_twice_is_built_once(monkeypatch):
@@ -194,3 +208,29 @@ def test_a_row_named_twice_is_built_once(monkeypatch):
     monkeypatch.setattr("trtyard.build.docker_command", lambda: Path("docker"))
     monkeypatch.setattr("trtyard.build._there_or_planned", lambda *_: "x")
     assert build_all(["rtx", "rtx-1.7"]) == ["x"]
+
+
+class Engine:
+    """An engine of which only the images and the folder are asked."""
+
+    def __init__(self, folder, there=()):
+        self.folder, self.there, self.images = folder, there, self
+
+    def info(self):
+        return {"DockerRootDir": str(self.folder)}
+
+    def list(self, name):
+        return [name] if name in self.there else []
+
+
+def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
+    plans = [PUBLISHED, replace(PUBLISHED, stage="runtime")]
+    one, both = (7 * sum(map(wheel_bytes, some)) for some in (plans[:1], plans))
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("trtyard.build.shutil.disk_usage", lambda _: usage(both - 1))
+    assert one < both - 1
+    _check_disk(Engine(tmp_path), plans[:1])
+    with pytest.raises(EnvironmentLacksError, match="first build takes about"):
+        _check_disk(Engine(tmp_path), plans)
+    _check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
+    _check_disk(Engine(tmp_path / "elsewhere"), plans)

@@ -18,6 +18,8 @@ ca-bundle = "own.pem"
 [python]
 index = "https://packages.example.org/simple"
 extra = ["https://packages.example.org/vendor"]
+[apt]
+"debs.example.org" = "https://packages.example.org/debs/"
 """
 
 
@@ -50,14 +52,36 @@ def test_an_image_is_found_where_its_registrys_mirror_has_it(mirrors, name, plac
     assert NONE.image(name) == name
 
 
-def test_what_the_user_has_set_comes_first(mirrors, tmp_path):
+def test_what_the_user_has_set_comes_first(mirrors, tmp_path, monkeypatch):
+    monkeypatch.setattr("trtyard.mirrors.Path.home", lambda: tmp_path)
     environment = {"UV_INDEX": "https://mine.example.org"}
     mirrors(WHOLE).set_variables(environment)
     assert environment == {
         "UV_INDEX": "https://mine.example.org",
         "UV_DEFAULT_INDEX": "https://packages.example.org/simple",
         "SSL_CERT_FILE": str(tmp_path / "own.pem"),
+        "TRTYARD_APT_MIRRORS": "debs.example.org https://packages.example.org/debs\n",
     }
+
+
+def test_a_build_is_told_the_netrc_of_the_mirrors_hosts_alone(mirrors, tmp_path, monkeypatch):
+    file = tmp_path / ".netrc"
+    lines = [
+        f"machine {host}.example.org login me password of-{host}" for host in ("packages", "x")
+    ]
+    file.write_text("\n".join([*lines, "default login me password of-all\n"]))
+    found = mirrors(WHOLE)
+    for environment in ({"NETRC": str(file)}, {}):
+        monkeypatch.setattr("trtyard.mirrors.Path.home", lambda: tmp_path)
+        found.set_variables(environment)
+        assert environment["TRTYARD_NETRC"] == f"{lines[0]}\n"
+    file.write_text("machine packages.example.org password hunter2 logn me\n")
+    with pytest.raises(UsageError, match="line 1") as caught:
+        found.set_variables({"NETRC": str(file)})
+    assert "hunter2" not in str(caught.value)
+    environment = {}
+    NONE.set_variables(environment)
+    assert environment == {}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +97,8 @@ def test_what_the_user_has_set_comes_first(mirrors, tmp_path):
         ("own.pem", "other.pem", ["ca-bundle", "other.pem"]),
         ("schema = 1", "schema = 2", ["schema"]),
         ("index =", "indx =", ["python.indx"]),
+        ("https://packages.example.org/debs/", "https://x/#e", ["apt.debs.example.org", "address"]),
+        ('"debs.example.org" =', '"https://debs" =', ["apt.https://debs", "host"]),
         ("schema = 1", "schema =", ["not TOML"]),
     ],
 )
@@ -84,7 +110,12 @@ def test_a_wrong_file_is_refused_with_its_key(mirrors, old, new, words):
 
 
 @pytest.mark.parametrize(
-    "old", ["https://packages.example.org/simple", "https://packages.example.org/vendor"]
+    "old",
+    [
+        "https://packages.example.org/simple",
+        "https://packages.example.org/vendor",
+        "https://packages.example.org/debs/",
+    ],
 )
 def test_a_password_is_refused_and_not_repeated(mirrors, old):
     with pytest.raises(UsageError) as caught:
