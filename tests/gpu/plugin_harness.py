@@ -1,8 +1,8 @@
 """The plugins of a shell library, driven as TensorRT drives them, on torch tensors.
 
-``plugin_harness.cpp`` does the calls; this compiles it and gives it device pointers. A process takes
-one release: the types of two differ under the same names, and V2 libraries register where they first
-can.
+``plugin_harness.cpp`` does the calls; this compiles it and gives it device pointers. A process
+takes one release: the types of two differ under the same names, and V2 libraries register where
+they first can.
 """
 
 import ctypes

@@ -1,9 +1,9 @@
 """The C++ shells, driven as TensorRT drives them, against references and torchvision.
 
-TRTYARD_NVINFER_HEADERS=<folder with NvInfer.h>[:<another release's>...] names what to compile against,
-each release in a process of its own; TRTYARD_NVINFER_LIBRARY=<libtensorrt_rtx.so.1> the library whose
-registry V3 plugins of 11 go through, where the tensorrt_rtx package is not installed. V2 plugins meet a
-registry of the harness's own, V3 plugins of 10 none.
+TRTYARD_NVINFER_HEADERS=<folder with NvInfer.h>[:<another release's>...] names what to compile
+against, each release in a process of its own; TRTYARD_NVINFER_LIBRARY=<libtensorrt_rtx.so.1> the
+library whose registry V3 plugins of 11 go through, where the tensorrt_rtx package is not installed.
+V2 plugins meet a registry of the harness's own, V3 plugins of 10 none.
 """
 
 import importlib.util
