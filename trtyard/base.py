@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import tarfile
@@ -193,8 +194,15 @@ def _repository(base: LocalBase, store: Path, folder: Path) -> list[str]:
         name = deb_filename(deb)
         shutil.copyfile(checked_deb(store, deb), archive / name)
         fields = output_of(["dpkg-deb", "--field", archive / name]).strip()
+        if deb.name == "apt":  # that a distribution needs it, its archive says and not the package
+            fields = re.sub(r"^Priority: .*", "Priority: required", fields, flags=re.MULTILINE)
         stanzas.append(f"{fields}\nFilename: ./{name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n")
-    (archive / "Packages").write_text("\n".join(stanzas), encoding="utf-8")
+    packages = "\n".join(stanzas).encode()
+    (archive / "Packages").write_bytes(packages)
+    # By the codename mmdebstrap finds what is essential, and installs nothing without it.
+    entry = f"{hashlib.sha256(packages).hexdigest()} {len(packages)} Packages"
+    release = f"Suite: {base.row.base.suite}\nCodename: {base.row.base.suite}\nSHA256:\n {entry}\n"
+    (archive / "Release").write_text(release, encoding="utf-8")
     # Not signed, but every archive was just compared with the lock, and apt compares it again.
     return [f"deb [trusted=yes] copy://{archive} ./"]
 
