@@ -53,7 +53,7 @@ def test_padded_nms_function_equals_torch_at_each_opset(opset):
     classes=st.integers(1, 4),
     count=st.integers(0, 60),
     shared=st.booleans(),
-    keep=st.integers(1, 40),
+    keep=st.integers(0, 40),
     offset=st.integers(0, 1),
     iou=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
     score=st.sampled_from([-np.inf, 0.0, 0.5, 2.0]),
@@ -124,6 +124,33 @@ def test_roi_align_function_equals_torch(
     )
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     assert not actual[images < 0].any()
+
+
+@pytest.mark.parametrize("opset", [16, 17, 18, 20, 21])
+def test_rois_that_are_not_finite_or_of_no_image_are_zeros(opset):
+    features = np.random.default_rng(0).normal(size=(2, 3, 10, 10)).astype(np.float32)
+    rois = np.float32(
+        [[np.nan] * 4, [0, 0, np.inf, 5], [0, -np.inf, 9, 5], [0, 0, 9, 9], [0, 0, 9, 9]]
+    )
+    images = np.int32([0, 1, 0, 2, 1])  # there are two: 2 is not there
+    attributes = {
+        "output_height": 2,
+        "output_width": 3,
+        "spatial_scale": 0.5,
+        "sampling_ratio": 2,
+        "aligned": 0,
+    }
+    expected = roi_align(*map(torch.from_numpy, (features, rois, images)), **attributes).numpy()
+    (actual,) = run_in_onnxruntime(
+        "MaskRcnnROIAlign",
+        [features, rois, images],
+        [(TensorProto.FLOAT, 4)],
+        opset,
+        **attributes,
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    assert not expected[:4].any()
+    assert expected[4].any()
 
 
 def test_roi_align_function_keeps_half_precision():

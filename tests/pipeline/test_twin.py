@@ -1,5 +1,10 @@
 """A second model in standard ops, for ONNX Runtimes that cannot run the exported file."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -7,8 +12,11 @@ from onnx import TensorProto, helper
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.export.exporter import Exported
 from trtyard.pipeline.export.twin import needs_twin, write_twin
+from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def exported(**change):
@@ -94,3 +102,22 @@ def test_a_file_that_is_no_onnx_or_older_is_exported_a_second_time(tmp_path, cha
 def test_what_standard_ops_cannot_say_is_refused():
     with pytest.raises(EnvironmentLacksError, match="aligned"):
         in_standard_ops(model(aligned=1))
+
+
+@pytest.mark.parametrize(("opset", "functions"), [(11, []), (15, []), (16, [ROI_ALIGN.op_type])])
+def test_functions_are_for_models_whose_opset_has_their_ops(opset, functions):
+    assert custom_ops_in(model(opset=opset)) == [ROI_ALIGN.op_type]
+    assert [function.name for function in functions_for(model(opset=opset))] == functions
+
+
+def test_the_bodies_compute_what_torch_does():
+    # tests/rows/test_twin.py does the same with the oldest ONNX Runtime.
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "rows" / "compare_bodies.py"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(re.fullmatch(r"(\d+) cases agree\n", done.stdout)[1]) > 500

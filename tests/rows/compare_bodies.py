@@ -126,6 +126,40 @@ def nms_edges():
     degenerate[..., 2:] = degenerate[..., :2]
     compare_nms(degenerate, np.full((1, 1, 2000), 0.9, np.float32), **attributes)
     yield
+    attributes["keep_top_k"] = 0
+    indices, count = compare_nms(
+        np.concatenate([alike, alike]), np.full((2, 1, 2000), 0.9, np.float32), **attributes
+    )
+    assert indices.shape == (2, 0)
+    assert count.tolist() == [0, 0]
+    yield
+
+
+def compare_roi_align(features, rois, images, **attributes):
+    tensors = (torch.from_numpy(each) for each in (features, rois, images))
+    expected = roi_align(*tensors, **attributes).numpy()
+    (actual,) = run_inlined(ROI_ALIGN, [features, rois, images], **attributes)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    return actual
+
+
+def roi_align_edges():
+    broken = [[np.nan] * 4, [0, 0, np.inf, 5], [0, -np.inf, 9, 5], [0, np.nan, 9, 5], [0, 0, 9, 9]]
+    odd = [[5, 5, 5, 5], [9, 9, 2, 2], [-100, -100, 500, 500], [1e6, 1e6, 2e6, 2e6]]
+    images = np.int32([0, 1, 0, 1, 2, 0, 1, 0, 1])  # there are two: 2 is not there
+    actual = compare_roi_align(
+        np.random.RandomState(0).normal(size=(2, 3, 10, 10)).astype(np.float32),
+        np.float32(broken + odd),
+        images,
+        output_height=2,
+        output_width=3,
+        spatial_scale=0.5,
+        sampling_ratio=2,
+        aligned=0,
+    )
+    assert not actual[: len(broken)].any()
+    assert actual[len(broken)].any()
+    yield
 
 
 def roi_align_at_random():
@@ -142,14 +176,12 @@ def roi_align_at_random():
             "sampling_ratio": sampling,
             "aligned": 0,
         }
-        tensors = (torch.from_numpy(each) for each in (features, rois, images))
-        expected = roi_align(*tensors, **attributes).numpy()
-        (actual,) = run_inlined(ROI_ALIGN, [features, rois, images], **attributes)
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+        actual = compare_roi_align(features, rois, images, **attributes)
         assert not actual[images < 0].any()
         yield
 
 
 if __name__ == "__main__":
-    agreed = sum(1 for part in (nms_at_random, nms_edges, roi_align_at_random) for _ in part())
+    parts = (nms_at_random, nms_edges, roi_align_at_random, roi_align_edges)
+    agreed = sum(1 for part in parts for _ in part())
     sys.stdout.write(f"{agreed} cases agree\n")

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from trtyard.environment import make_environment
 from trtyard.interpreters import find_python
+from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import MATRIX_FILE, ROOT
+from trtyard.pipeline.known_failures.operators import NATIVE_FROM
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROWS = [row for row in read_matrix(MATRIX_FILE).rows.values() if row.host_until == "onnx"]
 
@@ -50,3 +53,26 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(row, model, tmp_path)
         (found,) = report["detections"]
         assert found["matched"] == found["reference"] > 0
         assert found["labels_equal"] == found["matched"]
+    if row.flavour == "full":
+        assert later_than(row.tensorrt, ops_in(out / "model.onnx", row)) == []
+
+
+def ops_in(file, row):
+    """Return the op types of an ONNX file's graph, as the row's own onnx reads it."""
+    python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
+    script = "import onnx, sys; print(*{n.op_type for n in onnx.load(sys.argv[1]).graph.node})"
+    done = subprocess.run([python, "-I", "-c", script, file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ops = done.stdout.split()
+    assert "Conv" in ops
+    return ops
+
+
+def later_than(tensorrt, ops):
+    """Return those of ``ops`` that TensorRT's parser takes only from a later release on."""
+    release = numbers(tensorrt)
+    return sorted(op for op in ops if numbers(NATIVE_FROM.get(op, "0")) > release)
+
+
+def numbers(release):
+    return tuple(map(int, release.split(".")))

@@ -65,16 +65,6 @@ def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
     return torch.pow(torch.full_like(exponent, 2), exponent)
 
 
-def scattered(values: torch.Tensor, index: torch.Tensor, number: float) -> torch.Tensor:
-    """Return ``values`` [B, N] with ``number`` at ``index`` [B, K].
-
-    torch 1.4 has no ONNX form for a scattered number, only for a tensor of them.
-    """
-    if _at_least(1, 8):
-        return torch.scatter(values, 1, index, number)
-    return torch.scatter(values, 1, index, torch.full(list(index.shape), number))
-
-
 def as_index(rows: torch.Tensor) -> torch.Tensor:
     """Return row numbers in a type that index_select takes (int32 from 1.5 on)."""
     return rows if _at_least(1, 5) else rows.long()

@@ -287,3 +287,20 @@ def test_the_shipped_photograph_at_the_default_size():
     boxes = outputs["boxes"][0, :found]
     sides = (boxes[:, 2:] - boxes[:, :2] + 1).prod(dim=1).sqrt()
     assert sides.max() / sides.min() > 3
+
+
+def test_where_gets_tensors_of_one_rank(monkeypatch):
+    # TensorRT 7.0's parser asserts it: importWhere compares the three ranks.
+    ranks, where = [], torch.where
+
+    def note(*tensors):
+        ranks.append([tensor.dim() for tensor in tensors])
+        return where(*tensors)
+
+    images = picture("coffee.png", 384)  # more anchors than candidates, so that it has to choose
+    network = made_network(images)
+    assert network.rpn.candidates < ImageShape(1, *images.shape[2:]).anchors
+    monkeypatch.setattr(torch, "where", note)
+    run(network, images)
+    assert len(ranks) > 8
+    assert [one for one in ranks if len(set(one)) > 1] == []

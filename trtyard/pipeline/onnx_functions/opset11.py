@@ -35,7 +35,14 @@ def roi_align(
         )
     features, rois, batch_indices = inputs
     zero = body.constant(0, np.int32)
-    is_padding = body.add("Less", batch_indices, zero)
+    # Nothing times a number that is not finite is NaN, which equals nothing.
+    nothing = body.constant(0, np.float32)
+    in_all = body.add("ReduceSum", body.add("Mul", rois, nothing), axes=[1], keepdims=0)
+    first, one = body.constant([0], np.int64), body.constant([1], np.int64)
+    images = body.add("Slice", body.add("Shape", features), first, one)
+    is_there = body.add("Less", batch_indices, body.add("Cast", images, to=TensorProto.INT32))
+    is_whole = body.add("And", body.add("Equal", in_all, nothing), is_there)
+    is_padding = body.add("Or", body.add("Less", batch_indices, zero), body.add("Not", is_whole))
     corners = body.add(
         "Where",
         body.add("Unsqueeze", is_padding, axes=[1]),
@@ -74,6 +81,9 @@ def padded_nms(
     filled = body.add("Concat", by_image, body.add("Expand", padding, shape), axis=1)
     padded = body.add("Slice", filled, zero_1d, rows_1d, one_1d)
     body.add("Cast", padded, output=outputs[0], to=TensorProto.INT32)
+    if rows == 0:  # ONNX Runtime 1.1 sums no empty rows
+        body.add("Expand", body.constant(0, np.int32), batch, output=outputs[1])
+        return
     is_kept = body.add("Cast", body.add("Greater", padded, padding), to=TensorProto.INT32)
     body.add("ReduceSum", is_kept, output=outputs[1], axes=[1], keepdims=0)
 
@@ -134,7 +144,8 @@ def _kept_by_turn(
     One turn keeps the best pair that is left in each image and strikes out what it suppresses.
     ``live`` has the pairs' scores, and -inf for what is out.
     """
-    turns = body.constant(attributes["keep_top_k"], np.int64)
+    # Without a turn there would be no row to give a shape.
+    turns = body.constant(max(1, attributes["keep_top_k"]), np.int64)
     yes, padding = body.constant(True, np.bool_), body.constant(_PADDING, np.int64)
     limit = body.constant(attributes["iou_threshold"], np.float32)
     zero = body.constant(0, np.float32)

@@ -32,13 +32,16 @@ def roi_align_reference(
         aligned: 1 shifts by half a pixel, 0 is the legacy form with rois of at least one cell.
 
     Returns:
-        [R, C, output_height, output_width] in the features' type; zeros for padding.
+        [R, C, output_height, output_width] in the features' type; zeros for padding, and for rois
+        with a corner that is no finite number or with an image that is not there.
 
     Source: He et al., Mask R-CNN, section 3; torchvision.ops.roi_align computes it.
     """
-    padding = batch_indices < 0
-    corners = torch.where(padding[:, None], torch.full_like(rois, FAR_AWAY), rois)
-    image = batch_indices.clamp(min=0).to(rois.dtype)
+    # torchvision would read outside the features' memory for these.
+    elsewhere = (batch_indices < 0) | (batch_indices >= features.shape[0])
+    elsewhere = elsewhere | ~torch.isfinite(rois).all(dim=1)
+    corners = torch.where(elsewhere[:, None], torch.full_like(rois, FAR_AWAY), rois)
+    image = torch.where(elsewhere, torch.zeros_like(batch_indices), batch_indices).to(rois.dtype)
     pooled = torch_versions.roi_align(
         features.float(),
         torch.cat([image[:, None], corners], dim=1).float(),

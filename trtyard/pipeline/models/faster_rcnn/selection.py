@@ -1,10 +1,10 @@
 """Choosing rows with static shapes, the same rows in every runtime."""
 
-from typing import Tuple
+from typing import List, Tuple
 
 import torch
 
-from trtyard.pipeline.torch_versions import as_index, scattered
+from trtyard.pipeline.torch_versions import as_index, smallest
 
 # "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
 # it, in every release up to 11; its ITopKLayer documents the same limit.
@@ -38,8 +38,9 @@ def highest(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
         raise ValueError(f"{count} scores are too many to number them in float32")
     if keep >= count:
         return torch.arange(count, device=scores.device).expand(scores.shape[0], count)
-    last_kept = top_k(scores, keep)[0][:, keep - 1 :]
-    if_tied = torch.arange(count, 0, -1, dtype=torch.float32, device=scores.device)
+    last_kept = kth_highest(scores, keep)
+    # [1, N]: TensorRT 7.0's parser takes a Where of tensors of one rank only.
+    if_tied = torch.arange(count, 0, -1, dtype=torch.float32, device=scores.device)[None]
     never = torch.zeros_like(if_tied)
     # Not ``==``: before opset 11 ONNX compares only integers with it.
     key = torch.where(scores >= last_kept, if_tied, never)
@@ -47,29 +48,62 @@ def highest(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
     return top_k(key, keep)[1]
 
 
-def top_k(values: torch.Tensor, keep: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return one ``torch.topk`` along dimension 1, made of pieces that TensorRT can build.
+def kth_highest(values: torch.Tensor, keep: int) -> torch.Tensor:
+    """Return the K-th highest value of each row, equal ones counted one by one.
+
+    Each further piece looks only at what is below the last piece's lowest value, since Scatter,
+    which could take out just what was found, is in no TensorRT before 8.2. With values that equal
+    the lowest, more may be gone than was found: so what is gone is counted.
 
     Args:
         values: float32 [B, N], none below 0.
         keep: K, at most N.
 
     Returns:
+        float32 [B, 1].
+    """
+    size, *others = _pieces(keep)
+    found = lowest = torch.topk(values, size, dim=1)[0][:, size - 1 :]
+    none, one = torch.zeros_like(values), torch.ones_like(values)
+    for size in others:
+        gone = torch.where(values < lowest, none, one).sum(dim=1, keepdim=True)
+        piece = torch.topk(_below(values, lowest), size, dim=1)[0]
+        position = torch.arange(size, dtype=torch.float32, device=values.device)[None]
+        found = smallest(torch.where(position < keep - gone, piece, found))[:, None]
+        lowest = piece[:, size - 1 :]
+    return found
+
+
+def top_k(values: torch.Tensor, keep: int) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return one ``torch.topk`` along dimension 1, made of pieces that TensorRT can build.
+
+    Args:
+        values: float32 [B, N], none below 0; the K highest of a row all differ.
+        keep: K, at most N.
+
+    Returns:
         values: float32 [B, K], descending.
-        indices: int64 [B, K]; which of two equal values comes first is the runtime's choice.
+        indices: int64 [B, K].
     """
     pieces = []
-    while keep > 0:
-        piece = torch.topk(values, min(keep, TENSORRT_TOPK_LIMIT), dim=1)
+    for size in _pieces(keep):
+        piece = torch.topk(values, size, dim=1)
         pieces.append(piece)
-        keep -= TENSORRT_TOPK_LIMIT
-        if keep > 0:
-            values = scattered(values, piece[1], _TAKEN)
+        values = _below(values, piece[0][:, size - 1 :])
     if len(pieces) == 1:
         return pieces[0][0], pieces[0][1]
     return torch.cat([one[0] for one in pieces], dim=1), torch.cat(
         [one[1] for one in pieces], dim=1
     )
+
+
+def _pieces(keep: int) -> List[int]:
+    return [min(TENSORRT_TOPK_LIMIT, keep - at) for at in range(0, keep, TENSORRT_TOPK_LIMIT)]
+
+
+def _below(values: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
+    """Return the values [B, N] with those from ``lowest`` [B, 1] on taken out."""
+    return torch.where(values < lowest, values, torch.full_like(values, _TAKEN))
 
 
 def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:

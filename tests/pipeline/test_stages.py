@@ -1,0 +1,41 @@
+"""The book of stages: what becomes of a stage, and what is remarked while it runs."""
+
+import pytest
+
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.pipeline.stages import NotRunError, StageBook
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "passed"),
+        (ConversionError("no"), "failed"),
+        (EnvironmentLacksError("no"), "not-run"),
+        (NotRunError("no"), "not-run"),
+    ],
+)
+def test_a_remark_stays_with_its_stage_however_that_ends(error, status):
+    book = StageBook(lambda _: None)
+
+    def action():
+        book.remark("engine", "by the way")
+        if error is not None:
+            raise error
+        return 3
+
+    assert book.attempt("export", "do nothing", lambda: 1) == 1
+    assert book.attempt("engine", "do something", action) == (3 if error is None else None)
+    export, engine = book.stages
+    assert (export.status, export.note) == ("passed", None)
+    assert (engine.status, engine.note) == (status, "by the way")
+
+
+def test_what_nobody_foresaw_is_raised():
+    book = StageBook(lambda _: None)
+
+    def action():
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        book.attempt("torch", "break", action)
