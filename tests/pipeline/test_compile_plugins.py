@@ -189,7 +189,7 @@ def test_without_a_gpu_a_call_returns_cuda_s_own_error(library: ctypes.CDLL) -> 
 def test_the_same_sources_in_another_folder_give_the_same_bytes(
     compiled: CompiledPlugins, tmp_path: Path
 ) -> None:
-    sources = tmp_path / "elsewhere" / "deeper"
+    sources = tmp_path / "elsewhere, with a space" / "deeper"
     shutil.copytree(str(SOURCES), str(sources))
     library = tmp_path / "other-name.so"
     again = compile_plugins(sources, library, ARCHITECTURES)

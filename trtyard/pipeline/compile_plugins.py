@@ -1,14 +1,15 @@
 """Compile the kernel cores, and the C++ shells where TensorRT's headers are given.
 
 The same sources, compiler and architectures give the same bytes, whatever folder they lie in:
-every unit is compiled from inside the source folder by its relative name, nvcc keeps its temporary
-files, whose names it would otherwise write into the objects, beside the object, and g++ links,
-because nvcc writes the toolkit's folder into what it links.
+every unit is compiled from inside a copy of the source folder by its relative name, nvcc keeps its
+temporary files, whose names it would otherwise write into the objects, beside the object, and g++
+links, because nvcc writes the toolkit's folder into what it links.
 """
 
 import hashlib
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -109,10 +110,11 @@ def compile_plugins(
 
     with tempfile.TemporaryDirectory(prefix="trtyard-plugins-") as name:
         folder = Path(name)
-        maps = [
-            f"-ffile-prefix-map={folder}=build",
-            f"-ffile-prefix-map={sources.resolve()}=plugins",
-        ]
+        # A copy, because nvcc hands its folder on to g++ unquoted: a space in it, or a comma in
+        # a list of -Xcompiler, would end the word.
+        own = folder / "plugins"
+        shutil.copytree(str(sources), str(own))
+        maps = [f"-ffile-prefix-map={folder}=build"]
         kernel = [str(compiler), *KERNEL_FLAGS, *code_generation(architectures)]
         kernel.append("-Xcompiler=" + ",".join(maps))
         shell = ["g++", *SHELL_FLAGS, *maps]
@@ -124,7 +126,7 @@ def compile_plugins(
             command = kernel if unit.suffix == ".cu" else shell
             objects.append("-".join(unit.parts) + ".o")
             output = ["-c", unit.as_posix(), "-o", str(folder / objects[-1])]
-            run_compiler([*command, "-Iinclude", "-I.", *output], sources)
+            run_compiler([*command, "-Iinclude", "-I.", *output], own)
         with written_whole(library) as partial:
             link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects]
             run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)
