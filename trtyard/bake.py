@@ -11,11 +11,17 @@ from trtyard.command import Word
 from trtyard.lock import LockedRow
 from trtyard.mirrors import APT_VARIABLE, NETRC_VARIABLE, Mirrors, read_mirrors
 from trtyard.pipeline.errors import UsageError
-from trtyard.render import BAKE_FILE, CA_BUNDLE, Stage, context_key, target_of
+from trtyard.render import (
+    BAKE_FILE,
+    CA_BUNDLE,
+    CONTENT_LABEL,
+    Stage,
+    context_key,
+    target_of,
+)
 from trtyard.row import Row
 
 BaseKind = Literal["local", "published"]
-CONTENT_LABEL = "trtyard.content"  # of which tree the image is, whatever its base
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
@@ -50,11 +56,6 @@ class Plan:
     def target(self) -> str:
         """Its target in the bake file."""
         return target_of(self.row.name, self.stage)
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The environment variables of the bake command."""
-        return VARIABLES
 
     @property
     def labels(self) -> dict[str, str]:

@@ -8,13 +8,12 @@ under its tag is the one that a build would give.
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trtyard.bake import (
-    CONTENT_LABEL,
     DEFAULT_BUILDER,
     USUAL,
     VARIABLES,
@@ -34,12 +33,13 @@ from trtyard.command import (
 )
 from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
-from trtyard.lock import Lock, LockedRow, read_lock, refuse_unresolved
+from trtyard.lock import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import Matrix, read_matrix
 from trtyard.mirrors import read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
 from trtyard.render import (
+    CONTENT_LABEL,
     Stage,
     check_rendered,
     context_key,
@@ -305,13 +305,23 @@ def _check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
         )
 
 
+def wheels_of(row: Row, locked: LockedRow, stage: Stage) -> tuple[Artifact, ...]:
+    """Return the wheels that an image's build installs, those that only compile for it too."""
+    wheels = locked.wheels_for(row.python)
+    if stage == "final":
+        return wheels
+    taken = {*row.image.runtime, *row.image.compile_with}
+    return tuple(wheel for wheel in wheels if wheel.name in taken)
+
+
 def wheel_bytes(plan: Plan) -> int:
-    """Return how large the wheels are that the plan's image takes, and what compiles for it."""
-    wheels = plan.locked.wheels_for(plan.row.python)
-    if plan.stage == "final":
-        return sum(wheel.size for wheel in wheels)
-    taken = {*plan.row.image.runtime, *plan.row.image.compile_with}
-    return sum(wheel.size for wheel in wheels if wheel.name in taken)
+    """Return how large the wheels of the plan's image are, in bytes."""
+    return bytes_of(wheels_of(plan.row, plan.locked, plan.stage))
+
+
+def bytes_of(files: Iterable[Artifact | Deb]) -> int:
+    """Return how large these files are together, in bytes."""
+    return sum(file.size for file in files)
 
 
 def bake(command: list[Word]) -> None:

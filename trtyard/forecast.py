@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trtyard.bake import Plan
 from trtyard.base import local_bases
-from trtyard.build import ALL, built_image, checked_stage, rows_named, wheel_bytes
+from trtyard.build import ALL, built_image, bytes_of, checked_stage, rows_named, wheels_of
 from trtyard.console import show
 from trtyard.engine import connect, image_id
-from trtyard.lock import Deb, LockedRow, read_lock
+from trtyard.lock import LockedRow, read_lock
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.render import Stage, check_rendered, render, repository_of
@@ -69,12 +68,7 @@ def show_plan(
 
 def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str) -> Forecast:
     image, base, engine = _in_engine(row, locked, stage)
-    plan = Plan(row=row, locked=locked, base="published", local=(), image="", stage=stage)
-    wheels = locked.wheels_for(row.python)
-    if stage == "runtime":
-        taken = {*row.image.runtime, *row.image.compile_with}
-        wheels = tuple(one for one in wheels if one.name in taken)
-    sdists = locked.sdists_for(row.python)
+    packages = (*wheels_of(row, locked, stage), *locked.sdists_for(row.python))
     debs = [deb for deb in locked.debs if deb.stage != "base"]
     wanted = wanted_files(row, locked) if store else []
     return Forecast(
@@ -82,10 +76,10 @@ def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str) -> Forecast
         target=stage,
         image=image,
         base=base,
-        packages=len(wheels) + len(sdists),
-        package_bytes=wheel_bytes(plan) + sum(one.size for one in sdists),
+        packages=len(packages),
+        package_bytes=bytes_of(packages),
         debs=len(debs),
-        deb_bytes=_bytes(debs),
+        deb_bytes=bytes_of(debs),
         in_store=len(look_into(Path(store), wanted).right) if store else None,
         unresolved=tuple(f"{one.kind} {one.name} {one.version}" for one in locked.unresolved),
         engine=engine,
@@ -127,7 +121,3 @@ def _lines(one: Forecast) -> list[str]:
         f"  packages   {one.packages} of Python, up to {one.package_bytes / GIGA:.2f} GB to"
         f" download; {one.debs} of the distribution, {one.deb_bytes / MEGA:.0f} MB{stored}",
     ]
-
-
-def _bytes(debs: Sequence[Deb]) -> int:
-    return sum(deb.size for deb in debs)

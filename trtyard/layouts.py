@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trtyard.bake import DEFAULT_BUILDER, Plan
+from trtyard.bake import DEFAULT_BUILDER, VARIABLES, Plan
 from trtyard.base import local_bases, make_bases
 from trtyard.build import wheel_bytes
 from trtyard.buildkit import explained
@@ -73,7 +73,7 @@ def from_nothing(
             make_bases(plan.row, plan.locked, force=True, store=store, suffix=suffix)
         taken = plan if like and moved_on(client, plan, own) else own
         bases = base_ids(client, taken)
-        image = layout_of(build_command(docker, taken, name, mounts), FOLDER / name, plan.variables)
+        image = layout_of(build_command(docker, taken, name, mounts), FOLDER / name, VARIABLES)
     built = Built(name=name, image=image, bases=bases, seconds=time.monotonic() - started)
     say(f"the {name} took {built.seconds:.0f} s: {image.digest}")
     return built

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtyard.bake import BaseKind, Plan
+from trtyard.bake import VARIABLES, BaseKind, Plan
 from trtyard.base import STAGES
 from trtyard.build import base_kind, checked_stage, content_labels, plan_of
 from trtyard.command import quoted
@@ -172,7 +172,7 @@ def _say_what_would_be_done(docker: Path, plan: Plan, against: str) -> None:
         for base in own.local:
             say(f"would make {base.image} anew")
         say(f"would build {plan.row.name}, {plan.stage}, from nothing: {name}")
-        variables = [f"{key}={value}" for key, value in plan.variables.items()]
+        variables = [f"{key}={value}" for key, value in VARIABLES.items()]
         show(f"{quoted(variables)} {quoted(build_command(docker, own, name, MOUNTS))}")
     if against:
         say(f"would compare it with {against}, reading that only where their digests differ")

@@ -6,7 +6,7 @@ import shlex
 import pytest
 from conftest import run_task
 
-from trtyard.bake import DEFAULT_BUILDER
+from trtyard.bake import DEFAULT_BUILDER, VARIABLES
 from trtyard.base import have_bases
 from trtyard.build import plan_of
 from trtyard.command import output_of
@@ -116,7 +116,7 @@ def test_plain_bake_reads_the_bake_file_and_buildkit_finds_nothing_to_complain_o
     plan = plan_of(engine, row, locked, kind)
     # Without this the linter's answer would be exported as the image.
     command = plan.command(docker_command(), DEFAULT_BUILDER, output="type=cacheonly")
-    env = {**os.environ, **plan.variables}
+    env = {**os.environ, **VARIABLES}
     target = json.loads(output_of([*command, "--print"], cwd=ROOT, env=env))["target"]
     assert target[target_of(row.name)]["tags"] == [plan.image]
     assert "no warnings found" in output_of([*command, "--check"], cwd=ROOT, env=env)

@@ -45,7 +45,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 FOLDERS = [folder for folder in os.environ.get(HEADERS, "").split(os.pathsep) if folder]
 
 
-@pytest.mark.skipif(len(FOLDERS) < 2, reason="the tests below take the one release")
+@pytest.mark.skipif(len(FOLDERS) < 2, reason=f"{HEADERS} names fewer than two releases")
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_each_release_in_a_process_of_its_own(folder: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", __file__]

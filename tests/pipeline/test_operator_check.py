@@ -103,7 +103,10 @@ def test_a_model_that_is_taken_whole_is_not_taken_apart(written):
     assert (whole.state, whole.number, list(whole.ops)) == (TAKEN, 1, ["Relu"])
 
 
-@pytest.mark.skipif(first_device() is not None, reason="with a driver the op is taken")
+@pytest.mark.skipif(
+    first_device() is not None,
+    reason="this machine has a driver and a device",
+)
 def test_roi_align_cannot_be_told_without_a_driver(written):
     size = {"output_height": 7, "output_width": 7}
     file = written(

@@ -93,7 +93,7 @@ def exported(module, exporter, opset=18, inputs=None, **options):
 )
 def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, capfd):
     if name == "device-in-model" and exporter == "torchscript" and torch.cuda.is_available():
-        pytest.skip("with a device the tracer says something else")
+        pytest.skip("the error is that of a machine without a CUDA device; this one has one")
     log = traceback_of(lambda: exported(module, exporter, opset))
     capfd.readouterr()
     explanation = first(log)
