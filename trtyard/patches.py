@@ -8,7 +8,7 @@ from pathlib import Path
 from trtyard.console import show
 from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.patch_set import UNRESOLVED, Patch, read_series
+from trtyard.pipeline.patch_set import UNRESOLVED, Patch, deciding_releases, read_series
 from trtyard.row import Row
 from trtyard.tools import MATRIX_FILE, ROOT
 
@@ -67,12 +67,8 @@ def dropped_for(row: Row, folder: Path = PATCHES) -> tuple[PatchFile, ...]:
 
 
 def releases_of(row: Row) -> dict[str, str]:
-    """Return what decides about a patch: product to version.
-
-    TensorRT for RTX counts its own releases, so a bound of TensorRT's says nothing of it.
-    """
-    releases = {TORCH: row.packages[TORCH]}
-    return releases if row.flavour == "rtx" else {**releases, "tensorrt": row.tensorrt}
+    """Return what decides about a patch of the row: product to version."""
+    return deciding_releases(row.flavour, row.tensorrt, row.packages[TORCH])
 
 
 def show_patches(name: str, *, as_json: bool) -> None:

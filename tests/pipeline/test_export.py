@@ -149,3 +149,14 @@ def test_tracer_warnings_are_reported_once(tmp_path):
     exported = export(Branch(), (torch.rand(3, 3),), "torchscript", tmp_path / "model.onnx")
     (warning,) = exported.warnings
     assert "Python boolean" in warning
+
+
+def test_what_is_no_onnx_is_refused_unless_it_is_for_tensorrts_parser_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("trtyard.pipeline.export.exporter.problem_of", lambda _: "it limps")
+    arguments = (nn.ReLU(), (torch.rand(2),), ["x"], ["y"], "torchscript", 17)
+    file = tmp_path / "model.onnx"
+    with pytest.raises(ConversionError, match="it limps"):
+        export_onnx(*arguments, file)
+    assert not file.exists()
+    assert export_onnx(*arguments, file, may_be_invalid=True).invalid == "it limps"
+    assert file.exists()

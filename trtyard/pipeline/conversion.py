@@ -18,7 +18,7 @@ from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, Stage, StageBook
-from trtyard.pipeline.torch_patches import releases_of, symbolics
+from trtyard.pipeline.torch_patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
 
@@ -102,8 +102,15 @@ class Conversion:
 
     def _export(self) -> Exported:
         row, file = self._row, self._folder / artifacts.ONNX
-        with symbolics(patched=True, releases=releases_of(row)):
-            exported = export_onnx(*self._subject(), row.exporter, row.opset, file)
+        releases = releases_of(row)
+        with symbolics(patched=True, releases=releases):
+            exported = export_onnx(
+                *self._subject(),
+                row.exporter,
+                row.opset,
+                file,
+                may_be_invalid=bool(patched_files(releases)),
+            )
         if exported.invalid is not None:
             self._book.remark(
                 "export",
@@ -145,6 +152,9 @@ class Conversion:
         return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
     def _engine(self) -> EngineFacts:
+        # Network flags, builder flags and plugins are others there; nothing here drives them.
+        if self._row.flavour == "full" and int(self._row.tensorrt.partition(".")[0]) < 10:
+            raise NotRunError(f"trtyard builds no engines with TensorRT {self._row.tensorrt} yet")
         from trtyard.pipeline.tensorrt.engine import build_engine
 
         return build_engine(self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE)

@@ -23,6 +23,16 @@ _NEW = re.compile(r"(\S+) new")
 _BOUND = re.compile(r"(tensorrt|torch) (\d+(?:\.\d+)*)")
 
 
+def deciding_releases(flavour: str, tensorrt: str, torch: str) -> Dict[str, str]:
+    """Return what decides which patches a row needs: product to version.
+
+    TensorRT for RTX (flavour "rtx") counts its own releases, so a bound of TensorRT's says nothing
+    of it.
+    """
+    found = {"torch": torch}
+    return found if flavour == "rtx" else {**found, "tensorrt": tensorrt}
+
+
 class Bound(NamedTuple):
     """A release that decides whether a patch is needed."""
 

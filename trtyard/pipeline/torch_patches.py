@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 import torch
 
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.pipeline.patch_set import Patch, read_series
+from trtyard.pipeline.patch_set import Patch, deciding_releases, read_series
 from trtyard.pipeline.patching import FileState, states
 from trtyard.pipeline.row import Row
 
@@ -30,12 +30,8 @@ _OWN_DOMAIN = ""  # torch's name for its own ops; others come from register_cust
 
 
 def releases_of(row: Row) -> Dict[str, str]:
-    """Return what decides which patches a row needs: product to version.
-
-    TensorRT for RTX counts its own releases, so a bound of TensorRT's says nothing of it.
-    """
-    releases = {"torch": torch.__version__.partition("+")[0]}
-    return releases if row.flavour == "rtx" else {**releases, "tensorrt": row.tensorrt}
+    """Return what decides which patches the row needs, with the torch that is installed."""
+    return deciding_releases(row.flavour, row.tensorrt, torch.__version__.partition("+")[0])
 
 
 def patches_of_torch(folder: Path = PATCHES) -> Tuple[Patch, ...]:

@@ -170,19 +170,6 @@ def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
     return graph.op(domain + op.op_type, *tensors, outputs=len(op.outputs), **attributes)
 
 
-def exporter_is_patched() -> bool:
-    """Tell whether the TorchScript exporter was changed to write what TensorRT 7.0's parser reads.
-
-    That parser wants a TopK of opset 9 in a graph of opset 10; torch as published has one of its
-    own for opset 10, which the patch takes away.
-    """
-    if _at_least(1, 5):
-        return False
-    from torch.onnx import symbolic_opset10
-
-    return not hasattr(symbolic_opset10, "topk")
-
-
 def register_symbolic(name: str, symbolic: Any, opset: int) -> None:
     """Register a custom op's ONNX form; autograd functions bring their own."""
     if HAS_CUSTOM_OP:

@@ -13,7 +13,6 @@ from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
-from trtyard.pipeline.torch_versions import exporter_is_patched
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
@@ -38,6 +37,7 @@ def export_onnx(
     exporter: str,
     opset: int,
     file: Path,
+    may_be_invalid: bool = False,
 ) -> Exported:
     """Export ``module``, add the custom ops' functions, check the model and write ``file``.
 
@@ -49,17 +49,18 @@ def export_onnx(
         exporter: "dynamo" or "torchscript"; the row says which.
         opset: of the standard ONNX domain.
         file: written whole or not at all.
+        may_be_invalid: torch is patched to write what TensorRT's parser reads, valid or not.
 
     Raises:
-        ConversionError: the model cannot be exported, or what came out is not valid ONNX though
-            torch is as it was published.
+        ConversionError: the model cannot be exported, or what came out is not valid ONNX and has
+            to be.
     """
     model, warned = export_model(module, inputs, input_names, output_names, exporter, opset)
     functions = functions_for(model) if HAS_FUNCTIONS else []
     if functions:
         model.functions.extend(functions)
     invalid = problem_of(model)
-    if invalid is not None and not exporter_is_patched():
+    if invalid is not None and not may_be_invalid:
         raise conversion_error(f"the exported model is not valid ONNX: {invalid}", invalid)
     write_bytes(file, model.SerializeToString())
     return Exported(
