@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from trtyard.compatibility import DRIVERS, release_of
 from trtyard.pipeline.tensorrt.device import first_device
 from trtyard.pipeline.toolchains import release
 from trtyard.pycuda import has_cuda_device
@@ -15,9 +16,6 @@ from trtyard.verdicts import Verdict, ok, problem, unknown
 _PROC_FILE = Path("/proc/driver/nvidia/version")
 _ANSWER_SECONDS = 30  # a GPU that was asleep takes some
 
-# From CUDA 11 on a driver of the release's major version runs it "with limited feature-set":
-# https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
-_SAME_MAJOR_DRIVERS = {"11": "450", "12": "525", "13": "580"}
 _SOURCE = "docs.nvidia.com/deploy/cuda-compatibility"
 _UPDATE = "update NVIDIA's driver with the distribution's packages, then restart"
 
@@ -68,11 +66,13 @@ def driver_verdict(row: Row) -> Verdict:
         return problem("driver", f"there is no NVIDIA driver; {needed} or newer")
     if release(version) >= release(row.driver):
         return ok("driver", f"{version}; {needed} or newer")
-    least = _SAME_MAJOR_DRIVERS.get(row.cuda.partition(".")[0])
-    if least and release(version) >= release(least):
+    # An older one that knows the same major release runs it "with limited feature-set".
+    least = DRIVERS[release_of(row.cuda)[0]]
+    if release(version) >= least:
+        dotted = ".".join(map(str, least))
         return unknown(
             "driver",
-            f"{version}; {needed} or newer, and from {least} on it runs with limits ({_SOURCE})",
+            f"{version}; {needed} or newer, and from {dotted} on it runs with limits ({_SOURCE})",
             _UPDATE,
         )
     return problem("driver", f"{version} is too old: {needed} or newer", _UPDATE)
