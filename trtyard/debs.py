@@ -7,7 +7,7 @@ Nothing is installed.
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trtyard.command import check, output_of
@@ -17,8 +17,11 @@ from trtyard.row import Row
 
 # What a minimal base image of this family holds (debootstrap's variant minbase).
 _MINIMAL = ("?essential", "?priority(required)", "apt")
-_INST = re.compile(r"Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>\w+)\]\)")
+# "Inst NAME [INSTALLED] (VERSION SOURCE [ARCHITECTURE])"
+_INST = re.compile(r"Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*\[\w+\]\)")
 _ARCHITECTURE = "amd64"
+
+Run = Callable[[list[str]], str]  # runs a command, here or elsewhere, and returns its stdout
 
 
 def suite_sources(suite: str) -> list[str]:
@@ -52,12 +55,12 @@ def resolve_debs(row: Row) -> tuple[Deb, ...]:
         ]
         for stage, names in stages:
             wanted += names
-            plan = dict(_plan(options, wanted))
+            plan = dict(planned(output_of, [*options, *wanted]))
             added = [name for name in plan if name not in found]
             for name, version in plan.items():
                 if name in found and found[name].version != version:
                     raise EnvironmentLacksError(f"apt wants two versions of {name}: report this")
-            found.update(_facts(options, stage, {name: plan[name] for name in added}))
+            found.update(facts_of(output_of, stage, {name: plan[name] for name in added}, options))
     return tuple(sorted(found.values(), key=lambda deb: deb.name))
 
 
@@ -111,8 +114,9 @@ def _apt_options(folder: Path, sources: Sequence[str]) -> list[str]:
     return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
 
-def _plan(options: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
-    lines = output_of(["apt-get", "install", "--simulate", "--yes", *options, *wanted])
+def planned(run: Run, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield name and version of what apt would install for ``words``: packages, and options."""
+    lines = run(["apt-get", "install", "--simulate", "--yes", "--no-install-recommends", *words])
     for line in lines.splitlines():
         if line.startswith("Inst "):
             match = _INST.match(line)
@@ -121,11 +125,14 @@ def _plan(options: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[str, 
             yield match["name"], match["version"]
 
 
-def _facts(options: Sequence[str], stage: DebStage, plan: dict[str, str]) -> dict[str, Deb]:
+def facts_of(
+    run: Run, stage: DebStage, plan: Mapping[str, str], options: Sequence[str] = ()
+) -> dict[str, Deb]:
+    """Return what apt knows of these packages, name to version; each must have its hash."""
     if not plan:
         return {}
     wanted = [f"{name}={version}" for name, version in plan.items()]
-    text = output_of(["apt-cache", "show", *options, *wanted])
+    text = run(["apt-cache", "show", *options, *wanted])
     debs = {}
     for stanza in text.strip().split("\n\n"):
         field = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza, flags=re.MULTILINE))

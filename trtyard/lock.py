@@ -51,8 +51,8 @@ class Deb:
     version: str
     architecture: str
     stage: DebStage  # base: in the base image already; runtime, build: installed on top of it
-    sha256: str
-    size: int  # bytes
+    sha256: str  # "" for one that a vendor's base holds already: the base's digest stands for it
+    size: int  # bytes; 0 for such a one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,10 +282,12 @@ def _read_deb(table: Table) -> Deb:
         version=table.text("version", r"[\w.+:~-]+", "a version"),
         architecture=table.choice("architecture", ("amd64", "all")),
         stage=cast(DebStage, table.choice("stage", get_args(DebStage))),
-        sha256=table.text("sha256", _SHA256, "64 hex digits"),
-        size=table.integer("size", 1, _MAX_BYTES),
+        sha256=table.text("sha256", rf"({_SHA256})?", "64 hex digits"),
+        size=table.integer("size", 0, _MAX_BYTES),
     )
     table.finish()
+    if not deb.sha256 and deb.stage != "base":
+        raise table.fail("sha256", "must be there for what is not in the base image")
     return deb
 
 

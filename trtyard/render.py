@@ -301,7 +301,9 @@ def _ignore_file(row: Row) -> str:
 
 
 def _deb_list(debs: Iterable[Deb]) -> str:
-    return "".join(f"{deb.name} {deb.version} {deb.architecture} {deb.sha256}\n" for deb in debs)
+    return "".join(
+        f"{deb.name} {deb.version} {deb.architecture} {deb.sha256 or '-'}\n" for deb in debs
+    )
 
 
 def uv_requirement(host_requirements: Path) -> str:

@@ -15,14 +15,16 @@ from urllib.parse import unquote
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from trtyard.base_debs import resolve_on
 from trtyard.base_digest import resolve_base
 from trtyard.command import CommandError, output_of
+from trtyard.console import say
 from trtyard.debs import resolve_debs
-from trtyard.lock import Artifact, Deb, LockedRow, Unresolved, check_row
+from trtyard.lock import Artifact, Deb, LockedBase, LockedRow, Unresolved, check_row
 from trtyard.mirrors import read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.reading import parse_toml
-from trtyard.row import Row
+from trtyard.row import UNRESOLVED, Row
 from trtyard.tools import uv
 
 # How uv puts it when an index does not answer; an index that has no such release is another matter.
@@ -49,7 +51,7 @@ def resolve_row(row: Row) -> LockedRow:
             ordered = tuple(one for one in sorted(row.pythons, key=_minor) if one in pythons)
             kept[artifact.filename] = replace(artifact, pythons=ordered)
     base, no_base = resolve_base(row.base, mirror=read_mirrors().image(row.base.image))
-    debs, no_debs = _debs(row)
+    debs, no_debs = _debs(row, base)
     locked = LockedRow(
         name=row.name,
         matrix_sha256=row.sha256(),
@@ -81,10 +83,15 @@ def _vendor_wheels(row: Row) -> tuple[list[dict[str, Any]], tuple[Unresolved, ..
     return found, tuple(missing)
 
 
-def _debs(row: Row) -> tuple[tuple[Deb, ...], tuple[Unresolved, ...]]:
+def _debs(row: Row, base: LockedBase) -> tuple[tuple[Deb, ...], tuple[Unresolved, ...]]:
     if row.base.contents == "minimal":
         return resolve_debs(row), ()
     reason = "which packages are added depends on those in the base image, which was not to be had"
+    if base.digest != UNRESOLVED:
+        try:
+            return resolve_on(read_mirrors().image(base.reference), row), ()
+        except EnvironmentLacksError as error:
+            say(f"the packages on {base.image} stay unresolved: {error.message}")
     suite = Unresolved(kind="debs", name="ubuntu", version=row.base.suite, reason=reason)
     return (), (suite,)
 

@@ -68,7 +68,7 @@ def wanted_files(row: Row, locked: LockedRow, *, all_pythons: bool = False) -> l
         for one in (*locked.wheels, *locked.sdists)
         if set(pythons) & set(one.pythons)
     }
-    return [*packages.values(), *map(_stored_deb, locked.debs)]
+    return [*packages.values(), *(_stored_deb(deb) for deb in locked.debs if deb.sha256)]
 
 
 def look_into(store: Path, wanted: Iterable[StoredFile]) -> Contents:

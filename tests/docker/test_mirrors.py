@@ -62,7 +62,7 @@ STEP
 
 
 def deb_archive(folder):
-    """Make an apt archive of one package; return the line by which the lists name it."""
+    """Make an apt archive of one package; return the lines of a list with it."""
     root = folder / "tiny"
     (root / "DEBIAN").mkdir(parents=True)
     control = "Package: trtyard-tiny\nVersion: 1.0\nArchitecture: all\n"
@@ -75,11 +75,12 @@ def deb_archive(folder):
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     entry = f"{control}Filename: ./{file.name}\nSize: {file.stat().st_size}\nSHA256: {sha256}\n"
     (archive / "Packages").write_text(entry)
-    return f"trtyard-tiny 1.0 all {sha256}\n"
+    # The second is as of a vendor's base: there already, in no source, and not to be asked for.
+    return f"trtyard-tiny 1.0 all {sha256}\ntrtyard-of-the-base 1.0 all -\n"
 
 
 def package_index(folder):
-    """Make a package index of one wheel; return the line by which the lists name it."""
+    """Make a package index of one wheel; return the lines of a list with it."""
     project = folder / "served" / "mirror" / "simple" / "tiny-demo"
     project.mkdir(parents=True)
     data = io.BytesIO()

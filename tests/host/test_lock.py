@@ -172,3 +172,9 @@ def test_a_patch_that_is_not_as_locked_ends_with_5_and_both_hashes(tasks, checko
     assert done.returncode == 5, done.stderr
     (locked,) = [one for one in read_lock(LOCK_FILE).row("7.0").patches if name in one.path]
     assert f"patches/torch/1.4.0/{name}, row 7.0: expected sha256 {locked.sha256}" in done.stderr
+
+
+def test_only_what_a_vendors_base_holds_may_have_no_hash(tampered):
+    deb = next(deb for deb in read_lock(LOCK_FILE).row("rtx-1.7").debs if deb.stage == "runtime")
+    with pytest.raises(IntegrityError, match="must be there for what is not in the base image"):
+        tampered(f'"sha256": "{deb.sha256}"', '"sha256": ""', forged=True)
