@@ -1,13 +1,16 @@
 """Pushing and pulling a row's image."""
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from trtyard import provenance, sbom
 from trtyard.build import built_image, content_labels, local_name, published_name
 from trtyard.console import say
 from trtyard.convert import row_and_lock
 from trtyard.engine import connect, docker_command
 from trtyard.inspect_image import bill_of, inspect
+from trtyard.lock import LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.referrers import attach
 from trtyard.registry import (
@@ -18,7 +21,7 @@ from trtyard.registry import (
     pull_image,
     push_image,
 )
-from trtyard.sbom import MEDIA_TYPE
+from trtyard.row import Row
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -45,21 +48,32 @@ def push(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
     else:
         digest = push_image(client, docker_command(), local, remote)
         if digest in known_digests(client, local):
-            attach_bill(client, local, remote, digest)
+            attach_documents(client, row, locked, local, remote, digest)
     return remote
 
 
-def attach_bill(client: "DockerClient", local: str, remote: str, digest: str) -> None:
-    """Put the image's bill of materials beside it; where that fails, say so: the image is there."""
-    bill = json.dumps(bill_of(inspect(client, local)), sort_keys=True).encode()
+def attach_documents(
+    client: "DockerClient", row: Row, locked: LockedRow, local: str, remote: str, digest: str
+) -> None:
+    """Put beside the pushed image what it holds, and what it was made from."""
+    found = inspect(client, local)
+    _attach("bill of materials", remote, digest, bill_of(found), sbom.MEDIA_TYPE)
+    made = provenance.statement(remote.rpartition(":")[0], digest, row, locked, found.labels)
+    _attach("provenance", remote, digest, made, provenance.MEDIA_TYPE)
+
+
+def _attach(
+    what: str, remote: str, digest: str, content: Mapping[str, Any], media_type: str
+) -> None:
+    """Put a document beside the image; where that fails, say so: the image itself is there."""
     try:
-        done = attach(remote, digest, bill, MEDIA_TYPE)
+        done = attach(remote, digest, json.dumps(content, sort_keys=True).encode(), media_type)
     except EnvironmentLacksError as error:
-        say(f"its bill of materials is not attached: {error}")
+        say(f"its {what} is not attached: {error}")
         return
     where = f", listed by the tag {done.tag}" if done.tag else ""
     how = "is attached" if done.moved else "was attached already"
-    say(f"its bill of materials {how}: {done.digest}{where}")
+    say(f"its {what} {how}: {done.digest}{where}")
 
 
 def pull(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:

@@ -25,11 +25,12 @@ import pytest
 from trtyard import exchange, referrers, registry
 from trtyard.base_digest import resolve_base
 from trtyard.engine import docker_command, image_id
+from trtyard.lock import read_lock
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.registry import NotPublishedError, digest_of, pull_image, push_image
 from trtyard.render import INVENTORY_PATH
 from trtyard.row import UNRESOLVED, BaseImage
-from trtyard.tools import ROOT
+from trtyard.tools import LOCK_FILE, ROOT
 
 LABELS = {"trtyard.row": "tiny", "trtyard.content": "0123"}
 CONFIG = """version: 0.1
@@ -319,7 +320,10 @@ def test_a_document_of_no_image_is_refused(engine, server, make):
         referrers.attach(server.image(), f"sha256:{'0' * 64}", b"x", "application/spdx+json")
 
 
-def test_what_an_image_holds_is_attached_to_it_or_it_is_said_why_not(engine, server, make, capfd):
+def test_what_an_image_holds_and_is_made_from_is_attached_or_it_is_said_why_not(
+    engine, server, make, capfd, row
+):
+    locked = read_lock(LOCK_FILE).row(row.name)
     inventory = {
         "schema": 2,
         "base": {},
@@ -329,17 +333,32 @@ def test_what_an_image_holds_is_attached_to_it_or_it_is_said_why_not(engine, ser
     }
     name = make(files=[(INVENTORY_PATH.lstrip("/"), json.dumps(inventory).encode())])
     digest = push(engine, server, name)
-    exchange.attach_bill(engine, name, server.image(), digest)
-    said = capfd.readouterr().err
-    attached = re.search(r"bill of materials is attached: (sha256:[0-9a-f]{64})", said)[1]
-    manifest = json.loads(asked(server, f"manifests/{attached}", referrers.MANIFEST))
-    bill = json.loads(asked(server, f"blobs/{manifest['layers'][0]['digest']}"))
+
+    def attach(digest):
+        exchange.attach_documents(engine, row, locked, name, server.image(), digest)
+        return capfd.readouterr().err
+
+    said = attach(digest)
+    attached = {
+        what: re.search(rf"its {what} is attached: (sha256:[0-9a-f]{{64}})", said)[1]
+        for what in ("bill of materials", "provenance")
+    }
+    documents = {}
+    for what, one in attached.items():
+        manifest = json.loads(asked(server, f"manifests/{one}", referrers.MANIFEST))
+        assert manifest["subject"]["digest"] == digest
+        documents[what] = json.loads(asked(server, f"blobs/{manifest['layers'][0]['digest']}"))
+    [subject] = documents["provenance"]["subject"]
+    assert f"sha256:{subject['digest']['sha256']}" == digest
+    bill = documents["bill of materials"]
     assert bill["spdxVersion"] == "SPDX-2.3"
     assert [one["name"] for one in bill["packages"]][1:] == ["zlib1g", "numpy"]
-    exchange.attach_bill(engine, name, server.image(), digest)
-    assert f"was attached already: {attached}" in capfd.readouterr().err
-    exchange.attach_bill(engine, name, server.image(), f"sha256:{'0' * 64}")
-    assert "bill of materials is not attached: " in capfd.readouterr().err
+    said = attach(digest)
+    for one in attached.values():
+        assert f"was attached already: {one}" in said
+    said = attach(f"sha256:{'0' * 64}")
+    for what in attached:
+        assert f"its {what} is not attached: " in said
     assert digest_of(engine, server.image()) == digest
 
 
