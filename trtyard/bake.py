@@ -25,6 +25,7 @@ BaseKind = Literal["local", "published"]
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
+SOURCES_STAGE = "parser-source"  # the Dockerfile's, which is a folder for each repository
 OWN = "{target}"  # in a cache's place: the image's target in the bake file
 # Caches that are written as a whole, whatever was there.
 _ONE_CACHE_A_PLACE = ("registry", "local")
@@ -50,6 +51,7 @@ class Plan:
     local: tuple[LocalBase, ...]  # the bases to take instead of the published one
     image: str
     store: Path | None = None  # the folder to take all packages from, without a network
+    sources: Path | None = None  # the folder to take source repositories from
     stage: Stage = "final"
 
     @property
@@ -160,6 +162,8 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
         for name, variable in PLACES.items()
         if os.environ.get(variable)
     ]
+    if plan.sources is not None:
+        settings.append(f"contexts.{SOURCES_STAGE}={plan.sources}")
     if plan.store is not None:
         settings += [f"contexts.store={plan.store}", "network=none"]
     return settings

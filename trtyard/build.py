@@ -33,9 +33,11 @@ from trtyard.command import (
 )
 from trtyard.console import say, show
 from trtyard.engine import connect, docker_command, image_id, registry_problem
+from trtyard.folders import locked as held
+from trtyard.folders import make_own
 from trtyard.lock import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import Matrix, read_matrix
-from trtyard.mirrors import read_mirrors
+from trtyard.mirrors import Mirrors, read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.registry import NotPublishedError, Registry, pull_image
 from trtyard.render import (
@@ -48,8 +50,9 @@ from trtyard.render import (
     stages_of,
 )
 from trtyard.row import Row
+from trtyard.sources import export_source, fetch_source, sources_of
 from trtyard.store import check_store
-from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -140,10 +143,30 @@ def _there_or_planned(
     plan = plan_of(client, row, locked, kind, stage)
     if options.store:
         plan = replace(plan, store=Path(options.store).resolve())
+    mirrors = read_mirrors()
+    if sources_of(row) and (plan.store or mirrors.git):
+        plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=options.dry_run))
     if _is_there(client, plan) and not options.no_cache:
         say(f"{plan.image} is there already; nothing that goes into it has changed")
         return plan.image
     return plan
+
+
+def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -> Path:
+    """Return a folder with the row's source repositories as files, from the store or a mirror.
+
+    Without either BuildKit fetches them by itself.
+    """
+    folder = YARD / "checkouts" / row.name
+    if dry_run:
+        return folder
+    make_own(folder)
+    with held(folder, waiting=f"waiting for another run that uses {folder}"):
+        for source in sources_of(row):
+            if store is None:
+                fetch_source(source, YARD, mirrors)
+            export_source(source, store or YARD, folder)
+    return folder
 
 
 def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Options) -> None:

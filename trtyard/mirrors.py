@@ -1,16 +1,16 @@
-"""A company's own registries, package indexes and apt sources: the user's ``mirrors.toml``.
+"""A company's own registries, package indexes, apt sources and git hosts: ``mirrors.toml``.
 
 The file is named by ``TRTYARD_MIRRORS`` or lies in the tree's root, where git ignores it. It says
 where things come from, never what they are: that is the lock's. It holds no credentials: those are
-``docker login``'s, uv's own variables' and netrc's. Of the netrc an image's build gets the lines of
-the mirrors' hosts and no others.
+``docker login``'s, uv's own variables', git's and netrc's. Of the netrc an image's build gets the
+lines of the mirrors' hosts and no others.
 """
 
 import netrc
 import os
 import re
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ VARIABLE = "TRTYARD_MIRRORS"
 FILE = ROOT / "mirrors.toml"
 MIRRORS_SCHEMA = 1
 REGISTRIES = ("docker.io", "nvcr.io")  # those that rows start from
+GIT_HOSTS = ("github.com",)  # where rows' sources and their submodules are
 _HOST = r"[A-Za-z0-9.-]+(:\d+)?"
 _REGISTRY = rf"{_HOST}(/[a-z0-9._-]+)*"
 _ADDRESS = r"(https?|file)://[^\s@]+"
@@ -41,6 +42,16 @@ class Mirrors:
     extra_indexes: tuple[str, ...]  # besides it, such as a vendor's
     apt: Mapping[str, str]  # the host in a base image's apt sources to the address in its place
     ca_bundle: Path | None
+    git: Mapping[str, str] = field(default_factory=dict)  # a host to the address in its place
+
+    def git_settings(self) -> list[str]:
+        """Return the options that make git ask the mirrors, submodules' addresses included."""
+        pairs = ((place, host) for host, place in self.git.items())
+        return [
+            word
+            for place, host in pairs
+            for word in ("-c", f"url.{place}/.insteadOf=https://{host}/")
+        ]
 
     def image(self, name: str) -> str:
         """Return the name under which the mirror has an image; the same where none is set.
@@ -129,12 +140,19 @@ def _checked(top: Table, file: Path) -> Mirrors:
             raise apt.fail(host, "must name no user or password: those are netrc's")
         if not re.fullmatch(_HOST, host):
             raise apt.fail(host, "must be a host as it stands in the base image's apt sources")
+    git = top.optional_table("git")
+    for host in git:
+        if host not in GIT_HOSTS:
+            raise git.fail(host, f"is no git host of any row{nearest(host, GIT_HOSTS)}")
+        if "@" in git.text(host):
+            raise git.fail(host, "must name no user or password: those are git's own affair")
     mirrors = Mirrors(
         registries={host: registries.text(host, _REGISTRY, "HOST/PREFIX") for host in registries},
         index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
         extra_indexes=python.texts("extra", _ADDRESS, "addresses") if "extra" in python else (),
         apt={host: apt.text(host, _APT_MIRROR, "an address").rstrip("/") for host in apt},
         ca_bundle=_bundle(top, file) if "ca-bundle" in top else None,
+        git={host: git.text(host, _ADDRESS, "an address").rstrip("/") for host in git},
     )
     python.finish()
     top.finish()

@@ -1,7 +1,8 @@
 """The store: a folder with every file of a row, each of the lock's own hash.
 
 ``packages/`` holds wheels and source distributions, ``debs/`` the distribution's packages, under
-their plain names, so that pip, uv and dpkg take them as they are. A file is written whole or not
+their plain names, so that pip, uv and dpkg take them as they are; ``sources/`` the repositories of
+what is built from source. A file is written whole or not
 at all; one that is there and right is not fetched again; one that is wrong is named and left alone.
 uv and apt say where files are, so mirrors are their settings, and no code of a package is run.
 """
@@ -20,11 +21,13 @@ from trtyard.console import say
 from trtyard.debs import deb_filename, download_debs
 from trtyard.lock import Artifact, Deb, LockedRow, read_lock, refuse_unresolved
 from trtyard.matrix import read_matrix
+from trtyard.mirrors import read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.files import sha256_of, written_whole
 from trtyard.reading import parse_toml
 from trtyard.render import uv_requirement
 from trtyard.row import Row
+from trtyard.sources import check_source, fetch_source, sources_of
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, uv, uv_environment
 
 if TYPE_CHECKING:
@@ -96,7 +99,10 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
         raise UsageError(f"--pythons must be image or all, not {pythons!r}")
     row = read_matrix(MATRIX_FILE).row(row_name)
     locked = read_lock(LOCK_FILE).row(row.name)
-    fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), Path(into).resolve())
+    store = Path(into).resolve()
+    fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), store)
+    for source in sources_of(row):
+        fetch_source(source, store, read_mirrors())
     refuse_unresolved(locked)  # what has a hash is there; the rest is said, and is no success
 
 
@@ -145,6 +151,8 @@ def check_store(row: Row, locked: LockedRow, store: Path) -> None:
             f" {', '.join(sorted(hashes))}",
             f"./run fetch --trt {row.name} --into {store}",
         )
+    for source in sources_of(row):
+        check_source(source, store)
 
 
 def checked_deb(store: Path, deb: Deb) -> Path:

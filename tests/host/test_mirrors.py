@@ -20,6 +20,8 @@ index = "https://packages.example.org/simple"
 extra = ["https://packages.example.org/vendor"]
 [apt]
 "debs.example.org" = "https://packages.example.org/debs/"
+[git]
+"github.com" = "https://git.example.org/hub/"
 """
 
 
@@ -99,6 +101,8 @@ def test_a_build_is_told_the_netrc_of_the_mirrors_hosts_alone(mirrors, tmp_path,
         ("index =", "indx =", ["python.indx"]),
         ("https://packages.example.org/debs/", "https://x/#e", ["apt.debs.example.org", "address"]),
         ('"debs.example.org" =', '"https://debs" =', ["apt.https://debs", "host"]),
+        ('"github.com" =', '"gitlab.com" =', ["git.gitlab.com", "git host"]),
+        ("https://git.example.org/hub/", "git.example.org", ["git.github.com", "address"]),
         ("schema = 1", "schema =", ["not TOML"]),
     ],
 )
@@ -107,6 +111,14 @@ def test_a_wrong_file_is_refused_with_its_key(mirrors, old, new, words):
         mirrors(WHOLE.replace(old, new))
     for word in ("mirrors.toml", *words):
         assert word in caught.value.message
+
+
+def test_git_is_told_of_its_mirror(mirrors):
+    rule = "url.https://git.example.org/hub/.insteadOf=https://github.com/"
+    assert mirrors(WHOLE).git_settings() == ["-c", rule]
+    with pytest.raises(UsageError, match=r"git\.github\.com") as caught:
+        mirrors(WHOLE.replace("https://git.", "https://me:hunter2@git."))
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

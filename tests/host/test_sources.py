@@ -1,0 +1,165 @@
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from trtyard.bake import Plan
+from trtyard.build import _sources
+from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
+from trtyard.mirrors import NONE
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.sources import Source, check_source, export_source, fetch_source
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+ROW = read_matrix(MATRIX_FILE).row("8.6")
+WHO = ("user.name=tester", "user.email=tester@example.org", "protocol.file.allow=always")
+
+
+def git(*words, cwd):
+    settings = (word for setting in WHO for word in ("-c", setting))
+    command = ["git", *settings, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def hosted(tmp_path):
+    """Return a stand-in for a git host, and a source there that is not the end of its branch.
+
+    It has a submodule by a relative address, and that one has one by the real host's.
+    """
+    team = tmp_path / "hosted" / "team"
+    for name in ("outer", "inner", "innermost"):
+        folder = team / f"{name}.git"
+        folder.mkdir(parents=True)
+        git("init", "--quiet", "--initial-branch=main", cwd=folder)
+        git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=folder)
+        (folder / f"{name} file.txt").write_bytes(f"of {name}\r\n".encode())
+        (folder / "run").write_text("#!/bin/sh\n")
+        (folder / "run").chmod(0o755)
+        (folder / "link").symlink_to("run")
+    add = ("submodule", "--quiet", "add")
+    for name, words in (
+        ("innermost", ()),
+        ("inner", (*add, f"file://{team}/innermost.git", "third party/innermost")),
+        ("outer", (*add, "../inner.git", "deps/inner")),
+    ):
+        folder = team / f"{name}.git"
+        if words:
+            git("remote", "add", "origin", f"file://{folder}", cwd=folder)
+            git(*words, cwd=folder)
+        if name == "inner":  # as it is written on a real host; a mirror has to serve it too
+            settings = (folder / ".gitmodules").read_text()
+            (folder / ".gitmodules").write_text(
+                settings.replace(f"file://{team}/", "https://github.com/team/")
+            )
+        git("add", "--all", cwd=folder)
+        git("commit", "--quiet", "--message", name, cwd=folder)
+    commit = git("rev-parse", "HEAD", cwd=team / "outer.git").strip()
+    git("commit", "--quiet", "--allow-empty", "--message", "later", cwd=team / "outer.git")
+    return team.parent, Source(repository="team/outer", commit=commit)
+
+
+def mirror_of(folder):
+    return replace(NONE, git={"github.com": f"file://{folder}"})
+
+
+def listing(folder):
+    """Return every file below a folder but git's own: path to mode and content."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name == ".git" or ".git" in path.parts or path.is_dir():
+            continue
+        content = str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        found[path.relative_to(folder).as_posix()] = (path.lstat().st_mode & 0o100, content)
+    return found
+
+
+def test_a_source_is_what_a_recursive_clone_of_that_commit_has(hosted, tmp_path):
+    folder, source = hosted
+    fetch_source(source, tmp_path / "store", mirror_of(folder))
+    export_source(source, tmp_path / "store", tmp_path / "exported")
+    rewritten = ("-c", f"url.file://{folder}/.insteadOf=https://github.com/")
+    clone = tmp_path / "clone"
+    git(*rewritten, "clone", "--quiet", source.address, clone, cwd=tmp_path)
+    git("checkout", "--quiet", source.commit, cwd=clone)
+    git(*rewritten, "submodule", "--quiet", "update", "--init", "--recursive", cwd=clone)
+    expected = listing(clone)
+    assert "deps/inner/third party/innermost/innermost file.txt" in expected
+    assert listing(tmp_path / "exported" / "outer") == expected
+
+
+def test_what_is_there_needs_no_host(hosted, tmp_path):
+    folder, source = hosted
+    first = fetch_source(source, tmp_path, mirror_of(folder))
+    folder.rename(tmp_path / "gone")
+    assert fetch_source(source, tmp_path, mirror_of(folder)) == first
+    check_source(source, tmp_path)
+
+
+def test_a_host_that_gives_whole_branches_alone_will_do(hosted, tmp_path, capfd):
+    folder, source = hosted
+    for one in (folder / "team").iterdir():
+        git("config", "uploadpack.allowAnySHA1InWant", "false", cwd=one)
+    # Newer protocols let anything be asked for.
+    git("config", "protocol.version", "0", cwd=folder / "team" / "outer.git")
+    environment = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.version"}
+    environment["GIT_CONFIG_VALUE_0"] = "0"
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        fetch_source(source, tmp_path, mirror_of(folder))
+    assert "whole branches" in capfd.readouterr().err
+    check_source(source, tmp_path)
+
+
+def test_a_damaged_object_is_an_integrity_error(hosted, tmp_path):
+    folder, source = hosted
+    kept = fetch_source(source, tmp_path, mirror_of(folder))
+    (pack, *_) = sorted(kept.glob("objects/pack/*.pack")) or sorted(kept.glob("objects/??/*"))
+    pack.chmod(0o644)
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+    with pytest.raises(IntegrityError, match=source.commit) as caught:
+        check_source(source, tmp_path)
+    assert "./run fetch" in caught.value.mend
+
+
+@pytest.mark.parametrize("gone", ["commit", "host"])
+def test_what_cannot_be_had_is_said_and_leaves_nothing(hosted, tmp_path, gone):
+    folder, source = hosted
+    if gone == "commit":
+        source = replace(source, commit="0" * 39 + "1")
+    else:
+        folder = tmp_path / "nowhere"
+    with pytest.raises(EnvironmentLacksError, match=source.commit) as caught:
+        fetch_source(source, tmp_path / "store", mirror_of(folder))
+    assert "mirrors.toml" in caught.value.mend
+    assert list((tmp_path / "store").rglob("*")) == [tmp_path / "store" / "sources"]
+    with pytest.raises(EnvironmentLacksError, match="not in the store"):
+        check_source(source, tmp_path / "store")
+
+
+def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
+    hosted, tmp_path, monkeypatch
+):
+    folder, source = hosted
+    row = replace(ROW, commits={source.repository: source.commit})
+    fetch_source(source, tmp_path / "store", mirror_of(folder))
+    monkeypatch.setattr("trtyard.build.YARD", tmp_path / "yard")
+    sources = _sources(row, tmp_path / "store", NONE, dry_run=False)
+    assert (sources / "outer" / "deps" / "inner" / "inner file.txt").is_file()
+    plan = Plan(
+        row=row,
+        locked=read_lock(LOCK_FILE).row(ROW.name),
+        base="published",
+        local=(),
+        image="trtyard/x:1",
+        sources=sources,
+    )
+    words = [str(word) for word in plan.command(tmp_path, "default")]
+    assert any(word.endswith(f".contexts.parser-source={sources}") for word in words)
+    # From a mirror it is the same, without a store.
+    again = _sources(row, None, mirror_of(folder), dry_run=False)
+    assert listing(again / "outer") == listing(sources / "outer")
