@@ -17,6 +17,7 @@ from trtyard.pipeline.inventory import (
     read_record,
     read_requirements,
     recorded_files,
+    unrecorded_files,
     verified,
     with_patches,
     without_declared,
@@ -83,7 +84,7 @@ def environment(tmp_path):
             f"../../../bin/{name}": b"#!",
         }
         record = "".join(line_of(path, content) for path, content in files.items())
-        record += f"{folder.name}/RECORD,,\n{name}/__pycache__/x.pyc,,\n"
+        record += f"{folder.name}/RECORD,,\n{folder.name}/METADATA,,\n{name}/__pycache__/x.pyc,,\n"
         (folder / "RECORD").write_text(record)
         for path, content in files.items():
             file = folder.parent / path.strip('"')
@@ -194,13 +195,19 @@ def test_native_libraries_are_listed_with_hash_size_and_package(environment, sit
     [
         ("beta/__init__.py", "damaged: beta: "),
         ("beta/libnew.so", "too much: "),
-        ("beta/new.txt", None),
+        ("beta/new.py", "too much: "),
+        ("new.pth", "too much: "),
+        ("beta/__pycache__/new.cpython-311.pyc", "too much: "),
+        ("beta/__pycache__/__init__.cpython-311.pyc", None),
+        ("_virtualenv.pth", None),
     ],
 )
-def test_a_damaged_file_and_a_library_of_no_package_end_the_build(
+def test_a_damaged_file_and_one_of_no_package_end_the_build(
     environment, site, tmp_path, monkeypatch, capsys, file, complaint
 ):
+    (site / file).parent.mkdir(exist_ok=True)
     (site / file).write_bytes(b"other")
+    (site / "beta/link.so").symlink_to("libbeta.so.1.2")
     (tmp_path / "debs.txt").write_text("dash 1\n")
     (tmp_path / "packages.txt").write_text("alpha-one==1.0\nbeta==2.5.post1\n")
     monkeypatch.setattr(inventory, "installed_debs", lambda: {"dash": "1"})
@@ -214,12 +221,19 @@ def test_a_damaged_file_and_a_library_of_no_package_end_the_build(
     if complaint is None:
         content = json.loads(written.read_text())
         assert content["schema"] == 2
-        assert [one["package"] for one in content["libraries"]] == ["alpha-one", "beta"]
+        packages = [one["package"] for one in content["libraries"] if "link" not in one]
+        assert packages == ["alpha-one", "beta"]
     else:
         said = capsys.readouterr().err
         assert complaint in said
         assert file in said
         assert hashlib.sha256(b"other").hexdigest() in said
+
+
+def test_a_link_out_of_the_packages_is_of_no_package(environment, site, tmp_path):
+    (tmp_path / "elsewhere.py").touch()
+    (site / "beta/away.py").symlink_to(tmp_path / "elsewhere.py")
+    assert unrecorded_files(environment) == [str(site / "beta/away.py")]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Runs as the last build step that installs anything, in the image's own Python and from the standard
 library alone. A package that is missing, too much or of another version ends the build. So does a
-file that is not as its package's RECORD says (binary distribution format, PyPA).
+file that is not as its package's RECORD says (binary distribution format, PyPA), or is in none.
 """
 
 import argparse
@@ -25,6 +25,8 @@ SCHEMA = 2
 ALGORITHMS = ("sha256", "sha384", "sha512")
 # libc.so, libc.so.6, _C.cpython-311-x86_64-linux-gnu.so
 _LIBRARY = re.compile(r".+\.so(\.\d+)*")
+# What uv's venv puts beside the packages for an old Python.
+_ENVIRONMENT_FILES = ("_virtualenv.py", "_virtualenv.pth")
 _PIECE = 1 << 20
 
 
@@ -143,6 +145,32 @@ def read_record(package: str, metadata: Path) -> List[Recorded]:
             file = Path(os.path.normpath(str(metadata.parent / path)))
             found.append(Recorded(package, file, f"{algorithm}={content.hex()}"))
     return found
+
+
+def unrecorded_files(environment: Path) -> List[str]:
+    """Return the files among an environment's packages that no package's RECORD names.
+
+    Bytecode of a file that one names is none of them, nor is a link to such a file.
+    """
+    known = {str(path) for one in python_packages(environment) for path in _named(one.folder)}
+    found = []
+    for path in sorted(environment.glob("lib/**/*")):
+        if path.is_dir() or str(path) in known or path.name in _ENVIRONMENT_FILES:
+            continue
+        stands_for = path
+        if path.is_symlink():
+            stands_for = Path(os.path.normpath(str(path.parent / os.readlink(str(path)))))
+        elif path.suffix == ".pyc" and path.parent.name == "__pycache__":
+            stands_for = path.parent.parent / (path.name.partition(".")[0] + ".py")
+        if str(stands_for) not in known:
+            found.append(str(path))
+    return found
+
+
+def _named(metadata: Path) -> List[Path]:
+    """Return every file that ``metadata/RECORD`` names, with a hash or without."""
+    with (metadata / "RECORD").open(encoding="utf-8", newline="") as lines:
+        return [Path(os.path.normpath(str(metadata.parent / row[0]))) for row in csv.reader(lines)]
 
 
 def hash_of(path: Path, algorithm: str) -> str:
@@ -273,11 +301,9 @@ def main(arguments: List[str]) -> int:
         sys.stderr.write(f"inventory: {error}\n")
         return INTEGRITY_EXIT_CODE
     damaged = verified(files)
-    libraries = native_libraries(options.environment, files)
     damaged += [
-        Damage("", one["path"], "", "sha256=" + one["sha256"])
-        for one in libraries
-        if one.get("package") == ""
+        Damage("", path, "", hash_of(Path(path), ALGORITHMS[0]))
+        for path in unrecorded_files(options.environment)
     ]
     for one in damaged:
         sys.stderr.write(f"inventory: {one}\n")
@@ -285,6 +311,7 @@ def main(arguments: List[str]) -> int:
         count = len(damaged)
         sys.stderr.write(f"inventory: not what its packages say, in {count} files\n")
         return INTEGRITY_EXIT_CODE
+    libraries = native_libraries(options.environment, files)
     content = {
         "schema": SCHEMA,
         "base": base,
