@@ -96,12 +96,12 @@ NVCC: Mapping[Release, tuple[int, int]] = {
     (13, 0): (75, 121),
 }
 
-# /usr/bin/python3 and the glibc of each distribution release: their package lists.
-SUITES: Mapping[str, tuple[str, Release]] = {
-    "bionic": ("3.6", (2, 27)),
-    "jammy": ("3.10", (2, 35)),
-    "bookworm": ("3.11", (2, 36)),
-    "noble": ("3.12", (2, 39)),
+# Whose each distribution release is, its /usr/bin/python3 and its glibc: their package lists.
+SUITES: Mapping[str, tuple[str, str, Release]] = {
+    "bionic": ("ubuntu", "3.6", (2, 27)),
+    "jammy": ("ubuntu", "3.10", (2, 35)),
+    "bookworm": ("debian", "3.11", (2, 36)),
+    "noble": ("ubuntu", "3.12", (2, 39)),
 }
 
 

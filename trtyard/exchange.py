@@ -10,7 +10,7 @@ from trtyard.console import say
 from trtyard.convert import row_and_lock
 from trtyard.engine import connect, docker_command
 from trtyard.inspect_image import bill_of, inspect
-from trtyard.lock import LockedRow
+from trtyard.lock import LockedRow, refuse_unresolved
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.referrers import attach
 from trtyard.registry import (
@@ -34,6 +34,7 @@ def push(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
     """
     place = Registry.needed(registry)
     row, locked = row_and_lock(row_name)
+    refuse_unresolved(locked)
     client = connect()
     local = built_image(client, row, locked)
     if local is None:

@@ -100,7 +100,7 @@ def bill_of(found: Inspected) -> dict[str, Any]:
     name = found.labels.get("trtyard.row", "")
     row, locked = read_matrix(MATRIX_FILE).rows.get(name), read_lock(LOCK_FILE).rows.get(name)
     same = locked is not None and locked.matrix_sha256 == found.labels.get("trtyard.lock")
-    return document(found.contents, locked if same else None, row.python if row else "")
+    return document(found.contents, locked if same else None, row)
 
 
 def layers_of(client: "DockerClient", name: str) -> tuple[Layer, ...]:

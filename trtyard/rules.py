@@ -172,7 +172,7 @@ def _suite_brings_python(row: Row) -> Iterator[Problem]:
     if known is None:
         yield "base.suite", f"is {row.base.suite}, {_unknown('SUITES')}"
         return
-    python, glibc = known
+    _, python, glibc = known
     if python != row.python:
         yield "python", f"is {row.python}; {row.base.suite} has {python}"
     if release_of(row.glibc) > glibc:

@@ -14,10 +14,12 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
+from trtyard.compatibility import SUITES
 from trtyard.lock import LockedRow
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.pipeline.inventory import SCHEMA
 from trtyard.render import SOURCE_DATE_EPOCH
+from trtyard.row import Row
 
 MEDIA_TYPE = "application/spdx+json"
 NAMESPACE = "https://spdx.org/spdxdocs/trtyard"
@@ -86,15 +88,17 @@ class Contents:
             ) from None
 
 
-def document(contents: Contents, locked: LockedRow | None, python: str) -> dict[str, Any]:
-    """Return the SPDX document; without ``locked`` packages have no hash of what they came from.
+def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> dict[str, Any]:
+    """Return the SPDX document of an image of ``row``; None where the matrix has no such row.
 
-    A hash stands only where the version in the image is the locked one. ``python`` is the image's,
-    because a version has a wheel for each.
+    Without ``locked`` packages have no hash of what they came from. A hash stands only where the
+    version in the image is the locked one.
     """
-    files = _hashes(locked, python)
-    packages = [_package("deb", *one, files) for one in contents.debs.items()]
-    packages += [_package("pypi", *one, files) for one in contents.packages.items()]
+    # A version has a wheel for each Python.
+    files = _hashes(locked, row.python if row else "")
+    place = f"deb/{SUITES[row.base.suite][0]}" if row else "deb/debian"
+    packages = [_package("deb", place, *one, files) for one in contents.debs.items()]
+    packages += [_package("pypi", "pypi", *one, files) for one in contents.packages.items()]
     libraries = [*(contents.libraries or ()), *([contents.plugin] if contents.plugin else [])]
     # Without the image's tag: two names of the same contents have one document.
     root = {
@@ -138,11 +142,14 @@ def _hashes(locked: LockedRow | None, python: str) -> dict[tuple[str, str, str],
 
 
 def _package(
-    kind: str, name: str, version: str, files: Mapping[tuple[str, str, str], tuple[str, str]]
+    kind: str,
+    place: str,
+    name: str,
+    version: str,
+    files: Mapping[tuple[str, str, str], tuple[str, str]],
 ) -> dict[str, Any]:
     sha256, architecture = files.get((kind, name, version), ("", ""))
-    place = f"pkg:{kind}/" + ("debian/" if kind == "deb" else "")
-    locator = f"{place}{quote(name, safe='')}@{quote(version, safe='')}"
+    locator = f"pkg:{place}/{quote(name, safe='')}@{quote(version, safe='')}"
     if architecture:
         locator += f"?arch={architecture}"
     entry: dict[str, Any] = {

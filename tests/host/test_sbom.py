@@ -5,10 +5,13 @@ import re
 import pytest
 
 from trtyard.lock import read_lock
+from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.sbom import Contents, Library, document
-from trtyard.tools import LOCK_FILE
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
+ROWS = read_matrix(MATRIX_FILE).rows
+ROW = ROWS["rtx-1.7"]
 SITE = "/opt/trtyard/env/lib/python3.11/site-packages"
 
 
@@ -50,21 +53,19 @@ def by_name(found):
 def test_the_same_contents_are_the_same_document_and_others_have_another_name(
     contents, inventory, locked
 ):
-    first = document(contents, locked, "3.11")
+    first = document(contents, locked, ROW)
     reordered = {key: inventory[key] for key in reversed(inventory)}
     reordered["debs"] = dict(reversed(inventory["debs"].items()))
     again = Contents.read("trtyard/rtx-1.7:4567", reordered, contents.plugin)
-    assert json.dumps(document(again, locked, "3.11")) == json.dumps(first)
+    assert json.dumps(document(again, locked, ROW)) == json.dumps(first)
     inventory["debs"]["zlib1g"] = "1"
-    other = document(
-        Contents.read("trtyard/rtx-1.7:0123", inventory, contents.plugin), locked, "3.11"
-    )
+    other = document(Contents.read("trtyard/rtx-1.7:0123", inventory, contents.plugin), locked, ROW)
     assert other["documentNamespace"] != first["documentNamespace"]
     assert first["creationInfo"]["created"] == "2026-01-01T00:00:00Z"
 
 
 def test_a_hash_stands_only_by_the_version_that_is_locked(contents, locked):
-    found = by_name(document(contents, locked, "3.11"))
+    found = by_name(document(contents, locked, ROW))
     for name in ("numpy", "torch", "zlib1g"):
         expected = version_in(locked, name)
         assert found[name]["checksums"] == [
@@ -72,11 +73,11 @@ def test_a_hash_stands_only_by_the_version_that_is_locked(contents, locked):
         ]
         assert found[name]["versionInfo"] == expected.version
     assert "checksums" not in found["libstdc++6"]
-    assert "checksums" not in by_name(document(contents, None, "3.11"))["numpy"]
+    assert "checksums" not in by_name(document(contents, None, ROW))["numpy"]
 
 
 def test_packages_and_libraries_are_named_and_each_is_contained_once(contents, locked):
-    made = document(contents, locked, "3.11")
+    made = document(contents, locked, ROW)
     found = by_name(made)
     assert found.keys() == {
         *("trtyard/rtx-1.7", "numpy", "torch", "zlib1g", "libstdc++6"),
@@ -96,7 +97,7 @@ def test_packages_and_libraries_are_named_and_each_is_contained_once(contents, l
 
 
 def test_a_package_is_named_by_its_purl(contents, locked):
-    found = by_name(document(contents, locked, "3.11"))
+    found = by_name(document(contents, locked, ROW))
     version = version_in(locked, "zlib1g").version.replace(":", "%3A").replace("+", "%2B")
     assert found["zlib1g"]["externalRefs"][0]["referenceLocator"] == (
         f"pkg:deb/debian/zlib1g@{version}?arch=amd64"
@@ -105,6 +106,13 @@ def test_a_package_is_named_by_its_purl(contents, locked):
         f"pkg:pypi/numpy@{version_in(locked, 'numpy').version}"
     )
     assert "libstdc%2B%2B6@999" in found["libstdc++6"]["externalRefs"][0]["referenceLocator"]
+
+
+@pytest.mark.parametrize(("row", "distribution"), [("7.0", "ubuntu"), ("rtx-1.7", "debian")])
+def test_a_distributions_package_is_of_the_rows_distribution(contents, row, distribution):
+    found = by_name(document(contents, None, ROWS[row]))
+    locator = found["zlib1g"]["externalRefs"][0]["referenceLocator"]
+    assert locator.startswith(f"pkg:deb/{distribution}/zlib1g@")
 
 
 def test_an_older_inventory_lists_no_libraries(inventory):
