@@ -9,10 +9,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from trtyard.engine import ANSWER_SECONDS
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.registry_login import LOCAL, Login
 from trtyard.store import http_session
 
 if TYPE_CHECKING:
@@ -40,21 +41,21 @@ class Attached:
 def attach(remote: str, digest: str, content: bytes, media_type: str) -> Attached:
     """Put ``content`` beside the image ``remote`` with that digest.
 
-    Done twice it changes nothing. Without credentials: ``EnvironmentLacksError`` where the registry
-    wants them, is not there, or does not take it.
+    Done twice it changes nothing. ``EnvironmentLacksError`` where the registry is not there, does
+    not take it, or wants another login than ``docker login`` keeps.
     """
     from requests import RequestException
 
     host, _, name = remote.rpartition(":")[0].partition("/")
     # As the engine does.
-    local = host.partition(":")[0] in ("localhost", "127.0.0.1")
+    local = host.partition(":")[0] in LOCAL
     place = f"{'http' if local else 'https'}://{host}/v2/{name}/"
     try:
         return _Repository(place).attach(digest, content, media_type)
     except RequestException as error:
         raise EnvironmentLacksError(
             f"{host} does not take what belongs to {remote}: {error}",
-            "./run inspect --sbom   writes it to a file instead",
+            f"docker login {host}, if it wants one; else to a file: ./run inspect --sbom",
         ) from None
 
 
@@ -63,6 +64,7 @@ class _Repository:
         self.place, self.session = place, http_session()
         # No proxy stands before this machine itself.
         self.session.trust_env = place.startswith("https:")
+        self.session.auth = Login(self.session, urlsplit(place).netloc)
 
     def ask(self, method: str, path: str, **options: Any) -> "Response":
         url = urljoin(self.place, path)

@@ -1,7 +1,9 @@
 """Push and pull against a real registry on loopback, with an image of a few bytes."""
 
+import base64
 import contextlib
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -24,7 +26,7 @@ import pytest
 
 from trtyard import exchange, referrers, registry
 from trtyard.base_digest import resolve_base
-from trtyard.engine import docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id
 from trtyard.lock import read_lock
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.registry import NotPublishedError, digest_of, pull_image, push_image
@@ -38,6 +40,8 @@ log: {{accesslog: {{disabled: false}}}}
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
+# Of the user "me" with the password "hunter2", as `htpasswd -nbB` writes it.
+HTPASSWD = "me:$2b$05$yGwpWSYyGxc1nkJ81dVSaecQcxYu.eCuhDHXB53EbV8SX/dBrYkcO\n"
 PUSH = """
 import sys
 from trtyard.engine import connect, docker_command
@@ -55,18 +59,21 @@ def free_port():
 class Server:
     """A registry with its data and its log of requests."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, users=""):
         self.folder, self.port = folder, free_port()
         self.log, self.data = folder / "log.txt", folder / "data"
-        (folder / "config.yml").write_text(CONFIG.format(folder=self.data, port=self.port))
+        settings = CONFIG.format(folder=self.data, port=self.port)
+        if users:
+            (folder / "users").write_text(users)
+            settings += f"auth: {{htpasswd: {{realm: test, path: {folder / 'users'}}}}}\n"
+        (folder / "config.yml").write_text(settings)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
             )
         deadline = time.monotonic() + 20
         while True:
-            with contextlib.suppress(urllib.error.URLError):
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/").close()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
@@ -86,14 +93,26 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path, engine):
+def start(tmp_path, engine):
+    """Return a function that starts a registry; all are stopped at the end."""
     if shutil.which("docker-registry") is None:
         if os.environ.get("TRTYARD_REQUIRE_DOCKER") == "1":
             pytest.fail("docker-registry is not installed")
         pytest.skip("docker-registry is not installed")
-    server = Server(tmp_path)
-    yield server
-    server.stop()
+    servers = []
+
+    def start(**options):
+        servers.append(Server(tmp_path, **options))
+        return servers[-1]
+
+    yield start
+    for one in servers:
+        one.stop()
+
+
+@pytest.fixture
+def server(start):
+    return start()
 
 
 @pytest.fixture
@@ -318,6 +337,130 @@ def test_a_document_of_no_image_is_refused(engine, server, make):
     push(engine, server, make())
     with pytest.raises(EnvironmentLacksError, match="404"):
         referrers.attach(server.image(), f"sha256:{'0' * 64}", b"x", "application/spdx+json")
+
+
+@pytest.fixture
+def logged_in(tmp_path, monkeypatch):
+    """Return a function that leaves what ``docker login`` leaves for a registry."""
+
+    def keep(server, **kept):
+        folder = tmp_path / "docker"
+        folder.mkdir(exist_ok=True)
+        content = {"auths": {f"127.0.0.1:{server.port}": kept}}
+        (folder / "config.json").write_text(json.dumps(content))
+        monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+
+    return keep
+
+
+def pair_of(user, password):
+    return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_a_login_is_used_for_the_image_and_for_what_is_attached(start, make, logged_in):
+    server = start(users=HTPASSWD)
+    logged_in(server, auth=pair_of("me", "hunter2"))
+    with contextlib.closing(connect()) as client:  # which reads the login when it is made
+        digest = push(client, server, make())
+    done = referrers.attach(server.image(), digest, b"{}", "application/spdx+json")
+    assert done.moved
+    assert not referrers.attach(server.image(), digest, b"{}", "application/spdx+json").moved
+    logged_in(server, auth=pair_of("me", "other"))
+    with pytest.raises(EnvironmentLacksError, match="401") as caught:
+        referrers.attach(server.image(), digest, b"{}", "application/spdx+json")
+    assert "docker login" in caught.value.mend
+    assert "other" not in str(caught.value)
+
+
+@pytest.fixture
+def gate(server):
+    """Put a server that wants a token, and gives it for a login, before the registry.
+
+    Its port, and what it was asked.
+    """
+    asked, behind = [], server.port
+
+    class Gate(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def reply(self, status, headers, content=b""):
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        def do(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            word = self.headers.get("Authorization", "")
+            asked.append((self.command, self.path, word, body))
+            if self.path.startswith("/token"):
+                by_login = word == f"Basic {pair_of('me', 'hunter2')}"
+                if by_login or b"refresh_token=identity" in body:
+                    self.reply(200, {}, json.dumps({"token": "t0ken"}).encode())
+                else:
+                    self.reply(401, {})
+            elif word != "Bearer t0ken":
+                realm = f"http://127.0.0.1:{self.server.server_port}/token"
+                scope = "repository:team/tiny:pull,push"
+                self.reply(
+                    401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="s",scope="{scope}"'}
+                )
+            else:
+                self.pass_on(body)
+
+        def pass_on(self, body):
+            connection = http.client.HTTPConnection("127.0.0.1", behind)
+            headers = {
+                name: value for name, value in self.headers.items() if name != "Authorization"
+            }
+            connection.request(self.command, self.path, body=body, headers=headers)
+            answer = connection.getresponse()
+            content = answer.read()
+            skipped = ("content-length", "transfer-encoding", "date", "server")
+            kept = {
+                name: value for name, value in answer.getheaders() if name.lower() not in skipped
+            }
+            self.reply(answer.status, kept, content)
+            connection.close()
+
+    for method in ("GET", "HEAD", "POST", "PUT"):
+        setattr(Gate, f"do_{method}", Gate.do)
+
+    gate = ThreadingHTTPServer(("127.0.0.1", 0), Gate)
+    threading.Thread(target=gate.serve_forever, daemon=True).start()
+    yield gate.server_port, asked
+    gate.shutdown()
+    gate.server_close()
+
+
+@pytest.mark.parametrize(
+    "kept", [{"auth": pair_of("me", "hunter2")}, {"identitytoken": "identity"}]
+)
+def test_a_token_is_fetched_once_and_used_for_all(engine, server, make, gate, logged_in, kept):
+    digest = push(engine, server, make())
+    port, asked = gate
+    server.port, real = port, server.port
+    logged_in(server, **kept)
+    done = referrers.attach(server.image(), digest, b"{}", "application/spdx+json")
+    server.port = real
+    assert done.moved
+    tokens = [one for one in asked if one[1].startswith("/token")]
+    assert len(tokens) == 1
+    assert "repository" in tokens[0][1] + tokens[0][3].decode()
+    others = [word for _, path, word, _ in asked if not path.startswith("/token")]
+    assert others[0] == ""
+    assert set(others[1:]) == {"Bearer t0ken"}
+    assert json.loads(asked_of(server, done))["subject"]["digest"] == digest
+
+
+def asked_of(server, done):
+    return asked(server, f"manifests/{done.digest}", referrers.MANIFEST)
 
 
 def test_what_an_image_holds_and_is_made_from_is_attached_or_it_is_said_why_not(
