@@ -17,6 +17,7 @@ from trtyard.command import CommandError, check
 from trtyard.console import say
 from trtyard.engine import ANSWER_SECONDS
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
+from trtyard.repository import Repository
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -124,7 +125,9 @@ def pull_image(
 
     Where the engine has that digest as ``local``, nothing is moved.
     """
-    digest = digest_of(client, remote)
+    digest = _digest_unread(remote)
+    if digest not in known_digests(client, local):
+        digest = digest_of(client, remote)
     if digest in known_digests(client, local):
         check_labels(client, local, labels)
         say(f"{local} is here already: {digest}; nothing was moved")
@@ -165,6 +168,20 @@ def digest_of(client: "DockerClient", remote: str) -> str:
         return str(found["Descriptor"]["digest"])
 
     return _asking(remote, attempt)
+
+
+def _digest_unread(remote: str) -> str:
+    """Return the digest behind a tag without reading anything, or "" where that cannot be had.
+
+    The engine, which may know this registry's certificate or mirror better, reads the image's
+    manifest and configuration to tell it.
+    """
+    from requests import RequestException
+
+    try:
+        return Repository.of(remote, retries=0).digest(remote.rpartition(":")[2])
+    except RequestException:
+        return ""
 
 
 def check_labels(client: "DockerClient", image: str, labels: Mapping[str, str]) -> None:

@@ -281,7 +281,7 @@ def _place(entry: dict[str, Any], folder: Path) -> str:
     return str(entry["url"])
 
 
-def http_session() -> "Session":
+def http_session(*, retries: int = 5) -> "Session":
     """Return an HTTP session that tries again when the server is busy or the line is bad."""
     import os
 
@@ -290,7 +290,7 @@ def http_session() -> "Session":
     from urllib3 import Retry
 
     session = Session()
-    again = Retry(total=5, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
+    again = Retry(total=retries, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
     session.mount("https://", HTTPAdapter(max_retries=again))
     session.mount("http://", HTTPAdapter(max_retries=again))
     if bundle := os.environ.get("SSL_CERT_FILE"):  # uv's setting, which requests does not know
