@@ -99,13 +99,20 @@ class _Run(Program):
         try:
             yield
         except ParseError as error:
-            tasks = self.collection.to_contexts()
-            known = [name for one in tasks for name in (one.name, *one.aliases, *one.flags) if name]
-            words = re.findall(r"'([^']*)'", str(error))
-            hint = nearest(words[0], known) if words else ""
-            mend = "the tasks: ./run --list; a task's options: ./run TASK --help"
+            tasks = {one.name: one for one in self.collection.to_contexts()}
+            task = tasks.get(getattr(error.context, "name", None))
+            said, *_ = [*re.findall(r"'([^']*)'", str(error)), ""]
+            # Invoke shows an object where a value is missing.
+            what = re.sub(
+                r"^Flag <Argument: ([\w-]+).* needed value.*", r"--\1 needs a value", str(error)
+            )
+            what, mend = what.rstrip("!"), "the tasks: ./run --list"
+            known = [name for one in tasks.values() for name in (one.name, *one.aliases) if name]
+            if task is not None and said.startswith("-"):
+                what, mend = f"{task.name} has no option {said!r}", f"./run {task.name} --help"
+                known = list(task.flags)
             raise Exit(
-                f"trtyard: {str(error).rstrip('!')}{hint}\n  {mend}", code=UsageError.exit_code
+                f"trtyard: {what}{nearest(said, known)}\n  {mend}", code=UsageError.exit_code
             ) from None
 
 

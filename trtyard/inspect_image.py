@@ -18,7 +18,11 @@ from trtyard.convert import row_and_lock
 from trtyard.engine import connect, image_id
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
-from trtyard.pipeline.compile_plugins import LIBRARY_NAME
+from trtyard.pipeline.compile_plugins import (
+    LIBRARY_NAME,
+    SHELL_LIBRARY_NAME,
+    SHELL_LIBRARY_NAME_V2,
+)
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.render import INVENTORY_PATH, PLUGINS_PATH
 from trtyard.sbom import Contents, Library, document
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 OURS = "trtyard/"
+PLUGIN_LIBRARIES = (LIBRARY_NAME, SHELL_LIBRARY_NAME_V2, SHELL_LIBRARY_NAME)
 _MEGA = 1_000_000
 _SHOWN_LIBRARIES = 10
 
@@ -73,7 +78,7 @@ def show_image(
     if sbom:
         show(json.dumps(bill_of(found), indent=2, sort_keys=True))
     elif as_json:
-        facts = {"schema": 1, **asdict(found), "unique_bytes": found.unique_bytes}
+        facts = {"schema": 2, **asdict(found), "unique_bytes": found.unique_bytes}
         show(json.dumps(facts, indent=2, sort_keys=True))
     else:
         show("\n".join(_lines(found)))
@@ -92,6 +97,16 @@ def inspect(client: "DockerClient", name: str) -> Inspected:
         labels=dict(sorted(image.labels.items())),
         contents=_contents(client, name),
         layers=layers_of(client, name),
+    )
+
+
+def holdings(client: "DockerClient", name: str) -> str:
+    """Return in a line what an image holds by its inventory, which the lock was compared with."""
+    contents = _contents(client, name)
+    libraries = "" if contents.libraries is None else f", {len(contents.libraries)} libraries"
+    return (
+        f"{len(contents.debs)} debs, {len(contents.packages)} packages{libraries},"
+        f" {len(contents.plugins)} of plugins"
     )
 
 
@@ -142,7 +157,7 @@ def _image_of(client: "DockerClient", row_name: str, target: str) -> str:
 
 
 def _contents(client: "DockerClient", name: str) -> Contents:
-    library = f"{PLUGINS_PATH}/{LIBRARY_NAME}"
+    plugins = []
     with _not_started(client, name) as read:
         text = read(INVENTORY_PATH)
         if text is None:
@@ -150,17 +165,23 @@ def _contents(client: "DockerClient", name: str) -> Contents:
                 f"{name} is no image of trtyard: it has no {INVENTORY_PATH}",
                 "docker image ls 'trtyard/*'   lists those that are",
             )
-        plugins, note = read(library), read(f"{library}.json")
-    plugin = None
-    if plugins is not None:
-        plugin = Library.of(library, plugins)
-        expected = json.loads(note)["sha256"] if note else "none"
-        if plugin.sha256 != expected:
-            raise IntegrityError(
-                f"{name}: {library} expects sha256 {expected}, found {plugin.sha256}",
-                "do not use it; build it anew: ./run build --no-cache",
-            )
-    return Contents.read(name, json.loads(text), plugin)
+        for library in PLUGIN_LIBRARIES:
+            path = f"{PLUGINS_PATH}/{library}"
+            content = read(path)
+            if content is not None:
+                plugins.append(_as_noted(name, Library.of(path, content), read(f"{path}.json")))
+    return Contents.read(name, json.loads(text), plugins)
+
+
+def _as_noted(image: str, plugin: Library, note: bytes | None) -> Library:
+    """Return the library if it is what was compiled, by the note beside it."""
+    expected = json.loads(note)["sha256"] if note else "none"
+    if plugin.sha256 != expected:
+        raise IntegrityError(
+            f"{image}: {plugin.path} expects sha256 {expected}, found {plugin.sha256}",
+            "do not use it; build it anew: ./run build --no-cache",
+        )
+    return plugin
 
 
 @contextmanager
@@ -202,8 +223,8 @@ def _lines(found: Inspected) -> Iterator[str]:
         largest = sorted(contents.libraries, key=lambda one: -one.size)
         for one in largest[:_SHOWN_LIBRARIES]:
             yield f"    {one.size / _MEGA:9.1f} MB  {one.sha256[:12]}  {one.path}"
-    if contents.plugin:
-        yield f"  plugins    {contents.plugin.sha256}  {contents.plugin.path}"
+    for plugin in contents.plugins:
+        yield f"  plugins    {plugin.sha256}  {plugin.path}"
     yield f"  layers     {len(found.layers)}, lowest first"
     for layer in found.layers:
         size_text = f"{layer.size / _MEGA:9.1f} MB" if layer.size is not None else "size unknown"

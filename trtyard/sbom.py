@@ -8,7 +8,7 @@ libraries are packages there, not files: a file of SPDX needs a SHA1, and RECORD
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -50,10 +50,10 @@ class Contents:
     debs: Mapping[str, str]
     packages: Mapping[str, str]
     libraries: tuple[Library, ...] | None  # None: an older inventory lists none
-    plugin: Library | None
+    plugins: tuple[Library, ...]
 
     @classmethod
-    def read(cls, name: str, inventory: Any, plugin: Library | None) -> "Contents":
+    def read(cls, name: str, inventory: Any, plugins: Iterable[Library]) -> "Contents":
         """Check an inventory; ``IntegrityError`` where it is none that this trtyard knows."""
         try:
             if inventory["schema"] not in _SCHEMAS:
@@ -79,7 +79,7 @@ class Contents:
                     for key, facts in sorted(inventory["packages"].items())
                 },
                 libraries=libraries,
-                plugin=plugin,
+                plugins=tuple(plugins),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(
@@ -99,7 +99,7 @@ def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> d
     place = f"deb/{SUITES[row.base.suite][0]}" if row else "deb/debian"
     packages = [_package("deb", place, *one, files) for one in contents.debs.items()]
     packages += [_package("pypi", "pypi", *one, files) for one in contents.packages.items()]
-    libraries = [*(contents.libraries or ()), *([contents.plugin] if contents.plugin else [])]
+    libraries = [*(contents.libraries or ()), *contents.plugins]
     # Without the image's tag: two names of the same contents have one document.
     root = {
         "SPDXID": _ROOT,

@@ -1,12 +1,17 @@
 """The matrix for people and for programs."""
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 
+from trtyard.build import built_image
 from trtyard.console import show
+from trtyard.engine import connect
 from trtyard.environment import existing_environment
-from trtyard.lock import LockedRow, check_row, read_lock
+from trtyard.inspect_image import holdings
+from trtyard.lock import Lock, LockedRow, check_row, read_lock
 from trtyard.matrix import Matrix, read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.row import UNRESOLVED, Row
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
 
@@ -17,6 +22,7 @@ def show_matrix(*, as_json: bool) -> None:
     lock = read_lock(LOCK_FILE)
     for row in matrix.rows.values():
         check_row(row, lock.row(row.name))
+    images = _images_here(matrix, lock)
     if as_json:
         rows = [
             {
@@ -29,20 +35,34 @@ def show_matrix(*, as_json: bool) -> None:
                 "host_until": row.host_until,
                 "image_buildable": not lock.row(row.name).unresolved,
                 "unresolved": [asdict(one) for one in lock.row(row.name).unresolved],
+                "image_here": images.get(row.name, ("", ""))[0] or None,
             }
             for row in matrix.rows.values()
         ]
         show(json.dumps({"schema": 1, "default": matrix.default, "rows": rows}, indent=2))
         return
     for row in matrix.rows.values():
-        show(_paragraph(matrix, row, lock.row(row.name)))
+        show(_paragraph(matrix, row, lock.row(row.name), images.get(row.name)))
+
+
+def _images_here(matrix: Matrix, lock: Lock) -> dict[str, tuple[str, str]]:
+    """Return of each row whose image is here, as this tree has it: its name, and what it holds."""
+    try:
+        client = connect()
+    except EnvironmentLacksError:
+        return {}
+    with closing(client):
+        found = {
+            row.name: built_image(client, row, lock.row(row.name)) for row in matrix.rows.values()
+        }
+        return {row: (name, holdings(client, name)) for row, name in found.items() if name}
 
 
 def _base_reference(locked: LockedRow) -> str | None:
     return None if locked.base.digest == UNRESOLVED else locked.base.reference
 
 
-def _paragraph(matrix: Matrix, row: Row, locked: LockedRow) -> str:
+def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, str] | None) -> str:
     wheels = locked.wheels_for(row.python)
     ready = existing_environment(row, locked)
     lines = {
@@ -68,6 +88,7 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow) -> str:
         "here": f"environment ready (Python {ready.python_version})"
         if ready
         else "no environment yet; convert makes it",
+        **({"image here": image[0], "it holds": f"{image[1]}; ./run inspect"} if image else {}),
     }
     aliases = ", ".join(_aliases(matrix, row))
     body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())

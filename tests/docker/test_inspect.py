@@ -11,7 +11,7 @@ import uuid
 import pytest
 
 from trtyard.engine import docker_command
-from trtyard.inspect_image import inspect, layers_of, show_image
+from trtyard.inspect_image import holdings, inspect, layers_of, show_image
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 LIBRARY = {"path": "/opt/x.so", "sha256": "1" * 64, "size": 7, "package": "numpy"}
@@ -25,6 +25,7 @@ INVENTORY = {
 PLUGIN = b"plugin"
 NOTE = {"sha256": hashlib.sha256(PLUGIN).hexdigest()}
 PLUGINS = "opt/trtyard/plugins/libtrtyard_plugins.so"
+SHELLS = "opt/trtyard/plugins/libtrtyard_plugins_v2.so"
 
 
 def tarred(files):
@@ -118,6 +119,20 @@ def test_other_plugins_than_were_compiled_are_refused(engine, make):
     with pytest.raises(IntegrityError, match=f"expects sha256 {NOTE['sha256']}, found"):
         inspect(engine, name)
     assert not containers_of(engine, name)
+
+
+def test_a_second_library_of_plugins_is_shown_and_compared_too(engine, make, capsys):
+    inventory, files = an_image()
+    other = {SHELLS: b"shells", f"{SHELLS}.json": json.dumps(NOTE).encode()}
+    with pytest.raises(IntegrityError, match=f"{SHELLS} expects sha256 {NOTE['sha256']}"):
+        inspect(engine, make(inventory, {**files, **other}))
+    noted = {"sha256": hashlib.sha256(b"shells").hexdigest()}
+    name = make(inventory, {**files, **other, f"{SHELLS}.json": json.dumps(noted).encode()})
+    show_image("default", target="final", image=name)
+    said = capsys.readouterr().out
+    for one in (NOTE, noted):
+        assert f"plugins    {one['sha256']}" in said
+    assert holdings(engine, name) == "1 debs, 1 packages, 1 libraries, 2 of plugins"
 
 
 def test_no_image_and_an_image_of_someone_else_are_told_apart(engine, make):

@@ -1,6 +1,7 @@
 """What ``plan`` says where there is an engine."""
 
 import json
+import re
 
 from conftest import run_task
 
@@ -24,6 +25,19 @@ def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, i
         assert bool(found[name]["unresolved"]) == bool(locked.unresolved)
     done = run_task("plan", root=tree)
     assert f"nothing to do: {image} is there" in done.stdout
+
+
+def test_matrix_shows_what_a_built_image_holds(tree, image, row):
+    done = run_task("matrix", root=tree)
+    assert f"image here {image}\n" in done.stdout
+    packages = len(read_lock(LOCK_FILE).row(row.name).wheels_for(row.python))
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  it holds"))
+    assert re.search(r" \d+ debs, (\d+) packages, \d+ libraries, 1 of plugins", line)
+    assert 0 < int(re.search(r"(\d+) packages", line)[1]) <= packages + 1
+    rows = json.loads(run_task("matrix", "--json", root=tree).stdout)["rows"]
+    assert {one["name"]: one["image_here"] for one in rows if one["image_here"]} == {
+        row.name: image
+    }
 
 
 def test_building_what_is_there_runs_no_builder(engine, tree, image):

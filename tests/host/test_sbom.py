@@ -43,7 +43,7 @@ def inventory(locked):
 @pytest.fixture
 def contents(inventory):
     plugin = Library.of("/opt/trtyard/plugins/libtrtyard_plugins.so", b"plugin")
-    return Contents.read("trtyard/rtx-1.7:0123", inventory, plugin)
+    return Contents.read("trtyard/rtx-1.7:0123", inventory, [plugin])
 
 
 def by_name(found):
@@ -56,10 +56,12 @@ def test_the_same_contents_are_the_same_document_and_others_have_another_name(
     first = document(contents, locked, ROW)
     reordered = {key: inventory[key] for key in reversed(inventory)}
     reordered["debs"] = dict(reversed(inventory["debs"].items()))
-    again = Contents.read("trtyard/rtx-1.7:4567", reordered, contents.plugin)
+    again = Contents.read("trtyard/rtx-1.7:4567", reordered, contents.plugins)
     assert json.dumps(document(again, locked, ROW)) == json.dumps(first)
     inventory["debs"]["zlib1g"] = "1"
-    other = document(Contents.read("trtyard/rtx-1.7:0123", inventory, contents.plugin), locked, ROW)
+    other = document(
+        Contents.read("trtyard/rtx-1.7:0123", inventory, contents.plugins), locked, ROW
+    )
     assert other["documentNamespace"] != first["documentNamespace"]
     assert first["creationInfo"]["created"] == "2026-01-01T00:00:00Z"
 
@@ -117,7 +119,7 @@ def test_a_distributions_package_is_of_the_rows_distribution(contents, row, dist
 
 def test_an_older_inventory_lists_no_libraries(inventory):
     del inventory["libraries"]
-    assert Contents.read("x", {**inventory, "schema": 1}, None).libraries is None
+    assert Contents.read("x", {**inventory, "schema": 1}, []).libraries is None
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,6 @@ def test_an_older_inventory_lists_no_libraries(inventory):
 )
 def test_what_is_no_inventory_is_said_to_be_none(inventory, change):
     with pytest.raises(IntegrityError, match="x: its inventory is none that this trtyard knows"):
-        Contents.read("x", {**inventory, **change}, None)
+        Contents.read("x", {**inventory, **change}, [])
     with pytest.raises(IntegrityError):
         Contents.read("x", [], None)

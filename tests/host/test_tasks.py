@@ -31,6 +31,8 @@ def test_every_option_of_convert_is_explained(tasks):
     [
         (["convrt"], "did you mean 'convert'"),
         (["convert", "--modell", "alexnet"], "did you mean '--model'"),
+        (["convert", "--model"], "--model needs a value"),
+        (["matrix", "--trt", "8.6"], "matrix has no option '--trt'\n"),
         (["--help", "nothing"], "'nothing'"),
         (["convert"], "--model is missing"),
         (["convert", "--model", "alexnet", "--trt", "rtz"], "did you mean 'rtx'"),
