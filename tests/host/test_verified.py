@@ -149,23 +149,29 @@ def test_a_run_that_shows_less_than_is_claimed_fails_and_names_the_cell(run):
 
 def test_the_table_names_every_row_and_reason_and_stands_between_its_marks(run):
     found = run()
-    text = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n", found)
+    text = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n", MATRIX, found)
     assert text.startswith(f"before\n{BEGIN}\n| row |")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
-    assert "| `rtx-1.7` | passed | passed | passed | passed | not run (1) |" in table(found)
-    assert "1. no tensorrt" in table(found)
+    made = table(MATRIX, found)
+    (line,) = (line for line in made.splitlines() if line.startswith("| `rtx-1.7` (default"))
+    assert line.endswith("| built, exported, parity, engine built; not run: engine run (1) |")
+    for fact in ("TensorRT for RTX 1.7.1.116", "2.13.0 / 0.28.0", "18, dynamo", "8.0, 8.6, 8.9"):
+        assert f"| {fact}" in line
+    assert "1. no tensorrt" in made
+    failed = {**found["rtx-1.7"], "parity": Cell(status="failed", reason="the runtimes differ")}
+    assert "; **FAILED**: parity (1); not run: " in table(MATRIX, {**found, "rtx-1.7": failed})
     with pytest.raises(IntegrityError, match="marks"):
-        with_table("no marks", found)
+        with_table("no marks", MATRIX, found)
 
 
 def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
     found = run()
     readme = tmp_path / "README.md"
-    readme.write_text(with_table(f"{BEGIN}\n{END}\n", found))
+    readme.write_text(with_table(f"{BEGIN}\n{END}\n", MATRIX, found))
     monkeypatch.setattr("trtyard.verified.README", readme)
     check_readme(found, MATRIX)
-    readme.write_text(readme.read_text().replace("not run (1)", "passed"))
+    readme.write_text(readme.read_text().replace("; not run: engine run (1)", ", engine run"))
     with pytest.raises(IntegrityError, match="README"):
         check_readme(found, MATRIX)
     # What that error says to type mends it.
