@@ -1,7 +1,7 @@
 """What a run of CI has shown of each row, by the reports that it left.
 
-``FOLDER/ROW/MODEL/report.json`` is there for each model that it converted, ``FOLDER/ROW/image.json``
-(``docker image inspect``) for the row's image. What was not run is never shown as passed.
+``FOLDER/ROW/MODEL/report.json`` stands for each model converted, ``FOLDER/ROW/image.json``
+(``docker image inspect``) for the image. What was not run is never shown as passed.
 """
 
 import json
