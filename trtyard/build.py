@@ -184,6 +184,8 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
     doing = "would build" if options.dry_run else "building"
     for plan in plans:
         say(f"{doing} {plan.image} from {_in_words(plan)}")
+        if plan.row.terms:
+            say(f"  what it takes from its vendor comes under {plan.row.terms}")
     if options.dry_run:
         variables = [f"{key}={value}" for key, value in VARIABLES.items()]
         show(f"{quoted(variables)} {quoted(command)}")

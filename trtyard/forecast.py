@@ -35,6 +35,7 @@ class Forecast:
     debs: int
     deb_bytes: int
     in_store: int | None  # of all files, where a store was named
+    terms: str  # under which the vendor gives its part, "" where there is none
     unresolved: tuple[str, ...]  # without these no build begins
     engine: str  # why there is none, or ""
 
@@ -81,6 +82,7 @@ def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str) -> Forecast
         debs=len(debs),
         deb_bytes=bytes_of(debs),
         in_store=len(look_into(Path(store), wanted).right) if store else None,
+        terms=row.terms,
         unresolved=tuple(f"{one.kind} {one.name} {one.version}" for one in locked.unresolved),
         engine=engine,
     )
@@ -120,4 +122,5 @@ def _lines(one: Forecast) -> list[str]:
         f"  base       {one.base}",
         f"  packages   {one.packages} of Python, up to {one.package_bytes / GIGA:.2f} GB to"
         f" download; {one.debs} of the distribution, {one.deb_bytes / MEGA:.0f} MB{stored}",
+        *([f"  terms      {one.terms}"] if one.terms else []),
     ]

@@ -100,6 +100,8 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
     row = read_matrix(MATRIX_FILE).row(row_name)
     locked = read_lock(LOCK_FILE).row(row.name)
     store = Path(into).resolve()
+    if row.terms:
+        say(f"what row {row.name} takes from its vendor comes under {row.terms}")
     fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), store)
     for source in sources_of(row):
         fetch_source(source, store, read_mirrors())

@@ -46,6 +46,8 @@ def test_what_stands_in_the_way_is_named(tasks, name):
     done = tasks("plan", "--trt", name, env=NO_ENGINE)
     words = "cannot be built: versions.lock has no hash of" if named else "cannot be built here"
     assert words in done.stdout
+    assert one["terms"] == ROWS[name].terms
+    assert f"  terms      {ROWS[name].terms}\n" in done.stdout or not ROWS[name].terms
 
 
 def test_a_store_is_looked_into(tasks, tmp_path):
