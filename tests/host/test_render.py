@@ -115,9 +115,22 @@ def test_only_steps_that_compare_hashes_have_a_network(row):
         script = step.partition("<<STEP\n")[2]
         fetches = re.findall(r"/steps/install-\S+ |pip .*(?:install|download) ", script)
         assert fetches, script
-        for command in re.findall(r"^\S*pip (?:.*\\\n)*.*", script, flags=re.MULTILINE):
+        commands = re.findall(
+            r"^.*\bpip (?:install|download) (?:.*\\\n)*.*", script, flags=re.MULTILINE
+        )
+        assert len(commands) == len(re.findall(r"\bpip ", re.sub(r"#.*", "", script)))
+        for command in commands:
             assert "--require-hashes" in command
             assert "--no-deps" in command
+
+
+@every_row
+def test_pip_and_nvcc_are_asked_only_for_what_the_rows_own_know(row):
+    text = rendered(row, "Dockerfile")
+    # As a variable pip 18 takes it for a folder, and fails; --python came with pip 22.3.
+    assert "PIP_NO_CACHE_DIR" not in text
+    assert "pip --python" not in text
+    assert ("--threads" in text) == (row.cuda != "10.2")
 
 
 @pytest.mark.parametrize("script", ["install-packages", "install-debs"])
