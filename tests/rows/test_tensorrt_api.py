@@ -17,7 +17,7 @@ import sys
 import time
 
 import pytest
-from tensorrt_api.stand_ins import extension_in, make_stand_ins
+from tensorrt_api.stand_ins import extension_in, make_stand_ins, output
 from tensorrt_api.stubs import StubWriter
 
 from trtyard.executors.host import pipeline_variables
@@ -50,23 +50,14 @@ with driver.log() as log:
     driver.logger(log)
 print(type(driver).__module__.rpartition(".")[2])
 """
-SHELLS = """
-import numpy as np
-from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.shells import KernelPluginCreator, PaddedNmsPlugin, RoiAlignPlugin
-
-for shell in (PaddedNmsPlugin, RoiAlignPlugin):
-    creator = KernelPluginCreator(shell, None)
-    fields = trt.PluginFieldCollection([
-        trt.PluginField(each.name, np.array([number], each.kind), each.field_type)
-        for number, each in enumerate(shell.attributes)
-    ])
-    first = creator.create_plugin("first", fields, trt.TensorRTPhase.BUILD)
-    stored = first.get_fields_to_serialize()
-    again = creator.create_plugin("again", stored, trt.TensorRTPhase.RUNTIME).clone()
-    assert again.values == {each.name: i for i, each in enumerate(shell.attributes)}
-    print(again.plugin_name, creator.name, len(creator.field_names))
-"""
+NMS = {"iou_threshold": 0.5, "score_threshold": 0.25, "keep_top_k": 7, "box_offset": 1}
+ROI = {
+    "output_height": 3,
+    "output_width": 5,
+    "spatial_scale": 0.0625,
+    "sampling_ratio": 2,
+    "aligned": 1,
+}
 # Without bindings, a stand-in for the whole module: only that our code imports on Python 3.6.
 LOOK_AT_7 = """
 import sys
@@ -200,11 +191,36 @@ def test_the_row_gets_its_driver(name, bindings):
 
 
 @pytest.mark.parametrize("name", ["10.16", "11.4", "rtx-1.7"])
-def test_the_shells_are_made_from_fields_and_give_them_back(name, bindings):
-    assert bindings(name).run("-c", SHELLS).splitlines() == [
-        "PaddedNMS PaddedNMS 4",
-        "MaskRcnnROIAlign MaskRcnnROIAlign 5",
-    ]
+def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings, tmp_path):
+    library = tmp_path / "told.so"
+    include = f"-I{ROOT / 'plugins' / 'include'}"
+    output("cc", "-shared", "-fPIC", include, "-o", library, FOLDER / "told.c")
+    found = json.loads(bindings(name).run(FOLDER / "drive_shells.py", library))
+    nms, roi = found["nms"], found["roi"]
+    assert nms.pop("told") == (
+        "boxes 100 scores 200 indices 300 count 400 batch 2 classes 4 box_classes 1"
+        " boxes_per_class 9 keep_top_k 7 iou 0.50 score 0.25 box_offset 1 dtype 1"
+        " workspace 4096 of 2040907 stream 77"
+    )
+    assert roi.pop("told") == (
+        "features 100 rois 200 batch_indices 300 pooled 400 batch 2 channels 8 height 20 width 30"
+        " rois_count 6 output_height 3 output_width 5 spatial_scale 0.0625 sampling_ratio 2"
+        " aligned 1 dtype 0 workspace 4096 of 5392082 stream 77"
+    )
+    for shell, op, values, outputs, workspace in (
+        (nms, "PaddedNMS", NMS, 2, 2040907),
+        (roi, "MaskRcnnROIAlign", ROI, 1, 5392082),
+    ):
+        assert shell == {
+            "name": [op, "1", ""],
+            "fields": list(values),
+            "values": values,
+            "outputs": outputs,
+            "types": True,
+            "takes": [True] * 4,
+            "takes_int8": False,
+            "workspace": workspace,
+        }
 
 
 def test_the_oldest_python_imports_its_driver(environment_of):
