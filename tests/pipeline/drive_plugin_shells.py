@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.engine import plugin_layers_in_plan, plugin_layers_of
+from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
+from trtyard.pipeline.tensorrt.engine import plugin_layers_of
 
 NMS = {"iou_threshold": 0.5, "score_threshold": -1.0, "keep_top_k": 10, "box_offset": 1}
 ROI = {

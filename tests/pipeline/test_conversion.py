@@ -1,4 +1,4 @@
-"""What a conversion does not try."""
+"""What a conversion does not try, and what it gives to those that it asks."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,17 +6,45 @@ from types import SimpleNamespace
 import pytest
 
 from trtyard.pipeline.conversion import Conversion, PluginSource
+from trtyard.pipeline.export.exporter import Exported
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError
+from trtyard.pipeline.tensorrt import device, engine
 
 ROW = Row("8.6", "8.6.1.6", "full", "torchscript", 17, "12.1", ("89",), ("8.9",))
+RTX = ROW._replace(name="rtx-1.7", tensorrt="1.7.1.116", flavour="rtx")
 
 
-@pytest.mark.parametrize("tensorrt", ["7.0.0.11", "8.6.1.6"])
-def test_an_engine_of_a_release_that_nothing_here_drives_is_not_run_and_it_is_named(tensorrt):
+def conversion_of(row):
     model = SimpleNamespace(inputs=(), input_names=())
     plugins = PluginSource(None, Path("plugins"), Path("cache"))
-    row = ROW._replace(tensorrt=tensorrt)
-    conversion = Conversion(row, model, Path("out"), plugins, lambda _: None)
-    with pytest.raises(NotRunError, match=tensorrt):
+    return Conversion(row, model, Path("out"), plugins, lambda _: None)
+
+
+@pytest.mark.parametrize("tensorrt", ["7.0.0.11", "8.6.1.6", "10.16.1.11", "11.4.0.106"])
+def test_full_tensorrt_builds_nothing_without_a_gpu_that_its_engines_run_on(tensorrt, monkeypatch):
+    conversion = conversion_of(ROW._replace(tensorrt=tensorrt))
+    monkeypatch.setattr(device, "first_device", lambda: None)
+    with pytest.raises(NotRunError, match=f"{tensorrt} builds .*no CUDA device"):
         conversion._engine()
+    monkeypatch.setattr(device, "first_device", lambda: device.Device("Old", "3.5"))
+    with pytest.raises(NotRunError, match="Old has compute capability"):
+        conversion._engine()
+
+
+def test_an_engine_is_built_with_the_kernels_that_it_will_run_with(monkeypatch):
+    asked = []
+    monkeypatch.setattr(engine, "build_engine", lambda *arguments: asked.append(arguments))
+    conversion = conversion_of(RTX)
+    conversion._library = Path("libtrtyard_plugins.so")
+    conversion._engine()
+    assert asked == [(Path("out/model.onnx"), Path("out/model.engine"), conversion._library)]
+
+
+def test_an_engine_that_was_built_without_its_kernels_says_that_it_cannot_run(monkeypatch):
+    monkeypatch.setattr(engine, "build_engine", lambda *_arguments: None)
+    conversion = conversion_of(RTX)
+    conversion._exported = Exported(1, 18, ("PaddedNMS",), (), ())
+    conversion._book.attempt("engine", "build", conversion._engine)
+    (stage,) = conversion._book.stages
+    assert "cannot run" in stage.note

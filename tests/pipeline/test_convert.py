@@ -15,7 +15,7 @@ import torch
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.tensorrt.device import usable_device
-from trtyard.pipeline.tensorrt.engine import plugin_layers_in_plan
+from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS_ON = ["8.0", "8.6", "8.9", "12.0", "12.1"]

@@ -14,7 +14,8 @@ from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.engine import build_engine, plugin_layers_in_plan
+from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
+from trtyard.pipeline.tensorrt.engine import build_engine
 from trtyard.pipeline.tensorrt.shells import (
     KernelPluginCreator,
     PaddedNmsPlugin,
@@ -89,6 +90,35 @@ def test_the_engine_holds_both_plugins(tmp_path, with_functions):
     assert facts.layers == 3
     assert facts.bytes == engine_file.stat().st_size > 0
     assert sorted(plugin_layers_in_plan(engine_file.read_bytes())) == sorted(OP_TYPES)
+
+
+KERNELS = """
+#include <stddef.h>
+int trtyard_abi_version(void) { return 1; }
+void trtyard_status_string(void) {}
+void trtyard_padded_nms(void) {}
+void trtyard_roi_align(void) {}
+size_t trtyard_padded_nms_workspace(void) { return BYTES; }
+size_t trtyard_roi_align_workspace(void) { return BYTES; }
+"""
+
+
+def kernels_that_want(size, folder):
+    library = folder / f"wants_{size}.so"
+    command = ["cc", f"-DBYTES={size}", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    subprocess.run(command, input=KERNELS, text=True, check=True)
+    return library
+
+
+def test_an_engine_reserves_the_scratch_memory_that_the_kernels_ask_for(tmp_path):
+    file = both_ops(tmp_path)
+    plans = []
+    for size in (None, 1 << 20, 1 << 20, 1 << 24):
+        library = None if size is None else kernels_that_want(size, tmp_path)
+        build_engine(file, tmp_path / "model.engine", library)
+        plans.append((tmp_path / "model.engine").read_bytes())
+    assert plans[1] == plans[2]
+    assert len(set(plans)) == 3
 
 
 def test_the_network_has_the_shapes_and_types_of_the_contract(tmp_path):

@@ -1,5 +1,6 @@
 """One model through every stage: torch, ONNX, ONNX Runtime, plugins, engine, TensorRT."""
 
+import importlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -18,6 +19,7 @@ from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, Stage, StageBook
+from trtyard.pipeline.toolchains import RTX
 from trtyard.pipeline.torch_patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
@@ -152,12 +154,32 @@ class Conversion:
         return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
     def _engine(self) -> EngineFacts:
-        # Network flags, builder flags and plugins are others there; nothing here drives them.
-        if self._row.flavour == "full" and int(self._row.tensorrt.partition(".")[0]) < 10:
-            raise NotRunError(f"trtyard builds no engines with TensorRT {self._row.tensorrt} yet")
+        row = self._row
+        if row.flavour != RTX:
+            self._require_full_tensorrt()
         from trtyard.pipeline.tensorrt.engine import build_engine
 
-        return build_engine(self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE)
+        if self._exported is not None and self._exported.custom_ops and self._library is None:
+            self._book.remark(
+                "engine",
+                "is built without the plugins' kernels, so without their scratch memory: "
+                "it loads, but cannot run",
+            )
+        file, engine = self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE
+        return build_engine(file, engine, self._library)
+
+    def _require_full_tensorrt(self) -> None:
+        """See that full TensorRT can build here: it times what it may choose from on the GPU."""
+        from trtyard.pipeline.tensorrt.device import usable_device
+
+        release = f"TensorRT {self._row.tensorrt}"
+        device, reason = usable_device(self._row.runs_on)
+        if device is None:
+            raise NotRunError(f"{release} builds engines on the GPU that they are for: {reason}")
+        try:
+            importlib.import_module("trtyard.pipeline.tensorrt.api")
+        except ImportError as error:
+            raise NotRunError(f"{release} is not in this environment: {error}") from error
 
     def _tensorrt(self) -> Outputs:
         from trtyard.pipeline.tensorrt.device import usable_device
@@ -173,7 +195,8 @@ class Conversion:
             why = self._row.pycuda_problem or str(error)
             raise NotRunError(f"pycuda is not in this environment: {why}") from error
         run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library)
-        write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
+        if run.layers is not None:
+            write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
         return run.outputs
 
 

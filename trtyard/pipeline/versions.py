@@ -12,6 +12,8 @@ _PACKAGES = {
     "onnxscript": "onnxscript",
     "onnxruntime": "onnxruntime",
     "tensorrt-rtx-cu13-bindings": "tensorrt",
+    "tensorrt-cu13-bindings": "tensorrt",
+    "tensorrt-bindings": "tensorrt",
     "tensorrt": "tensorrt",
     "numpy": "numpy",
     "pillow": "pillow",

@@ -1,63 +1,63 @@
 """From an ONNX file to a TensorRT engine. Needs no GPU with TensorRT for RTX."""
 
-import re
+from collections import Counter
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import List, Optional
+
+import onnx
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.files import write_bytes
-from trtyard.pipeline.kernels import KernelLibrary
-from trtyard.pipeline.onnx_functions import OP_TYPES
 from trtyard.pipeline.onnx_origin import describe, node_at, nodes_named_in
+from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS
+from trtyard.pipeline.op_contracts import DOMAIN, OP_TYPES
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.logger import KeptLog
-from trtyard.pipeline.tensorrt.shells import RegisteredShells
+from trtyard.pipeline.tensorrt.driver import Driver
+from trtyard.pipeline.tensorrt.drivers import this_driver
+from trtyard.pipeline.tensorrt.log import Log
 
 # How TensorRT's parser begins to say that an op is neither its own nor a plugin's.
 _PLUGIN_MISSING = "Plugin not found"
 
-# A plan names the type of each plugin it will create: `"<layer>_pluginType" size=<name + NUL>`.
-_PLUGIN_IN_PLAN = re.compile(rb'name="([^"]*)_pluginType" size=(\d+)')
 
-
-def build_engine(
-    onnx_file: Path, engine_file: Path, kernels: Optional[KernelLibrary] = None
-) -> EngineFacts:
+def build_engine(onnx_file: Path, engine_file: Path, library: Optional[Path] = None) -> EngineFacts:
     """Parse ``onnx_file``, build an engine and write it to ``engine_file``, whole or not at all.
 
-    The custom ops become plugins: their function bodies in the file are passed over
-    (ENABLE_PLUGIN_OVERRIDE). Kernels are optional here; running needs them.
+    The custom ops become plugins: their function bodies in the file are passed over. ``library``
+    holds the plugins' kernels. TensorRT for RTX, 10 and 11 build without them, but ask them how
+    much scratch memory the engine must give them: built without, it cannot run.
 
     Raises:
-        ConversionError: the parser or the builder refused the model, or the engine does not hold
-            every plugin that the network had.
-        EnvironmentLacksError: TensorRT's own libraries are not laid out as its parser needs them.
+        ConversionError: the parser or the builder refused the model, or a custom op became no
+            plugin of the network, or one of the network's plugins is not in the engine.
+        EnvironmentLacksError: TensorRT's own libraries are not laid out as its parser needs them,
+            the plugin library cannot be loaded, or nothing here drives this release.
     """
     check_library_link()
-    log = KeptLog()
-    with RegisteredShells(kernels):
-        builder = trt.Builder(log)
-        network = builder.create_network(0)
-        _parse(network, onnx_file, log)
-        config = builder.create_builder_config()
-        # Matrix products in TF32 carry ten bits of mantissa: that is not the fp32 of the report.
-        config.clear_flag(trt.BuilderFlag.TF32)
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            raise _builder_refusal(onnx_file, log)
-        plan_bytes = bytes(plan)
-        in_network = plugin_layers_of(network)
-        in_engine = plugin_layers_in_plan(plan_bytes)
-        layers = network.num_layers
-    if sorted(in_network) != sorted(in_engine):
+    driver = this_driver()
+    with driver.log() as log:
+        logger = driver.logger(log)
+        with driver.plugins(library, logger):
+            builder = trt.Builder(logger)
+            network = driver.create_network(builder)
+            _parse(network, logger, onnx_file, driver, log)
+            in_network = plugin_layers_of(network, driver)
+            _check_custom_ops(onnx_file, in_network)
+            config = builder.create_builder_config()
+            driver.configure(config)
+            plan = driver.plan(builder, network, config)
+            if plan is None:
+                raise _builder_refusal(onnx_file, log)
+            layers = network.num_layers
+    in_plan = driver.plugins_in_plan(plan)
+    if in_plan is not None and sorted(in_network) != sorted(in_plan):
         raise ConversionError(
-            f"the network has the plugins {in_network}, but the engine holds {in_engine}"
+            f"the network has the plugins {in_network}, but the engine holds {in_plan}"
         )
-    write_bytes(engine_file, plan_bytes)
-    return EngineFacts(len(plan_bytes), layers, tuple(in_network), tuple(log.warnings))
+    write_bytes(engine_file, plan)
+    return EngineFacts(len(plan), layers, tuple(in_network), tuple(log.warnings))
 
 
 def check_library_link() -> None:
@@ -84,62 +84,68 @@ def check_library_link() -> None:
                 )
 
 
-def plugin_layers_of(network: Any) -> List[str]:
+def plugin_layers_of(
+    network: "trt.INetworkDefinition", driver: Optional[Driver] = None
+) -> List[str]:
     """Return the op types of a network's plugin layers, in the network's order."""
-    plugins = []
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type == trt.LayerType.PLUGIN_V3:
-            layer.__class__ = trt.IPluginV3Layer  # the bindings' own way to cast down
-            core = layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
-            plugins.append(core.plugin_name)
-    return plugins
+    driver = driver or this_driver()
+    types = [driver.plugin_type(network.get_layer(index)) for index in range(network.num_layers)]
+    return [each for each in types if each is not None]
 
 
-def _parse(network: Any, onnx_file: Path, log: KeptLog) -> None:
-    parser = trt.OnnxParser(network, log)
-    parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
-    if parser.parse(onnx_file.read_bytes()):
+def _parse(
+    network: "trt.INetworkDefinition",
+    logger: "trt.ILogger",
+    onnx_file: Path,
+    driver: Driver,
+    log: Log,
+) -> None:
+    parser = trt.OnnxParser(network, logger)
+    driver.set_up_parser(parser)
+    if parser.parse(_model_for(onnx_file, driver)):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    words = "\n".join(parser_error_in_words(error, onnx_file) for error in errors)
+    words = "\n".join(parser_error_in_words(error, onnx_file, driver) for error in errors)
     words = words or log.last_errors()
     if _PLUGIN_MISSING in words:
-        words += f"\n  registered plugins: {', '.join(registered_plugins()) or 'none'}"
+        words += f"\n  registered plugins: {', '.join(driver.registered_plugins()) or 'none'}"
     raise conversion_error(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", words)
 
 
-def parser_error_in_words(error: Any, onnx_file: Path) -> str:
+def _model_for(onnx_file: Path, driver: Driver) -> bytes:
+    """Return the model as this parser takes it; nodes keep their indices."""
+    if driver.takes_functions or not HAS_FUNCTIONS:
+        return onnx_file.read_bytes()
+    model = onnx.load(str(onnx_file))
+    del model.functions[:]
+    return bytes(model.SerializeToString())
+
+
+def _check_custom_ops(onnx_file: Path, in_network: List[str]) -> None:
+    """See that each custom op of the file is a plugin, and not its function body."""
+    nodes = onnx.load(str(onnx_file), load_external_data=False).graph.node
+    in_file = Counter(node.op_type for node in nodes if node.domain == DOMAIN)
+    ours = Counter(op_type for op_type in in_network if op_type in OP_TYPES)
+    if in_file != ours:
+        raise ConversionError(
+            f"{onnx_file.name} has the custom ops {sorted(in_file.elements())}, "
+            f"but the network has the plugins {sorted(ours.elements())}"
+        )
+
+
+def parser_error_in_words(error: "trt.ParserError", onnx_file: Path, driver: Driver) -> str:
     """Return one of the parser's errors with its node and where in Python that came from."""
     node = node_at(error.node(), onnx_file)
     # The wording of TensorRT's own log, by which such errors are known.
     said = f"  In function {error.func()}:\n  [{int(error.code())}] {error.desc()}"
-    return said + "\n" + (describe(node) if node else f"  op: {error.node_operator()}")
+    if node is not None:
+        return f"{said}\n{describe(node)}"
+    op = driver.op_of(error)
+    return f"{said}\n  op: {op}" if op else said
 
 
-def registered_plugins() -> List[str]:
-    """Return name and version of every plugin that this process has registered."""
-    creators = trt.get_plugin_registry().all_creators
-    return [
-        " ".join(part for part in (one.name, one.plugin_version, one.plugin_namespace) if part)
-        for one in creators
-    ]
-
-
-def _builder_refusal(onnx_file: Path, log: KeptLog) -> ConversionError:
+def _builder_refusal(onnx_file: Path, log: Log) -> ConversionError:
     reasons = log.last_errors()
     nodes = "\n".join(map(describe, nodes_named_in(reasons, onnx_file)))
     words = f"{reasons}\n{nodes}".rstrip()
     return conversion_error(f"TensorRT cannot build {onnx_file.name}:\n{words}", words)
-
-
-def plugin_layers_in_plan(plan: bytes) -> List[str]:
-    """Return the op types of the plugins that ``plan`` will create, in the plan's order.
-
-    Without a device the runtime does not load a plan, so there is nothing for the engine
-    inspector to look at; but a plan names its plugins in clear, by layer and by the length of the
-    type's name.
-    """
-    by_length = {len(op_type) + 1: op_type for op_type in OP_TYPES}
-    lengths = [int(size) for _layer, size in _PLUGIN_IN_PLAN.findall(plan)]
-    return [by_length.get(length, "unknown") for length in lengths]

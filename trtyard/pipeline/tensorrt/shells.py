@@ -4,7 +4,7 @@ Parsing and building need no kernels; ``enqueue`` does. TensorRT keeps no refere
 registry holds, so whoever registers must keep the creators alive.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Type, cast
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Attribute(NamedTuple):
     kind: type
 
     @property
-    def field_type(self) -> Any:
+    def field_type(self) -> "trt.PluginFieldType":
         """The plugin field's type."""
         is_float = self.kind is np.float32
         return trt.PluginFieldType.FLOAT32 if is_float else trt.PluginFieldType.INT32
@@ -99,8 +99,8 @@ class KernelPlugin(
         return self.kernels
 
 
-def _is_linear(tensor: Any, *types: Any) -> bool:
-    return tensor.desc.format == trt.TensorFormat.LINEAR and tensor.desc.type in types
+def _is_linear(tensor: "trt.DynamicPluginTensorDesc", *types: "trt.DataType") -> bool:
+    return bool(tensor.desc.format == trt.TensorFormat.LINEAR and tensor.desc.type in types)
 
 
 class PaddedNmsPlugin(KernelPlugin):
@@ -115,18 +115,25 @@ class PaddedNmsPlugin(KernelPlugin):
     )
     output_count = 2
 
-    def get_output_data_types(self, _input_types: Sequence[Any]) -> List[Any]:
+    def get_output_data_types(self, _input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
         """Give int32 indices and an int32 count."""
         return [trt.DataType.INT32, trt.DataType.INT32]
 
-    def get_output_shapes(self, inputs: Any, _shape_inputs: Any, exprs: Any) -> List[Any]:
+    def get_output_shapes(
+        self,
+        inputs: "Sequence[trt.DimsExprs]",
+        _shape_inputs: "Sequence[trt.DimsExprs]",
+        exprs: "trt.IExprBuilder",
+    ) -> "List[trt.DimsExprs]":
         """Give [B, keep_top_k] and [B]."""
         indices, count = trt.DimsExprs(2), trt.DimsExprs(1)
         indices[0] = count[0] = inputs[1][0]
-        indices[1] = exprs.constant(self.values["keep_top_k"])
+        indices[1] = exprs.constant(int(self.values["keep_top_k"]))
         return [indices, count]
 
-    def supports_format_combination(self, pos: int, tensors: Sequence[Any], _inputs: int) -> bool:
+    def supports_format_combination(
+        self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
+    ) -> bool:
         """Boxes and scores of one float type, int32 outputs, all linear."""
         if pos >= 2:
             return _is_linear(tensors[pos], trt.DataType.INT32)
@@ -134,7 +141,11 @@ class PaddedNmsPlugin(KernelPlugin):
             pos == 0 or tensors[1].desc.type == tensors[0].desc.type
         )
 
-    def get_workspace_size(self, inputs: Sequence[Any], _outputs: Sequence[Any]) -> int:
+    def get_workspace_size(
+        self,
+        inputs: "Sequence[trt.DynamicPluginTensorDesc]",
+        _outputs: "Sequence[trt.DynamicPluginTensorDesc]",
+    ) -> int:
         """Bytes for the largest shapes of the profile; 0 while no kernels are loaded."""
         if self.kernels is None:
             return 0
@@ -143,8 +154,8 @@ class PaddedNmsPlugin(KernelPlugin):
 
     def enqueue(
         self,
-        input_desc: Sequence[Any],
-        _output_desc: Sequence[Any],
+        input_desc: "Sequence[trt.PluginTensorDesc]",
+        _output_desc: "Sequence[trt.PluginTensorDesc]",
         inputs: Sequence[int],
         outputs: Sequence[int],
         workspace: int,
@@ -191,34 +202,45 @@ class RoiAlignPlugin(KernelPlugin):
         Attribute("aligned", np.int32),
     )
 
-    def get_output_data_types(self, input_types: Sequence[Any]) -> List[Any]:
+    def get_output_data_types(self, input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
         """Give the features' type."""
         return [input_types[0]]
 
-    def get_output_shapes(self, inputs: Any, _shape_inputs: Any, exprs: Any) -> List[Any]:
+    def get_output_shapes(
+        self,
+        inputs: "Sequence[trt.DimsExprs]",
+        _shape_inputs: "Sequence[trt.DimsExprs]",
+        exprs: "trt.IExprBuilder",
+    ) -> "List[trt.DimsExprs]":
         """Give [R, C, output_height, output_width]."""
         pooled = trt.DimsExprs(4)
         pooled[0] = inputs[1][0]
         pooled[1] = inputs[0][1]
-        pooled[2] = exprs.constant(self.values["output_height"])
-        pooled[3] = exprs.constant(self.values["output_width"])
+        pooled[2] = exprs.constant(int(self.values["output_height"]))
+        pooled[3] = exprs.constant(int(self.values["output_width"]))
         return [pooled]
 
-    def supports_format_combination(self, pos: int, tensors: Sequence[Any], _inputs: int) -> bool:
+    def supports_format_combination(
+        self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
+    ) -> bool:
         """Float features and output of one type, float32 rois, int32 indices, all linear."""
         if pos == 0:
             return _is_linear(tensors[0], *_DTYPE_CODES)
         wanted = {1: trt.DataType.FLOAT, 2: trt.DataType.INT32, 3: tensors[0].desc.type}
         return _is_linear(tensors[pos], wanted[pos])
 
-    def get_workspace_size(self, inputs: Sequence[Any], _outputs: Sequence[Any]) -> int:
+    def get_workspace_size(
+        self,
+        inputs: "Sequence[trt.DynamicPluginTensorDesc]",
+        _outputs: "Sequence[trt.DynamicPluginTensorDesc]",
+    ) -> int:
         """Bytes for the largest shapes of the profile; 0 while no kernels are loaded."""
         return 0 if self.kernels is None else self._workspace(inputs[0].max, inputs[1].max[0])
 
     def enqueue(
         self,
-        input_desc: Sequence[Any],
-        _output_desc: Sequence[Any],
+        input_desc: "Sequence[trt.PluginTensorDesc]",
+        _output_desc: "Sequence[trt.PluginTensorDesc]",
         inputs: Sequence[int],
         outputs: Sequence[int],
         workspace: int,
@@ -243,7 +265,7 @@ class RoiAlignPlugin(KernelPlugin):
             stream,
         )
 
-    def _workspace(self, features: Sequence[int], rois: int) -> int:
+    def _workspace(self, features: Iterable[int], rois: int) -> int:
         bins = (int(self.values["output_height"]), int(self.values["output_width"]))
         return self.loaded_kernels().size("trtyard_roi_align_workspace", *features, rois, *bins)
 
@@ -265,13 +287,13 @@ class KernelPluginCreator(trt.IPluginCreatorV3One):
             ]
         )
 
-    def create_plugin(self, _name: str, fields: Any, _phase: Any) -> KernelPlugin:
+    def create_plugin(self, _name: str, fields: Any, _phase: "trt.TensorRTPhase") -> KernelPlugin:
         """Read every attribute of the plugin from ``fields``.
 
         Raises:
             ValueError: one is missing.
         """
-        given = {field.name: field.data for field in fields}
+        given = {field.name: field.data for field in cast("List[trt.PluginField]", fields)}
         missing = [each.name for each in self.plugin.attributes if each.name not in given]
         if missing:
             raise ValueError(f"{self.name}: attribute {', '.join(missing)} missing")

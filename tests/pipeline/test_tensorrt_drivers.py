@@ -1,0 +1,119 @@
+"""Which driver a release gets, and what of the drivers needs no TensorRT of theirs."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from test_tensorrt import both_ops, model_file, tensor
+
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.pipeline.onnx_functions import DOMAIN, OP_TYPES
+from trtyard.pipeline.tensorrt import engine
+from trtyard.pipeline.tensorrt.driver_before_10 import library_with_shells
+from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx
+from trtyard.pipeline.tensorrt.drivers import driver_of, this_driver
+from trtyard.pipeline.tensorrt.tensors_by_binding import TensorsByBinding
+
+
+@pytest.mark.parametrize(
+    ("version", "is_rtx", "driver"),
+    [
+        ("7.0.0.11", False, "Driver7"),
+        ("8.5.0", False, "Driver8"),
+        ("8.6.1", False, "Driver8"),
+        ("10.15.1.29", False, "Driver10"),
+        ("10.16.1.11", False, "Driver10"),
+        ("11.4.0.106", False, "Driver10"),
+        ("1.7.1.116", True, "DriverRtx"),
+    ],
+)
+def test_each_release_has_its_driver(version, is_rtx, driver):
+    assert type(driver_of(version, is_rtx)).__name__ == driver
+
+
+@pytest.mark.parametrize("version", ["6.0.1", "7.1.3", "8.4.3", "9.0.0", "10.13.3", "12.0.0"])
+def test_a_release_that_no_driver_was_checked_against_is_refused(version):
+    with pytest.raises(EnvironmentLacksError, match=version) as failure:
+        driver_of(version, is_rtx=False)
+    assert "8.5 to below 9.0" in failure.value.mend
+
+
+def test_this_process_has_tensorrt_for_rtx():
+    assert isinstance(this_driver(), DriverRtx)
+
+
+def test_a_parser_without_functions_gets_none_and_the_same_nodes(tmp_path):
+    file = both_ops(tmp_path)
+    whole = onnx.load(file)
+    assert [one.name for one in whole.functions] == list(OP_TYPES)
+    for version in ("7.0.0.11", "8.6.1"):
+        model = onnx.ModelProto.FromString(engine._model_for(file, driver_of(version, False)))
+        assert list(model.functions) == []
+        assert model.graph == whole.graph
+    assert engine._model_for(file, driver_of("11.4.0.106", False)) == file.read_bytes()
+
+
+def test_a_custom_op_that_became_no_plugin_is_an_error(tmp_path):
+    file = model_file(
+        tmp_path,
+        [helper.make_node("PaddedNMS", ["a", "b"], ["c", "d"], domain=DOMAIN)],
+        [tensor("a", [1])],
+        [tensor("c", [1])],
+    )
+    engine._check_custom_ops(file, ["PaddedNMS", "EfficientNMS_TRT"])
+    for plugins in ([], ["MaskRcnnROIAlign"], ["PaddedNMS", "PaddedNMS"]):
+        with pytest.raises(ConversionError, match="PaddedNMS"):
+            engine._check_custom_ops(file, plugins)
+
+
+def test_the_library_with_the_shells_is_taken_where_it_lies_beside_the_other(tmp_path):
+    given = tmp_path / "libtrtyard_plugins.so"
+    assert library_with_shells(given) == given
+    beside = tmp_path / "libtrtyard_plugins_v2.so"
+    beside.touch()
+    assert library_with_shells(given) == beside
+    own = tmp_path / "my_plugins.so"
+    assert library_with_shells(own) == own
+
+
+class EngineOf7:
+    """What TensorRT 7 documents of an engine with two inputs and an output, and its context."""
+
+    names = ("image", "scale", "boxes")
+    num_bindings = 3
+
+    def __init__(self):
+        self.runs = []
+
+    def get_binding_name(self, index):
+        return self.names[index]
+
+    def binding_is_input(self, name):
+        return self.names.index(name) < 2
+
+    def get_binding_shape(self, name):
+        return {"image": (1, 3, 8, 8), "scale": (1,), "boxes": (5, 4)}[name]
+
+    def create_execution_context(self):
+        return self
+
+    def execute_async_v2(self, bindings, stream_handle):
+        self.runs.append((bindings, stream_handle))
+        return True
+
+
+def test_addresses_go_to_the_bindings_by_their_index_whatever_the_order_they_came_in():
+    fake = EngineOf7()
+    tensors = TensorsByBinding(fake)
+    assert tensors.names() == ["image", "scale", "boxes"]
+    assert [name for name in tensors.names() if tensors.is_input(name)] == ["image", "scale"]
+    assert tensors.fits("image", np.zeros((1, 3, 8, 8)).shape)
+    assert not tensors.fits("image", (1, 3, 8, 9))
+    assert tensors.shape("boxes") == (5, 4)
+    with pytest.raises(RuntimeError, match="start"):
+        tensors.enqueue(7)
+    tensors.start()
+    for name, address in (("boxes", 300), ("scale", 200), ("image", 100)):
+        tensors.bind(name, address)
+    assert tensors.enqueue(7)
+    assert fake.runs == [([100, 200, 300], 7)]

@@ -1,0 +1,92 @@
+"""The Python V3 shells with a release's own bindings, driven as far as those go without TensorRT.
+
+Run by a row's Python with a library made from told.c; prints what the shells answered, as JSON.
+"""
+
+import ctypes
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from trtyard.pipeline.kernels import KernelLibrary
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.shells import KernelPluginCreator, PaddedNmsPlugin, RoiAlignPlugin
+
+FLOAT, HALF, INT32 = trt.DataType.FLOAT, trt.DataType.HALF, trt.DataType.INT32
+NMS = {"iou_threshold": 0.5, "score_threshold": 0.25, "keep_top_k": 7, "box_offset": 1}
+ROI = {
+    "output_height": 3,
+    "output_width": 5,
+    "spatial_scale": 0.0625,
+    "sampling_ratio": 2,
+    "aligned": 1,
+}
+# Inputs, then outputs.
+NMS_TENSORS = [(HALF, (2, 1, 9, 4)), (HALF, (2, 4, 9)), (INT32, (2, 7)), (INT32, (2,))]
+ROI_TENSORS = [(FLOAT, (2, 8, 20, 30)), (FLOAT, (6, 4)), (INT32, (6,)), (FLOAT, (6, 8, 3, 5))]
+
+
+def drive(shell, values, tensors, inputs, library):
+    creator = KernelPluginCreator(shell, KernelLibrary(library))
+    first = creator.create_plugin("first", fields_of(shell, values), trt.TensorRTPhase.BUILD)
+    # An engine keeps the fields that the plugin gives, and makes its own from them.
+    stored = first.get_fields_to_serialize()
+    plugin = creator.create_plugin("again", stored, trt.TensorRTPhase.RUNTIME).clone()
+    described = [describe(*tensor) for tensor in tensors]
+    ranges = [with_range(*tensor) for tensor in tensors]
+    wrong = [*ranges[:-1], with_range(trt.DataType.INT8, tensors[-1][1])]
+    input_types, output_types = [t for t, _ in tensors[:inputs]], [t for t, _ in tensors[inputs:]]
+    addresses = [100 * (number + 1) for number in range(len(tensors))]
+    plugin.enqueue(
+        described[:inputs], described[inputs:], addresses[:inputs], addresses[inputs:], 4096, 77
+    )
+    told = ctypes.CDLL(str(library)).last_told
+    told.restype = ctypes.c_char_p
+    return {
+        "name": [creator.name, creator.plugin_version, creator.plugin_namespace],
+        "fields": [field.name for field in creator.field_names],
+        "values": plugin.values,
+        "outputs": plugin.num_outputs,
+        "types": list(plugin.get_output_data_types(input_types)) == output_types,
+        "takes": [
+            plugin.supports_format_combination(position, ranges, inputs)
+            for position in range(len(ranges))
+        ],
+        "takes_int8": plugin.supports_format_combination(len(wrong) - 1, wrong, inputs),
+        "workspace": plugin.get_workspace_size(ranges[:inputs], ranges[inputs:]),
+        "told": told().decode(),
+    }
+
+
+def fields_of(shell, values):
+    return trt.PluginFieldCollection(
+        [
+            trt.PluginField(each.name, np.array([values[each.name]], each.kind), each.field_type)
+            for each in shell.attributes
+        ]
+    )
+
+
+def describe(dtype, shape):
+    described = trt.PluginTensorDesc()
+    described.type, described.dims = dtype, shape
+    described.format = trt.TensorFormat.LINEAR
+    return described
+
+
+def with_range(dtype, shape):
+    ranged = trt.DynamicPluginTensorDesc()
+    ranged.desc = describe(dtype, shape)
+    ranged.min = ranged.opt = ranged.max = shape
+    return ranged
+
+
+if __name__ == "__main__":
+    own = Path(sys.argv[1])
+    answers = {
+        "nms": drive(PaddedNmsPlugin, NMS, NMS_TENSORS, 2, own),
+        "roi": drive(RoiAlignPlugin, ROI, ROI_TENSORS, 3, own),
+    }
+    sys.stdout.write(json.dumps(answers))

@@ -1,0 +1,342 @@
+"""The code that drives TensorRT, held against what each release's bindings say of themselves.
+
+The bindings are real and in the rows' environments; TensorRT's libraries are not. With libraries in
+their place that only have the right names, the bindings can be imported, and tell every class,
+method and signature. From that a stub file is made, with which a type checker reads our code.
+Nothing of TensorRT runs.
+"""
+
+import ast
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from tensorrt_api.stand_ins import extension_in, make_stand_ins, output
+from tensorrt_api.stubs import StubWriter
+
+from trtyard.executors.host import pipeline_variables
+from trtyard.tools import ROOT
+
+PACKAGE = "trtyard.pipeline.tensorrt"
+SOURCES = ROOT / "trtyard" / "pipeline" / "tensorrt"
+FOLDER = ROOT / "tests" / "rows" / "tensorrt_api"
+ROWS = ("8.6", "10.16", "11.4", "rtx-1.7")
+DRIVERS = {
+    "7.0": "driver_7",
+    "8.6": "driver_8",
+    "10.16": "driver_10",
+    "11.4": "driver_10",
+    "rtx-1.7": "driver_rtx",
+}
+# The first name that api.py tries; the stubs of every release go by it.
+STUB = "tensorrt_rtx_bindings"
+
+TOOLS = ("cc", "nm", "readelf")  # of g++ and what it brings
+
+# Run by the row's own Python: what our code makes of the bindings when it is imported, and its
+# classes when they are made. All of that is inside of the bindings.
+LOOK = """
+from trtyard.pipeline.tensorrt import engine
+from trtyard.pipeline.tensorrt.drivers import this_driver
+
+driver = this_driver()
+with driver.log() as log:
+    driver.logger(log)
+print(type(driver).__module__.rpartition(".")[2])
+"""
+NMS = {"iou_threshold": 0.5, "score_threshold": 0.25, "keep_top_k": 7, "box_offset": 1}
+ROI = {
+    "output_height": 3,
+    "output_width": 5,
+    "spatial_scale": 0.0625,
+    "sampling_ratio": 2,
+    "aligned": 1,
+}
+# Without bindings, a stand-in for the whole module: only that our code imports on Python 3.6.
+LOOK_AT_7 = """
+import sys
+from unittest import mock
+
+sys.modules["tensorrt"] = mock.MagicMock(__version__="7.0.0.11", __name__="tensorrt")
+"""
+
+
+class Bindings:
+    """A row's bindings: what they say of themselves, and how to run Python with them."""
+
+    def __init__(self, python, variables, module):
+        self.python = python
+        self.variables = variables
+        self.described = json.loads(self.run(FOLDER / "describe.py", module))
+
+    def run(self, *words):
+        done = subprocess.run(
+            [self.python, *words], env=self.variables, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bindings(environment_of, tmp_path_factory):
+    """Return a function that gives a row's bindings, with libraries in place of TensorRT's."""
+    known = {}
+
+    def of(name):
+        if name not in known:
+            lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
+            if lacking:
+                pytest.skip(f"no {', '.join(lacking)} on this machine")
+            python = environment_of(name).python
+            variables = pipeline_variables()
+            module = STUB
+            if not name.startswith("rtx"):
+                module = "tensorrt_bindings"
+                folder = tmp_path_factory.mktemp("libraries")
+                make_stand_ins(extension_in(python.parents[1]), python, folder)
+                variables["LD_LIBRARY_PATH"] = str(folder)
+            known[name] = Bindings(python, variables, module)
+        return known[name]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def stubs(bindings, tmp_path_factory):
+    """Return a function that gives the folder with a release's stub file."""
+    known = {}
+
+    def of(name):
+        if name not in known:
+            if name == "7.0":
+                text = (FOLDER / "documented_7_0.pyi").read_text()
+            else:
+                text = StubWriter(bindings(name).described).text()
+            folder = tmp_path_factory.mktemp("stubs")
+            (folder / STUB).mkdir()
+            (folder / STUB / "__init__.pyi").write_text(text)
+            known[name] = folder
+        return known[name]
+
+    return of
+
+
+def served_by(name):
+    """Return the modules that a release uses: its driver and the common code, by their imports."""
+    names = ["engine", "runner", DRIVERS[name]]
+    for module in names:
+        for node in ast.parse((SOURCES / f"{module}.py").read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{PACKAGE}."):
+                inner = node.module.rpartition(".")[2]
+                names += [inner] if inner not in (*names, "api") else []
+    return names
+
+
+@pytest.fixture(scope="module")
+def type_check(stubs, tmp_path_factory):
+    """Return a function that has mypy read what a release uses, with its stubs.
+
+    It reads a copy: a module may have another text there.
+    """
+    cache, copy = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("copy") / "trtyard"
+    seconds = itertools.count(int(time.time()) + 1)
+    shutil.copytree(ROOT / "trtyard" / "pipeline", copy / "pipeline")
+    (copy / "__init__.py").touch()
+
+    def run(name, changed=None):
+        files = {one: copy / "pipeline" / "tensorrt" / f"{one}.py" for one in served_by(name)}
+        for module, file in files.items():
+            text = (changed or {}).get(module) or (SOURCES / file.name).read_text()
+            if text != file.read_text():
+                file.write_text(text)
+                # mypy takes a file of the same size and second for unchanged.
+                os.utime(file, times=(next(seconds),) * 2)
+        command = [sys.executable, "-m", "mypy", "--config-file=", "--no-error-summary"]
+        command += ["--show-column-numbers"]
+        command += ["--follow-imports=silent", "--ignore-missing-imports", "--check-untyped-defs"]
+        # The checker's: the stubs are written for it, and the oldest of ours is unknown to it.
+        command += ["--python-version=3.12", f"--cache-dir={cache}"]
+        done = subprocess.run(
+            [*command, *files.values()],
+            cwd=copy.parent,
+            env={**os.environ, "MYPYPATH": str(stubs(name))},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode in (0, 1), done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_every_file_that_names_something_of_tensorrt_is_checked():
+    naming = {
+        path
+        for path in (ROOT / "trtyard" / "pipeline").rglob("*.py")
+        if "tensorrt.api import trt" in path.read_text()
+    }
+    assert naming <= {SOURCES / f"{each}.py" for name in DRIVERS for each in served_by(name)}
+    assert len(naming) > 8
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_row_gets_its_driver(name, bindings):
+    assert bindings(name).run("-c", LOOK).strip() == DRIVERS[name]
+
+
+@pytest.mark.parametrize("name", ["10.16", "11.4", "rtx-1.7"])
+def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings, tmp_path):
+    library = tmp_path / "told.so"
+    include = f"-I{ROOT / 'plugins' / 'include'}"
+    output("cc", "-shared", "-fPIC", include, "-o", library, FOLDER / "told.c")
+    found = json.loads(bindings(name).run(FOLDER / "drive_shells.py", library))
+    nms, roi = found["nms"], found["roi"]
+    assert nms.pop("told") == (
+        "boxes 100 scores 200 indices 300 count 400 batch 2 classes 4 box_classes 1"
+        " boxes_per_class 9 keep_top_k 7 iou 0.50 score 0.25 box_offset 1 dtype 1"
+        " workspace 4096 of 2040907 stream 77"
+    )
+    assert roi.pop("told") == (
+        "features 100 rois 200 batch_indices 300 pooled 400 batch 2 channels 8 height 20 width 30"
+        " rois_count 6 output_height 3 output_width 5 spatial_scale 0.0625 sampling_ratio 2"
+        " aligned 1 dtype 0 workspace 4096 of 5392082 stream 77"
+    )
+    for shell, op, values, outputs, workspace in (
+        (nms, "PaddedNMS", NMS, 2, 2040907),
+        (roi, "MaskRcnnROIAlign", ROI, 1, 5392082),
+    ):
+        assert shell == {
+            "name": [op, "1", ""],
+            "fields": list(values),
+            "values": values,
+            "outputs": outputs,
+            "types": True,
+            "takes": [True] * 4,
+            "takes_int8": False,
+            "workspace": workspace,
+        }
+
+
+def test_the_oldest_python_imports_its_driver(environment_of):
+    python = environment_of("7.0").python
+    done = subprocess.run(
+        [python, "-c", LOOK_AT_7 + LOOK], env=pipeline_variables(), capture_output=True, text=True
+    )
+    assert done.stdout.strip() == DRIVERS["7.0"], done.stderr
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_what_the_code_uses_exists_and_takes_what_it_is_given(name, type_check):
+    assert type_check(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "right", "wrong", "said"),
+    [
+        ("7.0", "tensors_by_binding", "execute_async_v2", "execute_async_v3", "execute_async_v3"),
+        ("8.6", "driver_before_10", "plugin_creator_list", "all_creators", "all_creators"),
+        (
+            "8.6",
+            "tensors_by_name",
+            "execute_async_v3(stream)",
+            "execute_async_v3()",
+            "stream_handle",
+        ),
+        ("10.16", "driver_10", "all_creators", "all_the_creators", "all_the_creators"),
+        (
+            "11.4",
+            "driver_named",
+            "ProfilingVerbosity.DETAILED",
+            "ProfilingVerbosity.VERBOSE",
+            "VERBOSE",
+        ),
+        ("11.4", "driver_10", "LayerType.PLUGIN_V3", "LayerType.PLUGIN_V4", "PLUGIN_V4"),
+        ("rtx-1.7", "engine", "parser.num_errors", "parser.errors", "errors"),
+        ("rtx-1.7", "shells", "exprs.constant", "exprs.fixed", "fixed"),
+    ],
+)
+def test_a_wrong_name_or_argument_is_found(name, module, right, wrong, said, type_check):
+    text = (SOURCES / f"{module}.py").read_text()
+    assert right in text
+    assert f'"{said}"' in type_check(name, {module: text.replace(right, wrong)})
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_no_object_of_tensorrt_is_of_a_type_that_the_checker_does_not_know(name, stubs, type_check):
+    members = names_in(stubs(name) / STUB / "__init__.pyi")
+    changed = {
+        module: ast.unparse(Revealing(members).visit(ast.parse(file.read_text())))
+        for module, file in ((one, SOURCES / f"{one}.py") for one in served_by(name))
+    }
+    found = revealed(type_check(name, changed))
+    assert len(found) > 30
+    # A generator is looked at more than once, before its type is known as well.
+    unknown = [place for place, types in found.items() if types == {"Any"}]
+    named = [(module, expression_at(changed[module], *place)) for module, *place in unknown]
+    assert named == []
+
+
+def revealed(words):
+    """Return the types that mypy gave to each expression, by module, line and column."""
+    found = {}
+    for module, line, column, kind in re.findall(
+        r'(\w+)\.py:(\d+):(\d+): note: Revealed type is "(.*)"', words
+    ):
+        found.setdefault((module, int(line), int(column)), set()).add(kind)
+    return found
+
+
+def expression_at(text, line, column):
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    (argument,) = (
+        node.args[0]
+        for node in calls
+        if node.args
+        and (node.args[0].lineno, node.args[0].col_offset + 1) == (line, column)
+        and ast.unparse(node.func) == "reveal_type"
+    )
+    return ast.unparse(argument)
+
+
+def names_in(stub):
+    """Return the name of every member of every class in a stub file."""
+    return {
+        getattr(node, "name", None) or node.target.id
+        for one in ast.walk(ast.parse(stub.read_text()))
+        if isinstance(one, ast.ClassDef)
+        for node in one.body
+        if isinstance(node, (ast.FunctionDef, ast.AnnAssign))
+    }
+
+
+class Revealing(ast.NodeTransformer):
+    """Has the type checker tell on what each attribute is looked up that TensorRT has as well."""
+
+    # Of numpy, pycuda, onnx, Python's own and ours.
+    OTHERS = ("np", "value", "outputs", "cuda", "primary", "onnx", "node", "sys", "ctypes", "each")
+
+    def __init__(self, members):
+        self.members = members
+
+    def visit_ClassDef(self, node):
+        node.body = [self.visit(each) for each in node.body]  # its bases must stay names
+        return node
+
+    def visit_Attribute(self, node):
+        self.generic_visit(node)
+        root = node.value
+        # The module itself mypy would no longer know for one.
+        other = isinstance(root, ast.Name) and root.id == "trt"
+        while isinstance(root, (ast.Attribute, ast.Subscript, ast.Call)):
+            root = root.func if isinstance(root, ast.Call) else root.value
+        other = other or (isinstance(root, ast.Name) and root.id in self.OTHERS)
+        if node.attr in self.members and not other:
+            reveal = ast.Name("reveal_type", ast.Load())
+            node.value = ast.Call(reveal, [node.value], [])
+        return node

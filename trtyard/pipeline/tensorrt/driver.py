@@ -1,0 +1,75 @@
+"""How TensorRT is driven: what differs between its generations, in one place each."""
+
+import abc
+from pathlib import Path
+from typing import Any, ContextManager, List, Optional
+
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.log import Log
+from trtyard.pipeline.tensorrt.tensors import Tensors
+
+
+class Driver(abc.ABC):
+    """Drives one generation of TensorRT."""
+
+    takes_functions = True  # the parser knows a model's local functions, from 9.0 on
+
+    @abc.abstractmethod
+    def log(self) -> ContextManager[Log]:
+        """Keep what TensorRT says in the block."""
+
+    @abc.abstractmethod
+    def logger(self, log: Log) -> "trt.ILogger":
+        """Return what TensorRT calls its logger for a ``log`` of ``log()``."""
+
+    @abc.abstractmethod
+    def plugins(self, library: Optional[Path], logger: "trt.ILogger") -> ContextManager[Any]:
+        """Have the custom ops' plugins registered in the block, with ``library``'s kernels.
+
+        Raises:
+            EnvironmentLacksError: the library cannot be loaded, or holds other plugins.
+        """
+
+    @abc.abstractmethod
+    def registered_plugins(self) -> List[str]:
+        """Return name, version and namespace of every plugin of this process."""
+
+    @abc.abstractmethod
+    def plugin_type(self, layer: "trt.ILayer") -> Optional[str]:
+        """Return the op type of a network's plugin layer; None for any other layer."""
+
+    @abc.abstractmethod
+    def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
+        """Make an empty network, whose tensors have all of their dimensions."""
+
+    def set_up_parser(self, parser: "trt.OnnxParser") -> None:  # noqa: B027 - most have no flags
+        """Have the parser take a custom op's plugin, and not its function body."""
+
+    @abc.abstractmethod
+    def configure(self, config: "trt.IBuilderConfig") -> None:
+        """Set memory, verbosity, and fp32 as what it says."""
+
+    @abc.abstractmethod
+    def plan(
+        self,
+        builder: "trt.Builder",
+        network: "trt.INetworkDefinition",
+        config: "trt.IBuilderConfig",
+    ) -> Optional[bytes]:
+        """Build; None if the builder refuses."""
+
+    @abc.abstractmethod
+    def tensors(self, engine: "trt.ICudaEngine") -> Tensors:
+        """Return the engine's inputs and outputs."""
+
+    @abc.abstractmethod
+    def layers(self, engine: "trt.ICudaEngine") -> Optional[List[Any]]:
+        """Return what the engine says of each of its layers; None where it does not."""
+
+    def op_of(self, error: "trt.ParserError") -> str:  # noqa: ARG002 - as the releases that know it
+        """Return the op that a parser error is about, or nothing: before 10 only its index."""
+        return ""
+
+    def plugins_in_plan(self, plan: bytes) -> Optional[List[str]]:  # noqa: ARG002
+        """Return the op types of a plan's plugins; None where a plan cannot be read."""
+        return None
