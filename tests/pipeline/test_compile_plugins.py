@@ -236,6 +236,27 @@ def test_a_compile_error_shows_the_compiler_s_words_and_keeps_the_old_library(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lib.so", "sources"]
 
 
+def test_a_flag_that_a_compiler_does_not_know_is_left_out(
+    small_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvcc = [str(find_nvcc())]
+    assert cuda_compiler.taken_by(nvcc, ["-O3", "--no-such-option"], "cu") == ["-O3"]
+    # As GCC 7 does, which the oldest row's distribution has.
+    real, old = shutil.which("g++"), tmp_path / "bin" / "g++"
+    old.parent.mkdir()
+    refuses = "case \"$*\" in *-ffile-prefix-map*) echo 'error: unrecognized' >&2; exit 1;; esac"
+    old.write_text(f'#!/bin/sh\n{refuses}\nexec {real} "$@"\n')
+    old.chmod(0o755)
+    for name in ("gcc", "cc1plus"):  # what nvcc asks for beside it
+        found = shutil.which(name)
+        if found:
+            (old.parent / name).symlink_to(found)
+    monkeypatch.setenv("PATH", f"{old.parent}{os.pathsep}{os.environ['PATH']}")
+    flag = "-ffile-prefix-map=/a=b"
+    assert cuda_compiler.taken_by(["g++"], [flag, "-O2"], "c++") == ["-O2"]
+    assert compile_plugins(small_sources, tmp_path / "out.so", ARCHITECTURES).library.is_file()
+
+
 def test_an_architecture_that_nvcc_does_not_know_is_named(
     small_sources: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from trtyard.pipeline.cuda_compiler import (
     library_folders,
     require_host_compiler,
     run_compiler,
+    taken_by,
     toolkit_of,
 )
 from trtyard.pipeline.errors import UsageError
@@ -52,10 +53,11 @@ RANDOM_SEED = "-frandom-seed=trtyard"
 KERNEL_FLAGS = (
     "-std=c++14",
     "-O3",
-    "--objdir-as-tempdir",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra",
     "-Xcompiler=" + RANDOM_SEED,
 )
+# So that nothing of where it was compiled is in it; taken where the compiler knows it.
+OPTIONAL_KERNEL_FLAGS = ("--objdir-as-tempdir",)
 SHELL_FLAGS = (
     "-std=c++17",
     "-O2",
@@ -114,9 +116,10 @@ def compile_plugins(
         # a list of -Xcompiler, would end the word.
         own = folder / "plugins"
         shutil.copytree(str(sources), str(own))
-        maps = [f"-ffile-prefix-map={folder}=build"]
+        maps = taken_by(["g++"], [f"-ffile-prefix-map={folder}=build"], "c++")
         kernel = [str(compiler), *KERNEL_FLAGS, *code_generation(architectures)]
-        kernel.append("-Xcompiler=" + ",".join(maps))
+        kernel += taken_by([str(compiler)], OPTIONAL_KERNEL_FLAGS, "cu")
+        kernel += [f"-Xcompiler={one}" for one in maps]
         shell = ["g++", *SHELL_FLAGS, *maps]
         if headers is not None:
             for system_folder in (headers.resolve(), toolkit_of(compiler) / "include"):
@@ -187,7 +190,7 @@ def _facts(
     """Return what the library is made from; ``inputs`` is the hash of all of it."""
     files = sorted(path for path in sources.rglob("*") if path.suffix in SOURCE_SUFFIXES)
     named: List[Tuple[str, Path]] = [(path.relative_to(sources).as_posix(), path) for path in files]
-    flags = [*KERNEL_FLAGS, *LINK_FLAGS, *LINK_LIBRARIES]
+    flags = [*KERNEL_FLAGS, *OPTIONAL_KERNEL_FLAGS, *LINK_FLAGS, *LINK_LIBRARIES]
     if headers is not None:
         named += [("headers/" + path.name, path) for path in sorted(headers.glob("*.h"))]
         flags += SHELL_FLAGS

@@ -82,6 +82,22 @@ def _capability(architecture: str) -> Tuple[int, str]:
     return int(digits), architecture[len(digits) :]
 
 
+def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> List[str]:
+    """Return those of ``flags`` that the compiler knows: a row's own may be older than they are.
+
+    ``-ffile-prefix-map``, say, came with GCC 8, and row 7.0 has GCC 7.
+    """
+    nothing = ["-E", "-x", language, os.devnull]
+    found = []
+    for flag in flags:
+        try:
+            run_compiler([*compiler, flag, *nothing], Path())
+        except ConversionError:
+            continue
+        found.append(flag)
+    return found
+
+
 def run_compiler(command: Sequence[str], folder: Path) -> str:
     """Run ``command`` in ``folder``; return what it printed, or raise with its last lines."""
     done = subprocess.run(
