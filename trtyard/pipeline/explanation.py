@@ -1,10 +1,13 @@
 """Which known failures a log holds: where each is, why it comes, what to do."""
 
+import contextlib
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.known_failures import KNOWN_FAILURES, KnownFailure
+from trtyard.pipeline.known_failures.compiling import COMPILING
+from trtyard.pipeline.known_failures.images import IMAGES
 from trtyard.pipeline.known_failures.operators import STANDARD_OPS, outside_of
 from trtyard.pipeline.log_places import NEAR_LINES, Place, place_near
 from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_words
@@ -96,6 +99,29 @@ def conversion_error(message: str, words: str, otherwise: Optional[str] = None) 
     if first.affected and first.affected != (ANY,):
         lines.append(f"  taken as is by: {taken_by(first.affected)}")
     return ConversionError("\n".join(lines), first.failure.mend)
+
+
+def build_failure(words: str) -> Optional[KnownFailure]:
+    """Return the known failure of a compiler or of an image's build that ``words`` hold, if any."""
+    found = (one.failure for one in explain(words) if one.failure in (*COMPILING, *IMAGES))
+    return next(found, None)
+
+
+@contextlib.contextmanager
+def compiler_explained() -> Iterator[None]:
+    """Add to a compiler's failure in the block what is known about it.
+
+    Raises:
+        EnvironmentLacksError: where it is the machine that is at fault.
+    """
+    try:
+        yield
+    except (ConversionError, EnvironmentLacksError) as error:
+        known = build_failure(error.message)
+        if known is None:
+            raise
+        words = f"{error.message}\n  why: {known.cause}"
+        raise EnvironmentLacksError(words, known.mend) from error
 
 
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
