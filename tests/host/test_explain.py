@@ -131,6 +131,17 @@ def test_a_release_is_compared_by_its_numbers():
         is_within(ROWS["8.6"], ["tensorrt before 8"])
 
 
+def test_what_a_patched_parser_says_of_the_origin_is_read():
+    # As patches/onnx-tensorrt/8.6/errors-with-origin.patch words it.
+    log = (
+        "In node 171 (importTopK): UNSUPPORTED_NODE: Assertion failed: inputs.at(1).is_weights()\n"
+        "  op: TopK (node /head/TopK)\n  in module /head\n  at /home/me/net.py(14): forward\n"
+    )
+    (found,) = explain(log)
+    assert found.failure.name == "topk-k-is-a-tensor"
+    assert found.place == Place("TopK", "/head/TopK", 171, "/home/me/net.py:14 in forward")
+
+
 def test_of_two_failures_in_one_log_each_has_its_own_node():
     log = "\n".join(
         f'While parsing node number {number} [{op} -> "y"]:\n'
