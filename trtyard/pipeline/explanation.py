@@ -10,7 +10,7 @@ from trtyard.pipeline.known_failures.compiling import COMPILING
 from trtyard.pipeline.known_failures.images import IMAGES
 from trtyard.pipeline.known_failures.operators import STANDARD_OPS, outside_of
 from trtyard.pipeline.log_places import NEAR_LINES, Place, place_near
-from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_words
+from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_words, rows_told
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LOOKS_LIKE_ERROR = re.compile(
@@ -83,6 +83,18 @@ def taken_by(affected: Sequence[str]) -> str:
     return outside_in_words(affected) if affected else ""
 
 
+def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
+    """Return which of ``rows`` take the model as it is, and which releases do; empty: no matter."""
+    answers = {row.row: takes_as_is(explanation, row) for row in rows}
+    if None in answers.values():
+        return ""
+    taking = [name for name, answer in answers.items() if answer]
+    words = f"row {', '.join(taking)}" if taking else "no row of versions.toml"
+    if explanation.capability:
+        return f"{words} (engines run on compute capability {explanation.capability})"
+    return f"{words} ({taken_by(explanation.affected)})"
+
+
 def conversion_error(message: str, words: str, otherwise: Optional[str] = None) -> ConversionError:
     """Return the error of a stage, with what is known about it.
 
@@ -96,8 +108,10 @@ def conversion_error(message: str, words: str, otherwise: Optional[str] = None) 
         return ConversionError(message, otherwise)
     first = explanations[0]
     lines = [message, f"  why: {first.failure.cause}"]
-    if first.affected and first.affected != (ANY,):
-        lines.append(f"  taken as is by: {taken_by(first.affected)}")
+    rows = rows_told()
+    if first.affected not in ((), (ANY,)) or (rows and first.capability):
+        taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
+        lines.append(f"  taken as is by: {taking}")
     return ConversionError("\n".join(lines), first.failure.mend)
 
 
