@@ -49,37 +49,6 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
-        name="value-decides-shape-or-branch",
-        patterns=(
-            r"GuardOnDataDependentSymNode",
-            r"[Cc]ould not guard on data-dependent expression",
-        ),
-        affected=("exporter == dynamo",),
-        cause="a shape or a branch depends on values, which are not known when exporting",
-        mend="give fixed sizes (padding and a count), masks in place of boolean indexing, "
-        "torch.where in place of if. The TorchScript exporter says nothing and freezes the value",
-        sources=(
-            "https://github.com/pytorch/pytorch/issues/143222",
-            "https://github.com/pytorch/pytorch/issues/153955",
-            "measured: torch 2.13.0",
-        ),
-    ),
-    KnownFailure(
-        name="op-in-later-opset",
-        patterns=(
-            r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not "
-            r"supported\. Support for this operator was added in version \d+",
-        ),
-        affected=("any",),
-        cause="the op has an ONNX form, in a later opset than the one asked for",
-        mend="export at the opset that the message names; a row's opset is in versions.toml",
-        sources=(
-            "https://github.com/pulp-platform/nemo/issues/16",
-            "https://github.com/huggingface/optimum/pull/1331",
-            "measured: torch 2.13.0, aten::tril at opset 13",
-        ),
-    ),
-    KnownFailure(
         name="opset-unknown-to-torch",
         patterns=(r"Unsupported (?:ONNX opset version|onnx_opset_version): (?:\d+)",),
         affected=(),
@@ -111,6 +80,37 @@ EXPORTING: Tuple[KnownFailure, ...] = (
             "https://github.com/pytorch/pytorch/issues/132205",
             "https://github.com/onnx/onnx/issues/4394",
             "https://github.com/pytorch/pytorch/issues/19277",
+        ),
+    ),
+    KnownFailure(
+        name="value-decides-shape-or-branch",
+        patterns=(
+            r"GuardOnDataDependentSymNode",
+            r"[Cc]ould not guard on data-dependent expression",
+        ),
+        affected=("exporter == dynamo",),
+        cause="a shape or a branch depends on values, which are not known when exporting",
+        mend="give fixed sizes (padding and a count), masks in place of boolean indexing, "
+        "torch.where in place of if. The TorchScript exporter says nothing and freezes the value",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/143222",
+            "https://github.com/pytorch/pytorch/issues/153955",
+            "measured: torch 2.13.0",
+        ),
+    ),
+    KnownFailure(
+        name="op-in-later-opset",
+        patterns=(
+            r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not "
+            r"supported\. Support for this operator was added in version \d+",
+        ),
+        affected=("any",),
+        cause="the op has an ONNX form, in a later opset than the one asked for",
+        mend="export at the opset that the message names; a row's opset is in versions.toml",
+        sources=(
+            "https://github.com/pulp-platform/nemo/issues/16",
+            "https://github.com/huggingface/optimum/pull/1331",
+            "measured: torch 2.13.0, aten::tril at opset 13",
         ),
     ),
     KnownFailure(

@@ -256,6 +256,7 @@ PARSING: Tuple[KnownFailure, ...] = (
             "https://github.com/JosephChenHub/CenterNet-TensorRT/issues/15",
             "https://github.com/JosephChenHub/CenterNet-TensorRT/issues/7",
             "https://github.com/NVIDIA/TensorRT/issues/1022",
+            _CHANGELOG,
             _RTX,
         ),
     ),

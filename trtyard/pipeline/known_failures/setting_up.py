@@ -100,15 +100,19 @@ SETTING_UP: Tuple[KnownFailure, ...] = (
             r"magicTag\w* == ?(?:kMAGIC_TAG|magicTag|rt::kPLAN_MAGIC_TAG) failed",
         ),
         affected=(),
-        cause="the file does not begin as an engine does: it is an ONNX file or a checkpoint, or "
-        "something stands before the engine (Ultralytics writes its metadata there). Against "
-        "rt::kPLAN_MAGIC_TAG an engine of TensorRT 8.5 or older fails too",
-        mend="build an engine with this TensorRT: ./run convert. Of Ultralytics' files skip the "
-        "metadata: four bytes with its length, little endian, and as many as they say",
+        cause="the file does not begin as this TensorRT's engines do. Another TensorRT built it "
+        "(two are installed, and LD_LIBRARY_PATH finds the other one here), it is an ONNX file or "
+        "a checkpoint, or something stands before the engine (Ultralytics writes its metadata "
+        "there)",
+        mend="see that what builds and what loads is one release (ldd, LD_LIBRARY_PATH), and build "
+        "it again: ./run convert. Of Ultralytics' files skip the metadata: four bytes with its "
+        "length, little endian, and as many as they say",
         sources=(
             "https://github.com/lix19937/tensorrt-insight/issues/65",
             "https://github.com/NVIDIA/TensorRT/issues/1384",
             "https://github.com/NVIDIA/TensorRT/issues/2915",
+            "https://github.com/NVIDIA/TensorRT/issues/1596",
+            "https://github.com/NVIDIA-AI-IOT/Lidar_AI_Solution/issues/271",
             "https://github.com/laugh12321/TensorRT-YOLO/issues/2",
         ),
     ),
