@@ -4,6 +4,7 @@ import re
 
 from trtyard.command import LINE_CHARACTERS, TAIL_LINES, CommandError
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError
+from trtyard.pipeline.explanation import build_failure
 
 
 def explained(error: CommandError) -> TrtyardError:
@@ -19,6 +20,9 @@ def explained(error: CommandError) -> TrtyardError:
             f"something is not what versions.lock names: {message}",
             "do not use it; ./run lock --check shows whether the lock itself is sound",
         )
+    known = build_failure(error.tail)
+    if known is not None:
+        return EnvironmentLacksError(f"{message}\n  why: {known.cause}", known.mend)
     network = ("dns error", "no such host", "failed to fetch", "temporary failure", "timed out")
     if any(words in tail for words in network):
         return EnvironmentLacksError(

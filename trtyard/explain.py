@@ -12,21 +12,17 @@ from trtyard.console import say, show
 from trtyard.convert import row_and_lock
 from trtyard.environment import make_environment
 from trtyard.executors.host import pipeline_variables
-from trtyard.matrix import read_matrix
+from trtyard.matrix_toolchains import matrix_toolchains
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.explanation import (
     Explanation,
     error_lines,
     explain,
-    taken_by,
-    takes_as_is,
+    rows_in_words,
 )
 from trtyard.pipeline.known_failures import KNOWN_FAILURES, KnownFailure
 from trtyard.pipeline.log_places import Place
-from trtyard.pipeline.toolchains import Toolchain
 from trtyard.reading import nearest
-from trtyard.row import Row
-from trtyard.tools import MATRIX_FILE
 
 NOTHING_KNOWN = 1  # the exit code, as grep's
 _STDIN = "-"
@@ -65,30 +61,9 @@ def explain_log(given: str, *, onnx: str, row: str) -> int:
     return _say_unknown(log, found, has_findings=bool(facts.get("symptoms")))
 
 
-def toolchain_of(row: Row) -> Toolchain:
-    """Return what of the row decides whether it takes a model."""
-    return Toolchain(
-        row=row.name,
-        flavour=row.flavour,
-        tensorrt=row.tensorrt,
-        torch=row.packages["torch"],
-        exporter=row.exporter,
-        opset=row.opset,
-        runs_on=row.runs_on,
-    )
-
-
-def rows_in_words(explanation: Explanation) -> str:
+def as_is(explanation: Explanation) -> str:
     """Return which rows of the matrix take the model as it is, and which releases do."""
-    rows = read_matrix(MATRIX_FILE).rows.values()
-    answers = {row.name: takes_as_is(explanation, toolchain_of(row)) for row in rows}
-    if None in answers.values():
-        return ""
-    taking = [name for name, answer in answers.items() if answer]
-    words = f"row {', '.join(taking)}" if taking else "no row of versions.toml"
-    if explanation.capability:
-        return f"{words} (engines run on compute capability {explanation.capability})"
-    return f"{words} ({taken_by(explanation.affected)})"
+    return rows_in_words(explanation, matrix_toolchains())
 
 
 def _read(given: str) -> _Log:
@@ -179,7 +154,7 @@ def _details(one: Explanation, facts: dict[str, Any]) -> list[tuple[str, str]]:
         details += [("at", f"{each['node']}: {each['origin']}") for each in nodes]
         if facts["more"]:
             details.append(("at", f"and {facts['more']} more nodes"))
-    details += [("why", one.failure.cause), ("do", one.failure.mend), ("as is", rows_in_words(one))]
+    details += [("why", one.failure.cause), ("do", one.failure.mend), ("as is", as_is(one))]
     return details
 
 
@@ -195,7 +170,7 @@ def _entry_in_words(entry: KnownFailure) -> str:
         ("shows", entry.symptom),
         ("why", entry.cause),
         ("do", entry.mend),
-        ("as is", rows_in_words(Explanation(entry, 0, "", Place(), entry.affected))),
+        ("as is", as_is(Explanation(entry, 0, "", Place(), entry.affected))),
         *(("known", source) for source in entry.sources),
     ]
     return "\n".join([entry.name, *_columns(details)]) + "\n"

@@ -60,7 +60,13 @@ def _debs(row: LockedRow) -> dict[str, tuple[str, str]]:
 
 
 def _patches(row: LockedRow) -> dict[str, tuple[str, str]]:
-    return {f"patch {one.path}": (one.sha256, "") for one in row.patches}
+    found = {f"patch {one.path}": (one.sha256, "") for one in row.patches}
+    for one in row.patches:
+        for path, upstream in one.applies_to.items():
+            found[f"patch {one.path}: {path} of upstream"] = (upstream, "")
+        for path, result in one.results.items():
+            found[f"patch {one.path}: {path} behind it"] = (result, "")
+    return found
 
 
 def _unresolved(row: LockedRow) -> dict[str, tuple[str, str]]:

@@ -11,9 +11,10 @@ from trtyard.console import say, show
 from trtyard.convert import row_and_lock
 from trtyard.environment import RowEnvironment, make_environment
 from trtyard.executors.host import pipeline_variables
-from trtyard.explain import rows_in_words, toolchain_of
+from trtyard.explain import as_is
 from trtyard.lock import LockedRow
 from trtyard.matrix import read_matrix
+from trtyard.matrix_toolchains import toolchain_of
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
 from trtyard.pipeline.explanation import Explanation
 from trtyard.pipeline.known_failures import named
@@ -167,7 +168,7 @@ def _refusal(one: _Answer) -> str:
         mend.append(f"node {node['node']}" + (f" at {node['origin']}" if node["origin"] else ""))
     if one.number > _MOST_NODES:
         mend.append(f"and {one.number - min(len(one.nodes), _MOST_NODES)} more")
-    rows = rows_in_words(_explanation(one)) if one.failure else ""
+    rows = as_is(_explanation(one)) if one.failure else ""
     if rows:
         mend.append(f"taken as is by: {rows}")
     return problem(one.op, fact, "\n".join(line for line in mend if line)).in_words()
@@ -200,7 +201,7 @@ def _show_facts(row: Row, ops: list[str]) -> bool:
     show(f"by what is known of its release, row {row.name}:")
     for op in lacked:
         explanation = Explanation(named("standard-op-unsupported"), 0, "", Place(), lacking(op))
-        mend = f"taken as is by: {rows_in_words(explanation)}"
+        mend = f"taken as is by: {as_is(explanation)}"
         show(problem(op, f"TensorRT {row.tensorrt} does not have it", mend).in_words())
     others = [op for op in ops if op not in lacked]
     if others:

@@ -25,9 +25,11 @@ from trtyard.lock_difference import difference
 from trtyard.matrix import Matrix, read_matrix
 from trtyard.patches import patches_for
 from trtyard.pipeline.errors import IntegrityError, UsageError
+from trtyard.pipeline.file_changes import change_together
 from trtyard.pipeline.files import write_text
 from trtyard.row import UNRESOLVED, Row
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT, uv
+from trtyard.upstream import resolved_patches
 
 HOST_IN = ROOT / "requirements" / "host.in"
 HOST_TXT = ROOT / "requirements" / "host.txt"
@@ -57,6 +59,13 @@ def relock(*, upgrade: str = "") -> None:
     if upgrade == ALL or not _host_fits():
         say(f"resolving {HOST_IN.name}")
         write_text(HOST_TXT, _resolved_host())
+    fetched = [
+        change
+        for row in matrix.rows.values()
+        if row.name in wanted or _with_patches(row, rows[row.name]) != rows[row.name]
+        for change in resolved_patches(row)
+    ]
+    change_together(fetched)
     rows = {name: _with_patches(matrix.rows[name], locked) for name, locked in rows.items()}
     write_lock(LOCK_FILE, Lock(rows=rows))
     for line in difference(before, rows):

@@ -80,6 +80,7 @@ PATCHING_MODULES = (
     "trtyard/pipeline/unified_diff.py",
 )
 PARSER_REPOSITORY = "onnx/onnx-tensorrt"
+PROTOBUF_REPOSITORY = "protocolbuffers/protobuf"  # of the parser's build; else the distribution's
 
 
 def render(matrix: Matrix, lock: Lock, *, templates: Path = ROOT / TEMPLATES) -> dict[Path, str]:
@@ -237,8 +238,8 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "torch_series": _series(row, TORCH),
         "parser_series": _series(row, PARSER),
         "patched": " ".join(f"--patched {path}={it}" for path, it in _patched(row).items()),
-        "parser_repository": PARSER_REPOSITORY,
         "parser_commit": row.commits.get(PARSER_REPOSITORY),
+        "protobuf_commit": row.commits.get(PROTOBUF_REPOSITORY),
         "releases": " ".join(f"--release {one}={it}" for one, it in releases_of(row).items()),
         "guard": _guard(locked),
         "unresolved_digest": UNRESOLVED,

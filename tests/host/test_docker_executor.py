@@ -7,6 +7,7 @@ from trtyard.executors import Job
 from trtyard.executors.docker import _start_error, _translated, places_of, settings_of
 from trtyard.lock import read_lock
 from trtyard.matrix import read_matrix
+from trtyard.matrix_toolchains import rows_variable
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")
@@ -50,6 +51,10 @@ def test_the_container_has_as_few_rights_as_it_needs(job):
     assert settings["user"] == f"{os.getuid()}:{os.getgid()}"
     assert "device_requests" not in settings
     assert not settings.keys() & {"privileged", "cap_add", "devices", "pid_mode", "ipc_mode"}
+
+
+def test_the_container_is_told_of_the_matrixs_rows(job):
+    assert settings_of(job, places_of(job))["environment"] == rows_variable()
 
 
 def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):

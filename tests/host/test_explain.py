@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.explain import rows_in_words
-from trtyard.pipeline.explanation import Explanation, error_lines, explain, takes_as_is
+from trtyard.explain import as_is
+from trtyard.matrix_toolchains import matrix_toolchains, rows_variable
+from trtyard.pipeline.explanation import (
+    Explanation,
+    conversion_error,
+    error_lines,
+    explain,
+    takes_as_is,
+)
 from trtyard.pipeline.known_failures import KNOWN_FAILURES, named
 from trtyard.pipeline.log_places import Place
-from trtyard.pipeline.toolchains import Toolchain, is_within, outside_in_words
+from trtyard.pipeline.toolchains import Toolchain, is_within, outside_in_words, rows_told
 from trtyard.tools import ROOT
 
 LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
@@ -41,11 +48,12 @@ def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
     tests += [
         ROOT / "tests/rows/test_known_failures.py",
         ROOT / "tests/pipeline/test_symptoms.py",
+        ROOT / "tests/host/test_image_failures.py",
+        ROOT / "tests/docker/test_build_failures.py",
     ]
     provoked = any(f'"{failure.name}"' in test.read_text() for test in tests)
     quoted = any(file.stem.partition(".")[0] == failure.name for file in LOGS)
-    if failure.name != "checker-segfault":  # needs onnx 1.6.0, which no row has
-        assert provoked or quoted
+    assert provoked or quoted
 
 
 @pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
@@ -97,11 +105,29 @@ def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
     assert [name for name, row in ROWS.items() if takes_as_is(explanation, row)] == rows
 
 
+def test_an_error_of_a_conversion_names_the_rows_that_the_host_tells_of(monkeypatch):
+    log = "\n".join((Path(__file__).parent / "logs" / "nonzero.log").read_text().splitlines()[4:])
+    assert "taken as is by: TensorRT 8.5 and newer" in conversion_error("failed", log).message
+    for name, value in rows_variable().items():
+        monkeypatch.setenv(name, value)
+    assert rows_told() == matrix_toolchains()
+    assert (
+        "taken as is by: row 11.4, 10.16, 8.6 (TensorRT 8.5 and newer, not TensorRT for RTX)"
+        in (conversion_error("failed", log).message)
+    )
+    pascal = conversion_error("failed", "Internal Error (Unsupported SM: 0x601)").message
+    assert "taken as is by: row 7.0 (engines run on compute capability 6.1)" in pascal
+    assert (
+        "taken as is by"
+        not in conversion_error("failed", "K exceeds the maximum value allowed").message
+    )
+
+
 def test_where_no_row_is_at_fault_none_is_recommended():
     entry = named("engine-cut-short")
     explanation = Explanation(entry, 1, "", Place(), entry.affected)
     assert takes_as_is(explanation, ROWS["8.6"]) is None
-    assert rows_in_words(explanation) == ""
+    assert as_is(explanation) == ""
 
 
 @pytest.mark.parametrize(
@@ -128,6 +154,17 @@ def test_a_release_is_compared_by_its_numbers():
     assert not is_within(ROWS["8.6"], ["tensorrt >= 8.0, torch >= 2.10"])
     with pytest.raises(ValueError, match="tensorrt before 8"):
         is_within(ROWS["8.6"], ["tensorrt before 8"])
+
+
+def test_what_a_patched_parser_says_of_the_origin_is_read():
+    # As patches/onnx-tensorrt/8.6/errors-with-origin.patch words it.
+    log = (
+        "In node 171 (importTopK): UNSUPPORTED_NODE: Assertion failed: inputs.at(1).is_weights()\n"
+        "  op: TopK (node /head/TopK)\n  in module /head\n  at /home/me/net.py(14): forward\n"
+    )
+    (found,) = explain(log)
+    assert found.failure.name == "topk-k-is-a-tensor"
+    assert found.place == Place("TopK", "/head/TopK", 171, "/home/me/net.py:14 in forward")
 
 
 def test_of_two_failures_in_one_log_each_has_its_own_node():

@@ -1,13 +1,17 @@
 """Both exporters, and what they say when they fail."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper
 from torch import nn
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.onnx_origin import keep_lines, origin_of
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.ops import padded_nms, roi_align
 
@@ -54,6 +58,67 @@ def test_one_file_holds_the_ops_and_their_functions_and_equals_torch(exporter, t
     assert 0 < int(count) < 90
     assert actual["count"].tolist() == count.tolist()
     np.testing.assert_allclose(actual["pooled"], pooled.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def line_of(words):
+    return next(
+        n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if words in line
+    )
+
+
+@BOTH
+def test_the_file_knows_the_python_line_of_every_op(exporter, tmp_path):
+    export(TinyDetector(), (torch.rand(1, 3, 64, 64),), exporter, tmp_path / "x.onnx", ("p", "c"))
+    nodes = onnx.load(tmp_path / "x.onnx").graph.node
+    origins = {node.op_type: origin_of(node) or "" for node in nodes}
+    for op, words in (
+        ("Conv", "self.convolution(image)" + ".relu()"),
+        ("Tanh", "boxes.sum(-1)" + ".tanh()"),
+        ("PaddedNMS", "padded_nms(boxes, scores" + ", 0.5"),
+        ("MaskRcnnROIAlign", "return roi_align(features" + ", rois, images"),
+    ):
+        assert origins[op].startswith(f"{__file__}:{line_of(words)} in forward"), (op, origins[op])
+
+
+def test_of_the_torchscript_exporters_stacks_one_line_stays(tmp_path):
+    export(TinyDetector(), (torch.rand(1, 3, 64, 64),), "torchscript", tmp_path / "x.onnx", "pc")
+    strings = [node.doc_string for node in onnx.load(tmp_path / "x.onnx").graph.node]
+    assert any(strings)
+    assert all("\n" not in one for one in strings)
+    assert not any("site-packages" in one or "/trtyard/pipeline/" in one for one in strings)
+
+
+STACK = """\
+/env/lib/python3.10/site-packages/torch/nn/functional.py(7): relu
+/env/lib/python3.10/site-packages/torchvision/models/resnet.py(92): forward
+/env/lib/python3.10/site-packages/torch/nn/modules/module.py(1501): _slow_forward
+{own}/env/lib/python3.10/site-packages/torch/jit/_trace.py(129): wrapper
+/env/lib/python3.10/site-packages/torch/onnx/utils.py(516): export
+/home/me/trtyard/pipeline/export/torchscript.py(40): export_torchscript
+"""
+
+
+@pytest.mark.parametrize(
+    ("stack", "kept"),
+    [
+        (STACK.format(own="/home/me/net.py(3): forward\n"), "/home/me/net.py(3): forward"),
+        (
+            STACK.format(own=""),
+            "/env/lib/python3.10/site-packages/torchvision/models/resnet.py(92): forward",
+        ),
+        ("", ""),
+        ("What the node is for", ""),
+    ],
+)
+def test_the_line_that_stays_is_the_models_own(stack, kept):
+    inner = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"], doc_string=stack)], "g", [], []
+    )
+    node = helper.make_node("If", ["c"], ["y"], doc_string=stack, then_branch=inner)
+    graph = helper.make_graph([node], "graph", [], [])
+    keep_lines(graph)
+    assert graph.node[0].doc_string == kept
+    assert graph.node[0].attribute[0].g.node[0].doc_string == kept
 
 
 class Frozen(nn.Module):

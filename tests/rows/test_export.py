@@ -76,3 +76,71 @@ def later_than(tensorrt, ops):
 
 def numbers(release):
     return tuple(map(int, release.split(".")))
+
+
+NET = """
+import torch
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return torch.relu(self.conv(x))
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Block()
+
+    def forward(self, x):
+        x = self.block(x)
+        return x.flatten(1).topk(2)[0]
+
+
+def make():
+    return Net()
+"""
+LINES = {"Conv": "self.conv(x)", "Relu": "torch.relu", "TopK": "topk(2)"}
+LOOK = """
+import sys, onnx, json
+from trtyard.pipeline.onnx_origin import origin_of
+model = onnx.load(sys.argv[1])
+found = {node.op_type: origin_of(node) for node in model.graph.node}
+docs = sum(len(node.doc_string) for node in model.graph.node)
+print(json.dumps({"origins": found, "docs": docs, "nodes": len(model.graph.node)}))
+"""
+PATCHED = [row for row in ROWS if row.parser == "patched"]
+
+
+@pytest.mark.parametrize("row", PATCHED, ids=lambda row: row.name)
+def test_a_file_for_a_patched_parser_names_the_users_lines(row, tmp_path):
+    # The parser's patch errors-with-origin has nothing else to name them by.
+    try:
+        find_python(row.host_pythons)
+    except EnvironmentLacksError as error:
+        pytest.skip(f"{row.name}: {error.message}")
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
+    words += ["--out", str(tmp_path / "out"), "--in", "host", "--until", "onnx"]
+    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
+    looked = subprocess.run(
+        [python, "-c", LOOK, tmp_path / "out" / "model.onnx"],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert looked.returncode == 0, looked.stderr
+    found = json.loads(looked.stdout)
+    source = NET.splitlines()
+    for op, words in LINES.items():
+        line = next(number for number, text in enumerate(source, 1) if words in text)
+        assert found["origins"][op] == f"{net}:{line} in forward"
+    assert found["docs"] <= found["nodes"] * (len(str(net)) + 20)

@@ -1,5 +1,6 @@
 """Known failures of torch 1.4, provoked on a real one."""
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from trtyard.environment import make_environment
 from trtyard.interpreters import find_python
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
+from trtyard.tools import uv
 
 SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
 
@@ -56,6 +58,55 @@ def test_what_the_exporter_raises_is_known(name, module, op, code, export):
     if code:
         assert str(SCRIPT) in explanation.place.python
         assert code in explanation.place.python
+
+
+def test_an_opset_that_this_torch_cannot_write_is_known(export):
+    assert explain(export("Topk", 12))[0].failure.name == "opset-unknown-to-torch"
+
+
+# The wheel of onnx 1.6.0 for Python 3.6; no row has it, because of what it does.
+ONNX_1_6 = (
+    "onnx==1.6.0 --hash=sha256:a7e3ab3e81684bc75ac5476b5f2c690ad8d250bc8ece02eed5445c115577e6e4\n"
+)
+CHECK = """
+import {first}, {second}
+import onnx
+from onnx import helper
+x, y = (helper.make_tensor_value_info(name, 1, [2]) for name in "xy")
+graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [x], [y])
+onnx.checker.check_model(helper.make_model(graph))
+print(onnx.__version__, "checked")
+"""
+
+
+@pytest.fixture(scope="module")
+def onnx_1_6(old_python, tmp_path_factory):
+    """Return a folder with onnx 1.6.0 for row 7.0's Python."""
+    folder = tmp_path_factory.mktemp("onnx-1.6")
+    (folder / "onnx.txt").write_text(ONNX_1_6)
+    command = [uv(), "pip", "install", "--quiet", "--python", old_python, "--no-deps"]
+    command += ["--require-hashes", "--only-binary", ":all:", "--target", folder]
+    done = subprocess.run(
+        [*command, "-r", folder / "onnx.txt"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"onnx 1.6.0 could not be had: {done.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+@pytest.mark.parametrize(("first", "second"), [("torch", "onnx"), ("onnx", "torch")])
+def test_the_checker_dies_where_torch_is_imported_first(old_python, onnx_1_6, first, second):
+    done = subprocess.run(
+        [old_python, "-X", "faulthandler", "-c", CHECK.format(first=first, second=second)],
+        env={"PYTHONPATH": str(onnx_1_6), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    if first == "onnx":  # as the mend says
+        assert done.stdout == "1.6.0 checked\n", done.stderr
+    else:
+        assert done.returncode == -signal.SIGSEGV, done.stderr
+        assert explain(done.stderr)[0].failure.name == "checker-segfault"
 
 
 @pytest.mark.parametrize(

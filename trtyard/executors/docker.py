@@ -18,6 +18,7 @@ from trtyard.console import say
 from trtyard.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
+from trtyard.matrix_toolchains import rows_variable
 from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
 from trtyard.registry import Registry
 from trtyard.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
@@ -112,7 +113,7 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
         str(path): {"bind": place, "mode": "rw" if path == job.out else "ro"}
         for path, place in places.items()
     }
-    environment = {}
+    environment = rows_variable()
     if job.code_folder is not None:
         environment["PYTHONPATH"] = f"{CODE_PATH}:{places[job.code_folder]}"
     return {

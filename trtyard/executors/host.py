@@ -7,6 +7,7 @@ from trtyard.command import Word, run
 from trtyard.environment import existing_environment, make_environment
 from trtyard.executors import Job
 from trtyard.lock import LockedRow
+from trtyard.matrix_toolchains import rows_variable
 from trtyard.pycuda import build_pycuda, has_cuda_device
 from trtyard.row import Row
 from trtyard.tools import ROOT
@@ -36,7 +37,8 @@ def convert(job: Job) -> int:
     words = job.arguments("host", str(environment.row_file))
     words += ["--plugin-cache", str(environment.folder / "plugins")]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
-    return run(command, env=pipeline_variables(job.code_folder), pass_fds=(job.out_lock,))
+    env = {**pipeline_variables(job.code_folder), **rows_variable()}
+    return run(command, env=env, pass_fds=(job.out_lock,))
 
 
 def pipeline_variables(code_folder: Path | None = None) -> dict[str, str]:

@@ -38,10 +38,12 @@ def _run(options: argparse.Namespace) -> int:
     row = read_row(options.row_file)
     if options.command == "plugins":
         from trtyard.pipeline.compile_plugins import compile_plugins
+        from trtyard.pipeline.explanation import compiler_explained
 
-        compiled = compile_plugins(
-            options.sources, options.out, row.architectures, headers=options.headers
-        )
+        with compiler_explained():
+            compiled = compile_plugins(
+                options.sources, options.out, row.architectures, headers=options.headers
+            )
         state = "already compiled" if compiled.cached else "compiled"
         sys.stdout.write(f"{state}: {compiled.library.name} sha256 {compiled.sha256}\n")
         return 0

@@ -149,9 +149,11 @@ class Conversion:
         if self._plugins.library is not None:
             return self._plugins.library
         from trtyard.pipeline.compile_plugins import compile_plugins
+        from trtyard.pipeline.explanation import compiler_explained
 
         library = self._plugins.cache / "libtrtyard_plugins.so"
-        return compile_plugins(self._plugins.sources, library, self._row.architectures).library
+        with compiler_explained():
+            return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
     def _engine(self) -> EngineFacts:
         row = self._row

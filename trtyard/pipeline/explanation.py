@@ -1,13 +1,16 @@
 """Which known failures a log holds: where each is, why it comes, what to do."""
 
+import contextlib
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.known_failures import KNOWN_FAILURES, KnownFailure
+from trtyard.pipeline.known_failures.compiling import COMPILING
+from trtyard.pipeline.known_failures.images import IMAGES
 from trtyard.pipeline.known_failures.operators import STANDARD_OPS, outside_of
 from trtyard.pipeline.log_places import NEAR_LINES, Place, place_near
-from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_words
+from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_words, rows_told
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LOOKS_LIKE_ERROR = re.compile(
@@ -80,6 +83,18 @@ def taken_by(affected: Sequence[str]) -> str:
     return outside_in_words(affected) if affected else ""
 
 
+def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
+    """Return which of ``rows`` take the model as it is, and which releases do; empty: no matter."""
+    answers = {row.row: takes_as_is(explanation, row) for row in rows}
+    if None in answers.values():
+        return ""
+    taking = [name for name, answer in answers.items() if answer]
+    words = f"row {', '.join(taking)}" if taking else "no row of versions.toml"
+    if explanation.capability:
+        return f"{words} (engines run on compute capability {explanation.capability})"
+    return f"{words} ({taken_by(explanation.affected)})"
+
+
 def conversion_error(message: str, words: str, otherwise: Optional[str] = None) -> ConversionError:
     """Return the error of a stage, with what is known about it.
 
@@ -93,9 +108,34 @@ def conversion_error(message: str, words: str, otherwise: Optional[str] = None) 
         return ConversionError(message, otherwise)
     first = explanations[0]
     lines = [message, f"  why: {first.failure.cause}"]
-    if first.affected and first.affected != (ANY,):
-        lines.append(f"  taken as is by: {taken_by(first.affected)}")
+    rows = rows_told()
+    if first.affected not in ((), (ANY,)) or (rows and first.capability):
+        taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
+        lines.append(f"  taken as is by: {taking}")
     return ConversionError("\n".join(lines), first.failure.mend)
+
+
+def build_failure(words: str) -> Optional[KnownFailure]:
+    """Return the known failure of a compiler or of an image's build that ``words`` hold, if any."""
+    found = (one.failure for one in explain(words) if one.failure in (*COMPILING, *IMAGES))
+    return next(found, None)
+
+
+@contextlib.contextmanager
+def compiler_explained() -> Iterator[None]:
+    """Add to a compiler's failure in the block what is known about it.
+
+    Raises:
+        EnvironmentLacksError: where it is the machine that is at fault.
+    """
+    try:
+        yield
+    except (ConversionError, EnvironmentLacksError) as error:
+        known = build_failure(error.message)
+        if known is None:
+            raise
+        words = f"{error.message}\n  why: {known.cause}"
+        raise EnvironmentLacksError(words, known.mend) from error
 
 
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:

@@ -44,7 +44,9 @@ _FRAME = re.compile(
     r"(?:\n\s*(?P<code>\S.*))?"
 )
 # The TorchScript exporter's: innermost call first; and in its graphs' comments.
-_DEFINED_AT = re.compile(r"^(?P<file>\S+\.py)\((?P<line>\d+)\): (?P<function>\S+)", re.MULTILINE)
+_DEFINED_AT = re.compile(
+    r"^(?:\s*at )?(?P<file>\S+\.py)\((?P<line>\d+)\): (?P<function>\S+)", re.MULTILINE
+)
 _GRAPH_COMMENT = re.compile(r"# (?P<file>\S+\.py):(?P<line>\d+):\d+")
 _WARNED_AT = re.compile(r"^(?P<file>\S+\.py):(?P<line>\d+): \w*Warning: ", re.MULTILINE)
 

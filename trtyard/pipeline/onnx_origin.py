@@ -9,16 +9,59 @@ import onnx
 # The dynamo exporter's metadata key; its value is the stack, outermost call first.
 STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
+# The TorchScript exporter's doc string, innermost call first: ``net.py(14): forward``.
+_DOC_LINE = re.compile(r"^(\S.*\.py)\((\d+)\): (\S+)$", re.MULTILINE)
+# From here on outwards it is the export and not the model.
+_TRACER = ("/torch/jit/", "/torch/onnx/")
+# Not where a model is changed; the model's own code calls them.
+_LIBRARIES = ("/site-packages/", "/dist-packages/", "/trtyard/pipeline/ops/", "/torch_versions.py")
+
 _STACK_LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
 
 
 def last_line_in(stack: str) -> Optional[str]:
-    """Return the innermost call that ``stack`` cites, as ``file:line in function: code``."""
+    """Return the innermost call of the model's own code that ``stack`` cites.
+
+    As ``file:line in function: code``; where all are a library's, the innermost of its model.
+    """
     cited = _STACK_LINE.findall(stack)
-    if not cited:
+    chosen = _model_line([file for file, _, _, _ in reversed(cited)])
+    if chosen is None:
         return None
-    file, line, function, code = cited[-1]
+    file, line, function, code = cited[-1 - chosen]
     return f"{file}:{line} in {function}: {code.strip()}"
+
+
+def keep_lines(graph: onnx.GraphProto) -> None:
+    """Leave one line of every node's doc string: that of the model's own code.
+
+    A whole stack takes 2 kB a node; the TorchScript exporter keeps all of it or nothing.
+    """
+    for node in graph.node:
+        node.doc_string = _own_line(node.doc_string)
+        for attribute in node.attribute:
+            for inner in attribute.graphs:
+                keep_lines(inner)
+            if attribute.HasField("g"):
+                keep_lines(attribute.g)
+
+
+def _own_line(stack: str) -> str:
+    """Return the innermost call of the model's own code, as ``last_line_in`` does."""
+    lines = []
+    for match in _DOC_LINE.finditer(stack):
+        if any(part in match.group(1) for part in _TRACER):
+            break
+        lines.append(match)
+    chosen = _model_line([one.group(1) for one in lines])
+    return "" if chosen is None else str(lines[chosen].group(0))
+
+
+def _model_line(files: List[str]) -> Optional[int]:
+    """Return which of a stack's files, innermost first, is the model's own code; None for none."""
+    own = (n for n, file in enumerate(files) if not any(part in file for part in _LIBRARIES))
+    of_library = (n for n, file in enumerate(files) if "/torch/" not in file)
+    return next(own, next(of_library, 0 if files else None))
 
 
 def origin_of(node: onnx.NodeProto) -> Optional[str]:
@@ -26,6 +69,9 @@ def origin_of(node: onnx.NodeProto) -> Optional[str]:
     for entry in getattr(node, "metadata_props", ()):  # from onnx 1.16 on
         if entry.key == STACK_TRACE:
             return last_line_in(entry.value)
+    line = _DOC_LINE.search(node.doc_string)
+    if line is not None:
+        return "{}:{} in {}".format(*line.groups())
     # The TorchScript exporter puts the modules' path into the name: /block/conv/Conv.
     return f"module {node.name.rpartition('/')[0]}" if node.name.count("/") > 1 else None
 

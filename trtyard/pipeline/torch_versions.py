@@ -157,6 +157,14 @@ def export_choice() -> Dict[str, bool]:
     return {"dynamo": False} if HAS_DYNAMO_CHOICE else {}
 
 
+def doc_string_choice() -> Dict[str, bool]:
+    """Return what makes the TorchScript-based exporter keep each node's stack as its doc string.
+
+    ``strip_doc_string`` went with torch 1.10's ``verbose``, which prints the graph as well.
+    """
+    return {"verbose": True} if _at_least(1, 10) else {"strip_doc_string": False}
+
+
 def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
     """Add a custom op's node to the exporter's graph and return its output or outputs.
 

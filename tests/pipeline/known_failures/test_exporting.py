@@ -82,6 +82,7 @@ def exported(module, exporter, opset=18, inputs=None, **options):
         ("output-of-own-class", ReturnsOwnClass(), "dynamo", 18, None),
         ("value-decides-shape-or-branch", Branch(), "dynamo", 18, "image * 2 if image.sum() > 0"),
         ("op-in-later-opset", Triangle(), "torchscript", 13, None),
+        ("opset-unknown-to-torch", Triangle(), "torchscript", 30, None),
         ("op-without-onnx-form", Eigen(), "torchscript", 18, None),
         ("op-without-onnx-form", Eigen(), "dynamo", 18, None),
         ("library-op-without-symbolic", WithoutSymbolic(), "torchscript", 18, None),

@@ -1,5 +1,6 @@
 """Each known failure of TensorRT's parser, builder and runtime, provoked with the row's own."""
 
+import ctypes
 import shutil
 import signal
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import first, model_of, tensor
+from conftest import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 
 from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.device import first_device
 from trtyard.pipeline.tensorrt.engine import build_engine
@@ -166,6 +168,26 @@ def matmul():
     )
 
 
+def through_uint8():
+    return model_of(
+        [
+            node("Cast", ["x"], ["bytes"], name="culprit", to=TensorProto.UINT8),
+            node("Cast", ["bytes"], ["y"], to=TensorProto.FLOAT),
+        ],
+        [tensor("x", [5])],
+        [tensor("y", [5])],
+    )
+
+
+def convolution_of_other_weights():
+    return model_of(
+        [node("Conv", ["x", "w"], ["y"], name="culprit", kernel_shape=[3, 3])],
+        [tensor("x", [1, 8, 9, 9])],
+        [tensor("y", None)],
+        constants=[constant("w", np.ones((4, 16, 3, 3), np.float32))],
+    )
+
+
 def for_turing(config):
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM75, 0)
@@ -183,6 +205,8 @@ PARSER = [
     ("plugin-not-loaded", lambda: one_op("DCNv2"), "DCNv2"),
     ("constant-needed", computed_axes, "ReduceSum"),
     ("element-types-differ", two_types, "Mul"),
+    ("uint8-inside", through_uint8, "Cast"),
+    ("weights-of-other-shape", convolution_of_other_weights, "Conv"),
 ]
 # What the parser says of them differs, and so does the node that it stops at.
 SIZED = ["Slice", "TopK", "Range"]
@@ -194,6 +218,54 @@ def test_what_the_parser_logs_is_known(name, model, op):
     assert explanation.failure.name == name
     assert explanation.place.op == op
     assert explanation.place.number == 0
+
+
+def careless_log(data):
+    """Return what is logged for a program that does not look at what parse() gave."""
+    log = KeptLog()
+    builder = trt.Builder(log)
+    network = builder.create_network(0)
+    trt.OnnxParser(network, log).parse(data)
+    assert builder.build_serialized_network(network, builder.create_builder_config()) is None
+    return "\n".join(log.errors)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("network-without-outputs", b""),
+        ("onnx-file-not-whole", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"),
+        ("onnx-file-not-whole", b"\x08\x07\x12\x07pytorch\x1a"),
+    ],
+)
+def test_a_program_that_goes_on_after_a_failed_parse_is_known(name, data):
+    assert first(careless_log(data)).failure.name == name
+
+
+def test_of_a_failed_parse_the_cause_is_said_and_not_the_empty_network():
+    log = careless_log(one_op("Unique").SerializeToString())
+    assert "Network must have at least one output" in log
+    assert [one.failure.name for one in explain(log)] == ["standard-op-unsupported"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda builder: builder.max_workspace_size,
+        lambda builder: builder.create_builder_config().max_workspace_size,
+        lambda builder: builder.build_engine(None, None),
+        lambda builder: trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH,
+        lambda builder: trt.BuilderFlag.FP16,
+    ],
+)
+def test_a_script_for_an_older_tensorrt_is_known(use):
+    words = traceback_of(lambda: use(trt.Builder(KeptLog())))
+    assert first(words).failure.name == "tensorrt-api-gone"
+
+
+def test_a_library_that_the_loader_does_not_find_is_known():
+    words = traceback_of(lambda: ctypes.CDLL("libnvinfer.so.5"))
+    assert first(words).failure.name == "library-not-found"
 
 
 @pytest.mark.parametrize("op", SIZED)

@@ -8,6 +8,7 @@ import torch
 from torch.onnx import symbolic_helper
 
 from trtyard.pipeline.export.failures import explained
+from trtyard.pipeline.onnx_origin import keep_lines
 from trtyard.pipeline.op_contracts import (
     DOMAIN,
     DOMAIN_VERSION,
@@ -16,7 +17,12 @@ from trtyard.pipeline.op_contracts import (
     ROI_ALIGN,
     Op,
 )
-from trtyard.pipeline.torch_versions import custom_node, export_choice, register_symbolic
+from trtyard.pipeline.torch_versions import (
+    custom_node,
+    doc_string_choice,
+    export_choice,
+    register_symbolic,
+)
 
 
 def export_torchscript(
@@ -27,6 +33,9 @@ def export_torchscript(
     opset: int,
 ) -> onnx.ModelProto:
     """Return the module as an ONNX model, every shape static.
+
+    Each node's doc string is the line of the Python code that it comes from: TensorRT's parser can
+    name it, where it is patched to.
 
     Raises:
         ConversionError: the module cannot be traced, or one of its ops has no ONNX form.
@@ -44,8 +53,11 @@ def export_torchscript(
             output_names=list(output_names),
             do_constant_folding=True,
             **export_choice(),
+            **doc_string_choice(),
         )
-    return _in_own_domain(onnx.load_model_from_string(written.getvalue()))
+    model = onnx.load_model_from_string(written.getvalue())
+    keep_lines(model.graph)
+    return _in_own_domain(model)
 
 
 def _symbolic(op: Op, set_types: Callable[..., None]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Known failures of exporters, of TensorRT's parser, builder and runtime, and of ONNX Runtime.
+"""Known failures of exporters, TensorRT, ONNX Runtime, compilers and image builds.
 
 Data, one entry a failure, in the order a conversion meets them; more specific ones come first.
 Standard library only: the command line reads it without any row's environment.
@@ -7,13 +7,25 @@ Standard library only: the command line reads it without any row's environment.
 from typing import Tuple
 
 from trtyard.pipeline.known_failures.building import BUILDING
+from trtyard.pipeline.known_failures.compiling import COMPILING
 from trtyard.pipeline.known_failures.entry import KnownFailure
 from trtyard.pipeline.known_failures.exporting import EXPORTING
+from trtyard.pipeline.known_failures.images import IMAGES
 from trtyard.pipeline.known_failures.parsing import PARSING
 from trtyard.pipeline.known_failures.running import RUNNING
+from trtyard.pipeline.known_failures.setting_up import SETTING_UP
 from trtyard.pipeline.known_failures.symptoms import SYMPTOMS
 
-KNOWN_FAILURES: Tuple[KnownFailure, ...] = (*EXPORTING, *PARSING, *BUILDING, *RUNNING, *SYMPTOMS)
+KNOWN_FAILURES: Tuple[KnownFailure, ...] = (
+    *EXPORTING,
+    *PARSING,
+    *BUILDING,
+    *SETTING_UP,
+    *RUNNING,
+    *COMPILING,
+    *IMAGES,
+    *SYMPTOMS,
+)
 
 __all__ = ["KNOWN_FAILURES", "KnownFailure", "named"]
 

@@ -49,6 +49,40 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="opset-unknown-to-torch",
+        patterns=(r"Unsupported (?:ONNX opset version|onnx_opset_version): (?:\d+)",),
+        affected=(),
+        cause="this torch cannot write that opset: 1.4 goes up to 11, 1.7 to 12, 1.11 to 15, 1.12 "
+        "to 16, 1.13 to 17, later ones further",
+        mend="ask for an opset that it has (opset_version=, --opset), or take a newer torch",
+        sources=(
+            "https://github.com/rhasspy/piper/issues/19",
+            "https://github.com/microsoft/onnxruntime/issues/10242",
+            "https://github.com/facebookresearch/segment-anything/issues/295",
+            "https://github.com/pytorch/pytorch/pull/107829",
+            "measured: torch 1.4.0 at opset 12, torch 2.2.2 at opset 30",
+        ),
+    ),
+    KnownFailure(
+        name="model-over-2-gib",
+        patterns=(
+            r"exceeds? maximum protobuf size of 2\s?GB",
+            r"larger than the 2GiB limit imposed by the protobuf",
+            r"Exceeded maximum protobuf size of 2GB",
+            r"one ONNX file holds 2 GiB",
+        ),
+        affected=("any",),
+        cause="one ONNX file holds 2 GiB at most; more takes a second file with the weights",
+        mend="export to a path, not to a buffer (onnx.save(..., save_as_external_data=True) for a "
+        "model in memory), and keep both files together; convert writes one file and stops here",
+        sources=(
+            "https://github.com/microsoft/onnxruntime/issues/7840",
+            "https://github.com/pytorch/pytorch/issues/132205",
+            "https://github.com/onnx/onnx/issues/4394",
+            "https://github.com/pytorch/pytorch/issues/19277",
+        ),
+    ),
+    KnownFailure(
         name="value-decides-shape-or-branch",
         patterns=(
             r"GuardOnDataDependentSymNode",

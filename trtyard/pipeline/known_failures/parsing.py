@@ -241,10 +241,68 @@ PARSING: Tuple[KnownFailure, ...] = (
         general=True,
     ),
     KnownFailure(
+        name="uint8-inside",
+        patterns=(
+            r"Unsupported ONNX data type: UINT8",
+            r"does not support UINT8 types for intermediate tensors",
+        ),
+        affected=("any",),
+        cause="TensorRT computes nothing in uint8: up to 8.4 it does not know the type, from 8.5 "
+        "on only as a network's input or output that is cast at once",
+        mend="give the network its picture as float32; inside, use bool or int32 for masks (torch "
+        "before 1.2 gives uint8 for every comparison)",
+        sources=(
+            "https://github.com/onnx/onnx-tensorrt/issues/400",
+            "https://github.com/JosephChenHub/CenterNet-TensorRT/issues/15",
+            "https://github.com/JosephChenHub/CenterNet-TensorRT/issues/7",
+            "https://github.com/NVIDIA/TensorRT/issues/1022",
+            _CHANGELOG,
+            _RTX,
+        ),
+    ),
+    KnownFailure(
+        name="weights-of-other-shape",
+        patterns=(
+            r"(?:kernel|bias|shift|scale) weights has count \d+ but \d+ was expected",
+            r"count of \d+ weights in kernel, but kernel dimensions",
+            r"Kernel weight dimension failed to broadcast to input",
+        ),
+        affected=(),
+        cause="a layer's weights are not as many as its shape asks for. In code that builds the "
+        "network itself (tensorrtx, torch2trt) the checkpoint is of another model size, number of "
+        "classes or release than the code; in an ONNX file the graph itself is wrong",
+        mend="compile with the checkpoint's own classes, size and release; for an ONNX file run it "
+        "in ONNX Runtime first, which says the same with the node's name",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/1753",
+            "https://github.com/wang-xinyu/tensorrtx/issues/877",
+            "https://github.com/NVIDIA-AI-IOT/trt_pose/issues/179",
+            "https://github.com/NVIDIA/TensorRT/issues/2251",
+            _RTX,
+        ),
+    ),
+    KnownFailure(
+        name="network-without-outputs",
+        patterns=(r"Network must have at least one output",),
+        affected=(),
+        cause="the network is empty or not whole: the parser failed before, and the program went "
+        "on without looking at what parse() gave. With TensorRT 7 and before, also a network made "
+        "without EXPLICIT_BATCH",
+        mend="look for the first error above it, or let it be said: if not parser.parse(data): "
+        "print(*(parser.get_error(i) for i in range(parser.num_errors)))",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/319",
+            "https://github.com/NVIDIA/TensorRT/issues/183",
+            "https://github.com/NVIDIA/TensorRT/issues/814",
+            _RTX,
+        ),
+        general=True,
+    ),
+    KnownFailure(
         name="element-type-unknown",
         patterns=(
             r"Failed to convert ONNX date type to TensorRT data type",
-            r"Unsupported ONNX data type: \S+",
+            r"Unsupported ONNX data type: (?!UINT8\b)\S+",
         ),
         affected=("any",),
         cause="a tensor has an element type that TensorRT does not have, such as strings or uint16",

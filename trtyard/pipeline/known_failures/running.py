@@ -24,6 +24,7 @@ RUNNING: Tuple[KnownFailure, ...] = (
         sources=(
             "https://github.com/triton-inference-server/server/issues/317",
             "https://github.com/NVIDIA/TensorRT/issues/2983",
+            "https://github.com/NVIDIA/TensorRT/issues/2195",
             "https://github.com/NVIDIA/retinanet-examples/issues/314",
             "https://github.com/smellslikeml/ActionAI/issues/17",
             _RTX,
@@ -71,6 +72,25 @@ RUNNING: Tuple[KnownFailure, ...] = (
         cause="the engine file is empty or not whole",
         mend="compare its size with model.engine.json, and build or copy it again",
         sources=(_RTX,),
+    ),
+    KnownFailure(
+        name="input-outside-profile",
+        patterns=(
+            r"Static dimension mismatch while setting input shape",
+            r"Supplied binding dimension \[[\d,]*\] for bindings\[\d+\] exceed min ~ max range",
+            r"[Rr]untime dimension does not satisfy any optimization profile",
+        ),
+        affected=(),
+        cause="the input has a size that the engine was not built for: it takes the one that was "
+        "exported, or what lies between min and max of its profile",
+        mend="resize the input to it, or build again with that size (./run convert --size, "
+        "--input; trtexec --minShapes, --optShapes, --maxShapes)",
+        sources=(
+            "https://github.com/QwenAudio/CosyVoice/issues/901",
+            "https://github.com/jamjamjon/usls/issues/212",
+            "https://github.com/open-mmlab/mmdeploy/issues/1596",
+            "https://github.com/grimoire/mmdetection-to-tensorrt/issues/97",
+        ),
     ),
     KnownFailure(
         name="stream-capture",

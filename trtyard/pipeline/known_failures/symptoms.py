@@ -58,9 +58,14 @@ SYMPTOMS: Tuple[KnownFailure, ...] = (
     KnownFailure(
         name="checker-segfault",
         symptom="the process dies in onnx.checker.check_model; Segmentation fault",
+        patterns=(
+            r"Fatal Python error: Segmentation fault[\s\S]{0,400}"
+            r"onnx/checker\.py\", line \d+ in check_model",
+        ),
         affected=(),
-        cause="onnx 1.6 and torch bring two copies of one library: import torch before import onnx",
-        mend="take onnx 1.8.1 or newer, as the row's lock does",
-        sources=("measured: onnx 1.6.0 with torch 1.4.0 on Python 3.7",),
+        cause="onnx 1.6 and torch 1.4 bring two copies of one library, and torch was imported "
+        "first",
+        mend="take onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",
+        sources=("measured: onnx 1.6.0 with torch 1.4.0 on Python 3.6 and 3.7",),
     ),
 )

@@ -1,0 +1,43 @@
+"""Known failures of image builds that BuildKit itself reports, provoked with a real one."""
+
+import os
+import shutil
+
+import pytest
+from test_registry import Server
+
+from trtyard.buildkit import explained
+from trtyard.command import CommandError, check
+from trtyard.engine import docker_command
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.explanation import explain
+from trtyard.selftest import REQUIRE_DOCKER
+
+
+@pytest.fixture
+def registry(engine, tmp_path):
+    """Return an empty registry on loopback."""
+    if shutil.which("docker-registry") is None:
+        if os.environ.get(REQUIRE_DOCKER) == "1":
+            pytest.fail("docker-registry is not installed")
+        pytest.skip("docker-registry is not installed")
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("named", ["tag", "digest"])
+def test_a_base_image_that_the_registry_does_not_have_is_known(registry, named, tmp_path, capfd):
+    image = registry.image("gone" if named == "tag" else "")
+    reference = image if named == "tag" else f"{image.rstrip(':')}@sha256:{'0' * 64}"
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {reference}\n")
+    with pytest.raises(CommandError) as failure:
+        check([docker_command(), "buildx", "build", "--progress=plain", folder])
+    capfd.readouterr()
+    assert explain(failure.value.tail)[0].failure.name == "base-image-gone"
+    error = explained(failure.value)
+    assert isinstance(error, EnvironmentLacksError)
+    assert "why: the registry no longer has, or never had, an image" in error.message
+    assert "mirrors.toml" in error.mend
