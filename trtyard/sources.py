@@ -25,6 +25,8 @@ from trtyard.row import Row
 FOLDER = Path("sources")
 HOST = "https://github.com"
 _SUBMODULE = "160000"  # git's mode of an entry that is another repository's commit
+# A server that gives less than that for so long is as good as not there.
+_PATIENCE = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
 _NO_SUCH_COMMIT = re.compile(r"not our ref|unadvertised object|no such remote ref|bad object")
 
 
@@ -79,6 +81,18 @@ def fetch_source(source: Source, store: Path, mirrors: Mirrors = NONE) -> Path:
     return kept
 
 
+def fetch_files(source: Source, folder: Path, mirrors: Mirrors = NONE) -> Path:
+    """Fetch the commit without its submodules; return a folder below ``folder`` with its files.
+
+    ``EnvironmentLacksError`` where git or the commit cannot be had.
+    """
+    git = _Git(folder / "repository", mirrors)
+    git.quiet("init", "--quiet", "--bare", git.repository)
+    git.fetch(source.address, source.commit)
+    git.checkout(source.commit, folder / source.name)
+    return folder / source.name
+
+
 def check_source(source: Source, store: Path) -> None:
     """Prove that the store has the commit whole.
 
@@ -112,11 +126,7 @@ def export_source(source: Source, store: Path, into: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=into) as folder:
         partial = Path(folder, source.name)
         for path, _, commit in _with_submodules(git, source):
-            target = partial / path
-            target.mkdir(parents=True, exist_ok=True)
-            index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
-            git.quiet("read-tree", commit, env=index)
-            git.quiet("--work-tree", target, "checkout-index", "--all", "--force", env=index)
+            git.checkout(commit, partial / path)
         final = into / source.name
         if final.exists():
             shutil.rmtree(final)
@@ -172,10 +182,18 @@ class _Git:
     def quiet(self, *words: Word, env: Mapping[str, str] | None = None) -> str:
         return output_of(self.words(*words), env={**_environment(), **(env or {})})
 
+    def checkout(self, commit: str, folder: Path) -> None:
+        """Write the commit's files into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="trtyard-index-") as own:
+            index = {"GIT_INDEX_FILE": str(Path(own, "index"))}
+            self.quiet("read-tree", commit, env=index)
+            self.quiet("--work-tree", folder, "checkout-index", "--all", "--force", env=index)
+
     def fetch(self, address: str, commit: str) -> None:
         """Fetch one commit, or, where a server gives none that no branch ends in, all branches."""
         mark = f"refs/trtyard/{commit}"
-        wanted = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
+        wanted = (*_PATIENCE, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
         try:
             try:
                 self.quiet(*wanted, "--depth", "1", address, f"{commit}:{mark}")
@@ -206,6 +224,8 @@ _CONTRADICTING = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
     "GIT_OBJECT_DIRECTORY",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
 )

@@ -6,33 +6,23 @@ put onto its files in memory, and the headers get the hashes from before and beh
 """
 
 import hashlib
-import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trtyard.command import CommandError, Word, output_of
 from trtyard.console import say
+from trtyard.mirrors import read_mirrors
 from trtyard.patches import PATCHES, patch_sets
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.pipeline.file_changes import Change
 from trtyard.pipeline.patch_set import UNRESOLVED, Patch, read_series
 from trtyard.pipeline.unified_diff import MisfitError, changed
 from trtyard.row import Row
+from trtyard.sources import Source, fetch_files
 
-_HOST = "https://github.com"
-# A server that gives less than that for so long is as good as not there.
-_PATIENCE = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):")
-# What git tells the hooks of another repository, and would take for this one's.
-_OWN_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX")
 _NOT_OURS = "the patch is for another release of the file; nothing was written"
-
-
-def source_url(url: str) -> str:
-    """Return where a repository is to be fetched from."""
-    return url
 
 
 def resolved_patches(row: Row, folder: Path = PATCHES) -> list[Change]:
@@ -51,49 +41,19 @@ def resolved_patches(row: Row, folder: Path = PATCHES) -> list[Change]:
             (name for name in row.commits if name.endswith(f"/{one.parent.name}")), ""
         )
         if repository and any(None in patch.applies_to.values() for patch in patches):
-            changes += _resolved(patches, repository, row.commits[repository])
+            source = Source(repository=repository, commit=row.commits[repository])
+            changes += _resolved(patches, source)
     return changes
 
 
-def _resolved(patches: Sequence[Patch], repository: str, commit: str) -> list[Change]:
+def _resolved(patches: Sequence[Patch], source: Source) -> list[Change]:
     with tempfile.TemporaryDirectory(prefix="trtyard-upstream-") as name:
-        tree = Path(name)
         try:
-            fetch_commit(source_url(f"{_HOST}/{repository}.git"), commit, tree)
+            tree = fetch_files(source, Path(name), read_mirrors())
         except EnvironmentLacksError as error:
-            say(f"upstream's files of {repository} stay unresolved: {_reason(error)}")
+            say(f"upstream's files of {source.repository} stay unresolved: {error.message}")
             return []
-        return _filled_series(patches, tree, f"{repository} at {commit}")
-
-
-def _reason(error: EnvironmentLacksError) -> str:
-    if not isinstance(error, CommandError):
-        return error.message
-    lines = error.tail.splitlines()
-    return next((line for line in lines if line.startswith("fatal: ")), error.message)
-
-
-def fetch_commit(url: str, commit: str, folder: Path) -> None:
-    """Check out that one commit of a repository, without its history or submodules.
-
-    Raises:
-        EnvironmentLacksError: there is no git, or the commit is not to be had there.
-        IntegrityError: something else came.
-    """
-    environment = {name: text for name, text in os.environ.items() if name not in _OWN_REPOSITORY}
-    environment["GIT_TERMINAL_PROMPT"] = "0"
-
-    def git(*words: Word) -> str:
-        return output_of(["git", "-C", folder, *words], env=environment).strip()
-
-    git("init", "--quiet")
-    git(*_PATIENCE, "fetch", "--quiet", "--depth=1", "--no-tags", url, commit)
-    found = git("rev-parse", "FETCH_HEAD^{commit}")
-    if found != commit:
-        raise IntegrityError(
-            f"{url}: expected commit {commit}, found {found}", "nothing was written"
-        )
-    git("-c", "core.autocrlf=false", "checkout", "--quiet", "--detach", commit)
+        return _filled_series(patches, tree, f"{source.repository} at {source.commit}")
 
 
 def _filled_series(patches: Sequence[Patch], tree: Path, source: str) -> list[Change]:

@@ -10,12 +10,12 @@ import pytest
 from trtyard.lock import read_lock, write_lock
 from trtyard.matrix import read_matrix
 from trtyard.patches import patches_for
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.pipeline.errors import IntegrityError
 from trtyard.pipeline.file_changes import change_together
 from trtyard.pipeline.patch_set import read_series
 from trtyard.pipeline.patching import apply, states
 from trtyard.tools import MATRIX_FILE
-from trtyard.upstream import fetch_commit, filled, resolved_patches
+from trtyard.upstream import filled, resolved_patches
 
 ROW = read_matrix(MATRIX_FILE).row("8.6")
 REPOSITORY = "onnx/onnx-tensorrt"
@@ -213,13 +213,6 @@ def test_what_cannot_be_reached_stays_open(
         repository()
     assert resolved_patches(on("0" * 39 + "1"), tmp_path / "patches") == []
     assert "stay unresolved: " in capsys.readouterr().err
-
-
-def test_a_commit_that_is_not_there_is_no_commit(repository, tmp_path):
-    repository()
-    place = tmp_path / "servers" / f"{REPOSITORY}.git"
-    with pytest.raises(EnvironmentLacksError):
-        fetch_commit(place.as_uri(), "0" * 39 + "1", tmp_path)
 
 
 @pytest.fixture
