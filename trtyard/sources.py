@@ -111,7 +111,7 @@ def check_source(source: Source, store: Path) -> None:
         list(_with_submodules(git, source))
     except CommandError as error:
         raise IntegrityError(
-            f"{kept} is not {source.repository} at {source.commit} whole: {_last(error)}",
+            f"{kept} is not {source.repository} at {source.commit} whole: {_reason(error)}",
             "remove it, and fetch it again: ./run fetch",
         ) from None
 
@@ -206,7 +206,7 @@ class _Git:
                 self.quiet("update-ref", mark, f"{commit}^{{commit}}")
         except CommandError as error:
             raise EnvironmentLacksError(
-                f"{address} at {commit} cannot be fetched: {_last(error)}",
+                f"{address} at {commit} cannot be fetched: {_reason(error)}",
                 "look to the network, a proxy (HTTPS_PROXY) or a mirror (mirrors.toml, [git])",
             ) from None
 
@@ -231,6 +231,7 @@ _CONTRADICTING = (
 )
 
 
-def _last(error: CommandError) -> str:
+def _reason(error: CommandError) -> str:
     lines = [line.strip() for line in error.tail.splitlines() if line.strip()]
-    return lines[-1] if lines else "git said nothing"
+    fatal = [line for line in lines if line.startswith("fatal: ")]
+    return [*(fatal or lines), "git said nothing"][0]

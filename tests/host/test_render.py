@@ -374,11 +374,17 @@ def test_a_patched_parser_without_a_commit_is_refused():
 
 def test_a_row_that_names_a_commit_of_protobuf_gets_its_sources_beside_the_parsers():
     old, commit = MATRIX.rows["8.6"], "ab" * 20
-    row = replace(old, commits={**old.commits, "protocolbuffers/protobuf": commit})
-    locked = replace(LOCK.row("8.6"), matrix_sha256=row.sha256())
-    rows, lock_rows = {**MATRIX.rows, "8.6": row}, {**LOCK.rows, "8.6": locked}
-    made = render(replace(MATRIX, rows=rows), replace(LOCK, rows=lock_rows))
-    (text,) = [it for path, it in made.items() if path.as_posix().endswith("8.6/Dockerfile")]
+    parsers = {"onnx/onnx-tensorrt": old.commits["onnx/onnx-tensorrt"]}
+
+    def dockerfile(commits):
+        row = replace(old, commits=commits)
+        locked = replace(LOCK.row("8.6"), matrix_sha256=row.sha256())
+        rows, lock_rows = {**MATRIX.rows, "8.6": row}, {**LOCK.rows, "8.6": locked}
+        made = render(replace(MATRIX, rows=rows), replace(LOCK, rows=lock_rows))
+        (text,) = [it for path, it in made.items() if path.as_posix().endswith("8.6/Dockerfile")]
+        return text
+
+    text = dockerfile({**parsers, "protocolbuffers/protobuf": commit})
     source = text.partition(" AS parser-source\n")[2].partition("\n\n")[0].splitlines()
     assert source == [
         f"ADD --checksum={it} https://github.com/{repository}.git#{it} /{name}"
@@ -388,7 +394,7 @@ def test_a_row_that_names_a_commit_of_protobuf_gets_its_sources_beside_the_parse
         )
     ]
     assert "its own protobuf, which is linked in" in text
-    assert "the distribution's protobuf" in rendered(old, "Dockerfile")
+    assert "the distribution's protobuf" in dockerfile(parsers)
     # What build-parser looks for, beside the sources that it is given.
     assert (
         'protobuf=$(dirname "$sources")/protobuf'
