@@ -16,7 +16,6 @@ left. Rows need their environments: ./run convert --trt ROW --until onnx --model
 import argparse
 import fnmatch
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,9 @@ CHILD = ROOT / "bench" / "zoo_case.py"
 def environments():
     """Return interpreter and facts of each row whose environment is ready here."""
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
-    found = {row.name: existing_environment(row, lock.row(row.name)) for row in matrix.rows.values()}
+    found = {
+        row.name: existing_environment(row, lock.row(row.name)) for row in matrix.rows.values()
+    }
     return {name: one for name, one in found.items() if one is not None}
 
 

@@ -59,7 +59,7 @@ def words_of(error):
     """Return the messages of an error and of all that it came from, the last one raised last."""
     words = []
     while error is not None:
-        words.insert(0, "{}: {}".format(type(error).__name__, error))
+        words.insert(0, f"{type(error).__name__}: {error}")
         error = error.__cause__ or error.__context__
     return "\n".join(words)
 
@@ -85,6 +85,7 @@ def export(options):
         from trtyard.pipeline.conversion import outputs_of
         from trtyard.pipeline.export.exporter import export_onnx
         from trtyard.pipeline.models.registry import load_model
+        from trtyard.pipeline.one_node_models import inner_ops
         from trtyard.pipeline.onnxruntime_runner import run_onnx
         from trtyard.pipeline.row import read_row
         from trtyard.pipeline.torch_patches import releases_of, symbolics
@@ -99,7 +100,8 @@ def export(options):
         exported = export_onnx(
             model.module, model.inputs, *names, options.exporter, options.opset, options.file
         )
-        ops = sorted({node.op_type for node in onnx.load(str(options.file)).graph.node})
+        nodes = onnx.load(str(options.file)).graph.node
+        ops = sorted({op for node in nodes for op in (node.op_type, *inner_ops(node))})
         facts.update(bytes=options.file.stat().st_size, nodes=exported.nodes, ops=ops)
         facts.update(warnings=list(exported.warnings)[:5])
     with Stage("onnxruntime"):
@@ -111,16 +113,17 @@ def export(options):
         facts["worst"] = max(
             [share(each, expected) for each in compared.parity if each.max_abs is not None] or [-1]
         )
-        facts["problems"] = [
-            "{}: {}".format(each.output, each.problem or "{} of {} differ, by {:.2g} at most".format(
-                each.mismatches, each.elements, each.max_abs))
-            for each in compared.parity if not each.passed
-        ]  # fmt: skip
+        facts["problems"] = [problem(each) for each in compared.parity if not each.passed]
         facts["detections"] = [
             {"torch": each.reference, "onnxruntime": each.candidate, "matched": each.matched}
             for each in compared.detections
         ]
         facts["problems"] += [each.problem for each in compared.detections if each.problem]
+
+
+def problem(parity):
+    differ = f"{parity.mismatches} of {parity.elements} differ"
+    return f"{parity.output}: {parity.problem or differ}"
 
 
 def share(parity, expected):
@@ -153,6 +156,8 @@ def main():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(ERR)
     (export if options.what == "export" else build)(options)
+    OUT.flush()
+    os._exit(0)  # what a library's own end would say or do is no result
 
 
 if __name__ == "__main__":

@@ -133,13 +133,26 @@ def roi_align(
 
 
 def classifier_names() -> List[str]:
-    """Return the names of torchvision's classification models, sorted (a list from 0.14 on)."""
-    models = torchvision.models
-    if hasattr(models, "list_models"):
-        return sorted(models.list_models(module=models))
+    """Return the names of torchvision's classification models, sorted."""
+    return _names_in(torchvision.models)
+
+
+def segmenter_names() -> List[str]:
+    """Return the names of torchvision's models for semantic segmentation, sorted."""
+    return _names_in(torchvision.models.segmentation)
+
+
+def detector_names() -> List[str]:
+    """Return the names of torchvision's detectors, those of masks and keypoints too, sorted."""
+    return _names_in(torchvision.models.detection)
+
+
+def _names_in(package: Any) -> List[str]:
+    if hasattr(torchvision.models, "list_models"):  # from 0.14 on
+        return sorted(torchvision.models.list_models(module=package))
     return sorted(
         name
-        for name, value in vars(models).items()
+        for name, value in vars(package).items()
         if name.islower() and not name.startswith("_") and callable(value)
     )
 
@@ -150,6 +163,22 @@ def untrained_classifier(name: str, **options: bool) -> torch.nn.Module:
     if hasattr(models, "get_model"):
         return models.get_model(name, weights=None, **options)
     return getattr(models, name)(pretrained=False, **options)
+
+
+def untrained_segmenter(name: str, **options: bool) -> torch.nn.Module:
+    """Return torchvision's model of that name, nothing of it with published weights."""
+    return _without_backbone_weights(torchvision.models.segmentation, name, **options)
+
+
+def untrained_detector(name: str) -> torch.nn.Module:
+    """Return torchvision's model of that name, nothing of it with published weights."""
+    return _without_backbone_weights(torchvision.models.detection, name)
+
+
+def _without_backbone_weights(package: Any, name: str, **options: bool) -> torch.nn.Module:
+    if hasattr(torchvision.models, "get_model"):
+        return torchvision.models.get_model(name, weights=None, weights_backbone=None, **options)
+    return getattr(package, name)(pretrained=False, pretrained_backbone=False, **options)
 
 
 def export_choice() -> Dict[str, bool]:

@@ -8,6 +8,8 @@ from trtyard.pipeline.images import Picture
 
 DETECTOR = "detector"
 CLASSIFIER = "classifier"
+SEGMENTER = "segmenter"
+TORCHVISION_DETECTOR = "torchvision_detector"  # outputs without padding: a row for each detection
 TENSOR = "tensor"  # a user's own module: inputs and outputs are just tensors
 
 
@@ -22,7 +24,7 @@ class Model(NamedTuple):
     """A model ready to run, export and compare."""
 
     name: str  # as the user typed it
-    kind: str  # DETECTOR, CLASSIFIER or TENSOR
+    kind: str  # one of those above
     module: torch.nn.Module  # in eval mode, float32, on the CPU
     input_names: Tuple[str, ...]
     output_names: Tuple[str, ...]
