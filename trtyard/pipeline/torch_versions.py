@@ -162,6 +162,8 @@ def untrained_classifier(name: str, **options: bool) -> torch.nn.Module:
     models = torchvision.models
     if hasattr(models, "get_model"):
         return models.get_model(name, weights=None, **options)
+    if name == "inception_v3" and not _at_least(1, 5):
+        options.pop("init_weights", None)  # from torchvision 0.6 on
     return getattr(models, name)(pretrained=False, **options)
 
 
@@ -179,6 +181,40 @@ def _without_backbone_weights(package: Any, name: str, **options: bool) -> torch
     if hasattr(torchvision.models, "get_model"):
         return torchvision.models.get_model(name, weights=None, weights_backbone=None, **options)
     return getattr(package, name)(pretrained=False, pretrained_backbone=False, **options)
+
+
+@contextlib.contextmanager
+def attention_in_parts(module: torch.nn.Module) -> Iterator[None]:
+    """Keep nn.MultiheadAttention from its fast path, one op that has no form in ONNX.
+
+    It takes that path in eval mode where nothing asks for gradients. From 2.3 on torch has a
+    switch; before, a parameter that asks for them does it.
+    """
+    if hasattr(torch.backends, "mha"):
+        enabled = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(enabled)
+        return
+    attentions = [
+        each for each in module.modules() if isinstance(each, torch.nn.MultiheadAttention)
+    ]
+    frozen = [
+        parameter
+        for each in attentions
+        for parameter in each.parameters(recurse=False)
+        if not parameter.requires_grad
+    ]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.set_grad_enabled(bool(attentions)):
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def export_choice() -> Dict[str, bool]:

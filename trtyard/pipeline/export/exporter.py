@@ -9,6 +9,7 @@ import torch
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.explanation import conversion_error
+from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
@@ -89,6 +90,7 @@ def export_model(
     with output_kept_away(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
+    use_small_letters(model.graph)
     return model, _tracer_warnings(caught)
 
 

@@ -19,8 +19,7 @@ UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 
 def class_name(label: int, numbering: str = COCO_80) -> str:
     """Return the class's name, or "class 91" for a label that COCO does not have."""
+    index = label
     if numbering == COCO_90:
-        if label in UNUSED_IDS:
-            return f"class {label}"
-        label -= sum(unused < label for unused in UNUSED_IDS)
-    return COCO_NAMES[label] if 0 <= label < len(COCO_NAMES) else f"class {label}"
+        index = -1 if label in UNUSED_IDS else label - sum(each < label for each in UNUSED_IDS)
+    return COCO_NAMES[index] if 0 <= index < len(COCO_NAMES) else f"class {label}"
