@@ -1,4 +1,4 @@
-"""Known failures of torch 1.4, provoked on a real one."""
+"""Known failures of torch 1.4 and 2.2, provoked on real ones."""
 
 import subprocess
 from pathlib import Path
@@ -17,7 +17,11 @@ SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
 @pytest.fixture(scope="module")
 def old_python():
     """Return the interpreter of row 7.0's environment, whose torch is 1.4."""
-    row, lock = row_and_lock("7.0")
+    return python_of("7.0")
+
+
+def python_of(name):
+    row, lock = row_and_lock(name)
     try:
         find_python(row.host_pythons)
     except EnvironmentLacksError as error:
@@ -116,3 +120,21 @@ def test_arange_needs_nonzero_before_opset_11(old_python, export, tmp_path, opse
     # What nonzero says of arange.
     export("Arange", opset)
     assert op in look(old_python, tmp_path / "model.onnx")[0].split()
+
+
+@pytest.mark.parametrize(
+    ("gradients", "failure"), [("none", "attention-fast-path"), ("gradients", "")]
+)
+def test_attention_has_a_fast_path_in_torch_2_2_where_nothing_asks_for_gradients(
+    gradients, failure
+):
+    script = SCRIPT.with_name("torch_2_2_failures.py")
+    done = subprocess.run(
+        [python_of("8.6"), script, "Attention", "17", gradients],
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    found = [one.failure.name for one in explain(done.stderr) if not one.failure.warning]
+    assert found[:1] == [failure] * bool(failure), done.stderr
+    assert (done.returncode == 0) == (failure == "")

@@ -80,6 +80,25 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="attention-fast-path",
+        patterns=(
+            r"(?P<op>aten::_native_multi_head_attention)' to ONNX opset version \d+ is not",
+            r"(?P<op>aten::_transformer_encoder_layer_fwd)' to ONNX opset version \d+ is not",
+        ),
+        affected=("exporter == torchscript",),
+        cause="nn.MultiheadAttention and nn.TransformerEncoderLayer take a fast path, one op for "
+        "all of it, in eval mode where nothing asks for gradients; it has no form in ONNX",
+        mend="torch.backends.mha.set_fastpath_enabled(False) before exporting; torch 2.2 and older "
+        "have no such switch: export outside of torch.no_grad(), with parameters that require "
+        "gradients. convert does so",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/143107",
+            "https://github.com/onnx/onnx/issues/6532",
+            "https://github.com/YvanYin/GoalFlow/issues/23",
+            "measured: torch 2.2.2, 2.12.0 and 2.13.0; torchvision's vit_b_16",
+        ),
+    ),
+    KnownFailure(
         name="op-without-onnx-form",
         patterns=(
             r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'",

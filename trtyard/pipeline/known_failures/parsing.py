@@ -163,6 +163,19 @@ PARSING: Tuple[KnownFailure, ...] = (
         sources=(_RTX,),
     ),
     KnownFailure(
+        name="einsum-capitals",
+        patterns=(r"Invalid character\(s\) in (?P<op>Einsum) equation",),
+        affected=("any",),
+        cause="TensorRT's parser takes small letters only in an Einsum's equation; ONNX, torch and "
+        "ONNX Runtime take capitals too",
+        mend="write the equation with small letters: bgid,bgjd->bgij in place of "
+        "B G I D, B G J D -> B G I J. convert renames them",
+        sources=(
+            "https://github.com/onnx/onnx-tensorrt: DEFINE_OP_CHECKER(Einsum)",
+            _RTX + ", torchvision's maxvit_t",
+        ),
+    ),
+    KnownFailure(
         name="standard-op-unsupported",
         patterns=(
             r"Plugin not found, are the plugin name, version, and namespace correct",
