@@ -10,7 +10,7 @@ memory: what ends it is a result. Results are kept in out/zoo, one file a case; 
 command goes on. With ``--most`` it ends after that many cases, and with exit code 1 once none is
 left. Rows need their environments: ./run convert --trt ROW --until onnx --model alexnet makes one.
 
-``render`` writes docs/zoo.json from out/zoo and docs/zoo.md from that.
+``render`` puts what is in out/zoo into docs/zoo.json, and the tables of docs/zoo.md from that.
 """
 
 import argparse
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "bench"))
 
+import zoo_page  # noqa: E402
 from zoo_cases import SIZES, Case, cases  # noqa: E402
 
 from trtyard.environment import existing_environment  # noqa: E402
@@ -95,7 +96,7 @@ def run_case(case: Case, rows) -> dict:
             words += ["--size", SIZES[case.model]]
         stages = child(row.python, words)
         stages.pop("import", None)
-        if stages["export"]["status"] == "passed" if "export" in stages else False:
+        if stages.get("export", {}).get("status") == "passed":
             built = child(rows[BUILDER].python, ["build", "--file", file])
             stages["engine"] = built.get("engine", built["import"])
     return {**case._asdict(), "stages": stages, "seconds": round(time.time() - start, 1)}
@@ -106,9 +107,10 @@ def run(options) -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     wanted = [one for one in cases() if fnmatch.fnmatch(one.key, options.only)]
     left = [one for one in wanted if options.again or not result_of(one).exists()]
-    lacking = sorted({one.row for one in left} | {BUILDER} - set(rows)) if not rows else []
-    for name in sorted(({one.row for one in left} | {BUILDER}) - set(rows)) + lacking:
+    for name in sorted(({one.row for one in left} | {BUILDER}) - set(rows)):
         print(f"row {name} has no environment here: its cases are left out", flush=True)
+    if BUILDER not in rows:
+        return 1
     left = [one for one in left if one.row in rows][: options.most]
     said = threading.Lock()
 
@@ -135,6 +137,30 @@ def in_words(result) -> str:
     return f"{result['seconds']:5.1f} s {parity}"
 
 
+def render(check: bool) -> int:
+    data, page = ROOT / zoo_page.DATA, ROOT / zoo_page.PAGE
+    if not check:
+        releases = {
+            row.name: row.tensorrt if row.flavour == "full" else ""
+            for row in read_matrix(MATRIX_FILE).rows.values()
+        }
+        kept = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
+        for case in cases():
+            if result_of(case).exists():
+                raw = json.loads(result_of(case).read_text(encoding="utf-8"))
+                kept[case.key] = zoo_page.summary_of(raw, releases[case.row])
+        ordered = {case.key: kept[case.key] for case in cases() if case.key in kept}
+        data.write_text(zoo_page.in_json(ordered), encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    wanted = zoo_page.with_tables(text, json.loads(data.read_text(encoding="utf-8")))
+    if check:
+        if text != wanted:
+            print(f"{page} does not show what {data} holds: bench/zoo.py render", file=sys.stderr)
+        return int(text != wanted)
+    page.write_text(wanted, encoding="utf-8")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -143,8 +169,10 @@ def main() -> int:
     running.add_argument("--only", default="*", help="pattern of ROW.MODEL.EXPORTER-OPSET")
     running.add_argument("--again", action="store_true", help="also where there is a result")
     running.add_argument("--jobs", type=int, default=2)
+    rendering = commands.add_parser("render")
+    rendering.add_argument("--check", action="store_true", help="only compare page and data")
     options = parser.parse_args()
-    return run(options)
+    return run(options) if options.command == "run" else render(options.check)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from trtyard.pipeline.report.schema import (
 )
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
-from trtyard.pipeline.row import Row
+from trtyard.pipeline.row import Row, with_exporter
 from trtyard.pipeline.stages import ENGINE, FAILED
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
@@ -74,6 +74,7 @@ def convert(row: Row, request: Request) -> int:
         input_shape=request.input_shape,
         top_n=request.top_n,
     )
+    row = with_exporter(row, model.exporter)
     with published_together(request.out, artifacts.ALL) as folder:
         plugins = PluginSource(
             request.plugins, request.plugin_sources, request.plugin_cache or folder

@@ -55,7 +55,8 @@ PARSING: Tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.5", "rtx"),
         cause="this TensorRT has no NonZero. It comes from nonzero(), from boolean indexing, and "
         "from torch.arange at opset 10 and before",
-        mend="use masks with torch.where in place of removing rows; export arange at opset 11",
+        mend="use masks with torch.where in place of removing rows, as the model faster_rcnn does; "
+        "export arange at opset 11",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/401",
             "https://github.com/NVIDIA/TensorRT/issues/2285",

@@ -32,4 +32,5 @@ class Model(NamedTuple):
     weights: Weights
     picture: Optional[Picture]
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
+    exporter: Optional[str] = None  # the one that takes it, where a row's own does not
     proposal_rows: int = 0  # what a detector's box head takes for an image, padding included

@@ -98,6 +98,7 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         weights=weights,
         picture=picture,
         scale=(images.shape[3] / columns, images.shape[2] / rows),
+        exporter="torchscript",  # torch.export stops at the first size that depends on values
     )
 
 
