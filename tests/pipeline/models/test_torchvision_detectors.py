@@ -78,6 +78,31 @@ def test_a_checkpoint_is_fitted_strictly(tmp_path, small, found):
         load_detector("ssd300_vgg16", Choice(str(file), 0), None, 128)
 
 
+@pytest.mark.parametrize(
+    ("name", "epsilon", "spread"),
+    [("fasterrcnn_resnet50_fpn", 0.0, 1e-2), ("fasterrcnn_mobilenet_v3_large_fpn", 1e-5, 0.25)],
+)
+def test_a_published_checkpoint_has_frozen_norms_and_older_keys(name, epsilon, spread, tmp_path):
+    source = load_detector(name, SEEDED, None, 64)
+    detector = source.module.module.detector
+    for layer in detector.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_var.mul_(spread**2)  # so small that the epsilon shows
+            layer.weight.mul_(spread)
+            layer.eps = epsilon
+    state = {
+        key.replace("rpn.head.conv.0.0.", "rpn.head.conv."): value
+        for key, value in detector.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    torch.save(state, tmp_path / "published.pth")
+    model = load_detector(name, Choice(str(tmp_path / "published.pth"), 0), None, 64)
+    expected = outputs_of(source)
+    assert len(expected["scores"]) > 5
+    for output, value in outputs_of(model).items():
+        np.testing.assert_allclose(value, expected[output], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("size", [63, 1334])
 def test_a_size_that_it_cannot_take_is_refused(size):
     with pytest.raises(UsageError, match=f"--size {size}"):

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.images import read_picture
-from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.checkpoint import read_state
 from trtyard.pipeline.models.detector_seeding import seed_detector
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
@@ -28,6 +29,16 @@ __all__ = ["detector_names", "load_detector"]
 SEEDED_SIZE = 320
 DEFAULT_SIZE = 800  # torchvision's, of most of them
 MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
+
+# torchvision sets the frozen norms' epsilon to 0 for the first published weights of these
+# (overwrite_eps in its models/detection), and leaves it at its default for others.
+WITHOUT_EPSILON = (
+    "fasterrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+)
+FROZEN_EPSILON = 1e-5
 
 
 class OneImage(nn.Module):
@@ -77,11 +88,11 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
         detector = untrained_detector(name).eval()
     _keep_size(detector, images.shape[2:])
+    if choice.file is not None:
+        load_published(detector, name, choice.file)
     module = OneImage(detector)
     if choice.file is None:
         seed_detector(module, choice.seed, images)
-    else:
-        fit(detector, read_state(choice.file), choice.file)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     weights = choice.facts(detector)
@@ -100,6 +111,37 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         scale=(images.shape[3] / columns, images.shape[2] / rows),
         exporter="torchscript",  # torch.export stops at the first size that depends on values
     )
+
+
+def load_published(detector: nn.Module, name: str, file: str) -> None:
+    """Load a state dict of torchvision's into ``detector``, by torchvision's own rules.
+
+    What it publishes is trained with frozen norms mostly, which have no count of batches, and by
+    older releases, whose keys it renames itself.
+
+    Raises:
+        UsageError: the file cannot be taken, or does not fit.
+    """
+    state = read_state(file)
+    if not any(key.endswith("num_batches_tracked") for key in state):
+        _freeze(detector, 0.0 if name in WITHOUT_EPSILON else FROZEN_EPSILON)
+    try:
+        detector.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{file} does not fit this model:\n{error}",
+            "give the checkpoint of this very model with --weights FILE, or --weights seeded",
+        ) from error
+
+
+def _freeze(module: nn.Module, epsilon: float) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features)
+            frozen.eps = epsilon
+            setattr(module, name, frozen.eval())
+        else:
+            _freeze(child, epsilon)
 
 
 def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
