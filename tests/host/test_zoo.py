@@ -48,7 +48,7 @@ def test_every_result_is_of_a_case_and_every_failure_is_known_or_told(page, data
 RAW = {
     "stages": {
         "torch": {"status": "passed"},
-        "export": {"status": "passed", "ops": ["Conv", "NonZero", "Relu"]},
+        "export": {"status": "passed", "ops": ["Conv", "NonZero", "Relu"], "warnings": []},
         "onnxruntime": {"status": "passed"},
         "parity": {
             "status": "passed",

@@ -52,6 +52,7 @@ def export(old_python, tmp_path):
         ("function-without-symbolic", "Function", "_ROIAlign", "in forward"),
         ("library-op-without-symbolic", "Nms", "torchvision::nms", "in forward"),
         ("op-without-onnx-form", "Inverse", "inverse", None),
+        ("op-without-onnx-form", "UpsampleToCorners", "aten::upsample_bilinear2d", "in forward"),
     ],
 )
 def test_what_the_exporter_raises_is_known(name, module, op, code, export):
@@ -106,6 +107,17 @@ def test_an_in_place_clamp_leaves_boxes_outside(old_python, export, tmp_path):
     export("Clamp")
     values = eval(look(old_python, tmp_path / "model.onnx")[-1])  # noqa: S307 - our own print
     assert [row[0] for row in values] == [-400.0, 0.0, 400.0, 800.0]
+
+
+@pytest.mark.parametrize(("opset", "alike"), [(9, False), (10, False), (11, True)])
+def test_a_bilinear_resize_is_another_one_before_opset_11(
+    old_python, export, tmp_path, opset, alike
+):
+    warned = [one.failure.name for one in explain(export("Upsample", opset))]
+    assert warned == ["resize-before-opset-11"] * (not alike)
+    values = eval(look(old_python, tmp_path / "model.onnx")[-1])  # noqa: S307 - our own print
+    # Of rows -4 -3 -2 -1: half a pixel in from the border, PyTorch repeats what lies there.
+    assert (values[0][0][0][:3] == [-4.0, -3.75, -3.25]) == alike
 
 
 @pytest.mark.parametrize(("opset", "inputs"), [(9, "1"), (10, "2")])

@@ -70,6 +70,20 @@ class Clamp(nn.Module):
         return boxes
 
 
+class Upsample(nn.Module):
+    def forward(self, image):
+        return nn.functional.interpolate(
+            image[None, None], size=(8, 8), mode="bilinear", align_corners=False
+        )
+
+
+class UpsampleToCorners(nn.Module):
+    def forward(self, image):
+        return nn.functional.interpolate(
+            image[None, None], size=(8, 8), mode="bilinear", align_corners=True
+        )
+
+
 class Topk(nn.Module):
     def forward(self, scores):
         return scores.topk(2, dim=1)
@@ -91,6 +105,8 @@ MODULES = {
         Branch,
         SliceAssignment,
         Clamp,
+        Upsample,
+        UpsampleToCorners,
         Topk,
         Arange,
     )

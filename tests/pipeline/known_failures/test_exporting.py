@@ -194,6 +194,16 @@ def test_what_the_tracer_warns_of_is_known(name, module, opset, inputs):
     assert explanation.failure.warning
 
 
+def test_convert_tells_of_known_warnings_and_of_no_others(tmp_path):
+    inputs = (torch.rand(1, 3, 8, 8), torch.tensor([[0.0, 0, 0, 10, 10]]))
+    made = export_onnx(
+        AlignedRoi(), inputs, ["x", "rois"], ["y"], "torchscript", 15, tmp_path / "model.onnx"
+    )
+    # The other is about a shape that torchvision looks at; what is deprecated stays unsaid.
+    told = {first(words).failure.name for words in made.warnings}
+    assert told == {"roi-align-aligned-before-opset-16", "python-value-frozen"}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_node_without_schema_is_known():
     import onnxscript
