@@ -84,6 +84,11 @@ class UpsampleToCorners(nn.Module):
         )
 
 
+class Pool(nn.Module):
+    def forward(self, image):
+        return nn.functional.avg_pool2d(image[None, None], image.shape)
+
+
 class Topk(nn.Module):
     def forward(self, scores):
         return scores.topk(2, dim=1)
@@ -107,6 +112,7 @@ MODULES = {
         Clamp,
         Upsample,
         UpsampleToCorners,
+        Pool,
         Topk,
         Arange,
     )

@@ -59,3 +59,9 @@ def test_outputs_are_called_by_what_leads_to_them(value, names, tensors):
 def test_what_is_no_tensor_is_refused(value, words):
     with pytest.raises(UsageError, match=rf"net\.py:make {words}"):
         with_named_outputs(Returns(value), value, "net.py:make")
+
+
+def test_the_mode_stays_the_modules_own():
+    module = Returns({"out": A}).eval()
+    _, flat = with_named_outputs(module, module(A), "net.py:make")
+    assert not flat.training

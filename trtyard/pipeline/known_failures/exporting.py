@@ -65,6 +65,21 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="attribute-not-constant",
+        patterns=(r"Failed to export an ONNX attribute[^\n]{0,40}, since it's not constant",),
+        affected=("exporter == torchscript",),
+        cause="what ONNX keeps as an attribute at this opset (a kernel's size, axes, the k of a "
+        "top-k) is computed from a shape or a value in the trace",
+        mend="make it a Python number: int(x.shape[2]); or export at opset 11 or later, where "
+        "fewer of them are attributes",
+        sources=(
+            "https://github.com/onnx/tutorials/issues/137",
+            "https://github.com/pytorch/pytorch/issues/22960",
+            "https://github.com/gmalivenko/pytorch2keras/issues/98",
+            "measured: torch 1.4.0, torchvision's fasterrcnn_resnet50_fpn at opset 10",
+        ),
+    ),
+    KnownFailure(
         name="op-in-later-opset",
         patterns=(
             r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not "

@@ -53,7 +53,8 @@ def with_named_outputs(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{spec} returns two outputs called {twice[0]}", "give them other keys")
-    return names, FlatOutputs(module)
+    # The exporter sets a module's mode, and afterwards all of it back to what the outermost had.
+    return names, FlatOutputs(module).train(module.training)
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:

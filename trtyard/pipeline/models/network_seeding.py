@@ -55,6 +55,7 @@ def seed_network(module: nn.Module, seed: int, images: torch.Tensor) -> Any:
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm2d)
+_ENOUGH = 16  # values of a channel to take its size from
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -72,8 +73,11 @@ def _seed_layer(layer: nn.Module, draw: Seed) -> None:
 
 def _take_size(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
     x = inputs[0].double()
-    others = [axis for axis in range(x.dim()) if axis != 1]
-    norm.running_var.copy_(nearest_power_of_two(x.pow(2).mean(dim=others)))
+    # Of a few values, one channel's may all be near zero by chance, and dividing by their size would
+    # magnify their rounding errors: then all channels together.
+    few = x[:, 0].numel() < _ENOUGH
+    size = x.pow(2).mean() if few else x.pow(2).mean(dim=[0, *range(2, x.dim())])
+    norm.running_var.copy_(nearest_power_of_two(size))
 
 
 def nearest_power_of_two(values: torch.Tensor) -> torch.Tensor:

@@ -90,7 +90,7 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
     _keep_size(detector, images.shape[2:])
     if choice.file is not None:
         load_published(detector, name, choice.file)
-    module = OneImage(detector)
+    module = OneImage(detector).eval()
     if choice.file is None:
         seed_detector(module, choice.seed, images)
     for parameter in module.parameters():
