@@ -62,26 +62,28 @@ class Case(NamedTuple):
 
 def cases() -> list[Case]:
     """Return every case, in the order in which they are worth having."""
-    first, second, others = slice(0, 1), slice(1, 2), slice(2, None)
-    waves: list[tuple[list[str], slice]] = [
-        (CLASSIFIERS, first),
-        (SEGMENTERS, first),
-        (DETECTORS, slice(0, 2)),
-        (TELLING, second),
-        (SEGMENTERS, second),
-        (TELLING, others),
-        (SEGMENTERS + DETECTORS, others),
-        (SECOND, first),
-        (CLASSIFIERS + SECOND, second),
-        (CLASSIFIERS + SECOND, others),
+    first, second, third, others = slice(0, 1), slice(1, 2), slice(2, 3), slice(1, None)
+    newest, older, every = ["rtx-1.7"], ["8.6", "7.0"], list(ROWS)
+    waves: list[tuple[list[str], slice, list[str]]] = [
+        (CLASSIFIERS + SEGMENTERS, first, every),
+        (DETECTORS, second, newest),
+        (DETECTORS, first, older),
+        (TELLING, third, newest),
+        (TELLING + SEGMENTERS, second, older),
+        (DETECTORS, first, newest),
+        (TELLING, slice(3, None), newest),
+        (TELLING + SEGMENTERS, others, every),
+        (DETECTORS, others, every),
+        (DETECTORS + SECOND, first, every),
+        (CLASSIFIERS + SECOND, others, every),
     ]
     found = [
         Case(row, model, *setting)
-        for models, settings in waves
+        for models, settings, rows in waves
         for model in models
-        for row, all_settings in ROWS.items()
+        for row in rows
         if row != "7.0" or model in OLDEST
-        for setting in all_settings[settings]
+        for setting in ROWS[row][settings]
         # torch.export stops at them, whatever the opset.
         if not (model in DETECTORS and setting[0] == DYNAMO and setting[1] > 18)
     ]
