@@ -62,7 +62,7 @@ def test_its_own_resizing_has_nothing_left_to_do(small):
     ],
 )
 def test_each_kind_has_detections_to_compare(name, outputs):
-    found = outputs_of(load_detector(name, SEEDED, None, 96))
+    found = outputs_of(load_detector(name, SEEDED, None, 64))
     assert outputs <= set(found)
     assert all(len(value) == len(found["scores"]) > 0 for value in found.values())
     assert np.isfinite(found["boxes"]).all()
