@@ -10,6 +10,8 @@ from trtyard.environment import make_environment
 from trtyard.interpreters import find_python
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
+from trtyard.pipeline.known_failures import named
+from trtyard.pipeline.toolchains import Toolchain, is_within
 
 SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
 
@@ -133,6 +135,30 @@ def test_arange_needs_nonzero_before_opset_11(old_python, export, tmp_path, opse
     # What nonzero says of arange.
     export("Arange", opset)
     assert op in look(old_python, tmp_path / "model.onnx")[0].split()
+
+
+KEYPOINTS = """
+import torch
+from torchvision.models.detection import roi_heads
+torch.manual_seed(0)
+maps, boxes = torch.rand(2, 3, 8, 8), torch.tensor([[0.0, 0, 40, 30], [5, 5, 60, 70]])
+right, scores = roi_heads.heatmaps_to_keypoints(maps, boxes)
+sizes = boxes[:, 2:] - boxes[:, :2]
+exported, wrong = roi_heads._onnx_heatmaps_to_keypoints_loop(
+    maps, boxes, *sizes.t(), *sizes.t(), *boxes[:, :2].t(), torch.tensor(3)
+)
+print("places", bool(torch.allclose(exported.permute(0, 2, 1), right, atol=1e-4)))
+print("scores", [bool(torch.allclose(wrong[:, k], scores[:, k])) for k in range(3)])
+"""
+
+
+def test_torchvision_0_5_exports_the_scores_of_all_keypoints_at_the_first_ones_place(old_python):
+    done = subprocess.run(
+        [old_python, "-c", KEYPOINTS], env={"PATH": ""}, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["places True", "scores [True, False, False]"], done.stderr
+    row = Toolchain("7.0", "full", "7.0.0.11", "1.4.0", "torchscript", 11)
+    assert is_within(row, named("keypoint-scores-of-the-first").affected)
 
 
 @pytest.mark.parametrize(

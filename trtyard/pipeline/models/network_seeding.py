@@ -73,8 +73,8 @@ def _seed_layer(layer: nn.Module, draw: Seed) -> None:
 
 def _take_size(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
     x = inputs[0].double()
-    # Of a few values, one channel's may all be near zero by chance, and dividing by their size would
-    # magnify their rounding errors: then all channels together.
+    # Of a few values, one channel's may all be near zero by chance, and dividing by their size
+    # would magnify their rounding errors: then all channels together.
     few = x[:, 0].numel() < _ENOUGH
     size = x.pow(2).mean() if few else x.pow(2).mean(dim=[0, *range(2, x.dim())])
     norm.running_var.copy_(nearest_power_of_two(size))
