@@ -10,8 +10,8 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
 
 
 @command(
-    model="alexnet or any torchvision classifier, faster_rcnn, module:callable, "
-    "or file.py:callable.",
+    model="faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
+    "module:callable, or file.py:callable.",
     trt=ROW,
     in_="Where to run: auto, docker or host.",
     out="Folder for the results (default: out/ROW/MODEL in the trtyard folder).",

@@ -116,6 +116,31 @@ def test_the_detector_converts_and_every_detection_matches(detector):
     assert expected <= {path.name for path in out.iterdir()} <= {*artifacts.ALL} - {artifacts.TWIN}
 
 
+def test_a_segmenters_dict_becomes_outputs_of_its_keys(row_file, tmp_path):
+    out = tmp_path / "out"
+    done, report = convert(row_file, "lraspp_mobilenet_v3_large", out, "--size", "96")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (parity,) = report["parity"]
+    assert (parity["output"], parity["elements"], parity["passed"]) == ("out", 21 * 96 * 96, True)
+    assert status_of(report)["engine"] == "passed"
+
+
+def test_a_detector_of_torchvision_agrees_and_says_what_tensorrt_lacks(row_file, tmp_path):
+    out = tmp_path / "out"
+    model = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    done, report = convert(row_file, model, out, "--size", "96")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert report["exporter"] == "torchscript"
+    (found,) = report["detections"]
+    assert found["passed"]
+    assert found["matched"] == found["reference"] > 5
+    assert status_of(report)["engine"] == "failed"
+    assert "why: this TensorRT has no NonZero" in done.stderr
+    assert "taken as is by: TensorRT 8.5 and newer, not TensorRT for RTX" in done.stderr
+    assert "as the model faster_rcnn does" in done.stderr
+    assert (out / artifacts.OVERLAY).is_file()
+
+
 def test_the_engine_and_its_note_are_of_one_piece(detector):
     _, report, out = detector
     plan = (out / artifacts.ENGINE).read_bytes()

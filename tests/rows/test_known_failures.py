@@ -1,4 +1,4 @@
-"""Known failures of torch 1.4, provoked on a real one."""
+"""Known failures of torch 1.4 and 2.2, provoked on real ones."""
 
 import signal
 import subprocess
@@ -11,6 +11,8 @@ from trtyard.environment import make_environment
 from trtyard.interpreters import find_python
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
+from trtyard.pipeline.known_failures import named
+from trtyard.pipeline.toolchains import Toolchain, is_within
 from trtyard.tools import uv
 
 SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
@@ -19,7 +21,11 @@ SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
 @pytest.fixture(scope="module")
 def old_python():
     """Return the interpreter of row 7.0's environment, whose torch is 1.4."""
-    row, lock = row_and_lock("7.0")
+    return python_of("7.0")
+
+
+def python_of(name):
+    row, lock = row_and_lock(name)
     try:
         find_python(row.host_pythons)
     except EnvironmentLacksError as error:
@@ -50,6 +56,8 @@ def export(old_python, tmp_path):
         ("function-without-symbolic", "Function", "_ROIAlign", "in forward"),
         ("library-op-without-symbolic", "Nms", "torchvision::nms", "in forward"),
         ("op-without-onnx-form", "Inverse", "inverse", None),
+        ("attribute-not-constant", "Pool", "", None),
+        ("op-without-onnx-form", "UpsampleToCorners", "aten::upsample_bilinear2d", "in forward"),
     ],
 )
 def test_what_the_exporter_raises_is_known(name, module, op, code, export):
@@ -155,6 +163,17 @@ def test_an_in_place_clamp_leaves_boxes_outside(old_python, export, tmp_path):
     assert [row[0] for row in values] == [-400.0, 0.0, 400.0, 800.0]
 
 
+@pytest.mark.parametrize(("opset", "alike"), [(9, False), (10, False), (11, True)])
+def test_a_bilinear_resize_is_another_one_before_opset_11(
+    old_python, export, tmp_path, opset, alike
+):
+    warned = [one.failure.name for one in explain(export("Upsample", opset))]
+    assert warned == ["resize-before-opset-11"] * (not alike)
+    values = eval(look(old_python, tmp_path / "model.onnx")[-1])  # noqa: S307 - our own print
+    # Of rows -4 -3 -2 -1: half a pixel in from the border, PyTorch repeats what lies there.
+    assert (values[0][0][0][:3] == [-4.0, -3.75, -3.25]) == alike
+
+
 @pytest.mark.parametrize(("opset", "inputs"), [(9, "1"), (10, "2")])
 def test_k_of_topk_is_a_tensor_from_opset_10_on(old_python, export, tmp_path, opset, inputs):
     # What topk-k-is-a-tensor says of torch 1.4; TensorRT 7.0 itself cannot run here.
@@ -167,3 +186,45 @@ def test_arange_needs_nonzero_before_opset_11(old_python, export, tmp_path, opse
     # What nonzero says of arange.
     export("Arange", opset)
     assert op in look(old_python, tmp_path / "model.onnx")[0].split()
+
+
+KEYPOINTS = """
+import torch
+from torchvision.models.detection import roi_heads
+torch.manual_seed(0)
+maps, boxes = torch.rand(2, 3, 8, 8), torch.tensor([[0.0, 0, 40, 30], [5, 5, 60, 70]])
+right, scores = roi_heads.heatmaps_to_keypoints(maps, boxes)
+sizes = boxes[:, 2:] - boxes[:, :2]
+exported, wrong = roi_heads._onnx_heatmaps_to_keypoints_loop(
+    maps, boxes, *sizes.t(), *sizes.t(), *boxes[:, :2].t(), torch.tensor(3)
+)
+print("places", bool(torch.allclose(exported.permute(0, 2, 1), right, atol=1e-4)))
+print("scores", [bool(torch.allclose(wrong[:, k], scores[:, k])) for k in range(3)])
+"""
+
+
+def test_torchvision_0_5_exports_the_scores_of_all_keypoints_at_the_first_ones_place(old_python):
+    done = subprocess.run(
+        [old_python, "-c", KEYPOINTS], env={"PATH": ""}, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["places True", "scores [True, False, False]"], done.stderr
+    row = Toolchain("7.0", "full", "7.0.0.11", "1.4.0", "torchscript", 11)
+    assert is_within(row, named("keypoint-scores-of-the-first").affected)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "failure"), [("none", "attention-fast-path"), ("gradients", "")]
+)
+def test_attention_has_a_fast_path_in_torch_2_2_where_nothing_asks_for_gradients(
+    gradients, failure
+):
+    script = SCRIPT.with_name("torch_2_2_failures.py")
+    done = subprocess.run(
+        [python_of("8.6"), script, "Attention", "17", gradients],
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    found = [one.failure.name for one in explain(done.stderr) if not one.failure.warning]
+    assert found[:1] == [failure] * bool(failure), done.stderr
+    assert (done.returncode == 0) == (failure == "")

@@ -70,6 +70,25 @@ class Clamp(nn.Module):
         return boxes
 
 
+class Upsample(nn.Module):
+    def forward(self, image):
+        return nn.functional.interpolate(
+            image[None, None], size=(8, 8), mode="bilinear", align_corners=False
+        )
+
+
+class UpsampleToCorners(nn.Module):
+    def forward(self, image):
+        return nn.functional.interpolate(
+            image[None, None], size=(8, 8), mode="bilinear", align_corners=True
+        )
+
+
+class Pool(nn.Module):
+    def forward(self, image):
+        return nn.functional.avg_pool2d(image[None, None], image.shape)
+
+
 class Topk(nn.Module):
     def forward(self, scores):
         return scores.topk(2, dim=1)
@@ -91,6 +110,9 @@ MODULES = {
         Branch,
         SliceAssignment,
         Clamp,
+        Upsample,
+        UpsampleToCorners,
+        Pool,
         Topk,
         Arange,
     )

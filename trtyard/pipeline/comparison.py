@@ -16,6 +16,7 @@ from trtyard.pipeline.detections import (
     SCORES,
     Detections,
     images_in,
+    of_torchvision,
     unpadded,
 )
 from trtyard.pipeline.errors import ParityError
@@ -23,6 +24,7 @@ from trtyard.pipeline.parity import OutputParity, compare, not_compared
 from trtyard.pipeline.tolerances import tolerance_for
 
 DETECTOR = "detector"
+TORCHVISION_DETECTOR = "torchvision_detector"
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -60,8 +62,8 @@ def compare_outputs(
         candidate: the same names; an output that one side lacks fails.
         thresholds: the detector's own thresholds, to explain differences.
     """
-    if kind == DETECTOR:
-        return _compare_detectors(pair, reference, candidate, thresholds)
+    if kind in (DETECTOR, TORCHVISION_DETECTOR):
+        return _compare_detectors(kind, pair, reference, candidate, thresholds)
     return Comparison(_compare_all(kind, pair, reference, candidate), ())
 
 
@@ -86,15 +88,27 @@ def _compare_one(
     return compare(pair, name, reference, candidate, atol, rtol, tolerance.source)
 
 
+def detections_in(kind: str, outputs: Outputs) -> List[Detections]:
+    """Return the detections in each image of a detector's outputs.
+
+    Raises:
+        ParityError: the outputs break their own contract.
+    """
+    if kind == TORCHVISION_DETECTOR:
+        return [of_torchvision(outputs)]
+    return [unpadded(outputs, image) for image in range(images_in(outputs))]
+
+
 def _compare_detectors(
+    kind: str,
     pair: Tuple[str, str],
     reference: Outputs,
     candidate: Outputs,
     thresholds: Optional[Thresholds],
 ) -> Comparison:
     try:
-        references = _of_every_image(pair[0], reference)
-        candidates = _of_every_image(pair[1], candidate)
+        references = _of_every_image(kind, pair[0], reference)
+        candidates = _of_every_image(kind, pair[1], candidate)
     except ParityError as error:
         return Comparison((), (not_matched(pair, error.message),))
     if len(references) != len(candidates):
@@ -104,17 +118,36 @@ def _compare_detectors(
         match_detections(pair, left, right, thresholds=thresholds, image=image)
         for image, (left, right) in enumerate(zip(references, candidates))
     )
-    return Comparison(_compare_matched(pair, references, candidates, detections), detections)
+    rows = _compare_matched(kind, pair, references, candidates, detections)
+    if kind == TORCHVISION_DETECTOR:
+        rows += _compare_the_rest(pair, reference, candidate, detections[0])
+    return Comparison(rows, detections)
 
 
-def _of_every_image(runtime: str, outputs: Outputs) -> List[Detections]:
+def _of_every_image(kind: str, runtime: str, outputs: Outputs) -> List[Detections]:
     try:
-        return [unpadded(outputs, image) for image in range(images_in(outputs))]
+        return detections_in(kind, outputs)
     except ParityError as error:
         raise ParityError(f"{runtime}: {error.message}") from error
 
 
+def _compare_the_rest(
+    pair: Tuple[str, str], reference: Outputs, candidate: Outputs, parity: DetectionParity
+) -> Tuple[OutputParity, ...]:
+    """Compare masks and keypoints between matched detections."""
+    mine = [match.reference for match in parity.matches]
+    theirs = [match.candidate for match in parity.matches]
+    names = [name for name in reference if name not in (BOXES, SCORES, LABELS)]
+    return _compare_all(
+        TORCHVISION_DETECTOR,
+        pair,
+        {name: reference[name][mine] for name in names},
+        {name: candidate[name][theirs] for name in names if name in candidate},
+    )
+
+
 def _compare_matched(
+    kind: str,
     pair: Tuple[str, str],
     references: List[Detections],
     candidates: List[Detections],
@@ -131,5 +164,5 @@ def _compare_matched(
         for mine, theirs, parity in zip(references, candidates, detections):
             left.append(getattr(mine, name)[[match.reference for match in parity.matches]])
             right.append(getattr(theirs, name)[[match.candidate for match in parity.matches]])
-        rows.append(_compare_one(DETECTOR, pair, name, np.concatenate(left), np.concatenate(right)))
+        rows.append(_compare_one(kind, pair, name, np.concatenate(left), np.concatenate(right)))
     return tuple(rows)

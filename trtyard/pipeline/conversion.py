@@ -98,9 +98,7 @@ class Conversion:
         )
 
     def _torch(self) -> Outputs:
-        with explained("the model fails in PyTorch itself"), torch.no_grad():
-            values = self._model.module(*self._model.inputs)
-        return _named(values, self._model.output_names)
+        return outputs_of(self._model)
 
     def _export(self) -> Exported:
         row, file = self._row, self._folder / artifacts.ONNX
@@ -200,6 +198,17 @@ class Conversion:
         if run.layers is not None:
             write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
         return run.outputs
+
+
+def outputs_of(model: Model) -> Outputs:
+    """Return what the model computes in PyTorch from this run's inputs, by the outputs' names.
+
+    Raises:
+        ConversionError: it fails, or does not return the tensors that it is said to.
+    """
+    with explained("the model fails in PyTorch itself"), torch.no_grad():
+        values = model.module(*model.inputs)
+    return _named(values, model.output_names)
 
 
 def _named(values: Any, names: Sequence[str]) -> Outputs:

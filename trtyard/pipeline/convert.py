@@ -10,14 +10,13 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.comparison import Comparison, compare_outputs
+from trtyard.pipeline.comparison import Comparison, compare_outputs, detections_in
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
 from trtyard.pipeline.detection_parity import Thresholds
-from trtyard.pipeline.detections import unpadded
 from trtyard.pipeline.errors import ConversionError, ParityError
 from trtyard.pipeline.files import published_together
 from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
-from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.report.console import console_table
 from trtyard.pipeline.report.overlay import draw_overlay
@@ -31,12 +30,12 @@ from trtyard.pipeline.report.schema import (
 )
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
-from trtyard.pipeline.row import Row
+from trtyard.pipeline.row import Row, with_exporter
 from trtyard.pipeline.stages import ENGINE, FAILED
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
 
-# The detector's own, by which a difference near one of them is explained.
+# Of faster_rcnn, by which a difference near one of them is explained.
 _THRESHOLDS = Thresholds(SCORE_THRESHOLD, DETECTION_IOU)
 
 
@@ -75,6 +74,7 @@ def convert(row: Row, request: Request) -> int:
         input_shape=request.input_shape,
         top_n=request.top_n,
     )
+    row = with_exporter(row, model.exporter)
     with published_together(request.out, artifacts.ALL) as folder:
         plugins = PluginSource(
             request.plugins, request.plugin_sources, request.plugin_cache or folder
@@ -131,20 +131,21 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
 def _compare(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> List[Comparison]:
     """Compare every pair of runtimes that ran, the earlier one as the reference."""
     names = list(outputs)
+    thresholds = _THRESHOLDS if model.kind == DETECTOR else None
     return [
-        compare_outputs(model.kind, (first, second), outputs[first], outputs[second], _THRESHOLDS)
+        compare_outputs(model.kind, (first, second), outputs[first], outputs[second], thresholds)
         for index, first in enumerate(names)
         for second in names[index + 1 :]
     ]
 
 
 def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path) -> Optional[str]:
-    if model.kind != DETECTOR or model.picture is None:
+    if model.kind not in (DETECTOR, TORCHVISION_DETECTOR) or model.picture is None:
         return None
     detections = {}
     for runtime, values in outputs.items():
         try:
-            detections[runtime] = unpadded(values)
+            (detections[runtime],) = detections_in(model.kind, values)
         except ParityError:
             continue  # the comparison has said what is wrong with them
     if not detections:

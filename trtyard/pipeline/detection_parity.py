@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from trtyard.pipeline.detections import Detections, pairwise_iou
+from trtyard.pipeline.detections import COCO_80, Detections, pairwise_iou
 from trtyard.pipeline.tolerances import DETECTION, DetectionTolerance
 
 # Below this overlap two boxes are not called the same object (Pascal VOC's and COCO's lowest).
@@ -61,6 +61,7 @@ class DetectionParity(NamedTuple):
     unmatched: Tuple[Unmatched, ...] = ()
     image: int = 0
     problem: Optional[str] = None
+    numbering: str = COCO_80  # of the labels
 
 
 class Thresholds(NamedTuple):
@@ -103,6 +104,7 @@ def match_detections(
         matches=matches,
         unmatched=unmatched,
         image=image,
+        numbering=reference.numbering,
     )
 
 

@@ -8,6 +8,8 @@ from trtyard.pipeline.errors import ParityError
 
 BOXES, SCORES, LABELS, COUNT = "boxes", "scores", "labels", "count"
 PADDING_LABEL = 0
+# COCO's 80 classes one after the other from 1; and by their ids there, 1 to 90 with gaps.
+COCO_80, COCO_90 = "coco-80", "coco-90"
 BOX_OFFSET = 1  # maskrcnn-benchmark's boxes end with the last pixel that they hold
 
 
@@ -18,6 +20,7 @@ class Detections(NamedTuple):
     scores: np.ndarray  # [n]
     labels: np.ndarray  # [n] integers from 1
     capacity: int  # rows that the output has room for, padding included
+    numbering: str = COCO_80  # of the labels
 
 
 def images_in(outputs: Mapping[str, np.ndarray]) -> int:
@@ -69,6 +72,27 @@ def unpadded(outputs: Mapping[str, np.ndarray], image: int = 0) -> Detections:
         if rows[image, count:].any():
             raise ParityError(f"{name} has padding rows (from row {count} on) that are not 0")
     return found
+
+
+def of_torchvision(outputs: Mapping[str, np.ndarray]) -> Detections:
+    """Return the detections out of outputs as torchvision's detectors give them for one image.
+
+    Args:
+        outputs: "boxes" [n, 4], "scores" [n], "labels" [n].
+
+    Raises:
+        ParityError: one is missing or misshapen.
+    """
+    missing = [name for name in (BOXES, SCORES, LABELS) if name not in outputs]
+    if missing:
+        raise ParityError("no output named " + ", ".join(missing))
+    boxes, scores, labels = (np.asarray(outputs[name]) for name in (BOXES, SCORES, LABELS))
+    if scores.ndim != 1 or labels.shape != scores.shape or boxes.shape != (*scores.shape, 4):
+        raise ParityError(
+            f"shapes do not fit: boxes {list(boxes.shape)}, scores {list(scores.shape)}, "
+            f"labels {list(labels.shape)}"
+        )
+    return Detections(boxes, scores, labels, len(scores), COCO_90)
 
 
 def pairwise_iou(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import other_values
 from trtyard.pipeline.known_failures import named
 from trtyard.pipeline.model_symptoms import Symptom, model_symptoms
-from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 
 Outputs = Mapping[str, np.ndarray]
@@ -46,7 +46,7 @@ def symptoms_of(
                     "not on others",
                 )
             )
-    if model.kind == DETECTOR and "torch" in outputs:
+    if model.kind in (DETECTOR, TORCHVISION_DETECTOR) and "torch" in outputs:
         size = tuple(model.inputs[0].shape[-2:])
         for runtime, values in outputs.items():
             found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)

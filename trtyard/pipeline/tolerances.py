@@ -39,19 +39,37 @@ class DetectionTolerance(NamedTuple):
 
 _EXACT = "integers are equal or they are not"
 
+_LOGITS = Tolerance(
+    1e-3,
+    0.0,
+    "a thousandth of the largest logit; float32 rounding alone makes 1e-6 to 1.6e-4 of it "
+    "(PyTorch against ONNX Runtime, fourteen torchvision networks with seeded weights)",
+    of_largest=True,
+)
+_BOXES = Tolerance(
+    0.05, 1e-4, "a twentieth of a pixel, far below what moves a drawn or a scored box"
+)
+_SCORES = Tolerance(1e-3, 0.0, "the third decimal of a score")
+_LABELS = Tolerance(0.0, 0.0, _EXACT)
+
 TOLERANCES = {
-    ("classifier", ANY): Tolerance(
-        1e-3,
+    ("classifier", ANY): _LOGITS,
+    ("segmenter", ANY): _LOGITS,
+    ("detector", "boxes"): _BOXES,
+    ("detector", "scores"): _SCORES,
+    ("detector", "labels"): _LABELS,
+    ("torchvision_detector", "boxes"): _BOXES,
+    ("torchvision_detector", "scores"): _SCORES,
+    ("torchvision_detector", "labels"): _LABELS,
+    ("torchvision_detector", "masks"): Tolerance(
+        1e-2,
         0.0,
-        "a thousandth of the largest logit; float32 rounding alone makes 1e-6 to 1.6e-4 of it "
-        "(PyTorch against ONNX Runtime, fourteen torchvision networks with seeded weights)",
-        of_largest=True,
+        "a hundredth of a probability, which moves no mask's edge by a pixel",
     ),
-    ("detector", "boxes"): Tolerance(
-        0.05, 1e-4, "a twentieth of a pixel, far below what moves a drawn or a scored box"
+    ("torchvision_detector", "keypoints"): Tolerance(
+        0.05, 1e-4, "a twentieth of a pixel, as for boxes"
     ),
-    ("detector", "scores"): Tolerance(1e-3, 0.0, "the third decimal of a score"),
-    ("detector", "labels"): Tolerance(0.0, 0.0, _EXACT),
+    ("torchvision_detector", "keypoints_scores"): _LOGITS,
     ("tensor", ANY): Tolerance(
         1e-4,
         1e-3,
@@ -74,7 +92,8 @@ def tolerance_for(kind: str, output: str, dtype: np.dtype) -> Tolerance:
     """Return the tolerance of one output.
 
     Args:
-        kind: the model's kind: "classifier", "detector" or "tensor" (a user's own model).
+        kind: the model's kind: "classifier", "segmenter", "detector", "torchvision_detector" or
+            "tensor" (a user's own model).
         output: the output's name.
         dtype: the reference output's type; float16 gets a tolerance that fits float16, except
             where the output has an entry of its own.

@@ -133,13 +133,26 @@ def roi_align(
 
 
 def classifier_names() -> List[str]:
-    """Return the names of torchvision's classification models, sorted (a list from 0.14 on)."""
-    models = torchvision.models
-    if hasattr(models, "list_models"):
-        return sorted(models.list_models(module=models))
+    """Return the names of torchvision's classification models, sorted."""
+    return _names_in(torchvision.models)
+
+
+def segmenter_names() -> List[str]:
+    """Return the names of torchvision's models for semantic segmentation, sorted."""
+    return _names_in(torchvision.models.segmentation)
+
+
+def detector_names() -> List[str]:
+    """Return the names of torchvision's detectors, those of masks and keypoints too, sorted."""
+    return _names_in(torchvision.models.detection)
+
+
+def _names_in(package: Any) -> List[str]:
+    if hasattr(torchvision.models, "list_models"):  # from 0.14 on
+        return sorted(torchvision.models.list_models(module=package))
     return sorted(
         name
-        for name, value in vars(models).items()
+        for name, value in vars(package).items()
         if name.islower() and not name.startswith("_") and callable(value)
     )
 
@@ -149,7 +162,59 @@ def untrained_classifier(name: str, **options: bool) -> torch.nn.Module:
     models = torchvision.models
     if hasattr(models, "get_model"):
         return models.get_model(name, weights=None, **options)
+    if name == "inception_v3" and not _at_least(1, 5):
+        options.pop("init_weights", None)  # from torchvision 0.6 on
     return getattr(models, name)(pretrained=False, **options)
+
+
+def untrained_segmenter(name: str, **options: bool) -> torch.nn.Module:
+    """Return torchvision's model of that name, nothing of it with published weights."""
+    return _without_backbone_weights(torchvision.models.segmentation, name, **options)
+
+
+def untrained_detector(name: str) -> torch.nn.Module:
+    """Return torchvision's model of that name, nothing of it with published weights."""
+    return _without_backbone_weights(torchvision.models.detection, name)
+
+
+def _without_backbone_weights(package: Any, name: str, **options: bool) -> torch.nn.Module:
+    if hasattr(torchvision.models, "get_model"):
+        return torchvision.models.get_model(name, weights=None, weights_backbone=None, **options)
+    return getattr(package, name)(pretrained=False, pretrained_backbone=False, **options)
+
+
+@contextlib.contextmanager
+def attention_in_parts(module: torch.nn.Module) -> Iterator[None]:
+    """Keep nn.MultiheadAttention from its fast path, one op that has no form in ONNX.
+
+    It takes that path in eval mode where nothing asks for gradients. From 2.3 on torch has a
+    switch; before, a parameter that asks for them does it.
+    """
+    if hasattr(torch.backends, "mha"):
+        enabled = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(enabled)
+        return
+    attentions = [
+        each for each in module.modules() if isinstance(each, torch.nn.MultiheadAttention)
+    ]
+    frozen = [
+        parameter
+        for each in attentions
+        for parameter in each.parameters(recurse=False)
+        if not parameter.requires_grad
+    ]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.set_grad_enabled(bool(attentions)):
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def export_choice() -> Dict[str, bool]:

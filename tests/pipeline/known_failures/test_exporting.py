@@ -11,6 +11,7 @@ from torch import nn
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.onnxruntime_runner import run_onnx
 
 
 class BoxList:
@@ -41,6 +42,15 @@ class Eigen(nn.Module):
 class OnCuda(nn.Module):
     def forward(self, image):
         return image + torch.zeros(3, 3, device="cuda")
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, tokens):
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0]
 
 
 LIBRARY = torch.library.Library("known_failures", "FRAGMENT")
@@ -129,6 +139,21 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
     assert ["  at " + explanation.place.python for _ in at] == at
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_fast_path_of_attention_is_known_and_convert_avoids_it(tmp_path):
+    module, tokens = Attention().eval(), torch.rand(1, 3, 4)
+    with torch.no_grad():
+        log = traceback_of(lambda: exported(module, "torchscript", 17, (tokens,)))
+    explanation = first(log)
+    assert explanation.failure.name == "attention-fast-path"
+    assert explanation.place.op == "aten::_native_multi_head_attention"
+    file = tmp_path / "model.onnx"
+    export_onnx(module, (tokens,), ["tokens"], ["seen"], "torchscript", 17, file)
+    found = run_onnx(file, {"tokens": tokens.numpy()}, ["seen"])
+    torch.testing.assert_close(torch.from_numpy(found["seen"]), module(tokens).detach())
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 class Frozen(nn.Module):
     def forward(self, image):
         return image + torch.as_tensor(image.detach().numpy())
@@ -168,6 +193,16 @@ def test_what_the_tracer_warns_of_is_known(name, module, opset, inputs):
     explanation = first(log)
     assert explanation.failure.name == name
     assert explanation.failure.warning
+
+
+def test_convert_tells_of_known_warnings_and_of_no_others(tmp_path):
+    inputs = (torch.rand(1, 3, 8, 8), torch.tensor([[0.0, 0, 0, 10, 10]]))
+    made = export_onnx(
+        AlignedRoi(), inputs, ["x", "rois"], ["y"], "torchscript", 15, tmp_path / "model.onnx"
+    )
+    # The other is about a shape that torchvision looks at; what is deprecated stays unsaid.
+    told = {first(words).failure.name for words in made.warnings}
+    assert told == {"roi-align-aligned-before-opset-16", "python-value-frozen"}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -104,6 +104,14 @@ def one_op(op, of_type=TensorProto.FLOAT, domain="", outputs=1, **attributes):
     )
 
 
+def capitals():
+    return model_of(
+        [node("Einsum", ["x", "w"], ["y"], name="culprit", equation="BI,IJ->BJ")],
+        [tensor("x", [2, 3]), tensor("w", [3, 4])],
+        [tensor("y", [2, 4])],
+    )
+
+
 def computed_axes():
     return model_of(
         [node("ReduceSum", ["x", "axes"], ["y"], name="culprit")],
@@ -204,6 +212,7 @@ PARSER = [
     ("plugin-not-loaded", lambda: one_op("TRTBatchedNMS", domain="me"), "TRTBatchedNMS"),
     ("plugin-not-loaded", lambda: one_op("DCNv2"), "DCNv2"),
     ("constant-needed", computed_axes, "ReduceSum"),
+    ("einsum-capitals", capitals, "Einsum"),
     ("element-types-differ", two_types, "Mul"),
     ("uint8-inside", through_uint8, "Cast"),
     ("weights-of-other-shape", convolution_of_other_weights, "Conv"),

@@ -8,7 +8,8 @@ import onnx
 import torch
 
 from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import conversion_error
+from trtyard.pipeline.explanation import conversion_error, explain
+from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
@@ -25,7 +26,7 @@ class Exported(NamedTuple):
     opset: int
     custom_ops: Tuple[str, ...]  # types of the custom ops that the file holds as nodes
     functions: Tuple[str, ...]  # those of them that it also holds in standard ops
-    warnings: Tuple[str, ...]  # the tracer's, one of each
+    warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
 
 
@@ -81,7 +82,7 @@ def export_model(
     exporter: str,
     opset: int,
 ) -> Tuple[onnx.ModelProto, Tuple[str, ...]]:
-    """Return what the exporter makes of ``module``, and the tracer's warnings; see ``export_onnx``.
+    """Return what the exporter makes of ``module``, and what it warns of; see ``export_onnx``.
 
     Raises:
         ConversionError: the model cannot be exported.
@@ -89,7 +90,8 @@ def export_model(
     with output_kept_away(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
-    return model, _tracer_warnings(caught)
+    use_small_letters(model.graph)
+    return model, _worth_telling(caught)
 
 
 def _export(
@@ -137,7 +139,12 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     return None
 
 
-def _tracer_warnings(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:
-    """Return what the tracer warned about, once each: such a warning means a value was frozen."""
-    tracer = [str(w.message) for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
-    return tuple(dict.fromkeys(tracer))
+def _worth_telling(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:
+    """Return the tracer's warnings, which mean that a value was frozen, and known ones; once each.
+
+    What else an exporter warns of is about itself.
+    """
+    told = {
+        str(each.message): issubclass(each.category, torch.jit.TracerWarning) for each in caught
+    }
+    return tuple(words for words, of_tracer in told.items() if of_tracer or explain(words))

@@ -18,6 +18,7 @@ from trtyard.pipeline.op_contracts import (
     Op,
 )
 from trtyard.pipeline.torch_versions import (
+    attention_in_parts,
     custom_node,
     doc_string_choice,
     export_choice,
@@ -43,7 +44,8 @@ def export_torchscript(
     register_symbolic("trtyard::padded_nms", _symbolic(PADDED_NMS, _padded_nms_types), opset)
     register_symbolic("trtyard::roi_align", _symbolic(ROI_ALIGN, _roi_align_types), opset)
     written = io.BytesIO()
-    with explained("the TorchScript exporter cannot write the model as ONNX"), torch.no_grad():
+    what = "the TorchScript exporter cannot write the model as ONNX"
+    with explained(what), torch.no_grad(), attention_in_parts(module):
         torch.onnx.export(
             module,
             tuple(inputs),

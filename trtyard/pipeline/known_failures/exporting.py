@@ -23,7 +23,7 @@ EXPORTING: Tuple[KnownFailure, ...] = (
     KnownFailure(
         name="library-op-without-symbolic",
         patterns=(
-            r"Couldn't export operator (?P<op>\w+::\w+)",
+            r"Couldn't export operator (?P<op>(?!aten::)\w+::\w+)",
             r"operator with unrecognized namespace (?P<op>\w+::\w+)",
         ),
         affected=("any",),
@@ -99,6 +99,21 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="attribute-not-constant",
+        patterns=(r"Failed to export an ONNX attribute[^\n]{0,40}, since it's not constant",),
+        affected=("exporter == torchscript",),
+        cause="what ONNX keeps as an attribute at this opset (a kernel's size, axes, the k of a "
+        "top-k) is computed from a shape or a value in the trace",
+        mend="make it a Python number: int(x.shape[2]); or export at opset 11 or later, where "
+        "fewer of them are attributes",
+        sources=(
+            "https://github.com/onnx/tutorials/issues/137",
+            "https://github.com/pytorch/pytorch/issues/22960",
+            "https://github.com/gmalivenko/pytorch2keras/issues/98",
+            "measured: torch 1.4.0, torchvision's fasterrcnn_resnet50_fpn at opset 10",
+        ),
+    ),
+    KnownFailure(
         name="op-in-later-opset",
         patterns=(
             r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not "
@@ -114,12 +129,32 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="attention-fast-path",
+        patterns=(
+            r"(?P<op>aten::_native_multi_head_attention)' to ONNX opset version \d+ is not",
+            r"(?P<op>aten::_transformer_encoder_layer_fwd)' to ONNX opset version \d+ is not",
+        ),
+        affected=("exporter == torchscript",),
+        cause="nn.MultiheadAttention and nn.TransformerEncoderLayer take a fast path, one op for "
+        "all of it, in eval mode where nothing asks for gradients; it has no form in ONNX",
+        mend="torch.backends.mha.set_fastpath_enabled(False) before exporting; torch 2.2 and older "
+        "have no such switch: export outside of torch.no_grad(), with parameters that require "
+        "gradients. convert does so",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/143107",
+            "https://github.com/onnx/onnx/issues/6532",
+            "https://github.com/YvanYin/GoalFlow/issues/23",
+            "measured: torch 2.2.2, 2.12.0 and 2.13.0; torchvision's vit_b_16",
+        ),
+    ),
+    KnownFailure(
         name="op-without-onnx-form",
         patterns=(
             r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'",
             r"No ONNX function found",
             r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not",
             r"ONNX export failed on ATen operator (?P<op>\w+) because",
+            r"Couldn't export operator (?P<op>aten::\w+)",
             r"to ONNX opset version \d+ is not supported",
         ),
         affected=("any",),
@@ -183,6 +218,21 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         sources=(
             "https://github.com/pytorch/vision/pull/6704",
             "measured: torch 2.13.0 at opset 15",
+        ),
+        warning=True,
+    ),
+    KnownFailure(
+        name="resize-before-opset-11",
+        patterns=(
+            r"Upsample/Resize operator did not match Pytorch's Interpolation until opset 11",
+        ),
+        affected=("opset < 11",),
+        cause="Resize before opset 11 has no coordinate_transformation_mode: the file holds "
+        "another interpolation than PyTorch's, and nothing but the results shows it",
+        mend="export at opset 11 or later; of the modes, nearest by a whole factor agrees before",
+        sources=(
+            "measured: torch 1.4.0 at opsets 9 and 10; torchvision's fcn_resnet50 is off by two "
+            "thirds of its largest value there",
         ),
         warning=True,
     ),

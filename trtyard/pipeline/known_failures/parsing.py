@@ -55,7 +55,8 @@ PARSING: Tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.5", "rtx"),
         cause="this TensorRT has no NonZero. It comes from nonzero(), from boolean indexing, and "
         "from torch.arange at opset 10 and before",
-        mend="use masks with torch.where in place of removing rows; export arange at opset 11",
+        mend="use masks with torch.where in place of removing rows, as the model faster_rcnn does; "
+        "export arange at opset 11",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/401",
             "https://github.com/NVIDIA/TensorRT/issues/2285",
@@ -161,6 +162,19 @@ PARSING: Tuple[KnownFailure, ...] = (
         mend="its own words are on stderr; compare the node's attributes with the plugin's "
         "contract (plugins/<op>/README.md for trtyard's)",
         sources=(_RTX,),
+    ),
+    KnownFailure(
+        name="einsum-capitals",
+        patterns=(r"Invalid character\(s\) in (?P<op>Einsum) equation",),
+        affected=("any",),
+        cause="TensorRT's parser takes small letters only in an Einsum's equation; ONNX, torch and "
+        "ONNX Runtime take capitals too",
+        mend="write the equation with small letters: bgid,bgjd->bgij in place of "
+        "B G I D, B G J D -> B G I J. convert renames them",
+        sources=(
+            "https://github.com/onnx/onnx-tensorrt: DEFINE_OP_CHECKER(Einsum)",
+            _RTX + ", torchvision's maxvit_t",
+        ),
     ),
     KnownFailure(
         name="standard-op-unsupported",

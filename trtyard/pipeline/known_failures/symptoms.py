@@ -56,6 +56,18 @@ SYMPTOMS: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="keypoint-scores-of-the-first",
+        symptom="keypoints_scores of torchvision's Keypoint R-CNN differ, but for each first one",
+        affected=("torch < 1.6",),
+        cause="the form that torchvision before 0.7 gives to an exporter reads every keypoint's "
+        "score at the place of the first one; the places are right",
+        mend="take a newer row, or leave the output keypoints_scores alone",
+        sources=(
+            "https://github.com/pytorch/vision/pull/2312",
+            "measured: torchvision 0.5.0",
+        ),
+    ),
+    KnownFailure(
         name="checker-segfault",
         symptom="the process dies in onnx.checker.check_model; Segmentation fault",
         patterns=(

@@ -10,8 +10,8 @@ from PIL import Image
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.images import read_picture
 from trtyard.pipeline.models.checkpoint import fit, read_state
-from trtyard.pipeline.models.classifier_seeding import seed_classifier
 from trtyard.pipeline.models.model import CLASSIFIER, Model
+from trtyard.pipeline.models.network_seeding import seed_classifier
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_versions import classifier_names, untrained_classifier
 

@@ -8,6 +8,8 @@ from trtyard.pipeline.images import Picture
 
 DETECTOR = "detector"
 CLASSIFIER = "classifier"
+SEGMENTER = "segmenter"
+TORCHVISION_DETECTOR = "torchvision_detector"  # outputs without padding: a row for each detection
 TENSOR = "tensor"  # a user's own module: inputs and outputs are just tensors
 
 
@@ -22,7 +24,7 @@ class Model(NamedTuple):
     """A model ready to run, export and compare."""
 
     name: str  # as the user typed it
-    kind: str  # DETECTOR, CLASSIFIER or TENSOR
+    kind: str  # one of those above
     module: torch.nn.Module  # in eval mode, float32, on the CPU
     input_names: Tuple[str, ...]
     output_names: Tuple[str, ...]
@@ -30,4 +32,5 @@ class Model(NamedTuple):
     weights: Weights
     picture: Optional[Picture]
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
+    exporter: Optional[str] = None  # the one that takes it, where a row's own does not
     proposal_rows: int = 0  # what a detector's box head takes for an image, padding included

@@ -1,13 +1,14 @@
 """A user's own model: ``package.module:callable`` or ``file.py:callable``."""
 
 import re
-from typing import List, Mapping, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import nn
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TENSOR, Model
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.models.user_code import call, find_callable, where
@@ -55,7 +56,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
     draw = Seed(choice.seed)
     inputs = tuple(draw.uniform(shape, 1.0) for shape in shapes)
-    output_names, module = _with_named_outputs(module, inputs, spec, input_shape)
+    output_names, module = _run_once(module, inputs, spec, input_shape)
     return Model(
         name=spec,
         kind=TENSOR,
@@ -94,20 +95,7 @@ def parse_shapes(text: str) -> List[Tuple[int, ...]]:
     return shapes
 
 
-class FlatOutputs(nn.Module):
-    """A module whose outputs, whatever holds them, come as a tuple of tensors."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        """Return the values of a mapping, or the members of a sequence."""
-        outputs = self.module(*inputs)
-        return tuple(outputs.values() if isinstance(outputs, Mapping) else outputs)
-
-
-def _with_named_outputs(
+def _run_once(
     module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, input_shape: str
 ) -> Tuple[Tuple[str, ...], nn.Module]:
     """Run the module once, and return its outputs' names and a form that returns only tensors."""
@@ -119,22 +107,7 @@ def _with_named_outputs(
             f"{spec} fails with --input {input_shape}: {where(error)}",
             "check --input against your model's forward()",
         ) from error
-    if isinstance(outputs, torch.Tensor):
-        return _numbered("output", 1), module
-    if isinstance(outputs, Mapping):
-        names, values = tuple(map(str, outputs)), tuple(outputs.values())
-    elif isinstance(outputs, (tuple, list)):
-        values = tuple(outputs)
-        names = getattr(outputs, "_fields", _numbered("output", len(values)))
-    else:
-        names, values = (), ()
-    if not values or not all(isinstance(value, torch.Tensor) for value in values):
-        kinds = ", ".join(type(value).__name__ for value in values) or type(outputs).__name__
-        raise UsageError(
-            f"{spec} returns ({kinds}); only tensors can be converted",
-            "return a tensor, or a tuple, list or dict of tensors",
-        )
-    return names, FlatOutputs(module)
+    return with_named_outputs(module, outputs, spec)
 
 
 def _numbered(name: str, count: int) -> Tuple[str, ...]:

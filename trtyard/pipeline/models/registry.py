@@ -21,12 +21,12 @@ def load_model(
     """Return the model ``spec``, with its weights and this run's inputs.
 
     Args:
-        spec: ``faster_rcnn``, the name of a torchvision classifier such as ``alexnet``, or a
-            user's own as ``package.module:callable`` or ``file.py:callable``.
+        spec: ``faster_rcnn``, the name of a classifier, segmenter or detector of torchvision such
+            as ``alexnet``, or a user's own as ``package.module:callable`` or ``file.py:callable``.
         weights: ``seeded``, ``seeded:N``, or the path of a checkpoint.
         image: path of a picture; the default one if None. Not for own models.
-        size: of the network's input in pixels: the shorter side for ``faster_rcnn``, the square's
-            side for classifiers. Not for own models.
+        size: of the network's input in pixels: the shorter side for detectors, the square's side
+            for classifiers and segmenters. Not for own models.
         input_shape: of an own model's inputs, such as "1x3x224x224,1x10".
         top_n: proposals of ``faster_rcnn``.
 
@@ -51,7 +51,14 @@ def load_model(
     if spec in classifier_names():
         _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
         return load_classifier(spec, choose(str(weights)), path, size)
-    raise _unknown(spec, [FASTER_RCNN, *classifier_names()])
+    from trtyard.pipeline.models.segmenter import load_segmenter, segmenter_names
+    from trtyard.pipeline.models.torchvision_detector import detector_names, load_detector
+
+    for names, load in ((segmenter_names, load_segmenter), (detector_names, load_detector)):
+        if spec in names():
+            _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
+            return load(spec, choose(str(weights)), path, size)
+    raise _unknown(spec, [FASTER_RCNN, *classifier_names(), *segmenter_names(), *detector_names()])
 
 
 def _refuse(given: Any, options: List[str], spec: str, instead: str) -> None:
@@ -70,6 +77,6 @@ def _unknown(spec: str, names: List[str]) -> UsageError:
         )
     return UsageError(
         f"there is no model '{spec}'; there are {FASTER_RCNN} and torchvision's {len(names) - 1} "
-        "classifiers: alexnet, resnet50, vit_b_16, ...",
+        "for pictures: alexnet, resnet50, vit_b_16, deeplabv3_resnet50, ...",
         f"--model {FASTER_RCNN}, or {own}",
     )

@@ -178,7 +178,7 @@ def _alone(each: DetectionParity) -> Optional[Markup]:
     items = [
         tag(
             "li",
-            tag("b", f"{class_name(alone.label)} {alone.score:.4f}"),
+            tag("b", f"{class_name(alone.label, each.numbering)} {alone.score:.4f}"),
             f" only in {words.runtime_name(alone.runtime)}, at "
             f"({', '.join(words.number(value, 4) for value in alone.box)}): {alone.explanation}",
         )
@@ -199,8 +199,8 @@ def _match_table(each: DetectionParity, matches: List[Match]) -> Markup:
     head = (left, right, "Box difference", "Score difference", "IoU")
     rows: List[List[Child]] = [
         [
-            f"{class_name(match.labels[0])} {match.scores[0]:.4f}",
-            f"{class_name(match.labels[1])} {match.scores[1]:.4f}",
+            f"{class_name(match.labels[0], each.numbering)} {match.scores[0]:.4f}",
+            f"{class_name(match.labels[1], each.numbering)} {match.scores[1]:.4f}",
             f"{words.number(match.box_diff)} px",
             words.number(match.score_diff),
             words.cosine(match.iou),

@@ -1,7 +1,9 @@
-"""Class names of a detector trained on COCO, by its contiguous labels (1 to 80, 0 background)."""
+"""Class names of a detector trained on COCO, by its labels (0 is the background)."""
 
 from pathlib import Path
 from typing import List
+
+from trtyard.pipeline.detections import COCO_80, COCO_90
 
 
 def _read() -> List[str]:
@@ -11,6 +13,13 @@ def _read() -> List[str]:
 COCO_NAMES = tuple(_read())
 
 
-def class_name(label: int) -> str:
-    """Return the class's name, or "class 91" for a label that COCO's 80 classes do not have."""
-    return COCO_NAMES[label] if 0 <= label < len(COCO_NAMES) else f"class {label}"
+# The ids from 1 to 90 that COCO left without a class, as torchvision's models have them too.
+UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+
+
+def class_name(label: int, numbering: str = COCO_80) -> str:
+    """Return the class's name, or "class 91" for a label that COCO does not have."""
+    index = label
+    if numbering == COCO_90:
+        index = -1 if label in UNUSED_IDS else label - sum(each < label for each in UNUSED_IDS)
+    return COCO_NAMES[index] if 0 <= index < len(COCO_NAMES) else f"class {label}"

@@ -84,7 +84,7 @@ def _on_canvas(
             continue
         corners = np.clip(box.astype(np.float64) * [*zoom, *zoom], inset, limit)
         left, top, right, bottom = corners.tolist()
-        text = f"{class_name(int(label))} {float(score):.2f}"
+        text = f"{class_name(int(label), found.numbering)} {float(score):.2f}"
         drawn.append(_Drawn((left, top, right, bottom), text, style))
     return drawn
 

@@ -1,9 +1,10 @@
-"""Seeded weights for any classifier, with activations of a sane size whatever its architecture."""
+"""Seeded weights for any network, with activations of a sane size whatever its architecture."""
 
 from typing import Any, Tuple
 
 import torch
 from torch import nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.torch_versions import power_of_two
@@ -32,6 +33,14 @@ def seed_classifier(module: nn.Module, seed: int, images: torch.Tensor) -> None:
     Raises:
         RuntimeError, ValueError, AssertionError: whatever the module raises for these images.
     """
+    logits = seed_network(module, seed, images)
+    with torch.no_grad():
+        last = [each for each in module.modules() if isinstance(each, _WEIGHTED)][-1]
+        last.weight.mul_(LOGIT_DEVIATION / nearest_power_of_two(logits.std()))
+
+
+def seed_network(module: nn.Module, seed: int, images: torch.Tensor) -> Any:
+    """Overwrite the weights and set the batch norms, as above, and return what then comes out."""
     draw = Seed(seed)
     with torch.no_grad():
         for layer in module.modules():
@@ -39,15 +48,14 @@ def seed_classifier(module: nn.Module, seed: int, images: torch.Tensor) -> None:
         norms = [each for each in module.modules() if isinstance(each, _BATCH_NORMS)]
         hooks = [norm.register_forward_pre_hook(_take_size) for norm in norms]
         try:
-            logits = module(images)
+            return module(images)
         finally:
             for hook in hooks:
                 hook.remove()
-        last = [each for each in module.modules() if isinstance(each, _WEIGHTED)][-1]
-        last.weight.mul_(LOGIT_DEVIATION / _power_of_two(logits.std()))
 
 
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm2d)
+_ENOUGH = 16  # values of a channel to take its size from
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -65,11 +73,14 @@ def _seed_layer(layer: nn.Module, draw: Seed) -> None:
 
 def _take_size(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
     x = inputs[0].double()
-    others = [axis for axis in range(x.dim()) if axis != 1]
-    norm.running_var.copy_(_power_of_two(x.pow(2).mean(dim=others)))
+    # Of a few values, one channel's may all be near zero by chance, and dividing by their size
+    # would magnify their rounding errors: then all channels together.
+    few = x[:, 0].numel() < _ENOUGH
+    size = x.pow(2).mean() if few else x.pow(2).mean(dim=[0, *range(2, x.dim())])
+    norm.running_var.copy_(nearest_power_of_two(size))
 
 
-def _power_of_two(values: torch.Tensor) -> torch.Tensor:
+def nearest_power_of_two(values: torch.Tensor) -> torch.Tensor:
     """Return the nearest powers of two, and one for zero."""
     exponent = torch.round(torch.log2(torch.where(values > 0, values, torch.ones_like(values))))
     return power_of_two(exponent)

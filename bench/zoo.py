@@ -1,0 +1,179 @@
+"""torchvision's models through every row's exporters, judged; docs/zoo.md shows the results.
+
+    .venv/bin/python bench/zoo.py run [--most N] [--only PATTERN] [--again]
+    .venv/bin/python bench/zoo.py render [--check]
+
+``run`` takes each case of zoo_cases.py that has no result yet: the model is exported in the row's
+own environment, ONNX Runtime is compared with PyTorch there, and TensorRT for RTX parses the file
+and builds an engine, whichever row it is of. Each in a process of its own with a limit of time and
+memory: what ends it is a result. Results are kept in out/zoo, one file a case; ended, the same
+command goes on. With ``--most`` it ends after that many cases, and with exit code 1 once none is
+left. Rows need their environments: ./run convert --trt ROW --until onnx --model alexnet makes one.
+
+``render`` puts what is in out/zoo into docs/zoo.json, and the tables of docs/zoo.md from that.
+"""
+
+import argparse
+import fnmatch
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "bench"))
+
+import zoo_page  # noqa: E402
+from zoo_cases import SIZES, Case, cases  # noqa: E402
+
+from trtyard.environment import existing_environment  # noqa: E402
+from trtyard.executors.host import pipeline_variables  # noqa: E402
+from trtyard.lock import read_lock  # noqa: E402
+from trtyard.matrix import read_matrix  # noqa: E402
+from trtyard.tools import LOCK_FILE, MATRIX_FILE  # noqa: E402
+
+RESULTS = ROOT / "out" / "zoo"
+SECONDS = 240  # for a child; a Mask R-CNN's export takes a fifth of it
+BUILDER = "rtx-1.7"
+CHILD = ROOT / "bench" / "zoo_case.py"
+
+
+def environments():
+    """Return interpreter and facts of each row whose environment is ready here."""
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    found = {
+        row.name: existing_environment(row, lock.row(row.name)) for row in matrix.rows.values()
+    }
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def child(python, words):
+    """Return what each stage of a child said, by name, the one that ended it included."""
+    command = [str(python), str(CHILD), *map(str, words)]
+    process = subprocess.Popen(
+        command,
+        env=pipeline_variables(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+        ended = None
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        ended = f"took longer than {SECONDS} s"
+    stages = {}
+    for line in out.splitlines():
+        if line.startswith("{"):
+            facts = json.loads(line)
+            stages[facts.pop("stage")] = facts
+    for facts in stages.values():
+        if facts["status"] == "begun":
+            facts["status"] = "ended"
+            facts["error"] = ended or f"the process ended with {process.returncode}"
+            facts["words"] = err[-6000:]
+    if not stages:
+        raise SystemExit(f"{command} said nothing:\n{err}")
+    return stages
+
+
+def run_case(case: Case, rows) -> dict:
+    start = time.time()
+    with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
+        file = Path(folder, "model.onnx")
+        row = rows[case.row]
+        words = ["export", "--row-file", row.row_file, "--model", case.model, "--file", file]
+        words += ["--exporter", case.exporter, "--opset", case.opset]
+        if case.model in SIZES:
+            words += ["--size", SIZES[case.model]]
+        stages = child(row.python, words)
+        stages.pop("import", None)
+        if stages.get("export", {}).get("status") == "passed":
+            built = child(rows[BUILDER].python, ["build", "--file", file])
+            stages["engine"] = built.get("engine", built["import"])
+    return {**case._asdict(), "stages": stages, "seconds": round(time.time() - start, 1)}
+
+
+def run(options) -> int:
+    rows = environments()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    wanted = [one for one in cases() if fnmatch.fnmatch(one.key, options.only)]
+    left = [one for one in wanted if options.again or not result_of(one).exists()]
+    for name in sorted(({one.row for one in left} | {BUILDER}) - set(rows)):
+        print(f"row {name} has no environment here: its cases are left out", flush=True)
+    if BUILDER not in rows:
+        return 1
+    left = [one for one in left if one.row in rows][: options.most]
+    said = threading.Lock()
+
+    def one(case: Case) -> None:
+        result = run_case(case, rows)
+        result_of(case).write_text(json.dumps(result, indent=1), encoding="utf-8")
+        with said:
+            print(f"{case.key:60} {in_words(result)}", flush=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(one, left))
+    return 0 if left else 1
+
+
+def result_of(case: Case) -> Path:
+    return RESULTS / f"{case.key}.json"
+
+
+def in_words(result) -> str:
+    for name, facts in result["stages"].items():
+        if facts["status"] != "passed":
+            return f"{name} {facts['status']}: {facts.get('failure') or facts['error'][:200]}"
+    parity = result["stages"].get("parity", {})
+    return f"{result['seconds']:5.1f} s {parity}"
+
+
+def render(check: bool) -> int:
+    data, page = ROOT / zoo_page.DATA, ROOT / zoo_page.PAGE
+    if not check:
+        releases = {
+            row.name: row.tensorrt if row.flavour == "full" else ""
+            for row in read_matrix(MATRIX_FILE).rows.values()
+        }
+        kept = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
+        for case in cases():
+            if result_of(case).exists():
+                raw = json.loads(result_of(case).read_text(encoding="utf-8"))
+                kept[case.key] = zoo_page.summary_of(raw, releases[case.row])
+        ordered = {case.key: kept[case.key] for case in cases() if case.key in kept}
+        data.write_text(zoo_page.in_json(ordered), encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    wanted = zoo_page.with_tables(text, json.loads(data.read_text(encoding="utf-8")))
+    if check:
+        if text != wanted:
+            print(f"{page} does not show what {data} holds: bench/zoo.py render", file=sys.stderr)
+        return int(text != wanted)
+    page.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run")
+    running.add_argument("--most", type=int)
+    running.add_argument("--only", default="*", help="pattern of ROW.MODEL.EXPORTER-OPSET")
+    running.add_argument("--again", action="store_true", help="also where there is a result")
+    running.add_argument("--jobs", type=int, default=2)
+    rendering = commands.add_parser("render")
+    rendering.add_argument("--check", action="store_true", help="only compare page and data")
+    options = parser.parse_args()
+    return run(options) if options.command == "run" else render(options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""docs/zoo.md shows what docs/zoo.json holds, and that is what the results said."""
+
+import importlib
+import json
+import sys
+
+import pytest
+
+from trtyard.tools import ROOT
+
+
+@pytest.fixture(scope="module")
+def page():
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        return importlib.import_module("zoo_page")
+    finally:
+        sys.path.remove(str(ROOT / "bench"))
+
+
+@pytest.fixture
+def data(page):
+    return json.loads((ROOT / page.DATA).read_text())
+
+
+def test_the_page_is_what_the_data_gives(page, data):
+    text = (ROOT / page.PAGE).read_text()
+    assert page.with_tables(text, data) == text
+    assert (ROOT / page.DATA).read_text() == page.in_json(data)
+
+
+def test_another_result_gives_another_page(page, data):
+    text = (ROOT / page.PAGE).read_text()
+    key = next(key for key, one in data.items() if not one["failed"])
+    data[key]["failed"] = {"engine": {"error": "refused", "failure": "nonzero"}}
+    changed = page.with_tables(text, data)
+    assert changed != text
+    assert "**engine**: nonzero" in changed
+
+
+def test_every_result_is_of_a_case_and_every_failure_is_known_or_told(page, data):
+    assert set(data) <= set(page.all_keys())
+    for one in data.values():
+        for problem in one["failed"].values():
+            assert problem["failure"] or problem["error"]
+
+
+RAW = {
+    "stages": {
+        "torch": {"status": "passed"},
+        "export": {"status": "passed", "ops": ["Conv", "NonZero", "Relu"], "warnings": []},
+        "onnxruntime": {"status": "passed"},
+        "parity": {
+            "status": "passed",
+            "passed": False,
+            "worst": 0.0123,
+            "problems": ["boxes: 3 of 40 differ"],
+            "detections": [{"torch": 10, "onnxruntime": 9, "matched": 8}],
+        },
+        "engine": {
+            "status": "failed",
+            "error": "TensorRT's ONNX parser refuses model.onnx",
+            "words": "NonZero plugin creator version 1 was not found in plugin registry",
+        },
+    }
+}
+
+
+def test_a_raw_result_is_summed_up_with_every_failure(page):
+    found = page.summary_of(RAW, "7.0.0.11")
+    assert found["failed"]["parity"] == {"error": "boxes: 3 of 40 differ", "failure": ""}
+    assert found["failed"]["engine"]["failure"] == "nonzero"
+    assert found["lacking"] == ["NonZero"]
+    assert page.summary_of(RAW, "8.6.1.6")["lacking"] == []
+    assert page.cell("7.0", found) == (
+        "8 of 10; **parity**: boxes: 3 of 40 differ; **engine**: nonzero; 7.0 lacks NonZero"
+    )
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "0"), (6.02e-07, "6e-7"), (0.0125, "1e-2")])
+def test_a_share_is_said_by_its_size(page, value, words):
+    assert page.share(value) == words

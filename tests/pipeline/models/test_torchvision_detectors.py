@@ -1,0 +1,163 @@
+"""torchvision's own detectors as models to convert."""
+
+import numpy as np
+import pytest
+import torch
+
+from trtyard.pipeline.comparison import TORCHVISION_DETECTOR, compare_outputs
+from trtyard.pipeline.detections import COCO_80, COCO_90
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.torchvision_detector import detector_names, load_detector
+from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.report.labels import class_name
+
+SEEDED = Choice(None, 0)
+SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
+PAIR = ("torch", "onnxruntime")
+
+
+def outputs_of(model):
+    with torch.no_grad():
+        values = model.module(*model.inputs)
+    return {name: value.numpy() for name, value in zip(model.output_names, values)}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return load_detector(SMALL, SEEDED, None, 128)
+
+
+@pytest.fixture
+def found(small):
+    return {name: value.copy() for name, value in outputs_of(small).items()}
+
+
+def test_the_names_are_those_of_torchvisions_detectors():
+    assert {SMALL, "maskrcnn_resnet50_fpn", "ssd300_vgg16"} <= set(detector_names())
+
+
+def test_it_finds_something_and_says_it_in_torchvisions_words(small, found):
+    assert small.kind == TORCHVISION_DETECTOR
+    assert set(found) == {"boxes", "labels", "scores"}
+    rows = len(found["scores"])
+    assert rows > 5
+    assert found["boxes"].shape == (rows, 4)
+    assert found["labels"].shape == (rows,)
+    assert np.all(np.diff(found["scores"]) <= 0)
+    assert tuple(small.inputs[0].shape[-2:]) == (128, 128)
+
+
+def test_its_own_resizing_has_nothing_left_to_do(small):
+    detector = small.module.module.detector
+    images, _ = detector.transform([small.inputs[0][0]])
+    assert images.image_sizes == [(128, 128)]
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"),
+    [
+        ("ssdlite320_mobilenet_v3_large", {"boxes", "labels", "scores"}),
+        ("maskrcnn_resnet50_fpn", {"boxes", "labels", "scores", "masks"}),
+        ("keypointrcnn_resnet50_fpn", {"boxes", "labels", "scores", "keypoints"}),
+    ],
+)
+def test_each_kind_has_detections_to_compare(name, outputs):
+    found = outputs_of(load_detector(name, SEEDED, None, 64))
+    assert outputs <= set(found)
+    assert all(len(value) == len(found["scores"]) > 0 for value in found.values())
+    assert np.isfinite(found["boxes"]).all()
+
+
+def test_a_checkpoint_is_fitted_strictly(tmp_path, small, found):
+    file = tmp_path / "detector.pth"
+    torch.save(small.module.module.detector.state_dict(), file)
+    again = load_detector(SMALL, Choice(str(file), 0), None, 128)
+    for name, value in outputs_of(again).items():
+        np.testing.assert_array_equal(value, found[name])
+    with pytest.raises(UsageError, match="does not fit this model"):
+        load_detector("ssd300_vgg16", Choice(str(file), 0), None, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon", "spread"),
+    [("fasterrcnn_resnet50_fpn", 0.0, 1e-2), ("fasterrcnn_mobilenet_v3_large_fpn", 1e-5, 0.25)],
+)
+def test_a_published_checkpoint_has_frozen_norms_and_older_keys(name, epsilon, spread, tmp_path):
+    source = load_detector(name, SEEDED, None, 64)
+    detector = source.module.module.detector
+    for layer in detector.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_var.mul_(spread**2)  # so small that the epsilon shows
+            layer.weight.mul_(spread)
+            layer.eps = epsilon
+    state = {
+        key.replace("rpn.head.conv.0.0.", "rpn.head.conv."): value
+        for key, value in detector.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    torch.save(state, tmp_path / "published.pth")
+    model = load_detector(name, Choice(str(tmp_path / "published.pth"), 0), None, 64)
+    expected = outputs_of(source)
+    assert len(expected["scores"]) > 5
+    for output, value in outputs_of(model).items():
+        np.testing.assert_allclose(value, expected[output], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [63, 1334])
+def test_a_size_that_it_cannot_take_is_refused(size):
+    with pytest.raises(UsageError, match=f"--size {size}"):
+        load_detector(SMALL, SEEDED, None, size)
+
+
+def shuffled(outputs):
+    order = np.random.RandomState(0).permutation(len(outputs["scores"]))
+    return {name: value[order] for name, value in outputs.items()}
+
+
+def test_detections_are_matched_whatever_their_order(found):
+    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, shuffled(found))
+    assert comparison.passed
+    (detections,) = comparison.detections
+    assert detections.matched == detections.reference == len(found["scores"])
+    assert detections.numbering == COCO_90
+
+
+@pytest.mark.parametrize("spoilt", ["boxes", "scores", "labels"])
+def test_a_detection_that_differs_fails(found, spoilt):
+    other = {name: value.copy() for name, value in found.items()}
+    other[spoilt][3] += 1
+    assert not compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other).passed
+
+
+def test_masks_and_keypoints_are_compared_between_matched_detections(found):
+    rows = len(found["scores"])
+    found["masks"] = np.random.RandomState(1).rand(rows, 1, 8, 8).astype(np.float32)
+    other = shuffled(found)
+    assert compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other).passed
+    other["masks"][2, 0, 3, 3] += 0.5
+    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other)
+    assert [row.output for row in comparison.parity if not row.passed] == ["masks"]
+    del other["masks"]
+    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other)
+    assert [row.output for row in comparison.parity if not row.passed] == ["masks"]
+
+
+def test_outputs_that_are_no_detections_fail(found):
+    other = {**found, "scores": found["scores"][:-1]}
+    (detections,) = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other).detections
+    assert not detections.passed
+    assert detections.problem.startswith("onnxruntime: shapes do not fit")
+
+
+@pytest.mark.parametrize(
+    ("label", "contiguous", "with_gaps"),
+    [(1, "person", "person"), (12, "stop sign", "class 12"), (13, "parking meter", "stop sign")],
+)
+def test_labels_are_named_by_their_numbering(label, contiguous, with_gaps):
+    assert class_name(label, COCO_80) == contiguous
+    assert class_name(label, COCO_90) == with_gaps
+
+
+def test_the_ids_of_coco_end_with_the_same_class():
+    assert class_name(90, COCO_90) == class_name(80, COCO_80) == "toothbrush"
+    assert class_name(91, COCO_90) == "class 91"

@@ -1,0 +1,79 @@
+"""A module's outputs as named tensors, whatever mappings, tuples and lists they come in."""
+
+from typing import Any, List, Mapping, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from trtyard.pipeline.errors import UsageError
+
+_OUTPUT = "output"
+
+
+class FlatOutputs(nn.Module):
+    """A module whose outputs come as a tuple of tensors."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        """Return the tensors that ``named_outputs`` names, in its order."""
+        return tuple(value for _, value in _leaves(self.module(*inputs), ()))
+
+
+def with_named_outputs(
+    module: nn.Module, outputs: Any, spec: str
+) -> Tuple[Tuple[str, ...], nn.Module]:
+    """Return the names of a module's outputs, and the module in a form that returns only tensors.
+
+    A mapping's values are called by its keys, a named tuple's by its fields, and what is in a tuple
+    or list by its index, which is left out where there is just one: a detector that returns
+    ``[{"boxes": ..., "scores": ...}]`` has ``boxes`` and ``scores``. Members that are None are no
+    outputs.
+
+    Args:
+        module: as it is.
+        outputs: what it returned for this run's inputs.
+        spec: the model as the user typed it, for errors.
+
+    Raises:
+        UsageError: there is something else than tensors in it, nothing, or two of one name.
+    """
+    if isinstance(outputs, torch.Tensor):
+        return (_OUTPUT,), module
+    leaves = _leaves(outputs, ())
+    names = tuple(_name(parts) for parts, _ in leaves)
+    if not leaves or not all(isinstance(value, torch.Tensor) for _, value in leaves):
+        kinds = ", ".join(type(value).__name__ for _, value in leaves) or type(outputs).__name__
+        raise UsageError(
+            f"{spec} returns ({kinds}); only tensors can be converted",
+            "return a tensor, or a tuple, list or dict of tensors",
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{spec} returns two outputs called {twice[0]}", "give them other keys")
+    # The exporter sets a module's mode, and afterwards all of it back to what the outermost had.
+    return names, FlatOutputs(module).train(module.training)
+
+
+def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:
+    """Return what is no container, each with the keys (text) and indices (int) that lead to it."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        members: List[Tuple[Sequence[Any], Any]]
+        members = [((*parts, str(key)), each) for key, each in value.items()]
+    elif hasattr(value, "_fields"):
+        members = [((*parts, key), each) for key, each in zip(value._fields, value)]
+    elif isinstance(value, (tuple, list)):
+        alone = len(value) == 1
+        members = [(parts if alone else (*parts, index), each) for index, each in enumerate(value)]
+    else:
+        return [(parts, value)]
+    return [leaf for inner, each in members for leaf in _leaves(each, inner)]
+
+
+def _name(parts: Sequence[Any]) -> str:
+    named = any(isinstance(part, str) for part in parts)
+    return "_".join(map(str, parts if named else (_OUTPUT, *parts)))

@@ -1,0 +1,166 @@
+"""torchvision's own detectors, by name, as they are: their outputs have a row for each detection.
+
+How many there are depends on the picture, so the shapes of the ONNX file do too. ONNX Runtime runs
+that, and full TensorRT from 8.5 on; TensorRT for RTX has neither NonZero nor NonMaxSuppression.
+``faster_rcnn`` is the detector without such shapes.
+"""
+
+import warnings
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.images import read_picture
+from trtyard.pipeline.models.checkpoint import read_state
+from trtyard.pipeline.models.detector_seeding import seed_detector
+from trtyard.pipeline.models.flat_outputs import with_named_outputs
+from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.torch_versions import detector_names, untrained_detector
+
+__all__ = ["detector_names", "load_detector"]
+
+# Random weights find nothing more in a larger picture.
+SEEDED_SIZE = 320
+DEFAULT_SIZE = 800  # torchvision's, of most of them
+MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
+
+# torchvision sets the frozen norms' epsilon to 0 for the first published weights of these
+# (overwrite_eps in its models/detection), and leaves it at its default for others.
+WITHOUT_EPSILON = (
+    "fasterrcnn_resnet50_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn",
+    "retinanet_resnet50_fpn",
+)
+FROZEN_EPSILON = 1e-5
+
+
+class OneImage(nn.Module):
+    """A detector of torchvision, which takes a list of images, for a batch of one."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Return torchvision's list with one dict.
+
+        Args:
+            images: float32 [1, 3, H, W], RGB in 0..1.
+        """
+        return self.detector([images[0]])
+
+
+def load_detector(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
+    """Return the detector ``name`` for one picture; its outputs are called as in torchvision's.
+
+    These are ``boxes`` float32 [n, 4] (x1, y1, x2, y2 in pixels of the input), ``labels`` int64
+    [n], ``scores`` float32 [n], best first; ``masks`` float32 [n, 1, H, W]; ``keypoints`` float32
+    [n, 17, 3] and ``keypoints_scores`` float32 [n, 17].
+
+    The picture is resized here, and the detector's own resizing, which an exporter would write into
+    the file too, has nothing left to do; but SSD resizes to its one size.
+
+    Args:
+        name: one of ``detector_names``.
+        choice: seeded weights or a state dict of torchvision's.
+        image: path of a picture; None for the default one.
+        size: shorter side of the input; None for 800 with a checkpoint, 320 without.
+
+    Raises:
+        UsageError: picture, weights or size cannot be taken.
+    """
+    side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
+    if not MINIMUM_SIZE <= side <= MAXIMUM_SIZE:
+        raise UsageError(
+            f"--size {side}: {name} takes {MINIMUM_SIZE} to {MAXIMUM_SIZE} pixels a shorter side",
+            f"--size {SEEDED_SIZE}",
+        )
+    picture = read_picture(image)
+    images = network_input(picture.rgb, side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
+        detector = untrained_detector(name).eval()
+    _keep_size(detector, images.shape[2:])
+    if choice.file is not None:
+        load_published(detector, name, choice.file)
+    module = OneImage(detector).eval()
+    if choice.file is None:
+        seed_detector(module, choice.seed, images)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    weights = choice.facts(detector)
+    with torch.no_grad():
+        output_names, module = with_named_outputs(module, module(images), name)
+    rows, columns = picture.rgb.shape[:2]
+    return Model(
+        name=name,
+        kind=TORCHVISION_DETECTOR,
+        module=module,
+        input_names=("images",),
+        output_names=output_names,
+        inputs=(images,),
+        weights=weights,
+        picture=picture,
+        scale=(images.shape[3] / columns, images.shape[2] / rows),
+        exporter="torchscript",  # torch.export stops at the first size that depends on values
+    )
+
+
+def load_published(detector: nn.Module, name: str, file: str) -> None:
+    """Load a state dict of torchvision's into ``detector``, by torchvision's own rules.
+
+    What it publishes is trained with frozen norms mostly, which have no count of batches, and by
+    older releases, whose keys it renames itself.
+
+    Raises:
+        UsageError: the file cannot be taken, or does not fit.
+    """
+    state = read_state(file)
+    if not any(key.endswith("num_batches_tracked") for key in state):
+        _freeze(detector, 0.0 if name in WITHOUT_EPSILON else FROZEN_EPSILON)
+    try:
+        detector.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{file} does not fit this model:\n{error}",
+            "give the checkpoint of this very model with --weights FILE, or --weights seeded",
+        ) from error
+
+
+def _freeze(module: nn.Module, epsilon: float) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features)
+            frozen.eps = epsilon
+            setattr(module, name, frozen.eval())
+        else:
+            _freeze(child, epsilon)
+
+
+def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
+    """Return float32 [1, 3, H, W], RGB in 0..1, the shorter side of length ``side``."""
+    height, width = rgb.shape[:2]
+    factor = side / min(height, width)
+    size = _within(width * factor), _within(height * factor)
+    resized = np.array(Image.fromarray(rgb).resize(size, Image.BILINEAR))
+    return (torch.from_numpy(resized).float() / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def _within(side: float) -> int:
+    return min(max(1, round(side)), 2 * MAXIMUM_SIZE)
+
+
+def _keep_size(detector: Any, size: Sequence[int]) -> None:
+    """Make the detector's own transform keep this size, [height, width], as it is."""
+    transform = detector.transform
+    if getattr(transform, "fixed_size", None) is None:
+        sides: List[int] = sorted(int(side) for side in size)
+        shorter: Tuple[int, ...] = (sides[0],)
+        transform.min_size, transform.max_size = shorter, sides[1]
