@@ -20,6 +20,7 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
     size="Side of the network's input in pixels.",
     input="Shape of the input of a model of your own, such as 1x3x224x224.",
     top_n="How many proposals a detector keeps.",
+    opset="ONNX opset, where it is not to be the row's.",
     until="Where to stop: onnx or engine.",
     plugins="A plugin library to use, from: ./run plugins.",
     dry_run="Say what would be done, and do nothing.",
@@ -34,6 +35,7 @@ def convert(
     size: str = "",
     input: str = "",  # noqa: A002 - the option's name
     top_n: str = "",
+    opset: str = "",
     until: str = "engine",
     plugins: str = "",
     dry_run: bool = False,
@@ -51,6 +53,7 @@ def convert(
         size=size,
         input_shape=input,
         top_n=top_n,
+        opset=opset,
         until=until,
         plugins=plugins,
     )

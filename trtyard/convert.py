@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -18,6 +18,7 @@ from trtyard.matrix import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.files import PARTIAL_PREFIX
 from trtyard.row import ExecutorName, Row, Until
+from trtyard.rules import problems
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
@@ -52,6 +53,7 @@ class Request:
         plugins: str,
         size: str,
         top_n: str,
+        opset: str,
         input_shape: str,
         until: str,
     ) -> "Request":
@@ -65,11 +67,13 @@ class Request:
             raise UsageError(f"--in must be one of {', '.join(get_args(Where))}, not {where!r}")
         found, lock = row_and_lock(row)
         options: list[str] = []
-        for option, value in (("--size", size), ("--top-n", top_n)):
+        for option, value in (("--size", size), ("--top-n", top_n), ("--opset", opset)):
             if value:
                 if not value.isascii() or not value.isdecimal() or int(value) == 0:
                     raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
                 options += [option, value]
+        if opset:
+            _check_opset(found, int(opset))
         if until not in get_args(Until):
             raise UsageError(f"--until must be one of {', '.join(get_args(Until))}, not {until!r}")
         if until != "engine":
@@ -197,6 +201,13 @@ def output_folder(folder: Path) -> Iterator[int]:
         with suppress(OSError):  # the first that is not empty ends it
             for one in made:
                 one.rmdir()
+
+
+def _check_opset(row: Row, opset: int) -> None:
+    """``UsageError`` where the row's exporter does not write it, or its TensorRT not take it."""
+    for what, problem in problems(replace(row, opset=opset)):
+        if what == "opset":
+            raise UsageError(f"--opset {problem}", f"row {row.name} itself exports at {row.opset}")
 
 
 def _existing(option: str, path: str) -> Path | None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -114,6 +115,20 @@ def test_the_detector_converts_and_every_detection_matches(detector):
     assert report["engine"]["plugin_layers"] == ["PaddedNMS", "MaskRcnnROIAlign", "PaddedNMS"]
     expected = {*artifacts.ALL} - {artifacts.ENGINE_LAYERS, artifacts.TWIN}
     assert expected <= {path.name for path in out.iterdir()} <= {*artifacts.ALL} - {artifacts.TWIN}
+
+
+def test_another_opset_than_the_rows_is_written_and_told(row_file, tmp_path):
+    out = tmp_path / "out"
+    done, report = convert(
+        row_file, "squeezenet1_1", out, "--size", "64", "--opset", "20", "--until", "onnx"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert report["opset"] == 20
+    assert "--opset 20" in report["command"]
+    (standard,) = [
+        one for one in onnx.load(str(out / artifacts.ONNX)).opset_import if not one.domain
+    ]
+    assert standard.version == 20
 
 
 def test_a_segmenters_dict_becomes_outputs_of_its_keys(row_file, tmp_path):

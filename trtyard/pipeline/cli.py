@@ -74,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
             size=options.size,
             input_shape=options.input,
             top_n=options.top_n,
+            opset=options.opset,
             plugins=options.plugins,
             plugin_cache=options.plugin_cache,
             plugin_sources=_PACKAGE_ROOT / "plugins",
@@ -113,6 +114,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
     parser.add_argument("--top-n", type=int)
+    parser.add_argument("--opset", type=int, help="another than the row's")
     parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
     parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")

@@ -30,7 +30,7 @@ from trtyard.pipeline.report.schema import (
 )
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
-from trtyard.pipeline.row import Row, with_exporter
+from trtyard.pipeline.row import Row, exporting
 from trtyard.pipeline.stages import ENGINE, FAILED
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
@@ -50,6 +50,7 @@ class Request(NamedTuple):
     size: Optional[int]
     input_shape: Optional[str]
     top_n: Optional[int]
+    opset: Optional[int]
     plugins: Optional[Path]
     plugin_cache: Optional[Path]
     plugin_sources: Path
@@ -74,7 +75,7 @@ def convert(row: Row, request: Request) -> int:
         input_shape=request.input_shape,
         top_n=request.top_n,
     )
-    row = with_exporter(row, model.exporter)
+    row = exporting(row, model.exporter, request.opset)
     with published_together(request.out, artifacts.ALL) as folder:
         plugins = PluginSource(
             request.plugins, request.plugin_sources, request.plugin_cache or folder
@@ -184,6 +185,7 @@ def _command(row: Row, request: Request) -> str:
         ("--size", request.size),
         ("--input", request.input_shape),
         ("--top-n", request.top_n),
+        ("--opset", request.opset),
         ("--until", None if request.until == ENGINE else request.until),
     ):
         if value is not None:

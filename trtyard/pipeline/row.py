@@ -23,9 +23,9 @@ class Row(NamedTuple):
     pycuda_problem: Optional[str] = None  # why it could not be built here, where it was tried
 
 
-def with_exporter(row: Row, exporter: Optional[str]) -> Row:
-    """Return the row with another exporter than its own, at the same opset; with None as it is."""
-    return row if exporter is None else row._replace(exporter=exporter)
+def exporting(row: Row, exporter: Optional[str] = None, opset: Optional[int] = None) -> Row:
+    """Return the row with another exporter or opset than its own; None leaves it."""
+    return row._replace(exporter=exporter or row.exporter, opset=opset or row.opset)
 
 
 def read_row(file: Path) -> Row:

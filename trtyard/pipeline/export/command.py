@@ -4,7 +4,7 @@ import argparse
 
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.registry import load_model
-from trtyard.pipeline.row import Row, with_exporter
+from trtyard.pipeline.row import Row, exporting
 
 
 def export_to(row: Row, options: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def export_to(row: Row, options: argparse.Namespace) -> int:
         UsageError: there is no such model, or an option does not fit it.
     """
     model = load_model(options.model, size=options.size, input_shape=options.input)
-    row = with_exporter(row, model.exporter)
+    row = exporting(row, model.exporter)
     export_onnx(
         model.module,
         model.inputs,
