@@ -41,6 +41,7 @@ def build_engine(
         builder = trt.Builder(log)
         network = builder.create_network(0)
         _parse(network, onnx_file, log)
+        _let_attention_come_apart(network)
         config = builder.create_builder_config()
         # Matrix products in TF32 carry ten bits of mantissa: that is not the fp32 of the report.
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -107,6 +108,18 @@ def _parse(network: Any, onnx_file: Path, log: KeptLog) -> None:
     if _PLUGIN_MISSING in words:
         words += f"\n  registered plugins: {', '.join(registered_plugins()) or 'none'}"
     raise conversion_error(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", words)
+
+
+def _let_attention_come_apart(network: Any) -> None:
+    """Allow the builder to make the op Attention of several kernels where it has no single one.
+
+    The op came with opset 23. Without this, TensorRT for RTX refuses it in fp32.
+    """
+    for index in range(network.num_layers if hasattr(trt, "IAttentionInputLayer") else 0):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # the bindings' own way to cast down
+            layer.attention.decomposable = True
 
 
 def parser_error_in_words(error: Any, onnx_file: Path) -> str:
