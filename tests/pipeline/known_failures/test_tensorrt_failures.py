@@ -112,6 +112,16 @@ def capitals():
     )
 
 
+def attention(of_type=TensorProto.FLOAT):
+    names = ["q", "k", "v"]
+    return model_of(
+        [node("Attention", names, ["y"], name="culprit")],
+        [tensor(name, [1, 2, 16, 64], of_type) for name in names],
+        [tensor("y", [1, 2, 16, 64], of_type)],
+        opset=23,
+    )
+
+
 def computed_axes():
     return model_of(
         [node("ReduceSum", ["x", "axes"], ["y"], name="culprit")],
@@ -302,12 +312,17 @@ def test_convert_knows_it_too(name, model, op, written, tmp_path):
         ("branches-differ", branches, None),
         ("topk-limit", long_topk, None),
         ("no-runner", non_max_suppression, None),
+        ("attention-without-kernel", attention, None),
         ("no-profile", dynamic_batch, None),
         ("turing-fp32-matmul", matmul, for_turing),
     ],
 )
 def test_what_the_builder_logs_is_known(name, model, prepare):
     assert first(build_log(model(), prepare)).failure.name == name
+
+
+def test_convert_lets_attention_come_apart(written, tmp_path):
+    assert build_engine(written(attention()), tmp_path / "model.engine").layers > 0
 
 
 def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):

@@ -64,6 +64,20 @@ BUILDING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="attention-without-kernel",
+        patterns=(r"(?P<op>Attention) operation was not supported by a dedicated kernel",),
+        affected=("rtx",),
+        cause="the op Attention came with opset 23, and TensorRT builds it only where it has one "
+        "kernel for all of it; for fp32 TensorRT for RTX has none",
+        mend="export at opset 22 or earlier, where attention is MatMul and Softmax; or set "
+        "IAttention.decomposable in the network. convert does so",
+        sources=(
+            "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/"
+            "work-with-transformers.html",
+            _RTX + ", torchvision's vit_b_16 from the dynamo exporter at opset 23",
+        ),
+    ),
+    KnownFailure(
         name="gpu-unsupported",
         patterns=(
             r"Unsupported SM: 0x(?P<sm_hex>[0-9a-f]+)",

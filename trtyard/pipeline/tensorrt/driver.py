@@ -45,6 +45,9 @@ class Driver(abc.ABC):
     def set_up_parser(self, parser: "trt.OnnxParser") -> None:  # noqa: B027 - most have no flags
         """Have the parser take a custom op's plugin, and not its function body."""
 
+    def prepare(self, network: "trt.INetworkDefinition") -> None:  # noqa: B027 - most need nothing
+        """Set what a parsed network needs to be built, and the parser does not set."""
+
     @abc.abstractmethod
     def configure(self, config: "trt.IBuilderConfig") -> None:
         """Set memory, verbosity, and fp32 as what it says."""

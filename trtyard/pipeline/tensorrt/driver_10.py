@@ -46,6 +46,18 @@ class Driver10(NamedTensorsDriver):
         core = plugin_layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
         return str(cast("trt.IPluginV3OneCore", core).plugin_name)
 
+    def prepare(self, network: "trt.INetworkDefinition") -> None:
+        """Allow the builder to make the op Attention of several kernels where it has no single one.
+
+        The op came with opset 23. Without this, TensorRT for RTX refuses it in fp32.
+        """
+        for index in range(network.num_layers):
+            layer = network.get_layer(index)
+            if layer.type == trt.LayerType.ATTENTION_INPUT:
+                attention = cast("trt.IAttentionInputLayer", layer)
+                attention.__class__ = trt.IAttentionInputLayer  # as above
+                attention.attention.decomposable = True
+
     def op_of(self, error: "trt.ParserError") -> str:
         """Return the op that a parser error is about."""
         return str(error.node_operator())

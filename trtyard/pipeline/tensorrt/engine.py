@@ -45,6 +45,7 @@ def build_engine(onnx_file: Path, engine_file: Path, library: Optional[Path] = N
             _parse(network, logger, onnx_file, driver, log)
             in_network = plugin_layers_of(network, driver)
             _check_custom_ops(onnx_file, in_network)
+            driver.prepare(network)
             config = builder.create_builder_config()
             driver.configure(config)
             plan = driver.plan(builder, network, config)
