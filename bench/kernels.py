@@ -1,6 +1,6 @@
 """Time the kernel cores against torchvision and against the speed of a copy, on this machine's GPU.
 
-    python3 bench/kernels.py [--library LIB.so] [--only nms|roi] [--json FILE]
+    python3 bench/kernels.py [--library LIB.so] [--only nms|roi] [--words WORDS] [--json FILE]
 
 Needs a GPU, torch, torchvision, nvcc and g++. Every call has inputs of its own, drawn afresh, and
 the calls of a round go through more memory than the L2 holds. Targets are those of docs/kernels.md;
@@ -26,10 +26,11 @@ from trtyard.pipeline.compile_plugins import LIBRARY_NAME, compile_plugins  # no
 from trtyard.pipeline.kernels import KernelLibrary  # noqa: E402
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-SCALE = 1 / 16  # cells of the map per pixel
-PICTURE = 800  # pixels a side; 50 cells
-CHANNELS = 1024  # of ResNet-50's stage C4
+PICTURE = 800  # pixels a side
+TORCH_FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+FORMATS = {"NCHW": 0, "NHWC": 1}
 TORCHVISION_REPEATS = 7
+PADDED_SLACK = 1.4
 
 
 class Row(NamedTuple):
@@ -139,86 +140,143 @@ def nms_rows(library: KernelLibrary) -> list[Row]:
     return rows
 
 
-def roi_call(
-    library: KernelLibrary, count: int, bins: int, sampling: int, dtype: torch.dtype, alive: int,
-    largest: float, batch: int,
-) -> Callable[[], object]:  # fmt: skip
-    cells = PICTURE // 16
-    features = torch.randn(batch, CHANNELS, cells, cells, device="cuda", dtype=dtype)
-    rois = random_boxes(count, largest=largest)
-    images = torch.randint(0, batch, (count,), dtype=torch.int32, device="cuda")
-    images[alive:] = -1
-    pooled = torch.empty(count, CHANNELS, bins, bins, device="cuda", dtype=dtype)
-    sizes = (batch, CHANNELS, cells, cells, count, bins, bins)
+class Map(NamedTuple):
+    """A map of features: its size in cells, cells per pixel, the largest roi's sides in pixels."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    scale: float
+    largest: float
+
+
+C4 = Map("", 1024, 50, 50, 1 / 16, 200.0)  # of ResNet-50 and a picture of 800 x 800
+C4_LARGE = Map(" sides to 780", 1024, 50, 50, 1 / 16, 780.0)  # up to the whole picture
+P2 = Map(" P2 200x304", 256, 200, 304, 1 / 4, 112.0)  # of a pyramid, 800 x 1216: the smallest rois
+P3 = Map(" P3 100x152", 256, 100, 152, 1 / 8, 224.0)
+
+
+class Roi(NamedTuple):
+    count: int
+    bins: int
+    sampling: int
+    dtype: torch.dtype
+    target: float | None = None  # microseconds, or, if small, times the bytes at copy speed
+    of: Map = C4
+    batch: int = 1
+    alive: int | None = None
+    given: str = "NCHW"
+    taken: str = "NCHW"
+
+    def name(self) -> str:
+        text = f"roi {self.count}x{self.of.channels}x{self.bins}^2 s{self.sampling}"
+        text += f" {str(self.dtype)[6:]} B{self.batch}{self.of.name}"
+        formats = "" if self.given == self.taken == "NCHW" else f" {self.given}->{self.taken}"
+        alive = "" if self.alive is None else f", {self.alive} alive"
+        return text + formats + alive
+
+    def moved(self) -> int:
+        cells = self.of.height * self.of.width
+        elements = self.of.channels * (self.batch * cells + self.count * self.bins * self.bins)
+        return elements * self.dtype.itemsize + self.count * 20
+
+    def features(self) -> torch.Tensor:
+        features = torch.randn(
+            self.batch, self.of.channels, self.of.height, self.of.width, device="cuda",
+            dtype=self.dtype,
+        )  # fmt: skip
+        return features.contiguous(memory_format=TORCH_FORMATS[self.given])
+
+
+def roi_call(library: KernelLibrary, case: Roi) -> Callable[[], object]:
+    features = case.features()
+    rois = random_boxes(case.count, largest=case.of.largest)
+    images = torch.randint(0, case.batch, (case.count,), dtype=torch.int32, device="cuda")
+    if case.alive is not None:
+        images[case.alive :] = -1
+    pooled = torch.empty(
+        case.count, case.of.channels, case.bins, case.bins, device="cuda", dtype=case.dtype
+    )  # of the size that either format has
+    sizes = (*features.shape, case.count, case.bins, case.bins)
     size = library.size("trtyard_roi_align_workspace", *sizes)
     workspace = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
 
     def call() -> None:
         library.launch(
             "trtyard_roi_align", features.data_ptr(), rois.data_ptr(), images.data_ptr(),
-            pooled.data_ptr(), *sizes, SCALE, sampling, 0, DTYPES[dtype], workspace.data_ptr(),
-            size, torch.cuda.current_stream().cuda_stream,
+            pooled.data_ptr(), *sizes, case.of.scale, case.sampling, 0, 0, DTYPES[case.dtype],
+            FORMATS[case.given], FORMATS[case.taken], workspace.data_ptr(), size,
+            torch.cuda.current_stream().cuda_stream,
         )  # fmt: skip
 
     return call
 
 
-def torchvision_roi(
-    count: int, bins: int, sampling: int, dtype: torch.dtype, largest: float, batch: int
-) -> Callable[[], object] | None:
-    if dtype == torch.bfloat16:
-        return None  # torchvision has no such kernel
-    cells = PICTURE // 16
-    features = torch.randn(batch, CHANNELS, cells, cells, device="cuda", dtype=dtype)
-    images = torch.randint(0, batch, (count, 1), device="cuda").float()
-    rois = torch.cat([images, random_boxes(count, largest=largest)], 1).to(dtype)
-    ratio = sampling if sampling > 0 else -1
-    return lambda: torchvision.ops.roi_align(features, rois, bins, SCALE, ratio, False)
+def torchvision_roi(case: Roi) -> Callable[[], object] | None:
+    if case.dtype == torch.bfloat16 or case.alive is not None:
+        return None  # torchvision has no such kernel, and knows no padding
+    features = case.features()
+    images = torch.randint(0, case.batch, (case.count, 1), device="cuda").float()
+    rois = torch.cat([images, random_boxes(case.count, largest=case.of.largest)], 1).to(case.dtype)
+    ratio = case.sampling if case.sampling > 0 else -1
+    return lambda: torchvision.ops.roi_align(features, rois, case.bins, case.of.scale, ratio, False)
 
 
-def roi_rows(library: KernelLibrary, bandwidth: float) -> list[Row]:
+def roi_cases() -> list[Roi]:
     single, half = torch.float32, torch.float16
-    slack, adaptive_slack, padded_slack = 1.25, 1.25 * 1.25, 1.4
-    # rois, alive, bins, sampling, dtype, largest side, batch, target: microseconds or slack
+    slack, adaptive_slack = 1.25, 1.25 * 1.25
     cases = [
-        (1000, 1000, 14, 2, single, 200.0, 1, slack),
-        (1000, 1000, 14, 2, half, 200.0, 1, slack),
-        (1000, 1000, 14, 0, single, 200.0, 1, adaptive_slack),
-        (1000, 1000, 14, 0, half, 200.0, 1, adaptive_slack),
-        (1000, 1000, 7, 2, single, 200.0, 1, 95.0),
-        (1000, 1000, 7, 2, half, 200.0, 1, 50.0),
-        (1000, 1000, 7, 0, half, 200.0, 1, None),
-        (100, 100, 14, 2, single, 200.0, 1, 40.0),
-        (100, 100, 14, 2, half, 200.0, 1, 25.0),
-        (1000, 1000, 14, 2, torch.bfloat16, 200.0, 1, slack),
-        (1000, 1000, 14, 2, half, 780.0, 1, None),  # up to the whole picture
-        (1000, 1000, 14, 0, half, 780.0, 1, None),
-        (1000, 1000, 7, 0, half, 780.0, 1, None),
-        (2000, 2000, 14, 2, half, 200.0, 4, None),
+        Roi(1000, 14, 2, single, slack),
+        Roi(1000, 14, 2, half, slack),
+        Roi(1000, 14, 0, single, adaptive_slack),
+        Roi(1000, 14, 0, half, adaptive_slack),
+        Roi(1000, 7, 2, single, 95.0),
+        Roi(1000, 7, 2, half, 50.0),
+        Roi(1000, 7, 0, half),
+        Roi(100, 14, 2, single, 40.0),
+        Roi(100, 14, 2, half, 25.0),
+        Roi(1000, 14, 2, torch.bfloat16, slack),
+        Roi(1000, 14, 2, half, of=C4_LARGE),
+        Roi(1000, 14, 0, half, of=C4_LARGE),
+        Roi(1000, 7, 0, half, of=C4_LARGE),
+        Roi(2000, 14, 2, half, batch=4),
     ]
+    cases += [
+        Roi(1000, 7, sampling, dtype, of=of)
+        for of in (P2, P3)
+        for dtype in (single, half)
+        for sampling in (2, 0)
+    ]
+    for dtype in (single, half):
+        cases += [
+            Roi(1000, 14, 2, dtype, given="NHWC", taken="NHWC"),
+            Roi(1000, 7, 2, dtype, given="NHWC", taken="NHWC"),
+            Roi(1000, 7, 2, dtype, given="NHWC"),
+            Roi(1000, 7, 2, dtype, taken="NHWC"),
+            Roi(1000, 7, 2, dtype, of=P2, given="NHWC", taken="NHWC"),
+            Roi(1000, 7, 0, dtype, of=P2, given="NHWC", taken="NHWC"),
+        ]
+    return cases
+
+
+def roi_rows(library: KernelLibrary, bandwidth: float, words: str) -> list[Row]:
     rows = []
-    for count, alive, bins, sampling, dtype, largest, batch, target in cases:
-        name = f"roi {count}x{CHANNELS}x{bins}^2 s{sampling} {str(dtype)[6:]} B{batch}"
-        name += f" sides to {largest:g}"
-        cells = (PICTURE // 16) ** 2
-        moved = CHANNELS * dtype.itemsize * (batch * cells + count * bins * bins) + count * 20
-        floor = moved / bandwidth * 1e6
-        limit = target if target is None or target > padded_slack * 2 else target * floor
+    for case in roi_cases():
+        if words not in case.name():
+            continue
+        floor = case.moved() / bandwidth * 1e6
+        is_slack = case.target is not None and case.target < 2
         rows.append(
             measure(
-                name,
-                lambda r=count, b=bins, s=sampling, d=dtype, a=alive, z=largest, n=batch: roi_call(
-                    library, r, b, s, d, a, z, n
-                ),
-                moved,
-                lambda r=count, b=bins, s=sampling, d=dtype, z=largest, n=batch: torchvision_roi(
-                    r, b, s, d, z, n
-                ),
+                case.name(),
+                lambda c=case: roi_call(library, c),
+                case.moved(),
+                lambda c=case: torchvision_roi(c),
                 floor,
-                limit,
+                case.target * floor if is_slack else case.target,
             )
         )
-    rows += padded_rows(library, padded_slack)
     return rows
 
 
@@ -226,22 +284,19 @@ def padded_rows(library: KernelLibrary, slack: float) -> list[Row]:
     """1000 rois of which 60 live: held against writing 940 zero rois and pooling 60 alone."""
     rows = []
     for dtype in (torch.float32, torch.float16):
-        pooled = 940 * CHANNELS * 14 * 14 * dtype.itemsize
+        pooled = 940 * C4.channels * 14 * 14 * dtype.itemsize
         zeros = [
             torch.empty(pooled // 4, device="cuda").zero_ for _ in range(timing.buffer_sets(pooled))
         ]
         writing = timing.graphed(zeros).median
         del zeros
-        alone = measure(
-            f"roi 60x{CHANNELS}x14^2 s2 {str(dtype)[6:]} B1",
-            lambda d=dtype: roi_call(library, 60, 14, 2, d, 60, 200.0, 1),
-            60 * CHANNELS * 14 * 14 * dtype.itemsize,
-        )
+        few, padded = Roi(60, 14, 2, dtype), Roi(1000, 14, 2, dtype, alive=60)
+        alone = measure(few.name(), lambda c=few: roi_call(library, c), few.moved())
         rows += [
             alone,
             measure(
-                f"roi 1000 padded, 60 alive, x{CHANNELS}x14^2 s2 {str(dtype)[6:]}",
-                lambda d=dtype: roi_call(library, 1000, 14, 2, d, 60, 200.0, 1),
+                padded.name(),
+                lambda c=padded: roi_call(library, c),
                 pooled,
                 None,
                 writing + alone.graphed.median,
@@ -269,6 +324,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", type=Path, help="a compiled library; default: compile one")
     parser.add_argument("--only", choices=["nms", "roi"])
+    parser.add_argument("--words", default="", help="only the roi cases with this in their name")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
     torch.manual_seed(torch.seed() % 2**31)
@@ -290,7 +346,8 @@ def main() -> int:
         if arguments.only != "roi":
             rows += nms_rows(library)
         if arguments.only != "nms":
-            rows += roi_rows(library, copy)
+            rows += roi_rows(library, copy, arguments.words)
+            rows += [] if arguments.words else padded_rows(library, PADDED_SLACK)
     if arguments.json is not None:
         facts: dict[str, object] = {"copy": copy, "fill": fill}
         facts["rows"] = [row._asdict() for row in rows]

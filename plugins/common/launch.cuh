@@ -73,6 +73,7 @@ struct Device {
     int multiprocessors = 0;
     int shared_bytes = 0;  // most that one block can ask for
     int major = 0;         // of the compute capability
+    int cache_bytes = 0;   // L2
 
     int32_t query() {
         int device = 0;
@@ -85,6 +86,7 @@ struct Device {
         get(&multiprocessors, cudaDevAttrMultiProcessorCount);
         get(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin);
         get(&major, cudaDevAttrComputeCapabilityMajor);
+        get(&cache_bytes, cudaDevAttrL2CacheSize);
         if (status != cudaSuccess) {
             (void)cudaGetLastError();
         }
@@ -95,8 +97,8 @@ struct Device {
     bool overlaps_launches() const { return CUDART_VERSION >= 12030 && major >= 9; }
 };
 
-// What a block gets without asking.
-constexpr size_t kDefaultSharedBytes = 48 * 1024;
+// What a block gets without asking, less what a kernel may have of its own.
+constexpr size_t kDefaultSharedBytes = 40 * 1024;
 
 // Launch `kernel` and return the launch's own status (0 or a cudaError_t). The arguments are converted
 // to the kernel's parameter types; nothing is read from or left in the thread's last-error slot when

@@ -3,9 +3,11 @@
 // An Op has
 //   kName, kInputs, kOutputs
 //   visit(self, visitor)   calls visitor(name, member) for each attribute, an int32_t or a float
+//   is_optional(name)      whether a node or an engine may lack the attribute (one of the last): 0 then
 //   problem()              why the attributes make no sense, or null
 //   output_types(inputs, outputs), output_shapes(inputs, outputs, builder) -> why not, or null
-//   supports(position, desc)   desc(i) is the type and format of tensor i
+//   supports(position, desc)   whether this type and format of tensor `position` is taken beside those
+//                          before; desc(i) has tensor i's
 //   workspace(dims)        bytes, dims(i) are the dimensions of input i
 //   enqueue(...)           a status of trtyard_kernels.h
 #pragma once
@@ -66,6 +68,20 @@ inline bool is_linear(nvinfer1::PluginTensorDesc const& desc) {
     return desc.format == nvinfer1::TensorFormat::kLINEAR;
 }
 
+// The kernels' number for how a tensor [N, C, H, W] lies in memory, or one that they refuse. TensorRT
+// pads the channels of 16 bits, and only those.
+inline int32_t format_of(nvinfer1::PluginTensorDesc const& desc) {
+    const bool is_float = desc.type == DataType::kFLOAT;
+    switch (desc.format) {
+        case nvinfer1::TensorFormat::kLINEAR: return TRTYARD_NCHW;
+        case nvinfer1::TensorFormat::kHWC8: return is_float ? -1 : TRTYARD_NHWC8;
+#if NV_TENSORRT_MAJOR < 5 || NV_TENSORRT_MAJOR >= 8
+        case nvinfer1::TensorFormat::kHWC: return is_float ? TRTYARD_NHWC : -1;
+#endif
+        default: return -1;
+    }
+}
+
 // The attributes of an op as plugin fields, with or without their values.
 template <typename Op>
 class Fields {
@@ -85,7 +101,8 @@ private:
 };
 
 template <typename T>
-bool read_field(PluginFieldCollection const* given, char const* name, T& member) {
+bool read_field(
+    PluginFieldCollection const* given, char const* name, bool is_optional, T& member) {
     for (int32_t i = 0; given != nullptr && i < given->nbFields; ++i) {
         PluginField const& field = given->fields[i];
         if (std::strcmp(field.name, name) == 0) {
@@ -97,7 +114,7 @@ bool read_field(PluginFieldCollection const* given, char const* name, T& member)
             return fits;
         }
     }
-    return false;
+    return is_optional;
 }
 
 // Whether the attributes make sense; says what does not.
@@ -109,12 +126,13 @@ bool check_op(Op const& op) {
     return op.problem() == nullptr;
 }
 
-// Every attribute must be given, with its own type; so it is in a node and in a V3 engine.
+// Every attribute but optional ones must be given, with its own type; so it is in a node and in a V3
+// engine.
 template <typename Op>
 bool read_op(PluginFieldCollection const* given, Op& op) {
     bool complete = true;
     Op::visit(op, [&](char const* name, auto& member) {
-        if (!read_field(given, name, member)) {
+        if (!read_field(given, name, Op::is_optional(name), member)) {
             log_error(Op::kName, name, "is missing or of the wrong type");
             complete = false;
         }

@@ -38,10 +38,13 @@ public:
         });
     }
 
-    static size_t size() noexcept {
+    // Of an engine's copy; engines of before an attribute was added have it without.
+    static size_t size(bool optional = true) noexcept {
         size_t bytes = 0;
         Op op{};
-        Op::visit(op, [&](char const*, auto const& member) { bytes += sizeof(member); });
+        Op::visit(op, [&](char const* name, auto const& member) {
+            bytes += optional || !Op::is_optional(name) ? sizeof(member) : 0;
+        });
         return bytes;
     }
 
@@ -76,7 +79,7 @@ public:
         int32_t position, nvinfer1::PluginTensorDesc const* tensors, int32_t,
         int32_t) noexcept override {
         const auto desc = [&](int32_t i) -> auto const& { return tensors[i]; };
-        return is_linear(desc(position)) && op_.supports(position, desc);
+        return op_.supports(position, desc);
     }
 
     void configurePlugin(
@@ -90,12 +93,13 @@ public:
     }
 
     int32_t enqueue(
-        nvinfer1::PluginTensorDesc const* descs, nvinfer1::PluginTensorDesc const*,
+        nvinfer1::PluginTensorDesc const* descs, nvinfer1::PluginTensorDesc const* output_descs,
         void const* const* inputs, void* const* outputs, void* workspace,
         cudaStream_t stream) noexcept override {
         const size_t bytes =
             op_.workspace([&](int32_t i) -> auto const& { return descs[i].dims; });
-        const int32_t status = op_.enqueue(descs, inputs, outputs, workspace, bytes, stream);
+        const int32_t status = op_.enqueue(
+            descs, output_descs, inputs, outputs, workspace, bytes, stream);
         if (status != TRTYARD_OK) {
             fail(trtyard_status_string(status));
         }
@@ -133,15 +137,19 @@ public:
 
     nvinfer1::IPluginV2DynamicExt* deserializePlugin(
         char const*, void const* data, size_t length) noexcept override {
-        if (data == nullptr || length != PluginV2<Op>::size()) {
+        const bool fits = length == PluginV2<Op>::size() || length == PluginV2<Op>::size(false);
+        if (data == nullptr || !fits) {
             log_error(Op::kName, "the engine holds", "a plugin of another size");
             return nullptr;
         }
         Op op{};
         char const* source = static_cast<char const*>(data);
+        char const* end = source + length;
         Op::visit(op, [&](char const*, auto& member) {
-            std::memcpy(&member, source, sizeof(member));
-            source += sizeof(member);
+            if (source < end) {
+                std::memcpy(&member, source, sizeof(member));
+                source += sizeof(member);
+            }
         });
         return check_op(op) ? new (std::nothrow) PluginV2<Op>(op, namespace_) : nullptr;
     }

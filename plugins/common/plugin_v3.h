@@ -65,7 +65,7 @@ public:
         int32_t position, nvinfer1::DynamicPluginTensorDesc const* tensors, int32_t,
         int32_t) noexcept override {
         const auto desc = [&](int32_t i) -> auto const& { return tensors[i].desc; };
-        return is_linear(desc(position)) && op_.supports(position, desc);
+        return op_.supports(position, desc);
     }
 
     size_t getWorkspaceSize(
@@ -81,12 +81,13 @@ public:
     }
 
     int32_t enqueue(
-        nvinfer1::PluginTensorDesc const* descs, nvinfer1::PluginTensorDesc const*,
+        nvinfer1::PluginTensorDesc const* descs, nvinfer1::PluginTensorDesc const* output_descs,
         void const* const* inputs, void* const* outputs, void* workspace,
         cudaStream_t stream) noexcept override {
         const size_t bytes =
             op_.workspace([&](int32_t i) -> auto const& { return descs[i].dims; });
-        const int32_t status = op_.enqueue(descs, inputs, outputs, workspace, bytes, stream);
+        const int32_t status = op_.enqueue(
+            descs, output_descs, inputs, outputs, workspace, bytes, stream);
         return status == TRTYARD_OK ? 0 : fail(trtyard_status_string(status));
     }
 

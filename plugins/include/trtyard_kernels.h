@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a function below changes its meaning or its arguments. */
-#define TRTYARD_ABI_VERSION 1
+#define TRTYARD_ABI_VERSION 2
 
 /* What a call returns: 0, a positive cudaError_t, or one of these. */
 enum {
@@ -44,6 +44,19 @@ enum {
     TRTYARD_FLOAT32 = 0,
     TRTYARD_FLOAT16 = 1,
     TRTYARD_BFLOAT16 = 2
+};
+
+/* How a tensor [N, C, H, W] lies in memory. */
+enum {
+    TRTYARD_NCHW = 0,
+    TRTYARD_NHWC = 1,
+    TRTYARD_NHWC8 = 2 /* channels padded to a multiple of 8: in pooled by zeros, in features by anything */
+};
+
+/* What RoIAlign makes of a bin's samples. */
+enum {
+    TRTYARD_AVERAGE = 0,
+    TRTYARD_MAXIMUM = 1
 };
 
 /* The TRTYARD_ABI_VERSION that the library was built with. */
@@ -79,20 +92,22 @@ TRTYARD_API size_t trtyard_roi_align_workspace(
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois,
     int32_t output_height, int32_t output_width);
 
-/* MaskRcnnROIAlign: the mean of bilinear samples in each bin of each roi.
+/* MaskRcnnROIAlign: the mean of bilinear samples in each bin of each roi, or their maximum.
  *
- *   features       [batch, channels, height, width] of dtype
+ *   features       [batch, channels, height, width] of dtype, in memory as features_format says
  *   rois           [rois_count, 4] float32: x1, y1, x2, y2 in pixels of the input picture
  *   batch_indices  [rois_count] int32; negative: a padded roi, its output is zeros
- *   pooled         [rois_count, channels, output_height, output_width] of dtype
+ *   pooled         [rois_count, channels, output_height, output_width] of dtype, in pooled_format
  *
- * sampling_ratio 0: adaptive, ceil(roi size / output size) samples a bin and axis. aligned is 0 or 1.
- * A batch index of `batch` or more is treated as padding: nothing is read outside features. */
+ * sampling_ratio 0: adaptive, ceil(roi size / output size) samples a bin and axis. aligned is 0 or 1,
+ * mode TRTYARD_AVERAGE or TRTYARD_MAXIMUM. A batch index of `batch` or more is treated as padding:
+ * nothing is read outside features. */
 TRTYARD_API int32_t trtyard_roi_align(
     const void* features, const float* rois, const int32_t* batch_indices, void* pooled,
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois_count,
     int32_t output_height, int32_t output_width, float spatial_scale, int32_t sampling_ratio,
-    int32_t aligned, int32_t dtype, void* workspace, size_t workspace_bytes, void* stream);
+    int32_t aligned, int32_t mode, int32_t dtype, int32_t features_format, int32_t pooled_format,
+    void* workspace, size_t workspace_bytes, void* stream);
 
 #ifdef __cplusplus
 }

@@ -2,53 +2,61 @@
 //
 // pooled = Wy * F * Wx^T. The map is taken in tiles of 16 rows and 16 columns; for each tile of an axis
 // a roi has the weights of its bins on those 16 cells, in the registers' own layout (PTX ISA, mma.m16n8k16).
-// A weight is the sum of two numbers of 16 bits, so that nothing of float32 that matters is lost.
 #pragma once
 
-#include "maskrcnn_roi_align/tables.cuh"
+#include "maskrcnn_roi_align/call.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-constexpr int kTile = 16;
-constexpr int kFewBins = 8;      // an axis: both halves of the weights fit in one operand
-constexpr int kColumnStep = 8;   // a window begins at a multiple: 16 bytes, what a matrix load takes
 constexpr int kFragmentThreads = 64;  // a block: small, to run beside one of the kernel that follows
 
-// Where a roi reads: tiles of rows, and columns by kColumnStep. The image is kPadded also for one that
-// reads nothing.
-struct alignas(16) Window {
-    int image, top, left, size;
-
-    __device__ int row_tiles() const { return size & 0xffff; }
-    __device__ int column_steps() const { return size >> 16; }
-    __device__ int column_tiles() const { return (column_steps() + 1) / 2; }
+// The numbers of 16 bits that a weight is the sum of. One of float16's is enough, rounded so that the
+// weights of a bin keep their sum: a constant map pools to the constant.
+template <typename T>
+struct WeightParts {
+    static constexpr int kCount = 2;
+};
+template <>
+struct WeightParts<__half> {
+    static constexpr int kCount = 1;
 };
 
 // One tile's weights of an axis, a lane's part: with g = lane / 4 and the cells c = lane % 4 * 2 and the
-// next one, up to 8 bins {high(g, c), low(g, c), high(g, c + 8), low(g, c + 8)}; with more the high parts
+// next one, up to 8 bins {high(g, c), low(g, c), high(g, c + 8), low(g, c + 8)}, whose low parts are zeros
+// where a weight has one part: so a fragment is an operand as it is loaded. With more bins the high parts
 // {(g, c), (g + 8, c), (g, c + 8), (g + 8, c + 8)}, then the low ones.
-template <bool kFew>
+template <bool kFew, typename T>
 struct Fragment {
-    uint4 part[kFew ? 1 : 2];
+    static constexpr int kParts = WeightParts<T>::kCount;
+    static constexpr int kVectors = kFew ? 1 : kParts;
+    static constexpr int kWords = 4 * kVectors;
+    uint4 vector[kVectors];
 };
+
+template <bool kFew, typename T>
+__host__ __device__ inline unsigned* fragment_of(
+    const FragmentTables& tables, int64_t roi, int tile) {
+    const int64_t index = roi * (tables.row_tiles + tables.column_tiles) + tile;
+    return tables.fragments + index * Fragment<kFew, T>::kWords * kWarp;
+}
+
+template <bool kFew, typename T>
+__device__ inline Fragment<kFew, T> load_fragment(const unsigned* source, int lane) {
+    using F = Fragment<kFew, T>;
+    F fragment;
+#pragma unroll
+    for (int i = 0; i < F::kVectors; ++i) {
+        fragment.vector[i] = reinterpret_cast<const uint4*>(source)[i * kWarp + lane];
+    }
+    return fragment;
+}
 
 // The bin that row or column `index` of an operand stands for. What is behind the last bin repeats one,
 // an even count's last two in turn, so that a lane may always store its results, in pairs too.
 __device__ inline int bin_of(int index, int bins) {
     return index < bins ? index : bins % 2 == 0 ? bins - 2 + index % 2 : bins - 1;
 }
-
-struct FragmentTables {
-    Window* windows;  // [rois]
-    uint4* fragments;  // [rois][row_tiles, then column_tiles][1 or 2][32]
-    int row_tiles, column_tiles;  // at most
-
-    template <bool kFew>
-    __host__ __device__ const uint4* of(int64_t roi, int tile) const {
-        return fragments + (roi * (row_tiles + column_tiles) + tile) * (kFew ? 1 : 2) * kWarp;
-    }
-};
 
 template <typename T>
 struct Pair;
@@ -131,6 +139,7 @@ __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
     // Samples outside the map count in the mean, with the value zero.
     const float share = __fdiv_rn(1.0f, static_cast<float>(max(1, axis.samples)));
     float(*weights)[kTile + 1] = shared[threadIdx.x / kWarp];
+    float left_over = 0.0f;  // by rounding, of the bin's weights so far
     for (int tile = 0; tile < max(row_tiles, column_tiles); ++tile) {
         float* own = weights[lane];
 #pragma unroll
@@ -149,23 +158,34 @@ __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
                 own[high] += tap.weight_high * share;
             }
         }
+        if (WeightParts<T>::kCount == 1) {
+#pragma unroll
+            for (int k = 0; k < kTile; ++k) {
+                if (own[k] != 0.0f) {
+                    const float wanted = own[k] + left_over;
+                    own[k] = to_float(from_float<T>(wanted));
+                    left_over = wanted - own[k];
+                }
+            }
+        }
         __syncwarp();
         const int cell = lane % 4 * 2;
 #pragma unroll
         for (int across = 0; across < 2; ++across) {
             if (tile < (across ? column_tiles : row_tiles)) {
                 const float* of_bin = weights[(across ? 0 : kMaxBins) + lane / 4] + cell;
-                const float* of_later = of_bin + kFewBins * (kTile + 1);
-                uint4* out = const_cast<uint4*>(tables.of<kFew>(
-                                 roi, across ? tables.row_tiles + tile : tile)) + lane;
+                using F = Fragment<kFew, T>;
+                uint4* out = reinterpret_cast<uint4*>(
+                    fragment_of<kFew, T>(tables, roi, across ? tables.row_tiles + tile : tile));
                 if (kFew) {
-                    *out = make_uint4(
+                    out[lane] = make_uint4(
                         part_of<T>(of_bin, false), part_of<T>(of_bin, true),
                         part_of<T>(of_bin + 8, false), part_of<T>(of_bin + 8, true));
                 } else {
+                    const float* of_later = of_bin + kFewBins * (kTile + 1);
 #pragma unroll
-                    for (int low = 0; low < 2; ++low) {
-                        out[low * kWarp] = make_uint4(
+                    for (int low = 0; low < F::kVectors; ++low) {
+                        out[low * kWarp + lane] = make_uint4(
                             part_of<T>(of_bin, low != 0), part_of<T>(of_later, low != 0),
                             part_of<T>(of_bin + 8, low != 0), part_of<T>(of_later + 8, low != 0));
                     }

@@ -15,6 +15,7 @@ struct MaskRcnnRoiAlignPlugin {
     float spatial_scale;
     int32_t sampling_ratio;
     int32_t aligned;
+    int32_t mode;
 
     template <typename Self, typename Visitor>
     static void visit(Self& self, Visitor const& visitor) {
@@ -23,11 +24,17 @@ struct MaskRcnnRoiAlignPlugin {
         visitor("spatial_scale", self.spatial_scale);
         visitor("sampling_ratio", self.sampling_ratio);
         visitor("aligned", self.aligned);
+        visitor("mode", self.mode);
     }
+
+    static bool is_optional(char const* name) { return std::strcmp(name, "mode") == 0; }
 
     char const* problem() const {
         if (output_height < 0 || output_width < 0 || sampling_ratio < 0) {
             return "output_height, output_width and sampling_ratio must not be negative";
+        }
+        if (mode != TRTYARD_AVERAGE && mode != TRTYARD_MAXIMUM) {
+            return "mode must be 0 (average) or 1 (maximum)";
         }
         return aligned == 0 || aligned == 1 ? nullptr : "aligned must be 0 or 1";
     }
@@ -51,10 +58,10 @@ struct MaskRcnnRoiAlignPlugin {
     template <typename Desc>
     bool supports(int32_t position, Desc const& desc) const {
         switch (position) {
-            case 0: return dtype_of(desc(0).type) >= 0;
-            case 1: return desc(1).type == DataType::kFLOAT;
-            case 2: return desc(2).type == DataType::kINT32;
-            default: return desc(position).type == desc(0).type;
+            case 0: return dtype_of(desc(0).type) >= 0 && format_of(desc(0)) >= 0;
+            case 1: return desc(1).type == DataType::kFLOAT && is_linear(desc(1));
+            case 2: return desc(2).type == DataType::kINT32 && is_linear(desc(2));
+            default: return desc(3).type == desc(0).type && format_of(desc(3)) >= 0;
         }
     }
 
@@ -67,15 +74,17 @@ struct MaskRcnnRoiAlignPlugin {
     }
 
     int32_t enqueue(
-        nvinfer1::PluginTensorDesc const* descs, void const* const* inputs, void* const* outputs,
-        void* workspace, size_t workspace_bytes, cudaStream_t stream) const {
+        nvinfer1::PluginTensorDesc const* descs, nvinfer1::PluginTensorDesc const* output_descs,
+        void const* const* inputs, void* const* outputs, void* workspace, size_t workspace_bytes,
+        cudaStream_t stream) const {
         auto const& map = descs[0].dims;
         return trtyard_roi_align(
             inputs[0], static_cast<float const*>(inputs[1]),
             static_cast<int32_t const*>(inputs[2]), outputs[0], to_int32(map.d[0]),
             to_int32(map.d[1]), to_int32(map.d[2]), to_int32(map.d[3]),
             to_int32(descs[1].dims.d[0]), output_height, output_width, spatial_scale,
-            sampling_ratio, aligned, dtype_of(descs[0].type), workspace, workspace_bytes, stream);
+            sampling_ratio, aligned, mode, dtype_of(descs[0].type), format_of(descs[0]),
+            format_of(output_descs[0]), workspace, workspace_bytes, stream);
     }
 };
 

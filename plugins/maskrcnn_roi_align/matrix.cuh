@@ -6,7 +6,7 @@
 #pragma once
 
 #include "maskrcnn_roi_align/matrix_unit.cuh"
-#include "maskrcnn_roi_align/resident.cuh"
+#include "maskrcnn_roi_align/stores.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
@@ -87,41 +87,31 @@ __device__ void load_rows(
     }
 }
 
-template <bool kFew>
-__device__ inline Fragment<kFew> load_fragment(const uint4* source) {
-    Fragment<kFew> fragment;
-#pragma unroll
-    for (int part = 0; part < (kFew ? 1 : 2); ++part) {
-        fragment.part[part] = source[part * kWarp];
-    }
-    return fragment;
-}
-
 // The weights of a roi of one tile of rows and at most a tile and a half of columns: of sides up to 16
 // and 17 cells. They stay in registers.
 constexpr int kNearSteps = 3;
 constexpr int kNearTiles = 2;
 
-template <bool kFew>
+template <bool kFew, typename T>
 struct Near {
-    Fragment<kFew> down, across[kNearTiles];
+    Fragment<kFew, T> down, across[kNearTiles];
 };
 
 __device__ inline bool is_near(const Window& window) {
     return window.row_tiles() == 1 && window.column_steps() <= kNearSteps;
 }
 
-template <bool kFew>
+template <bool kFew, typename T>
 __device__ inline void load_near(
-    Near<kFew>& near, int roi, const Window& window, const FragmentTables& tables, int lane) {
+    Near<kFew, T>& near, int roi, const Window& window, const FragmentTables& tables, int lane) {
     if (is_near(window)) {
-        constexpr int kSize = (kFew ? 1 : 2) * kWarp;
-        const uint4* down = tables.of<kFew>(roi, 0) + lane;
-        const uint4* across = down + tables.row_tiles * kSize;
-        near.down = load_fragment<kFew>(down);
-        near.across[0] = load_fragment<kFew>(across);
+        constexpr int kSize = Fragment<kFew, T>::kWords * kWarp;
+        const unsigned* down = fragment_of<kFew, T>(tables, roi, 0);
+        const unsigned* across = down + tables.row_tiles * kSize;
+        near.down = load_fragment<kFew, T>(down, lane);
+        near.across[0] = load_fragment<kFew, T>(across, lane);
         if (window.column_steps() > 2) {
-            near.across[1] = load_fragment<kFew>(across + kSize);
+            near.across[1] = load_fragment<kFew, T>(across + kSize, lane);
         }
     }
 }
@@ -154,6 +144,8 @@ struct Stages {
     int channels;  // of the task that exist and are not stored yet
     int side;
     bool bulk;     // any whole stage can be a bulk copy
+    bool channels_last;
+    int pitch;         // channels of pooled in memory
 
     __device__ T* begin(int lane) {
 #if TRTYARD_HAS_BULK_COPY
@@ -179,11 +171,14 @@ struct Stages {
 #endif
         if (!in_bulk) {
             __syncwarp();
-            if (channels > 0) {
-                store_task<false>(target, stage, min(count, channels) * outputs, lane);
+            const int real = min(count, channels);
+            if (channels_last && real > 0) {
+                store_channels_last(target, stage, 0, real, outputs, pitch, lane);
+            } else if (real > 0) {
+                store_task<false>(target, stage, real * outputs, lane);
             }
         }
-        target += count * outputs;
+        target += channels_last ? count : count * outputs;
         channels -= count;
         side ^= 1;
     }
@@ -191,7 +186,7 @@ struct Stages {
 
 template <bool kFew, int kOutputs, int kSteps, typename T>
 __device__ inline void pool_near(
-    const MatrixLane<kFew, T>& own, const Window& window, const Near<kFew>& weights, int first,
+    const MatrixLane<kFew, T>& own, const Window& window, const Near<kFew, T>& weights, int first,
     int count, int staged, Stages<T>& stages) {
     constexpr int kChannels = Batch<kFew>::kChannels;
     const int outputs = kOutputs > 0 ? kOutputs : stages.outputs;
@@ -226,9 +221,9 @@ __device__ inline void pool_near(
 // Any roi: its weights are read again for every batch of channels.
 template <bool kFew, int kOutputs, typename T>
 __device__ inline void pool_far(
-    const MatrixLane<kFew, T>& own, const Window& window, const uint4* down, const uint4* across, int first,
-    int count, int staged, Stages<T>& stages) {
-    constexpr int kSize = (kFew ? 1 : 2) * kWarp;
+    const MatrixLane<kFew, T>& own, const Window& window, const unsigned* down, const unsigned* across,
+    int first, int count, int staged, Stages<T>& stages) {
+    constexpr int kSize = Fragment<kFew, T>::kWords * kWarp;
     constexpr int kChannels = Batch<kFew>::kChannels;
     const int outputs = kOutputs > 0 ? kOutputs : stages.outputs;
     for (int done = 0; done < count; done += staged) {
@@ -245,10 +240,10 @@ __device__ inline void pool_far(
                 for (int row = 0; row < window.row_tiles(); ++row) {
                     add_rows<kFew, 2, T>(
                         sums, own.address(window, row, column) + offset, own.channel_bytes,
-                        load_fragment<kFew>(down + row * kSize + own.lane));
+                        load_fragment<kFew, T>(down + row * kSize, own.lane));
                 }
                 add_columns<kFew, T>(
-                    pooled, sums, load_fragment<kFew>(across + column * kSize + own.lane));
+                    pooled, sums, load_fragment<kFew, T>(across + column * kSize, own.lane));
             }
             stage_pooled<kOutputs>(
                 stage + channel * outputs, pooled, own.places, own.even, outputs);
@@ -260,7 +255,8 @@ __device__ inline void pool_far(
 // One block a (image, group of channels, split of the rois).
 template <bool kFew, int kOutputs, typename T>
 __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_matrix(
-    const T* features, T* pooled, FragmentTables tables, Shape shape, MatrixWork work) {
+    const T* features, T* pooled, FragmentTables tables, Shape shape, Order order,
+    MatrixWork work) {
     extern __shared__ uint4 shared[];
     __shared__ int next_draw;
     const int outputs = kOutputs > 0 ? kOutputs : shape.output_height * shape.output_width;
@@ -274,7 +270,9 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     const int group = static_cast<int>(blockIdx.x) / work.splits % work.groups;
     const int image = static_cast<int>(blockIdx.x) / work.splits / work.groups;
     const int first_channel = group * work.channels;
-    const int channels = min(work.channels, shape.channels - first_channel);
+    // Those that are read, and those that are written: with the padding of channels that come last.
+    const int channels = max(0, min(work.channels, shape.channels - first_channel));
+    const int written = min(work.channels, order.pitch - first_channel);
     if (threadIdx.x == 0) {
         next_draw = 0;
     }
@@ -295,7 +293,11 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     const int draws = (end - begin + work.draw - 1) / work.draw
                       << work.chunk_bits;
     const int task_channels = work.channels >> work.chunk_bits;
-    const int64_t roi_stride = static_cast<int64_t>(shape.channels) * outputs;
+    // A roi's bins of a channel of this block, the first of them.
+    const auto target_of = [&](int64_t roi, int channel) {
+        return pooled + roi * order.pitch * outputs +
+               static_cast<int64_t>(first_channel + channel) * (order.channels_last ? 1 : outputs);
+    };
 
     // The rois of a draw that are left, and what the next task needs, read while one runs.
     int first_roi = 0;
@@ -305,7 +307,7 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     int next_roi = -1;
     int next_first = 0;
     Window next_window{};
-    Near<kFew> next{};
+    Near<kFew, T> next{};
     const auto take_next = [&] {
         while (alive == 0) {
             int draw = 0;
@@ -329,12 +331,15 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
             unsigned padded = __ballot_sync(
                 kFullWarp, exists && candidate_window.image == kPadded &&
                                (shape.batch == 1 || candidate % shape.batch == image));
-            const int real = min(task_channels, channels - chunk);
+            const int real = min(task_channels, written - chunk);
             for (; padded != 0 && real > 0; padded &= padded - 1) {
                 const int64_t roi = first_roi + __ffs(static_cast<int>(padded)) - 1;
-                store_zeros(
-                    pooled + roi * roi_stride + static_cast<int64_t>(first_channel + chunk) * outputs,
-                    real * outputs, lane);
+                T* target = target_of(roi, chunk);
+                if (order.channels_last) {
+                    store_zeros_last(target, 0, real, outputs, order.pitch, lane);
+                } else {
+                    store_zeros(target, real * outputs, lane);
+                }
             }
         }
         const int source = __ffs(static_cast<int>(alive)) - 1;
@@ -353,16 +358,17 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     stages.side = 0;
     stages.bulk = work.bulk != 0 && reinterpret_cast<uintptr_t>(pooled) % kBulkAlignment == 0;
     stages.place = work.place;
+    stages.channels_last = order.channels_last;
+    stages.pitch = order.pitch;
     take_next();
     while (next_roi >= 0) {
         const int64_t roi = next_roi;
         const int first = next_first;
         const Window window = next_window;
-        const Near<kFew> weights = next;
+        const Near<kFew, T> weights = next;
         take_next();
-        stages.target =
-            pooled + roi * roi_stride + static_cast<int64_t>(first_channel + first) * outputs;
-        stages.channels = channels - first;
+        stages.target = target_of(roi, first);
+        stages.channels = written - first;
         if (is_near(window) && window.column_steps() <= 2) {
             pool_near<kFew, kOutputs, 2>(
                 own, window, weights, first, task_channels, work.staged, stages);
@@ -371,8 +377,8 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
                 own, window, weights, first, task_channels, work.staged, stages);
         } else {
             pool_far<kFew, kOutputs>(
-                own, window, tables.of<kFew>(roi, 0), tables.of<kFew>(roi, tables.row_tiles), first,
-                task_channels, work.staged, stages);
+                own, window, fragment_of<kFew, T>(tables, roi, 0),
+                fragment_of<kFew, T>(tables, roi, tables.row_tiles), first, task_channels, work.staged, stages);
         }
     }
 #if TRTYARD_HAS_BULK_COPY
@@ -380,6 +386,118 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
         wait_bulk_reads<0>();  // shared memory is handed on when the block ends
     }
 #endif
+}
+
+// What a block reads: its maps, which nothing hides and which count more for that (4 was measured), and
+// the weights of its rois.
+inline int64_t matrix_cost(const Shape& shape, int64_t channels, int64_t rois) {
+    constexpr int64_t kUsualBytes = 3 * 512;  // of a roi's tiles, both axes
+    return 4 * 2 * channels * shape.height * shape.width + rois * kUsualBytes;
+}
+
+// How the matrix units share out the work; no channels where the maps do not fit.
+template <bool kFew, typename T>
+MatrixWork share_out(const Shape& shape, const Order& pooled, const Device& device) {
+    MatrixWork work{};
+    // Rows begin at 16 bytes and eight of them in other banks.
+    work.stride = static_cast<int>(ceil_div(shape.width, kColumnStep) | 1) * kColumnStep;
+    work.inverse = inverse_of(static_cast<unsigned>(shape.width / 2));
+    const int64_t map_bytes = static_cast<int64_t>(shape.height) * work.stride * sizeof(T);
+    const int64_t channel_bytes =
+        static_cast<int64_t>(shape.output_height) * shape.output_width * sizeof(T);
+    constexpr int64_t kBatch = Batch<kFew>::kChannels;
+    constexpr int64_t kPlaces = 2 * MatrixWarps<kFew>::kWarps;
+    const int64_t own = 256;  // static shared memory, rounded up
+    const auto place_bytes = [&](int64_t channels) {
+        const int64_t left = device.shared_bytes - own - channels * map_bytes;
+        return left > 0 ? left / kPlaces / kBulkAlignment * kBulkAlignment : 0;
+    };
+    int64_t least = 0;
+    // With many bins 16 channels leave room to stage more of them at once.
+    for (int64_t channels = kFew ? 32 : 16; channels >= 4; channels /= 2) {
+        if (place_bytes(channels) < kBatch * channel_bytes) {
+            continue;
+        }
+        const int64_t groups = ceil_div(pooled.pitch, channels);
+        const int64_t blocks = groups * shape.batch;
+        const int64_t splits = device.multiprocessors / blocks;
+        const int64_t rois = ceil_div(shape.rois, splits > 1 ? splits : 1);
+        const int64_t cost =
+            matrix_cost(shape, channels, rois) * ceil_div(blocks, device.multiprocessors);
+        if (work.channels == 0 || cost < least) {
+            least = cost;
+            work.channels = static_cast<int>(channels);
+            work.groups = static_cast<int>(groups);
+            work.splits = static_cast<int>(splits > 1 ? splits : 1);
+        }
+    }
+    if (work.channels == 0) {
+        return work;
+    }
+    work.splits = work.splits < shape.rois ? work.splits : shape.rois;
+    work.draw = shape.batch < kWarp ? shape.batch : kWarp;
+    constexpr int64_t kTasks = 5 * MatrixWarps<kFew>::kWarps;  // so that the last ones are short
+    const int64_t rois = ceil_div(shape.rois, int64_t{work.splits} * shape.batch);
+    while (rois << work.chunk_bits < kTasks && work.channels >> work.chunk_bits > 8) {
+        ++work.chunk_bits;
+    }
+    const int64_t task = work.channels >> work.chunk_bits;
+    const int64_t most = place_bytes(work.channels) / channel_bytes / kBatch * kBatch;
+    const int64_t staged = ceil_div(ceil_div(task, ceil_div(task, most)), kBatch) * kBatch;
+    work.staged = static_cast<int>(staged);
+    work.place = static_cast<int>(
+        ceil_div(staged * channel_bytes, kBulkAlignment) * kBulkAlignment / sizeof(T));
+    // Bulk copies relieve the load-store unit, which limits few bins; plain stores load the L2 less.
+    work.bulk = kFew && !pooled.channels_last && staged * channel_bytes % kBulkAlignment == 0 &&
+                task * channel_bytes % kBulkAlignment == 0 &&
+                shape.channels * channel_bytes % kBulkAlignment == 0;
+    return work;
+}
+
+// For features of 16 bits. kDoesNotFit where the device or the sizes do not.
+template <bool kFew, int kOutputs, typename T>
+int32_t run_matrix(const Call<T>& call) {
+    const Shape& shape = call.shape;
+    const bool other_outputs =
+        kOutputs > 0 && shape.output_height * shape.output_width != kOutputs;
+    const bool too_many = kFew && (shape.output_height > kFewBins || shape.output_width > kFewBins);
+    const bool no_tables = call.fragments.windows == nullptr;
+    if (other_outputs || too_many || no_tables || call.device.major < 8) {
+        return kDoesNotFit;
+    }
+    const MatrixWork work = share_out<kFew, T>(shape, call.pooled_order, call.device);
+    if (work.channels == 0) {
+        return kDoesNotFit;
+    }
+    const int32_t status = launch(
+        make_fragments<kFew, T>, ceil_div(shape.rois, kFragmentThreads / kWarp), kFragmentThreads,
+        call.stream, call.rois, call.batch_indices, call.fragments, shape, call.sampling);
+    if (status != TRTYARD_OK) {
+        return status;
+    }
+    constexpr int kWarps = MatrixWarps<kFew>::kWarps;
+    Grid grid(int64_t{work.groups} * shape.batch * work.splits, kWarps * kWarp, call.stream);
+    const size_t maps = static_cast<size_t>(work.channels) * shape.height * work.stride;
+    grid.shared_bytes = (maps + size_t{2} * kWarps * work.place) * sizeof(T);
+    grid.overlaps_prior = call.device.overlaps_launches();
+    return launch(
+        pool_matrix<kFew, kOutputs, T>, grid, call.features, call.pooled, call.fragments, shape,
+        call.pooled_order, work);
+}
+
+template <typename T>
+int32_t run_on_matrix_units(const Call<T>& call) {
+    int32_t status = kDoesNotFit;
+    const auto attempt = [&](int32_t (*form)(const Call<T>&)) {
+        if (status == kDoesNotFit) {
+            status = form(call);
+        }
+    };
+    attempt(run_matrix<true, 49, T>);
+    attempt(run_matrix<true, 0, T>);
+    attempt(run_matrix<false, 196, T>);
+    attempt(run_matrix<false, 0, T>);
+    return status;
 }
 
 }  // namespace maskrcnn_roi_align

@@ -57,19 +57,19 @@ __device__ inline uint4 load_cells(unsigned address) {
 template <bool kFew, int kSteps, typename T>
 __device__ inline void add_rows(
     float (&sums)[Batch<kFew>::kChannels][2][4], unsigned address, unsigned channel_bytes,
-    const Fragment<kFew>& weights) {
+    const Fragment<kFew, T>& weights) {
     uint4 cells[Batch<kFew>::kChannels];
 #pragma unroll
     for (int j = 0; j < Batch<kFew>::kChannels; ++j) {
         cells[j] = load_cells(address + j * channel_bytes);
     }
 #pragma unroll
-    for (int part = 0; part < (kFew ? 1 : 2); ++part) {
+    for (int part = 0; part < Fragment<kFew, T>::kVectors; ++part) {
 #pragma unroll
         for (int j = 0; j < Batch<kFew>::kChannels; ++j) {
-            MatrixUnit<T>::add(sums[j][0], weights.part[part], cells[j].x, cells[j].y);
+            MatrixUnit<T>::add(sums[j][0], weights.vector[part], cells[j].x, cells[j].y);
             if (kSteps > 1) {
-                MatrixUnit<T>::add(sums[j][1], weights.part[part], cells[j].z, cells[j].w);
+                MatrixUnit<T>::add(sums[j][1], weights.vector[part], cells[j].z, cells[j].w);
             }
         }
     }
@@ -83,7 +83,8 @@ using Pooled = float[2][kFew ? 1 : 2][4];
 template <bool kFew, typename T>
 __device__ inline void add_columns(
     Pooled<kFew>& pooled, const float (&sums)[Batch<kFew>::kChannels][2][4],
-    const Fragment<kFew>& weights) {
+    const Fragment<kFew, T>& weights) {
+    using F = Fragment<kFew, T>;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
         if (kFew) {  // a channel's bins are one half of the operand, high and low parts in two sums
@@ -93,14 +94,18 @@ __device__ inline void add_columns(
 #pragma unroll
                 for (int side = 0; side < 2; ++side) {
                     const float(&own)[4] = sums[(j * 2 + channel) % Batch<kFew>::kChannels][side];
-                    halves[channel][side] = Pair<T>::pack(own[0] + own[2], own[1] + own[3]);
+                    halves[channel][side] =
+                        F::kParts > 1 ? Pair<T>::pack(own[0] + own[2], own[1] + own[3])
+                                      : Pair<T>::pack(own[0], own[1]);
                 }
             }
             const uint4 operand =
                 make_uint4(halves[0][0], halves[1][0], halves[0][1], halves[1][1]);
-            const uint4& w = weights.part[0];
+            const uint4& w = weights.vector[0];
             MatrixUnit<T>::add(pooled[j][0], operand, w.x, w.z);
-            MatrixUnit<T>::add(pooled[j][0], operand, w.y, w.w);
+            if (F::kParts > 1) {
+                MatrixUnit<T>::add(pooled[j][0], operand, w.y, w.w);
+            }
         } else {
             const float(&left)[4] = sums[j][0];
             const float(&right)[4] = sums[j][1];
@@ -108,8 +113,8 @@ __device__ inline void add_columns(
                 Pair<T>::pack(left[0], left[1]), Pair<T>::pack(left[2], left[3]),
                 Pair<T>::pack(right[0], right[1]), Pair<T>::pack(right[2], right[3]));
 #pragma unroll
-            for (int part = 0; part < 2; ++part) {
-                const uint4& w = weights.part[kFew ? 0 : part];
+            for (int part = 0; part < F::kVectors; ++part) {
+                const uint4& w = weights.vector[part];
                 MatrixUnit<T>::add(pooled[j][0], operand, w.x, w.z);
                 MatrixUnit<T>::add(pooled[j][kFew ? 0 : 1], operand, w.y, w.w);
             }

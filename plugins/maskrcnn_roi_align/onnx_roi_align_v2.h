@@ -1,6 +1,6 @@
 // ONNX's own RoiAlign as a V2 plugin: the kernels of MaskRcnnROIAlign under ONNX's name, inputs and
 // attributes, for stock files. A parser with an importer of RoiAlign takes it where it is asked to:
-// TRTYARD_PLUGIN_OVERRIDE=RoiAlign in row 8.6 (docs/patches.md). mode "max" is refused.
+// TRTYARD_PLUGIN_OVERRIDE=RoiAlign in row 8.6 (docs/patches.md).
 #pragma once
 
 #include <string>
@@ -75,9 +75,12 @@ private:
         if (is(field, "output_width")) { return number(field, op.output_width); }
         if (is(field, "sampling_ratio")) { return number(field, op.sampling_ratio); }
         if (is(field, "spatial_scale")) { return number(field, op.spatial_scale); }
-        if (is(field, "mode") && !has_text(field, "avg")) {
-            log_error(OnnxRoiAlign::kName, "mode", "must be avg; the built-in importer has max");
-            return false;
+        if (is(field, "mode")) {
+            op.mode = has_text(field, "max") ? TRTYARD_MAXIMUM : TRTYARD_AVERAGE;
+            if (op.mode == TRTYARD_AVERAGE && !has_text(field, "avg")) {
+                log_error(OnnxRoiAlign::kName, "mode", "is none of ONNX's");
+                return false;
+            }
         }
         if (is(field, kTransformation)) {
             op.aligned = has_text(field, "half_pixel");

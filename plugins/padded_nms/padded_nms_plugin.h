@@ -23,6 +23,8 @@ struct PaddedNmsPlugin {
         visitor("box_offset", self.box_offset);
     }
 
+    static bool is_optional(char const*) { return false; }
+
     char const* problem() const {
         if (keep_top_k < 0) {
             return "keep_top_k must not be negative";
@@ -50,6 +52,9 @@ struct PaddedNmsPlugin {
 
     template <typename Desc>
     bool supports(int32_t position, Desc const& desc) const {
+        if (!is_linear(desc(position))) {
+            return false;
+        }
         if (position >= kInputs) {
             return desc(position).type == DataType::kINT32;
         }
@@ -64,8 +69,9 @@ struct PaddedNmsPlugin {
     }
 
     int32_t enqueue(
-        nvinfer1::PluginTensorDesc const* descs, void const* const* inputs, void* const* outputs,
-        void* workspace, size_t workspace_bytes, cudaStream_t stream) const {
+        nvinfer1::PluginTensorDesc const* descs, nvinfer1::PluginTensorDesc const*,
+        void const* const* inputs, void* const* outputs, void* workspace, size_t workspace_bytes,
+        cudaStream_t stream) const {
         auto const& scores = descs[1].dims;
         return trtyard_padded_nms(
             inputs[0], inputs[1], static_cast<int32_t*>(outputs[0]),

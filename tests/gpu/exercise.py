@@ -12,7 +12,7 @@ from pathlib import Path
 import gpu_reference as reference
 import numpy as np
 from cuda_driver import Driver
-from gpu_kernels import FLOAT16, FLOAT32, Kernels
+from gpu_kernels import AVERAGE, FLOAT16, FLOAT32, MAXIMUM, NCHW, NHWC, NHWC8, Kernels
 
 PLANTED_SHORTAGE = 512  # bytes
 
@@ -41,6 +41,15 @@ ROI_CASES = [
     (2, 3, 84, 50, 8, 14, 14, 2, 0),
     (1, 2, 120, 120, 8, 7, 7, 2, 0),
     (1, 3, 9, 9, 5, 17, 2, 1, 0),
+    (1, 5, 190, 180, 6, 7, 7, 0, 0),
+    (2, 17, 160, 210, 9, 14, 14, 2, 1),
+]
+FORMATS = [
+    (AVERAGE, NCHW, NCHW),
+    (AVERAGE, NCHW, NHWC8),
+    (AVERAGE, NHWC, NCHW),
+    (AVERAGE, NHWC8, NHWC8),
+    (MAXIMUM, NHWC, NHWC8),
 ]
 
 
@@ -73,7 +82,16 @@ def nms_case(driver: Driver, kernels: Kernels, case, dtype, shortage: int) -> bo
     return np.array_equal(indices, expected[0]) and np.array_equal(counts, expected[1])
 
 
-def roi_case(driver: Driver, kernels: Kernels, case, dtype) -> bool:
+def in_format(values, layout):
+    """[N, C, H, W] as it lies in memory; padding is NaN."""
+    if layout == NCHW:
+        return values
+    padding = -values.shape[1] % 8 if layout == NHWC8 else 0
+    last = values.transpose(0, 2, 3, 1)
+    return np.pad(last, ((0, 0),) * 3 + ((0, padding),), constant_values=np.nan)
+
+
+def roi_case(driver: Driver, kernels: Kernels, case, dtype, mode, given, taken) -> bool:
     batch, channels, height, width, count, out_height, out_width, sampling, aligned = case
     random = np.random.default_rng(count * 1000 + channels)
     element = np.float16 if dtype == FLOAT16 else np.float32
@@ -81,28 +99,28 @@ def roi_case(driver: Driver, kernels: Kernels, case, dtype) -> bool:
     rois = random.uniform(-20, 16 * (max(height, width) + 2), (count, 4)).astype(np.float32)
     rois.sort(axis=1)
     image = random.integers(-1, max(1, batch), count).astype(np.int32)
-    shape = (count, channels, out_height, out_width)
+    whole = in_format(np.zeros((count, channels, out_height, out_width), element), taken)
     needed = kernels.roi_align_workspace(
         batch, channels, height, width, count, out_height, out_width
     )
     pointers = [
-        driver.upload(features),
+        driver.upload(np.ascontiguousarray(in_format(features, given))),
         driver.upload(rois),
         driver.upload(image),
-        driver.allocate(int(np.prod(shape)) * element().itemsize),
+        driver.allocate(whole.nbytes),
     ]
     # initcheck does not see what bulk copies write: it would call all of the result unwritten.
-    driver.poison(pointers[3], int(np.prod(shape)) * element().itemsize)
+    driver.poison(pointers[3], whole.nbytes)
     workspace = driver.allocate(needed)
     kernels.roi_align(
         *pointers, batch, channels, height, width, count, out_height, out_width, 0.0625, sampling,
-        aligned, dtype, workspace, needed, driver.stream,
+        aligned, mode, dtype, given, taken, workspace, needed, driver.stream,
     )  # fmt: skip
-    pooled = driver.download(pointers[3], shape, element).astype(np.float64)
+    pooled = driver.download(pointers[3], whole.shape, element).astype(np.float64)
     driver.free(*pointers, workspace)
-    expected = reference.roi_align(
-        features, rois, image, out_height, out_width, 0.0625, sampling, aligned
-    )
+    compute = reference.roi_align if mode == AVERAGE else reference.roi_align_maximum
+    expected = compute(features, rois, image, out_height, out_width, 0.0625, sampling, aligned)
+    expected = np.nan_to_num(in_format(expected, taken))  # padding is zeros
     tolerance = 2e-3 if dtype == FLOAT16 else 1e-5
     return bool(np.allclose(pooled, expected, rtol=tolerance, atol=tolerance))
 
@@ -116,9 +134,10 @@ def main(library: Path, planted: bool) -> int:
             if not nms_case(driver, kernels, case, dtype, shortage):
                 failed.append(("padded_nms", dtype, case))
         for case in ROI_CASES:
-            if not roi_case(driver, kernels, case, dtype):
-                failed.append(("roi_align", dtype, case))
-    cases = 2 * (len(NMS_CASES) + len(ROI_CASES))
+            for formats in FORMATS:
+                if not roi_case(driver, kernels, case, dtype, *formats):
+                    failed.append(("roi_align", dtype, case, formats))
+    cases = 2 * (len(NMS_CASES) + len(ROI_CASES) * len(FORMATS))
     sys.stdout.write("\n".join([f"{cases} cases, {len(failed)} failed", *map(str, failed), ""]))
     return 1 if failed else 0
 

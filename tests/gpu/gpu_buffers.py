@@ -69,13 +69,28 @@ def padded_nms(kernels: Kernels, *arguments: object) -> tuple[torch.Tensor, torc
     return call.result()
 
 
+def in_memory(tensor: torch.Tensor, layout: int) -> torch.Tensor:
+    """Return [N, C, H, W] as the kernels' format has it: contiguous, its padding NaN."""
+    if layout == gpu_kernels.NCHW:
+        return tensor.contiguous()
+    last = tensor.permute(0, 2, 3, 1)
+    if layout == gpu_kernels.NHWC8:
+        last = torch.nn.functional.pad(last, (0, -last.shape[3] % 8), value=float("nan"))
+    return last.contiguous()
+
+
 class RoiCall:
-    """One MaskRcnnROIAlign call with buffers of its own; run() puts it into the current stream."""
+    """One MaskRcnnROIAlign call with buffers of its own; run() puts it into the current stream.
+
+    ``features`` are [B, C, H, W]; with another format the call has a copy in it, and the result is
+    turned back.
+    """
 
     def __init__(
         self, kernels: Kernels, features: torch.Tensor, rois: torch.Tensor,
         batch_indices: torch.Tensor | None, output: tuple[int, int], spatial_scale: float,
-        sampling_ratio: int, aligned: int,
+        sampling_ratio: int, aligned: int, mode: int = gpu_kernels.AVERAGE,
+        features_format: int = gpu_kernels.NCHW, pooled_format: int = gpu_kernels.NCHW,
     ) -> None:  # fmt: skip
         if batch_indices is None:
             batch_indices = torch.zeros(len(rois), dtype=torch.int32, device="cuda")
@@ -84,17 +99,24 @@ class RoiCall:
         assert rois.dtype == torch.float32
         assert batch_indices.dtype == torch.int32
         self.kernels = kernels
-        self.features, self.rois, self.batch_indices = features, rois, batch_indices
-        self.attributes = (spatial_scale, sampling_ratio, aligned)
+        self.rois, self.batch_indices = rois, batch_indices
+        self.features = in_memory(features, features_format)
+        self.attributes = (spatial_scale, sampling_ratio, aligned, mode)
+        self.formats = (features_format, pooled_format)
         self.sizes = (*features.shape, len(rois), *output)
-        self.pooled = Guarded((len(rois), features.shape[1], *output), features.dtype)
+        channels = features.shape[1]
+        shape = (len(rois), channels, *output)
+        if pooled_format != gpu_kernels.NCHW:
+            padded = -(-channels // 8) * 8
+            shape = (len(rois), *output, padded if pooled_format == gpu_kernels.NHWC8 else channels)
+        self.pooled = Guarded(shape, features.dtype)
         self.workspace = Guarded((kernels.roi_align_workspace(*self.sizes),), torch.uint8)
 
     def run(self) -> None:
         self.kernels.roi_align(
             self.features.data_ptr(), self.rois.data_ptr(), self.batch_indices.data_ptr(),
             self.pooled.pointer, *self.sizes, *self.attributes, DTYPES[self.features.dtype],
-            self.workspace.pointer, self.workspace.size,
+            *self.formats, self.workspace.pointer, self.workspace.size,
             torch.cuda.current_stream().cuda_stream,
         )  # fmt: skip
 
@@ -102,10 +124,15 @@ class RoiCall:
         torch.cuda.synchronize()
         self.pooled.check()
         self.workspace.check()
-        return self.pooled.tensor.cpu()
+        pooled = self.pooled.tensor.cpu()
+        if self.formats[1] == gpu_kernels.NCHW:
+            return pooled
+        channels = self.sizes[1]
+        assert int(pooled[..., channels:].count_nonzero()) == 0, "padding is not zeros"
+        return pooled[..., :channels].permute(0, 3, 1, 2).contiguous()
 
 
-def roi_align(kernels: Kernels, *arguments: object) -> torch.Tensor:
-    call = RoiCall(kernels, *arguments)
+def roi_align(kernels: Kernels, *arguments: object, **more: int) -> torch.Tensor:
+    call = RoiCall(kernels, *arguments, **more)
     call.run()
     return call.result()

@@ -4,6 +4,8 @@ import ctypes
 from pathlib import Path
 
 FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2
+NCHW, NHWC, NHWC8 = 0, 1, 2
+AVERAGE, MAXIMUM = 0, 1
 
 _POINTER, _SIZE, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_float
 _SIGNATURES = {
@@ -17,7 +19,7 @@ _SIGNATURES = {
     "trtyard_roi_align_workspace": (_SIZE, [_INT] * 7),
     "trtyard_roi_align": (
         _INT,
-        [_POINTER] * 4 + [_INT] * 7 + [_FLOAT] + [_INT] * 3 + [_POINTER, _SIZE, _POINTER],
+        [_POINTER] * 4 + [_INT] * 7 + [_FLOAT] + [_INT] * 6 + [_POINTER, _SIZE, _POINTER],
     ),
 }
 

@@ -84,10 +84,48 @@ def roi_align(
     return pooled
 
 
+def roi_align_maximum(
+    features: np.ndarray,
+    rois: np.ndarray,
+    batch_indices: np.ndarray,
+    output_height: int,
+    output_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: int,
+) -> np.ndarray:
+    """The same with mode 1: the largest of the samples' four terms each, as ONNX has it."""
+    batch, channels, height, width = features.shape
+    pooled = np.zeros((len(rois), channels, output_height, output_width))
+    for r, (roi, image) in enumerate(zip(rois, batch_indices)):
+        if not 0 <= image < batch:
+            continue
+        rest = spatial_scale, sampling_ratio, aligned
+        down = list(_samples(roi[1], roi[3], output_height, height, *rest))
+        across = list(_samples(roi[0], roi[2], output_width, width, *rest))
+        for p, (rows, row_weights, row_count) in enumerate(down):
+            for q, (columns, column_weights, column_count) in enumerate(across):
+                terms = features[image][:, rows[:, None], columns[None, :]].astype(np.float64)
+                terms *= row_weights[:, None] * column_weights[None, :]
+                terms = terms.reshape(channels, -1)
+                if terms.shape[1] < 4 * row_count * column_count or terms.shape[1] == 0:
+                    terms = np.append(terms, np.zeros((channels, 1)), 1)  # samples outside
+                pooled[r, :, p, q] = terms.max(1)
+    return pooled
+
+
 def _weights(low, high, bins, size, scale, sampling_ratio, aligned):
     """The matrix [bins, size] that takes one axis of the map to bins."""
-    f = np.float32
     matrix = np.zeros((bins, size))
+    each = _samples(low, high, bins, size, scale, sampling_ratio, aligned)
+    for p, (cells, weights, samples) in enumerate(each):
+        np.add.at(matrix[p], cells, weights / max(1, samples))
+    return matrix
+
+
+def _samples(low, high, bins, size, scale, sampling_ratio, aligned):
+    """Give each bin's cells and their weights, two a sample that is inside, and all its samples."""
+    f = np.float32
     with np.errstate(all="ignore"):
         shift = f(0.5) if aligned else f(0)
         start = f(low) * f(scale) - shift
@@ -103,11 +141,9 @@ def _weights(low, high, bins, size, scale, sampling_ratio, aligned):
             at = np.maximum(at, f(0))
             cell = np.minimum(np.floor(at).astype(np.int64), size - 1)
             fraction = np.where(cell >= size - 1, f(0), at - cell.astype(np.float32))
-            np.add.at(matrix[p], cell, (1.0 - fraction.astype(np.float64)) / samples)
-            np.add.at(
-                matrix[p], np.minimum(cell + 1, size - 1), fraction.astype(np.float64) / samples
-            )
-    return matrix
+            fraction = fraction.astype(np.float64)
+            cells = np.concatenate([cell, np.minimum(cell + 1, size - 1)])
+            yield cells, np.concatenate([1.0 - fraction, fraction]), samples
 
 
 def _adaptive_samples(step):

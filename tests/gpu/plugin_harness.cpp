@@ -27,6 +27,7 @@ namespace {
 
 struct Tensor {
     int32_t type, rank;  // type: 0 float32, 1 float16, 2 bfloat16, 3 int32
+    int32_t format;      // 0 linear, 1 channels last, 2 those padded to a multiple of 8
     int64_t size[8];
 };
 
@@ -41,10 +42,21 @@ DataType type_of(int32_t code) {
     }
 }
 
+TensorFormat format_of(int32_t code) {
+    switch (code) {
+        case 0: return TensorFormat::kLINEAR;
+#if !HARNESS_V2 || NV_TENSORRT_MAJOR >= 8
+        case 1: return TensorFormat::kHWC;
+#endif
+        case 2: return TensorFormat::kHWC8;
+        default: return TensorFormat::kCHW32;
+    }
+}
+
 PluginTensorDesc desc_of(Tensor const& tensor) {
     PluginTensorDesc desc{};
     desc.type = type_of(tensor.type);
-    desc.format = TensorFormat::kLINEAR;
+    desc.format = format_of(tensor.format);
     desc.scale = 1.0f;
     desc.dims.nbDims = tensor.rank;
     for (int32_t i = 0; i < tensor.rank; ++i) {
@@ -239,6 +251,9 @@ EXPORTED IPluginRegistry* getPluginRegistry() noexcept { return &registry(); }
 #endif
 
 EXPORTED int32_t harness_is_v2() { return HARNESS_V2; }
+
+// Whether the release has float32 with its channels last.
+EXPORTED int32_t harness_has_hwc() { return format_of(1) != format_of(-1); }
 
 // Loads the plugins, through the registry of `tensorrt` where that is not null. Null, or why not.
 EXPORTED char const* harness_load(char const* plugins, char const* tensorrt) {

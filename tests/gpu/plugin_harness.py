@@ -10,6 +10,7 @@ import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -20,26 +21,55 @@ SOURCE = Path(__file__).with_name("plugin_harness.cpp")
 CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int32: 3}
 ALIGNMENT = 256  # what TensorRT gives a workspace
 MOST_RANK = 8
+HWC, HWC8 = 1, 2  # Tensor.format
 
 _POINTER, _INT, _LONG, _TEXT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_char_p
 
 
 class _Tensor(ctypes.Structure):
-    _fields_ = [("type", _INT), ("rank", _INT), ("size", _LONG * MOST_RANK)]
+    _fields_ = [
+        ("type", _INT), ("rank", _INT), ("format", _INT), ("size", _LONG * MOST_RANK)
+    ]  # fmt: skip
 
 
-def _describe(tensors: Sequence[torch.Tensor]) -> "ctypes.Array[_Tensor]":
+class Formatted(NamedTuple):
+    """A tensor [N, C, H, W] that lies in memory as TensorRT's kHWC (1) or kHWC8 (2) does."""
+
+    memory: torch.Tensor
+    shape: "tuple[int, ...]"
+    format: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor, layout: int) -> "Formatted":
+        last = tensor.permute(0, 2, 3, 1)
+        padding = -last.shape[3] % 8 if layout == HWC8 else 0
+        padded = torch.nn.functional.pad(last, (0, padding), value=float("nan"))
+        return cls(padded.contiguous(), tuple(tensor.shape), layout)
+
+    def linear(self) -> torch.Tensor:
+        return self.memory[..., : self.shape[1]].permute(0, 3, 1, 2).contiguous()
+
+
+Held = torch.Tensor | Formatted
+
+
+def _describe(tensors: "Sequence[Held]") -> "ctypes.Array[_Tensor]":
     described = (_Tensor * len(tensors))()
-    for one, tensor in zip(described, tensors):
-        assert tensor.is_contiguous()
-        one.type, one.rank = CODES[tensor.dtype], tensor.dim()
-        one.size[: tensor.dim()] = tuple(tensor.shape)
+    for one, held in zip(described, tensors):
+        is_formatted = isinstance(held, Formatted)
+        memory, shape = (held.memory, held.shape) if is_formatted else (held, tuple(held.shape))
+        assert memory.is_contiguous()
+        one.type, one.rank, one.format = CODES[memory.dtype], len(shape), 0
+        if is_formatted:
+            one.format = held.format
+        one.size[: len(shape)] = shape
     return described
 
 
-def _pointers(tensors: Sequence[torch.Tensor]) -> "ctypes.Array[_POINTER]":
-    assert all(tensor.is_cuda for tensor in tensors)
-    return (_POINTER * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+def _pointers(tensors: "Sequence[Held]") -> "ctypes.Array[_POINTER]":
+    memories = [held.memory if isinstance(held, Formatted) else held for held in tensors]
+    assert all(memory.is_cuda for memory in memories)
+    return (_POINTER * len(tensors))(*[memory.data_ptr() for memory in memories])
 
 
 class Harness:
@@ -61,6 +91,7 @@ class Harness:
         for name, result in {
             "load": _TEXT, "create": _POINTER, "configure": _LONG, "attach": _POINTER,
             "enqueue": _INT, "store": _LONG, "restore": _POINTER, "destroy": None, "is_v2": _INT,
+            "has_hwc": _INT,
         }.items():  # fmt: skip
             getattr(self.library, "harness_" + name).restype = result
         problem = self.library.harness_load(
@@ -68,6 +99,7 @@ class Harness:
         )
         assert problem is None, problem.decode()
         self.is_v2 = bool(self.library.harness_is_v2())
+        self.has_hwc = bool(self.library.harness_has_hwc())
 
     def create(
         self, name: str, space: str, attributes: "dict[str, int | float]"
@@ -97,7 +129,7 @@ class Plugin:
         self.library = harness.library
         self.pointer = _POINTER(pointer)
 
-    def configure(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> int:
+    def configure(self, inputs: "Sequence[Held]", outputs: "Sequence[Held]") -> int:
         """Ask what the builder asks; return the bytes of workspace, negative if it is refused."""
         described = _describe([*inputs, *outputs])
         return int(
@@ -110,8 +142,7 @@ class Plugin:
         return Plugin(self.harness, self.name, self.space, made)
 
     def enqueue(
-        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor],
-        workspace: torch.Tensor,
+        self, inputs: "Sequence[Held]", outputs: "Sequence[Held]", workspace: torch.Tensor,
     ) -> int:  # fmt: skip
         """Put the work into torch's current stream; return the plugin's status."""
         assert workspace.data_ptr() % ALIGNMENT == 0

@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
 
-from plugin_harness import Harness, Plugin  # noqa: E402 - needs torch
+from plugin_harness import HWC, HWC8, Formatted, Harness, Plugin  # noqa: E402 - needs torch
 
 from trtyard.pipeline.compile_plugins import (  # noqa: E402
     SHELL_LIBRARY_NAME,
@@ -122,6 +122,7 @@ def roi_case(dtype=torch.float32, seed=0, count=33):
     return [features.cuda(), rois.cuda(), images.cuda()], outputs, expected
 
 
+ATTRIBUTES = {"PaddedNMS": 4, "MaskRcnnROIAlign": 6}  # with optional ones
 CASES = {"PaddedNMS": (NMS, nms_case), "MaskRcnnROIAlign": (ROI_ALIGN, roi_case)}
 
 
@@ -159,7 +160,8 @@ def test_from_the_creator_through_an_engine_and_back(harness: Harness, op, space
         assert context.enqueue(inputs, outputs, workspace) == 0
         check(op, outputs, expected)
         context.destroy()
-    assert built.store() > 0
+    stored = built.store()
+    assert stored > 0
     built.destroy()  # nothing later may point into it
     loaded = harness.restore(op, space)
     assert loaded is not None
@@ -238,5 +240,52 @@ def test_what_makes_no_sense_is_refused(harness: Harness, op) -> None:
     assert built.configure(mixed, outputs) == -2  # a combination of types that is not taken
     stored = built.store()
     assert stored > 0
-    assert harness.restore(op, "", missing=stored // len(attributes)) is None
+    each = stored // ATTRIBUTES[op]
+    required = len(attributes)
+    assert harness.restore(op, "", missing=stored - each * (required - 1)) is None
     built.destroy()
+
+
+def test_an_engine_of_before_mode_means_the_average(harness: Harness) -> None:
+    built = harness.create("MaskRcnnROIAlign", "", dict(ROI_ALIGN, mode=1))
+    stored = built.store()
+    built.destroy()
+    inputs, outputs, average = roi_case()
+    loaded = harness.restore("MaskRcnnROIAlign", "")
+    assert loaded.enqueue(inputs, outputs, ready(loaded, inputs, outputs)) == 0
+    arrays = [tensor.cpu().numpy() for tensor in inputs]
+    check("MaskRcnnROIAlign", outputs, reference.roi_align_maximum(*arrays, 7, 6, 1 / 16, 2, 0))
+    loaded.destroy()
+    older = harness.restore(
+        "MaskRcnnROIAlign", "", missing=stored // ATTRIBUTES["MaskRcnnROIAlign"]
+    )
+    assert older.enqueue(inputs, outputs, ready(older, inputs, outputs)) == 0
+    check("MaskRcnnROIAlign", outputs, average)
+    older.destroy()
+
+
+def last_formats(harness: Harness) -> list:
+    """The element types with the format that TensorRT has for their channels last."""
+    formats = [(torch.float16, HWC8)]
+    if harness.has_hwc:
+        formats.append((torch.float32, HWC))
+    return formats if harness.is_v2 else [*formats, (torch.bfloat16, HWC8)]
+
+
+def test_channels_last_on_either_side(harness: Harness) -> None:
+    plugin = harness.create("MaskRcnnROIAlign", "trtyard", ROI_ALIGN)
+    for dtype, layout in last_formats(harness):
+        inputs, outputs, expected = roi_case(dtype)
+        last_inputs = [Formatted.of(inputs[0], layout), *inputs[1:]]
+        for given in (inputs, last_inputs):
+            last = Formatted.of(torch.full_like(outputs[0], 77), layout)
+            assert plugin.enqueue(given, [last], ready(plugin, given, [last])) == 0
+            check("MaskRcnnROIAlign", [last.linear()], expected)
+            assert int(last.memory[..., 12:].count_nonzero()) == 0
+        outputs[0].fill_(77)
+        assert plugin.enqueue(last_inputs, outputs, ready(plugin, last_inputs, outputs)) == 0
+        check("MaskRcnnROIAlign", outputs, expected)
+        # The other width of channels is for other types, and rois are linear.
+        other = Formatted.of(inputs[0], HWC if layout == HWC8 else HWC8)
+        assert plugin.configure([other, *inputs[1:]], outputs) == -2
+    plugin.destroy()

@@ -1,11 +1,13 @@
+import itertools
+
 import gpu_reference as reference
 import pytest
-from gpu_kernels import Kernels
+from gpu_kernels import AVERAGE, MAXIMUM, NCHW, NHWC, NHWC8, Kernels
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
 
-from gpu_buffers import RoiCall, roi_align  # noqa: E402 - needs torch
+from gpu_buffers import GUARD, RoiCall, roi_align  # noqa: E402 - needs torch
 
 INF, NAN = float("inf"), float("nan")
 SCALE = 1 / 16
@@ -32,11 +34,15 @@ def error(got, expected):
     return (got.double() - expected).norm().item() / (scale if scale > 0 else 1.0)
 
 
-def check(kernels, features, rois, images, output, sampling, aligned, scale=SCALE):
+def check(
+    kernels, features, rois, images, output, sampling, aligned, scale=SCALE, mode=AVERAGE, **formats
+):
     got = roi_align(
-        kernels, features.cuda(), rois.cuda(), images.cuda(), output, scale, sampling, aligned
-    )
-    expected = reference.roi_align(
+        kernels, features.cuda(), rois.cuda(), images.cuda(), output, scale, sampling, aligned,
+        mode, **formats,
+    )  # fmt: skip
+    compute = reference.roi_align if mode == AVERAGE else reference.roi_align_maximum
+    expected = compute(
         features.float().numpy(), rois.numpy(), images.numpy(), *output, scale, sampling, aligned
     )
     assert error(got, expected) <= TOLERANCE[features.dtype]
@@ -58,6 +64,9 @@ def check(kernels, features, rois, images, output, sampling, aligned, scale=SCAL
         (1, 64, 25, 25, 40, (7, 7)),
         (2, 130, 20, 21, 9, (5, 3)),
         (1, 3, 200, 150, 12, (1, 30)),
+        (1, 20, 200, 304, 40, (7, 7)),
+        (2, 9, 131, 257, 25, (14, 14)),
+        (1, 6, 20000, 2, 5, (3, 3)),
     ],
 )
 def test_random_rois_agree_with_float64(
@@ -65,6 +74,99 @@ def test_random_rois_agree_with_float64(
 ) -> None:
     case = random_case(batch, channels, height, width, count, seed=channels + count, dtype=dtype)
     check(kernels, *case, output, sampling, aligned)
+
+
+# What a case reaches: channels in whole and in broken vectors, one warp of channels and more, each
+# form of a roi's tables, no tables (rois, bins), maps in shared memory and not.
+LAYOUT_CASES = [
+    (2, 64, 25, 25, 40, (7, 7)),
+    (2, 5, 13, 17, 20, (7, 7)),
+    (3, 33, 50, 38, 30, (14, 14)),
+    (1, 300, 20, 21, 9, (5, 3)),
+    (1, 36, 200, 304, 40, (7, 7)),
+    (2, 41, 160, 90, 25, (14, 14)),
+    (1, 12, 40, 40, 3, (7, 7)),
+    (1, 12, 40, 40, 9, (2, 20)),
+    (1, 1, 1, 1, 6, (2, 3)),
+    (2, 1030, 9, 9, 6, (7, 7)),
+]
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("batch", "channels", "height", "width", "count", "output"), LAYOUT_CASES)
+def test_every_format_gives_the_same_function(
+    kernels: Kernels, batch, channels, height, width, count, output, dtype, sampling, aligned
+) -> None:
+    case = random_case(batch, channels, height, width, count, seed=channels + count, dtype=dtype)
+    features, rois, images = case
+    expected = reference.roi_align(
+        features.float().numpy(), rois.numpy(), images.numpy(), *output, SCALE, sampling, aligned
+    )
+    on_gpu = [tensor.cuda() for tensor in case]
+    for given, taken in itertools.product((NCHW, NHWC, NHWC8), repeat=2):
+        got = roi_align(kernels, *on_gpu, output, SCALE, sampling, aligned, AVERAGE, given, taken)
+        assert error(got, expected) <= TOLERANCE[dtype], f"from format {given} to {taken}"
+        assert int(got[images < 0].count_nonzero()) == 0, f"from format {given} to {taken}"
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("sampling", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("given", "taken"), [(NCHW, NCHW), (NHWC, NCHW), (NHWC8, NHWC8)])
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width", "count", "output"), LAYOUT_CASES[1:4]
+)
+def test_the_maximum_agrees_with_float64(
+    kernels: Kernels, batch, channels, height, width, count, output, given, taken, dtype, sampling,
+    aligned,
+) -> None:  # fmt: skip
+    case = random_case(batch, channels, height, width, count, seed=channels, dtype=dtype)
+    check(
+        kernels, *case, output, sampling, aligned, mode=MAXIMUM, features_format=given,
+        pooled_format=taken,
+    )  # fmt: skip
+
+
+def test_a_nan_among_its_terms_is_the_maximum(kernels: Kernels) -> None:
+    features = torch.randn(1, 3, 10, 10, device="cuda")
+    features[0, 1, 4, 5] = NAN
+    rois = torch.tensor([[64.0, 48.0, 112.0, 96.0], [0.0, 0.0, 40.0, 40.0]], device="cuda")
+    got = roi_align(kernels, features, rois, None, (1, 1), SCALE, 3, 0, MAXIMUM).flatten(1)
+    assert got.isnan().tolist() == [[False, True, False], [False, False, False]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("given", "taken"), [(NHWC, NHWC), (NHWC8, NCHW), (NCHW, NHWC8)])
+def test_unaligned_tensors_are_taken_in_every_format(kernels: Kernels, given, taken, dtype) -> None:
+    features, rois, images = (t.cuda() for t in random_case(1, 24, 9, 11, 12, dtype=dtype))
+    arguments = (features, rois, images, (7, 7), SCALE, 0, 0, AVERAGE, given, taken)
+    even = roi_align(kernels, *arguments)
+    call = RoiCall(kernels, *arguments)
+    odd = torch.zeros(call.features.numel() + 1, dtype=dtype, device="cuda")[1:]
+    call.features = odd.view(call.features.shape).copy_(call.features)
+    call.pooled.pointer += dtype.itemsize  # writes one element into the band behind
+    call.run()
+    torch.cuda.synchronize()
+    whole = call.pooled._bytes[GUARD + dtype.itemsize :][: call.pooled.size].view(dtype)
+    call.pooled.tensor = whole.clone().view(call.pooled.tensor.shape)
+    call.pooled.check = lambda: None
+    torch.testing.assert_close(call.result(), even, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("given", [NCHW, NHWC])
+def test_what_no_weight_meets_stays_out_of_a_large_map(kernels: Kernels, given) -> None:
+    features = torch.full((1, 16, 150, 200), NAN)
+    features[:, :, 10:40, 20:60] = 1.0
+    rois = torch.tensor([[22.0, 12.0, 55.0, 36.0]]).repeat(8, 1)
+    images = torch.zeros(8, dtype=torch.int32)
+    got = check(kernels, features.nan_to_num(5.0), rois, images, (7, 7), 2, 0, scale=1.0,
+                features_format=given)  # fmt: skip
+    assert bool(((got - 1.0).abs() < 2e-6).all())
+    again = roi_align(kernels, features.cuda(), rois.cuda(), images.cuda(), (7, 7), 1.0, 2, 0,
+                      features_format=given)  # fmt: skip
+    assert torch.equal(again, got)
 
 
 @pytest.mark.parametrize("aligned", [False, True])
@@ -225,6 +327,49 @@ def test_graph_replays_follow_their_inputs(kernels: Kernels) -> None:
         assert error(call.result(), expected) <= TOLERANCE[torch.float32]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("given", [NCHW, NHWC])
+def test_a_graph_waits_for_copies_other_streams_and_the_call_before(
+    kernels: Kernels, given, dtype
+) -> None:
+    # A call's second kernel starts while its first still runs, and must read nothing too early.
+    first, second = (random_case(1, 64, 40, 40, 60, seed, dtype) for seed in (1, 2))
+    features, rois, images = (t.cuda() for t in first)
+    call = RoiCall(kernels, features, rois, images, (7, 7), SCALE, 0, 0, features_format=given)
+    again = RoiCall(kernels, features, rois, images, (7, 7), SCALE, 0, 0, features_format=given)
+    again.workspace, again.features, again.rois = call.workspace, call.features, call.rois
+    staged = [call.features.clone(), call.rois.clone(), call.batch_indices.clone()]
+    held = [call.features, call.rois, call.batch_indices]
+    again.batch_indices = call.batch_indices
+    call.run()
+    again.run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            held[0].copy_(staged[0])  # a copy node, in a branch
+        held[1].copy_(staged[1])
+        held[2].copy_(staged[2])
+        torch.cuda.current_stream().wait_stream(side)
+        call.run()
+        again.run()  # in the same workspace
+        held[0].zero_()
+        held[1].fill_(-1e6)
+    for case in (first, second):
+        fresh = RoiCall(kernels, *(t.cuda() for t in case), (7, 7), SCALE, 0, 0,
+                        features_format=given)  # fmt: skip
+        for target, source in zip(staged, (fresh.features, fresh.rois, fresh.batch_indices)):
+            target.copy_(source)
+        fresh.run()
+        expected = fresh.result()
+        for _ in range(3):
+            graph.replay()
+            assert torch.equal(call.result(), expected)
+            assert torch.equal(again.result(), expected)
+
+
 def test_runs_in_the_given_stream(kernels: Kernels) -> None:
     features, rois, images = (t.cuda() for t in random_case(1, 8, 20, 20, 10, seed=6))
     late = features.clone()
@@ -241,9 +386,18 @@ def test_runs_in_the_given_stream(kernels: Kernels) -> None:
     assert error(call.result(), expected) <= TOLERANCE[torch.float32]
 
 
-def test_a_hundred_runs_give_the_same_bits(kernels: Kernels) -> None:
-    features, rois, images = (t.cuda() for t in random_case(2, 64, 30, 30, 50, seed=9))
-    call = RoiCall(kernels, features, rois, images, (14, 14), SCALE, 0, 0)
+@pytest.mark.parametrize("size", [30, 200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    ("mode", "given", "taken"),
+    [(AVERAGE, NCHW, NCHW), (AVERAGE, NCHW, NHWC), (AVERAGE, NHWC, NCHW), (AVERAGE, NHWC8, NHWC8),
+     (MAXIMUM, NHWC, NHWC)],
+)  # fmt: skip
+def test_a_hundred_runs_give_the_same_bits(
+    kernels: Kernels, mode, given, taken, dtype, size
+) -> None:
+    features, rois, images = (t.cuda() for t in random_case(2, 36, size, size, 50, 9, dtype))
+    call = RoiCall(kernels, features, rois, images, (14, 14), SCALE, 0, 0, mode, given, taken)
     call.run()
     first = call.result()
     for _ in range(100):

@@ -66,6 +66,30 @@ def test_roi_align_runs_the_kernel_and_is_near_the_reference(launched, dtype) ->
     torch.testing.assert_close(got, roi_align_reference(*arguments), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_roi_align_takes_and_gives_channels_last_without_a_copy(
+    launched, monkeypatch, dtype, mode
+) -> None:
+    given = []
+    launch = KernelLibrary.launch
+    monkeypatch.setattr(
+        KernelLibrary, "launch", lambda *all_of: (given.append(all_of[2]), launch(*all_of))
+    )
+    features, *rest = roi_arguments(dtype)
+    last = features.contiguous(memory_format=torch.channels_last)
+    got = ops.roi_align(last, *rest, mode)
+    assert given == [last.data_ptr()]
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    expected = roi_align_reference(last, *rest, mode)
+    assert expected.stride() == got.stride()
+    tolerance = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        got.contiguous(), ops.roi_align(features, *rest, mode), rtol=tolerance, atol=tolerance
+    )
+
+
 def test_without_a_library_the_reference_computes_on_the_gpu(launched) -> None:
     ops.use_kernels(None)
     boxes, count = ops.padded_nms(*nms_arguments())
@@ -92,7 +116,10 @@ def test_mixed_types_and_strides_are_taken(launched) -> None:
 
 def test_operators_pass_opcheck(launched) -> None:
     torch.library.opcheck(ops.padded_nms, nms_arguments())
-    torch.library.opcheck(ops.roi_align, roi_arguments())
+    features, *rest = roi_arguments()
+    torch.library.opcheck(ops.roi_align, (features, *rest))
+    last = features.contiguous(memory_format=torch.channels_last)
+    torch.library.opcheck(ops.roi_align, (last, *rest, 1))
     assert "trtyard_padded_nms" in launched
     assert "trtyard_roi_align" in launched
 

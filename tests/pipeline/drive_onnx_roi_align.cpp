@@ -120,6 +120,7 @@ int main(int, char** arguments) {
         say(*aligned ? "own, aligned" : "own",
             made("MaskRcnnROIAlign", with({whole("aligned", *aligned)})));
     }
+    say("own, max", made("MaskRcnnROIAlign", with({whole("aligned", kOne), whole("mode", kOne)})));
     say("output_half_pixel", made("RoiAlign", with({text("mode", "avg"), text(mode, "output_half_pixel")})));
     say("half_pixel", made("RoiAlign", with({text(mode, "half_pixel")})));
     say("half_pixel with NUL", made("RoiAlign", with({text("mode", "avg", true), text(mode, "half_pixel", true)})));

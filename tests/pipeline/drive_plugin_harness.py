@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
 
 import torch
-from plugin_harness import Harness
+from plugin_harness import HWC, HWC8, Formatted, Harness
 
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.1, "keep_top_k": 40, "box_offset": 1}
 ROI_ALIGN = {
@@ -37,6 +37,33 @@ def ask(plugin, tensors, inputs):
     return plugin.configure(tensors[:inputs], tensors[inputs:])
 
 
+def stored_without_optional(harness, op, space, kept, attributes):
+    """The bytes of a plugin made from those of before the op's last attribute, or None."""
+    if kept == 4 * len(attributes):
+        return None
+    older = harness.restore(op, space, missing=kept - 4 * len(attributes))
+    size = older.store()
+    older.destroy()
+    return size
+
+
+def formats_taken(harness):
+    """Workspace or refusal with features and pooled in each format."""
+    plugin = harness.create("MaskRcnnROIAlign", "", ROI_ALIGN)
+    found = {}
+    for dtype in (torch.float32, torch.float16):
+        (features, *rest, pooled), _ = roi_tensors(dtype)
+        found[str(dtype)[6:]] = {
+            name: plugin.configure(
+                [Formatted.of(features, layout) if layout else features, *rest],
+                [Formatted.of(pooled, layout) if layout else pooled],
+            )
+            for name, layout in (("linear", 0), ("hwc", HWC), ("hwc8", HWC8))
+        }
+    plugin.destroy()
+    return found
+
+
 def answers(harness, op, attributes, tensors_for, wrong_shape):
     first, flag = next(iter(attributes)), "box_offset" if op == "PaddedNMS" else "aligned"
     found = {}
@@ -56,7 +83,8 @@ def answers(harness, op, attributes, tensors_for, wrong_shape):
             "float index": ask(loaded, *tensors_for(torch.float32, torch.float32)),
             "wrong shape": ask(loaded, *tensors_for(torch.float32, **wrong_shape)),
             "stored again": loaded.store(),
-            "short": harness.restore(op, space, missing=kept // len(attributes)) is None,
+            "short": harness.restore(op, space, missing=kept - 4 * (len(attributes) - 1)) is None,
+            "without optional": stored_without_optional(harness, op, space, kept, attributes),
         }
         loaded.destroy()
     less = {key: value for key, value in attributes.items() if key != first}
@@ -73,6 +101,8 @@ def main(headers: Path, plugins: Path, folder: Path, tensorrt: "Path | None" = N
     harness = Harness(headers, plugins, tensorrt, folder)
     facts = {
         "v2": harness.is_v2,
+        "hwc": harness.has_hwc,
+        "formats": formats_taken(harness),
         "PaddedNMS": answers(harness, "PaddedNMS", NMS, nms_tensors, {"keep": 41}),
         "MaskRcnnROIAlign": answers(
             harness, "MaskRcnnROIAlign", ROI_ALIGN, roi_tensors, {"channels": 63}

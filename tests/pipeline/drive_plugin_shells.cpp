@@ -26,9 +26,9 @@ public:
 
 struct Values {
     float floats[2];
-    int32_t ints[4];
+    int32_t ints[5];
 };
-const Values kGiven{{0.5f, 0.0625f}, {3, 1, 2, 0}};
+const Values kGiven{{0.5f, 0.0625f}, {3, 1, 2, 0, 1}};
 
 // Fields for all names a creator asks for, each with another value of its type.
 std::vector<PluginField> fields_for(IPluginCreatorV3One& creator) {
@@ -114,6 +114,32 @@ std::string types_taken(IPluginV3& plugin, int32_t inputs, int32_t outputs) {
     return "[" + taken + "]";
 }
 
+// A letter for the type, one for features' format and one for pooled's: Linear, hwc (C), hwc8 (8).
+std::string formats_taken(IPluginV3& plugin) {
+    const DataType types[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
+    const TensorFormat formats[] = {TensorFormat::kLINEAR, TensorFormat::kHWC, TensorFormat::kHWC8,
+                                    TensorFormat::kCHW32, TensorFormat::kHWC16};
+    std::string taken;
+    for (int code = 0; code < 75; ++code) {
+        DynamicPluginTensorDesc tensors[4]{};
+        const int type = code / 25;
+        tensors[0].desc.type = tensors[3].desc.type = types[type];
+        tensors[1].desc.type = DataType::kFLOAT;
+        tensors[2].desc.type = DataType::kINT32;
+        tensors[0].desc.format = formats[code / 5 % 5];
+        tensors[3].desc.format = formats[code % 5];
+        bool good = true;
+        for (int32_t i = 0; i < 4 && good; ++i) {
+            good = building(plugin).supportsFormatCombination(i, tensors, 3, 1);
+        }
+        if (good) {
+            taken += (taken.empty() ? "\"" : ", \"") + std::string(1, "fhb"[type]) +
+                     "LC8xx"[code / 5 % 5] + "LC8xx"[code % 5] + "\"";
+        }
+    }
+    return "[" + taken + "]";
+}
+
 size_t workspace(IPluginV3& plugin, bool nms) {
     DynamicPluginTensorDesc inputs[3]{};
     if (nms) {
@@ -174,10 +200,11 @@ int main(int argc, char** argv) {
         }
         std::printf(
             "%s{\"name\": \"%s\", \"version\": \"%s\", \"namespace\": \"%s\", \"fields\": %s, "
-            "\"types\": %s, \"workspace\": %zu, \"refused\": %s, \"logged\": \"%s\"}",
+            "\"types\": %s, \"formats\": %s, \"workspace\": %zu, \"refused\": %s, \"logged\": \"%s\"}",
             i == 0 ? "" : ", ", creator.getPluginName(), creator.getPluginVersion(),
             creator.getPluginNamespace(), text(*runtime(*cloned).getFieldsToSerialize()).c_str(),
-            types_taken(*cloned, nms ? 2 : 3, nms ? 2 : 1).c_str(), workspace(*cloned, nms),
+            types_taken(*cloned, nms ? 2 : 3, nms ? 2 : 1).c_str(),
+            nms ? "[]" : formats_taken(*cloned).c_str(), workspace(*cloned, nms),
             refused ? "true" : "false", words.c_str());
         delete cloned;
     }

@@ -117,6 +117,8 @@ def main(library):
         "no functions": build(model(functions=False)),
         "float16": build(model(element=TensorProto.FLOAT16)),
         "dynamic": build(model(batch="batch", rois="rois"), dynamic=True),
+        "maximum": build(model(roi=dict(ROI, mode=1))),
+        "bad mode": build(model(roi=dict(ROI, mode=2))),
         "missing attribute": build(model(nms=incomplete)),
         "bad attribute": build(model(nms=dict(NMS, box_offset=2))),
         "bad rank": build(model(rank=3)),

@@ -72,14 +72,14 @@ def roi_align(library: ctypes.CDLL, **changes: object) -> int:
         "features": ANY_POINTER, "rois": ANY_POINTER, "batch_indices": ANY_POINTER,
         "pooled": ANY_POINTER, "batch": 2, "channels": 3, "height": 8, "width": 9, "rois_count": 4,
         "output_height": 7, "output_width": 7, "spatial_scale": 0.25, "sampling_ratio": 0,
-        "aligned": 0, "dtype": 0, "workspace": ANY_POINTER, "workspace_bytes": 1 << 30, "stream": 0,
-        **changes,
+        "aligned": 0, "mode": 0, "dtype": 0, "features_format": 0, "pooled_format": 0,
+        "workspace": ANY_POINTER, "workspace_bytes": 1 << 30, "stream": 0, **changes,
     }  # fmt: skip
     pointer, size, whole, real = (
         ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32, ctypes.c_float,
     )  # fmt: skip
     library.trtyard_roi_align.argtypes = (
-        [pointer] * 4 + [whole] * 7 + [real] + [whole] * 3 + [pointer, size, pointer]
+        [pointer] * 4 + [whole] * 7 + [real] + [whole] * 6 + [pointer, size, pointer]
     )
     return int(library.trtyard_roi_align(*arguments.values()))
 
@@ -96,7 +96,7 @@ def test_exports_the_c_interface_and_nothing_else(compiled: CompiledPlugins) -> 
 
 
 def test_library_tells_its_version_and_every_status(library: ctypes.CDLL) -> None:
-    assert library.trtyard_abi_version() == 1
+    assert library.trtyard_abi_version() == 2
     words = {status: library.trtyard_status_string(status).decode() for status in range(0, -6, -1)}
     assert words[OK] == "ok"
     assert len(set(words.values())) == len(words)
@@ -158,6 +158,9 @@ def test_padded_nms_checks_its_arguments(
         ({"output_height": -1}, BAD_ARGUMENT),
         ({"sampling_ratio": -1}, BAD_ARGUMENT),
         ({"aligned": 2}, BAD_ARGUMENT),
+        ({"mode": 2}, BAD_ARGUMENT),
+        ({"features_format": 3}, BAD_ARGUMENT),
+        ({"pooled_format": -1}, BAD_ARGUMENT),
         ({"spatial_scale": float("nan")}, BAD_ARGUMENT),
         ({"spatial_scale": float("inf")}, BAD_ARGUMENT),
         ({"features": 0}, BAD_ARGUMENT),

@@ -37,12 +37,13 @@ def attributes_of(node):
     return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
 
 
-ROI_CASES = [case for case in cases_of(RoiAlign) if attributes_of(case[1]).get("mode") != b"max"]
+ROI_CASES = cases_of(RoiAlign)
 NMS_CASES = cases_of(NonMaxSuppression)
 
 
 def test_the_cases_were_found():
-    assert len(ROI_CASES) >= 2
+    assert len(ROI_CASES) >= 3
+    assert any(name == "test_roialign_mode_max" for name, *_ in ROI_CASES)
     assert len(NMS_CASES) >= 9
 
 
@@ -54,8 +55,11 @@ def test_roi_align_cases(node, inputs, outputs):
         "output_width": given["output_width"],
         "spatial_scale": given["spatial_scale"],
         "sampling_ratio": given["sampling_ratio"],
-        "aligned": int(given["coordinate_transformation_mode"] == b"half_pixel"),
+        # As the op has it by default, the case of the maximum too.
+        "aligned": int(given.get("coordinate_transformation_mode", b"half_pixel") == b"half_pixel"),
     }
+    if given.get("mode") == b"max":
+        attributes["mode"] = 1
     features, rois, images = (np.asarray(value) for value in inputs)
     images = images.astype(np.int32)
     by_torch = roi_align(*map(torch.from_numpy, (features, rois, images)), **attributes).numpy()

@@ -103,9 +103,10 @@ def test_padded_nms_function_with_all_boxes_alike_keeps_the_first():
     aligned=st.integers(0, 1),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
+    mode=st.sampled_from([{}, {"mode": 0}, {"mode": 1}]),  # nodes of before it had a mode
 )
 def test_roi_align_function_equals_torch(
-    seed, batch, count, channels, sampling, aligned, height, width
+    seed, batch, count, channels, sampling, aligned, height, width, mode
 ):
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(batch, channels, 13, 17)).astype(np.float32)
@@ -117,6 +118,7 @@ def test_roi_align_function_equals_torch(
         "spatial_scale": 1 / 16,
         "sampling_ratio": sampling,
         "aligned": aligned,
+        **mode,
     }
     expected = roi_align(*map(torch.from_numpy, (features, rois, images)), **attributes).numpy()
     (actual,) = run_in_onnxruntime(

@@ -56,8 +56,12 @@ def test_the_two_transformations_are_the_own_ops_with_and_without_aligned(answer
     assert answers["half_pixel"] == answers["half_pixel with NUL"] == answers["own, aligned"]
 
 
+def test_the_maximum_is_the_own_ops(answers):
+    assert answers["max"] == answers["own, max"] != answers["own, aligned"]
+
+
 def test_what_is_left_out_has_onnxs_defaults(answers):
-    assert answers["defaults"] == struct.pack("=iifii", 1, 1, 1.0, 0, 1).hex()
+    assert answers["defaults"] == struct.pack("=iifiii", 1, 1, 1.0, 0, 1, 0).hex()
 
 
 def test_the_transformation_is_not_guessed_where_the_parser_knows_opset_16(answers):
@@ -69,15 +73,18 @@ def test_the_transformation_is_not_guessed_where_the_parser_knows_opset_16(answe
 
 
 def test_what_the_kernels_do_not_compute_is_refused_with_a_reason(answers):
-    for question in ("max", "unknown mode", "number as text", "negative"):
+    for question in ("unknown mode", "number as text", "negative"):
         assert answers[question] == "refused", question
-    for words in ("mode must be avg", "none of ONNX's", "output_height is of the wrong type"):
+    for words in ("mode is none of ONNX's", "output_height is of the wrong type"):
         assert words in answers["words"]
 
 
+@pytest.mark.parametrize("mode", ["avg", "max"])
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 @pytest.mark.parametrize("transformation", ["half_pixel", "output_half_pixel"])
-def test_onnxruntimes_own_op_is_what_the_kernels_reference_computes(transformation, sampling_ratio):
+def test_onnxruntimes_own_op_is_what_the_kernels_reference_computes(
+    transformation, sampling_ratio, mode
+):
     # tests/gpu holds the kernels against the same reference.
     import numpy as np
     import onnxruntime
@@ -93,7 +100,7 @@ def test_onnxruntimes_own_op_is_what_the_kernels_reference_computes(transformati
     )
     images = rng.integers(0, 2, size=9)
     node = helper.make_node(
-        "RoiAlign", ["x", "rois", "images"], ["y"], output_height=5, output_width=4, mode="avg",
+        "RoiAlign", ["x", "rois", "images"], ["y"], output_height=5, output_width=4, mode=mode,
         spatial_scale=0.25, sampling_ratio=sampling_ratio,
         coordinate_transformation_mode=transformation,
     )  # fmt: skip
@@ -112,6 +119,7 @@ def test_onnxruntimes_own_op_is_what_the_kernels_reference_computes(transformati
     found = roi_align(
         torch.from_numpy(features), torch.from_numpy(rois), torch.from_numpy(images).int(),
         5, 4, 0.25, sampling_ratio, int(transformation == "half_pixel"),
+        int(mode == "max"),
     )  # fmt: skip
     assert np.abs(expected).max() > 0.5
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)

@@ -27,7 +27,7 @@ pytest.importorskip("torch")
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "plugins"
-OPS = {"PaddedNMS": 4, "MaskRcnnROIAlign": 5}  # attributes, of four bytes each
+OPS = {"PaddedNMS": 4, "MaskRcnnROIAlign": 6}  # attributes, of four bytes each
 
 
 def given_headers() -> "list[Any]":
@@ -94,6 +94,7 @@ def test_a_plugin_is_kept_in_an_engine_and_comes_back(answers, op, space) -> Non
     found = answers[op][space]
     assert found["stored"] == found["stored again"] == 4 * OPS[op]
     assert found["short"], "too few bytes must be refused"
+    assert found["without optional"] == (4 * OPS[op] if op == "MaskRcnnROIAlign" else None)
 
 
 @pytest.mark.parametrize("space", ["", "trtyard"])
@@ -110,6 +111,15 @@ def test_types_shapes_and_workspace_are_those_of_the_contract(answers, library, 
         assert found["workspace"] == {"float32": size, "float16": size}
         assert found["float index"] == -2
         assert found["wrong shape"] == -5
+
+
+def test_roi_align_takes_channels_last_where_the_release_has_them(answers) -> None:
+    size = answers["MaskRcnnROIAlign"][""]["workspace"]["float16"]
+    hwc = size if answers["hwc"] else -2
+    assert answers["formats"] == {
+        "float32": {"linear": size, "hwc": hwc, "hwc8": -2},
+        "float16": {"linear": size, "hwc": -2, "hwc8": size},
+    }
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -103,7 +103,7 @@ def test_tensorrt_loads_the_library_and_knows_the_creators(in_tensorrt: dict[str
     assert in_tensorrt["creators"] == BOTH_NAMESPACES
 
 
-@pytest.mark.parametrize("case", ["static", "no functions", "float16", "dynamic"])
+@pytest.mark.parametrize("case", ["static", "no functions", "float16", "dynamic", "maximum"])
 def test_networks_are_built_with_the_plugins(in_tensorrt: dict[str, Any], case: str) -> None:
     made = in_tensorrt[case]
     assert made["errors"] == []
@@ -124,6 +124,7 @@ def test_networks_are_built_with_the_plugins(in_tensorrt: dict[str, Any], case: 
     [
         ("missing attribute", "PaddedNMS: box_offset is missing"),
         ("bad attribute", "box_offset must be 0 or 1"),
+        ("bad mode", "mode must be 0 (average) or 1 (maximum)"),
         ("bad rank", "boxes must be [B, Cb, N, 4]"),
     ],
 )
@@ -147,7 +148,7 @@ def test_a_plugin_made_from_its_stored_fields_stores_the_same(
         },
         "MaskRcnnROIAlign": {
             "output_height": 3, "output_width": 1, "spatial_scale": 0.5, "sampling_ratio": 2,
-            "aligned": 0,
+            "aligned": 0, "mode": 1,
         },
     }  # fmt: skip
     assert [[each["name"], each["namespace"]] for each in in_driver] == [
@@ -156,12 +157,22 @@ def test_a_plugin_made_from_its_stored_fields_stores_the_same(
     assert all(each["fields"] == fields[each["name"]] for each in in_driver)
 
 
-def test_types_are_those_of_the_contract_and_formats_are_linear(
+def test_types_are_those_of_the_contract_in_linear_formats(
     in_driver: list[dict[str, Any]],
 ) -> None:
     # f float32, h float16, b bfloat16, i int32; one letter a tensor, inputs first.
     taken = {"PaddedNMS": ["ffii", "hhii", "bbii"], "MaskRcnnROIAlign": ["ffif", "hfih", "bfib"]}
     assert all(each["types"] == taken[each["name"]] for each in in_driver)
+
+
+def test_roi_align_takes_channels_last_as_tensorrt_has_them(
+    in_driver: list[dict[str, Any]],
+) -> None:
+    # The type, then features' and pooled's format: Linear, hwc (C), hwc8 (8).
+    pairs = [a + b for a in "LC" for b in "LC"], [a + b for a in "L8" for b in "L8"]
+    wanted = ["f" + pair for pair in pairs[0]] + [t + pair for t in "hb" for pair in pairs[1]]
+    taken = [each["formats"] for each in in_driver if each["name"] == "MaskRcnnROIAlign"]
+    assert taken == [wanted, wanted]
 
 
 def test_workspace_is_what_the_kernels_ask(in_driver: list[dict[str, Any]], shells: Shells) -> None:

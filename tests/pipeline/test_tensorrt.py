@@ -1,8 +1,10 @@
 """Parser, builder and shells of the row's TensorRT. None of it needs a GPU."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -141,18 +143,62 @@ def test_a_plugin_made_from_its_own_fields_is_equal(shell, values):
     creator = KernelPluginCreator(shell, None)
     first = creator.create_plugin("first", _fields(shell, values), trt.TensorRTPhase.BUILD)
     again = creator.create_plugin("b", first.get_fields_to_serialize(), trt.TensorRTPhase.RUNTIME)
-    assert again.values == pytest.approx(values)
+    assert again.values == pytest.approx({**dict.fromkeys(shell.op.optional, 0), **values})
     assert again.clone().values == again.values
     assert {type(value) for value in again.values.values()} <= {int, float}
 
 
 def _fields(shell, values):
+    kinds = {
+        float: (np.float32, trt.PluginFieldType.FLOAT32),
+        int: (np.int32, trt.PluginFieldType.INT32),
+    }
     return trt.PluginFieldCollection(
         [
-            trt.PluginField(each.name, np.array([values[each.name]], each.kind), each.field_type)
-            for each in shell.attributes
+            trt.PluginField(name, np.array([values[name]], kinds[kind][0]), kinds[kind][1])
+            for name, kind in shell.op.attributes
+            if name in values
         ]
     )
+
+
+def test_the_maximum_is_kept_and_older_engines_mean_the_average():
+    creator = KernelPluginCreator(RoiAlignPlugin, None)
+    for given, mode in ((ROI, 0), ({**ROI, "mode": 1}, 1)):
+        made = creator.create_plugin("p", _fields(RoiAlignPlugin, given), trt.TensorRTPhase.RUNTIME)
+        assert made.values["mode"] == mode
+
+
+class _Tensor(NamedTuple):
+    type: Any
+    format: Any
+
+    @property
+    def desc(self):
+        return self
+
+
+def test_roi_align_takes_channels_last_where_tensorrt_has_them():
+    plugin = RoiAlignPlugin({}, None)
+    kinds, formats = trt.DataType, trt.TensorFormat
+    taken = {
+        kinds.FLOAT: [formats.LINEAR, formats.HWC],
+        kinds.HALF: [formats.LINEAR, formats.HWC8],
+        kinds.BF16: [formats.LINEAR, formats.HWC8],
+        kinds.INT32: [],
+    }
+    every = [formats.LINEAR, formats.HWC, formats.HWC8, formats.CHW32, formats.HWC16]
+    others = [_Tensor(kinds.FLOAT, formats.LINEAR), _Tensor(kinds.INT32, formats.LINEAR)]
+    for kind, wanted in taken.items():
+        for given, result in itertools.product(every, repeat=2):
+            tensors = [_Tensor(kind, given), *others, _Tensor(kind, result)]
+            answers = [plugin.supports_format_combination(i, tensors, 3) for i in range(4)]
+            assert answers[:3] == [given in wanted, True, True]
+            assert not wanted or answers[3] == (result in wanted)  # of no features there is none
+    tensors = [_Tensor(kinds.HALF, formats.LINEAR), *others, _Tensor(kinds.FLOAT, formats.LINEAR)]
+    assert not plugin.supports_format_combination(3, tensors, 3)
+    tensors[1] = _Tensor(kinds.FLOAT, formats.HWC)
+    assert not plugin.supports_format_combination(1, tensors, 3)
 
 
 def test_a_missing_attribute_is_named(tmp_path):

@@ -57,6 +57,7 @@ ROI = {
     "spatial_scale": 0.0625,
     "sampling_ratio": 2,
     "aligned": 1,
+    "mode": 1,
 }
 # Without bindings, a stand-in for the whole module: only that our code imports on Python 3.6.
 LOOK_AT_7 = """
@@ -205,7 +206,8 @@ def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings,
     assert roi.pop("told") == (
         "features 100 rois 200 batch_indices 300 pooled 400 batch 2 channels 8 height 20 width 30"
         " rois_count 6 output_height 3 output_width 5 spatial_scale 0.0625 sampling_ratio 2"
-        " aligned 1 dtype 0 workspace 4096 of 5392082 stream 77"
+        " aligned 1 mode 1 dtype 0 features_format 1 pooled_format 0"
+        " workspace 4096 of 5392082 stream 77"
     )
     for shell, op, values, outputs, workspace in (
         (nms, "PaddedNMS", NMS, 2, 2040907),
@@ -336,6 +338,9 @@ class Revealing(ast.NodeTransformer):
         while isinstance(root, (ast.Attribute, ast.Subscript, ast.Call)):
             root = root.func if isinstance(root, ast.Call) else root.value
         other = other or (isinstance(root, ast.Name) and root.id in self.OTHERS)
+        # Or mypy would no longer know this for where the attribute comes from.
+        made = isinstance(node.value, ast.Name) and node.value.id == "self"
+        other = other or (made and isinstance(node.ctx, ast.Store))
         if node.attr in self.members and not other:
             reveal = ast.Name("reveal_type", ast.Load())
             node.value = ast.Call(reveal, [node.value], [])

@@ -8,9 +8,11 @@ links, because nvcc writes the toolkit's folder into what it links.
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -124,12 +126,16 @@ def compile_plugins(
         if headers is not None:
             for system_folder in (headers.resolve(), toolkit_of(compiler) / "include"):
                 shell += ["-isystem", str(system_folder)]
-        objects = []
-        for unit in units:
+        objects = ["-".join(unit.parts) + ".o" for unit in units]
+
+        def compile_unit(unit: Path, made: str) -> None:
             command = kernel if unit.suffix == ".cu" else shell
-            objects.append("-".join(unit.parts) + ".o")
-            output = ["-c", unit.as_posix(), "-o", str(folder / objects[-1])]
+            output = ["-c", unit.as_posix(), "-o", str(folder / made)]
             run_compiler([*command, "-Iinclude", "-I.", *output], own)
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for _ in pool.map(compile_unit, units, objects):
+                pass  # raises what a unit raised
         with written_whole(library) as partial:
             link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects]
             run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)

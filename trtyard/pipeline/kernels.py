@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trtyard.pipeline.errors import EnvironmentLacksError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 _INT = ctypes.c_int32
 _FLOAT = ctypes.c_float
@@ -23,7 +23,7 @@ _SIGNATURES = {
     "trtyard_roi_align_workspace": (_SIZE, [_INT] * 7),
     "trtyard_roi_align": (
         _INT,
-        [_POINTER] * 4 + [_INT] * 7 + [_FLOAT] + [_INT] * 3 + [_POINTER, _SIZE, _POINTER],
+        [_POINTER] * 4 + [_INT] * 7 + [_FLOAT] + [_INT] * 6 + [_POINTER, _SIZE, _POINTER],
     ),
 }
 

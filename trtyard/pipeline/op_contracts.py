@@ -18,18 +18,27 @@ class Op(NamedTuple):
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
     attributes: Tuple[Tuple[str, type], ...]  # name, and float or int
+    optional: Tuple[str, ...] = ()  # the last ones: 0 where they are not given
 
     def apart(self, arguments: Sequence[Any]) -> Tuple[Sequence[Any], Dict[str, Any]]:
-        """Return the tensors, and the attributes by name, of a call's arguments in order."""
-        tensors, values = arguments[: len(self.inputs)], arguments[len(self.inputs) :]
+        """Return the tensors, and all attributes by name, of a call's arguments in order."""
+        tensors, values = arguments[: len(self.inputs)], list(arguments[len(self.inputs) :])
+        values += [0] * (len(self.attributes) - len(values))
         return tensors, {name: kind(value) for (name, kind), value in zip(self.attributes, values)}
 
     def signature(self, *before: str) -> inspect.Signature:
         """Return the signature of a function of the op's arguments, behind those ``before``."""
         parameters = [(name, Any) for name in (*before, *self.inputs)] + list(self.attributes)
-        positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Signature(
-            [inspect.Parameter(name, positional, annotation=kind) for name, kind in parameters]
+            [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    annotation=kind,
+                    default=0 if name in self.optional else inspect.Parameter.empty,
+                )
+                for name, kind in parameters
+            ]
         )
 
 
@@ -55,7 +64,9 @@ ROI_ALIGN = Op(
         ("spatial_scale", float),
         ("sampling_ratio", int),
         ("aligned", int),
+        ("mode", int),
     ),
+    optional=("mode",),
 )
 
 OPS = (PADDED_NMS, ROI_ALIGN)

@@ -22,10 +22,21 @@ ROI = {
     "spatial_scale": 0.0625,
     "sampling_ratio": 2,
     "aligned": 1,
+    "mode": 1,
+}
+LINEAR, CHANNELS_LAST = trt.TensorFormat.LINEAR, trt.TensorFormat.HWC
+KINDS = {
+    float: (np.float32, trt.PluginFieldType.FLOAT32),
+    int: (np.int32, trt.PluginFieldType.INT32),
 }
 # Inputs, then outputs.
 NMS_TENSORS = [(HALF, (2, 1, 9, 4)), (HALF, (2, 4, 9)), (INT32, (2, 7)), (INT32, (2,))]
-ROI_TENSORS = [(FLOAT, (2, 8, 20, 30)), (FLOAT, (6, 4)), (INT32, (6,)), (FLOAT, (6, 8, 3, 5))]
+ROI_TENSORS = [
+    (FLOAT, (2, 8, 20, 30), CHANNELS_LAST),
+    (FLOAT, (6, 4)),
+    (INT32, (6,)),
+    (FLOAT, (6, 8, 3, 5)),
+]
 
 
 def drive(shell, values, tensors, inputs, library):
@@ -37,7 +48,7 @@ def drive(shell, values, tensors, inputs, library):
     described = [describe(*tensor) for tensor in tensors]
     ranges = [with_range(*tensor) for tensor in tensors]
     wrong = [*ranges[:-1], with_range(trt.DataType.INT8, tensors[-1][1])]
-    input_types, output_types = [t for t, _ in tensors[:inputs]], [t for t, _ in tensors[inputs:]]
+    input_types, output_types = [t for t, *_ in tensors[:inputs]], [t for t, *_ in tensors[inputs:]]
     addresses = [100 * (number + 1) for number in range(len(tensors))]
     plugin.enqueue(
         described[:inputs], described[inputs:], addresses[:inputs], addresses[inputs:], 4096, 77
@@ -63,22 +74,21 @@ def drive(shell, values, tensors, inputs, library):
 def fields_of(shell, values):
     return trt.PluginFieldCollection(
         [
-            trt.PluginField(each.name, np.array([values[each.name]], each.kind), each.field_type)
-            for each in shell.attributes
+            trt.PluginField(name, np.array([values[name]], KINDS[kind][0]), KINDS[kind][1])
+            for name, kind in shell.op.attributes
         ]
     )
 
 
-def describe(dtype, shape):
+def describe(dtype, shape, layout=LINEAR):
     described = trt.PluginTensorDesc()
-    described.type, described.dims = dtype, shape
-    described.format = trt.TensorFormat.LINEAR
+    described.type, described.dims, described.format = dtype, shape, layout
     return described
 
 
-def with_range(dtype, shape):
+def with_range(dtype, shape, layout=LINEAR):
     ranged = trt.DynamicPluginTensorDesc()
-    ranged.desc = describe(dtype, shape)
+    ranged.desc = describe(dtype, shape, layout)
     ranged.min = ranged.opt = ranged.max = shape
     return ranged
 

@@ -8,7 +8,7 @@ static char told[512];
 
 TRTYARD_API const char* last_told(void) { return told; }
 
-int32_t trtyard_abi_version(void) { return 1; }
+int32_t trtyard_abi_version(void) { return TRTYARD_ABI_VERSION; }
 const char* trtyard_status_string(int32_t status) { return status ? "refused" : "done"; }
 
 size_t trtyard_padded_nms_workspace(
@@ -43,14 +43,16 @@ int32_t trtyard_roi_align(
     const void* features, const float* rois, const int32_t* batch_indices, void* pooled,
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois_count,
     int32_t output_height, int32_t output_width, float spatial_scale, int32_t sampling_ratio,
-    int32_t aligned, int32_t dtype, void* workspace, size_t workspace_bytes, void* stream) {
+    int32_t aligned, int32_t mode, int32_t dtype, int32_t features_format, int32_t pooled_format,
+    void* workspace, size_t workspace_bytes, void* stream) {
     snprintf(
         told, sizeof told,
         "features %zu rois %zu batch_indices %zu pooled %zu batch %d channels %d height %d width %d "
         "rois_count %d output_height %d output_width %d spatial_scale %.4f sampling_ratio %d "
-        "aligned %d dtype %d workspace %zu of %zu stream %zu",
+        "aligned %d mode %d dtype %d features_format %d pooled_format %d "
+        "workspace %zu of %zu stream %zu",
         (size_t)features, (size_t)rois, (size_t)batch_indices, (size_t)pooled, batch, channels,
         height, width, rois_count, output_height, output_width, spatial_scale, sampling_ratio,
-        aligned, dtype, (size_t)workspace, workspace_bytes, (size_t)stream);
+        aligned, mode, dtype, features_format, pooled_format, (size_t)workspace, workspace_bytes, (size_t)stream);
     return 0;
 }

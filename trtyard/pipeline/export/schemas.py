@@ -32,7 +32,8 @@ def register_schemas() -> None:
                     outputs=_parameters(op.outputs, outputs),
                     type_constraints=[_FLOATS],
                     attributes=[
-                        OpSchema.Attribute(name, _KINDS[kind]) for name, kind in op.attributes
+                        OpSchema.Attribute(name, _KINDS[kind], required=name not in op.optional)
+                        for name, kind in op.attributes
                     ],
                 )
             )

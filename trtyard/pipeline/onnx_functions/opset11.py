@@ -56,8 +56,8 @@ def roi_align(
         corners,
         body.add("Cast", image, to=TensorProto.INT64),
         output=outputs[0],
-        mode="avg",
-        **{name: value for name, value in attributes.items() if name != "aligned"},
+        mode="max" if attributes.get("mode") else "avg",
+        **{name: value for name, value in attributes.items() if name not in ("aligned", "mode")},
     )
 
 

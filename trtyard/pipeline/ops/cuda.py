@@ -10,10 +10,16 @@ import torch
 
 from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.ops.padded_nms import padded_nms_reference
-from trtyard.pipeline.ops.roi_align import roi_align_reference
+from trtyard.pipeline.ops.roi_align import (
+    AVERAGE,
+    has_channels_last,
+    new_pooled,
+    roi_align_reference,
+)
 
 # As in plugins/include/trtyard_kernels.h.
 ELEMENT_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+FORMATS = {False: 0, True: 1}  # whether channels are last
 
 _libraries: List[KernelLibrary] = []  # the one in use, or none
 
@@ -90,6 +96,7 @@ def roi_align_cuda(
     spatial_scale: float,
     sampling_ratio: int,
     aligned: int,
+    mode: int = AVERAGE,
 ) -> torch.Tensor:
     """See ``roi_align_reference``; all three are on one CUDA device."""
     library = _library_for(features)
@@ -103,12 +110,15 @@ def roi_align_cuda(
             spatial_scale,
             sampling_ratio,
             aligned,
+            mode,
         )
-    features = features.contiguous()
+    last = has_channels_last(features)
+    features = features if last else features.contiguous()
     rois, batch_indices = rois.float().contiguous(), batch_indices.int().contiguous()
     sizes = (*features.shape, rois.shape[0], output_height, output_width)
     with torch.cuda.device(features.device):
-        pooled = features.new_empty((rois.shape[0], features.shape[1], output_height, output_width))
+        shape = (rois.shape[0], features.shape[1], output_height, output_width)
+        pooled = new_pooled(features, shape)
         size = library.size("trtyard_roi_align_workspace", *sizes)
         workspace = _workspace(size, features.device)
         library.launch(
@@ -121,7 +131,10 @@ def roi_align_cuda(
             spatial_scale,
             sampling_ratio,
             aligned,
+            mode,
             ELEMENT_TYPES[features.dtype],
+            FORMATS[last],
+            FORMATS[last],
             workspace.data_ptr(),
             size,
             torch.cuda.current_stream().cuda_stream,

@@ -7,7 +7,7 @@ import torch
 from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN
 from trtyard.pipeline.ops.cuda import padded_nms_cuda, roi_align_cuda
 from trtyard.pipeline.ops.padded_nms import PADDING, padded_nms_reference
-from trtyard.pipeline.ops.roi_align import roi_align_reference
+from trtyard.pipeline.ops.roi_align import AVERAGE, roi_align_reference
 from trtyard.pipeline.torch_versions import custom_node, untraced
 
 
@@ -83,6 +83,7 @@ def roi_align(
     spatial_scale: float,
     sampling_ratio: int,
     aligned: int,
+    mode: int = AVERAGE,
 ) -> torch.Tensor:
     """See ``roi_align_reference``."""
     pooled: torch.Tensor = _RoiAlign.apply(
@@ -94,5 +95,6 @@ def roi_align(
         spatial_scale,
         sampling_ratio,
         aligned,
+        mode,
     )
     return pooled

@@ -6,7 +6,7 @@ import torch
 
 from trtyard.pipeline.ops.cuda import padded_nms_cuda, roi_align_cuda
 from trtyard.pipeline.ops.padded_nms import padded_nms_reference
-from trtyard.pipeline.ops.roi_align import roi_align_reference
+from trtyard.pipeline.ops.roi_align import new_pooled, roi_align_reference
 
 
 @torch.library.custom_op("trtyard::padded_nms", mutates_args=())
@@ -48,6 +48,7 @@ def roi_align(
     spatial_scale: float,
     sampling_ratio: int,
     aligned: int,
+    mode: int = 0,
 ) -> torch.Tensor:
     """See ``roi_align_reference``."""
     return roi_align_reference(
@@ -59,6 +60,7 @@ def roi_align(
         spatial_scale,
         sampling_ratio,
         aligned,
+        mode,
     )
 
 
@@ -72,8 +74,10 @@ def _roi_align_shape(
     spatial_scale: float,
     sampling_ratio: int,
     aligned: int,
+    mode: int = 0,
 ) -> torch.Tensor:
-    return features.new_empty((rois.shape[0], features.shape[1], output_height, output_width))
+    shape = (rois.shape[0], features.shape[1], output_height, output_width)
+    return new_pooled(features, shape)
 
 
 padded_nms.register_kernel("cuda")(padded_nms_cuda)

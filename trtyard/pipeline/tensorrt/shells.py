@@ -4,11 +4,12 @@ Parsing and building need no kernels; ``enqueue`` does. TensorRT keeps no refere
 registry holds, so whoever registers must keep the creators alive.
 """
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Type, cast
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type, cast
 
 import numpy as np
 
 from trtyard.pipeline.kernels import KernelLibrary
+from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN, Op
 from trtyard.pipeline.tensorrt.api import trt
 
 VERSION = "1"
@@ -21,27 +22,24 @@ NAMESPACE = ""
 _DTYPE_CODES = {trt.DataType.FLOAT: 0, trt.DataType.HALF: 1, trt.DataType.BF16: 2}
 
 
-class Attribute(NamedTuple):
-    """One node attribute: ``kind`` is np.float32 or np.int32."""
+_FIELDS = {
+    float: (np.float32, trt.PluginFieldType.FLOAT32),
+    int: (np.int32, trt.PluginFieldType.INT32),
+}
 
-    name: str
-    kind: type
 
-    @property
-    def field_type(self) -> "trt.PluginFieldType":
-        """The plugin field's type."""
-        is_float = self.kind is np.float32
-        return trt.PluginFieldType.FLOAT32 if is_float else trt.PluginFieldType.INT32
+def _field(name: str, kind: type, *value: float) -> "trt.PluginField":
+    """Return an attribute as a plugin field, with its value or, in a list of names, without."""
+    element, field_type = _FIELDS[kind]
+    return trt.PluginField(name, np.array(value, element), field_type)
 
 
 class KernelPlugin(
     trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime
 ):
-    """What the two shells share. A subclass names its attributes, types, shapes and kernel."""
+    """What the two shells share. A subclass names its op, types, shapes and kernel."""
 
-    op_type = ""
-    attributes: Tuple[Attribute, ...] = ()
-    output_count = 1
+    op: Op
 
     def __init__(self, values: Dict[str, float], kernels: Optional[KernelLibrary]) -> None:
         # Each base must be initialised by itself, or the bindings crash.
@@ -51,10 +49,10 @@ class KernelPlugin(
         trt.IPluginV3OneRuntime.__init__(self)
         self.values = values
         self.kernels = kernels
-        self.plugin_name = self.op_type
+        self.plugin_name = self.op.op_type
         self.plugin_version = VERSION
         self.plugin_namespace = NAMESPACE
-        self.num_outputs = self.output_count
+        self.num_outputs = len(self.op.outputs)
 
     def get_capability_interface(self, _type: Any) -> "KernelPlugin":
         """One object is core, build and runtime at once."""
@@ -80,12 +78,7 @@ class KernelPlugin(
     def get_fields_to_serialize(self) -> Any:
         """Every attribute, under its own name, so that the creator makes an equal plugin."""
         return trt.PluginFieldCollection(
-            [
-                trt.PluginField(
-                    each.name, np.array([self.values[each.name]], each.kind), each.field_type
-                )
-                for each in self.attributes
-            ]
+            [_field(name, kind, self.values[name]) for name, kind in self.op.attributes]
         )
 
     def loaded_kernels(self) -> KernelLibrary:
@@ -95,7 +88,7 @@ class KernelPlugin(
             RuntimeError: the engine runs in a process that was given none.
         """
         if self.kernels is None:
-            raise RuntimeError(f"{self.op_type}: no compiled plugin library was given")
+            raise RuntimeError(f"{self.op.op_type}: no compiled plugin library was given")
         return self.kernels
 
 
@@ -103,17 +96,20 @@ def _is_linear(tensor: "trt.DynamicPluginTensorDesc", *types: "trt.DataType") ->
     return bool(tensor.desc.format == trt.TensorFormat.LINEAR and tensor.desc.type in types)
 
 
+def _format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
+    """Return what the C interface calls how [N, C, H, W] lies in memory; None: it does not take it.
+
+    TensorRT pads the channels of 16 bits, and only those.
+    """
+    last = trt.TensorFormat.HWC if desc.type == trt.DataType.FLOAT else trt.TensorFormat.HWC8
+    codes = {trt.TensorFormat.LINEAR: 0, last: 1 if last == trt.TensorFormat.HWC else 2}
+    return codes.get(desc.format)
+
+
 class PaddedNmsPlugin(KernelPlugin):
     """PaddedNMS; contract in plugins/padded_nms/README.md."""
 
-    op_type = "PaddedNMS"
-    attributes = (
-        Attribute("iou_threshold", np.float32),
-        Attribute("score_threshold", np.float32),
-        Attribute("keep_top_k", np.int32),
-        Attribute("box_offset", np.int32),
-    )
-    output_count = 2
+    op = PADDED_NMS
 
     def get_output_data_types(self, _input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
         """Give int32 indices and an int32 count."""
@@ -193,14 +189,7 @@ class PaddedNmsPlugin(KernelPlugin):
 class RoiAlignPlugin(KernelPlugin):
     """MaskRcnnROIAlign; contract in plugins/maskrcnn_roi_align/README.md."""
 
-    op_type = "MaskRcnnROIAlign"
-    attributes = (
-        Attribute("output_height", np.int32),
-        Attribute("output_width", np.int32),
-        Attribute("spatial_scale", np.float32),
-        Attribute("sampling_ratio", np.int32),
-        Attribute("aligned", np.int32),
-    )
+    op = ROI_ALIGN
 
     def get_output_data_types(self, input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
         """Give the features' type."""
@@ -223,11 +212,14 @@ class RoiAlignPlugin(KernelPlugin):
     def supports_format_combination(
         self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
     ) -> bool:
-        """Float features and output of one type, float32 rois, int32 indices, all linear."""
-        if pos == 0:
-            return _is_linear(tensors[0], *_DTYPE_CODES)
-        wanted = {1: trt.DataType.FLOAT, 2: trt.DataType.INT32, 3: tensors[0].desc.type}
-        return _is_linear(tensors[pos], wanted[pos])
+        """Features and output of one float type, each linear or with its channels last.
+
+        float32 rois and int32 indices, linear.
+        """
+        if pos in (1, 2):
+            return _is_linear(tensors[pos], trt.DataType.FLOAT if pos == 1 else trt.DataType.INT32)
+        desc, types = tensors[pos].desc, [tensors[0].desc.type] if pos else list(_DTYPE_CODES)
+        return desc.type in types and _format_code(desc) is not None
 
     def get_workspace_size(
         self,
@@ -240,7 +232,7 @@ class RoiAlignPlugin(KernelPlugin):
     def enqueue(
         self,
         input_desc: "Sequence[trt.PluginTensorDesc]",
-        _output_desc: "Sequence[trt.PluginTensorDesc]",
+        output_desc: "Sequence[trt.PluginTensorDesc]",
         inputs: Sequence[int],
         outputs: Sequence[int],
         workspace: int,
@@ -254,12 +246,10 @@ class RoiAlignPlugin(KernelPlugin):
             outputs[0],
             *input_desc[0].dims,
             rois,
-            self.values["output_height"],
-            self.values["output_width"],
-            self.values["spatial_scale"],
-            self.values["sampling_ratio"],
-            self.values["aligned"],
+            *[self.values[name] for name, _ in self.op.attributes],
             _DTYPE_CODES[input_desc[0].type],
+            _format_code(input_desc[0]),
+            _format_code(output_desc[0]),
             workspace,
             self._workspace(input_desc[0].dims, rois),
             stream,
@@ -277,29 +267,26 @@ class KernelPluginCreator(trt.IPluginCreatorV3One):
         trt.IPluginCreatorV3One.__init__(self)
         self.plugin = plugin
         self.kernels = kernels
-        self.name = plugin.op_type
+        self.name = plugin.op.op_type
         self.plugin_version = VERSION
         self.plugin_namespace = NAMESPACE
         self.field_names = trt.PluginFieldCollection(
-            [
-                trt.PluginField(each.name, np.array([], each.kind), each.field_type)
-                for each in plugin.attributes
-            ]
+            [_field(name, kind) for name, kind in plugin.op.attributes]
         )
 
     def create_plugin(self, _name: str, fields: Any, _phase: "trt.TensorRTPhase") -> KernelPlugin:
-        """Read every attribute of the plugin from ``fields``.
+        """Read every attribute of the plugin from ``fields``; an optional one is 0 without.
 
         Raises:
             ValueError: one is missing.
         """
-        given = {field.name: field.data for field in cast("List[trt.PluginField]", fields)}
-        missing = [each.name for each in self.plugin.attributes if each.name not in given]
+        op = self.plugin.op
+        given: Dict[str, Any] = {name: [0] for name in op.optional}
+        given.update({one.name: one.data for one in cast("List[trt.PluginField]", fields)})
+        missing = [name for name, _ in op.attributes if name not in given]
         if missing:
             raise ValueError(f"{self.name}: attribute {', '.join(missing)} missing")
-        values = {
-            each.name: each.kind(given[each.name][0]).item() for each in self.plugin.attributes
-        }
+        values = {name: _FIELDS[kind][0](given[name][0]).item() for name, kind in op.attributes}
         return self.plugin(values, self.kernels)
 
 

@@ -1,0 +1,144 @@
+// RoIAlign as it is written, one thread an output element: for maxima, more bins or fewer rois than tables
+// are made for, and whatever else the other ways do not take.
+#include "maskrcnn_roi_align/call.cuh"
+
+namespace trtyard {
+namespace maskrcnn_roi_align {
+
+constexpr int kThreads = 256;
+
+// Enough blocks to fill any device of today many times over; threads loop over the rest.
+constexpr int64_t kMaxBlocks = 1 << 20;
+
+// Elements from one to the next.
+struct Strides {
+    int64_t outer, channel, cell;  // of images or rois, of channels, of cells or bins
+};
+
+struct DirectWork {
+    Strides features, pooled;
+    int written;         // channels of pooled
+    bool channel_first;  // whether neighbouring threads take bins of a channel, or channels of a bin
+};
+
+// a if it is larger or no number.
+__device__ inline float larger(float a, float b) { return a > b || a != a ? a : b; }
+
+template <typename T>
+__device__ float average_bin(
+    const T* source, const DirectWork& work, const Shape& shape, const Axis& x, const Axis& y,
+    int column, int row) {
+    const Range columns = inside(x, column, shape.width);
+    const Range rows = inside(y, row, shape.height);
+    float sum = 0.0f;
+    for (int i = rows.first; i < rows.end; ++i) {
+        const Tap v = make_tap(sample(y, row, i), shape.height);
+        const T* upper = source + static_cast<int64_t>(v.low) * shape.width * work.features.cell;
+        const T* lower = source + static_cast<int64_t>(v.high) * shape.width * work.features.cell;
+        for (int j = columns.first; j < columns.end; ++j) {
+            const Tap h = make_tap(sample(x, column, j), shape.width);
+            const int64_t left = h.low * work.features.cell;
+            const int64_t right = h.high * work.features.cell;
+            const float above =
+                h.weight_low * to_float(upper[left]) + h.weight_high * to_float(upper[right]);
+            const float below =
+                h.weight_low * to_float(lower[left]) + h.weight_high * to_float(lower[right]);
+            sum += v.weight_low * above + v.weight_high * below;
+        }
+    }
+    // Samples outside the map count in the mean, with the value zero.
+    return sum / fmaxf(1.0f, static_cast<float>(x.samples) * static_cast<float>(y.samples));
+}
+
+// As ONNX has it: of a sample not the interpolated value but the largest of its four terms.
+template <typename T>
+__device__ float maximum_bin(
+    const T* source, const DirectWork& work, const Shape& shape, const Axis& x, const Axis& y,
+    int column, int row) {
+    const Range columns = inside(x, column, shape.width);
+    const Range rows = inside(y, row, shape.height);
+    const bool all_inside = rows.first == 0 && rows.end == y.samples && columns.first == 0 &&
+                            columns.end == x.samples && x.samples > 0 && y.samples > 0;
+    // Samples outside the map have the value zero, and so has a bin without any.
+    float most = all_inside ? __int_as_float(0xff800000) : 0.0f;
+    for (int i = rows.first; i < rows.end; ++i) {
+        const Tap v = make_tap(sample(y, row, i), shape.height);
+        const T* upper = source + static_cast<int64_t>(v.low) * shape.width * work.features.cell;
+        const T* lower = source + static_cast<int64_t>(v.high) * shape.width * work.features.cell;
+        for (int j = columns.first; j < columns.end; ++j) {
+            const Tap h = make_tap(sample(x, column, j), shape.width);
+            const int64_t left = h.low * work.features.cell;
+            const int64_t right = h.high * work.features.cell;
+            most = larger(v.weight_low * h.weight_low * to_float(upper[left]), most);
+            most = larger(v.weight_low * h.weight_high * to_float(upper[right]), most);
+            most = larger(v.weight_high * h.weight_low * to_float(lower[left]), most);
+            most = larger(v.weight_high * h.weight_high * to_float(lower[right]), most);
+        }
+    }
+    return most;
+}
+
+template <bool kMaximum, typename T>
+__global__ void __launch_bounds__(kThreads) pool_direct(
+    const T* features, const float* rois, const int* batch_indices, T* pooled, Shape shape,
+    Sampling sampling, DirectWork work) {
+    const int64_t bins = static_cast<int64_t>(shape.output_height) * shape.output_width;
+    const int64_t items = shape.rois * work.written * bins;
+    const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
+    for (int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; item < items;
+         item += stride) {
+        const int64_t fast = work.channel_first ? bins : work.written;
+        const int64_t rest = item / fast;
+        const int64_t slow = work.channel_first ? work.written : bins;
+        const int roi = static_cast<int>(rest / slow);
+        const int bin = static_cast<int>(work.channel_first ? item % fast : rest % slow);
+        const int channel = static_cast<int>(work.channel_first ? rest % slow : item % fast);
+        T* target = pooled + roi * work.pooled.outer + channel * work.pooled.channel +
+                    bin * work.pooled.cell;
+        const int image = batch_indices[roi];
+        const float* corners = rois + static_cast<int64_t>(roi) * 4;
+        const bool pooled_to_zero =
+            image < 0 || image >= shape.batch || channel >= shape.channels;
+        if (pooled_to_zero) {
+            *target = from_float<T>(0.0f);
+            continue;
+        }
+        const Axis x = make_roi_axis(corners, false, shape, sampling);
+        const Axis y = make_roi_axis(corners, true, shape, sampling);
+        const T* source =
+            features + image * work.features.outer + channel * work.features.channel;
+        const int column = bin % shape.output_width;
+        const int row = bin / shape.output_width;
+        *target = from_float<T>(
+            kMaximum ? maximum_bin(source, work, shape, x, y, column, row)
+                     : average_bin(source, work, shape, x, y, column, row));
+    }
+}
+
+Strides strides_of(const Order& order, int64_t cells) {
+    return order.channels_last ? Strides{cells * order.pitch, 1, order.pitch}
+                               : Strides{cells * order.pitch, cells, 1};
+}
+
+template <typename T>
+int32_t run_direct(const Call<T>& call) {
+    const Shape& shape = call.shape;
+    const int64_t bins = static_cast<int64_t>(shape.output_height) * shape.output_width;
+    DirectWork work{};
+    work.features =
+        strides_of(call.features_order, static_cast<int64_t>(shape.height) * shape.width);
+    work.pooled = strides_of(call.pooled_order, bins);
+    work.written = call.pooled_order.pitch;
+    work.channel_first = !call.features_order.channels_last && !call.pooled_order.channels_last;
+    const int64_t wanted = ceil_div(static_cast<int64_t>(shape.rois) * work.written * bins, kThreads);
+    return launch(
+        call.maximum ? pool_direct<true, T> : pool_direct<false, T>,
+        wanted < kMaxBlocks ? wanted : kMaxBlocks, kThreads, call.stream, call.features, call.rois,
+        call.batch_indices, call.pooled, shape, call.sampling, work);
+}
+
+#define TRTYARD_INSTANTIATE(T) template int32_t run_direct<T>(const Call<T>&);
+TRTYARD_FOR_EACH_TYPE(TRTYARD_INSTANTIATE)
+
+}  // namespace maskrcnn_roi_align
+}  // namespace trtyard

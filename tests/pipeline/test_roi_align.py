@@ -1,0 +1,89 @@
+"""The CPU reference of MaskRcnnROIAlign, where it is more than torchvision's mean."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from trtyard.pipeline.onnx_functions.inline import in_standard_ops
+from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
+from trtyard.pipeline.ops import roi_align
+
+ATTRIBUTES = {
+    "output_height": 3,
+    "output_width": 4,
+    "spatial_scale": 0.25,
+    "sampling_ratio": 2,
+    "aligned": 0,
+}
+
+
+def case(count=9, channels=5):
+    generator = torch.Generator().manual_seed(count)
+    features = torch.randn(2, channels, 12, 15, generator=generator)
+    corner = torch.rand(count, 2, generator=generator) * 50 - 5
+    rois = torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 30], 1)
+    return features, rois, torch.arange(count, dtype=torch.int32) % 3 - 1
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_channels_last_in_are_channels_last_out_and_the_same_numbers(mode):
+    features, rois, images = case()
+    last = features.contiguous(memory_format=torch.channels_last)
+    plain = roi_align(features, rois, images, *ATTRIBUTES.values(), mode)
+    got = roi_align(last, rois, images, *ATTRIBUTES.values(), mode)
+    assert plain.is_contiguous()
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(got, plain)
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_the_operator_is_whole(mode):
+    features, rois, images = case()
+    for given in (features, features.contiguous(memory_format=torch.channels_last)):
+        torch.library.opcheck(roi_align, (given, rois, images, *ATTRIBUTES.values(), mode))
+
+
+def test_the_maximum_is_of_weighted_corners_and_not_of_samples():
+    features = torch.arange(16.0).view(1, 1, 4, 4)
+    rois = torch.tensor([[1.0, 1.0, 2.0, 2.0]])  # one sample, between four cells: 5, 6, 9, 10
+    (value,) = roi_align(features, rois, torch.zeros(1, dtype=torch.int32), 1, 1, 1.0, 1, 0, 1)
+    assert value.item() == 10.0 / 4
+
+
+def test_samples_outside_of_the_map_are_zeros_in_the_maximum():
+    features = torch.full((1, 1, 4, 4), -3.0)
+    rois = torch.tensor([[0.3, 0.3, 2.3, 2.3], [0.3, 0.3, 40.0, 2.3], [90.0, 90.0, 95.0, 95.0]])
+    images = torch.zeros(3, dtype=torch.int32)
+    got = roi_align(features, rois, images, 1, 1, 1.0, 2, 1, 1).flatten().tolist()
+    assert got[0] < 0
+    assert got[1:] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_the_body_of_opset_11_agrees(mode):
+    features, rois, images = case()
+    inputs = {"features": features.numpy(), "rois": rois.numpy(), "batch_indices": images.numpy()}
+    node = helper.make_node(
+        ROI_ALIGN.op_type, list(inputs), ["pooled"], domain=DOMAIN, **ATTRIBUTES, mode=mode
+    )
+    graph = helper.make_graph(
+        [node],
+        "one_node",
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+            )
+            for name, value in inputs.items()
+        ],
+        [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [9, 5, 3, 4])],
+    )
+    opsets = [helper.make_opsetid("", 11), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)]
+    model = in_standard_ops(helper.make_model(graph, opset_imports=opsets, ir_version=6))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (got,) = session.run(None, inputs)
+    expected = roi_align(features, rois, images, *ATTRIBUTES.values(), mode).numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
