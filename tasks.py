@@ -88,7 +88,7 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
 
     Only rows that changed are resolved. What differs afterwards is printed.
     """
-    from trtyard.relock import ALL, check_locks, relock
+    from trtyard.lock.relock import ALL, check_locks, relock
 
     check_locks() if check else relock(upgrade=ALL if upgrade is True else str(upgrade))
 
@@ -96,7 +96,7 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
 @command(json="For programs: every row as JSON.")
 def matrix(json: bool = False) -> None:
     """Show the rows: what is in them, their aliases, what is ready on this machine."""
-    from trtyard.show import show_matrix
+    from trtyard.matrix.show import show_matrix
 
     show_matrix(as_json=json)
 
@@ -107,7 +107,7 @@ def matrix(json: bool = False) -> None:
 )
 def patches(trt: str = "", json: bool = False) -> None:
     """Show which patches a row takes: what each does, what it cures, until when."""
-    from trtyard.patches import show_patches
+    from trtyard.lock.patches import show_patches
 
     show_patches(trt, as_json=json)
 
@@ -140,7 +140,7 @@ def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
 @command(check="Only compare; exit 5 and name the files that differ.")
 def render(check: bool = False) -> None:
     """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file."""
-    from trtyard.render import render_all
+    from trtyard.images.render import render_all
 
     render_all(check=check)
 
@@ -152,8 +152,8 @@ def render(check: bool = False) -> None:
 )
 def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> None:
     """Make the row's base images from this machine's apt sources, without a registry."""
-    from trtyard.base import make_bases
     from trtyard.convert import row_and_lock
+    from trtyard.images.base import make_bases
 
     make_bases(*row_and_lock(trt), force=force, dry_run=dry_run)
 
@@ -182,9 +182,9 @@ def build(
     dry_run: bool = False,
 ) -> None:
     """Build the rows' Docker images with one buildx bake, and print their names."""
-    from trtyard.bake import Options, cache_places
-    from trtyard.build import build_all
     from trtyard.console import show
+    from trtyard.images.bake import Options, cache_places
+    from trtyard.images.build import build_all
 
     options = Options(
         base=base,
@@ -209,7 +209,7 @@ def build(
 )
 def plan(trt: str = "default", target: str = "final", store: str = "", json: bool = False) -> None:
     """Say what a build would make and download, what is there, and what stands in its way."""
-    from trtyard.forecast import show_plan
+    from trtyard.images.forecast import show_plan
 
     show_plan(trt.split(","), stages=target.split(","), store=store, as_json=json)
 
@@ -235,7 +235,7 @@ def reproduce(
     dry_run: bool = False,
 ) -> None:
     """Build the row's image twice from nothing, and name every file that is not the same."""
-    from trtyard.reproduce import reproduce
+    from trtyard.images.reproduce import reproduce
 
     reproduce(
         trt,
@@ -257,7 +257,7 @@ def reproduce(
 def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
     """Push the row's image, named by the hash of what went in, and print that name."""
     from trtyard.console import show
-    from trtyard.exchange import push
+    from trtyard.registry.exchange import push
 
     show(push(trt, registry=registry, dry_run=dry_run))
 
@@ -270,7 +270,7 @@ def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> Non
 def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
     """Pull the very image that build would make, by digest, and print its name here."""
     from trtyard.console import show
-    from trtyard.exchange import pull
+    from trtyard.registry.exchange import pull
 
     show(pull(trt, registry=registry, dry_run=dry_run))
 
@@ -290,7 +290,7 @@ def inspect(
     sbom: bool = False,
 ) -> None:
     """Show what a built image holds, without running it: packages, libraries, layers."""
-    from trtyard.inspect_image import show_image
+    from trtyard.images.inspect import show_image
 
     show_image(trt, target=target, image=image, as_json=json, sbom=sbom)
 
@@ -302,7 +302,7 @@ def inspect(
 )
 def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
     """Collect every file of the row by its hash, to build without a network."""
-    from trtyard.store import fetch
+    from trtyard.fetching.store import fetch
 
     fetch(trt, into, pythons=pythons)
 
@@ -337,7 +337,7 @@ def ci(
 ) -> None:
     """Render .github/workflows/images.yml from templates/ci/, or Kubernetes Jobs."""
     if target == "kubernetes":
-        from trtyard.kubernetes import render_jobs
+        from trtyard.ci.kubernetes import render_jobs
 
         render_jobs(
             trt,
@@ -350,7 +350,7 @@ def ci(
             out=out,
         )
         return
-    from trtyard.ci import run
+    from trtyard.ci.workflow import run
 
     run(target, check=check, jobs=jobs, capability=capability)
 
@@ -362,7 +362,7 @@ def ci(
 )
 def verified(from_: str = "", check: bool = False, need: str = "") -> None:
     """Make the README's table of what was verified from a run's reports, or check it."""
-    from trtyard.verified import run
+    from trtyard.ci.verified import run
 
     run(folder=from_, check=check, need=need)
 
@@ -377,7 +377,7 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
 
     Exit code 0: what failed is known. 1: it is not; the lines that look like errors are shown.
     """
-    from trtyard.explain import explain_log
+    from trtyard.advice.explain import explain_log
 
     return explain_log(log, onnx=onnx, row=trt)
 
@@ -398,6 +398,6 @@ def doctor(
 
     Exit code 0: the row can make engines here. 3: it cannot. 4: it does not take the model.
     """
-    from trtyard.doctor import doctor
+    from trtyard.advice.doctor import doctor
 
     return doctor(trt, model=model, input_shape=input, size=size)

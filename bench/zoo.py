@@ -31,10 +31,10 @@ sys.path.insert(0, str(ROOT / "bench"))
 import zoo_page  # noqa: E402
 from zoo_cases import SIZES, Case, cases  # noqa: E402
 
-from trtyard.environment import existing_environment  # noqa: E402
+from trtyard.environments.environment import existing_environment  # noqa: E402
 from trtyard.executors.host import pipeline_variables  # noqa: E402
-from trtyard.lock import read_lock  # noqa: E402
-from trtyard.matrix import read_matrix  # noqa: E402
+from trtyard.lock.file import read_lock  # noqa: E402
+from trtyard.matrix.reader import read_matrix  # noqa: E402
 from trtyard.tools import LOCK_FILE, MATRIX_FILE  # noqa: E402
 
 RESULTS = ROOT / "out" / "zoo"

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from trtyard.console import show
-from trtyard.environment import environment_of
+from trtyard.environments.environment import environment_of
 from trtyard.folders import is_own, remove_own
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import UsageError
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 

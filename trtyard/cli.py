@@ -17,7 +17,7 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from trtyard.command import set_echo
-from trtyard.mirrors import read_mirrors
+from trtyard.fetching.mirrors import read_mirrors
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, TrtyardError, UsageError
 from trtyard.reading import nearest, parse_toml
 from trtyard.tools import ROOT

@@ -13,12 +13,12 @@ from typing import Literal, cast, get_args
 from trtyard.console import say
 from trtyard.executors import Executor, Job
 from trtyard.folders import locked
-from trtyard.lock import LockedRow, check_row, read_lock
-from trtyard.matrix import read_matrix
+from trtyard.lock.file import LockedRow, check_row, read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.matrix.row import ExecutorName, Row, Until
+from trtyard.matrix.rules import problems
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.files import PARTIAL_PREFIX
-from trtyard.row import ExecutorName, Row, Until
-from trtyard.rules import problems
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]

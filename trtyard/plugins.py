@@ -4,7 +4,7 @@ from pathlib import Path
 
 from trtyard.command import Word, run
 from trtyard.convert import row_and_lock
-from trtyard.environment import make_environment
+from trtyard.environments.environment import make_environment
 from trtyard.executors.host import pipeline_variables
 from trtyard.pipeline.compile_plugins import shells_for
 from trtyard.pipeline.errors import UsageError

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 from trtyard.command import Word, run
 from trtyard.console import say
 from trtyard.convert import row_and_lock
-from trtyard.environment import make_environment
+from trtyard.environments.environment import make_environment
+from trtyard.environments.pycuda import has_cuda_device
 from trtyard.executors.host import pipeline_variables
 from trtyard.pipeline.errors import UsageError
-from trtyard.pycuda import has_cuda_device
 from trtyard.tools import ROOT
 
 Part = Literal["host", "pipeline", "rows", "docker", "gpu"]

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard import base_debs
-from trtyard.base import make_bases
-from trtyard.base_debs import resolve_on
-from trtyard.lock import read_lock
+from trtyard.images.base import make_bases
+from trtyard.lock import base_debs
+from trtyard.lock.base_debs import resolve_on
+from trtyard.lock.file import read_lock
+from trtyard.matrix.row import Debs
 from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.row import Debs
 from trtyard.tools import LOCK_FILE
 
 PACKAGES = [

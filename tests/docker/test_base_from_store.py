@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 
-from trtyard import base as module
-from trtyard.base import MAKER, LocalBase, _make, make_bases
-from trtyard.debs import deb_filename, download_debs
-from trtyard.engine import docker_command, image_id
-from trtyard.lock import read_lock
+from trtyard.fetching.store import DEBS
+from trtyard.images import base as module
+from trtyard.images.base import MAKER, LocalBase, _make, make_bases
+from trtyard.images.engine import docker_command, image_id
+from trtyard.lock.debs import deb_filename, download_debs
+from trtyard.lock.file import read_lock
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.store import DEBS
 from trtyard.tools import LOCK_FILE
 
 

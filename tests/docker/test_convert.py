@@ -10,7 +10,7 @@ from conftest import ENVIRONMENT, run_task
 
 from trtyard.executors import Job
 from trtyard.executors.docker import LABEL, OUT_PATH, places_of, settings_of
-from trtyard.lock import read_lock
+from trtyard.lock.file import read_lock
 from trtyard.tools import LOCK_FILE
 
 # What a conversion can see and do, from inside.

@@ -6,14 +6,14 @@ import shlex
 import pytest
 from conftest import run_task
 
-from trtyard.bake import DEFAULT_BUILDER, VARIABLES
-from trtyard.base import have_bases
-from trtyard.build import plan_of
 from trtyard.command import output_of
-from trtyard.engine import docker_command
-from trtyard.lock import read_lock
+from trtyard.images.bake import DEFAULT_BUILDER, VARIABLES
+from trtyard.images.base import have_bases
+from trtyard.images.build import plan_of
+from trtyard.images.engine import docker_command
+from trtyard.images.render import IMAGES, INVENTORY_PATH, target_of
+from trtyard.lock.file import read_lock
 from trtyard.pipeline.inventory import read_debs, read_requirements
-from trtyard.render import IMAGES, INVENTORY_PATH, target_of
 from trtyard.tools import LOCK_FILE, ROOT
 
 TEMPORARY = "/tmp"  # noqa: S108 - the image's

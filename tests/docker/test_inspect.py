@@ -10,8 +10,8 @@ import uuid
 
 import pytest
 
-from trtyard.engine import docker_command
-from trtyard.inspect_image import holdings, inspect, layers_of, show_image
+from trtyard.images.engine import docker_command
+from trtyard.images.inspect import holdings, inspect, layers_of, show_image
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 LIBRARY = {"path": "/opt/x.so", "sha256": "1" * 64, "size": 7, "package": "numpy"}

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from trtyard.kubernetes import RowJob, manifest
+from trtyard.ci.kubernetes import RowJob, manifest
 from trtyard.tools import ROOT
 
 sys.path.append(str(ROOT / "tests" / "host"))

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from trtyard.engine import docker_command
-from trtyard.matrix import read_matrix
-from trtyard.render import IMAGES
+from trtyard.images.engine import docker_command
+from trtyard.images.render import IMAGES
+from trtyard.matrix.reader import read_matrix
 from trtyard.tools import MATRIX_FILE, ROOT
 
 ROWS = read_matrix(MATRIX_FILE).rows

@@ -20,11 +20,11 @@ import zipfile
 
 import pytest
 
-from trtyard import bake
-from trtyard.base import have_bases, local_bases
-from trtyard.engine import docker_command
-from trtyard.lock import read_lock
-from trtyard.mirrors import read_mirrors
+from trtyard.fetching.mirrors import read_mirrors
+from trtyard.images import bake
+from trtyard.images.base import have_bases, local_bases
+from trtyard.images.engine import docker_command
+from trtyard.lock.file import read_lock
 from trtyard.tools import LOCK_FILE, ROOT, uv
 
 PASSWORD = "hunter2-" + uuid.uuid4().hex

@@ -5,8 +5,8 @@ import re
 
 from conftest import run_task
 
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 

@@ -24,14 +24,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from trtyard import exchange, referrers, registry, repository
-from trtyard.base_digest import resolve_base
-from trtyard.engine import connect, docker_command, image_id
-from trtyard.lock import read_lock
+from trtyard.images.engine import connect, docker_command, image_id
+from trtyard.images.render import INVENTORY_PATH
+from trtyard.lock.base_digest import resolve_base
+from trtyard.lock.file import read_lock
+from trtyard.matrix.row import UNRESOLVED, BaseImage
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.registry import NotPublishedError, digest_of, pull_image, push_image
-from trtyard.render import INVENTORY_PATH
-from trtyard.row import UNRESOLVED, BaseImage
+from trtyard.registry import exchange, referrers, repository
+from trtyard.registry import transfer as registry
+from trtyard.registry.transfer import NotPublishedError, digest_of, pull_image, push_image
 from trtyard.tools import LOCK_FILE, ROOT
 
 LABELS = {"trtyard.row": "tiny", "trtyard.content": "0123"}
@@ -44,8 +45,8 @@ http: {{addr: "127.0.0.1:{port}"}}
 HTPASSWD = "me:$2b$05$yGwpWSYyGxc1nkJ81dVSaecQcxYu.eCuhDHXB53EbV8SX/dBrYkcO\n"
 PUSH = """
 import sys
-from trtyard.engine import connect, docker_command
-from trtyard.registry import push_image
+from trtyard.images.engine import connect, docker_command
+from trtyard.registry.transfer import push_image
 push_image(connect(), docker_command(), sys.argv[1], sys.argv[2])
 """
 

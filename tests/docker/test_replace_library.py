@@ -3,7 +3,7 @@
 import pytest
 from docker.errors import ContainerError
 
-from trtyard.render import TEMPLATES
+from trtyard.images.render import TEMPLATES
 from trtyard.tools import ROOT
 
 STEP = ROOT / TEMPLATES / "steps" / "replace-library"

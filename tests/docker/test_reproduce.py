@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import pytest
 from conftest import ENVIRONMENT, run_task
 
-from trtyard import layouts
-from trtyard.base import have_bases, local_bases
-from trtyard.build import content_labels, plan_of
 from trtyard.command import output_of
-from trtyard.engine import docker_command
 from trtyard.folders import TAG_NAME
-from trtyard.layouts import (
+from trtyard.images import layouts
+from trtyard.images.base import have_bases, local_bases
+from trtyard.images.build import content_labels, plan_of
+from trtyard.images.engine import docker_command
+from trtyard.images.layouts import (
     Built,
     from_engine,
     from_nothing,
@@ -30,8 +30,8 @@ from trtyard.layouts import (
     plain_command,
     workplace,
 )
-from trtyard.lock import read_lock
-from trtyard.oci import differences
+from trtyard.images.oci import differences
+from trtyard.lock.file import read_lock
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.pipeline.inventory import BASE_FACTS
 from trtyard.tools import LOCK_FILE

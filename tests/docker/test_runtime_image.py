@@ -5,8 +5,8 @@ import pytest
 from conftest import run_task
 from docker.errors import ContainerError
 
+from trtyard.images.render import IMAGES, INVENTORY_PATH
 from trtyard.pipeline.inventory import read_requirements
-from trtyard.render import IMAGES, INVENTORY_PATH
 from trtyard.tools import ROOT
 
 MOST_BYTES = 700e6

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from trtyard import base
-from trtyard.base import local_bases
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.images import base
+from trtyard.images.base import local_bases
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from trtyard.base_digest import read_manifest
+from trtyard.lock.base_digest import read_manifest
 from trtyard.pipeline.errors import IntegrityError
 
 OCI = "application/vnd.oci.image"

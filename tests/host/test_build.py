@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.bake import Options, Plan, bake_command, cache_places
-from trtyard.base import local_bases
-from trtyard.build import _check_disk, build, build_all, wheel_bytes
-from trtyard.buildkit import explained
 from trtyard.command import CommandError
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.images.bake import Options, Plan, bake_command, cache_places
+from trtyard.images.base import local_bases
+from trtyard.images.build import _check_disk, build, build_all, wheel_bytes
+from trtyard.images.buildkit import explained
+from trtyard.images.render import context_files, context_key
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.render import context_files, context_key
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
@@ -137,7 +137,7 @@ def test_without_an_engine_building_says_so_and_ends_with_3(tasks):
 
 
 def test_images_that_are_not_as_rendered_are_not_built(monkeypatch):
-    monkeypatch.setattr("trtyard.build.render", lambda *_: {Path("images/none"): ""})
+    monkeypatch.setattr("trtyard.images.build.render", lambda *_: {Path("images/none"): ""})
     with pytest.raises(IntegrityError, match=r"images/none"):
         build("default", options=Options(dry_run=True))
 
@@ -190,10 +190,10 @@ def test_several_images_leave_their_caches_in_places_of_their_own():
 
 def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("trtyard.build.connect", lambda: None)
-    monkeypatch.setattr("trtyard.build.docker_command", lambda: Path("docker"))
+    monkeypatch.setattr("trtyard.images.build.connect", lambda: None)
+    monkeypatch.setattr("trtyard.images.build.docker_command", lambda: Path("docker"))
     monkeypatch.setattr(
-        "trtyard.build._there_or_planned",
+        "trtyard.images.build._there_or_planned",
         lambda client, docker, row, locked, stage, options: seen.append((row.name, stage)) or "x",
     )
     assert build_all(["all"], stages=["final", "runtime"]) == ["x", "x"]
@@ -204,9 +204,9 @@ def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch,
 
 
 def test_a_row_named_twice_is_built_once(monkeypatch):
-    monkeypatch.setattr("trtyard.build.connect", lambda: None)
-    monkeypatch.setattr("trtyard.build.docker_command", lambda: Path("docker"))
-    monkeypatch.setattr("trtyard.build._there_or_planned", lambda *_: "x")
+    monkeypatch.setattr("trtyard.images.build.connect", lambda: None)
+    monkeypatch.setattr("trtyard.images.build.docker_command", lambda: Path("docker"))
+    monkeypatch.setattr("trtyard.images.build._there_or_planned", lambda *_: "x")
     assert build_all(["rtx", "rtx-1.7"]) == ["x"]
 
 
@@ -227,7 +227,7 @@ def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
     plans = [PUBLISHED, replace(PUBLISHED, stage="runtime")]
     one, both = (7 * sum(map(wheel_bytes, some)) for some in (plans[:1], plans))
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr("trtyard.build.shutil.disk_usage", lambda _: usage(both - 1))
+    monkeypatch.setattr("trtyard.images.build.shutil.disk_usage", lambda _: usage(both - 1))
     assert one < both - 1
     _check_disk(Engine(tmp_path), plans[:1])
     with pytest.raises(EnvironmentLacksError, match="first build takes about"):

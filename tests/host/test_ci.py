@@ -4,9 +4,18 @@ import re
 import pytest
 from validators import documents, validate
 
-from trtyard.ci import CHECKOUT, MODELS, UPLOAD, WORKFLOW, Jobs, jobs_of, render_workflow, workflow
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.ci.workflow import (
+    CHECKOUT,
+    MODELS,
+    UPLOAD,
+    WORKFLOW,
+    Jobs,
+    jobs_of,
+    render_workflow,
+    workflow,
+)
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from trtyard.debs import resolve_debs, suite_sources
-from trtyard.matrix import read_matrix
+from trtyard.lock.debs import resolve_debs, suite_sources
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import MATRIX_FILE
 

@@ -5,9 +5,9 @@ import pytest
 
 from trtyard.executors import Job
 from trtyard.executors.docker import _start_error, _translated, places_of, settings_of
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
-from trtyard.matrix_toolchains import rows_variable
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.matrix.toolchains import rows_variable
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")

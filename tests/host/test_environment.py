@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard import environment as module
-from trtyard.environment import environment_of, existing_environment, make_environment
+from trtyard.environments import environment as module
+from trtyard.environments.environment import environment_of, existing_environment, make_environment
 from trtyard.folders import is_own
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, uv_environment
 

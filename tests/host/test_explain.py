@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.explain import as_is
-from trtyard.matrix_toolchains import matrix_toolchains, rows_variable
+from trtyard.advice.explain import as_is
+from trtyard.matrix.toolchains import matrix_toolchains, rows_variable
 from trtyard.pipeline.explanation import (
     Explanation,
     conversion_error,

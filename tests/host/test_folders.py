@@ -6,7 +6,7 @@ import pytest
 
 from trtyard.clean import clean
 from trtyard.convert import row_and_lock
-from trtyard.environment import environment_of
+from trtyard.environments.environment import environment_of
 from trtyard.folders import empty_own, is_own, locked, make_own, remove_own
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 
@@ -107,7 +107,7 @@ def test_clean_deletes_nothing_on_a_dry_run_or_without_being_asked(house):
 
 
 def test_clean_old_takes_only_what_no_row_uses_now(house, monkeypatch):
-    monkeypatch.setattr("trtyard.environment.YARD", house / ".trtyard")
+    monkeypatch.setattr("trtyard.environments.environment.YARD", house / ".trtyard")
     row, locked = row_and_lock("default")
     current = environment_of(row, locked, row.pythons[-1]).folder
     earlier = current.with_name("0123456789abcdef")

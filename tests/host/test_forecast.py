@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent.sock"}

@@ -9,8 +9,8 @@ import urllib.request
 
 import pytest
 
-from trtyard.buildkit import explained
 from trtyard.command import CommandError
+from trtyard.images.buildkit import explained
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
 from trtyard.tools import uv

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from trtyard import interpreters
-from trtyard.interpreters import find_python
+from trtyard.environments import interpreters
+from trtyard.environments.interpreters import find_python
 from trtyard.pipeline.errors import EnvironmentLacksError
 
 OWN = f"3.{sys.version_info.minor}"

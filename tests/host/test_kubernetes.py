@@ -3,8 +3,8 @@ import re
 import pytest
 from validators import documents, validate
 
-from trtyard import kubernetes
-from trtyard.kubernetes import RowJob, capabilities, manifest
+from trtyard.ci import kubernetes
+from trtyard.ci.kubernetes import RowJob, capabilities, manifest
 from trtyard.pipeline.errors import UsageError
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from trtyard.lock import check_lock, read_lock, write_lock
-from trtyard.matrix import read_matrix
+from trtyard.lock.file import check_lock, read_lock, write_lock
+from trtyard.lock.relock import HOST_TXT, check_locks
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.relock import HOST_TXT, check_locks
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 

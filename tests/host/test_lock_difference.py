@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.lock import Unresolved, read_lock, refuse_unresolved
-from trtyard.lock_difference import difference
+from trtyard.lock.difference import difference
+from trtyard.lock.file import Unresolved, read_lock, refuse_unresolved
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import LOCK_FILE
 

@@ -1,7 +1,7 @@
 import pytest
 
-from trtyard import compatibility
-from trtyard.matrix import read_matrix
+from trtyard.matrix import compatibility
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import UsageError
 from trtyard.tools import MATRIX_FILE
 

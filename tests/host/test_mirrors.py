@@ -6,9 +6,9 @@ import threading
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.mirrors import NONE, read_mirrors
+from trtyard.fetching.mirrors import NONE, read_mirrors
+from trtyard.lock.resolve import _uv_packages
 from trtyard.pipeline.errors import UsageError
-from trtyard.resolve import _uv_packages
 
 WHOLE = """
 schema = 1
@@ -55,7 +55,7 @@ def test_an_image_is_found_where_its_registrys_mirror_has_it(mirrors, name, plac
 
 
 def test_what_the_user_has_set_comes_first(mirrors, tmp_path, monkeypatch):
-    monkeypatch.setattr("trtyard.mirrors.Path.home", lambda: tmp_path)
+    monkeypatch.setattr("trtyard.fetching.mirrors.Path.home", lambda: tmp_path)
     environment = {"UV_INDEX": "https://mine.example.org"}
     mirrors(WHOLE).set_variables(environment)
     assert environment == {
@@ -74,7 +74,7 @@ def test_a_build_is_told_the_netrc_of_the_mirrors_hosts_alone(mirrors, tmp_path,
     file.write_text("\n".join([*lines, "default login me password of-all\n"]))
     found = mirrors(WHOLE)
     for environment in ({"NETRC": str(file)}, {}):
-        monkeypatch.setattr("trtyard.mirrors.Path.home", lambda: tmp_path)
+        monkeypatch.setattr("trtyard.fetching.mirrors.Path.home", lambda: tmp_path)
         found.set_variables(environment)
         assert environment["TRTYARD_NETRC"] == f"{lines[0]}\n"
     file.write_text("machine packages.example.org password hunter2 logn me\n")
@@ -138,7 +138,7 @@ def test_a_password_is_refused_and_not_repeated(mirrors, old):
 
 def test_without_a_file_there_are_none_but_one_that_is_named_must_be_there(monkeypatch, tmp_path):
     monkeypatch.delenv("TRTYARD_MIRRORS", raising=False)
-    monkeypatch.setattr("trtyard.mirrors.FILE", tmp_path / "mirrors.toml")
+    monkeypatch.setattr("trtyard.fetching.mirrors.FILE", tmp_path / "mirrors.toml")
     assert read_mirrors() == NONE
     monkeypatch.setenv("TRTYARD_MIRRORS", str(tmp_path / "gone.toml"))
     with pytest.raises(UsageError, match="not there"):

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from trtyard.oci import differences, read_image
+from trtyard.images.oci import differences, read_image
 from trtyard.pipeline.errors import IntegrityError
 
 FILES = {"etc/": {"type": tarfile.DIRTYPE, "mode": 0o755}, "etc/a": {}, "etc/b": {}}

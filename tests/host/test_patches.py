@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.matrix import read_matrix
-from trtyard.patches import PATCHES, dropped_for, patch_sets, patches_for
+from trtyard.lock.patches import PATCHES, dropped_for, patch_sets, patches_for
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.files import sha256_of
 from trtyard.pipeline.patch_set import read_series

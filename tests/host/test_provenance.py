@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
-from trtyard.provenance import statement
+from trtyard.images.provenance import statement
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROWS, LOCK = read_matrix(MATRIX_FILE).rows, read_lock(LOCK_FILE)

@@ -1,7 +1,7 @@
 import pytest
 
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.registry import VARIABLE, NotPublishedError, Registry, explained
+from trtyard.registry.transfer import VARIABLE, NotPublishedError, Registry, explained
 
 IMAGE = "registry.example.org/team/row:0123"
 

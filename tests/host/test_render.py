@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
-from trtyard.patches import patches_for, releases_of
-from trtyard.pipeline.errors import IntegrityError, UsageError
-from trtyard.render import (
+from trtyard.images.render import (
     BAKE_FILE,
     COMPILING_MODULES,
     IMAGES,
@@ -23,6 +19,10 @@ from trtyard.render import (
     render,
     write_rendered,
 )
+from trtyard.lock.file import read_lock
+from trtyard.lock.patches import patches_for, releases_of
+from trtyard.matrix.reader import read_matrix
+from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 MATRIX = read_matrix(MATRIX_FILE)
@@ -64,8 +64,9 @@ def test_the_committed_images_are_what_the_templates_and_the_lock_give():
 def test_rendering_again_in_another_process_gives_the_same_bytes():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from trtyard.lock import read_lock; from trtyard.matrix import read_matrix\n"
-        "from trtyard.render import render; from trtyard.tools import LOCK_FILE, MATRIX_FILE\n"
+        "from trtyard.lock.file import read_lock; from trtyard.matrix.reader import read_matrix\n"
+        "from trtyard.images.render import render\n"
+        "from trtyard.tools import LOCK_FILE, MATRIX_FILE\n"
         "files = render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE))\n"
         "sys.stdout.write(repr([(str(path), text) for path, text in files.items()]))"
     )

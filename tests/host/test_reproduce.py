@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.bake import Plan
-from trtyard.base import local_bases
-from trtyard.layouts import Built, build_command, with_own_bases
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
-from trtyard.oci import Difference, Image, differences
+from trtyard.images.bake import Plan
+from trtyard.images.base import local_bases
+from trtyard.images.layouts import Built, build_command, with_own_bases
+from trtyard.images.oci import Difference, Image, differences
+from trtyard.images.reproduce import _in_bases, _report
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.reproduce import _in_bases, _report
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")

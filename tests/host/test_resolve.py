@@ -3,9 +3,9 @@
 import pytest
 
 from trtyard.command import CommandError
-from trtyard.matrix import read_matrix
+from trtyard.lock.resolve import _best_wheel, _compiled
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.resolve import _best_wheel, _compiled
 from trtyard.tools import MATRIX_FILE
 
 
@@ -81,6 +81,6 @@ def test_a_network_that_is_down_is_told_from_a_row_that_cannot_be(row, monkeypat
     def fail(*_, **__):
         raise CommandError(["uv"], 2, said)
 
-    monkeypatch.setattr("trtyard.resolve._uv_packages", fail)
+    monkeypatch.setattr("trtyard.lock.resolve._uv_packages", fail)
     with pytest.raises(error):
         _compiled(row, "3.11")

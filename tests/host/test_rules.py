@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.compatibility import DRIVERS, NVCC, TENSORRT, TORCH, release_of
-from trtyard.matrix import read_matrix
+from trtyard.matrix.compatibility import DRIVERS, NVCC, TENSORRT, TORCH, release_of
+from trtyard.matrix.reader import read_matrix
+from trtyard.matrix.rules import RULES, problems
 from trtyard.pipeline.errors import UsageError
-from trtyard.rules import RULES, problems
 from trtyard.tools import MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows
@@ -29,7 +29,7 @@ BROKEN = {
         "8.6",
         {"packages": packages("8.6", torch="2.99.0", torchvision="0.114.0")},
         "packages.torch",
-        "TORCH in trtyard/compatibility.py",
+        "TORCH in trtyard/matrix/compatibility.py",
     ),
     "torchvision of another torch": (
         "7.0",

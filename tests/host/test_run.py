@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.lock import requirements_text
+from trtyard.lock.file import requirements_text
 from trtyard.tools import ROOT, uv
 
 INVOKED = b"""\

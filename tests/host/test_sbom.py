@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.images.sbom import Contents, Library, document
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.sbom import Contents, Library, document
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows

@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.bake import Plan
-from trtyard.build import _sources
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
-from trtyard.mirrors import NONE
+from trtyard.fetching.mirrors import NONE
+from trtyard.fetching.sources import Source, check_source, export_source, fetch_source
+from trtyard.images.bake import Plan
+from trtyard.images.build import _sources
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.sources import Source, check_source, export_source, fetch_source
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("8.6")
@@ -147,7 +147,7 @@ def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
     folder, source = hosted
     row = replace(ROW, commits={source.repository: source.commit})
     fetch_source(source, tmp_path / "store", mirror_of(folder))
-    monkeypatch.setattr("trtyard.build.YARD", tmp_path / "yard")
+    monkeypatch.setattr("trtyard.images.build.YARD", tmp_path / "yard")
     sources = _sources(row, tmp_path / "store", NONE, dry_run=False)
     assert (sources / "outer" / "deps" / "inner" / "inner file.txt").is_file()
     plan = Plan(

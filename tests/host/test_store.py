@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard import store as module
-from trtyard.bake import Plan
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.fetching import store as module
+from trtyard.fetching.store import check_store, fetch, fetch_files, look_into, wanted_files
+from trtyard.images.bake import Plan
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.store import check_store, fetch, fetch_files, look_into, wanted_files
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.lock import read_lock, write_lock
-from trtyard.matrix import read_matrix
-from trtyard.patches import patches_for
+from trtyard.lock.file import read_lock, write_lock
+from trtyard.lock.patches import patches_for
+from trtyard.lock.upstream import filled, resolved_patches
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
 from trtyard.pipeline.file_changes import change_together
 from trtyard.pipeline.patch_set import read_series
 from trtyard.pipeline.patching import apply, states
 from trtyard.tools import MATRIX_FILE
-from trtyard.upstream import filled, resolved_patches
 
 ROW = read_matrix(MATRIX_FILE).row("8.6")
 REPOSITORY = "onnx/onnx-tensorrt"

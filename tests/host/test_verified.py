@@ -3,13 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard import verified
-from trtyard.build import content_labels
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
-from trtyard.pipeline.errors import IntegrityError, ParityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
-from trtyard.verified import (
+from trtyard.ci import verified
+from trtyard.ci.verified import (
     BEGIN,
     COLUMNS,
     DATA,
@@ -22,6 +17,11 @@ from trtyard.verified import (
     table,
     with_table,
 )
+from trtyard.images.build import content_labels
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.pipeline.errors import IntegrityError, ParityError, UsageError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 MATRIX, LOCK = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
 LABELS = content_labels(MATRIX.row("rtx"), LOCK.row("rtx-1.7"))
@@ -169,7 +169,7 @@ def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
     found = run()
     readme = tmp_path / "README.md"
     readme.write_text(with_table(f"{BEGIN}\n{END}\n", MATRIX, found))
-    monkeypatch.setattr("trtyard.verified.README", readme)
+    monkeypatch.setattr("trtyard.ci.verified.README", readme)
     check_readme(found, MATRIX)
     readme.write_text(readme.read_text().replace("; not run: engine run (1)", ", engine run"))
     with pytest.raises(IntegrityError, match="README"):

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import zipfile
 
-from trtyard.lock import Artifact
+from trtyard.lock.file import Artifact
 
 
 def make_wheel(folder, name, version="1.0", files=None, metadata_version=None):

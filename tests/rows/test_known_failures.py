@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trtyard.convert import row_and_lock
-from trtyard.environment import make_environment
-from trtyard.interpreters import find_python
+from trtyard.environments.environment import make_environment
+from trtyard.environments.interpreters import find_python
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.known_failures import named

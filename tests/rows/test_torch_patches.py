@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.environment import make_environment
-from trtyard.interpreters import find_python
-from trtyard.lock import read_lock
-from trtyard.matrix import read_matrix
+from trtyard.environments.environment import make_environment
+from trtyard.environments.interpreters import find_python
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 

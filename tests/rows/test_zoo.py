@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from trtyard.convert import row_and_lock
-from trtyard.interpreters import find_python
+from trtyard.environments.interpreters import find_python
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import ROOT
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trtyard.lock import LockedRow
-from trtyard.row import ExecutorName, Row
+from trtyard.lock.file import LockedRow
+from trtyard.matrix.row import ExecutorName, Row
 
 
 @dataclass(frozen=True, kw_only=True)

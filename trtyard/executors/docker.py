@@ -13,16 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from trtyard.build import build, built_image, pull_offered
 from trtyard.console import say
-from trtyard.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.executors import Job
-from trtyard.lock import LockedRow
-from trtyard.matrix_toolchains import rows_variable
+from trtyard.images.build import build, built_image, pull_offered
+from trtyard.images.engine import connect, docker_command, has_nvidia_runtime
+from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
+from trtyard.lock.file import LockedRow
+from trtyard.matrix.row import Row
+from trtyard.matrix.toolchains import rows_variable
 from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
-from trtyard.registry import Registry
-from trtyard.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
-from trtyard.row import Row
+from trtyard.registry.transfer import Registry
 
 if TYPE_CHECKING:
     from docker import DockerClient

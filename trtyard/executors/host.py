@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 from trtyard.command import Word, run
-from trtyard.environment import existing_environment, make_environment
+from trtyard.environments.environment import existing_environment, make_environment
+from trtyard.environments.pycuda import build_pycuda, has_cuda_device
 from trtyard.executors import Job
-from trtyard.lock import LockedRow
-from trtyard.matrix_toolchains import rows_variable
-from trtyard.pycuda import build_pycuda, has_cuda_device
-from trtyard.row import Row
+from trtyard.lock.file import LockedRow
+from trtyard.matrix.row import Row
+from trtyard.matrix.toolchains import rows_variable
 from trtyard.tools import ROOT
 
 # Of the user's shell these would change which code the row's Python finds.

@@ -1,0 +1,237 @@
+"""A row's source repositories, each by its commit, with all submodules below it.
+
+A commit's id is the hash of all that is in it, the commits of its submodules included, so nothing
+else needs to be known of them. One bare repository holds the objects of all; git itself proves that
+they are what their names say. Where they come from may be a mirror (``mirrors.toml``, ``[git]``).
+"""
+
+import configparser
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin
+
+from trtyard.command import CommandError, Word, check, output_of
+from trtyard.console import say
+from trtyard.fetching.mirrors import NONE, Mirrors
+from trtyard.folders import make_own
+from trtyard.matrix.row import Row
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+
+FOLDER = Path("sources")
+HOST = "https://github.com"
+_SUBMODULE = "160000"  # git's mode of an entry that is another repository's commit
+# A server that gives less than that for so long is as good as not there.
+_PATIENCE = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
+_NO_SUCH_COMMIT = re.compile(r"not our ref|unadvertised object|no such remote ref|bad object")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A repository's state that a row is built from."""
+
+    repository: str  # owner/name
+    commit: str
+
+    @property
+    def address(self) -> str:
+        """Where it is published."""
+        return f"{HOST}/{self.repository}.git"
+
+    @property
+    def name(self) -> str:
+        """The folder's name in a build, as the Dockerfile has it."""
+        return self.repository.rpartition("/")[2]
+
+    def kept_in(self, store: Path) -> Path:
+        """Return the bare repository below a store that holds it."""
+        return store / FOLDER / f"{self.name}-{self.commit}.git"
+
+
+def sources_of(row: Row) -> tuple[Source, ...]:
+    """Return what the row takes from source repositories."""
+    return tuple(
+        Source(repository=repository, commit=commit) for repository, commit in row.commits.items()
+    )
+
+
+def fetch_source(source: Source, store: Path, mirrors: Mirrors = NONE) -> Path:
+    """Have the commit and its submodules' in the store; return the bare repository.
+
+    What is there is proven and not fetched again. ``EnvironmentLacksError`` where git or the
+    commit cannot be had; nothing half-fetched stays.
+    """
+    kept = source.kept_in(store)
+    if kept.exists():
+        check_source(source, store)
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=kept.parent) as folder:
+        partial = Path(folder, "repository")
+        git = _Git(partial, mirrors)
+        git.quiet("init", "--quiet", "--bare", partial)
+        say(f"{source.repository} at {source.commit}")
+        for _, address, commit in _with_submodules(git, source, fetching=True):
+            say(f"  {address} at {commit[:12]}")
+        partial.replace(kept)
+    return kept
+
+
+def fetch_files(source: Source, folder: Path, mirrors: Mirrors = NONE) -> Path:
+    """Fetch the commit without its submodules; return a folder below ``folder`` with its files.
+
+    ``EnvironmentLacksError`` where git or the commit cannot be had.
+    """
+    git = _Git(folder / "repository", mirrors)
+    git.quiet("init", "--quiet", "--bare", git.repository)
+    git.fetch(source.address, source.commit)
+    git.checkout(source.commit, folder / source.name)
+    return folder / source.name
+
+
+def check_source(source: Source, store: Path) -> None:
+    """Prove that the store has the commit whole.
+
+    ``EnvironmentLacksError`` where it is not there, ``IntegrityError`` where an object of it or of
+    a submodule is missing or is not what its name says.
+    """
+    kept = source.kept_in(store)
+    if not kept.is_dir():
+        raise EnvironmentLacksError(
+            f"{kept} is not in the store: {source.repository} at {source.commit}",
+            "where there is a network: ./run fetch",
+        )
+    git = _Git(kept)
+    try:
+        git.quiet("fsck", "--full", "--no-dangling", "--no-progress")
+        list(_with_submodules(git, source))
+    except CommandError as error:
+        raise IntegrityError(
+            f"{kept} is not {source.repository} at {source.commit} whole: {_reason(error)}",
+            "remove it, and fetch it again: ./run fetch",
+        ) from None
+
+
+def export_source(source: Source, store: Path, into: Path) -> None:
+    """Write the files of the commit and its submodules below ``into``/NAME, as a checkout has them.
+
+    ``into`` is trtyard's own folder; what it had of that name is replaced.
+    """
+    make_own(into)
+    git = _Git(source.kept_in(store))
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=into) as folder:
+        partial = Path(folder, source.name)
+        for path, _, commit in _with_submodules(git, source):
+            git.checkout(commit, partial / path)
+        final = into / source.name
+        if final.exists():
+            shutil.rmtree(final)
+        partial.replace(final)
+
+
+def _with_submodules(
+    git: "_Git", source: Source, *, fetching: bool = False
+) -> Iterator[tuple[str, str, str]]:
+    """Yield path, address and commit of the source and of each submodule, the outer first.
+
+    With ``fetching`` each is fetched before it is yielded.
+    """
+    waiting = [("", source.address, source.commit)]
+    while waiting:
+        path, address, commit = waiting.pop(0)
+        if fetching:
+            git.fetch(address, commit)
+        yield path, address, commit
+        waiting += [
+            (f"{path}/{inner}".lstrip("/"), urljoin(f"{address.rstrip('/')}/", place), inner_commit)
+            for inner, place, inner_commit in _submodules(git, commit)
+        ]
+
+
+def _submodules(git: "_Git", commit: str) -> list[tuple[str, str, str]]:
+    """Return path, address and commit of the submodules that a commit names itself."""
+    entries = git.quiet("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
+    split = (entry.partition("\t") for entry in entries if entry)
+    commits = {path: words.split() for words, _, path in split if words.startswith(_SUBMODULE)}
+    if not commits:
+        return []
+    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    text = git.quiet("cat-file", "blob", f"{commit}:.gitmodules")
+    settings.read_string("\n".join(line.strip() for line in text.splitlines()))
+    places = {settings[one].get("path", ""): settings[one].get("url", "") for one in settings}
+    # One that .gitmodules does not name has no address; git leaves it out of a checkout too.
+    return [(path, places[path], words[2]) for path, words in commits.items() if places.get(path)]
+
+
+class _Git:
+    def __init__(self, repository: Path, mirrors: Mirrors = NONE) -> None:
+        self.repository, self.mirrors = repository, mirrors
+
+    def words(self, *words: Word) -> list[Word]:
+        # Files as they are committed, whatever this machine's settings are.
+        return [
+            *("git", "--git-dir", self.repository, "-c", "core.autocrlf=false"),
+            *self.mirrors.git_settings(),
+            *words,
+        ]
+
+    def quiet(self, *words: Word, env: Mapping[str, str] | None = None) -> str:
+        return output_of(self.words(*words), env={**_environment(), **(env or {})})
+
+    def checkout(self, commit: str, folder: Path) -> None:
+        """Write the commit's files into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="trtyard-index-") as own:
+            index = {"GIT_INDEX_FILE": str(Path(own, "index"))}
+            self.quiet("read-tree", commit, env=index)
+            self.quiet("--work-tree", folder, "checkout-index", "--all", "--force", env=index)
+
+    def fetch(self, address: str, commit: str) -> None:
+        """Fetch one commit, or, where a server gives none that no branch ends in, all branches."""
+        mark = f"refs/trtyard/{commit}"
+        wanted = (*_PATIENCE, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
+        try:
+            try:
+                self.quiet(*wanted, "--depth", "1", address, f"{commit}:{mark}")
+            except CommandError as error:
+                if not _NO_SUCH_COMMIT.search(error.tail):
+                    raise
+                say(f"  {address} gives only whole branches")
+                everything = ("+refs/heads/*:refs/trtyard/heads/*", "+refs/tags/*:refs/trtyard/t/*")
+                check(self.words(*wanted, address, *everything), env=_environment())
+                self.quiet("update-ref", mark, f"{commit}^{{commit}}")
+        except CommandError as error:
+            raise EnvironmentLacksError(
+                f"{address} at {commit} cannot be fetched: {_reason(error)}",
+                "look to the network, a proxy (HTTPS_PROXY) or a mirror (mirrors.toml, [git])",
+            ) from None
+
+
+def _environment() -> dict[str, str]:
+    # Asked for a password it would wait for ever; where git looks for a repository is told.
+    env = {key: value for key, value in os.environ.items() if key not in _CONTRADICTING}
+    env.update(GIT_TERMINAL_PROMPT="0", LC_ALL="C")
+    if bundle := env.get("SSL_CERT_FILE"):
+        env.setdefault("GIT_SSL_CAINFO", bundle)
+    return env
+
+
+_CONTRADICTING = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+)
+
+
+def _reason(error: CommandError) -> str:
+    lines = [line.strip() for line in error.tail.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("fatal: ")]
+    return [*(fatal or lines), "git said nothing"][0]

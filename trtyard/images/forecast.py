@@ -1,0 +1,126 @@
+"""``plan``: what a build would take and what is there already. Quick, no writes, no network.
+
+Sizes come from the lock. What a package cache holds cannot be told from outside, so a download is
+said to be up to its size; with a store it is what the store lacks.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trtyard.images.base import local_bases
+from trtyard.images.build import ALL, built_image, bytes_of, checked_stage, rows_named, wheels_of
+from trtyard.console import show
+from trtyard.images.engine import connect, image_id
+from trtyard.lock.file import LockedRow, read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.images.render import Stage, check_rendered, render, repository_of
+from trtyard.matrix.row import UNRESOLVED, Row
+from trtyard.fetching.store import MEGA, look_into, wanted_files
+from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What the build of one image would do. Sizes in bytes."""
+
+    row: str
+    target: str
+    image: str | None  # its name where it is there, and nothing is to be done
+    base: str  # what the base image is, in words
+    packages: int  # Python packages that the image's build installs
+    package_bytes: int
+    debs: int
+    deb_bytes: int
+    in_store: int | None  # of all files, where a store was named
+    terms: str  # under which the vendor gives its part, "" where there is none
+    unresolved: tuple[str, ...]  # without these no build begins
+    engine: str  # why there is none, or ""
+
+
+def forecasts(
+    row_names: Sequence[str], *, stages: Sequence[str], store: str = ""
+) -> list[Forecast]:
+    """Return a forecast for each image, in the order of the names."""
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    check_rendered(render(matrix, lock))
+    names = list(matrix.rows) if list(row_names) == [ALL] else row_names
+    rows = rows_named(matrix, names)
+    return [
+        _forecast(row, lock.row(row.name), checked_stage(row, stage), store)
+        for row in rows
+        for stage in stages
+    ]
+
+
+def show_plan(
+    row_names: Sequence[str], *, stages: Sequence[str], store: str = "", as_json: bool = False
+) -> None:
+    """Print the forecasts, for a person or for a program."""
+    found = forecasts(row_names, stages=stages, store=store)
+    if as_json:
+        show(json.dumps({"schema": 1, "images": [asdict(one) for one in found]}, indent=2))
+        return
+    for one in found:
+        show("\n".join(_lines(one)) + "\n")
+
+
+def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str) -> Forecast:
+    image, base, engine = _in_engine(row, locked, stage)
+    packages = (*wheels_of(row, locked, stage), *locked.sdists_for(row.python))
+    debs = [deb for deb in locked.debs if deb.stage != "base"]
+    wanted = wanted_files(row, locked) if store else []
+    return Forecast(
+        row=row.name,
+        target=stage,
+        image=image,
+        base=base,
+        packages=len(packages),
+        package_bytes=bytes_of(packages),
+        debs=len(debs),
+        deb_bytes=bytes_of(debs),
+        in_store=len(look_into(Path(store), wanted).right) if store else None,
+        terms=row.terms,
+        unresolved=tuple(f"{one.kind} {one.name} {one.version}" for one in locked.unresolved),
+        engine=engine,
+    )
+
+
+def _in_engine(row: Row, locked: LockedRow, stage: Stage) -> tuple[str | None, str, str]:
+    """Return the image if it is there, the base in words, and why no engine can be asked."""
+    try:
+        client = connect()
+    except EnvironmentLacksError as error:
+        return None, f"{locked.base.image}, {locked.base.digest}", error.message
+    image = built_image(client, row, locked, stage)
+    made = [one.image for one in local_bases(row, locked) if image_id(client, one.image)]
+    if row.base.contents == "minimal" and len(made) == len(local_bases(row, locked)):
+        return image, f"made here: {', '.join(made)}", ""
+    if locked.base.digest == UNRESOLVED:
+        return image, f"{locked.base.image}, of which no digest is known", ""
+    if image_id(client, locked.base.reference):
+        return image, f"here: {locked.base.reference}", ""
+    making = "; else made here" if row.base.contents == "minimal" else ""
+    return image, f"to be pulled: {locked.base.reference}{making}", ""
+
+
+def _lines(one: Forecast) -> list[str]:
+    name = repository_of(one.row, "runtime" if one.target == "runtime" else "final")
+    if one.unresolved:
+        verdict = "cannot be built: versions.lock has no hash of " + ", ".join(one.unresolved)
+    elif one.engine:
+        verdict = f"cannot be built here: {one.engine}"
+    elif one.image:
+        verdict = f"nothing to do: {one.image} is there"
+    else:
+        verdict = "to be built"
+    stored = "" if one.in_store is None else f"; {one.in_store} files are in the store"
+    return [
+        f"{name}   {verdict}",
+        f"  base       {one.base}",
+        f"  packages   {one.packages} of Python, up to {one.package_bytes / GIGA:.2f} GB to"
+        f" download; {one.debs} of the distribution, {one.deb_bytes / MEGA:.0f} MB{stored}",
+        *([f"  terms      {one.terms}"] if one.terms else []),
+    ]

@@ -1,0 +1,151 @@
+"""Resolving distribution packages with the machine's own apt, as if nothing were installed.
+
+Only what apt has already downloaded and verified (``apt-get update``) is read, and only from the
+suites of one codename: a pin or a second release on this machine does not leak into the lock.
+Nothing is installed.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from trtyard.command import check, output_of
+from trtyard.lock.file import Deb, DebStage
+from trtyard.matrix.row import Row
+from trtyard.pipeline.errors import EnvironmentLacksError
+
+# What a minimal base image of this family holds (debootstrap's variant minbase).
+_MINIMAL = ("?essential", "?priority(required)", "apt")
+# "Inst NAME [INSTALLED] (VERSION SOURCE [ARCHITECTURE])"
+_INST = re.compile(r"Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*\[\w+\]\)")
+_ARCHITECTURE = "amd64"
+
+Run = Callable[[list[str]], str]  # runs a command, here or elsewhere, and returns its stdout
+
+
+def suite_sources(suite: str) -> list[str]:
+    """Return this machine's apt sources of that codename, with its updates and security fixes.
+
+    One ``deb URI SUITE COMPONENT`` line each; ``EnvironmentLacksError`` if there are none.
+    """
+    entry = "$(CREATED_BY)|$(CODENAME)|deb $(SITE) $(RELEASE) $(COMPONENT)"
+    targets = output_of(["apt-get", "indextargets", "--format", entry]).splitlines()
+    split = [line.split("|") for line in targets if line.count("|") == 2]
+    wanted = {suite, f"{suite}-updates", f"{suite}-security"}
+    lines = sorted({line for kind, name, line in split if kind == "Packages" and name in wanted})
+    if not lines:
+        raise EnvironmentLacksError(
+            f"this machine's apt has no package lists of {suite}",
+            f"run it where {suite}'s sources are set up, after: apt-get update",
+        )
+    return lines
+
+
+def resolve_debs(row: Row) -> tuple[Deb, ...]:
+    """Return every package of the row's image: the base's, the runtime's, the build stage's."""
+    with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as folder:
+        options = _apt_options(Path(folder), suite_sources(row.base.suite))
+        wanted: tuple[str, ...] = _MINIMAL
+        found: dict[str, Deb] = {}
+        stages: list[tuple[DebStage, tuple[str, ...]]] = [
+            ("base", row.debs.base),
+            ("runtime", row.debs.runtime),
+            ("build", row.debs.build),
+        ]
+        for stage, names in stages:
+            wanted += names
+            plan = dict(planned(output_of, [*options, *wanted]))
+            added = [name for name in plan if name not in found]
+            for name, version in plan.items():
+                if name in found and found[name].version != version:
+                    raise EnvironmentLacksError(f"apt wants two versions of {name}: report this")
+            found.update(facts_of(output_of, stage, {name: plan[name] for name in added}, options))
+    return tuple(sorted(found.values(), key=lambda deb: deb.name))
+
+
+def deb_filename(deb: Deb) -> str:
+    """Return the archive's name as apt writes it, with the epoch's colon escaped."""
+    return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
+
+
+def download_debs(suite: str, debs: Sequence[Deb], folder: Path) -> None:
+    """Download into ``folder`` those of ``debs`` that this machine's apt sources still have.
+
+    apt compares them with its own lists; comparing them with the lock is up to the caller.
+    """
+    with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
+        options = _apt_options(Path(own), suite_sources(suite))
+        known = output_of(["apt-cache", "dumpavail", *options])
+        available = set(re.findall(r"^Filename: .*/([^/\s]+)$", known, flags=re.MULTILINE))
+        wanted = [
+            f"{deb.name}:{deb.architecture}={deb.version}"
+            if deb.architecture != "all"
+            else f"{deb.name}={deb.version}"
+            for deb in debs
+            if _archive_name(deb) in available
+        ]
+        if wanted:
+            # The folder is this user's, where apt's own user may not write.
+            options += ["-o", "APT::Sandbox::User="]
+            check(["apt-get", "download", "--quiet", *options, *wanted], cwd=folder)
+
+
+def _archive_name(deb: Deb) -> str:
+    """Return the file's name in an archive's pool, which leaves the epoch out."""
+    return f"{deb.name}_{deb.version.partition(':')[2] or deb.version}_{deb.architecture}.deb"
+
+
+def _apt_options(folder: Path, sources: Sequence[str]) -> list[str]:
+    (folder / "sources.list").write_text("\n".join(sources) + "\n", encoding="utf-8")
+    (folder / "status").touch()  # nothing installed
+    settings = {
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::State::status": folder / "status",
+        "Dir::Cache::pkgcache": folder / "packages.bin",  # the machine's own is of all its sources
+        "Dir::Cache::srcpkgcache": folder / "sources.bin",
+        "APT::Architecture": _ARCHITECTURE,
+        "APT::Architectures": _ARCHITECTURE,
+        "APT::Install-Recommends": "false",
+    }
+    return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+
+def planned(run: Run, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield name and version of what apt would install for ``words``: packages, and options."""
+    lines = run(["apt-get", "install", "--simulate", "--yes", "--no-install-recommends", *words])
+    for line in lines.splitlines():
+        if line.startswith("Inst "):
+            match = _INST.match(line)
+            if match is None:
+                raise EnvironmentLacksError(f"apt said what trtyard cannot read: {line}")
+            yield match["name"], match["version"]
+
+
+def facts_of(
+    run: Run, stage: DebStage, plan: Mapping[str, str], options: Sequence[str] = ()
+) -> dict[str, Deb]:
+    """Return what apt knows of these packages, name to version; each must have its hash."""
+    if not plan:
+        return {}
+    wanted = [f"{name}={version}" for name, version in plan.items()]
+    text = run(["apt-cache", "show", *options, *wanted])
+    debs = {}
+    for stanza in text.strip().split("\n\n"):
+        field = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", stanza, flags=re.MULTILINE))
+        if plan.get(field["Package"]) == field["Version"]:
+            debs[field["Package"]] = Deb(
+                name=field["Package"],
+                version=field["Version"],
+                architecture=field["Architecture"],
+                stage=stage,
+                sha256=field["SHA256"],
+                size=int(field["Size"]),
+            )
+    missing = sorted(set(plan) - set(debs))
+    if missing:
+        raise EnvironmentLacksError(f"apt has no hash of {', '.join(missing)}", "apt-get update")
+    return debs

@@ -1,0 +1,191 @@
+"""Resolving the matrix to the lock: one resolution for each Python of a row.
+
+uv resolves for Pythons that this machine does not have. Of each package the one wheel is kept
+that an installer on Linux x86_64 would take, within the row's glibc; a package without such a
+wheel must be named in the row's ``sources``.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from trtyard.command import CommandError, output_of
+from trtyard.console import say
+from trtyard.fetching.mirrors import read_mirrors
+from trtyard.lock.base_debs import resolve_on
+from trtyard.lock.base_digest import resolve_base
+from trtyard.lock.debs import resolve_debs
+from trtyard.lock.file import Artifact, Deb, LockedBase, LockedRow, Unresolved, check_row
+from trtyard.matrix.row import UNRESOLVED, Row
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.reading import parse_toml
+from trtyard.tools import uv
+
+# How uv puts it when an index does not answer; an index that has no such release is another matter.
+_NO_NETWORK = ("dns error", "error sending request", "timed out", "connection refused")
+# The glibc that the older platform tags stand for (PEP 513, 571, 599).
+_LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+
+
+def resolve_row(row: Row) -> LockedRow:
+    """Resolve a row with the network; ``UsageError`` where it cannot be satisfied.
+
+    What cannot be reached from here, and only that, is left ``unresolved`` with the reason.
+    """
+    vendor, unresolved = _vendor_wheels(row)
+    wheels: dict[str, Artifact] = {}
+    sdists: dict[str, Artifact] = {}
+    for python in row.pythons:
+        for package in [*_compiled(row, python), *vendor]:
+            is_source = package["name"] in row.sources
+            artifact = _sdist(package) if is_source else _best_wheel(package, python, row)
+            kept = sdists if is_source else wheels
+            earlier = kept.get(artifact.filename)
+            pythons = {python, *(earlier.pythons if earlier else ())}
+            ordered = tuple(one for one in sorted(row.pythons, key=_minor) if one in pythons)
+            kept[artifact.filename] = replace(artifact, pythons=ordered)
+    base, no_base = resolve_base(row.base, mirror=read_mirrors().image(row.base.image))
+    debs, no_debs = _debs(row, base)
+    locked = LockedRow(
+        name=row.name,
+        matrix_sha256=row.sha256(),
+        base=base,
+        wheels=tuple(wheels[name] for name in sorted(wheels)),
+        sdists=tuple(sdists[name] for name in sorted(sdists)),
+        debs=debs,
+        patches=(),
+        unresolved=(*no_base, *unresolved, *no_debs),
+    )
+    check_row(row, locked)
+    return locked
+
+
+def _vendor_wheels(row: Row) -> tuple[list[dict[str, Any]], tuple[Unresolved, ...]]:
+    """Return uv's packages of the vendor's own index, and those that no index in use has.
+
+    PyPI has only stubs of their names, which would fetch the real files by themselves.
+    """
+    found, missing = [], []
+    for name, version in row.vendor_packages.items():
+        try:
+            found += _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
+        except CommandError as error:
+            if "no usable wheels" not in error.tail:
+                raise
+            reason = "no package index in use has a wheel of it; NVIDIA's own does"
+            missing.append(Unresolved(kind="wheel", name=name, version=version, reason=reason))
+    return found, tuple(missing)
+
+
+def _debs(row: Row, base: LockedBase) -> tuple[tuple[Deb, ...], tuple[Unresolved, ...]]:
+    if row.base.contents == "minimal":
+        return resolve_debs(row), ()
+    reason = "which packages are added depends on those in the base image, which was not to be had"
+    if base.digest != UNRESOLVED:
+        try:
+            return resolve_on(read_mirrors().image(base.reference), row), ()
+        except EnvironmentLacksError as error:
+            say(f"the packages on {base.image} stay unresolved: {error.message}")
+    suite = Unresolved(kind="debs", name="ubuntu", version=row.base.suite, reason=reason)
+    return (), (suite,)
+
+
+def _compiled(row: Row, python: str) -> list[dict[str, Any]]:
+    """Return uv's ``packages`` of one Python (pylock.toml, PEP 751)."""
+    try:
+        return _uv_packages({**row.packages_for(python), **row.sources}, python, row.glibc)
+    except CommandError as error:
+        what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
+        if any(words in error.tail.lower() for words in _NO_NETWORK):
+            mend = "look to the network, a proxy or a mirror, then the same command again"
+            raise EnvironmentLacksError(what, mend) from None
+        raise UsageError(f"versions.toml: {what}", "mend the row") from None
+
+
+def _uv_packages(
+    pins: Mapping[str, str], python: str, glibc: str, *, only_wheels: bool = False
+) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
+        asked, answer = Path(folder, "asked.in"), Path(folder, "pylock.toml")
+        lines = [f"{name}=={version}" for name, version in pins.items()]
+        asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        platform = f"x86_64-manylinux_{glibc.replace('.', '_')}"
+        command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
+        command += ["--python-platform", platform, "--format", "pylock.toml"]
+        if only_wheels:
+            command += ["--no-deps", "--only-binary", ":all:"]
+        output_of([*command, "--output-file", answer, asked], cwd=Path(folder))
+        packages: list[dict[str, Any]] = parse_toml(answer.read_text())["packages"]
+    return packages
+
+
+def _best_wheel(package: Mapping[str, Any], python: str, row: Row) -> Artifact:
+    rank = {tag: number for number, tag in enumerate(_tags(python, row.glibc))}
+    best: tuple[int, Artifact] | None = None
+    for entry in package.get("wheels", ()):
+        artifact = _artifact(package, entry)
+        ranks = [rank[tag] for tag in _wheel_tags(artifact.filename) if tag in rank]
+        if ranks and (best is None or min(ranks) < best[0]):
+            best = (min(ranks), artifact)
+    if best is None:
+        raise UsageError(
+            f"versions.toml: {package['name']} {package['version']} (row {row.name}) has no wheel"
+            f" for Python {python} on Linux x86_64 with glibc {row.glibc}",
+            f'pin a version that has one under packages-on."{python}", or name it in sources',
+        )
+    return best[1]
+
+
+def _sdist(package: Mapping[str, Any]) -> Artifact:
+    if "sdist" not in package:
+        raise UsageError(f"versions.toml: {package['name']} has no source distribution")
+    return _artifact(package, package["sdist"])
+
+
+def _artifact(package: Mapping[str, Any], entry: Mapping[str, Any]) -> Artifact:
+    if "size" not in entry or "sha256" not in entry["hashes"]:
+        raise EnvironmentLacksError(
+            f"the package index in use does not tell size and sha256 of {package['name']}",
+            "lock with an index that does (the mirror in use may be too simple)",
+        )
+    return Artifact(
+        name=canonicalize_name(package["name"]),
+        version=package["version"],
+        filename=unquote(entry.get("name") or entry["url"].rsplit("/", 1)[1]),
+        sha256=entry["hashes"]["sha256"],
+        size=entry["size"],
+        pythons=(),
+    )
+
+
+def _tags(python: str, glibc: str) -> Iterator[Tag]:
+    """Yield the tags that CPython takes there, the best first."""
+    version = (3, _minor(python))
+    platforms = []
+    for release in range(int(glibc.split(".")[1]), 4, -1):
+        platforms.append(f"manylinux_2_{release}_x86_64")
+        if release in _LEGACY:
+            platforms.append(f"{_LEGACY[release]}_x86_64")
+    platforms.append("linux_x86_64")
+    interpreter = f"cp3{version[1]}"
+    # Before 3.8 the ABI's name said how CPython allocates memory (PEP 3149).
+    abi = f"{interpreter}m" if version[1] < 8 else interpreter
+    yield from cpython_tags(version, abis=[abi], platforms=platforms)
+    yield from compatible_tags(version, interpreter=interpreter, platforms=platforms)
+
+
+def _wheel_tags(filename: str) -> frozenset[Tag]:
+    try:
+        return parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return frozenset()  # so that a stray file never counts
+
+
+def _minor(python: str) -> int:
+    return int(python.split(".")[1])

@@ -1,0 +1,99 @@
+"""The matrix for people and for programs."""
+
+import json
+from contextlib import closing
+from dataclasses import asdict
+
+from trtyard.console import show
+from trtyard.environments.environment import existing_environment
+from trtyard.images.build import built_image
+from trtyard.images.engine import connect
+from trtyard.images.inspect import holdings
+from trtyard.lock.file import Lock, LockedRow, check_row, read_lock
+from trtyard.matrix.reader import Matrix, read_matrix
+from trtyard.matrix.row import UNRESOLVED, Row
+from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
+
+
+def show_matrix(*, as_json: bool) -> None:
+    """Print every row, its aliases, and whether its environment is ready on this machine."""
+    matrix = read_matrix(MATRIX_FILE)
+    lock = read_lock(LOCK_FILE)
+    for row in matrix.rows.values():
+        check_row(row, lock.row(row.name))
+    images = _images_here(matrix, lock)
+    if as_json:
+        rows = [
+            {
+                **row.facts(row.python),
+                "aliases": _aliases(matrix, row),
+                "executors": list(row.executors),
+                "host_pythons": list(row.host_pythons),
+                "base": row.base.image,
+                "base_reference": _base_reference(lock.row(row.name)),
+                "host_until": row.host_until,
+                "image_buildable": not lock.row(row.name).unresolved,
+                "unresolved": [asdict(one) for one in lock.row(row.name).unresolved],
+                "image_here": images.get(row.name, ("", ""))[0] or None,
+            }
+            for row in matrix.rows.values()
+        ]
+        show(json.dumps({"schema": 1, "default": matrix.default, "rows": rows}, indent=2))
+        return
+    for row in matrix.rows.values():
+        show(_paragraph(matrix, row, lock.row(row.name), images.get(row.name)))
+
+
+def _images_here(matrix: Matrix, lock: Lock) -> dict[str, tuple[str, str]]:
+    """Return of each row whose image is here, as this tree has it: its name, and what it holds."""
+    try:
+        client = connect()
+    except EnvironmentLacksError:
+        return {}
+    with closing(client):
+        found = {
+            row.name: built_image(client, row, lock.row(row.name)) for row in matrix.rows.values()
+        }
+        return {row: (name, holdings(client, name)) for row, name in found.items() if name}
+
+
+def _base_reference(locked: LockedRow) -> str | None:
+    return None if locked.base.digest == UNRESOLVED else locked.base.reference
+
+
+def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, str] | None) -> str:
+    wheels = locked.wheels_for(row.python)
+    ready = existing_environment(row, locked)
+    lines = {
+        "TensorRT": f"{row.tensorrt}{' for RTX' if row.flavour == 'rtx' else ''}"
+        f" (engines run on compute capability {', '.join(row.runs_on)})",
+        "Python": f"{row.python}"
+        + (f"; on the host {', '.join(row.host_pythons)}" if row.host_pythons else ""),
+        "torch": f"{row.packages['torch']}, torchvision {row.packages['torchvision']},"
+        f" CUDA {row.cuda}",
+        "ONNX": f"opset {row.opset}, {row.exporter} exporter; ONNX Runtime"
+        f" {row.packages['onnxruntime']}",
+        "plugins": f"{', '.join(row.plugin_shells)}; {row.parser} parser",
+        "image from": f"{row.base.image}, digest {row.base.digest_kind}",
+        "locked": f"{len(wheels)} wheels, {sum(one.size for one in wheels) / GIGA:.1f} GB;"
+        f" {len(locked.sdists_for(row.python))} from source; {len(locked.debs)} debs",
+        **{
+            "unresolved" if not number else " " * number: f"{one.kind} {one.name} {one.version}"
+            for number, one in enumerate(locked.unresolved)
+        },
+        **({"terms": row.terms} if row.terms else {}),
+        "runs in": ", ".join(row.executors)
+        + (" (on the host up to ONNX)" if row.host_until == "onnx" else ""),
+        "here": f"environment ready (Python {ready.python_version})"
+        if ready
+        else "no environment yet; convert makes it",
+        **({"image here": image[0], "it holds": f"{image[1]}; ./run inspect"} if image else {}),
+    }
+    aliases = ", ".join(_aliases(matrix, row))
+    body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
+    return f"{row.name}   (also: {aliases})\n{body}\n"
+
+
+def _aliases(matrix: Matrix, row: Row) -> list[str]:
+    return [alias for alias, name in matrix.aliases().items() if name == row.name]

@@ -1,0 +1,64 @@
+"""A repository of a registry, spoken to without the engine: OCI distribution specification 1.1."""
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from trtyard.fetching.store import http_session
+from trtyard.images.engine import ANSWER_SECONDS
+from trtyard.registry.login import LOCAL, Login
+
+if TYPE_CHECKING:
+    from requests import Response
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+IMAGES = (
+    f"{MANIFEST}, {INDEX}, application/vnd.docker.distribution.manifest.v2+json,"
+    " application/vnd.docker.distribution.manifest.list.v2+json"
+)
+_NOT_FOUND = 404
+
+
+class Repository:
+    """Asks by paths below ``/v2/NAME/``; as the engine does, in clear only on this machine itself.
+
+    Errors are those of requests.
+    """
+
+    def __init__(self, host: str, name: str, *, retries: int) -> None:
+        local = host.partition(":")[0] in LOCAL
+        self.place = f"{'http' if local else 'https'}://{host}/v2/{name}/"
+        self.session = http_session(retries=retries)
+        # No proxy stands before this machine itself.
+        self.session.trust_env = not local
+        self.session.auth = Login(self.session, urlsplit(self.place).netloc)
+
+    @classmethod
+    def of(cls, image: str, *, retries: int = 5) -> "Repository":
+        """Return the repository of an image's name ``HOST/NAME:TAG``."""
+        host, _, name = image.rpartition(":")[0].partition("/")
+        return cls(host, name, retries=retries)
+
+    def ask(self, method: str, path: str, **options: Any) -> "Response":
+        """Return whatever answer there is."""
+        url = urljoin(self.place, path)
+        return self.session.request(method, url, timeout=ANSWER_SECONDS, **options)
+
+    def done(self, method: str, path: str, **options: Any) -> "Response":
+        """Return the answer; an error where it is a refusal."""
+        answer = self.ask(method, path, **options)
+        answer.raise_for_status()
+        return answer
+
+    def found(self, method: str, path: str, **options: Any) -> "Response | None":
+        """Return the answer, or None where the registry has no such thing."""
+        answer = self.ask(method, path, **options)
+        if answer.status_code == _NOT_FOUND:
+            return None
+        answer.raise_for_status()
+        return answer
+
+    def digest(self, tag: str) -> str:
+        """Return the digest behind a tag, or "" where there is none; no content is read."""
+        answer = self.found("HEAD", f"manifests/{tag}", headers={"Accept": IMAGES})
+        return answer.headers.get("Docker-Content-Digest", "") if answer else ""
