@@ -96,7 +96,7 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
 @command(json="For programs: every row as JSON.")
 def matrix(json: bool = False) -> None:
     """Show the rows: what is in them, their aliases, what is ready on this machine."""
-    from trtyard.matrix.show import show_matrix
+    from trtyard.show import show_matrix
 
     show_matrix(as_json=json)
 
@@ -257,7 +257,7 @@ def reproduce(
 def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
     """Push the row's image, named by the hash of what went in, and print that name."""
     from trtyard.console import show
-    from trtyard.registry.exchange import push
+    from trtyard.images.exchange import push
 
     show(push(trt, registry=registry, dry_run=dry_run))
 
@@ -270,7 +270,7 @@ def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> Non
 def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
     """Pull the very image that build would make, by digest, and print its name here."""
     from trtyard.console import show
-    from trtyard.registry.exchange import pull
+    from trtyard.images.exchange import pull
 
     show(pull(trt, registry=registry, dry_run=dry_run))
 
@@ -302,7 +302,7 @@ def inspect(
 )
 def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
     """Collect every file of the row by its hash, to build without a network."""
-    from trtyard.fetching.store import fetch
+    from trtyard.images.store import fetch
 
     fetch(trt, into, pythons=pythons)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from trtyard.engine import connect
 from trtyard.executors.docker import engine_problem
-from trtyard.images.engine import connect
 from trtyard.matrix.reader import read_matrix
 from trtyard.selftest import REQUIRE_DOCKER
 from trtyard.tools import MATRIX_FILE, ROOT

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from trtyard.fetching.store import DEBS
+from trtyard.engine import docker_command, image_id
 from trtyard.images import base as module
 from trtyard.images.base import MAKER, LocalBase, _make, make_bases
-from trtyard.images.engine import docker_command, image_id
+from trtyard.images.store import DEBS
 from trtyard.lock.debs import deb_filename, download_debs
 from trtyard.lock.file import read_lock
 from trtyard.pipeline.errors import IntegrityError

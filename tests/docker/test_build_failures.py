@@ -7,8 +7,8 @@ import pytest
 from test_registry import Server
 
 from trtyard.command import CommandError, check
+from trtyard.engine import docker_command
 from trtyard.images.buildkit import explained
-from trtyard.images.engine import docker_command
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
 from trtyard.selftest import REQUIRE_DOCKER

@@ -7,10 +7,10 @@ import pytest
 from conftest import run_task
 
 from trtyard.command import output_of
+from trtyard.engine import docker_command
 from trtyard.images.bake import DEFAULT_BUILDER, VARIABLES
 from trtyard.images.base import have_bases
 from trtyard.images.build import plan_of
-from trtyard.images.engine import docker_command
 from trtyard.images.render import IMAGES, INVENTORY_PATH, target_of
 from trtyard.lock.file import read_lock
 from trtyard.pipeline.inventory import read_debs, read_requirements

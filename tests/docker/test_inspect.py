@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from trtyard.images.engine import docker_command
+from trtyard.engine import docker_command
 from trtyard.images.inspect import holdings, inspect, layers_of, show_image
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from trtyard.images.engine import docker_command
+from trtyard.engine import docker_command
 from trtyard.images.render import IMAGES
 from trtyard.matrix.reader import read_matrix
 from trtyard.tools import MATRIX_FILE, ROOT

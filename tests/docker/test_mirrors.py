@@ -20,10 +20,10 @@ import zipfile
 
 import pytest
 
+from trtyard.engine import docker_command
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.images import bake
 from trtyard.images.base import have_bases, local_bases
-from trtyard.images.engine import docker_command
 from trtyard.lock.file import read_lock
 from trtyard.tools import LOCK_FILE, ROOT, uv
 

@@ -24,13 +24,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from trtyard.images.engine import connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id
+from trtyard.images import exchange
 from trtyard.images.render import INVENTORY_PATH
 from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.file import read_lock
 from trtyard.matrix.row import UNRESOLVED, BaseImage
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.registry import exchange, referrers, repository
+from trtyard.registry import referrers, repository
 from trtyard.registry import transfer as registry
 from trtyard.registry.transfer import NotPublishedError, digest_of, pull_image, push_image
 from trtyard.tools import LOCK_FILE, ROOT
@@ -45,7 +46,7 @@ http: {{addr: "127.0.0.1:{port}"}}
 HTPASSWD = "me:$2b$05$yGwpWSYyGxc1nkJ81dVSaecQcxYu.eCuhDHXB53EbV8SX/dBrYkcO\n"
 PUSH = """
 import sys
-from trtyard.images.engine import connect, docker_command
+from trtyard.engine import connect, docker_command
 from trtyard.registry.transfer import push_image
 push_image(connect(), docker_command(), sys.argv[1], sys.argv[2])
 """

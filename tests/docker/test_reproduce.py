@@ -16,11 +16,11 @@ import pytest
 from conftest import ENVIRONMENT, run_task
 
 from trtyard.command import output_of
+from trtyard.engine import docker_command
 from trtyard.folders import TAG_NAME
 from trtyard.images import layouts
 from trtyard.images.base import have_bases, local_bases
 from trtyard.images.build import content_labels, plan_of
-from trtyard.images.engine import docker_command
 from trtyard.images.layouts import (
     Built,
     from_engine,

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from trtyard.images import engine
+from trtyard import engine
 from trtyard.pipeline.errors import EnvironmentLacksError
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.fetching import store as module
-from trtyard.fetching.store import check_store, fetch, fetch_files, look_into, wanted_files
+from trtyard.images import store as module
 from trtyard.images.bake import Plan
+from trtyard.images.store import check_store, fetch, fetch_files, look_into, wanted_files
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError

@@ -12,10 +12,10 @@ from trtyard.clean import old_environments
 from trtyard.command import CommandError, output_of
 from trtyard.console import show
 from trtyard.convert import row_and_lock
+from trtyard.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.environments.environment import UNPACKED, existing_environment
 from trtyard.environments.interpreters import find_python
 from trtyard.images.build import DISK_PER_WHEEL_BYTE, built_image
-from trtyard.images.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trtyard.console import say, show
+from trtyard.engine import connect
 from trtyard.executors.docker import OUT_PATH, PLUGIN_LIBRARY
 from trtyard.images.build import published_name
-from trtyard.images.engine import connect
 from trtyard.images.render import ROW_PATH
 from trtyard.images.templating import BRACKETS, rendered
 from trtyard.matrix.reader import Matrix, read_matrix

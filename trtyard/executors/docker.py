@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trtyard.console import say
+from trtyard.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.executors import Job
 from trtyard.images.build import build, built_image, pull_offered
-from trtyard.images.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
 from trtyard.lock.debs import deb_filename, suite_sources
-from trtyard.images.engine import connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id
 from trtyard.lock.file import Deb, LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
 from trtyard.images.render import SOURCE_DATE_EPOCH
 from trtyard.matrix.row import Row
-from trtyard.fetching.store import checked_deb
+from trtyard.images.store import checked_deb
 
 if TYPE_CHECKING:
     from docker import DockerClient

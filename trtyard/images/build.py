@@ -32,7 +32,7 @@ from trtyard.command import (
     quoted,
 )
 from trtyard.console import say, show
-from trtyard.images.engine import connect, docker_command, image_id, registry_problem
+from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.folders import locked as held
 from trtyard.folders import make_own
 from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
@@ -51,7 +51,7 @@ from trtyard.images.render import (
 )
 from trtyard.matrix.row import Row
 from trtyard.fetching.sources import export_source, fetch_source, sources_of
-from trtyard.fetching.store import check_store
+from trtyard.images.store import check_store
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 
 if TYPE_CHECKING:

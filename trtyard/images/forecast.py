@@ -12,13 +12,13 @@ from pathlib import Path
 from trtyard.images.base import local_bases
 from trtyard.images.build import ALL, built_image, bytes_of, checked_stage, rows_named, wheels_of
 from trtyard.console import show
-from trtyard.images.engine import connect, image_id
+from trtyard.engine import connect, image_id
 from trtyard.lock.file import LockedRow, read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.images.render import Stage, check_rendered, render, repository_of
 from trtyard.matrix.row import UNRESOLVED, Row
-from trtyard.fetching.store import MEGA, look_into, wanted_files
+from trtyard.images.store import MEGA, look_into, wanted_files
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trtyard.images.build import built_image, checked_stage
 from trtyard.console import show
 from trtyard.convert import row_and_lock
-from trtyard.images.engine import connect, image_id
+from trtyard.engine import connect, image_id
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.compile_plugins import (

@@ -23,7 +23,7 @@ from trtyard.images.build import wheel_bytes
 from trtyard.images.buildkit import explained
 from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
-from trtyard.images.engine import image_id
+from trtyard.engine import image_id
 from trtyard.folders import empty_own, locked, make_own
 from trtyard.images.oci import Image, read_image
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError

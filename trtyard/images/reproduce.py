@@ -13,7 +13,7 @@ from trtyard.images.build import base_kind, checked_stage, content_labels, plan_
 from trtyard.command import quoted
 from trtyard.console import say, show
 from trtyard.convert import row_and_lock
-from trtyard.images.engine import connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id
 from trtyard.images.layouts import (
     FOLDER,
     MOUNTS,
@@ -34,7 +34,7 @@ from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.registry.transfer import check_labels
 from trtyard.images.render import Stage, check_rendered, render
 from trtyard.matrix.row import Row
-from trtyard.fetching.store import check_store
+from trtyard.images.store import check_store
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
 
 if TYPE_CHECKING:

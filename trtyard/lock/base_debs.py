@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trtyard.command import CommandError, check
 from trtyard.console import say
-from trtyard.images.engine import connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id
 from trtyard.lock.debs import facts_of, planned
 from trtyard.lock.file import Deb, DebStage
 from trtyard.matrix.row import Row

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from trtyard.command import CommandError, Word, output_of
 from trtyard.console import say
-from trtyard.images.engine import docker_command
+from trtyard.engine import docker_command
 from trtyard.lock.file import LockedBase, Unresolved
 from trtyard.matrix.row import UNRESOLVED, BaseImage, DigestKind
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from trtyard.fetching.store import http_session
-from trtyard.images.engine import ANSWER_SECONDS
+from trtyard.engine import ANSWER_SECONDS
+from trtyard.fetching.http import http_session
 from trtyard.registry.login import LOCAL, Login
 
 if TYPE_CHECKING:

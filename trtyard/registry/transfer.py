@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trtyard.command import CommandError, check
 from trtyard.console import say
-from trtyard.images.engine import ANSWER_SECONDS
+from trtyard.engine import ANSWER_SECONDS
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
 from trtyard.registry.repository import Repository
 

@@ -8,7 +8,7 @@ from trtyard.console import say
 from trtyard.convert import row_and_lock
 from trtyard.images import provenance, sbom
 from trtyard.images.build import built_image, content_labels, local_name, published_name
-from trtyard.images.engine import connect, docker_command
+from trtyard.engine import connect, docker_command
 from trtyard.images.inspect import bill_of, inspect
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row

@@ -5,9 +5,9 @@ from contextlib import closing
 from dataclasses import asdict
 
 from trtyard.console import show
+from trtyard.engine import connect
 from trtyard.environments.environment import existing_environment
 from trtyard.images.build import built_image
-from trtyard.images.engine import connect
 from trtyard.images.inspect import holdings
 from trtyard.lock.file import Lock, LockedRow, check_row, read_lock
 from trtyard.matrix.reader import Matrix, read_matrix

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from trtyard.command import CommandError, output_of
 from trtyard.console import say
+from trtyard.fetching.http import http_session
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.sources import check_source, fetch_source, sources_of
 from trtyard.images.render import uv_requirement
@@ -281,23 +282,6 @@ def _place(entry: dict[str, Any], folder: Path) -> str:
     if "path" in entry:
         return Path(folder, str(entry["path"])).resolve().as_uri()
     return str(entry["url"])
-
-
-def http_session(*, retries: int = 5) -> "Session":
-    """Return an HTTP session that tries again when the server is busy or the line is bad."""
-    import os
-
-    from requests import Session
-    from requests.adapters import HTTPAdapter
-    from urllib3 import Retry
-
-    session = Session()
-    again = Retry(total=retries, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
-    session.mount("https://", HTTPAdapter(max_retries=again))
-    session.mount("http://", HTTPAdapter(max_retries=again))
-    if bundle := os.environ.get("SSL_CERT_FILE"):  # uv's setting, which requests does not know
-        session.verify = bundle
-    return session
 
 
 def _download(session: "Session", place: str, target: Path, hashes: set[str]) -> None:
