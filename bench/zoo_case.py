@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 # All that one case may take, so that it cannot take the machine.
 MEMORY = 10 << 30
 # Of an error, what goes into a result.
@@ -65,7 +66,8 @@ def words_of(error):
 
 
 def first_line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = str(error).replace(f"{ROOT}{os.sep}", "")  # of no one machine
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
     return "; ".join(lines[:4])[:400] or type(error).__name__
 
 

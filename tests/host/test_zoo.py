@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 
 import pytest
@@ -80,3 +81,8 @@ def test_a_raw_result_is_summed_up_with_every_failure(page):
 @pytest.mark.parametrize(("value", "words"), [(0, "0"), (6.02e-07, "6e-7"), (0.0125, "1e-2")])
 def test_a_share_is_said_by_its_size(page, value, words):
     assert page.share(value) == words
+
+
+def test_the_results_are_of_no_one_machine(page):
+    text = (ROOT / page.DATA).read_text()
+    assert not re.findall(r"(?<![\w.])/(?:home|opt|root|srv|tmp|usr|var|work)/\S*", text)
