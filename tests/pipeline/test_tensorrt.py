@@ -13,7 +13,7 @@ import tensorrt_rtx_libs
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
-from trtyard.pipeline.kernels import KernelLibrary
+from trtyard.pipeline.kernels import ABI_VERSION, KernelLibrary
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
@@ -96,7 +96,7 @@ def test_the_engine_holds_both_plugins(tmp_path, with_functions):
 
 KERNELS = """
 #include <stddef.h>
-int trtyard_abi_version(void) { return 1; }
+int trtyard_abi_version(void) { return VERSION; }
 void trtyard_status_string(void) {}
 void trtyard_padded_nms(void) {}
 void trtyard_roi_align(void) {}
@@ -107,7 +107,18 @@ size_t trtyard_roi_align_workspace(void) { return BYTES; }
 
 def kernels_that_want(size, folder):
     library = folder / f"wants_{size}.so"
-    command = ["cc", f"-DBYTES={size}", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    command = [
+        "cc",
+        f"-DBYTES={size}",
+        f"-DVERSION={ABI_VERSION}",
+        "-shared",
+        "-fPIC",
+        "-x",
+        "c",
+        "-",
+        "-o",
+        library,
+    ]
     subprocess.run(command, input=KERNELS, text=True, check=True)
     return library
 
