@@ -97,12 +97,21 @@ def test_a_run_without_one_of_the_models_does_not_pass_and_hides_no_failure(run)
     assert [cells[column].status for column in COLUMNS[1:]] == ["failed", *["not-run"] * 3]
 
 
-@pytest.mark.parametrize(("name", "version"), [("torch", "2.12.0"), ("tensorrt", "1.7.1.115")])
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("torch", "2.12.0"), ("tensorrt", "1.7.1.115"), ("tensorrt", "1.7.11"), ("torch", "2.13")],
+)
 def test_a_report_of_other_releases_than_the_rows_is_refused(run, name, version):
     value = report("alexnet")
     value["versions"][name] = version
     with pytest.raises(IntegrityError, match=rf"alexnet/report.json is of {name} {version}"):
         run(alexnet=value)
+
+
+def test_bindings_that_leave_out_a_releases_last_number_are_of_that_release(run):
+    value = report("alexnet")
+    value["versions"]["tensorrt"] = "1.7.1"
+    assert run(alexnet=value)["rtx-1.7"]["parity"].status == "passed"
 
 
 def test_a_reason_of_many_lines_is_one_line_of_the_table(run):
