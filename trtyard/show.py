@@ -12,7 +12,7 @@ from trtyard.images.inspect import holdings
 from trtyard.lock.file import Lock, LockedRow, check_row, read_lock
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import UNRESOLVED, Row
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
 
 
@@ -35,18 +35,19 @@ def show_matrix(*, as_json: bool) -> None:
                 "host_until": row.host_until,
                 "image_buildable": not lock.row(row.name).unresolved,
                 "unresolved": [asdict(one) for one in lock.row(row.name).unresolved],
-                "image_here": images.get(row.name, ("", ""))[0] or None,
+                "image_here": images.get(row.name),
             }
             for row in matrix.rows.values()
         ]
         show(json.dumps({"schema": 1, "default": matrix.default, "rows": rows}, indent=2))
         return
     for row in matrix.rows.values():
-        show(_paragraph(matrix, row, lock.row(row.name), images.get(row.name)))
+        image = images.get(row.name)
+        show(_paragraph(matrix, row, lock.row(row.name), (image, held(image)) if image else None))
 
 
-def _images_here(matrix: Matrix, lock: Lock) -> dict[str, tuple[str, str]]:
-    """Return of each row whose image is here, as this tree has it: its name, and what it holds."""
+def _images_here(matrix: Matrix, lock: Lock) -> dict[str, str]:
+    """Return of each row whose image is here, as this tree has it, the image's name."""
     try:
         client = connect()
     except EnvironmentLacksError:
@@ -55,7 +56,16 @@ def _images_here(matrix: Matrix, lock: Lock) -> dict[str, tuple[str, str]]:
         found = {
             row.name: built_image(client, row, lock.row(row.name)) for row in matrix.rows.values()
         }
-        return {row: (name, holdings(client, name)) for row, name in found.items() if name}
+    return {row: name for row, name in found.items() if name}
+
+
+def held(image: str) -> str:
+    """Return what an image holds, or why that cannot be told; the rows are shown all the same."""
+    try:
+        with closing(connect()) as client:
+            return f"{holdings(client, image)}; ./run inspect"
+    except TrtyardError as error:
+        return error.message
 
 
 def _base_reference(locked: LockedRow) -> str | None:
@@ -88,7 +98,7 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, st
         "here": f"environment ready (Python {ready.python_version})"
         if ready
         else "no environment yet; convert makes it",
-        **({"image here": image[0], "it holds": f"{image[1]}; ./run inspect"} if image else {}),
+        **({"image here": image[0], "it holds": image[1]} if image else {}),
     }
     aliases = ", ".join(_aliases(matrix, row))
     body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())

@@ -13,6 +13,7 @@ import pytest
 from trtyard.engine import docker_command
 from trtyard.images.inspect import holdings, inspect, layers_of, show_image
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.show import held
 
 LIBRARY = {"path": "/opt/x.so", "sha256": "1" * 64, "size": 7, "package": "numpy"}
 INVENTORY = {
@@ -133,6 +134,12 @@ def test_a_second_library_of_plugins_is_shown_and_compared_too(engine, make, cap
     for one in (NOTE, noted):
         assert f"plugins    {one['sha256']}" in said
     assert holdings(engine, name) == "1 debs, 1 packages, 1 libraries, 2 of plugins"
+
+
+def test_a_damaged_image_does_not_keep_matrix_from_showing_the_rows(engine, make):
+    name = make(*an_image(plugin=b"another"))
+    assert f"expects sha256 {NOTE['sha256']}" in held(name)
+    assert held(make(*an_image())).startswith("1 debs, 1 packages")
 
 
 def test_no_image_and_an_image_of_someone_else_are_told_apart(engine, make):
