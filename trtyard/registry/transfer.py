@@ -125,10 +125,11 @@ def pull_image(
 
     Where the engine has that digest as ``local``, nothing is moved.
     """
-    digest = _digest_unread(remote)
-    if digest not in known_digests(client, local):
+    known = known_digests(client, local)
+    digest = _digest_unread(remote) if known else ""
+    if digest not in known:
         digest = digest_of(client, remote)
-    if digest in known_digests(client, local):
+    if digest in known:
         check_labels(client, local, labels)
         say(f"{local} is here already: {digest}; nothing was moved")
         return local
