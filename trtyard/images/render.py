@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from trtyard.matrix.compatibility import release_of
+from trtyard.matrix.compatibility import NVCC_THREADS, release_of
 from trtyard.console import say
 from trtyard.lock.file import (
     Artifact,
@@ -50,7 +50,6 @@ ROW_PATH = "/opt/trtyard/row.json"
 INVENTORY_PATH = "/opt/trtyard/inventory.json"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
-_NVCC_THREADS = (11, 2)  # the toolkit from which nvcc takes --threads: its release notes
 _COMPILEALL_MINOR = 9  # of Python 3
 
 # The time of every file that a build writes: 2026-01-01. Any fixed time does; a recent one keeps
@@ -245,7 +244,7 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         "unresolved_digest": UNRESOLVED,
         # compileall knows -s and hash-based files from 3.9 on, and without them no two are alike.
         "compiles_bytecode": int(row.python.split(".")[1]) >= _COMPILEALL_MINOR,
-        "nvcc_threads": release_of(row.cuda) >= _NVCC_THREADS,
+        "nvcc_threads": release_of(row.cuda) >= NVCC_THREADS,
         "env_path": ENVIRONMENT_PATH,
         "code_path": CODE_PATH,
         "plugins_path": PLUGINS_PATH,

@@ -96,6 +96,9 @@ NVCC: Mapping[Release, tuple[int, int]] = {
     (13, 0): (75, 121),
 }
 
+# The toolkit from which nvcc takes --threads: release notes of CUDA 11.2.
+NVCC_THREADS: Release = (11, 2)
+
 # Whose each distribution release is, its /usr/bin/python3 and its glibc: their package lists.
 SUITES: Mapping[str, tuple[str, str, Release]] = {
     "bionic": ("ubuntu", "3.6", (2, 27)),
