@@ -117,6 +117,12 @@ def test_a_distributions_package_is_of_the_rows_distribution(contents, row, dist
     assert locator.startswith(f"pkg:deb/{distribution}/zlib1g@")
 
 
+def test_of_a_row_that_is_not_known_no_distribution_is_claimed(contents):
+    found = by_name(document(contents, None, None))
+    assert "externalRefs" not in found["zlib1g"]
+    assert "externalRefs" in found["numpy"]
+
+
 def test_an_older_inventory_lists_no_libraries(inventory):
     del inventory["libraries"]
     assert Contents.read("x", {**inventory, "schema": 1}, []).libraries is None

@@ -91,12 +91,14 @@ class Contents:
 def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> dict[str, Any]:
     """Return the SPDX document of an image of ``row``; None where the matrix has no such row.
 
+    Whose distribution packages are is then not known, and they have no purl.
+
     Without ``locked`` packages have no hash of what they came from. A hash stands only where the
     version in the image is the locked one.
     """
     # A version has a wheel for each Python.
     files = _hashes(locked, row.python if row else "")
-    place = f"deb/{SUITES[row.base.suite][0]}" if row else "deb/debian"
+    place = f"deb/{SUITES[row.base.suite][0]}" if row else ""
     packages = [_package("deb", place, *one, files) for one in contents.debs.items()]
     packages += [_package("pypi", "pypi", *one, files) for one in contents.packages.items()]
     libraries = [*(contents.libraries or ()), *contents.plugins]
@@ -158,14 +160,15 @@ def _package(
         "versionInfo": version,
         "downloadLocation": "NOASSERTION",
         "filesAnalyzed": False,
-        "externalRefs": [
+    }
+    if place:
+        entry["externalRefs"] = [
             {
                 "referenceCategory": "PACKAGE-MANAGER",
                 "referenceType": "purl",
                 "referenceLocator": locator,
             }
-        ],
-    }
+        ]
     if sha256:
         entry["checksums"] = [{"algorithm": "SHA256", "checksumValue": sha256}]
     return entry
