@@ -10,7 +10,7 @@ import netrc
 import os
 import re
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,8 +41,8 @@ class Mirrors:
     index: str  # of Python packages, instead of the usual one; or ""
     extra_indexes: tuple[str, ...]  # besides it, such as a vendor's
     apt: Mapping[str, str]  # the host in a base image's apt sources to the address in its place
+    git: Mapping[str, str]  # a git host to the address in its place
     ca_bundle: Path | None
-    git: Mapping[str, str] = field(default_factory=dict)  # a host to the address in its place
 
     def git_settings(self) -> list[str]:
         """Return the options that make git ask the mirrors, submodules' addresses included."""
@@ -97,7 +97,7 @@ class Mirrors:
         )
 
 
-NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, ca_bundle=None)
+NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, git={}, ca_bundle=None)
 
 
 def read_mirrors() -> Mirrors:
