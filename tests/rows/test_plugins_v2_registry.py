@@ -104,6 +104,7 @@ def test_the_library_registers_its_creators_when_the_driver_loads_it(name, proce
         "MaskRcnnROIAlign 1 trtyard",
         "PaddedNMS 1",
         "PaddedNMS 1 trtyard",
+        "RoiAlign 1",
     ]
     assert seen["fields"] == ["iou_threshold", "score_threshold", "keep_top_k", "box_offset"]
 
