@@ -1,5 +1,5 @@
 // Asks the creators of a V2 shell library for plugins, as a parser does with text attributes, and
-// prints a line for each question. This program is the registry that the library looks for.
+// prints a line for each question. The registry that the library looks for is tests/gpu/plugin_harness.cpp.
 //
 //     drive_onnx_roi_align LIBRARY
 #include <NvInferRuntime.h>
@@ -13,46 +13,9 @@
 
 using namespace nvinfer1;
 
+extern "C" IPluginRegistry* getPluginRegistry() noexcept;
+
 namespace {
-
-class Registry final : public IPluginRegistry {
-public:
-    bool registerCreator(IPluginCreator& creator, char const* name_space) noexcept override {
-        if (name_space[0] == '\0') {
-            creators.push_back(&creator);
-        }
-        return true;
-    }
-    IPluginCreator* const* getPluginCreatorList(int32_t* count) const noexcept override {
-        *count = static_cast<int32_t>(creators.size());
-        return creators.data();
-    }
-    IPluginCreator* getPluginCreator(char const* name, char const*, char const*) noexcept override {
-        for (IPluginCreator* creator : creators) {
-            if (std::strcmp(creator->getPluginName(), name) == 0) {
-                return creator;
-            }
-        }
-        return nullptr;
-    }
-    void setErrorRecorder(IErrorRecorder*) noexcept override {}
-    IErrorRecorder* getErrorRecorder() const noexcept override { return nullptr; }
-#if NV_TENSORRT_MAJOR >= 8
-    bool deregisterCreator(IPluginCreator const&) noexcept override { return false; }
-#endif
-#if NV_TENSORRT_MAJOR > 8 || (NV_TENSORRT_MAJOR == 8 && NV_TENSORRT_MINOR >= 6)
-    bool isParentSearchEnabled() const override { return false; }
-    void setParentSearchEnabled(bool) override {}
-    PluginLibraryHandle loadLibrary(char const*) noexcept override { return nullptr; }
-    void deregisterLibrary(PluginLibraryHandle) noexcept override {}
-#endif
-    std::vector<IPluginCreator*> creators;
-};
-
-Registry& registry() {
-    static Registry only;
-    return only;
-}
 
 int32_t const kSeven = 7, kSix = 6, kTwo = 2, kOne = 1, kZero = 0, kMinus = -1;
 float const kScale = 0.0625f;
@@ -67,7 +30,7 @@ PluginField text(char const* name, char const* value, bool with_nul = false) {
 
 // What an engine would keep, in hexadecimal digits; or "refused".
 std::string made(char const* op, std::vector<PluginField> const& fields) {
-    IPluginCreator* creator = registry().getPluginCreator(op, "1", "");
+    IPluginCreator* creator = getPluginRegistry()->getPluginCreator(op, "1", "");
     if (creator == nullptr) {
         return "no creator";
     }
@@ -98,10 +61,6 @@ void say(char const* question, std::string const& answer) {
 }
 
 }  // namespace
-
-extern "C" __attribute__((visibility("default"))) IPluginRegistry* getPluginRegistry() noexcept {
-    return &registry();
-}
 
 int main(int, char** arguments) {
     if (dlopen(arguments[1], RTLD_NOW) == nullptr) {

@@ -19,6 +19,7 @@ from trtyard.pipeline.errors import EnvironmentLacksError
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 SOURCES = Path(__file__).parents[2] / "plugins"
 DRIVER = Path(__file__).with_name("drive_onnx_roi_align.cpp")
+REGISTRY = Path(__file__).parents[1] / "gpu" / "plugin_harness.cpp"
 FOLDERS = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
 V2 = [folder for folder in FOLDERS if shells_for(Path(folder)) == "cpp-v2"] or [
     pytest.param("", marks=pytest.mark.skip(reason=f"{VARIABLE} names no headers of 7.0 to 8.6"))
@@ -34,7 +35,7 @@ def answers(request, tmp_path_factory):
         pytest.skip(lack.message)
     headers, folder = Path(request.param), tmp_path_factory.mktemp("roi-align")
     compile_plugins(SOURCES, folder / "shells.so", ["80"], headers=headers)
-    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-rdynamic", DRIVER]
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-rdynamic", DRIVER, REGISTRY]
     command += ["-isystem", headers, "-isystem", toolkit_of(nvcc) / "include"]
     subprocess.run([*command, "-o", folder / "driver", "-ldl"], check=True)
     done = subprocess.run(
