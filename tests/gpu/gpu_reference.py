@@ -69,18 +69,13 @@ def roi_align(
     aligned: int,
 ) -> np.ndarray:
     """Features [B, C, H, W], float32 rois [R, 4], int32 [R] to float64 [R, C, PH, PW]."""
-    batch, channels, height, width = features.shape
+    channels, height, width = features.shape[1:]
     pooled = np.zeros((len(rois), channels, output_height, output_width))
-    for r, (roi, image) in enumerate(zip(rois, batch_indices)):
-        if not 0 <= image < batch:
-            continue
-        down = _weights(
-            roi[1], roi[3], output_height, height, spatial_scale, sampling_ratio, aligned
-        )
-        across = _weights(
-            roi[0], roi[2], output_width, width, spatial_scale, sampling_ratio, aligned
-        )
-        pooled[r] = down @ features[image].astype(np.float64) @ across.T
+    rest = spatial_scale, sampling_ratio, aligned
+    for r, roi, map_ in _alive(features, rois, batch_indices):
+        down = _weights(_samples(roi[1], roi[3], output_height, height, *rest), height)
+        across = _weights(_samples(roi[0], roi[2], output_width, width, *rest), width)
+        pooled[r] = down @ map_ @ across.T
     return pooled
 
 
@@ -95,17 +90,15 @@ def roi_align_maximum(
     aligned: int,
 ) -> np.ndarray:
     """The same with mode 1: the largest of the samples' four terms each, as ONNX has it."""
-    batch, channels, height, width = features.shape
+    channels, height, width = features.shape[1:]
     pooled = np.zeros((len(rois), channels, output_height, output_width))
-    for r, (roi, image) in enumerate(zip(rois, batch_indices)):
-        if not 0 <= image < batch:
-            continue
-        rest = spatial_scale, sampling_ratio, aligned
+    rest = spatial_scale, sampling_ratio, aligned
+    for r, roi, map_ in _alive(features, rois, batch_indices):
         down = list(_samples(roi[1], roi[3], output_height, height, *rest))
         across = list(_samples(roi[0], roi[2], output_width, width, *rest))
         for p, (rows, row_weights, row_count) in enumerate(down):
             for q, (columns, column_weights, column_count) in enumerate(across):
-                terms = features[image][:, rows[:, None], columns[None, :]].astype(np.float64)
+                terms = map_[:, rows[:, None], columns[None, :]]
                 terms *= row_weights[:, None] * column_weights[None, :]
                 terms = terms.reshape(channels, -1)
                 if terms.shape[1] < 4 * row_count * column_count or terms.shape[1] == 0:
@@ -114,12 +107,20 @@ def roi_align_maximum(
     return pooled
 
 
-def _weights(low, high, bins, size, scale, sampling_ratio, aligned):
+def _alive(features, rois, batch_indices):
+    """Give each roi that is no padding: its index, itself, and its image's map in float64."""
+    maps = features.astype(np.float64)
+    for r, (roi, image) in enumerate(zip(rois, batch_indices)):
+        if 0 <= image < len(maps):
+            yield r, roi, maps[image]
+
+
+def _weights(samples, size):
     """The matrix [bins, size] that takes one axis of the map to bins."""
-    matrix = np.zeros((bins, size))
-    each = _samples(low, high, bins, size, scale, sampling_ratio, aligned)
-    for p, (cells, weights, samples) in enumerate(each):
-        np.add.at(matrix[p], cells, weights / max(1, samples))
+    bins = list(samples)
+    matrix = np.zeros((len(bins), size))
+    for row, (cells, weights, count) in zip(matrix, bins):
+        np.add.at(row, cells, weights / max(1, count))
     return matrix
 
 

@@ -196,7 +196,8 @@ def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings,
     library = tmp_path / "told.so"
     include = f"-I{ROOT / 'plugins' / 'include'}"
     output("cc", "-shared", "-fPIC", include, "-o", library, FOLDER / "told.c")
-    found = json.loads(bindings(name).run(FOLDER / "drive_shells.py", library))
+    values = json.dumps({"nms": NMS, "roi": ROI})
+    found = json.loads(bindings(name).run(FOLDER / "drive_shells.py", library, values))
     nms, roi = found["nms"], found["roi"]
     assert nms.pop("told") == (
         "boxes 100 scores 200 indices 300 count 400 batch 2 classes 4 box_classes 1"

@@ -1,6 +1,7 @@
 """The Python V3 shells with a release's own bindings, driven as far as those go without TensorRT.
 
-Run by a row's Python with a library made from told.c; prints what the shells answered, as JSON.
+Run by a row's Python with a library made from told.c and both shells' attributes as JSON; prints
+what the shells answered, as JSON.
 """
 
 import ctypes
@@ -15,15 +16,6 @@ from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.shells import KernelPluginCreator, PaddedNmsPlugin, RoiAlignPlugin
 
 FLOAT, HALF, INT32 = trt.DataType.FLOAT, trt.DataType.HALF, trt.DataType.INT32
-NMS = {"iou_threshold": 0.5, "score_threshold": 0.25, "keep_top_k": 7, "box_offset": 1}
-ROI = {
-    "output_height": 3,
-    "output_width": 5,
-    "spatial_scale": 0.0625,
-    "sampling_ratio": 2,
-    "aligned": 1,
-    "mode": 1,
-}
 LINEAR, CHANNELS_LAST = trt.TensorFormat.LINEAR, trt.TensorFormat.HWC
 KINDS = {
     float: (np.float32, trt.PluginFieldType.FLOAT32),
@@ -94,9 +86,9 @@ def with_range(dtype, shape, layout=LINEAR):
 
 
 if __name__ == "__main__":
-    own = Path(sys.argv[1])
+    own, values = Path(sys.argv[1]), json.loads(sys.argv[2])
     answers = {
-        "nms": drive(PaddedNmsPlugin, NMS, NMS_TENSORS, 2, own),
-        "roi": drive(RoiAlignPlugin, ROI, ROI_TENSORS, 3, own),
+        "nms": drive(PaddedNmsPlugin, values["nms"], NMS_TENSORS, 2, own),
+        "roi": drive(RoiAlignPlugin, values["roi"], ROI_TENSORS, 3, own),
     }
     sys.stdout.write(json.dumps(answers))
