@@ -12,6 +12,7 @@ from trtyard.pipeline.images import read_picture
 from trtyard.pipeline.models.checkpoint import fit, read_state
 from trtyard.pipeline.models.model import CLASSIFIER, Model
 from trtyard.pipeline.models.network_seeding import seed_classifier
+from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_versions import classifier_names, untrained_classifier
 
@@ -42,17 +43,13 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         UsageError: picture or weights cannot be taken, or the model cannot take that size.
     """
     side = DEFAULT_SIZE if size is None else size
-    if not 1 <= side <= MAXIMUM_SIZE:
-        raise UsageError(
-            f"--size {side}: from 1 to {MAXIMUM_SIZE} pixels", f"--size {DEFAULT_SIZE}"
-        )
+    require_side(name, side, 1, MAXIMUM_SIZE, DEFAULT_SIZE)
     picture = read_picture(image)
     images = network_input(picture.rgb, side)
     module = _build(name)
     if choice.file is not None:
         fit(module, read_state(choice.file), choice.file)
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+    module.requires_grad_(False)
     try:
         if choice.file is None:
             seed_classifier(module, choice.seed, images)

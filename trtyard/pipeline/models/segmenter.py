@@ -4,13 +4,13 @@ from typing import Optional
 
 import torch
 
-from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.images import read_picture
 from trtyard.pipeline.models.checkpoint import fit, read_state
 from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, network_input
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import SEGMENTER, Model
 from trtyard.pipeline.models.network_seeding import seed_network
+from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_versions import segmenter_names, untrained_segmenter
 
@@ -38,11 +38,7 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
         UsageError: picture, weights or size cannot be taken.
     """
     side = DEFAULT_SIZE if size is None else size
-    if not MINIMUM_SIZE <= side <= MAXIMUM_SIZE:
-        raise UsageError(
-            f"--size {side}: {name} takes {MINIMUM_SIZE} to {MAXIMUM_SIZE} pixels",
-            f"--size {DEFAULT_SIZE}",
-        )
+    require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE)
     picture = read_picture(image)
     images = network_input(picture.rgb, side)
     if choice.file is None:
@@ -55,8 +51,7 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
         fit(module, state, choice.file)
         with torch.no_grad():
             outputs = module(images)
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+    module.requires_grad_(False)
     weights = choice.facts(module)
     output_names, module = with_named_outputs(module, outputs, name)
     return Model(

@@ -20,6 +20,7 @@ from trtyard.pipeline.models.checkpoint import read_state
 from trtyard.pipeline.models.detector_seeding import seed_detector
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_versions import detector_names, untrained_detector
 
@@ -77,11 +78,7 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         UsageError: picture, weights or size cannot be taken.
     """
     side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
-    if not MINIMUM_SIZE <= side <= MAXIMUM_SIZE:
-        raise UsageError(
-            f"--size {side}: {name} takes {MINIMUM_SIZE} to {MAXIMUM_SIZE} pixels a shorter side",
-            f"--size {SEEDED_SIZE}",
-        )
+    require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, SEEDED_SIZE)
     picture = read_picture(image)
     images = network_input(picture.rgb, side)
     with warnings.catch_warnings():
@@ -93,8 +90,7 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
     module = OneImage(detector).eval()
     if choice.file is None:
         seed_detector(module, choice.seed, images)
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+    module.requires_grad_(False)
     weights = choice.facts(detector)
     with torch.no_grad():
         output_names, module = with_named_outputs(module, module(images), name)

@@ -11,6 +11,7 @@ from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights
 from trtyard.pipeline.models.faster_rcnn.weights import load_weights
 from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 
 NAME = "faster_rcnn"
@@ -47,8 +48,7 @@ def load_faster_rcnn(
         seed_weights(network, choice.seed)
     else:
         load_weights(network, choice.file)
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
+    network.requires_grad_(False)
     return Model(
         name=NAME,
         kind=DETECTOR,
@@ -64,12 +64,7 @@ def load_faster_rcnn(
 
 
 def _check(shorter_side: int, proposals: int) -> None:
-    if not MINIMUM_SHORTER_SIDE <= shorter_side <= c.LONGER_SIDE_LIMIT:
-        raise UsageError(
-            f"--size {shorter_side}: {NAME} takes a shorter side of {MINIMUM_SHORTER_SIDE} to "
-            f"{c.LONGER_SIDE_LIMIT} pixels",
-            f"--size {SEEDED_SHORTER_SIDE}",
-        )
+    require_side(NAME, shorter_side, MINIMUM_SHORTER_SIDE, c.LONGER_SIDE_LIMIT, SEEDED_SHORTER_SIDE)
     if not 1 <= proposals <= MAXIMUM_TOP_N:
         raise UsageError(
             f"--top-n {proposals}: {NAME} takes 1 to {MAXIMUM_TOP_N} proposals",
