@@ -64,7 +64,7 @@ TOLERANCES = {
     ("torchvision_detector", "masks"): Tolerance(
         1e-2,
         0.0,
-        "a hundredth of a probability, which moves no mask's edge by a pixel",
+        "a hundredth of a probability; a mask is cut at a half",
     ),
     ("torchvision_detector", "keypoints"): Tolerance(
         0.05, 1e-4, "a twentieth of a pixel, as for boxes"
