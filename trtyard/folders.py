@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trtyard.console import say
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.files import PARTIAL_PREFIX, write_text
 
 TAG_NAME = "CACHEDIR.TAG"
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"  # fixed by the specification
@@ -23,14 +24,27 @@ def make_own(folder: Path) -> None:
     """Make ``folder`` and mark it; ``EnvironmentLacksError`` if it exists and is someone else's."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not is_own(folder):
-            if any(folder.iterdir()):
+        if is_own(folder):
+            return
+        # One at a time, and asked again: another run may be marking it at this moment.
+        with locked(folder, waiting=f"another run holds {folder}; waiting for it"):
+            if is_own(folder):
+                return
+            if _holds_more_than_a_mark(folder):
                 raise EnvironmentLacksError(
                     f"{folder} was not made by trtyard", f"move it away: mv {folder} {folder}.old"
                 )
-            (folder / TAG_NAME).write_text(_TAG, encoding="utf-8")
+            write_text(folder / TAG_NAME, _TAG)
     except OSError as error:
         raise EnvironmentLacksError(f"cannot make {folder}: {error.strerror}") from None
+
+
+def _holds_more_than_a_mark(folder: Path) -> bool:
+    """Tell whether anything lies in ``folder`` but what a run killed while marking it leaves."""
+    return any(
+        not (entry.name.startswith(PARTIAL_PREFIX) and entry.name.endswith(TAG_NAME))
+        for entry in folder.iterdir()
+    )
 
 
 def is_own(folder: Path) -> bool:

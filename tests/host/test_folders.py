@@ -1,6 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -9,6 +12,7 @@ from trtyard.convert import row_and_lock
 from trtyard.environments.environment import environment_of
 from trtyard.folders import empty_own, is_own, locked, make_own, remove_own
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.tools import ROOT
 
 
 def test_an_own_folder_is_known_by_its_mark_and_can_be_removed(tmp_path):
@@ -42,6 +46,42 @@ def test_someone_elses_folder_is_neither_taken_nor_deleted(tmp_path, tag):
         with pytest.raises(EnvironmentLacksError, match="was not made by trtyard"):
             act(tmp_path)
     assert (tmp_path / "file").exists()
+
+
+def test_many_at_once_all_find_it_their_own(tmp_path):
+    everyone = 8
+    barrier = threading.Barrier(everyone, timeout=60)
+
+    def mark(number):
+        folder = tmp_path / str(number)
+        barrier.wait()
+        make_own(folder)
+        # What the first to come does next: the others then find more than a mark.
+        (folder / "work").touch()
+
+    for number in range(50):
+        with ThreadPoolExecutor(everyone) as pool:
+            for done in [pool.submit(mark, number) for _ in range(everyone)]:
+                done.result()
+
+
+def test_one_killed_while_it_marked_leaves_the_folder_to_the_next(tmp_path):
+    # The kernel ends it at the first byte it writes, with no chance to tidy up.
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from trtyard.folders import make_own
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+make_own(Path(sys.argv[1]))
+"""
+    done = subprocess.run([sys.executable, "-B", "-c", script, tmp_path / "own"], cwd=ROOT)
+    assert done.returncode == -signal.SIGXFSZ
+    assert list((tmp_path / "own").iterdir())
+    make_own(tmp_path / "own")
+    empty_own(tmp_path / "own")
+    assert [entry.name for entry in (tmp_path / "own").iterdir()] == ["CACHEDIR.TAG"]
 
 
 def test_a_link_to_an_own_folder_is_not_own(tmp_path):
