@@ -1,12 +1,15 @@
-"""Which of a package's files is locked; resolving itself needs a network."""
+"""Which releases and files are locked; resolving a whole row needs a network."""
 
 import pytest
+from tiny_wheels import make_wheel
 
 from trtyard.command import CommandError
-from trtyard.lock.resolve import _best_wheel, _compiled
+from trtyard.lock.file import read_lock
+from trtyard.lock.relock import relock
+from trtyard.lock.resolve import _best_wheel, _compiled, _releases, _uv_packages
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.tools import MATRIX_FILE
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
 
 
 @pytest.fixture(scope="module")
@@ -83,4 +86,63 @@ def test_a_network_that_is_down_is_told_from_a_row_that_cannot_be(row, monkeypat
 
     monkeypatch.setattr("trtyard.lock.resolve._uv_packages", fail)
     with pytest.raises(error):
-        _compiled(row, "3.11")
+        _compiled(row, "3.11", {})
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Three releases of a package that another, ``top``, asks for without naming one."""
+    for name in ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    for version in ("1.0", "1.1", "2.0"):
+        make_wheel(tmp_path, "low", version)
+    make_wheel(tmp_path, "top", "1.0", requires=["low"])
+    make_wheel(tmp_path, "top", "2.0", requires=["low>=1.1"])
+
+
+@pytest.mark.parametrize(
+    ("top", "preferred", "low"),
+    [
+        ("1.0", {}, "2.0"),
+        ("1.0", {"low": "1.0"}, "1.0"),
+        ("2.0", {"low": "1.1", "top": "1.0"}, "1.1"),
+        ("2.0", {"low": "1.0", "top": "1.0"}, "2.0"),  # no longer allowed
+        ("1.0", {"low": "0.1", "gone": "3.0"}, "2.0"),  # no longer there
+    ],
+)
+def test_a_release_that_still_fits_is_kept(index, top, preferred, low):
+    packages = _uv_packages({"top": top}, "3.11", "2.28", preferred=preferred)
+    assert {one["name"]: one["version"] for one in packages} == {"top": top, "low": low}
+
+
+def test_a_row_keeps_the_releases_of_its_own_python():
+    locked = read_lock(LOCK_FILE).row("rtx-1.7")
+    assert _releases(locked, "3.10")["numpy"] == "2.2.6"
+    assert _releases(locked, "3.11")["numpy"] == "2.4.6"
+    assert _releases(locked, "3.11")["pycuda"] == "2026.1"
+    assert _releases(None, "3.11") == {}
+
+
+@pytest.mark.parametrize(("upgrade", "keeps"), [("", True), ("8.6", True), ("rtx", False)])
+def test_only_an_upgrade_lets_go_of_them(tmp_path, monkeypatch, upgrade, keeps):
+    """The row rtx-1.7 has changed; what is upgraded besides is another, or the very row."""
+    matrix = tmp_path / "versions.toml"
+    matrix.write_text(MATRIX_FILE.read_text().replace('driver = "580', 'driver = "581', 1))
+    monkeypatch.setattr("trtyard.lock.relock.MATRIX_FILE", matrix)
+    asked = {}
+
+    class EnoughError(Exception):
+        pass
+
+    def resolve_row(row, before):
+        asked[row.name] = before
+        if row.name == "rtx-1.7":
+            raise EnoughError
+
+    monkeypatch.setattr("trtyard.lock.resolve.resolve_row", resolve_row)
+    with pytest.raises(EnoughError):
+        relock(upgrade=upgrade)
+    assert asked["rtx-1.7"] == (read_lock(LOCK_FILE).row("rtx-1.7") if keeps else None)

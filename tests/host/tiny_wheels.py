@@ -7,11 +7,12 @@ import zipfile
 from trtyard.lock.file import Artifact
 
 
-def make_wheel(folder, name, version="1.0", files=None, metadata_version=None):
+def make_wheel(folder, name, version="1.0", files=None, metadata_version=None, requires=()):
     """Write a pure wheel and return it as the lock would name it."""
     stem = f"{name.replace('-', '_')}-{version}"
     content = dict(files or {f"{name.replace('-', '_')}.py": b"NAME = 'tiny'\n"})
     said = f"Metadata-Version: 2.1\nName: {name}\nVersion: {metadata_version or version}\n"
+    said += "".join(f"Requires-Dist: {one}\n" for one in requires)
     content[f"{stem}.dist-info/METADATA"] = said.encode()
     content[f"{stem}.dist-info/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -1,10 +1,12 @@
 """Making and checking the two locks: the rows' and the host tools'.
 
-A row that still is what it was locked from keeps its lock; ``upgrade`` resolves it anew all the
-same, for newer releases of what it leaves open and for parts that could not be reached before.
+A row that still is what it was locked from keeps its lock, and one that changed keeps the releases
+that it leaves open and that still fit. ``upgrade`` resolves a row from nothing, for newer releases
+and for parts that could not be reached before.
 """
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -53,12 +55,13 @@ def relock(*, upgrade: str = "") -> None:
     for row in matrix.rows.values():
         if row.name in wanted:
             say(f"resolving row {row.name} for Python {', '.join(row.pythons)}")
-            rows[row.name] = resolve_row(row)
+            anew = upgrade == ALL or (upgrade != "" and matrix.row(upgrade).name == row.name)
+            rows[row.name] = resolve_row(row, None if anew else before.get(row.name))
         else:
             rows[row.name] = before[row.name]
     if upgrade == ALL or not _host_fits():
         say(f"resolving {HOST_IN.name}")
-        write_text(HOST_TXT, _resolved_host())
+        write_text(HOST_TXT, _resolved_host(anew=upgrade == ALL))
     fetched = [
         change
         for row in matrix.rows.values()
@@ -155,9 +158,11 @@ def _found_line() -> str:
     return HOST_TXT.read_text(encoding="utf-8").partition("\n")[0]
 
 
-def _resolved_host() -> str:
+def _resolved_host(*, anew: bool) -> str:
     with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
         answer = Path(folder, "host.txt")
+        if HOST_TXT.is_file() and not anew:  # uv keeps its releases where they still fit
+            shutil.copyfile(HOST_TXT, answer)
         command: list[Word] = [uv(), "pip", "compile", "--quiet", "--universal"]
         command += ["--python-version", OLDEST_PYTHON, "--generate-hashes", "--no-header"]
         command += ["--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]

@@ -5,10 +5,12 @@ that an installer on Linux x86_64 would take, within the row's glibc; a package 
 wheel must be named in the row's ``sources``.
 """
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,16 +35,18 @@ _NO_NETWORK = ("dns error", "error sending request", "timed out", "connection re
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
-def resolve_row(row: Row) -> LockedRow:
+def resolve_row(row: Row, before: LockedRow | None = None) -> LockedRow:
     """Resolve a row with the network; ``UsageError`` where it cannot be satisfied.
 
-    What cannot be reached from here, and only that, is left ``unresolved`` with the reason.
+    Python packages that the row leaves open keep the release of ``before`` as far as the row
+    allows; without it they get their newest. What cannot be reached from here, and only that, is
+    left ``unresolved`` with the reason.
     """
     vendor, unresolved = _vendor_wheels(row)
     wheels: dict[str, Artifact] = {}
     sdists: dict[str, Artifact] = {}
     for python in row.pythons:
-        for package in [*_compiled(row, python), *vendor]:
+        for package in [*_compiled(row, python, _releases(before, python)), *vendor]:
             is_source = package["name"] in row.sources
             artifact = _sdist(package) if is_source else _best_wheel(package, python, row)
             kept = sdists if is_source else wheels
@@ -96,10 +100,17 @@ def _debs(row: Row, base: LockedBase) -> tuple[tuple[Deb, ...], tuple[Unresolved
     return (), (suite,)
 
 
-def _compiled(row: Row, python: str) -> list[dict[str, Any]]:
+def _releases(locked: LockedRow | None, python: str) -> dict[str, str]:
+    """Return the version of each Python package that ``locked`` has for ``python``."""
+    artifacts = (*locked.wheels, *locked.sdists) if locked else ()
+    return {one.name: one.version for one in artifacts if python in one.pythons}
+
+
+def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return uv's ``packages`` of one Python (pylock.toml, PEP 751)."""
+    pins = {**row.packages_for(python), **row.sources}
     try:
-        return _uv_packages({**row.packages_for(python), **row.sources}, python, row.glibc)
+        return _uv_packages(pins, python, row.glibc, preferred=preferred)
     except CommandError as error:
         what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
         if any(words in error.tail.lower() for words in _NO_NETWORK):
@@ -109,12 +120,19 @@ def _compiled(row: Row, python: str) -> list[dict[str, Any]]:
 
 
 def _uv_packages(
-    pins: Mapping[str, str], python: str, glibc: str, *, only_wheels: bool = False
+    pins: Mapping[str, str],
+    python: str,
+    glibc: str,
+    *,
+    preferred: Mapping[str, str] = MappingProxyType({}),
+    only_wheels: bool = False,
 ) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
         asked, answer = Path(folder, "asked.in"), Path(folder, "pylock.toml")
         lines = [f"{name}=={version}" for name, version in pins.items()]
         asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if preferred:  # uv leaves an earlier answer's releases as they are where they still fit
+            answer.write_text(_earlier_answer(preferred), encoding="utf-8")
         platform = f"x86_64-manylinux_{glibc.replace('.', '_')}"
         command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
         command += ["--python-platform", platform, "--format", "pylock.toml"]
@@ -123,6 +141,14 @@ def _uv_packages(
         output_of([*command, "--output-file", answer, asked], cwd=Path(folder))
         packages: list[dict[str, Any]] = parse_toml(answer.read_text())["packages"]
     return packages
+
+
+def _earlier_answer(releases: Mapping[str, str]) -> str:
+    """Return a pylock.toml of names and versions alone (JSON strings are TOML's)."""
+    lines = ['lock-version = "1.0"', 'created-by = "trtyard"']
+    for name, version in releases.items():
+        lines += ["[[packages]]", f"name = {json.dumps(name)}", f"version = {json.dumps(version)}"]
+    return "\n".join(lines) + "\n"
 
 
 def _best_wheel(package: Mapping[str, Any], python: str, row: Row) -> Artifact:
