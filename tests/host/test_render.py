@@ -416,3 +416,13 @@ def test_the_patching_modules_are_all_that_patching_imports():
     )
     imported = {Path(line).relative_to(ROOT).as_posix() for line in done.stderr.splitlines()}
     assert imported | {"trtyard/pipeline/patching.py"} == set(PATCHING_MODULES)
+
+
+@every_row
+def test_the_labels_name_the_product_and_claim_no_license_for_what_others_made(row):
+    text = rendered(row, "Dockerfile")
+    product = "TensorRT for RTX" if row.flavour == "rtx" else "TensorRT"
+    said = re.findall(r'image\.description="([^"]*)"', text)
+    assert len(said) == (2 if row.image.runtime else 1)
+    assert all(one.endswith(f" {product} {row.tensorrt}") for one in said)
+    assert "image.licenses" not in text
