@@ -3,6 +3,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from email.parser import HeaderParser
 
 import pytest
 
@@ -12,6 +13,7 @@ from trtyard.pipeline.inventory import (
     Recorded,
     compare,
     installed_packages,
+    license_of,
     native_libraries,
     read_debs,
     read_record,
@@ -220,7 +222,7 @@ def test_a_damaged_file_and_one_of_no_package_end_the_build(
     assert written.exists() == (complaint is None)
     if complaint is None:
         content = json.loads(written.read_text())
-        assert content["schema"] == 2
+        assert content["schema"] == 3
         packages = [one["package"] for one in content["libraries"] if "link" not in one]
         assert packages == ["alpha-one", "beta"]
     else:
@@ -228,6 +230,33 @@ def test_a_damaged_file_and_one_of_no_package_end_the_build(
         assert complaint in said
         assert file in said
         assert hashlib.sha256(b"other").hexdigest() in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "expression", "named"),
+    [
+        ("License-Expression: MIT OR LicenseRef-X\nLicense: other", "MIT OR LicenseRef-X", ""),
+        ("License: LicenseRef-X\nClassifier: License :: Other", "LicenseRef-X", ""),
+        ("License-Expression: MIT, perhaps\nLicense: Apache 2.0", "", "Apache 2.0"),
+        ("License: BSD\nClassifier: Topic :: X\nClassifier: License :: B", "", "BSD; B"),
+        ("License: UNKNOWN\nClassifier: License :: OSI Approved", "", "OSI Approved"),
+        ("License: Copyright (c) 2005\n        All rights reserved.", "", ""),
+        (f"License: {'long ' * 20}", "", ""),
+        ("License: ", "", ""),
+        ("Summary: none", "", ""),
+    ],
+)
+def test_a_license_is_an_expression_or_names_of_no_standard(fields, expression, named):
+    said = HeaderParser().parsestr(f"Name: x\n{fields}\n\nLicense: of the description")
+    assert license_of(said) == (expression, named)
+
+
+def test_what_a_package_says_of_its_license_is_in_the_inventory(environment, site):
+    said = "Name: beta\nVersion: 2.5.post1\nLicense-Expression: MIT\n\nText\n"
+    (site / "beta-2.5.post1.dist-info/METADATA").write_text(said)
+    found = installed_packages(environment)
+    assert found["beta"]["license"] == "MIT"
+    assert {"license", "license_named"}.isdisjoint(found["alpha-one"])
 
 
 def test_a_link_out_of_the_packages_is_of_no_package(environment, site, tmp_path):

@@ -3,6 +3,7 @@ import json
 import re
 
 import pytest
+from validators import validate
 
 from trtyard.images.sbom import Contents, Library, document
 from trtyard.lock.file import read_lock
@@ -129,10 +130,45 @@ def test_an_older_inventory_lists_no_libraries(inventory):
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema": 3}, {"debs": []}, {"libraries": [{}]}, {"packages": {"a": 1}}]
+    "change", [{"schema": 4}, {"debs": []}, {"libraries": [{}]}, {"packages": {"a": 1}}]
 )
 def test_what_is_no_inventory_is_said_to_be_none(inventory, change):
     with pytest.raises(IntegrityError, match="x: its inventory is none that this trtyard knows"):
         Contents.read("x", {**inventory, **change}, [])
     with pytest.raises(IntegrityError):
         Contents.read("x", [], None)
+
+
+def test_a_license_is_what_the_package_declares_or_a_reference_with_its_words(inventory, locked):
+    inventory["schema"] = 3
+    inventory["packages"]["torch"]["license"] = "MIT AND LicenseRef-Own-1.0"
+    inventory["packages"]["numpy"]["license_named"] = "BSD; OSI Approved :: BSD License"
+    made = document(Contents.read("x", inventory, []), locked, ROW)
+    found = by_name(made)
+    assert found["torch"]["licenseDeclared"] == "MIT AND LicenseRef-Own-1.0"
+    assert found["numpy"]["licenseDeclared"] == "LicenseRef-BSD-OSI-Approved-BSD-License"
+    assert "licenseDeclared" not in found["zlib1g"]
+    texts = {one["licenseId"]: one["extractedText"] for one in made["hasExtractedLicensingInfos"]}
+    assert texts.keys() == {"LicenseRef-Own-1.0", "LicenseRef-BSD-OSI-Approved-BSD-License"}
+    assert texts["LicenseRef-BSD-OSI-Approved-BSD-License"].endswith(
+        ": BSD; OSI Approved :: BSD License"
+    )
+
+
+@pytest.mark.parametrize("licensed", [True, False])
+def test_the_spdx_projects_own_tools_take_it(inventory, contents, locked, tmp_path, licensed):
+    if licensed:
+        inventory["schema"] = 3
+        inventory["packages"]["torch"]["license"] = (
+            "Apache-2.0 WITH LLVM-exception AND (MIT OR LicenseRef-Own-1.0)"
+        )
+        inventory["packages"]["numpy"]["license_named"] = "3-Clause BSD License (modified); Ünlike"
+        contents = Contents.read(contents.name, inventory, contents.plugins)
+    made = document(contents, locked, ROW)
+    file = tmp_path / "image.spdx.json"
+    file.write_text(json.dumps(made))
+    done = validate("pyspdxtools", "-i", file)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    made["packages"][1]["SPDXID"] = "of another form"
+    file.write_text(json.dumps(made))
+    assert validate("pyspdxtools", "-i", file).returncode != 0

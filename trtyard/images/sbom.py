@@ -1,15 +1,16 @@
 """A bill of materials, SPDX 2.3 as JSON, made of an image's inventory and the lock's hashes alone.
 
 The same contents give the same bytes: its time is that of the image's files, and its name is the
-hash of all that it says. Field names and the meaning of each: the SPDX 2.3 specification. Native
-libraries are packages there, not files: a file of SPDX needs a SHA1, and RECORD has none.
+hash of all that it says. Of licenses it has what Python packages declare. Field names and the
+meaning of each: the SPDX 2.3 specification. Native libraries are packages there, not files: a file
+of SPDX needs a SHA1, and RECORD has none.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from trtyard.matrix.compatibility import SUITES
 from trtyard.lock.file import LockedRow
 from trtyard.pipeline.errors import IntegrityError
-from trtyard.pipeline.inventory import SCHEMA
+from trtyard.pipeline.inventory import LICENSE_REF, SCHEMA, License
 from trtyard.images.render import SOURCE_DATE_EPOCH
 from trtyard.matrix.row import Row
 
@@ -51,6 +52,7 @@ class Contents:
     packages: Mapping[str, str]
     libraries: tuple[Library, ...] | None  # None: an older inventory lists none
     plugins: tuple[Library, ...]
+    licenses: Mapping[str, License] = field(default_factory=dict)  # of Python packages, by name
 
     @classmethod
     def read(cls, name: str, inventory: Any, plugins: Iterable[Library]) -> "Contents":
@@ -80,6 +82,12 @@ class Contents:
                 },
                 libraries=libraries,
                 plugins=tuple(plugins),
+                licenses={
+                    key: License(
+                        str(facts.get("license", "")), str(facts.get("license_named", ""))
+                    )
+                    for key, facts in inventory["packages"].items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(
@@ -100,7 +108,12 @@ def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> d
     files = _hashes(locked, row.python if row else "")
     place = f"deb/{SUITES[row.base.suite][0]}" if row else ""
     packages = [_package("deb", place, *one, files) for one in contents.debs.items()]
-    packages += [_package("pypi", "pypi", *one, files) for one in contents.packages.items()]
+    texts: dict[str, str] = {}
+    for name, version in contents.packages.items():
+        entry = _package("pypi", "pypi", name, version, files)
+        declared, named = _declared(contents.licenses.get(name, License("", "")))
+        packages.append({**entry, "licenseDeclared": declared} if declared else entry)
+        texts |= named
     libraries = [*(contents.libraries or ()), *contents.plugins]
     # Without the image's tag: two names of the same contents have one document.
     root = {
@@ -117,7 +130,11 @@ def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> d
         packages.append(entry)
         owner = _id("pypi", one.package) if one.package else _ROOT
         relationships.append(_related(owner, "CONTAINS", entry["SPDXID"]))
-    body = {"packages": [root, *packages], "relationships": relationships}
+    body: dict[str, Any] = {"packages": [root, *packages], "relationships": relationships}
+    if texts:
+        body["hasExtractedLicensingInfos"] = [
+            {"licenseId": one, "extractedText": text} for one, text in sorted(texts.items())
+        ]
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     created = datetime.fromtimestamp(SOURCE_DATE_EPOCH, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
@@ -172,6 +189,21 @@ def _package(
     if sha256:
         entry["checksums"] = [{"algorithm": "SHA256", "checksumValue": sha256}]
     return entry
+
+
+def _declared(license: License) -> tuple[str, dict[str, str]]:
+    """Return SPDX's expression of a license, and what stands for each reference in it.
+
+    A name of no standard is a reference of its own: which license it means is not guessed.
+    """
+    text = "Named so by the package's metadata; its text is among the package's files: "
+    if license.expression:
+        references = re.findall(rf"{LICENSE_REF}[A-Za-z0-9.-]+", license.expression)
+        return license.expression, {one: text + one for one in references}
+    if license.named:
+        reference = LICENSE_REF + re.sub(r"[^A-Za-z0-9.]+", "-", license.named).strip("-")
+        return reference, {reference: text + license.named}
+    return "", {}
 
 
 def _library(library: Library) -> dict[str, Any]:

@@ -15,12 +15,15 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
+from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple
 
 BASE_FACTS = Path("/opt/trtyard/base.json")  # left there by a locally made base image
 INTEGRITY_EXIT_CODE = 5
-SCHEMA = 2
+SCHEMA = 3
+LICENSE_REF = "LicenseRef-"  # how SPDX marks a license that is not on its list
 # In the order in which a package's hash is looked for; RECORD may hold no weaker one (PEP 427).
 ALGORITHMS = ("sha256", "sha384", "sha512")
 # libc.so, libc.so.6, _C.cpython-311-x86_64-linux-gnu.so
@@ -28,6 +31,10 @@ _LIBRARY = re.compile(r".+\.so(\.\d+)*")
 # What uv's venv puts beside the packages for an old Python.
 _ENVIRONMENT_FILES = ("_virtualenv.py", "_virtualenv.pth")
 _PIECE = 1 << 20
+# License-Expression is SPDX's by the rules (PEP 639); in the older License anything may stand.
+_EXPRESSION = re.compile(r"[A-Za-z0-9.+() -]+")
+_LICENSE_CLASSIFIER = "License :: "
+_NAME_LENGTH = 80  # a License beyond this is a text, not a name
 
 
 class Difference(NamedTuple):
@@ -98,30 +105,55 @@ def installed_debs() -> Dict[str, str]:
     return read_debs("\n".join(line[3:] for line in listed.splitlines() if line[:2] == "ii"))
 
 
+class License(NamedTuple):
+    """What a package says of its license: an SPDX expression, or else names of no standard."""
+
+    expression: str
+    named: str
+
+
 class Package(NamedTuple):
     """An installed Python package and its ``.dist-info`` folder."""
 
     name: str
     version: str
     folder: Path
+    license: License
 
 
 def python_packages(environment: Path) -> List[Package]:
     """Return an environment's Python packages."""
     found = []
     for metadata in sorted(environment.glob("lib/python3*/site-packages/*.dist-info/METADATA")):
-        header = metadata.read_text(encoding="utf-8").partition("\n\n")[0]
-        field = dict(line.split(": ", 1) for line in header.splitlines() if ": " in line)
-        found.append(Package(normalised(field["Name"]), field["Version"], metadata.parent))
+        header = HeaderParser().parsestr(metadata.read_text(encoding="utf-8"))
+        name, version = normalised(header["Name"]), header["Version"]
+        found.append(Package(name, version, metadata.parent, license_of(header)))
     return found
 
 
+def license_of(metadata: Message) -> License:
+    """Read a license from a package's core metadata (PyPA)."""
+    named = str(metadata.get("License", "")).strip()
+    expression = str(metadata.get("License-Expression", ""))
+    if not expression and named.startswith(LICENSE_REF):
+        expression = named
+    if _EXPRESSION.fullmatch(expression):
+        return License(expression, "")
+    names = [] if "\n" in named or len(named) > _NAME_LENGTH or named == "UNKNOWN" else [named]
+    for classifier in metadata.get_all("Classifier", []):
+        if str(classifier).startswith(_LICENSE_CLASSIFIER):
+            names.append(str(classifier)[len(_LICENSE_CLASSIFIER) :])
+    return License("", "; ".join(filter(None, names)))
+
+
 def installed_packages(environment: Path) -> Dict[str, Dict[str, str]]:
-    """Return an environment's Python packages: name to version and the hash of its file list."""
+    """Return an environment's Python packages by name: version, license, hash of the file list."""
     found = {}
     for one in python_packages(environment):
         record = hashlib.sha256((one.folder / "RECORD").read_bytes()).hexdigest()
-        found[one.name] = {"version": one.version, "record_sha256": record}
+        facts = {"version": one.version, "record_sha256": record}
+        facts.update(license=one.license.expression, license_named=one.license.named)
+        found[one.name] = {key: fact for key, fact in facts.items() if fact}
     return found
 
 
