@@ -64,9 +64,12 @@ def archive(tmp_path_factory):
 
 @pytest.fixture
 def vendor_base(engine, row, archive, monkeypatch):
-    """Return an image with that archive as its one apt source, as a vendor's has its own."""
+    """Return an image with that archive as its apt source, as a vendor's has its own.
+
+    There is a second, which apt does not trust, as an old image's is once its vendor changed keys.
+    """
     base = make_bases(row, read_lock(LOCK_FILE).row(row.name))[0].image
-    line = f"deb [trusted=yes] {archive[0]} ./\n".encode()
+    line = f"deb [trusted=yes] {archive[0]} ./\ndeb {archive[0]}unsigned ./\n".encode()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         entry = tarfile.TarInfo("demo.list")
@@ -101,6 +104,13 @@ def test_what_the_row_adds_has_its_hash_and_what_is_there_is_listed(vendor_base,
         assert found.size > 0
     assert (debs["libc6"].stage, debs["libc6"].sha256) == ("base", "")
     assert set(debs) > {"dpkg", "apt", "bash"}
+
+
+def test_a_source_that_fails_is_said_and_does_not_stop_the_others(vendor_base, row, capfd):
+    resolve_on(vendor_base, asking(row))
+    said = capfd.readouterr().err
+    assert "a source of its apt failed, going on without it" in said
+    assert "unsigned" in said
 
 
 def test_a_vendors_package_is_taken_in_just_its_version(vendor_base, row, archive):

@@ -34,7 +34,8 @@ FROM {base}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG SOURCE_DATE_EPOCH
 RUN printf 'Types: deb\\nURIs: http://debs.example.org/all\\nSuites: ./\\nTrusted: yes\\n' \\
-    >/etc/apt/sources.list.d/demo.sources
+    >/etc/apt/sources.list.d/demo.sources; \
+    echo 'deb http://debs.example.org/unsigned ./' >/etc/apt/sources.list.d/a-key-of-old.list
 RUN --mount=type=bind,source=steps,target=/tmp/steps \\
     --mount=type=bind,source=debs.txt,target=/tmp/row/debs.txt \\
     --mount=type=secret,id=apt,target=/run/secrets/apt \\

@@ -37,7 +37,7 @@ def resolve_on(reference: str, row: Row) -> tuple[Deb, ...]:
         check([docker_command(), "pull", "--quiet", reference])
     with _inside(client, reference) as run:
         found = {deb.name: deb for deb in _installed(run)}
-        run(["apt-get", "update", "--quiet"])
+        _update(run, reference)
         wanted: tuple[str, ...] = ()
         for stage, names in _asked(row):
             wanted += names
@@ -49,6 +49,17 @@ def resolve_on(reference: str, row: Row) -> tuple[Deb, ...]:
             }
             found.update(facts_of(run, stage, new))
     return tuple(sorted(found.values(), key=lambda deb: deb.name))
+
+
+def _update(run: Callable[[Sequence[str]], str], reference: str) -> None:
+    """Update apt's lists; a source may fail, as does a vendor's whose key has changed since.
+
+    What only it had is then not found, and said to be missing.
+    """
+    try:
+        run(["apt-get", "update", "--quiet"])
+    except CommandError as error:
+        say(f"{reference}: a source of its apt failed, going on without it: {error.message}")
 
 
 def _asked(row: Row) -> list[tuple[DebStage, tuple[str, ...]]]:
