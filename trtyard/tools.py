@@ -16,6 +16,7 @@ YARD = ROOT / ".trtyard"  # what trtyard keeps for itself
 OUT = ROOT / "out"
 GIGA = 1e9
 # How uv and pip put it when a package index does not answer.
+_CERTIFICATE_WORDS = ("certificate_verify_failed", "invalid peer certificate")
 _NETWORK_WORDS = ("connect", "dns error", "fetch", "network", "resolve host", "timed out", "retr")
 
 # Settings of uv that say where packages come from are the user's. These say what is installed,
@@ -85,6 +86,13 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
         return EnvironmentLacksError(
             f"the disk is full ({free / GIGA:.1f} GB free at {folder}): {last}",
             "free some space (./run clean shows what trtyard takes), then the same command again",
+        )
+    if any(word in tail for word in _CERTIFICATE_WORDS):
+        said = next(one for one in words if any(word in one.lower() for word in _CERTIFICATE_WORDS))
+        return EnvironmentLacksError(
+            f"the package index shows a certificate that is not trusted here: {said[-200:]}",
+            "behind a company's proxy, name its certificate (SSL_CERT_FILE=ca.pem, for pip also"
+            " PIP_CERT=ca.pem), then the same command again",
         )
     if any(word in tail for word in _NETWORK_WORDS):
         return EnvironmentLacksError(

@@ -7,9 +7,13 @@ uv's installing, hashes, locks and repairs are the real ones.
 import os
 import shutil
 import signal
+import socketserver
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -211,6 +215,49 @@ def test_without_uv_pip_fetches_the_locked_one(house, tmp_path):
     assert code == 0, err
     assert "used-the-fetched-uv" in err
     assert has_tools(house)
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    """Return the address of a server with a certificate that nobody here knows."""
+    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-config", os.devnull, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Greeting) as server:
+        server.context = context
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://localhost:{server.server_address[1]}/simple"
+        server.shutdown()
+
+
+class Greeting(socketserver.BaseRequestHandler):
+    def handle(self):
+        with suppress(OSError):  # the other side hangs up as soon as it sees the certificate
+            self.server.context.wrap_socket(self.request, server_side=True).close()
+
+
+@pytest.mark.parametrize("client", ["uv", "pip"])
+def test_a_certificate_that_is_not_trusted_is_told_from_a_network_that_is_down(
+    house, tmp_path, stranger, client
+):
+    changes = {"UV_NO_INDEX": "false", "UV_FIND_LINKS": "", "UV_DEFAULT_INDEX": stranger}
+    changes |= {"UV_HTTP_RETRIES": "0", "NO_PROXY": "localhost"}
+    if client == "pip":
+        lock_to(house, make_wheel(tmp_path / "store", "uv", "9.9"))
+        text = (house / "requirements" / "host.txt").read_text()
+        text = text.replace(" --hash", " \\\n    --hash")
+        (house / "requirements" / "host.txt").write_text(text)
+        changes |= {"PIP_NO_INDEX": "false", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": stranger}
+        changes |= {"PIP_RETRIES": "1", "PATH": without_uv(tmp_path)}
+    code, out, err = call(house, **changes)
+    assert (code, out) == (3, ""), err
+    assert "a certificate that is not trusted here" in err
+    assert "SSL_CERT_FILE" in err
+    assert not stamp(house).exists()
 
 
 def test_without_any_python_it_says_what_to_install(house, tmp_path):
