@@ -4,7 +4,8 @@
  * (NULL: the legacy default stream). A call only puts work into the stream: it allocates nothing,
  * never waits, touches no host memory later, and may be captured in a CUDA graph. Scratch memory
  * comes from the caller: ask the *_workspace function, give a pointer aligned to 256 bytes
- * (cudaMalloc's own alignment). Its content may be anything before and is anything after.
+ * (cudaMalloc's own alignment). Its content may be anything before and is anything after. What is
+ * asked for some sizes is enough for all that are no larger: an engine asks for its largest alone.
  * Inputs and outputs need the alignment of their element type only, and must not overlap.
  *
  * The ops' contracts (order, ties, NaN, padding) are in plugins/padded_nms/README.md and
@@ -27,7 +28,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a function below changes its meaning or its arguments. */
-#define TRTYARD_ABI_VERSION 2
+#define TRTYARD_ABI_VERSION 3
 
 /* What a call returns: 0, a positive cudaError_t, or one of these. */
 enum {
@@ -65,8 +66,8 @@ TRTYARD_API int32_t trtyard_abi_version(void);
 /* What a status means, in words. Never null; static storage. */
 TRTYARD_API const char* trtyard_status_string(int32_t status);
 
-/* Bytes of workspace for trtyard_padded_nms with these sizes, for any dtype and any number of box
- * classes; 0 for sizes that trtyard_padded_nms refuses. */
+/* Bytes of workspace for trtyard_padded_nms with these or smaller sizes, for any dtype and any number
+ * of box classes; 0 for sizes that trtyard_padded_nms refuses. */
 TRTYARD_API size_t trtyard_padded_nms_workspace(
     int32_t batch, int32_t classes, int32_t boxes, int32_t keep_top_k);
 
@@ -86,8 +87,8 @@ TRTYARD_API int32_t trtyard_padded_nms(
     float iou_threshold, float score_threshold, int32_t box_offset, int32_t dtype,
     void* workspace, size_t workspace_bytes, void* stream);
 
-/* Bytes of workspace for trtyard_roi_align with these sizes; 0 for sizes that it refuses, and where
- * none is needed. */
+/* Bytes of workspace for trtyard_roi_align with these sizes, or smaller ones of the same output; 0 for
+ * sizes that it refuses, and where none is needed. */
 TRTYARD_API size_t trtyard_roi_align_workspace(
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois,
     int32_t output_height, int32_t output_width);

@@ -49,10 +49,21 @@ bool has_tables(const Shape& shape) {
 // No map of more cells fits in any multiprocessor's shared memory, 4 channels of 16 bits at a time.
 constexpr int64_t kMostResidentCells = 32768;
 
+// The tiles of rows and columns together that resident maps no higher and no wider may have: with so
+// many cells, the longer a side is, the larger the sum.
+int64_t most_tiles(int64_t height, int64_t width) {
+    const int64_t longest = height > width ? height : width;
+    const int64_t side = longest < kMostResidentCells ? longest : kMostResidentCells;
+    // Each side may begin a tile that it does not fill.
+    const int64_t limit = (side + ceil_div(kMostResidentCells, side)) / kTile + 2;
+    const int64_t own = ceil_div(height, kTile) + ceil_div(width, kTile);
+    return own < limit ? own : limit;
+}
+
 struct Plan {
     Tables tables{};
     FragmentTables fragments{};  // in the same memory: a call makes one or the other
-    size_t bytes = 0;
+    size_t bytes = 0;            // enough for all smaller sizes too: engines ask for their largest alone
 
     Plan(const Shape& shape, void* workspace) {
         if (!has_tables(shape)) {
@@ -63,19 +74,20 @@ struct Plan {
         tables.headers = pieces.take<Header>(rois);
         tables.heads = pieces.take<float4>(rois * kWarp);
         tables.tails = pieces.take<float4>(rois * 2 * kWarp);
-        bytes = pieces.used();
 
-        if (static_cast<int64_t>(shape.height) * shape.width > kMostResidentCells) {
-            return;
-        }
-        Workspace others(workspace);
-        fragments.row_tiles = static_cast<int>(ceil_div(shape.height, kTile));
-        fragments.column_tiles = static_cast<int>(ceil_div(shape.width, kTile));
         const bool few = shape.output_height <= kFewBins && shape.output_width <= kFewBins;
-        fragments.windows = others.take<Window>(rois);
-        fragments.fragments = others.take<unsigned>(
-            rois * (fragments.row_tiles + fragments.column_tiles) * (few ? 4 : 8) * kWarp);
-        bytes = others.used() > bytes ? others.used() : bytes;
+        const int64_t words = (few ? 4 : 8) * kWarp;  // a roi and tile
+        Workspace others(workspace);
+        Window* windows = others.take<Window>(rois);
+        unsigned* words_of_all =
+            others.take<unsigned>(rois * most_tiles(shape.height, shape.width) * words);
+        bytes = others.used() > pieces.used() ? others.used() : pieces.used();
+        if (static_cast<int64_t>(shape.height) * shape.width <= kMostResidentCells) {
+            fragments.row_tiles = static_cast<int>(ceil_div(shape.height, kTile));
+            fragments.column_tiles = static_cast<int>(ceil_div(shape.width, kTile));
+            fragments.windows = windows;
+            fragments.fragments = words_of_all;
+        }
     }
 };
 

@@ -295,7 +295,7 @@ struct Plan {
     Bits* overlap = nullptr;
     Bits* lost = nullptr;
     Progress* progress = nullptr;
-    size_t bytes = 0;
+    size_t bytes = 0;  // enough for all smaller sizes too: engines ask for their largest alone
 
     Plan(int batch, int classes, int boxes, int keep_top_k, void* workspace) {
         if (batch == 0 || classes == 0 || boxes == 0 || keep_top_k == 0) {
@@ -317,10 +317,11 @@ struct Plan {
             tile_counts = pieces.take<int>(segments * tiles);
             kept_boxes = pieces.take<float4>(segments * limit);
         }
-        if (rounds) {
-            overlap = pieces.take<Bits>(segments * kWindow * kWindowTiles);
-            lost = pieces.take<Bits>(segments * kWindowTiles);
-            progress = pieces.take<Progress>(segments);
+        if (tiles > 1) {  // not only for rounds: fewer segments than these take them
+            const int64_t most = segments < kRoundSegments ? segments : kRoundSegments;
+            overlap = pieces.take<Bits>(most * kWindow * kWindowTiles);
+            lost = pieces.take<Bits>(most * kWindowTiles);
+            progress = pieces.take<Progress>(most);
         }
         bytes = pieces.used();
     }

@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trtyard.pipeline import cuda_compiler
 from trtyard.pipeline.compile_plugins import CompiledPlugins, compile_plugins, find_nvcc
@@ -96,7 +98,7 @@ def test_exports_the_c_interface_and_nothing_else(compiled: CompiledPlugins) -> 
 
 
 def test_library_tells_its_version_and_every_status(library: ctypes.CDLL) -> None:
-    assert library.trtyard_abi_version() == 2
+    assert library.trtyard_abi_version() == 3
     words = {status: library.trtyard_status_string(status).decode() for status in range(0, -6, -1)}
     assert words[OK] == "ok"
     assert len(set(words.values())) == len(words)
@@ -117,6 +119,45 @@ def test_workspace_is_told_without_a_gpu_and_grows_with_the_work(library: ctypes
     assert sizes == sorted(sizes)
     assert sizes[-1] > sizes[1] > sizes[0]
     assert ask(1, 1, 1000, MOST_INT32) >= ask(1, 1, 1000, 1000)
+
+
+# Where the kernels go another way: one tile or more, segments, cells of a resident map, tables.
+NMS_SIZES = (
+    (0, 1, 2, 31, 32, 33, 64),
+    (0, 1, 2, 16, 32, 33, 90),
+    (0, 1, 2048, 2049, 6000),
+    (1, 1000),
+)
+MAP_SIDES = (0, 1, 16, 17, 100, 107, 163, 181, 182, 200, 304, 327, 328, 1000, 32767, 32768, 32769)
+ROI_SIZES = ((0, 1, 2), (1, 64), MAP_SIDES, MAP_SIDES, (0, 3, 4, 5, 1000))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_what_a_workspace_holds_is_enough_for_all_smaller_sizes(
+    library: ctypes.CDLL, data: st.DataObject
+) -> None:
+    """An engine asks for the largest sizes of its profile, and is run with any others."""
+    for ask, sizes, outputs in (
+        (library.trtyard_padded_nms_workspace, NMS_SIZES, [()]),
+        (library.trtyard_roi_align_workspace, ROI_SIZES, [(7, 7), (14, 14), (3, 15)]),
+    ):
+        pairs = [sorted(data.draw(st.tuples(*2 * [st.sampled_from(one)]))) for one in sizes]
+        output = data.draw(st.sampled_from(outputs))
+        smaller, larger = zip(*pairs)
+        assert ask(*smaller, *output) <= ask(*larger, *output)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.data())
+def test_a_large_maps_workspace_holds_the_fragments_of_every_smaller_map(
+    library: ctypes.CDLL, height: int, width: int, data: st.DataObject
+) -> None:
+    small_height = data.draw(st.integers(1, min(height, 32768)))
+    small_width = data.draw(st.integers(1, min(width, 32768 // small_height)))
+    tiles = -(-small_height // 16) - (-small_width // 16)
+    held = library.trtyard_roi_align_workspace(1, 64, height, width, 1000, 14, 14)
+    assert held >= 1000 * tiles * 1024
 
 
 @pytest.mark.parametrize(

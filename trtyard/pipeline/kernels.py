@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trtyard.pipeline.errors import EnvironmentLacksError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 _INT = ctypes.c_int32
 _FLOAT = ctypes.c_float
