@@ -115,3 +115,13 @@ def test_with_a_store_no_step_has_a_network(tmp_path):
     words = [str(word) for word in replace(plan, store=tmp_path).command(tmp_path, "default")]
     assert any(word.endswith(".network=none") for word in words)
     assert any(word.endswith(f".contexts.store={tmp_path}") for word in words)
+
+
+def test_a_lock_of_another_matrix_is_not_fetched(tasks, checkout, tmp_path):
+    file = checkout / "versions.toml"
+    text = file.read_text()
+    assert text.count('driver = "580.65.06"') > 1
+    file.write_text(text.replace('driver = "580.65.06"', 'driver = "580.65.07"'))
+    done = tasks("fetch", "--into", tmp_path / "store", root=checkout)
+    assert done.returncode == 5, done.stderr
+    assert not (tmp_path / "store").exists()

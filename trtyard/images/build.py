@@ -36,6 +36,7 @@ from trtyard.engine import connect, docker_command, image_id, registry_problem
 from trtyard.folders import locked as held
 from trtyard.folders import make_own
 from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
+from trtyard.lock.patches import check_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.fetching.mirrors import Mirrors, read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
@@ -82,6 +83,7 @@ def build_all(
     check_rendered(render(matrix, lock))
     wanted = [(row, checked_stage(row, stage)) for row in rows for stage in stages]
     for row in rows:
+        check_patches(row, lock.row(row.name))
         refuse_unresolved(lock.row(row.name))
         if options.store:
             check_store(row, lock.row(row.name), Path(options.store).resolve())

@@ -23,7 +23,14 @@ from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.sources import check_source, fetch_source, sources_of
 from trtyard.images.render import uv_requirement
 from trtyard.lock.debs import deb_filename, download_debs
-from trtyard.lock.file import Artifact, Deb, LockedRow, read_lock, refuse_unresolved
+from trtyard.lock.file import (
+    Artifact,
+    Deb,
+    LockedRow,
+    check_row,
+    read_lock,
+    refuse_unresolved,
+)
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
@@ -100,6 +107,7 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
         raise UsageError(f"--pythons must be image or all, not {pythons!r}")
     row = read_matrix(MATRIX_FILE).row(row_name)
     locked = read_lock(LOCK_FILE).row(row.name)
+    check_row(row, locked)
     store = Path(into).resolve()
     if row.terms:
         say(f"what row {row.name} takes from its vendor comes under {row.terms}")
