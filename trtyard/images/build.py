@@ -32,7 +32,13 @@ from trtyard.command import (
     quoted,
 )
 from trtyard.console import say, show
-from trtyard.engine import connect, docker_command, image_id, registry_problem
+from trtyard.engine import (
+    connect,
+    context_variables,
+    docker_command,
+    image_id,
+    registry_problem,
+)
 from trtyard.folders import locked as held
 from trtyard.folders import make_own
 from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
@@ -189,7 +195,7 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         if plan.row.terms:
             say(f"  what it takes from its vendor comes under {plan.row.terms}")
     if options.dry_run:
-        variables = [f"{key}={value}" for key, value in VARIABLES.items()]
+        variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(command)}")
         return
     _check_disk(client, plans)
