@@ -1,18 +1,23 @@
 """The store, filled by the real uv from small wheels in a folder."""
 
 import os
+import signal
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
 from tiny_wheels import make_wheel
 
+from trtyard.folders import locked
 from trtyard.images import store as module
 from trtyard.images.bake import Plan
 from trtyard.images.store import check_store, fetch, fetch_files, look_into, wanted_files
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)
@@ -82,6 +87,40 @@ def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fetch_files(ROW, wanted, tmp_path / "store")
     assert names(tmp_path / "store") == ["tiny-1.0-py3-none-any.whl"]
+
+
+def test_what_a_killed_run_left_half_written_goes_with_the_next(wanted, tmp_path):
+    store, script = tmp_path / "store", tmp_path / "killed.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from trtyard.pipeline.files import written_whole\n"
+        "with written_whole(Path(sys.argv[1])) as partial:\n"
+        "    partial.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, script, store / wanted[0].path]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(command, env=env, check=False).returncode == -signal.SIGKILL
+    (store / "sources" / ".partial-0" / "repository").mkdir(parents=True)
+    assert names(store)[0].startswith(".partial-")
+    fetch_files(ROW, wanted, store)
+    assert names(store) == ["tinier-1.0-py3-none-any.whl", "tiny-1.0-py3-none-any.whl"]
+    assert not list((store / "sources").iterdir())
+
+
+def test_two_runs_fill_a_store_one_behind_the_other(wanted, tmp_path, capfd):
+    store = tmp_path / "store"
+    store.mkdir()
+    with locked(store, waiting=None):
+        other = threading.Thread(target=fetch_files, args=(ROW, wanted, store))
+        other.start()
+        other.join(timeout=1)
+        assert other.is_alive()
+        assert names(store) == []
+    other.join()
+    assert len(names(store)) == 2
+    assert "another run fetches into" in capfd.readouterr().err
 
 
 def test_what_cannot_be_had_is_named_with_its_hash_and_may_be_put_there(index, wanted, tmp_path):
