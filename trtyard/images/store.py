@@ -8,6 +8,7 @@ uv and apt say where files are, so mirrors are their settings, and no code of a 
 """
 
 import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from trtyard.command import CommandError, output_of
 from trtyard.console import say
-from trtyard.fetching.http import http_session
+from trtyard.fetching.http import http_session, index_login
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.sources import FOLDER as SOURCES
 from trtyard.fetching.sources import check_source, fetch_source, sources_of
@@ -321,15 +322,23 @@ def _download(session: "Session", place: str, target: Path, hashes: set[str]) ->
             if parts.scheme == "file":
                 shutil.copyfile(unquote(parts.path), partial)
             else:
-                with session.get(place, stream=True, timeout=_ANSWER_SECONDS) as answer:
+                login = index_login(place, os.environ)
+                with session.get(
+                    place, stream=True, timeout=_ANSWER_SECONDS, auth=login
+                ) as answer:
                     answer.raise_for_status()
                     with partial.open("wb") as file:
                         for piece in answer.iter_content(_PIECE):
                             file.write(piece)
         except RequestException as error:  # is an OSError too, so it comes first
+            status = "" if error.response is None else str(error.response.status_code)
+            mend = "the same command again: what was fetched is kept"
+            if status in ("401", "403"):
+                mend = "it wants a login: docs/offline.md says where one is kept"
             raise EnvironmentLacksError(
-                f"{target.name} was not fetched: {type(error).__name__} from {parts.hostname}",
-                "the same command again: what was fetched is kept",
+                f"{target.name} was not fetched: {status or type(error).__name__} from"
+                f" {parts.hostname}",
+                mend,
             ) from None
         except OSError as error:
             raise EnvironmentLacksError(
