@@ -27,7 +27,7 @@ from trtyard.pipeline.errors import (
     UsageError,
 )
 from trtyard.reading import nearest, parse_toml
-from trtyard.tools import ROOT
+from trtyard.tools import ROOT, make_places_absolute
 
 BUG_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 _Task = Task[Callable[..., None]]
@@ -137,6 +137,7 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
+    make_places_absolute()
     try:
         read_mirrors().set_variables(os.environ)
     except UsageError as error:

@@ -138,7 +138,8 @@ def _buildx_version(command: Path) -> tuple[int, int] | None:
     done = subprocess.run(
         [command, "buildx", "version"], capture_output=True, text=True, check=False
     )
-    match = re.search(r"\bv?(\d+)\.(\d+)\.\d+", done.stdout)
+    # By its name: another program under docker's name tells a version of its own.
+    match = re.search(r"docker/buildx v?(\d+)\.(\d+)\.\d+", done.stdout)
     return (int(match[1]), int(match[2])) if done.returncode == 0 and match else None
 
 

@@ -18,6 +18,16 @@ GIGA = 1e9
 # How uv and pip put it when a package index does not answer.
 _NETWORK_WORDS = ("connect", "dns error", "fetch", "network", "resolve host", "timed out", "retr")
 
+# What the user's environment names by path, perhaps from where the user stands.
+_PLACES = (
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONFIG",
+    "NETRC",
+    "SSL_CERT_FILE",
+    "UV_CACHE_DIR",
+    "UV_CONFIG_FILE",
+)
+
 # Settings of uv that say where packages come from are the user's. These say what is installed,
 # or where to, and would contradict the lock.
 _CONTRADICTING = (
@@ -42,6 +52,13 @@ _CONTRADICTING = (
     "PYTHONHOME",
     "PYTHONPATH",
 )
+
+
+def make_places_absolute() -> None:
+    """Let the user's variables that name a file or folder mean the same to children elsewhere."""
+    for name in _PLACES:
+        if value := os.environ.get(name):
+            os.environ[name] = str(Path(value).absolute())
 
 
 def uv() -> Path:

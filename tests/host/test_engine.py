@@ -46,6 +46,13 @@ def test_docker_without_buildx_is_not_enough(commands):
         engine.docker_command()
 
 
+def test_a_version_of_something_else_is_none_of_buildx(commands):
+    script = commands(buildx="0.29.1")
+    script.write_text("#!/bin/sh\necho buildah 1.33.7\n")
+    with pytest.raises(EnvironmentLacksError, match="buildx is not installed"):
+        engine.docker_command()
+
+
 def test_an_old_buildx_is_not_enough_and_its_version_is_said(commands):
     commands(buildx="0.9.1")
     with pytest.raises(EnvironmentLacksError, match=r"buildx is 0\.9; 0\.12 or newer"):

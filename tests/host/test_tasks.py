@@ -146,3 +146,17 @@ def test_a_bug_has_an_exit_code_that_no_result_has(tasks, checkout):
     done = tasks("matrix", root=checkout)
     assert done.returncode == 70
     assert "KeyError: 1" in done.stderr
+
+
+def test_a_place_in_a_variable_is_where_the_user_stands(tmp_path):
+    script = (
+        "import os, sys, trtyard.show\n"
+        "trtyard.show.show_matrix = lambda as_json: print(os.environ['SSL_CERT_FILE'])\n"
+        "from trtyard.cli import main\n"
+        "sys.argv = ['run', 'matrix']\n"
+        "main()\n"
+    )
+    env = {**os.environ, "SSL_CERT_FILE": "company.pem", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "company.pem")
