@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trtyard.command import CommandError, output_of
 from trtyard.pipeline.errors import EnvironmentLacksError
@@ -23,6 +23,8 @@ PACKAGED_COMMANDS = "/usr/bin"  # where a distribution puts docker, whatever PAT
 ANSWER_SECONDS = 10  # an engine that is alive answers in milliseconds
 # The first buildx whose bake replaces stages by named contexts given on its command line.
 OLDEST_BUILDX = (0, 12)
+OLDEST_ENGINE, OLDEST_API = 25, (1, 44)  # that release's API
+ARCHITECTURE = "amd64"  # of all images: the lock names no other's packages
 _followed: dict[str, str] = {}  # variables that were taken from a docker context
 _INSTALL = "sudo .ci/install-docker   (Debian 12; elsewhere see docs/images.md)"
 
@@ -99,6 +101,21 @@ def docker_command() -> Path:
     newest = max((version for version in versions.values() if version), default=None)
     state = f"is {'.'.join(map(str, newest))}" if newest else "is not installed"
     raise EnvironmentLacksError(f"docker's buildx {state}; {oldest} or newer is needed", _INSTALL)
+
+
+def require_builder(engine: Mapping[str, Any]) -> None:
+    """``EnvironmentLacksError`` where the engine cannot build a row's image, by its ``version``."""
+    api = tuple(int(part) for part in str(engine["ApiVersion"]).split("."))
+    if api < OLDEST_API:
+        raise EnvironmentLacksError(
+            f"the Docker engine is {engine['Version']}; {OLDEST_ENGINE} or newer is needed",
+            _INSTALL,
+        )
+    if engine["Arch"] != ARCHITECTURE:
+        raise EnvironmentLacksError(
+            f"the Docker engine's machine is {engine['Arch']}, the images are of {ARCHITECTURE}",
+            "build elsewhere: DOCKER_HOST, a docker context, or --builder (docs/scaling.md)",
+        )
 
 
 def has_nvidia_runtime(client: "DockerClient") -> bool:

@@ -38,6 +38,7 @@ from trtyard.engine import (
     docker_command,
     image_id,
     registry_problem,
+    require_builder,
 )
 from trtyard.folders import locked as held
 from trtyard.folders import make_own
@@ -96,6 +97,8 @@ def build_all(
     if options.store and options.base == "published":
         raise UsageError("--store builds without a registry: --base published cannot be had")
     client, docker = connect(), docker_command()
+    if options.builder in ("", DEFAULT_BUILDER):
+        require_builder(client.version())
     results = [
         _there_or_planned(client, docker, row, lock.row(row.name), stage, options)
         for row, stage in wanted

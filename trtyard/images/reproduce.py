@@ -13,7 +13,13 @@ from trtyard.images.build import base_kind, checked_stage, content_labels, plan_
 from trtyard.command import quoted
 from trtyard.console import say, show
 from trtyard.convert import row_and_lock
-from trtyard.engine import connect, context_variables, docker_command, image_id
+from trtyard.engine import (
+    connect,
+    context_variables,
+    docker_command,
+    image_id,
+    require_builder,
+)
 from trtyard.images.layouts import (
     FOLDER,
     MOUNTS,
@@ -68,6 +74,7 @@ def reproduce(
         check_store(row, locked, Path(store).resolve())
         base = "local"
     client, docker = connect(), docker_command()
+    require_builder(client.version())
     if against:
         against = _name_of(client, against)
         base = _base_of(client, against, row, locked, wanted)
