@@ -47,6 +47,11 @@ def main() -> int:
     except TrtyardError as error:
         sys.stderr.write(f"trtyard: {error}\n")
         return error.exit_code
+    except OSError as error:  # another user's .venv, a full disk
+        where = f" ({error.filename})" if error.filename else ""
+        sys.stderr.write(f"trtyard: .venv cannot be made: {error.strerror}{where}\n")
+        sys.stderr.write("  free some space, or take a checkout of your own\n")
+        return EnvironmentLacksError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("trtyard: interrupted; the same command again goes on\n")
         return INTERRUPTED_EXIT_CODE

@@ -54,6 +54,14 @@ _CONTRADICTING = (
 )
 
 
+def home() -> Path:
+    """Return the user's own folder; for a user without one, a folder that is not there."""
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and no entry for this user
+        return Path("/nonexistent")  # Debian's policy keeps it so
+
+
 def make_places_absolute() -> None:
     """Let the user's variables that name a file or folder mean the same to children elsewhere."""
     for name in _PLACES:
@@ -90,7 +98,9 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
     """Tell from uv's words what was wrong: a hash, the disk, or else the network."""
     tail = error.tail.lower()
     words = [line.strip() for line in error.tail.splitlines() if line.strip()] or ["no word why"]
-    last = words[-1].removeprefix("cause: ")  # all of them have gone by on the screen
+    # All of them have gone by on the screen; uv ends with the cause, and perhaps a hint.
+    causes = [line.removeprefix("cause: ") for line in words if line.startswith("cause: ")]
+    last = [*words, *causes][-1]
     if "hash mismatch" in tail:
         return IntegrityError(
             f"a package is not the one that the lock names; {error.message}",
@@ -102,6 +112,12 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
         return EnvironmentLacksError(
             f"the disk is full ({free / GIGA:.1f} GB free at {folder}): {last}",
             "free some space (./run clean shows what trtyard takes), then the same command again",
+        )
+    if "certificate" in tail:
+        return EnvironmentLacksError(
+            f"packages cannot be fetched: {last}",
+            "a company's own certificates: SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt, or the"
+            " file that has them",
         )
     if any(word in tail for word in _NETWORK_WORDS):
         return EnvironmentLacksError(
