@@ -21,7 +21,7 @@ from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
 from trtyard.folders import emptied_on_failure, empty_own, locked, make_own
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, EnvironmentLacksError, TrtyardError
-from trtyard.tools import ROOT, explained, uv_environment
+from trtyard.tools import ROOT, explained, make_places_absolute, uv_environment
 
 LOCK = ROOT / "requirements" / "host.txt"
 VENV = ROOT / ".venv"
@@ -37,6 +37,7 @@ _CONTRADICTING = re.compile(
 
 def main() -> int:
     """Make ``.venv`` whole; return the exit code."""
+    make_places_absolute()
     try:
         make_own(VENV)
         with locked(VENV, waiting="another run is making .venv; waiting for it"):
@@ -46,6 +47,11 @@ def main() -> int:
     except TrtyardError as error:
         sys.stderr.write(f"trtyard: {error}\n")
         return error.exit_code
+    except OSError as error:  # another user's .venv, a full disk
+        where = f" ({error.filename})" if error.filename else ""
+        sys.stderr.write(f"trtyard: .venv cannot be made: {error.strerror}{where}\n")
+        sys.stderr.write("  free some space, or take a checkout of your own\n")
+        return EnvironmentLacksError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("trtyard: interrupted; the same command again goes on\n")
         return INTERRUPTED_EXIT_CODE

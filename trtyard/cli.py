@@ -1,12 +1,14 @@
 """Between invoke and trtyard: errors become exit codes, and invoke's own errors do so too."""
 
 import contextlib
+import errno
 import functools
 import inspect
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -18,10 +20,16 @@ from invoke.tasks import Task
 
 from trtyard.command import set_echo
 from trtyard.fetching.mirrors import read_mirrors
-from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, TrtyardError, UsageError
+from trtyard.pipeline.errors import (
+    INTERRUPTED_EXIT_CODE,
+    EnvironmentLacksError,
+    TrtyardError,
+    UsageError,
+)
 from trtyard.reading import nearest, parse_toml
-from trtyard.tools import ROOT
+from trtyard.tools import ROOT, make_places_absolute
 
+BUG_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 _Task = Task[Callable[..., None]]
 Repeated = Sequence[str]  # the kind of an option that may be given more than once
 Optional = str | bool  # the kind of an option that may stand without a value, which is then True
@@ -31,7 +39,7 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
     """Make a task of a function: its keywords are options, ``helps`` says what each is for.
 
     What the function returns is the exit code. A ``TrtyardError`` is printed without a traceback
-    and gives its own code; any other exception is a bug and keeps its traceback.
+    and gives its own code; of any other exception see ``main``.
     """
 
     def decorate(body: Callable[..., int | None]) -> _Task:
@@ -122,18 +130,67 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def main() -> None:
-    """Run the tasks named on the command line; never returns."""
+    """Run the tasks named on the command line; never returns.
+
+    What the machine refuses ends with exit code 3. Any other exception is a bug: it keeps its
+    traceback, and has an exit code of its own.
+    """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
+    make_places_absolute()
     try:
         read_mirrors().set_variables(os.environ)
     except UsageError as error:
         sys.stderr.write(f"trtyard: {error}\n")
         raise SystemExit(error.exit_code) from None
-    program = _Run(name="trtyard", binary="run")
+    raise SystemExit(_exit_code(_Run(name="trtyard", binary="run")))
+
+
+def _exit_code(program: Program) -> int:
+    """Run the program; return its exit code, that of a parity failure (1) for nothing else."""
+    code: object = 0
     try:
-        program.run(["run", "--search-root", str(ROOT), *sys.argv[1:]])
+        try:
+            program.run(["run", "--search-root", str(ROOT), *sys.argv[1:]])
+        except SystemExit as ended:
+            code = ended.code
+        sys.stdout.flush()  # a result that was not written is none
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
-        raise SystemExit(0) from None
-    raise SystemExit(0)
+        return 0
+    except Exception as error:
+        known = _from_outside(error)
+        if known is None:
+            traceback.print_exc()
+            return BUG_EXIT_CODE
+        sys.stderr.write(f"trtyard: {known}\n")
+        _drop_output()
+        return known.exit_code
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def _from_outside(error: Exception) -> TrtyardError | None:
+    """Return what the machine refused as an error that says so; None where it is a bug."""
+    said = str(getattr(error, "explanation", None) or error)
+    if type(error).__module__.startswith(("docker.", "requests.", "urllib3.")):
+        return EnvironmentLacksError(f"the Docker engine or a server refused: {said}")
+    if not isinstance(error, OSError):
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentLacksError(
+            f"the disk is full{where}", "free some space, then the same command again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return EnvironmentLacksError(
+            f"no right to write or read{where}: {error.strerror}",
+            "give a place that you own, or run it as who owns this one",
+        )
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        return UsageError(f"{error.filename}: {error.strerror}")
+    return None
+
+
+def _drop_output() -> None:
+    """Leave nothing in the buffer that the end of the process would try to write once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -14,6 +14,7 @@ from trtyard.console import say
 from trtyard.executors import Executor, Job
 from trtyard.folders import locked
 from trtyard.lock.file import LockedRow, check_row, read_lock
+from trtyard.lock.patches import check_patches
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import ExecutorName, Row, Until
 from trtyard.matrix.rules import problems
@@ -129,10 +130,11 @@ def convert(request: Request, *, dry_run: bool) -> int:
 
 
 def row_and_lock(name: str) -> tuple[Row, LockedRow]:
-    """Return the row of that name or alias with its lock, which must fit it."""
+    """Return the row of that name or alias with its lock, which must fit it and its patches."""
     row = read_matrix(MATRIX_FILE).row(name)
     lock = read_lock(LOCK_FILE).row(row.name)
     check_row(row, lock)
+    check_patches(row, lock)
     return row, lock
 
 

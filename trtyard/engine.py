@@ -3,13 +3,16 @@
 Every way in which it can be missing has its own error, with the command that mends it.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from trtyard.command import CommandError, output_of
 from trtyard.pipeline.errors import EnvironmentLacksError
 
 if TYPE_CHECKING:
@@ -20,25 +23,64 @@ PACKAGED_COMMANDS = "/usr/bin"  # where a distribution puts docker, whatever PAT
 ANSWER_SECONDS = 10  # an engine that is alive answers in milliseconds
 # The first buildx whose bake replaces stages by named contexts given on its command line.
 OLDEST_BUILDX = (0, 12)
+OLDEST_ENGINE, OLDEST_API = 25, (1, 44)  # that release's API
+ARCHITECTURE = "amd64"  # of all images: the lock names no other's packages
+_followed: dict[str, str] = {}  # variables that were taken from a docker context
 _INSTALL = "sudo .ci/install-docker   (Debian 12; elsewhere see docs/images.md)"
 
 
 def connect() -> "DockerClient":
-    """Return a client of the engine that ``DOCKER_HOST`` or the default socket leads to.
+    """Return a client of the engine that the docker command would talk to.
 
     ``EnvironmentLacksError`` where there is none, it is not running, or this user may not.
     """
     from docker import DockerClient
     from docker.errors import DockerException
 
+    _follow_context()
     try:
-        client = DockerClient.from_env(timeout=ANSWER_SECONDS)
+        client = DockerClient.from_env(timeout=ANSWER_SECONDS, use_ssh_client=True)
         client.ping()
     except (DockerException, OSError) as error:
         raise _explained(error) from None
     # A build or a run may say nothing for longer than an engine needs to answer a question.
     client.api.timeout = None
     return client
+
+
+def _follow_context() -> None:
+    """Take ``DOCKER_HOST`` from the docker context in use, where it is not the default one.
+
+    buildx's builder ``default`` is the default context's engine, or that of ``DOCKER_HOST``.
+    Without this, what is built would be in another engine than all else is (rootless Docker, Docker
+    Desktop).
+    """
+    from docker.context.config import get_current_context_name
+
+    if os.environ.get("DOCKER_HOST"):  # as for docker it comes before any context
+        return
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    if name in ("", "default"):
+        return
+    try:
+        (facts,) = json.loads(output_of(["docker", "context", "inspect", name]))
+    except CommandError as error:
+        said = error.tail.strip().splitlines() or ["no word why"]
+        raise EnvironmentLacksError(
+            f"the docker context {name} cannot be read: {said[-1]}",
+            "docker context ls   lists them; docker context use default",
+        ) from None
+    endpoint = facts["Endpoints"]["docker"]
+    _followed["DOCKER_HOST"] = endpoint["Host"]
+    if facts["TLSMaterial"].get("docker"):
+        _followed["DOCKER_CERT_PATH"] = str(Path(facts["Storage"]["TLSPath"], "docker"))
+        _followed["DOCKER_TLS" if endpoint.get("SkipTLSVerify") else "DOCKER_TLS_VERIFY"] = "1"
+    os.environ.update(_followed)
+
+
+def context_variables() -> Mapping[str, str]:
+    """Return what a docker command needs besides to talk to the engine of ``connect``."""
+    return _followed
 
 
 def docker_command() -> Path:
@@ -59,6 +101,21 @@ def docker_command() -> Path:
     newest = max((version for version in versions.values() if version), default=None)
     state = f"is {'.'.join(map(str, newest))}" if newest else "is not installed"
     raise EnvironmentLacksError(f"docker's buildx {state}; {oldest} or newer is needed", _INSTALL)
+
+
+def require_builder(engine: Mapping[str, Any]) -> None:
+    """``EnvironmentLacksError`` where the engine cannot build a row's image, by its ``version``."""
+    api = tuple(int(part) for part in str(engine["ApiVersion"]).split("."))
+    if api < OLDEST_API:
+        raise EnvironmentLacksError(
+            f"the Docker engine is {engine['Version']}; {OLDEST_ENGINE} or newer is needed",
+            _INSTALL,
+        )
+    if engine["Arch"] != ARCHITECTURE:
+        raise EnvironmentLacksError(
+            f"the Docker engine's machine is {engine['Arch']}, the images are of {ARCHITECTURE}",
+            "build elsewhere: DOCKER_HOST, a docker context, or --builder (docs/scaling.md)",
+        )
 
 
 def has_nvidia_runtime(client: "DockerClient") -> bool:
@@ -98,12 +155,18 @@ def _buildx_version(command: Path) -> tuple[int, int] | None:
     done = subprocess.run(
         [command, "buildx", "version"], capture_output=True, text=True, check=False
     )
-    match = re.search(r"\bv?(\d+)\.(\d+)\.\d+", done.stdout)
+    # By its name: another program under docker's name tells a version of its own.
+    match = re.search(r"docker/buildx v?(\d+)\.(\d+)\.\d+", done.stdout)
     return (int(match[1]), int(match[2])) if done.returncode == 0 and match else None
 
 
 def _explained(error: Exception) -> EnvironmentLacksError:
     elsewhere = os.environ.get("DOCKER_HOST")
+    if _followed:
+        return EnvironmentLacksError(
+            f"no Docker engine answers at {elsewhere}, where the docker context leads: {error}",
+            "start it, or take another: docker context ls; docker context use default",
+        )
     if elsewhere and elsewhere != f"unix://{SOCKET}":
         return EnvironmentLacksError(
             f"no Docker engine answers at DOCKER_HOST={elsewhere}: {error}", "unset DOCKER_HOST"

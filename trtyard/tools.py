@@ -19,6 +19,16 @@ GIGA = 1e9
 _CERTIFICATE_WORDS = ("certificate_verify_failed", "invalid peer certificate")
 _NETWORK_WORDS = ("connect", "dns error", "fetch", "network", "resolve host", "timed out", "retr")
 
+# What the user's environment names by path, perhaps from where the user stands.
+_PLACES = (
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONFIG",
+    "NETRC",
+    "SSL_CERT_FILE",
+    "UV_CACHE_DIR",
+    "UV_CONFIG_FILE",
+)
+
 # Settings of uv that say where packages come from are the user's. These say what is installed,
 # or where to, and would contradict the lock.
 _CONTRADICTING = (
@@ -43,6 +53,21 @@ _CONTRADICTING = (
     "PYTHONHOME",
     "PYTHONPATH",
 )
+
+
+def home() -> Path:
+    """Return the user's own folder; for a user without one, a folder that is not there."""
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and no entry for this user
+        return Path("/nonexistent")  # Debian's policy keeps it so
+
+
+def make_places_absolute() -> None:
+    """Let the user's variables that name a file or folder mean the same to children elsewhere."""
+    for name in _PLACES:
+        if value := os.environ.get(name):
+            os.environ[name] = str(Path(value).absolute())
 
 
 def uv() -> Path:
@@ -74,7 +99,9 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
     """Tell from uv's words what was wrong: a hash, the disk, or else the network."""
     tail = error.tail.lower()
     words = [line.strip() for line in error.tail.splitlines() if line.strip()] or ["no word why"]
-    last = words[-1].removeprefix("cause: ")  # all of them have gone by on the screen
+    # All of them have gone by on the screen; uv ends with the cause, and perhaps a hint.
+    causes = [line.removeprefix("cause: ") for line in words if line.startswith("cause: ")]
+    last = [*words, *causes][-1]
     if "hash mismatch" in tail:
         return IntegrityError(
             f"a package is not the one that the lock names; {error.message}",

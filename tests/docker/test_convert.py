@@ -2,15 +2,26 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT, run_task
 
 from trtyard.executors import Job
-from trtyard.executors.docker import LABEL, OUT_PATH, places_of, settings_of
+from trtyard.executors.docker import (
+    LABEL,
+    OUT_PATH,
+    _container,
+    caller_on,
+    places_of,
+    settings_of,
+)
+from trtyard.images.base import make_bases
 from trtyard.lock.file import read_lock
+from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import LOCK_FILE
 
 # What a conversion can see and do, from inside.
@@ -67,9 +78,8 @@ def test_a_conversion_sees_and_may_do_only_what_it_needs(engine, image, job, mon
     job.out.chmod(0o777)
     places = places_of(job)
     words = ["-c", PROBE, OUT_PATH, places[job.image]]
-    engine.containers.run(
-        image, words, entrypoint="python", remove=True, **settings_of(job, places)
-    )
+    settings = {**settings_of(job, places), **caller_on(engine.info())}
+    engine.containers.run(image, words, entrypoint="python", remove=True, **settings)
     found = json.loads((job.out / "found.json").read_text())
     assert (found["uid"], found["gid"]) == (12345, 23456)
     assert (job.out / "found.json").stat().st_uid == 12345
@@ -96,6 +106,51 @@ def test_alexnet_converts_and_what_was_not_run_is_not_shown_as_passed(tree, imag
     assert (stages["tensorrt"] == "passed") == Path("/dev/nvidiactl").exists()
     for name in ("model.onnx", "model.engine", "model.engine.json", "report.html", "junit.xml"):
         assert (out_folder / name).stat().st_size > 0
+
+
+@pytest.fixture
+def base(engine, row):
+    """Return the name of an image with a shell."""
+    return make_bases(row, read_lock(LOCK_FILE).row(row.name))[0].image
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of docker-py
+def test_a_container_that_ends_at_once_is_not_waited_for_for_ever(engine, base):
+    words = ["sh", "-c", "echo out; echo err >&2; exit 7"]
+    for _ in range(3):
+        with _container(engine, base, words, {"network_mode": "none"}) as (container, output):
+            said = []
+            reading = threading.Thread(target=said.extend, args=(output,), daemon=True)
+            reading.start()
+            reading.join(timeout=30)
+            assert not reading.is_alive()
+            assert sorted(b"".join(said).split()) == [b"err", b"out"]
+            assert container.wait()["StatusCode"] == 7
+
+
+def test_paths_with_a_colon_or_a_comma_are_mounted(engine, base, job, tmp_path):
+    for name in ("2026-11-24T16:00", "a,b", "é\n"):
+        out = tmp_path / name
+        out.mkdir()
+        words = ["sh", "-c", f"echo done > {OUT_PATH}/file"]
+        one = replace(job, out=out)
+        settings = {**settings_of(one, places_of(one)), **caller_on(engine.info())}
+        engine.containers.run(base, words, remove=True, **settings)
+        assert (out / "file").read_text() == "done\n"
+
+
+def test_an_engine_that_does_not_see_this_machines_files_is_said(engine, base, job, tmp_path):
+    one = replace(job, out=tmp_path / "elsewhere")
+    settings = settings_of(one, places_of(one))
+    with (
+        pytest.raises(
+            EnvironmentLacksError, match="does not see what is on this machine"
+        ) as caught,
+        _container(engine, base, ["true"], settings),
+    ):
+        pass
+    assert "--in host" in caught.value.mend
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_pipelines_exit_code_and_message_pass_through(tree, image, out_folder, tmp_path):

@@ -188,9 +188,17 @@ def test_several_images_leave_their_caches_in_places_of_their_own():
     assert f"{PUBLISHED.target}.cache-to=type=inline" in inline
 
 
+class Unasked:
+    """As much of an engine as is asked before anything is planned."""
+
+    @staticmethod
+    def version():
+        return {"Version": "28.5.2", "ApiVersion": "1.51", "Arch": "amd64"}
+
+
 def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("trtyard.images.build.connect", lambda: None)
+    monkeypatch.setattr("trtyard.images.build.connect", lambda: Unasked)
     monkeypatch.setattr("trtyard.images.build.docker_command", lambda: Path("docker"))
     monkeypatch.setattr(
         "trtyard.images.build._there_or_planned",
@@ -204,7 +212,7 @@ def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch,
 
 
 def test_a_row_named_twice_is_built_once(monkeypatch):
-    monkeypatch.setattr("trtyard.images.build.connect", lambda: None)
+    monkeypatch.setattr("trtyard.images.build.connect", lambda: Unasked)
     monkeypatch.setattr("trtyard.images.build.docker_command", lambda: Path("docker"))
     monkeypatch.setattr("trtyard.images.build._there_or_planned", lambda *_: "x")
     assert build_all(["rtx", "rtx-1.7"]) == ["x"]

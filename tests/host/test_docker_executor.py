@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from trtyard.executors import Job
-from trtyard.executors.docker import _start_error, _translated, places_of, settings_of
+from trtyard.executors.docker import (
+    _start_error,
+    _translated,
+    caller_on,
+    places_of,
+    settings_of,
+)
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.toolchains import rows_variable
@@ -32,14 +38,14 @@ def job():
 
 
 def test_only_the_output_folder_is_writable_and_only_named_inputs_are_seen(job):
-    volumes = settings_of(job, places_of(job))["volumes"]
-    modes = {path: mount["mode"] for path, mount in volumes.items()}
-    assert modes == {
-        "/home/someone/out": "rw",
-        "/data/weights.pt": "ro",
-        "/home/someone/nets.py": "ro",
+    mounts = settings_of(job, places_of(job))["mounts"]
+    assert {mount["Source"]: mount["ReadOnly"] for mount in mounts} == {
+        "/home/someone/out": False,
+        "/data/weights.pt": True,
+        "/home/someone/nets.py": True,
     }
-    assert len({mount["bind"] for mount in volumes.values()}) == 3
+    assert {mount["Type"] for mount in mounts} == {"bind"}
+    assert len({mount["Target"] for mount in mounts}) == 3
 
 
 def test_the_container_has_as_few_rights_as_it_needs(job):
@@ -48,9 +54,19 @@ def test_the_container_has_as_few_rights_as_it_needs(job):
     assert settings["cap_drop"] == ["ALL"]
     assert settings["security_opt"] == ["no-new-privileges"]
     assert settings["read_only"] is True
-    assert settings["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert not settings.keys() & {"volumes", "user"}
     assert "device_requests" not in settings
     assert not settings.keys() & {"privileged", "cap_add", "devices", "pid_mode", "ipc_mode"}
+
+
+def test_files_are_the_callers_whatever_the_engine_makes_of_users():
+    caller = f"{os.getuid()}:{os.getgid()}"
+    usual = ["name=seccomp,profile=builtin", "name=cgroupns"]
+    assert caller_on({"SecurityOptions": usual}) == {"user": caller}
+    assert caller_on({"SecurityOptions": None}) == {"user": caller}
+    assert caller_on({"SecurityOptions": [*usual, "name=rootless"]}) == {"user": "0:0"}
+    mapped = caller_on({"SecurityOptions": [*usual, "name=userns"]})
+    assert mapped == {"user": caller, "userns_mode": "host"}
 
 
 def test_the_container_is_told_of_the_matrixs_rows(job):

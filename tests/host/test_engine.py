@@ -46,10 +46,29 @@ def test_docker_without_buildx_is_not_enough(commands):
         engine.docker_command()
 
 
+def test_a_version_of_something_else_is_none_of_buildx(commands):
+    script = commands(buildx="0.29.1")
+    script.write_text("#!/bin/sh\necho buildah 1.33.7\n")
+    with pytest.raises(EnvironmentLacksError, match="buildx is not installed"):
+        engine.docker_command()
+
+
 def test_an_old_buildx_is_not_enough_and_its_version_is_said(commands):
     commands(buildx="0.9.1")
     with pytest.raises(EnvironmentLacksError, match=r"buildx is 0\.9; 0\.12 or newer"):
         engine.docker_command()
+
+
+def test_an_engine_that_cannot_build_the_images_is_told_apart():
+    fit = {"Version": "28.5.2+dfsg4", "ApiVersion": "1.51", "Arch": "amd64"}
+    engine.require_builder(fit)
+    engine.require_builder({**fit, "Version": "25.0.0", "ApiVersion": "1.44"})
+    old = {**fit, "Version": "20.10.24+dfsg1", "ApiVersion": "1.41"}  # Debian 12's own
+    with pytest.raises(EnvironmentLacksError, match=r"is 20\.10\.24\+dfsg1; 25 or newer") as caught:
+        engine.require_builder(old)
+    assert "install-docker" in caught.value.mend
+    with pytest.raises(EnvironmentLacksError, match="is arm64, the images are of amd64"):
+        engine.require_builder({**fit, "Arch": "arm64"})
 
 
 def test_an_engine_elsewhere_that_does_not_answer_is_named(monkeypatch):

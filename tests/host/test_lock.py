@@ -168,10 +168,16 @@ def test_a_patch_that_is_not_as_locked_ends_with_5_and_both_hashes(tasks, checko
         text = (series / "series").read_text()
         (series / "series").write_text(text.replace(f"{name}\n", ""))
         (series / name).unlink()
-    done = tasks("lock", "--check", root=checkout)
-    assert done.returncode == 5, done.stderr
     (locked,) = [one for one in read_lock(LOCK_FILE).row("7.0").patches if name in one.path]
-    assert f"patches/torch/1.4.0/{name}, row 7.0: expected sha256 {locked.sha256}" in done.stderr
+    convert = ("convert", "--trt", "7.0", "--model", "alexnet", "--until", "onnx", "--in", "host")
+    lines = [("lock", "--check"), (*convert, "--dry-run")]
+    if change == "edited":  # with one dropped the rendered files are others too
+        lines.append(("build", "--trt", "7.0", "--dry-run"))
+    for words in lines:
+        done = tasks(*words, root=checkout)
+        assert done.returncode == 5, done.stderr
+        expected = f"patches/torch/1.4.0/{name}, row 7.0: expected sha256 {locked.sha256}"
+        assert expected in done.stderr
 
 
 def test_only_what_a_vendors_base_holds_may_have_no_hash(tampered):

@@ -189,3 +189,17 @@ def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, key):
     (package,) = _uv_packages({"tiny-demo": "1.0"}, "3.11", "2.28", only_wheels=True)
     assert package["wheels"][0]["hashes"]["sha256"] == wheel.sha256
     assert any("/simple/tiny-demo" in path for path in asked)
+
+
+def test_a_user_without_a_home_has_no_netrc(mirrors, monkeypatch):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("NETRC", raising=False)
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    environment = {}
+    mirrors(WHOLE).set_variables(environment)
+    assert environment
+    assert "TRTYARD_NETRC" not in environment

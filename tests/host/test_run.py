@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from tiny_wheels import make_wheel
 
+from trtyard.command import CommandError
 from trtyard.lock.file import requirements_text
-from trtyard.tools import ROOT, uv
+from trtyard.tools import ROOT, explained, uv
 
 INVOKED = b"""\
 import json, os, sys
@@ -201,6 +202,27 @@ def without_uv(tmp_path):
         real = os.path.realpath(sys.executable) if name == "python3" else shutil.which(name)
         (folder / name).symlink_to(real)
     return str(folder)
+
+
+def test_certificates_that_uv_does_not_know_are_told_from_a_dead_network():
+    said = (
+        "error: Failed to fetch: https://packages.example.org/simple/tool/\n"
+        "  cause: client error (Connect)\n"
+        "  cause: invalid peer certificate: UnknownIssuer\n\n"
+        "hint: Consider enabling use of system TLS certificates\n"
+    )
+    error = explained(CommandError(["uv"], 2, said), ROOT)
+    assert error.message == "packages cannot be fetched: invalid peer certificate: UnknownIssuer"
+    assert "SSL_CERT_FILE" in error.mend
+
+
+def test_what_cannot_be_read_is_said_without_a_traceback(house):
+    (house / "requirements" / "host.txt").unlink()
+    (house / "requirements" / "host.txt").mkdir()
+    code, _, said = call(house)
+    assert code == 3
+    assert f".venv cannot be made: Is a directory ({house}/requirements/host.txt)" in said
+    assert "Traceback" not in said
 
 
 def test_without_uv_pip_fetches_the_locked_one(house, tmp_path):

@@ -126,6 +126,64 @@ def test_a_damaged_object_is_an_integrity_error(hosted, tmp_path):
     assert "./run fetch" in caught.value.mend
 
 
+def replaced(kept, blob, _tmp_path):
+    other = kept.parent / "other"
+    other.write_text("other\n")
+    named = git("--git-dir", kept, "hash-object", "-w", other, cwd=kept).strip()
+    git("--git-dir", kept, "replace", blob, named, cwd=kept)
+
+
+def filtered(kept, _blob, tmp_path):
+    (kept / "info").mkdir(exist_ok=True)
+    (kept / "info" / "attributes").write_text("* filter=other\n")
+    git("--git-dir", kept, "config", "filter.other.smudge", f"tee {tmp_path}/ran", cwd=kept)
+
+
+@pytest.mark.parametrize("altered", [replaced, filtered])
+def test_only_the_objects_of_a_store_say_what_a_file_is(hosted, tmp_path, altered):
+    folder, source = hosted
+    kept = fetch_source(source, tmp_path / "store", mirror_of(folder))
+    blob = git("--git-dir", kept, "rev-parse", f"{source.commit}:outer file.txt", cwd=kept)
+    altered(kept, blob.strip(), tmp_path)
+    check_source(source, tmp_path / "store")
+    export_source(source, tmp_path / "store", tmp_path / "exported")
+    file = tmp_path / "exported" / "outer" / "outer file.txt"
+    assert file.read_bytes() == b"of outer\r\n"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_users_own_filters_change_no_file(hosted, tmp_path, monkeypatch):
+    folder, source = hosted
+    fetch_source(source, tmp_path / "store", mirror_of(folder))
+    (tmp_path / "attributes").write_text("* filter=other\n")
+    lines = ["[core]", f"attributesFile = {tmp_path}/attributes"]
+    lines += ['[filter "other"]', "smudge = tr a-z A-Z", ""]
+    (tmp_path / ".gitconfig").write_text("\n".join(lines))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export_source(source, tmp_path / "store", tmp_path / "exported")
+    assert (tmp_path / "exported/outer/outer file.txt").read_bytes() == b"of outer\r\n"
+
+
+def test_an_object_that_nothing_names_any_more_is_missed(hosted, tmp_path):
+    folder, source = hosted
+    kept = fetch_source(source, tmp_path, mirror_of(folder))
+    bare = ("--git-dir", kept)
+    blob = git(*bare, "rev-parse", f"{source.commit}:outer file.txt", cwd=kept).strip()
+    packs = sorted(kept.glob("objects/pack/*.pack"))
+    for pack in packs:
+        moved = pack.rename(tmp_path / pack.name)
+        pack.with_suffix(".idx").unlink()
+        with moved.open("rb") as stream:
+            command = ["git", *map(str, bare), "unpack-objects", "-q"]
+            subprocess.run(command, stdin=stream, check=True)
+    for ref in git(*bare, "for-each-ref", "--format=%(refname)", cwd=kept).split():
+        git(*bare, "update-ref", "-d", ref, cwd=kept)
+    check_source(source, tmp_path)
+    (kept / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(IntegrityError, match=source.commit):
+        check_source(source, tmp_path)
+
+
 @pytest.mark.parametrize("gone", ["commit", "host"])
 def test_what_cannot_be_had_is_said_and_leaves_nothing(hosted, tmp_path, gone):
     folder, source = hosted

@@ -1,18 +1,23 @@
 """The store, filled by the real uv from small wheels in a folder."""
 
 import os
+import signal
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
 from tiny_wheels import make_wheel
 
+from trtyard.folders import locked
 from trtyard.images import store as module
 from trtyard.images.bake import Plan
 from trtyard.images.store import check_store, fetch, fetch_files, look_into, wanted_files
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)
@@ -84,6 +89,40 @@ def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
     assert names(tmp_path / "store") == ["tiny-1.0-py3-none-any.whl"]
 
 
+def test_what_a_killed_run_left_half_written_goes_with_the_next(wanted, tmp_path):
+    store, script = tmp_path / "store", tmp_path / "killed.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from trtyard.pipeline.files import written_whole\n"
+        "with written_whole(Path(sys.argv[1])) as partial:\n"
+        "    partial.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, script, store / wanted[0].path]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(command, env=env, check=False).returncode == -signal.SIGKILL
+    (store / "sources" / ".partial-0" / "repository").mkdir(parents=True)
+    assert names(store)[0].startswith(".partial-")
+    fetch_files(ROW, wanted, store)
+    assert names(store) == ["tinier-1.0-py3-none-any.whl", "tiny-1.0-py3-none-any.whl"]
+    assert not list((store / "sources").iterdir())
+
+
+def test_two_runs_fill_a_store_one_behind_the_other(wanted, tmp_path, capfd):
+    store = tmp_path / "store"
+    store.mkdir()
+    with locked(store, waiting=None):
+        other = threading.Thread(target=fetch_files, args=(ROW, wanted, store))
+        other.start()
+        other.join(timeout=1)
+        assert other.is_alive()
+        assert names(store) == []
+    other.join()
+    assert len(names(store)) == 2
+    assert "another run fetches into" in capfd.readouterr().err
+
+
 def test_what_cannot_be_had_is_named_with_its_hash_and_may_be_put_there(index, wanted, tmp_path):
     store, file = tmp_path / "store", index / wanted[0].path.name
     content = file.read_bytes()
@@ -115,3 +154,13 @@ def test_with_a_store_no_step_has_a_network(tmp_path):
     words = [str(word) for word in replace(plan, store=tmp_path).command(tmp_path, "default")]
     assert any(word.endswith(".network=none") for word in words)
     assert any(word.endswith(f".contexts.store={tmp_path}") for word in words)
+
+
+def test_a_lock_of_another_matrix_is_not_fetched(tasks, checkout, tmp_path):
+    file = checkout / "versions.toml"
+    text = file.read_text()
+    assert text.count('driver = "580.65.06"') > 1
+    file.write_text(text.replace('driver = "580.65.06"', 'driver = "580.65.07"'))
+    done = tasks("fetch", "--into", tmp_path / "store", root=checkout)
+    assert done.returncode == 5, done.stderr
+    assert not (tmp_path / "store").exists()

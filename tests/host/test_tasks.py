@@ -116,3 +116,47 @@ def test_the_reader_may_stop_reading():
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert "Traceback" not in done.stderr
+
+
+def run_in(root, *words, **options):
+    command = [sys.executable, "-I", str(root / "trtyard" / "__main__.py"), *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+def test_a_result_that_could_not_be_written_is_no_success():
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = run_in(ROOT, "matrix", "--json", stdout=full)
+    assert done.returncode == 3
+    assert done.stderr.startswith("trtyard: the disk is full")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("out", "code"), [("/sys/jobs.yml", 3), ("/dev/null/jobs.yml", 2)])
+def test_where_nothing_can_be_written_that_is_said(tasks, out, code):
+    image = f"rtx=registry.example.org/x@sha256:{'a' * 64}"
+    done = tasks("ci", "--target", "kubernetes", "--image", image, "--out", out)
+    assert done.returncode == code
+    assert done.stderr.startswith("trtyard: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_has_an_exit_code_that_no_result_has(tasks, checkout):
+    file = checkout / "trtyard" / "show.py"
+    file.write_text(file.read_text() + "\n\ndef show_matrix(*, as_json):\n    raise KeyError(1)\n")
+    done = tasks("matrix", root=checkout)
+    assert done.returncode == 70
+    assert "KeyError: 1" in done.stderr
+
+
+def test_a_place_in_a_variable_is_where_the_user_stands(tmp_path):
+    script = (
+        "import os, sys, trtyard.show\n"
+        "trtyard.show.show_matrix = lambda as_json: print(os.environ['SSL_CERT_FILE'])\n"
+        "from trtyard.cli import main\n"
+        "sys.argv = ['run', 'matrix']\n"
+        "main()\n"
+    )
+    env = {**os.environ, "SSL_CERT_FILE": "company.pem", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "company.pem")

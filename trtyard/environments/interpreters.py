@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.tools import home
 
 PROBE_SECONDS = 10.0
 USUAL_FOLDERS = (Path("/usr/bin"), Path("/usr/local/bin"))  # where PATH should lead, and may not
@@ -48,7 +49,7 @@ def _candidates(version: str) -> Iterator[Path]:
         for folder in (*folders, *USUAL_FOLDERS):
             if folder.is_absolute() and os.access(folder / name, os.X_OK):
                 yield folder / name
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    pyenv = Path(os.environ.get("PYENV_ROOT", home() / ".pyenv"))
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
 
 

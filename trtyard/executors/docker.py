@@ -21,7 +21,7 @@ from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
-from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
+from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.registry.transfer import Registry
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def convert(job: Job) -> int:
     words = job.arguments("docker", ROW_PATH, lambda path: places[path])
     if job.plugins is None:
         words += ["--plugins", PLUGIN_LIBRARY]
-    settings = settings_of(job, places)
+    settings = {**settings_of(job, places), **caller_on(client.info())}
     if has_nvidia_runtime(client):
         settings["device_requests"] = _all_gpus()
-    with _container(client, image, words, settings) as container:
+    with _container(client, image, words, settings) as (container, output):
         names = {place: str(path) for path, place in places.items()}
-        for text in _translated(_output(container), names):
+        for text in _translated(output, names):
             sys.stderr.write(text)
             sys.stderr.flush()
         with _engine_answers():
@@ -107,12 +107,30 @@ def places_of(job: Job) -> dict[Path, str]:
     return places
 
 
+def caller_on(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that make the container's files the caller's, by the engine's ``info``.
+
+    A rootless engine's root is the user who runs it, and any other number is someone who may not
+    write what that user owns. An engine that maps users maps none where it is told so.
+    """
+    options = {str(one).partition(",")[0] for one in engine.get("SecurityOptions") or ()}
+    if "name=rootless" in options:
+        return {"user": "0:0"}
+    caller: dict[str, Any] = {"user": f"{os.getuid()}:{os.getgid()}"}
+    if "name=userns" in options:
+        caller["userns_mode"] = "host"
+    return caller
+
+
 def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
     """Return docker-py's settings for the container: what it may do, and what it sees."""
-    mounts = {
-        str(path): {"bind": place, "mode": "rw" if path == job.out else "ro"}
+    from docker.types import Mount
+
+    # Not "volumes": these take no colon in a path, and make a folder where there is none.
+    mounts = [
+        Mount(target=place, source=str(path), type="bind", read_only=path != job.out)
         for path, place in places.items()
-    }
+    ]
     environment = rows_variable()
     if job.code_folder is not None:
         environment["PYTHONPATH"] = f"{CODE_PATH}:{places[job.code_folder]}"
@@ -122,8 +140,7 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
         "security_opt": ["no-new-privileges"],
         "read_only": True,
         "tmpfs": TEMPORARY,
-        "user": f"{os.getuid()}:{os.getgid()}",
-        "volumes": mounts,
+        "mounts": mounts,
         "environment": environment,
         "labels": {LABEL: job.row.name},
     }
@@ -132,20 +149,26 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
 @contextmanager
 def _container(
     client: "DockerClient", image: str, words: list[str], settings: Mapping[str, Any]
-) -> Iterator["Container"]:
-    """Start a container; on the way out, however that happens, it is stopped and removed."""
+) -> Iterator[tuple["Container", Iterator[bytes]]]:
+    """Start a container, and give it with its output.
+
+    On the way out, however that happens, it is stopped and removed.
+    """
     from docker.errors import APIError
 
     try:
         container = client.containers.create(image, words, **settings)
     except APIError as error:
-        raise TrtyardError(f"the container could not be made: {error.explanation}") from None
+        raise _making_error(str(error.explanation)) from None
     try:
+        # Before it starts: one that ends meanwhile may never say so to who comes later.
+        attached = container.attach(stream=True, logs=False)
         try:
             container.start()
         except APIError as error:
+            attached.close()
             raise _start_error(str(error.explanation)) from None
-        yield container
+        yield container, _output(attached)
     except BaseException:
         # As Ctrl-C would: the pipeline removes what it has half written.
         with suppress(APIError, OSError):
@@ -157,9 +180,9 @@ def _container(
             container.remove(force=True)
 
 
-def _output(container: "Container") -> Iterator[bytes]:
+def _output(attached: Iterable[bytes]) -> Iterator[bytes]:
     with _engine_answers():
-        yield from container.attach(stream=True, logs=True)
+        yield from attached
 
 
 @contextmanager
@@ -173,6 +196,15 @@ def _engine_answers() -> Iterator[None]:
             f"the Docker engine went away while the container ran: {error}",
             "sudo systemctl restart docker, then the same command again",
         ) from None
+
+
+def _making_error(said: str) -> EnvironmentLacksError:
+    if "source path does not exist" in said or "mounts denied" in said:
+        return EnvironmentLacksError(
+            f"the Docker engine does not see what is on this machine: {said}",
+            "an engine of this machine can (docker context ls; DOCKER_HOST); or without: --in host",
+        )
+    return EnvironmentLacksError(f"the container could not be made: {said}")
 
 
 def _start_error(said: str) -> EnvironmentLacksError:

@@ -1,10 +1,17 @@
 """HTTP as every part of the host side speaks it."""
 
 import os
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from requests import Session
+
+# uv's settings that name package indexes, the first word of one perhaps its name: NAME=ADDRESS.
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
+_PORTS = {"http": 80, "https": 443}
 
 
 def http_session(*, retries: int = 5) -> "Session":
@@ -20,3 +27,29 @@ def http_session(*, retries: int = 5) -> "Session":
     if bundle := os.environ.get("SSL_CERT_FILE"):  # uv's setting, which requests does not know
         session.verify = bundle
     return session
+
+
+def index_login(place: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the user and password that uv is given for the index that ``place`` is a file of.
+
+    For the index's own server alone. None where uv has none; requests then looks into the netrc.
+    """
+    for entry in " ".join(environment.get(name, "") for name in _INDEXES).split():
+        name, address = "", entry
+        if named := re.fullmatch(r"([A-Za-z0-9._-]+)=(.+)", entry):
+            name, address = named[1], named[2]
+        if _server(address) != _server(place):
+            continue
+        parts = urlsplit(address)
+        if parts.username is not None:
+            return unquote(parts.username), unquote(parts.password or "")
+        prefix = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+        user, password = (environment.get(f"{prefix}_{one}") for one in ("USERNAME", "PASSWORD"))
+        if name and (user or password):
+            return user or "", password or ""
+    return None
+
+
+def _server(address: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.reading import Table, nearest, parse_toml
-from trtyard.tools import ROOT
+from trtyard.tools import ROOT, home
 
 VARIABLE = "TRTYARD_MIRRORS"
 FILE = ROOT / "mirrors.toml"
@@ -80,7 +80,7 @@ class Mirrors:
         places = (self.index, *self.extra_indexes, *self.apt.values())
         hosts = dict.fromkeys(urlsplit(place).hostname for place in places if place)
         named = environment.get("NETRC", "")
-        file = Path(named) if named else Path.home() / ".netrc"
+        file = Path(named) if named else home() / ".netrc"
         if not hosts or not file.is_file():
             return ""
         try:

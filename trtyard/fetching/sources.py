@@ -6,6 +6,7 @@ they are what their names say. Where they come from may be a mirror (``mirrors.t
 """
 
 import configparser
+import contextlib
 import os
 import re
 import shutil
@@ -73,7 +74,7 @@ def fetch_source(source: Source, store: Path, mirrors: Mirrors = NONE) -> Path:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=kept.parent) as folder:
         partial = Path(folder, "repository")
         git = _Git(partial, mirrors)
-        git.quiet("init", "--quiet", "--bare", partial)
+        git.make()
         say(f"{source.repository} at {source.commit}")
         for _, address, commit in _with_submodules(git, source, fetching=True):
             say(f"  {address} at {commit[:12]}")
@@ -87,7 +88,7 @@ def fetch_files(source: Source, folder: Path, mirrors: Mirrors = NONE) -> Path:
     ``EnvironmentLacksError`` where git or the commit cannot be had.
     """
     git = _Git(folder / "repository", mirrors)
-    git.quiet("init", "--quiet", "--bare", git.repository)
+    git.make()
     git.fetch(source.address, source.commit)
     git.checkout(source.commit, folder / source.name)
     return folder / source.name
@@ -105,10 +106,10 @@ def check_source(source: Source, store: Path) -> None:
             f"{kept} is not in the store: {source.repository} at {source.commit}",
             "where there is a network: ./run fetch",
         )
-    git = _Git(kept)
     try:
-        git.quiet("fsck", "--full", "--no-dangling", "--no-progress")
-        list(_with_submodules(git, source))
+        with _objects_of(kept) as git:
+            commits = [commit for _, _, commit in _with_submodules(git, source)]
+            git.quiet("fsck", "--full", "--no-dangling", "--no-progress", *commits)
     except CommandError as error:
         raise IntegrityError(
             f"{kept} is not {source.repository} at {source.commit} whole: {_reason(error)}",
@@ -122,8 +123,10 @@ def export_source(source: Source, store: Path, into: Path) -> None:
     ``into`` is trtyard's own folder; what it had of that name is replaced.
     """
     make_own(into)
-    git = _Git(source.kept_in(store))
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=into) as folder:
+    with (
+        _objects_of(source.kept_in(store)) as git,
+        tempfile.TemporaryDirectory(prefix=".partial-", dir=into) as folder,
+    ):
         partial = Path(folder, source.name)
         for path, _, commit in _with_submodules(git, source):
             git.checkout(commit, partial / path)
@@ -167,26 +170,57 @@ def _submodules(git: "_Git", commit: str) -> list[tuple[str, str, str]]:
     return [(path, places[path], words[2]) for path, words in commits.items() if places.get(path)]
 
 
+@contextlib.contextmanager
+def _objects_of(kept: Path) -> Iterator["_Git"]:
+    """Give git on the objects of a store's repository, which their names prove, and nothing else.
+
+    Its settings, attributes and replacements are proven by nothing, and would change what a
+    checkout writes, or run commands.
+    """
+    with tempfile.TemporaryDirectory(prefix="trtyard-git-") as folder:
+        git = _Git(Path(folder, "repository"))
+        git.make()
+        if (kept / "shallow").is_file():  # only which commits' parents are not there
+            shutil.copyfile(kept / "shallow", git.repository / "shallow")
+        git.environment = {"GIT_OBJECT_DIRECTORY": str(kept.absolute() / "objects")}
+        yield git
+
+
 class _Git:
     def __init__(self, repository: Path, mirrors: Mirrors = NONE) -> None:
         self.repository, self.mirrors = repository, mirrors
+        self.environment: Mapping[str, str] = {}
 
     def words(self, *words: Word) -> list[Word]:
         # Files as they are committed, whatever this machine's settings are.
         return [
             *("git", "--git-dir", self.repository, "-c", "core.autocrlf=false"),
+            *("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false"),
             *self.mirrors.git_settings(),
             *words,
         ]
 
     def quiet(self, *words: Word, env: Mapping[str, str] | None = None) -> str:
-        return output_of(self.words(*words), env={**_environment(), **(env or {})})
+        env = {**_environment(), **self.environment, **(env or {})}
+        return output_of(self.words(*words), env=env)
+
+    def make(self) -> None:
+        """Make the repository, with none of the files that this machine puts into new ones."""
+        self.quiet("init", "--quiet", "--bare", "--template=", self.repository)
 
     def checkout(self, commit: str, folder: Path) -> None:
         """Write the commit's files into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="trtyard-index-") as own:
-            index = {"GIT_INDEX_FILE": str(Path(own, "index"))}
+            # The user's own settings may name filters and attributes of files.
+            index = {
+                "GIT_INDEX_FILE": str(Path(own, "index")),
+                **dict.fromkeys(("HOME", "XDG_CONFIG_HOME"), own),
+                **dict.fromkeys(("GIT_CONFIG_NOSYSTEM", "GIT_ATTR_NOSYSTEM"), "1"),
+                "GIT_CONFIG_GLOBAL": os.devnull,
+                "GIT_CONFIG_COUNT": "0",
+                "GIT_CONFIG_PARAMETERS": "",
+            }
             self.quiet("read-tree", commit, env=index)
             self.quiet("--work-tree", folder, "checkout-index", "--all", "--force", env=index)
 
@@ -214,7 +248,7 @@ class _Git:
 def _environment() -> dict[str, str]:
     # Asked for a password it would wait for ever; where git looks for a repository is told.
     env = {key: value for key, value in os.environ.items() if key not in _CONTRADICTING}
-    env.update(GIT_TERMINAL_PROMPT="0", LC_ALL="C")
+    env.update(GIT_TERMINAL_PROMPT="0", LC_ALL="C", GIT_NO_REPLACE_OBJECTS="1")
     if bundle := env.get("SSL_CERT_FILE"):
         env.setdefault("GIT_SSL_CAINFO", bundle)
     return env
@@ -227,6 +261,9 @@ _CONTRADICTING = (
     "GIT_COMMON_DIR",
     "GIT_PREFIX",
     "GIT_OBJECT_DIRECTORY",
+    "GIT_GRAFT_FILE",
+    "GIT_SHALLOW_FILE",
+    "GIT_NAMESPACE",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
 )
 

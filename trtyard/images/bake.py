@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from trtyard.images.base import LocalBase
 from trtyard.command import Word
@@ -36,6 +37,9 @@ PLACES = {
     "apt": APT_VARIABLE,
     "netrc": NETRC_VARIABLE,
 }
+# Arguments that every build knows without its Dockerfile; they stay in no image and no cache key.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")  # in a build step another machine than here
 # The one file outside the repository that bake reads is the CA bundle, named on its command line;
 # without this it would ask whether it may.
 VARIABLES = {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
@@ -162,8 +166,29 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
         for name, variable in PLACES.items()
         if os.environ.get(variable)
     ]
+    if plan.store is None:
+        settings += [f"args.{name}" for name in _proxies()]
     if plan.sources is not None:
         settings.append(f"contexts.{SOURCES_STAGE}={plan.sources}")
     if plan.store is not None:
         settings += [f"contexts.store={plan.store}", "network=none"]
     return settings
+
+
+def _proxies() -> list[str]:
+    """Return the variables that name a proxy which a build step can reach, or what needs none.
+
+    Their names alone: a proxy's address may hold a password, and buildx reads it by itself.
+    """
+    names = [name for one in _PROXIES for name in (one, one.lower()) if os.environ.get(name)]
+    exceptions = ("NO_PROXY", "no_proxy")
+    found = [
+        name
+        for name in names
+        if name not in exceptions and urlsplit(_address(os.environ[name])).hostname not in _LOOPBACK
+    ]
+    return found and [name for name in names if name in (*found, *exceptions)]
+
+
+def _address(proxy: str) -> str:
+    return proxy if "://" in proxy else f"http://{proxy}"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
 from trtyard.lock.debs import deb_filename, suite_sources
-from trtyard.engine import connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id, require_builder
 from trtyard.lock.file import Deb, LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
@@ -108,6 +108,7 @@ def make_bases(
         raise UsageError(obstacle, f"./run build --trt {row.name} takes it from its registry")
     client = connect()
     docker = docker_command()
+    require_builder(client.version())
     bases = local_bases(row, locked, suffix)
     for base in bases:
         if not force and image_id(client, base.image):

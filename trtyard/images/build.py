@@ -32,10 +32,18 @@ from trtyard.command import (
     quoted,
 )
 from trtyard.console import say, show
-from trtyard.engine import connect, docker_command, image_id, registry_problem
+from trtyard.engine import (
+    connect,
+    context_variables,
+    docker_command,
+    image_id,
+    registry_problem,
+    require_builder,
+)
 from trtyard.folders import locked as held
 from trtyard.folders import make_own
 from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
+from trtyard.lock.patches import check_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.fetching.mirrors import Mirrors, read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
@@ -82,12 +90,15 @@ def build_all(
     check_rendered(render(matrix, lock))
     wanted = [(row, checked_stage(row, stage)) for row in rows for stage in stages]
     for row in rows:
+        check_patches(row, lock.row(row.name))
         refuse_unresolved(lock.row(row.name))
         if options.store:
             check_store(row, lock.row(row.name), Path(options.store).resolve())
     if options.store and options.base == "published":
         raise UsageError("--store builds without a registry: --base published cannot be had")
     client, docker = connect(), docker_command()
+    if options.builder in ("", DEFAULT_BUILDER):
+        require_builder(client.version())
     results = [
         _there_or_planned(client, docker, row, lock.row(row.name), stage, options)
         for row, stage in wanted
@@ -187,7 +198,7 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         if plan.row.terms:
             say(f"  what it takes from its vendor comes under {plan.row.terms}")
     if options.dry_run:
-        variables = [f"{key}={value}" for key, value in VARIABLES.items()]
+        variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(command)}")
         return
     _check_disk(client, plans)

@@ -13,7 +13,13 @@ from trtyard.images.build import base_kind, checked_stage, content_labels, plan_
 from trtyard.command import quoted
 from trtyard.console import say, show
 from trtyard.convert import row_and_lock
-from trtyard.engine import connect, docker_command, image_id
+from trtyard.engine import (
+    connect,
+    context_variables,
+    docker_command,
+    image_id,
+    require_builder,
+)
 from trtyard.images.layouts import (
     FOLDER,
     MOUNTS,
@@ -68,6 +74,7 @@ def reproduce(
         check_store(row, locked, Path(store).resolve())
         base = "local"
     client, docker = connect(), docker_command()
+    require_builder(client.version())
     if against:
         against = _name_of(client, against)
         base = _base_of(client, against, row, locked, wanted)
@@ -172,7 +179,7 @@ def _say_what_would_be_done(docker: Path, plan: Plan, against: str) -> None:
         for base in own.local:
             say(f"would make {base.image} anew")
         say(f"would build {plan.row.name}, {plan.stage}, from nothing: {name}")
-        variables = [f"{key}={value}" for key, value in VARIABLES.items()]
+        variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(build_command(docker, own, name, MOUNTS))}")
     if against:
         say(f"would compare it with {against}, reading that only where their digests differ")

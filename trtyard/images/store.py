@@ -7,6 +7,8 @@ at all; one that is there and right is not fetched again; one that is wrong is n
 uv and apt say where files are, so mirrors are their settings, and no code of a package is run.
 """
 
+import contextlib
+import os
 import re
 import shutil
 import tempfile
@@ -18,16 +20,25 @@ from urllib.parse import unquote, urlsplit
 
 from trtyard.command import CommandError, output_of
 from trtyard.console import say
-from trtyard.fetching.http import http_session
+from trtyard.fetching.http import http_session, index_login
 from trtyard.fetching.mirrors import read_mirrors
+from trtyard.fetching.sources import FOLDER as SOURCES
 from trtyard.fetching.sources import check_source, fetch_source, sources_of
+from trtyard.folders import locked as locked_folder
 from trtyard.images.render import uv_requirement
 from trtyard.lock.debs import deb_filename, download_debs
-from trtyard.lock.file import Artifact, Deb, LockedRow, read_lock, refuse_unresolved
+from trtyard.lock.file import (
+    Artifact,
+    Deb,
+    LockedRow,
+    check_row,
+    read_lock,
+    refuse_unresolved,
+)
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.pipeline.files import sha256_of, written_whole
+from trtyard.pipeline.files import PARTIAL_PREFIX, sha256_of, written_whole
 from trtyard.reading import parse_toml
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, uv, uv_environment
 
@@ -100,22 +111,39 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
         raise UsageError(f"--pythons must be image or all, not {pythons!r}")
     row = read_matrix(MATRIX_FILE).row(row_name)
     locked = read_lock(LOCK_FILE).row(row.name)
+    check_row(row, locked)
     store = Path(into).resolve()
     if row.terms:
         say(f"what row {row.name} takes from its vendor comes under {row.terms}")
-    fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), store)
-    for source in sources_of(row):
-        fetch_source(source, store, read_mirrors())
+    with _held(store):
+        _fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), store)
+        for source in sources_of(row):
+            fetch_source(source, store, read_mirrors())
     refuse_unresolved(locked)  # what has a hash is there; the rest is said, and is no success
 
 
-def fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
-    """Fetch those of ``wanted``, and the locked uv, that the store lacks."""
+@contextlib.contextmanager
+def _held(store: Path) -> Iterator[None]:
+    """Make the store, hold it against other runs, clear what a killed one left half-written."""
     try:
         for folder in (PACKAGES, DEBS):
             (store / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentLacksError(f"cannot make {store}: {error.strerror}") from None
+    with locked_folder(store, waiting=f"another run fetches into {store}; waiting for it"):
+        for folder in (store, *(store / one for one in (PACKAGES, DEBS, SOURCES))):
+            for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        yield
+
+
+def fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
+    """Fetch those of ``wanted``, and the locked uv, that the store lacks."""
+    with _held(store):
+        _fetch_files(row, wanted, store)
+
+
+def _fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
     contents = look_into(store, wanted)
     refuse_wrong(store, contents)
     lacking = contents.missing
@@ -294,15 +322,23 @@ def _download(session: "Session", place: str, target: Path, hashes: set[str]) ->
             if parts.scheme == "file":
                 shutil.copyfile(unquote(parts.path), partial)
             else:
-                with session.get(place, stream=True, timeout=_ANSWER_SECONDS) as answer:
+                login = index_login(place, os.environ)
+                with session.get(
+                    place, stream=True, timeout=_ANSWER_SECONDS, auth=login
+                ) as answer:
                     answer.raise_for_status()
                     with partial.open("wb") as file:
                         for piece in answer.iter_content(_PIECE):
                             file.write(piece)
         except RequestException as error:  # is an OSError too, so it comes first
+            status = "" if error.response is None else str(error.response.status_code)
+            mend = "the same command again: what was fetched is kept"
+            if status in ("401", "403"):
+                mend = "it wants a login: docs/offline.md says where one is kept"
             raise EnvironmentLacksError(
-                f"{target.name} was not fetched: {type(error).__name__} from {parts.hostname}",
-                "the same command again: what was fetched is kept",
+                f"{target.name} was not fetched: {status or type(error).__name__} from"
+                f" {parts.hostname}",
+                mend,
             ) from None
         except OSError as error:
             raise EnvironmentLacksError(

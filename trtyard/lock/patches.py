@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trtyard.console import show
+from trtyard.lock.file import LockedPatch, LockedRow
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.errors import IntegrityError, UsageError
 from trtyard.pipeline.patch_set import UNRESOLVED, Patch, deciding_releases, read_series
 from trtyard.tools import MATRIX_FILE, ROOT
 
@@ -69,6 +70,34 @@ def dropped_for(row: Row, folder: Path = PATCHES) -> tuple[PatchFile, ...]:
 def releases_of(row: Row) -> dict[str, str]:
     """Return what decides about a patch of the row: product to version."""
     return deciding_releases(row.flavour, row.tensorrt, row.packages[TORCH])
+
+
+def patches_now(row: Row, folder: Path = PATCHES) -> tuple[LockedPatch, ...]:
+    """Return the row's patches as the lock would have them, by the files as they are now."""
+    return tuple(
+        LockedPatch(
+            path=one.path,
+            sha256=one.sha256,
+            applies_to=dict(one.applies_to),
+            results=dict(one.results),
+        )
+        for one in patches_for(row, folder)
+    )
+
+
+def check_patches(row: Row, locked: LockedRow, folder: Path = PATCHES) -> None:
+    """``IntegrityError`` naming the first of the row's patches that is not as the lock has it."""
+    now = {one.path: one for one in patches_now(row, folder)}
+    then = {one.path: one for one in locked.patches}
+    for path in sorted({*now, *then}):
+        found, expected = now.get(path), then.get(path)
+        if found != expected:
+            raise IntegrityError(
+                f"patches/{path}, row {row.name}: expected sha256"
+                f" {expected.sha256 if expected else 'none'}, found"
+                f" {found.sha256 if found else 'none'}",
+                "git checkout -- patches, or lock what it is now: ./run lock",
+            )
 
 
 def show_patches(name: str, *, as_json: bool) -> None:

@@ -17,14 +17,13 @@ from trtyard.console import say, show
 from trtyard.lock.difference import difference
 from trtyard.lock.file import (
     Lock,
-    LockedPatch,
     LockedRow,
     Unresolved,
     check_lock,
     read_lock,
     write_lock,
 )
-from trtyard.lock.patches import patches_for
+from trtyard.lock.patches import check_patches, patches_now
 from trtyard.lock.upstream import resolved_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import UNRESOLVED, Row
@@ -78,15 +77,7 @@ def relock(*, upgrade: str = "") -> None:
 
 def _with_patches(row: Row, locked: LockedRow) -> LockedRow:
     """Return the lock with the row's patches as their files are now, and what they leave open."""
-    patches = tuple(
-        LockedPatch(
-            path=one.path,
-            sha256=one.sha256,
-            applies_to=dict(one.applies_to),
-            results=dict(one.results),
-        )
-        for one in patches_for(row)
-    )
+    patches = patches_now(row)
     others = tuple(one for one in locked.unresolved if one.kind != "patch")
     unresolved = tuple(
         Unresolved(kind="patch", name=one.path, version=path, reason=_UNREAD)
@@ -95,21 +86,6 @@ def _with_patches(row: Row, locked: LockedRow) -> LockedRow:
         if upstream == UNRESOLVED
     )
     return replace(locked, patches=patches, unresolved=(*others, *unresolved))
-
-
-def _check_patches(row: Row, locked: LockedRow) -> None:
-    """``IntegrityError`` naming the first patch that is not as the lock has it."""
-    now = {one.path: one for one in _with_patches(row, locked).patches}
-    then = {one.path: one for one in locked.patches}
-    for path in sorted({*now, *then}):
-        found, expected = now.get(path), then.get(path)
-        if found != expected:
-            raise IntegrityError(
-                f"patches/{path}, row {row.name}: expected sha256"
-                f" {expected.sha256 if expected else 'none'}, found"
-                f" {found.sha256 if found else 'none'}",
-                "git checkout -- patches, or lock what it is now: ./run lock",
-            )
 
 
 def _locked_before() -> Mapping[str, LockedRow]:
@@ -136,7 +112,7 @@ def check_locks() -> None:
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     check_lock(matrix, lock)
     for row in matrix.rows.values():
-        _check_patches(row, lock.row(row.name))
+        check_patches(row, lock.row(row.name))
     if not _host_fits():
         raise IntegrityError(
             f"requirements/host.txt was not made from host.in as it is now: expected the line"

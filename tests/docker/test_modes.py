@@ -1,0 +1,56 @@
+import os
+import subprocess
+import tarfile
+
+import pytest
+
+from trtyard.engine import docker_command
+from trtyard.images.bake import DEFAULT_BUILDER, VARIABLES
+from trtyard.images.base import have_bases, make_bases
+from trtyard.images.build import plan_of
+from trtyard.images.render import CODE_PATH
+from trtyard.lock.file import read_lock
+from trtyard.tools import LOCK_FILE
+
+
+@pytest.fixture
+def code_of(engine, row, tmp_path):
+    """Return a function that builds the stage of a tree's pipeline: path to mode, time, content."""
+    locked = read_lock(LOCK_FILE).row(row.name)
+    if not have_bases(engine, row, locked):
+        make_bases(row, locked)
+    plan = plan_of(engine, row, locked, "local")
+
+    def build(tree):
+        file = tmp_path / "code.tar"
+        output = f"type=tar,dest={file}"
+        *words, target = plan.command(docker_command(), DEFAULT_BUILDER, output=output)
+        words += ["--set", f"{target}.target=code", "--set", f"{target}.tags=", target]
+        env = {**os.environ, **VARIABLES}
+        subprocess.run(words, cwd=tree, env=env, check=True, capture_output=True)
+        with tarfile.open(file) as tar:
+            return {
+                one.name: (one.mode, one.mtime, one.isdir() or tar.extractfile(one).read())
+                for one in tar
+                if one.name.startswith(f"out{CODE_PATH}/")
+            }
+
+    return build
+
+
+@pytest.mark.parametrize(("taken", "given"), [(0o077, 0), (0, 0o2020)])
+def test_an_image_is_the_same_whatever_umask_its_tree_was_checked_out_under(
+    code_of, tree, tmp_path, taken, given
+):
+    usual = code_of(tree)
+    assert f"out{CODE_PATH}/trtyard/pipeline/cli.py" in usual
+    assert {mode for mode, *_ in usual.values()} == {0o644, 0o755}
+    paths = [*(tree / "trtyard").rglob("*"), *(tree / "images").rglob("*")]
+    before = {path: path.stat().st_mode for path in paths}
+    try:
+        for path, mode in before.items():
+            path.chmod((mode | given) & ~taken)
+        assert code_of(tree) == usual
+    finally:
+        for path, mode in before.items():
+            path.chmod(mode)
