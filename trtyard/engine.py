@@ -7,13 +7,17 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.interruptions import held_back
+from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
 
 SOCKET = Path("/var/run/docker.sock")
 PACKAGED_COMMANDS = "/usr/bin"  # where a distribution puts docker, whatever PATH says
@@ -74,6 +78,28 @@ def image_id(client: "DockerClient", name: str) -> str | None:
         return str(client.images.get(name).id)
     except ImageNotFound:
         return None
+
+
+@contextmanager
+def made_container(
+    client: "DockerClient", image: str, command: Sequence[str] | None = None, **settings: Any
+) -> Iterator["Container"]:
+    """Make a container, which is not started; it is removed at the end, however that comes."""
+    from docker.errors import APIError
+
+    container = None
+    try:
+        with held_back():
+            container = client.containers.create(image, command, **settings)
+        yield container
+    except APIError as error:
+        if container is not None:
+            raise
+        raise TrtyardError(f"the container could not be made: {error.explanation}") from None
+    finally:
+        if container is not None:
+            with suppress(APIError, OSError):
+                container.remove(force=True)
 
 
 def registry_problem(client: "DockerClient", image: str) -> str | None:

@@ -14,14 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trtyard.console import say
-from trtyard.engine import connect, docker_command, has_nvidia_runtime
+from trtyard.engine import connect, docker_command, has_nvidia_runtime, made_container
 from trtyard.executors import Job
 from trtyard.images.build import build, built_image, pull_offered
 from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
-from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
+from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.registry.transfer import Registry
 
 if TYPE_CHECKING:
@@ -136,25 +136,19 @@ def _container(
     """Start a container; on the way out, however that happens, it is stopped and removed."""
     from docker.errors import APIError
 
-    try:
-        container = client.containers.create(image, words, **settings)
-    except APIError as error:
-        raise TrtyardError(f"the container could not be made: {error.explanation}") from None
-    try:
+    with made_container(client, image, words, **settings) as container:
         try:
-            container.start()
-        except APIError as error:
-            raise _start_error(str(error.explanation)) from None
-        yield container
-    except BaseException:
-        # As Ctrl-C would: the pipeline removes what it has half written.
-        with suppress(APIError, OSError):
-            container.kill(signal=signal.SIGINT)
-            container.wait(timeout=GRACE_SECONDS)
-        raise
-    finally:
-        with suppress(APIError, OSError):
-            container.remove(force=True)
+            try:
+                container.start()
+            except APIError as error:
+                raise _start_error(str(error.explanation)) from None
+            yield container
+        except BaseException:
+            # As Ctrl-C would: the pipeline removes what it has half written.
+            with suppress(APIError, OSError):
+                container.kill(signal=signal.SIGINT)
+                container.wait(timeout=GRACE_SECONDS)
+            raise
 
 
 def _output(container: "Container") -> Iterator[bytes]:
