@@ -66,14 +66,18 @@ def run(
 
 
 def check(
-    command: Sequence[Word], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[Word],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> None:
     """Run with all output on stderr as it comes; ``CommandError`` with the end of it on failure."""
     on_terminal = sys.stderr.isatty()
     reader, writer = _terminal() if on_terminal else os.pipe()
     tail = b""
     try:
-        with _running(command, cwd, env, writer) as child:
+        with _running(command, cwd, env, writer, pass_fds) as child:
             os.close(writer)
             writer = -1
             for piece in _pieces(reader):
@@ -94,12 +98,13 @@ def output_of(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     errors: bool = False,
+    pass_fds: Sequence[int] = (),
 ) -> str:
     """Run quietly and return what it wrote to stdout, and with ``errors`` to stderr.
 
     ``CommandError`` if it fails.
     """
-    with _running(command, cwd, env, subprocess.PIPE) as child:
+    with _running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
         out, err = child.communicate()
     if child.returncode != 0:
         raise CommandError(command, child.returncode, (out + err).decode(errors="replace"))
