@@ -320,7 +320,7 @@ def _check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
     folder = Path(str(client.info().get("DockerRootDir", "")))
     if not folder.is_dir():
         return
-    first = [one for one in plans if not client.images.list(repository_of(one.row.name, one.stage))]
+    first = [one for one in plans if not list(_tags_of(client, one))]
     needed = DISK_PER_WHEEL_BYTE * sum(map(wheel_bytes, first))
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -368,8 +368,10 @@ def _say_done(client: "DockerClient", plan: Plan) -> None:
 
 
 def _tags_of(client: "DockerClient", plan: Plan) -> Iterator[str]:
-    for image in client.images.list(repository_of(plan.row.name, plan.stage)):
-        yield from image.tags
+    # Not client.images: that asks for each image in turn, and fails where one went meanwhile.
+    repository = repository_of(plan.row.name, plan.stage)
+    for image in client.api.images(repository):
+        yield from (tag for tag in image["RepoTags"] or () if tag.startswith(f"{repository}:"))
 
 
 def _in_words(plan: Plan) -> str:
