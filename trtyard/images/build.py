@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,12 +162,16 @@ def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -
     if dry_run:
         return folder
     make_own(folder)
-    with held(folder, waiting=f"waiting for another run that uses {folder}"):
+    with _in_use(folder):
         for source in sources_of(row):
             if store is None:
                 fetch_source(source, YARD, mirrors)
             export_source(source, store or YARD, folder)
     return folder
+
+
+def _in_use(folder: Path) -> AbstractContextManager[int]:
+    return held(folder, waiting=f"waiting for another run that uses {folder}")
 
 
 def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Options) -> None:
@@ -191,7 +196,11 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         show(f"{quoted(variables)} {quoted(command)}")
         return
     _check_disk(client, plans)
-    bake(command)
+    with ExitStack() as stack:
+        # Another run would take them away to write them anew, while the builder reads them.
+        for folder in sorted({plan.sources for plan in plans if plan.sources is not None}):
+            stack.enter_context(_in_use(folder))
+        bake(command)
     for plan in plans:
         _say_done(client, plan)
 
