@@ -102,6 +102,7 @@ def test_another_file_is_changed_as_gnu_patch_does_without_offset(folder, old, n
         assert changed(diff, own, reverse=True) == other
 
 
+@settings(deadline=None)
 @given(texts, texts, st.data())
 def test_every_byte_of_what_a_hunk_holds_matters(old, new, data):
     position = data.draw(st.integers(0, len(old) - 1)) if old else None
