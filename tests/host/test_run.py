@@ -56,7 +56,8 @@ def environment(root, **changes):
         name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))
     }
     env |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(store), "PIP_NO_INDEX": "1"}
-    env |= {"UV_CACHE_DIR": str(store / "cache"), "PIP_FIND_LINKS": str(store)}
+    # pip takes several places from its variable, with spaces between them.
+    env |= {"UV_CACHE_DIR": str(store / "cache"), "PIP_FIND_LINKS": store.as_uri()}
     env["PATH"] = f"{uv().parent}{os.pathsep}{os.environ['PATH']}"
     return env | changes
 
