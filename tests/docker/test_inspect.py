@@ -72,7 +72,7 @@ def an_image(inventory=INVENTORY, plugin=PLUGIN):
 
 
 def containers_of(engine, name):
-    return engine.containers.list(all=True, filters={"ancestor": name})
+    return engine.api.containers(all=True, filters={"ancestor": name})
 
 
 def test_an_image_is_shown_without_running_it_and_nothing_is_left(engine, make, capsys):
