@@ -40,10 +40,10 @@ def main() -> int:
     make_places_absolute()
     try:
         make_own(VENV)
-        with locked(VENV, waiting="another run is making .venv; waiting for it"):
+        with locked(VENV, waiting="another run is making .venv; waiting for it") as held:
             if not is_whole():
                 with emptied_on_failure(VENV):
-                    make()
+                    make(held)
     except TrtyardError as error:
         sys.stderr.write(f"trtyard: {error}\n")
         return error.exit_code
@@ -63,22 +63,27 @@ def is_whole() -> bool:
     return STAMP.is_file() and STAMP.read_bytes() == LOCK.read_bytes() and PYTHON.exists()
 
 
-def make() -> None:
-    """Make ``.venv`` from nothing; its stamp goes last."""
+def make(held: int) -> None:
+    """Make ``.venv`` from nothing; its stamp goes last.
+
+    What writes there inherits ``held``, the lock's descriptor: if this process is killed, the next
+    one waits until the last of them is gone.
+    """
     say("making .venv with trtyard's own tools, once")
     STAMP.unlink(missing_ok=True)
     empty_own(VENV)
     lock = LOCK.read_bytes()
     # Without pip, venv needs no ensurepip, which Debian keeps apart. The interpreter's own name
     # (python3.11, not python3): when an upgrade takes it away, .venv is seen to be broken.
-    check([os.path.realpath(sys.executable), "-I", "-m", "venv", "--without-pip", VENV])
+    base = os.path.realpath(sys.executable)
+    check([base, "-I", "-m", "venv", "--without-pip", VENV], pass_fds=(held,))
     # Not in /tmp, from which nothing may be executed on some machines.
     with tempfile.TemporaryDirectory(dir=VENV) as folder:
-        uv = uv_on_path() or fetch_uv(Path(folder))
+        uv = uv_on_path() or fetch_uv(Path(folder), held)
         install: list[Word] = [uv, "pip", "sync", "--quiet", "--python", PYTHON]
         install += ["--require-hashes", "--only-binary", ":all:", LOCK]
         try:
-            check(install, cwd=VENV, env=uv_environment(VENV, uv))
+            check(install, cwd=VENV, env=uv_environment(VENV, uv), pass_fds=(held,))
         except CommandError as error:
             raise explained(error, VENV) from None
     STAMP.write_bytes(lock)
@@ -96,27 +101,36 @@ def uv_on_path() -> Path | None:
     return Path(found) if "--require-hashes" in known and "--only-binary" in known else None
 
 
-def fetch_uv(folder: Path) -> Path:
+def fetch_uv(folder: Path, held: int) -> Path:
     """Install the locked uv into ``folder`` with pip, and return it."""
     blocks = re.findall(r"^uv==.*(?:\n    --hash.*)+", LOCK.read_text(), flags=re.MULTILINE)
     (folder / "uv.txt").write_text(blocks[0] + "\n")
     target = folder / "uv"
     env = {name: value for name, value in os.environ.items() if not _CONTRADICTING.fullmatch(name)}
-    install = [*_pip(folder), "install", "--quiet", "--disable-pip-version-check", "--no-user"]
-    install += ["--no-deps", "--only-binary", ":all:", "--require-hashes", "--target", target]
+    install = [*_pip(folder, held), "install", "--quiet", "--disable-pip-version-check"]
+    install += [
+        "--no-user",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+        "--target",
+        target,
+    ]
     try:
-        check([*install, "-r", folder / "uv.txt"], env=env)
+        check([*install, "-r", folder / "uv.txt"], env=env, pass_fds=(held,))
     except CommandError as error:
         raise explained(error, VENV) from None
     return target / "bin" / "uv"
 
 
-def _pip(folder: Path) -> Sequence[Word]:
+def _pip(folder: Path, held: int) -> Sequence[Word]:
     """Return a command for pip: its own, or the system's where Debian took ensurepip out."""
     if importlib.util.find_spec("ensurepip") is not None:
         venv = folder / "pip"
         made = [sys.executable, "-I", "-m", "venv", str(venv)]
-        if subprocess.run(made, capture_output=True, check=False).returncode == 0:
+        done = subprocess.run(made, pass_fds=(held,), capture_output=True, check=False)
+        if done.returncode == 0:
             return [venv / "bin" / "python", "-I", "-m", "pip"]
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-I", "-m", "pip"]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from trtyard.interruptions import held_back
 from trtyard.pipeline.errors import EnvironmentLacksError
 
 TAIL_BYTES = 1 << 16
@@ -65,14 +66,18 @@ def run(
 
 
 def check(
-    command: Sequence[Word], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[Word],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> None:
     """Run with all output on stderr as it comes; ``CommandError`` with the end of it on failure."""
     on_terminal = sys.stderr.isatty()
     reader, writer = _terminal() if on_terminal else os.pipe()
     tail = b""
     try:
-        with _running(command, cwd, env, writer) as child:
+        with _running(command, cwd, env, writer, pass_fds) as child:
             os.close(writer)
             writer = -1
             for piece in _pieces(reader):
@@ -93,12 +98,13 @@ def output_of(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     errors: bool = False,
+    pass_fds: Sequence[int] = (),
 ) -> str:
     """Run quietly and return what it wrote to stdout, and with ``errors`` to stderr.
 
     ``CommandError`` if it fails.
     """
-    with _running(command, cwd, env, subprocess.PIPE) as child:
+    with _running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
         out, err = child.communicate()
     if child.returncode != 0:
         raise CommandError(command, child.returncode, (out + err).decode(errors="replace"))
@@ -119,8 +125,26 @@ def _running(
         sys.stderr.write(f"{_DIM}{line}{_PLAIN}\n" if sys.stderr.isatty() else f"{line}\n")
     sys.stdout.flush()
     sys.stderr.flush()
+    child = None
     try:
-        child = subprocess.Popen(
+        with held_back():
+            child = _started(words, cwd, env, output, pass_fds)
+        yield child
+    except BaseException:
+        if child is not None:
+            _end_group(child)
+        raise
+
+
+def _started(
+    words: list[str],
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    output: int | None,
+    pass_fds: Sequence[int],
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
             words,
             cwd=cwd,
             env=env,
@@ -134,15 +158,19 @@ def _running(
         raise EnvironmentLacksError(f"{words[0]} is not installed") from None
     except PermissionError:
         raise EnvironmentLacksError(f"{words[0]} may not be executed") from None
-    try:
-        yield child
-    except BaseException:
-        _end_group(child)
-        raise
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
     """End the child and all it started; a shell's background jobs ignore SIGINT, say."""
+    try:
+        _insist(child)
+    except BaseException:  # a second interruption: whoever sends it has waited enough
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        raise
+
+
+def _insist(child: "subprocess.Popen[bytes]") -> None:
     for number, seconds in _INSISTING:
         try:
             os.killpg(child.pid, number)

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -24,6 +24,7 @@ from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
+_ATTEMPTS = 100  # at making a folder that runs which end remove
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,32 +178,61 @@ def folder_name(model: str) -> str:
 def output_folder(folder: Path) -> Iterator[int]:
     """Make the folder, hold it against other runs, clear what a killed run left half-written.
 
-    Yields the descriptor that holds it. A folder that stayed empty is removed again.
+    Yields the descriptor that holds it. At the end what is half-written then is removed too, for
+    whoever wrote it had to be killed, and so is a folder that stayed empty.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13))
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"--out {folder}: this is a file, not a folder") from None
-    except OSError as error:
-        raise EnvironmentLacksError(
-            f"cannot write into {folder}: {error.strerror}", "give a folder that you own with --out"
-        ) from None
-    try:
-        with locked(folder, waiting=None) as descriptor:
-            for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with ExitStack() as stack:
+        descriptor = _held(folder, stack)
+        _remove_partial(folder)
+        try:
             yield descriptor
-    except BlockingIOError:
-        raise EnvironmentLacksError(
-            f"another convert is writing into {folder}", "wait for it, or give another --out"
-        ) from None
-    finally:
-        with suppress(OSError):  # the first that is not empty ends it
-            for one in made:
-                one.rmdir()
+        finally:
+            # While it is held: afterwards it may be another run's.
+            with suppress(OSError):
+                _remove_partial(folder)
+            with suppress(OSError):  # the first that is not empty ends it
+                for one in made:
+                    one.rmdir()
+
+
+def _held(folder: Path, stack: ExitStack) -> int:
+    """Make the folder and hold it in ``stack``; return the descriptor.
+
+    A run that ends removes it, or a folder above it, if it is empty: then it is made again.
+    """
+    problem: OSError | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = stack.enter_context(locked(folder, waiting=None))
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(13, os.strerror(13))
+                return descriptor
+            stack.close()
+        except BlockingIOError:
+            raise EnvironmentLacksError(
+                f"another convert is writing into {folder}", "wait for it, or give another --out"
+            ) from None
+        except (FileExistsError, NotADirectoryError):
+            if any(one.exists() and not one.is_dir() for one in (folder, *folder.parents)):
+                raise UsageError(f"--out {folder}: this is a file, not a folder") from None
+        except FileNotFoundError as error:
+            stack.close()
+            problem = error
+        except OSError as error:
+            problem = error
+            break
+    said = problem.strerror if problem else "other runs remove it again and again"
+    raise EnvironmentLacksError(
+        f"cannot write into {folder}: {said}", "give a folder that you own with --out"
+    )
+
+
+def _remove_partial(folder: Path) -> None:
+    for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _check_opset(row: Row, opset: int) -> None:

@@ -8,15 +8,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtyard.command import CommandError, output_of
+from trtyard.interruptions import held_back
 from trtyard.pipeline.errors import EnvironmentLacksError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
 
 SOCKET = Path("/var/run/docker.sock")
 PACKAGED_COMMANDS = "/usr/bin"  # where a distribution puts docker, whatever PATH says
@@ -133,6 +136,28 @@ def image_id(client: "DockerClient", name: str) -> str | None:
         return None
 
 
+@contextmanager
+def made_container(
+    client: "DockerClient", image: str, command: Sequence[str] | None = None, **settings: Any
+) -> Iterator["Container"]:
+    """Make a container, which is not started; it is removed at the end, however that comes."""
+    from docker.errors import APIError
+
+    container = None
+    try:
+        with held_back():
+            container = client.containers.create(image, command, **settings)
+        yield container
+    except APIError as error:
+        if container is not None:
+            raise
+        raise _making_error(str(error.explanation)) from None
+    finally:
+        if container is not None:
+            with suppress(APIError, OSError):
+                container.remove(force=True)
+
+
 def registry_problem(client: "DockerClient", image: str) -> str | None:
     """Return why the registry does not give ``image``, or None if it answers for it."""
     from docker.errors import APIError
@@ -185,3 +210,12 @@ def _explained(error: Exception) -> EnvironmentLacksError:
     return EnvironmentLacksError(
         f"the Docker engine does not answer at {SOCKET}", "sudo systemctl restart docker"
     )
+
+
+def _making_error(said: str) -> EnvironmentLacksError:
+    if "source path does not exist" in said or "mounts denied" in said:
+        return EnvironmentLacksError(
+            f"the Docker engine does not see what is on this machine: {said}",
+            "an engine of this machine can (docker context ls; DOCKER_HOST); or without: --in host",
+        )
+    return EnvironmentLacksError(f"the container could not be made: {said}")

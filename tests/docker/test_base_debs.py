@@ -124,5 +124,5 @@ def test_what_no_source_has_is_named_and_no_container_is_left(vendor_base, row, 
     asked = asking(row, vendor_debs={"trtyard-lib": "9.0"})
     with pytest.raises(EnvironmentLacksError, match="trtyard-lib"):
         resolve_on(vendor_base, asked)
-    left = engine.containers.list(all=True, filters={"ancestor": vendor_base})
+    left = engine.api.containers(all=True, filters={"ancestor": vendor_base})
     assert left == []

@@ -2,6 +2,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import tarfile
 
 import pytest
 from conftest import run_task
@@ -120,3 +122,26 @@ def test_plain_bake_reads_the_bake_file_and_buildkit_finds_nothing_to_complain_o
     target = json.loads(output_of([*command, "--print"], cwd=ROOT, env=env))["target"]
     assert target[target_of(row.name)]["tags"] == [plan.image]
     assert "no warnings found" in output_of([*command, "--check"], cwd=ROOT, env=env)
+
+
+def test_the_checkouts_modes_are_not_in_the_image(engine, row, tree, tmp_path):
+    """A umask of 077 would give code that the container's user cannot read, under the same name."""
+    checkout, code = shutil.copytree(tree, tmp_path / "checkout"), tmp_path / "code.tar"
+    for path in (checkout / "trtyard").rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    locked = read_lock(LOCK_FILE).row(row.name)
+    kind = "local" if have_bases(engine, row, locked) else "published"
+    plan = plan_of(engine, row, locked, kind)
+    command = plan.command(docker_command(), DEFAULT_BUILDER, output=f"type=tar,dest={code}")
+    *words, target = command
+    output_of(
+        [*words, "--set", f"{target}.target=code", target],
+        cwd=checkout,
+        env={**os.environ, **VARIABLES},
+    )
+    with tarfile.open(code) as tar:
+        modes = {
+            one.name: (one.isdir(), one.mode) for one in tar if one.name.startswith("out/opt/")
+        }
+    assert any(name.endswith("/trtyard/pipeline/files.py") for name in modes)
+    assert set(modes.values()) == {(True, 0o755), (False, 0o644)}

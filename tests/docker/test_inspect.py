@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 import io
 import json
+import signal
 import subprocess
 import tarfile
 import uuid
 
 import pytest
+from docker.models.containers import ContainerCollection
 
 from trtyard.engine import docker_command
 from trtyard.images.inspect import holdings, inspect, layers_of, show_image
@@ -70,7 +72,7 @@ def an_image(inventory=INVENTORY, plugin=PLUGIN):
 
 
 def containers_of(engine, name):
-    return engine.containers.list(all=True, filters={"ancestor": name})
+    return engine.api.containers(all=True, filters={"ancestor": name})
 
 
 def test_an_image_is_shown_without_running_it_and_nothing_is_left(engine, make, capsys):
@@ -89,6 +91,24 @@ def test_an_image_is_shown_without_running_it_and_nothing_is_left(engine, make, 
     ]
     show_image("default", target="final", image=name, sbom=True)
     assert json.loads(capsys.readouterr().out)["spdxVersion"] == "SPDX-2.3"
+
+
+def test_an_interruption_in_the_moment_of_a_containers_making_leaves_none(
+    engine, make, monkeypatch
+):
+    """It comes when the container is there, and before anybody has been told its name."""
+    create = ContainerCollection.create
+
+    def interrupted(*words, **options):
+        container = create(*words, **options)
+        signal.raise_signal(signal.SIGINT)
+        return container
+
+    monkeypatch.setattr(ContainerCollection, "create", interrupted)
+    name = make(*an_image())
+    with pytest.raises(KeyboardInterrupt):
+        inspect(engine, name)
+    assert not containers_of(engine, name)
 
 
 def test_layers_are_shared_by_what_is_in_them(engine, make):

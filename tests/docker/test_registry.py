@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tarfile
@@ -40,7 +41,7 @@ LABELS = {"trtyard.row": "tiny", "trtyard.content": "0123"}
 CONFIG = """version: 0.1
 log: {{accesslog: {{disabled: false}}}}
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
-http: {{addr: "127.0.0.1:{port}"}}
+http: {{addr: "127.0.0.1:0"}}
 """
 # Of the user "me" with the password "hunter2", as `htpasswd -nbB` writes it.
 HTPASSWD = "me:$2b$05$yGwpWSYyGxc1nkJ81dVSaecQcxYu.eCuhDHXB53EbV8SX/dBrYkcO\n"
@@ -52,19 +53,13 @@ push_image(connect(), docker_command(), sys.argv[1], sys.argv[2])
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Server:
     """A registry with its data and its log of requests."""
 
     def __init__(self, folder, *, users=""):
-        self.folder, self.port = folder, free_port()
+        self.folder = folder
         self.log, self.data = folder / "log.txt", folder / "data"
-        settings = CONFIG.format(folder=self.data, port=self.port)
+        settings = CONFIG.format(folder=self.data)
         if users:
             (folder / "users").write_text(users)
             settings += f"auth: {{htpasswd: {{realm: test, path: {folder / 'users'}}}}}\n"
@@ -73,12 +68,17 @@ class Server:
             self.process = subprocess.Popen(
                 ["docker-registry", "serve", str(folder / "config.yml")], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
+        # The system chooses the port: one that was free a moment ago may be another's by now.
+        self.port = int(self.said(r"listening on 127\.0\.0\.1:(\d+)"))
+
+    def said(self, pattern):
+        """Return what the log says, as soon as it does."""
+        deadline = time.monotonic() + 60
+        while (found := re.search(pattern, self.log.read_text())) is None:
             assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        return found[1]
 
     def stop(self):
         self.process.terminate()
@@ -87,8 +87,16 @@ class Server:
     def image(self, tag="0123"):
         return f"127.0.0.1:{self.port}/team/tiny:{tag}"
 
-    def blob_reads(self):
-        return self.log.read_text().count('"GET /v2/team/tiny/blobs/')
+    def reads(self, path):
+        """Return how often something below ``path`` was read so far.
+
+        A request is logged when its answer has gone out, so perhaps after who asked went on.
+        """
+        mark = uuid.uuid4().hex
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v2/?{mark}", method="HEAD")
+        with urllib.request.urlopen(request):  # noqa: S310 - the registry of the test
+            self.said(f'("HEAD /v2/.{mark})')
+        return self.log.read_text().count(f'"GET /v2/{path}')
 
     def largest_blob(self):
         return max(self.data.rglob("blobs/sha256/*/*/data"), key=lambda file: file.stat().st_size)
@@ -145,9 +153,12 @@ def make(engine):
             engine.images.remove(name)
 
 
-def names_here(engine):
+def names_here(engine, server, local=""):
+    """Return the engine's names for what is in the registry, and those of the image ``local``."""
     listed = engine.api.images()
-    return {name for one in listed for key in ("RepoTags", "RepoDigests") for name in one[key]}
+    names = {name for one in listed for key in ("RepoTags", "RepoDigests") for name in one[key]}
+    repositories = [f"127.0.0.1:{server.port}/team/tiny", *filter(None, [local.partition(":")[0]])]
+    return {name for name in names if re.split("[@:](?!.*/)", name)[0] in repositories}
 
 
 def pull(engine, server, local, labels=LABELS):
@@ -160,19 +171,19 @@ def push(engine, server, local):
 
 def test_what_is_pushed_comes_back_by_digest_and_a_second_pull_moves_nothing(engine, server, make):
     name = make()
-    before = names_here(engine)
+    before = names_here(engine, server, name)
     digest = push(engine, server, name)
-    assert names_here(engine) == before
+    assert names_here(engine, server, name) == before
     engine.images.remove(name)
     assert image_id(engine, name) is None
     assert pull(engine, server, name) == name
     assert engine.images.get(name).labels == LABELS
-    assert server.blob_reads() == 2  # the config and the layer
-    assert f"/manifests/{digest}" in server.log.read_text()
-    assert names_here(engine) == before
-    reads = server.log.read_text().count('"GET /v2/')
+    assert server.reads("team/tiny/blobs/") == 2  # the config and the layer
+    assert server.reads(f"team/tiny/manifests/{digest}") > 0
+    assert names_here(engine, server, name) == before
+    reads = server.reads("")
     pull(engine, server, name)
-    assert server.log.read_text().count('"GET /v2/') == reads
+    assert server.reads("") == reads
 
 
 @pytest.mark.parametrize(
@@ -189,24 +200,24 @@ def test_a_damaged_blob_is_refused_and_nothing_is_tagged(
     name = make()
     push(engine, server, name)
     engine.images.remove(name)
-    before = names_here(engine)
+    before = names_here(engine, server, name)
     blob = server.largest_blob()
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
     blob.write_bytes(content if change == "another byte" else blob.read_bytes()[:-1000])
     with pytest.raises(error, match=words):
         pull(engine, server, name)
-    assert names_here(engine) == before
+    assert names_here(engine, server, name) == before
 
 
 def test_an_image_with_other_labels_is_refused_and_its_names_go(engine, server, make):
     name = make(labels={**LABELS, "trtyard.content": "4567"})
     push(engine, server, name)
     engine.images.remove(name)
-    before = names_here(engine)
+    before = names_here(engine, server, name)
     with pytest.raises(IntegrityError, match="expects 0123, found 4567"):
         pull(engine, server, name)
-    assert names_here(engine) == before
+    assert names_here(engine, server, name) == before
 
 
 def test_what_is_not_there_and_a_registry_that_is_down_are_told_apart(engine, server, make):
@@ -217,7 +228,7 @@ def test_what_is_not_there_and_a_registry_that_is_down_are_told_apart(engine, se
     for action in (pull, push):
         with pytest.raises(EnvironmentLacksError, match=r"127\.0\.0\.1:\d+ cannot be reached"):
             action(engine, server, name)
-    assert not any(str(server.port) in one for one in names_here(engine))
+    assert not names_here(engine, server)
 
 
 @pytest.fixture
@@ -280,18 +291,59 @@ def test_two_pushes_at_once_both_succeed(engine, server, make):
     assert digest_of(engine, server.image()) == engine.images.get(name).id
 
 
-def test_an_interrupted_push_leaves_no_tag_and_the_next_one_works(engine, server, make):
-    name = make(size=200_000_000)
+@pytest.fixture
+def slow(server):
+    """Put a line before the registry that stops after some bytes to it.
+
+    Give the event of its stopping, and the one that lets it go on.
+    """
+    stopped, go_on, behind = threading.Event(), threading.Event(), server.port
+
+    class Line(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.create_connection(("127.0.0.1", behind)) as far:
+                back = threading.Thread(target=self.carry, args=(far, self.request))
+                back.start()
+                self.carry(self.request, far, most=1_000_000)
+                back.join()
+
+        def carry(self, source, target, most=None):
+            total = 0
+            with contextlib.suppress(OSError):
+                while data := source.recv(1 << 16):
+                    total += len(data)
+                    if most is not None and total > most and not go_on.is_set():
+                        stopped.set()
+                        go_on.wait()
+                    target.sendall(data)
+            for one in (source, target):
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+    class Lines(socketserver.ThreadingTCPServer):
+        daemon_threads = True  # the engine keeps a connection for a while; the registry ends it
+
+    with Lines(("127.0.0.1", 0), Line) as line:
+        threading.Thread(target=line.serve_forever, daemon=True).start()
+        server.port = line.server_address[1]
+        yield stopped, go_on
+        go_on.set()
+        server.port = behind
+        line.shutdown()
+
+
+def test_an_interrupted_push_leaves_no_tag_and_the_next_one_works(engine, server, make, slow):
+    stopped, go_on = slow
+    name = make(size=5_000_000)
     command = [sys.executable, "-c", PUSH, name, server.image()]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while "blobs/uploads/" not in server.log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert stopped.wait(60)
     child.send_signal(signal.SIGINT)
-    assert child.wait(timeout=30) != 0
+    assert child.wait(timeout=60) != 0
     with pytest.raises(NotPublishedError):
         digest_of(engine, server.image())
-    assert not any(str(server.port) in one for one in names_here(engine))
+    assert not names_here(engine, server)
+    go_on.set()
     push(engine, server, name)
     assert digest_of(engine, server.image()) == engine.images.get(name).id
 

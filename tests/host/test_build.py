@@ -222,13 +222,13 @@ class Engine:
     """An engine of which only the images and the folder are asked."""
 
     def __init__(self, folder, there=()):
-        self.folder, self.there, self.images = folder, there, self
+        self.folder, self.there, self.api = folder, there, self
 
     def info(self):
         return {"DockerRootDir": str(self.folder)}
 
-    def list(self, name):
-        return [name] if name in self.there else []
+    def images(self, name):
+        return [{"RepoTags": [f"{name}:0123"]}] if name in self.there else []
 
 
 def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):

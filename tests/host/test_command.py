@@ -9,6 +9,7 @@ import pytest
 
 from trtyard import command
 from trtyard.command import CommandError, check, output_of, quoted, run
+from trtyard.interruptions import held_back
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import ROOT
 
@@ -69,8 +70,11 @@ def test_it_has_a_terminal_where_the_user_has_one():
         [sys.executable, "-I", "-c", script, str(ROOT)], stderr=follower
     ) as child:
         os.close(follower)
-        assert child.wait(20) == 0
-    assert os.read(leader, 1000) == b"33 77\r\n"
+        assert child.wait(60) == 0
+    said = b""
+    while not said.endswith(b"\n"):  # a terminal may give a line in pieces
+        said += os.read(leader, 1000)
+    assert said == b"33 77\r\n"
     os.close(leader)
 
 
@@ -95,6 +99,74 @@ def test_an_interruption_ends_the_childs_whole_group(tmp_path, number):
     while is_running(grandchild):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_an_interruption_in_the_moment_of_a_childs_start_ends_it_too(tmp_path):
+    """It comes when the child runs, and before anybody has been told which process it is."""
+    script = """
+import os, signal, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from trtyard import command
+
+class Interrupted(subprocess.Popen):
+    def __init__(self, *words, **options):
+        super().__init__(*words, **options)
+        open("child", "w").write(str(self.pid))
+        os.kill(os.getpid(), signal.SIGINT)
+
+subprocess.Popen = Interrupted
+command.run(["sleep", "300"])
+"""
+    words = [sys.executable, "-I", "-c", script, str(ROOT)]
+    with (tmp_path / "said").open("w") as said:  # a pipe would wait for the child's end
+        assert subprocess.run(words, cwd=tmp_path, stderr=said).returncode != 0
+    assert "KeyboardInterrupt" in (tmp_path / "said").read_text()
+    assert not is_running(int((tmp_path / "child").read_text()))
+
+
+def test_a_second_interruption_waits_no_longer(tmp_path):
+    """The child notes the first, and would outlive it."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from trtyard.command import run\n"
+        "run(['sh', '-c', 'trap \"touch noted\" INT TERM; echo $$ > child;"
+        " while :; do sleep 0.02; done'])\n"
+    )
+    words = [sys.executable, "-I", "-c", script, str(ROOT)]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as parent:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text().strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        child = int((tmp_path / "child").read_text())
+        parent.send_signal(signal.SIGINT)
+        while not (tmp_path / "noted").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        parent.send_signal(signal.SIGINT)
+        assert parent.wait(60) != 0
+    while is_running(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_is_held_back_comes_at_the_end_and_what_is_ignored_stays_so():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    seen = []
+
+    def interrupted():
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            seen.append(signal.getsignal(signal.SIGHUP))
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert seen == [signal.SIG_IGN]
+        assert signal.getsignal(signal.SIGINT) is before[0]
+    finally:
+        signal.signal(signal.SIGHUP, before[1])
 
 
 def is_running(pid):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,43 @@ def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_pat
         with written_whole(tmp_path / "model.onnx") as partial:
             partial.write_bytes(b"whole")
     assert (tmp_path / "model.onnx").read_bytes() == b"whole"
+
+
+def test_what_is_half_written_at_an_interruption_goes_too(tmp_path):
+    """A child that does not end by itself is killed, and cannot tidy up."""
+
+    def interrupted():
+        with output_folder(tmp_path / "out"):
+            (tmp_path / "out" / f"{PARTIAL_PREFIX}folder").mkdir()
+            (tmp_path / "out" / f"{PARTIAL_PREFIX}folder" / "model.engine").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_at_once_one_holds_the_folder_and_the_others_are_told(tmp_path):
+    """Each removes it at its end, for it stays empty, while others make, open and lock it."""
+    out = tmp_path / "row" / "model"
+
+    def convert(_):
+        told = set()
+        for _ in range(300):
+            try:
+                with output_folder(out) as descriptor:
+                    (out / "mine").mkdir()  # an error where it is another's
+                    same = os.path.samestat(os.fstat(descriptor), out.stat())
+                    (out / "mine").rmdir()
+                told.add(f"held {same}")
+            except EnvironmentLacksError as error:
+                told.add(error.message)
+        return told
+
+    with ThreadPoolExecutor(4) as pool:
+        told = set().union(*pool.map(convert, range(4)))
+    assert "held True" in told
+    assert told <= {"held True", f"another convert is writing into {out}"}
 
 
 def test_a_file_in_the_folders_place_is_a_usage_error(tmp_path):

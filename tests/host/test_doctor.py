@@ -140,10 +140,10 @@ def test_what_it_all_comes_to(capsys, row, docker, host, device, able, said):
 
 
 def test_without_an_engine_docker_is_a_problem_with_a_mend(monkeypatch):
-    with socket.socket() as probe:  # a port where nobody listens
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{probe.getsockname()[1]}")
-    found = doctor._docker(*row_and_lock("rtx-1.7"))
+    with socket.socket() as taken:  # a port where nobody listens, nor can while it is taken
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+        found = doctor._docker(*row_and_lock("rtx-1.7"))
     assert not found.usable
     assert [verdict.state for verdict in found.verdicts] == ["problem"]
     assert found.verdicts[0].mend == "unset DOCKER_HOST"

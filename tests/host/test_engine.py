@@ -72,12 +72,12 @@ def test_an_engine_that_cannot_build_the_images_is_told_apart():
 
 
 def test_an_engine_elsewhere_that_does_not_answer_is_named(monkeypatch):
-    with socket.socket() as probe:  # a port where nobody listens
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    monkeypatch.setenv("DOCKER_HOST", address)
-    with pytest.raises(EnvironmentLacksError, match=address):
-        engine.connect()
+    with socket.socket() as taken:  # a port where nobody listens, nor can while it is taken
+        taken.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("DOCKER_HOST", address)
+        with pytest.raises(EnvironmentLacksError, match=address):
+            engine.connect()
 
 
 def explained(monkeypatch, path):

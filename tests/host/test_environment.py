@@ -124,6 +124,20 @@ def test_two_at_once_make_it_once(row, lock, capfd):
     assert capfd.readouterr().err.count(", once: Python") == 1
 
 
+def test_what_writes_into_it_holds_it_too(row, lock, tmp_path, monkeypatch):
+    """Should the maker be killed, its uv goes on; another run must not begin among its files."""
+    noting, noted = tmp_path / "uv", tmp_path / "noted"
+    noting.write_text(
+        f'#!/bin/sh\necho "$1 $2" $(readlink -e /proc/self/fd/*) >>"{noted}"\n'
+        f'exec "{module.uv()}" "$@"\n'
+    )
+    noting.chmod(0o755)
+    monkeypatch.setattr(module, "uv", lambda: noting)
+    made = make_environment(row, lock)
+    holding = [line for line in noted.read_text().splitlines() if f" {made.folder.parent}" in line]
+    assert [line.split()[:2] for line in holding] == [["venv", "--quiet"], ["pip", "install"]]
+
+
 def test_a_wheel_that_is_not_the_locked_one_is_refused(row, lock, store):
     make_wheel(store, "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
     with pytest.raises(IntegrityError) as caught:

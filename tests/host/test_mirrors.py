@@ -177,8 +177,10 @@ def index(tmp_path):
 
 
 @pytest.mark.parametrize("key", ['index = "{}"', 'extra = ["{}"]'])
-def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, key):
+def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, tmp_path, key):
     address, wheel, asked = index
+    # What uv was told at this address before, by another test's server, it would not ask again.
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
     found = mirrors(f"schema = 1\n[python]\n{key.format(address)}\n")

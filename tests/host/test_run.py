@@ -61,7 +61,8 @@ def environment(root, **changes):
         name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))
     }
     env |= {"UV_NO_INDEX": "1", "UV_FIND_LINKS": str(store), "PIP_NO_INDEX": "1"}
-    env |= {"UV_CACHE_DIR": str(store / "cache"), "PIP_FIND_LINKS": str(store)}
+    # pip takes several places from its variable, with spaces between them.
+    env |= {"UV_CACHE_DIR": str(store / "cache"), "PIP_FIND_LINKS": store.as_uri()}
     env["PATH"] = f"{uv().parent}{os.pathsep}{os.environ['PATH']}"
     return env | changes
 
@@ -151,6 +152,32 @@ def test_a_first_call_killed_twice_is_repaired_by_the_next(house):
         assert not stamp(house).exists()
     code, _, err = call(house)
     assert code == 0, err
+    assert has_tools(house)
+
+
+def test_what_a_killed_call_started_is_waited_for(house, tmp_path):
+    """Its uv goes on in a session of its own, and would write among what the next call makes."""
+    programs, begun, go_on = tmp_path / "slow", tmp_path / "begun", tmp_path / "go-on"
+    programs.mkdir()
+    waits = f'touch "{begun}"; until [ -e "{go_on}" ]; do sleep 0.02; done'
+    (programs / "uv").write_text(
+        f'#!/bin/sh\ncase "$*" in *--quiet*) {waits};; esac\nexec "{uv()}" "$@"\n'
+    )
+    (programs / "uv").chmod(0o755)
+    child = start(house, PATH=f"{programs}{os.pathsep}{os.environ['PATH']}")
+    deadline = time.monotonic() + 60
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+    with start(house) as second:
+        said = second.stderr.readline()
+        go_on.touch()
+        _, err = second.communicate(timeout=120)
+    assert "another run is making .venv; waiting for it" in said
+    assert second.returncode == 0, err
     assert has_tools(house)
 
 

@@ -1,11 +1,14 @@
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from trtyard.fetching.mirrors import NONE
 from trtyard.fetching.sources import Source, check_source, export_source, fetch_source
-from trtyard.images.bake import Plan
+from trtyard.folders import locked
+from trtyard.images import build as module
+from trtyard.images.bake import Options, Plan
 from trtyard.images.build import _sources
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
@@ -95,6 +98,20 @@ def test_what_is_there_needs_no_host(hosted, tmp_path):
     folder.rename(tmp_path / "gone")
     assert fetch_source(source, tmp_path, mirror_of(folder)) == first
     check_source(source, tmp_path)
+
+
+def test_two_fetches_at_once_both_have_it(hosted, tmp_path):
+    folder, source = hosted
+    with ThreadPoolExecutor(2) as pool:
+        fetches = [
+            pool.submit(fetch_source, source, tmp_path / "store", mirror_of(folder))
+            for _ in range(2)
+        ]
+    assert {one.result() for one in fetches} == {source.kept_in(tmp_path / "store")}
+    check_source(source, tmp_path / "store")
+    assert [one.name for one in (tmp_path / "store" / "sources").iterdir()] == [
+        source.kept_in(tmp_path).name
+    ]
 
 
 def test_a_host_that_gives_whole_branches_alone_will_do(hosted, tmp_path, capfd):
@@ -221,3 +238,25 @@ def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
     # From a mirror it is the same, without a store.
     again = _sources(row, None, mirror_of(folder), dry_run=False)
     assert listing(again / "outer") == listing(sources / "outer")
+
+
+def test_while_a_build_reads_its_sources_no_other_run_replaces_them(tmp_path, monkeypatch):
+    plan = Plan(
+        row=ROW,
+        locked=read_lock(LOCK_FILE).row(ROW.name),
+        base="published",
+        local=(),
+        image="trtyard/x:1",
+        sources=tmp_path,
+    )
+
+    def bake(_):
+        with pytest.raises(BlockingIOError), locked(tmp_path, waiting=None):
+            pytest.fail("another run may write there")
+
+    for name in ("_check_builder", "_check_disk", "_say_done"):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(module, "bake", bake)
+    module._build(None, tmp_path / "docker", [plan, replace(plan, stage="runtime")], Options())
+    with locked(tmp_path, waiting=None):
+        pass

@@ -65,3 +65,24 @@ def test_what_was_said_outlives_an_aborted_process():
     )
     assert done.returncode < 0
     assert "the last words" in done.stderr
+
+
+def test_an_interruption_leaves_what_passes_the_words_on():
+    """From a terminal, or the command runner, it comes to the whole group."""
+    script = (
+        "import os, signal, time\nfrom trtyard.pipeline.tensorrt.stderr_log import StderrLog\n"
+        "with StderrLog() as log:\n"
+        "    try:\n        os.killpg(0, signal.SIGINT)\n        signal.pause()\n"
+        "    except KeyboardInterrupt:\n        time.sleep(0.2)\n"
+        "        os.write(2, b'[TensorRT] ERROR: the last words\\n')\n"
+        "assert log.errors == ['the last words'], log.errors\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "[TensorRT] ERROR: the last words\n"

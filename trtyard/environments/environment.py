@@ -87,15 +87,16 @@ def make_environment(row: Row, lock: LockedRow) -> RowEnvironment:
     make_own(YARD)
     environment.folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another run is making the environment of row {row.name}; waiting for it"
-    with locked(environment.folder.parent, waiting=waiting):
+    with locked(environment.folder.parent, waiting=waiting) as held:
         if not environment.is_whole():
             make_own(environment.folder)
             with emptied_on_failure(environment.folder):
-                _make(environment, python)
+                _make(environment, python, held)
     return environment
 
 
-def _make(environment: RowEnvironment, python: Path) -> None:
+def _make(environment: RowEnvironment, python: Path, held: int) -> None:
+    # What writes there inherits the lock: should this process be killed, the next one waits for it.
     row, folder = environment.row, environment.folder
     if (folder / "venv").exists():
         say(f"the environment of row {row.name} was left unfinished; making it anew")
@@ -110,14 +111,15 @@ def _make(environment: RowEnvironment, python: Path) -> None:
     requirements = folder / "requirements.txt"
     write_text(requirements, requirements_text(environment.wheels))
     env = uv_environment(folder)
-    check([uv(), "venv", "--quiet", "--python", python, folder / "venv"], cwd=folder, env=env)
+    making: list[Word] = [uv(), "venv", "--quiet", "--python", python, folder / "venv"]
+    check(making, cwd=folder, env=env, pass_fds=(held,))
     install: list[Word] = [uv(), "pip", "install", "--python", environment.python, "--no-deps"]
     install += ["--require-hashes", "--only-binary", ":all:", "-r", requirements]
     _check_disk(environment, install, env, packed)
     if not sys.stderr.isatty():  # where it has no progress to show, uv lists every package
         install.append("--quiet")
     try:
-        check(install, cwd=folder, env=env)
+        check(install, cwd=folder, env=env, pass_fds=(held,))
     except CommandError as error:
         raise explained(error, folder) from None
     _check_inventory(environment, env)

@@ -41,13 +41,14 @@ def build_pycuda(environment: RowEnvironment, sdists: tuple[Artifact, ...]) -> N
     sdist = next((one for one in sdists if one.name == "pycuda"), None)
     if sdist is None:
         return
-    with locked(environment.folder, waiting="another run is building pycuda; waiting for it"):
+    waiting = "another run is building pycuda; waiting for it"
+    with locked(environment.folder, waiting=waiting) as held:
         if (environment.site_packages / f"pycuda-{sdist.version}.dist-info").is_dir():
             return
         try:
             _require_compiler(environment)
             say(f"building pycuda {sdist.version} for the CUDA device, once; about three minutes")
-            _build(environment, sdist)
+            _build(environment, sdist, held)
             problem = None
         except TrtyardError as error:
             say(f"pycuda cannot be built, so TensorRT will not be run: {error}")
@@ -66,7 +67,7 @@ def _require_compiler(environment: RowEnvironment) -> None:
         raise EnvironmentLacksError(f"{names} is missing", f"sudo apt-get install {names}")
 
 
-def _build(environment: RowEnvironment, sdist: Artifact) -> None:
+def _build(environment: RowEnvironment, sdist: Artifact, held: int) -> None:
     with tempfile.TemporaryDirectory(prefix="trtyard-pycuda-") as name:
         folder = Path(name)
         stub: list[Word] = ["g++", "-shared", f"-Wl,-soname,{DRIVER_SONAME}", "-x", "c++"]
@@ -89,7 +90,8 @@ def _build(environment: RowEnvironment, sdist: Artifact) -> None:
         install += ["--no-deps", "--no-build-isolation", "--no-binary", "pycuda"]
         install += ["--require-hashes", "-r", folder / "pycuda.txt"]
         try:
-            output_of(install, cwd=folder, env=env)  # its thousands of warnings are not ours
+            # Its thousands of warnings are not ours.
+            output_of(install, cwd=folder, env=env, pass_fds=(held,))
         except CommandError as error:
             if "failed to build" in error.tail.lower():
                 raise EnvironmentLacksError(error.message) from None

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trtyard.console import say
-from trtyard.engine import connect, docker_command, has_nvidia_runtime
+from trtyard.engine import connect, docker_command, has_nvidia_runtime, made_container
 from trtyard.executors import Job
 from trtyard.images.build import build, built_image, pull_offered
 from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
@@ -156,28 +156,22 @@ def _container(
     """
     from docker.errors import APIError
 
-    try:
-        container = client.containers.create(image, words, **settings)
-    except APIError as error:
-        raise _making_error(str(error.explanation)) from None
-    try:
-        # Before it starts: one that ends meanwhile may never say so to who comes later.
-        attached = container.attach(stream=True, logs=False)
+    with made_container(client, image, words, **settings) as container:
         try:
-            container.start()
-        except APIError as error:
-            attached.close()
-            raise _start_error(str(error.explanation)) from None
-        yield container, _output(attached)
-    except BaseException:
-        # As Ctrl-C would: the pipeline removes what it has half written.
-        with suppress(APIError, OSError):
-            container.kill(signal=signal.SIGINT)
-            container.wait(timeout=GRACE_SECONDS)
-        raise
-    finally:
-        with suppress(APIError, OSError):
-            container.remove(force=True)
+            # Before it starts: one that ends meanwhile may never say so to who comes later.
+            attached = container.attach(stream=True, logs=False)
+            try:
+                container.start()
+            except APIError as error:
+                attached.close()
+                raise _start_error(str(error.explanation)) from None
+            yield container, _output(attached)
+        except BaseException:
+            # As Ctrl-C would: the pipeline removes what it has half written.
+            with suppress(APIError, OSError):
+                container.kill(signal=signal.SIGINT)
+                container.wait(timeout=GRACE_SECONDS)
+            raise
 
 
 def _output(attached: Iterable[bytes]) -> Iterator[bytes]:
@@ -196,15 +190,6 @@ def _engine_answers() -> Iterator[None]:
             f"the Docker engine went away while the container ran: {error}",
             "sudo systemctl restart docker, then the same command again",
         ) from None
-
-
-def _making_error(said: str) -> EnvironmentLacksError:
-    if "source path does not exist" in said or "mounts denied" in said:
-        return EnvironmentLacksError(
-            f"the Docker engine does not see what is on this machine: {said}",
-            "an engine of this machine can (docker context ls; DOCKER_HOST); or without: --in host",
-        )
-    return EnvironmentLacksError(f"the container could not be made: {said}")
 
 
 def _start_error(said: str) -> EnvironmentLacksError:

@@ -78,7 +78,12 @@ def fetch_source(source: Source, store: Path, mirrors: Mirrors = NONE) -> Path:
         say(f"{source.repository} at {source.commit}")
         for _, address, commit in _with_submodules(git, source, fetching=True):
             say(f"  {address} at {commit[:12]}")
-        partial.replace(kept)
+        try:
+            partial.replace(kept)
+        except OSError:
+            if not kept.is_dir():
+                raise
+            check_source(source, store)  # another run was first
     return kept
 
 

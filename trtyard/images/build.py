@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,12 +173,16 @@ def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -
     if dry_run:
         return folder
     make_own(folder)
-    with held(folder, waiting=f"waiting for another run that uses {folder}"):
+    with _in_use(folder):
         for source in sources_of(row):
             if store is None:
                 fetch_source(source, YARD, mirrors)
             export_source(source, store or YARD, folder)
     return folder
+
+
+def _in_use(folder: Path) -> AbstractContextManager[int]:
+    return held(folder, waiting=f"waiting for another run that uses {folder}")
 
 
 def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Options) -> None:
@@ -202,7 +207,11 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         show(f"{quoted(variables)} {quoted(command)}")
         return
     _check_disk(client, plans)
-    bake(command)
+    with ExitStack() as stack:
+        # Another run would take them away to write them anew, while the builder reads them.
+        for folder in sorted({plan.sources for plan in plans if plan.sources is not None}):
+            stack.enter_context(_in_use(folder))
+        bake(command)
     for plan in plans:
         _say_done(client, plan)
 
@@ -331,7 +340,7 @@ def _check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
     folder = Path(str(client.info().get("DockerRootDir", "")))
     if not folder.is_dir():
         return
-    first = [one for one in plans if not client.images.list(repository_of(one.row.name, one.stage))]
+    first = [one for one in plans if not list(_tags_of(client, one))]
     needed = DISK_PER_WHEEL_BYTE * sum(map(wheel_bytes, first))
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -379,8 +388,10 @@ def _say_done(client: "DockerClient", plan: Plan) -> None:
 
 
 def _tags_of(client: "DockerClient", plan: Plan) -> Iterator[str]:
-    for image in client.images.list(repository_of(plan.row.name, plan.stage)):
-        yield from image.tags
+    # Not client.images: that asks for each image in turn, and fails where one went meanwhile.
+    repository = repository_of(plan.row.name, plan.stage)
+    for image in client.api.images(repository):
+        yield from (tag for tag in image["RepoTags"] or () if tag.startswith(f"{repository}:"))
 
 
 def _in_words(plan: Plan) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trtyard.images.build import built_image, checked_stage
 from trtyard.console import show
 from trtyard.convert import row_and_lock
-from trtyard.engine import connect, image_id
+from trtyard.engine import connect, image_id, made_container
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.compile_plugins import (
@@ -189,22 +189,19 @@ def _not_started(client: "DockerClient", name: str) -> Iterator[Any]:
     """Give a function that reads a file of the image, None where it is not there."""
     from docker.errors import NotFound
 
-    container = client.containers.create(name, network_mode="none")
+    with made_container(client, name, network_mode="none") as container:
 
-    def read(path: str) -> bytes | None:
-        try:
-            pieces, _ = container.get_archive(path)
-        except NotFound:
-            return None
-        with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
-            member = next(iter(tar))
-            stream = tar.extractfile(member) if member.isreg() else None
-            return stream.read() if stream else None
+        def read(path: str) -> bytes | None:
+            try:
+                pieces, _ = container.get_archive(path)
+            except NotFound:
+                return None
+            with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
+                member = next(iter(tar))
+                stream = tar.extractfile(member) if member.isreg() else None
+                return stream.read() if stream else None
 
-    try:
         yield read
-    finally:
-        container.remove(force=True)
 
 
 def _lines(found: Inspected) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trtyard.command import CommandError, check
 from trtyard.console import say
-from trtyard.engine import connect, docker_command, image_id
+from trtyard.engine import connect, docker_command, image_id, made_container
 from trtyard.lock.debs import facts_of, planned
 from trtyard.lock.file import Deb, DebStage
 from trtyard.matrix.row import Row
@@ -84,26 +84,23 @@ def _installed(run: Callable[[Sequence[str]], str]) -> Iterator[Deb]:
 @contextmanager
 def _inside(client: "DockerClient", reference: str) -> Iterator[Callable[[Sequence[str]], str]]:
     """Give a function that runs a command in a container of the image and returns its stdout."""
-    container = client.containers.run(
-        reference,
-        [_LIFETIME_SECONDS],
-        entrypoint="sleep",
-        user="root",
-        network_mode=NETWORK,
-        environment={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
-        detach=True,
-    )
+    settings = {
+        "entrypoint": "sleep",
+        "user": "root",
+        "network_mode": NETWORK,
+        "environment": {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
+    }
+    with made_container(client, reference, [_LIFETIME_SECONDS], **settings) as container:
+        container.start()
 
-    def run(command: Sequence[str]) -> str:
-        code, (out, err) = container.exec_run(list(command), demux=True)
-        if code != 0:
-            said = ((out or b"") + (err or b"")).decode(errors="replace")
-            raise CommandError(list(command), code, said)
-        return (out or b"").decode()
+        def run(command: Sequence[str]) -> str:
+            code, (out, err) = container.exec_run(list(command), demux=True)
+            if code != 0:
+                said = ((out or b"") + (err or b"")).decode(errors="replace")
+                raise CommandError(list(command), code, said)
+            return (out or b"").decode()
 
-    try:
-        yield run
-    except CommandError as error:
-        raise EnvironmentLacksError(f"{reference}: {error.message}") from None
-    finally:
-        container.remove(force=True)
+        try:
+            yield run
+        except CommandError as error:
+            raise EnvironmentLacksError(f"{reference}: {error.message}") from None

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,13 +19,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     On any exception the temporary file is removed and ``path`` is left as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = str(path.parent)
-    handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, suffix="-" + path.name, dir=folder)
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    # The system makes the mode: the umask cannot be read without changing it for every thread.
+    partial.touch(exist_ok=False)
     try:
+        mode = partial.stat().st_mode & 0o777
         yield partial
-        partial.chmod(0o666 & ~_umask())
+        partial.chmod(mode)
         partial.replace(path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -78,9 +78,3 @@ def sha256_of(path: Path) -> str:
         for piece in iter(lambda: stream.read(1 << 20), b""):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

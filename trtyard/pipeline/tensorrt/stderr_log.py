@@ -30,7 +30,12 @@ class StderrLog(Log):
         self._file = Path(name)
         self._stderr: Optional[int] = os.dup(_STDERR)
         self._tee = subprocess.Popen(
-            ["tee", name], stdin=subprocess.PIPE, stdout=self._stderr, close_fds=True
+            ["tee", name],
+            stdin=subprocess.PIPE,
+            stdout=self._stderr,
+            close_fds=True,
+            # An interruption, which comes to the whole group, is for this process to answer.
+            start_new_session=True,
         )
         assert self._tee.stdin is not None  # noqa: S101 - it was asked for
         os.dup2(self._tee.stdin.fileno(), _STDERR)
