@@ -10,7 +10,7 @@ from onnx import helper
 from torch import nn
 
 from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.export.exporter import export_onnx, other_values
 from trtyard.pipeline.onnx_origin import keep_lines, origin_of
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.ops import padded_nms, roi_align
@@ -151,6 +151,81 @@ def test_the_tracer_is_given_other_values_than_the_real_ones(tmp_path):
     export(Watching(), (image,), "torchscript", tmp_path / "model.onnx")
     assert seen
     assert not any(torch.equal(value, image) for value in seen)
+
+
+class Ratio(nn.Module):
+    """Frozen by tracing: sum, extreme, mean, and the branch that its sign decides."""
+
+    def __init__(self, take):
+        super().__init__()
+        self.take = take
+
+    def forward(self, x):
+        return x * 3 if self.take(x) is True else x * float(self.take(x))
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: x.sum(),
+        lambda x: x.abs().max().item(),
+        lambda x: x.mean(),
+        lambda x: bool(x.mean() > 0),
+    ],
+    ids=["sum", "max", "mean", "sign"],
+)
+@pytest.mark.parametrize("shape", [(3, 4), (4, 1)])
+def test_what_a_mirrored_input_has_in_common_with_the_real_one_is_seen_when_frozen(
+    take, shape, tmp_path
+):
+    torch.manual_seed(1)
+    module, x = Ratio(take), torch.rand(shape) - 0.4
+    file = tmp_path / "model.onnx"
+    export(module, (x,), "torchscript", file)
+    found = run_onnx(file, {"input_0": x.numpy()}, ["output"])["output"]
+    assert np.abs(found - module(x).numpy()).max() > 0.02
+
+
+def test_other_values_keep_type_shape_and_range():
+    number = torch.tensor([[3, 9, 4]], dtype=torch.uint8)
+    picture, mask, scalar = (
+        torch.rand(1, 3, 4, 4),
+        torch.tensor([True, False, False]),
+        torch.ones(()),
+    )
+    others = other_values([number, picture, mask, scalar, torch.zeros(0, 3), number.long() - 5])
+    assert others[0].tolist() == [[8, 3, 9]]
+    assert others[0].dtype == torch.uint8
+    assert float(others[1].min()) >= 0
+    assert others[2].tolist() == [False, True, True]
+    assert float(others[3]) == 0.75
+    assert others[4].shape == (0, 3)
+    assert others[5].tolist() == [[3, -2, 4]]
+    assert float(other_values([torch.tensor([1.0, -2.0])])[0][0]) == 1.5
+
+
+def test_an_export_does_not_change_the_modules_buffers(tmp_path):
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("runs", torch.zeros(1))
+
+        def forward(self, x):
+            self.runs += 1
+            return x * self.runs
+
+    module = Counter()
+    for exporter in ("torchscript", "dynamo"):
+        export(module, (torch.rand(2),), exporter, tmp_path / "model.onnx")
+        assert float(module.runs) == 0
+
+
+def test_a_warning_of_the_tracer_has_the_line_of_the_model(tmp_path):
+    exported = export(
+        Ratio(lambda x: x.sum()), (torch.rand(2),), "torchscript", tmp_path / "x.onnx"
+    )
+    (line,) = {words.rpartition(" (")[2] for words in exported.warnings if "float" in words}
+    assert line == f"{__file__}:{line_of('return x * 3 if self' + '.take(x) is True')})"
 
 
 @BOTH

@@ -143,6 +143,28 @@ def test_a_selection_that_was_not_frozen_is_left_alone(tmp_path):
     assert symptoms_of(model, file, outputs, [comparison]) == ()
 
 
+class Noisy(nn.Module):
+    def forward(self, boxes):
+        return nn.functional.dropout(boxes, 0.5)
+
+
+class Counting(nn.Module):
+    runs = 0
+
+    def forward(self, boxes):
+        self.runs += 1
+        return boxes * self.runs
+
+
+@pytest.mark.parametrize("module", [Noisy, Counting])
+def test_a_module_that_gives_another_result_each_time_is_said_to(module, tmp_path):
+    model, file, outputs, comparison = converted(module(), tmp_path)
+    assert not comparison.passed
+    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    assert sentence.startswith("PyTorch run again gives another result: forward draws random")
+    assert "results-vary" in sentence
+
+
 def test_a_difference_of_another_cause_is_not_called_frozen(tmp_path):
     model, file, outputs, _ = converted(Selection(), tmp_path)
     changed = onnx.load(file)

@@ -18,7 +18,7 @@ from trtyard.pipeline.files import published_together
 from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.registry import load_model
-from trtyard.pipeline.report.console import console_table
+from trtyard.pipeline.report.console import console_table, notes_in_words
 from trtyard.pipeline.report.overlay import draw_overlay
 from trtyard.pipeline.report.schema import (
     Image,
@@ -85,6 +85,9 @@ def convert(row: Row, request: Request) -> int:
         write_report(report, folder)
     sys.stdout.write(f"\n{console_table(report)}\n")
     sys.stdout.flush()
+    if report.notes:
+        sys.stdout.write(f"\n{notes_in_words(report)}\n")
+        sys.stdout.flush()
     for stage in report.stages:
         if stage.status == FAILED:  # the table has room for the first words only
             sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")

@@ -5,9 +5,9 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
-import torch
 
 from trtyard.pipeline.comparison import Comparison, compare_outputs
+from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import other_values
 from trtyard.pipeline.known_failures import named
@@ -38,7 +38,10 @@ def symptoms_of(
     found: List[Symptom] = []
     if file.is_file():
         found += model_symptoms(onnx.load(str(file), load_external_data=False))
-        if any(_disagree(each) for each in comparisons) and is_frozen(model, file):
+        disagree = any(_disagree(each) for each in comparisons)
+        if disagree and varies(model, outputs["torch"]):
+            found.append(Symptom("results-vary", "PyTorch run again gives another result"))
+        elif disagree and is_frozen(model, file):
             found.append(
                 Symptom(
                     "results-frozen",
@@ -54,18 +57,24 @@ def symptoms_of(
     return tuple(dict.fromkeys(map(_sentence, found)))
 
 
+def varies(model: Model, reference: Outputs) -> bool:
+    """Tell whether PyTorch, run again on the same input, disagrees with what it gave before."""
+    try:
+        again = outputs_of(model)
+    except ConversionError:
+        return False
+    return not compare_outputs(model.kind, ("torch", "torch"), reference, again).passed
+
+
 def is_frozen(model: Model, file: Path) -> bool:
     """Tell whether the file gives the right results for the very values that the exporter saw.
 
     Where it does not for the real ones, the exporter wrote some of those values into it.
     """
-    traced = other_values(model.inputs)
-    with torch.no_grad():
-        values = model.module(*traced)
-    tensors = values if isinstance(values, (tuple, list)) else [values]
-    expected = {name: each.numpy() for name, each in zip(model.output_names, tensors)}
-    given = {name: value.numpy() for name, value in zip(model.input_names, traced)}
+    traced = model._replace(inputs=tuple(other_values(model.inputs)))
+    given = {name: value.numpy() for name, value in zip(traced.input_names, traced.inputs)}
     try:
+        expected = outputs_of(traced)
         found = run_onnx(file, given, model.output_names)
     except ConversionError:
         return False

@@ -51,6 +51,55 @@ def wants(argument):
 def returns_text():
     return "a model"
 
+def on_meta():
+    return torch.nn.Sequential(make().to("meta"))
+
+def lazy():
+    return torch.nn.LazyLinear(2)
+
+class Refuses(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+    def train(self, mode=True):
+        raise RuntimeError("trains for ever")
+
+class Leaves(torch.nn.Module):
+    def forward(self, x):
+        raise SystemExit(0)
+
+class Extra(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+    def get_extra_state(self):
+        return {"made": "today"}
+    def set_extra_state(self, state):
+        pass
+
+class Changes(torch.nn.Module):
+    """Its input, its buffer, and what it returned before."""
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1))
+    def forward(self, x):
+        self.total += x.add_(1).sum()
+        return x, self.total
+
+class Types(torch.nn.Module):
+    def forward(self, x):
+        return {"fine": x, "low": x.bfloat16()}
+
+class Complex(torch.nn.Module):
+    def forward(self, x):
+        return torch.complex(x, x)
+
+class Sparse(torch.nn.Module):
+    def forward(self, x):
+        return x.to_sparse()
+
+class Meta(torch.nn.Module):
+    def forward(self, x):
+        return x.to("meta")
+
 ready = make()
 number = 3
 
@@ -147,7 +196,9 @@ def test_a_missing_input_says_how_to_give_one(nets):
 
 def test_wrong_names_say_what_there_is(nets, tmp_path):
     assert "no such file" in message_of(f"{tmp_path}/none.py:make")
-    assert "has no 'mke'; it has: Pair, Scalar" in message_of(f"{nets}:mke")
+    with pytest.raises(UsageError, match=r"has no 'mke'; it has: .*Pair, .*, make, ") as caught:
+        load_own(f"{nets}:mke", SEEDED, "1x4")
+    assert caught.value.mend == f"--model {nets}:make"
     assert "no module 'not_there'" in message_of("not_there.nets:make")
     assert "no module 'package_for_test.not_there'" in message_of("package_for_test.not_there:make")
     assert "neither a module nor a file" in message_of("my nets:make")
@@ -199,3 +250,44 @@ def test_shapes_are_read_and_refused():
     for text in ("1x0", "0", "100000x100000"):
         with pytest.raises(UsageError, match="can be taken"):
             parse_shapes(text)
+
+
+def test_weights_without_values_are_refused(nets):
+    assert "0.weight, 0.bias are on the meta device" in message_of(f"{nets}:on_meta")
+    assert "weight, bias are of a lazy layer" in message_of(f"{nets}:lazy")
+
+
+def test_a_module_that_takes_no_mode_is_refused_with_its_line(nets):
+    words = message_of(f"{nets}:Refuses")
+    assert "into float32 and eval mode: RuntimeError: trains for ever" in words
+    line = NETS.splitlines().index('        raise RuntimeError("trains for ever")') + 1
+    assert f"nets_for_test.py, line {line})" in words
+
+
+def test_a_forward_that_ends_the_process_does_not_end_the_conversion_as_passed(nets):
+    assert "fails with --input 1x4: SystemExit: 0" in message_of(f"{nets}:Leaves")
+
+
+def test_extra_state_is_no_weight(nets, tmp_path):
+    source = torch.nn.Linear(4, 3)
+    path = str(tmp_path / "weights.pth")
+    torch.save(source.state_dict(), path)
+    model = load_own(f"{nets}:Extra", Choice(path, 0), "1x4")
+    assert torch.equal(model.module(*model.inputs), source(*model.inputs))
+    assert load_own(f"{nets}:Extra", SEEDED, "1x4").weights.sha256
+
+
+def test_finding_the_outputs_changes_neither_input_nor_buffer(nets):
+    model = load_own(f"{nets}:Changes", SEEDED, "1x4")
+    assert model.module.module.total.tolist() == [0]
+    assert torch.equal(model.inputs[0], load_own(f"{nets}:make", SEEDED, "1x4").inputs[0])
+
+
+def test_outputs_that_cannot_be_compared_are_refused_by_name_and_type(nets):
+    for name, words in {
+        "Types": "its output 'low' is bfloat16",
+        "Complex": "its output 'output' is complex64",
+        "Sparse": "its output 'output' is sparse_coo",
+        "Meta": "its output 'output' is on the meta device",
+    }.items():
+        assert words in message_of(f"{nets}:{name}")

@@ -12,11 +12,15 @@ from trtyard.pipeline.explanation import conversion_error, explain
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
+# Of the values that an export sees against the real ones.
+_SCALE = 0.75
+_TORCH = Path(torch.__file__).parent
 
 
 class Exported(NamedTuple):
@@ -87,7 +91,7 @@ def export_model(
     Raises:
         ConversionError: the model cannot be exported.
     """
-    with output_kept_away(), warnings.catch_warnings(record=True) as caught:
+    with output_kept_away(), buffers_kept(module), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
@@ -115,9 +119,21 @@ def other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
     """Return inputs like the real ones with other values.
 
     A value that an exporter bakes into the file as a constant then shows up as a difference when
-    the real inputs are run, instead of agreeing with itself.
+    the real inputs are run, instead of agreeing with itself. Sums, extremes and the sign of a mean
+    are other ones too, for those are what is most often taken out of a tensor. What holds no
+    negative value gets none, and whole numbers stay within their range.
     """
-    return [value.flip(-1) if value.dim() else value.clone() for value in inputs]
+    return [_other(value) if value.numel() else value for value in inputs]
+
+
+def _other(value: torch.Tensor) -> torch.Tensor:
+    if value.dtype == torch.bool:
+        return value.logical_not()
+    value = value.flip(-1) if value.dim() else value
+    if value.is_floating_point():
+        return value * (-_SCALE if bool((value < 0).any()) else _SCALE)
+    whole = value.long()
+    return (whole.min() + whole.max() - whole).to(value.dtype)
 
 
 def problem_of(model: onnx.ModelProto) -> Optional[str]:
@@ -145,6 +161,15 @@ def _worth_telling(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]
     What else an exporter warns of is about itself.
     """
     told = {
-        str(each.message): issubclass(each.category, torch.jit.TracerWarning) for each in caught
+        f"{each.message}{_line_of(each)}": issubclass(each.category, torch.jit.TracerWarning)
+        for each in caught
     }
     return tuple(words for words, of_tracer in told.items() if of_tracer or explain(words))
+
+
+def _line_of(warning: warnings.WarningMessage) -> str:
+    """Return where in the model's own code a warning arose; empty where in torch's."""
+    file = Path(warning.filename)
+    if not file.is_file() or _TORCH in file.parents:
+        return ""
+    return f" ({warning.filename}:{warning.lineno})"

@@ -33,7 +33,7 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
         yield
     except (TrtyardError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         words = "\n".join(f"{type(each).__name__}: {each}" for each in _chain(error))
         op = _first(_OP_NAMES, words)
         where = _line_in_program(program, words) or _line_in(words) or _user_frame(error)

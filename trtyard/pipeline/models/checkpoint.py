@@ -65,7 +65,7 @@ def fit(module: torch.nn.Module, state: State, path: str) -> None:
     Raises:
         UsageError: lists the keys that are missing, extra or of another shape or type.
     """
-    own = module.state_dict()
+    own = _tensors(module)
     problems = [f"missing: {key} {list(own[key].shape)}" for key in own if key not in state]
     problems += [f"extra: {key} {list(state[key].shape)}" for key in state if key not in own]
     for key in own:
@@ -89,10 +89,16 @@ def fit(module: torch.nn.Module, state: State, path: str) -> None:
 def state_sha256(module: torch.nn.Module) -> str:
     """Return the sha256 of the module's state: name, type, shape and bytes of each, by name."""
     digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    for key, value in sorted(_tensors(module).items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _tensors(module: torch.nn.Module) -> State:
+    """Return the tensors of the module's state; its extra state may be anything."""
+    state = module.state_dict()
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def listing(lines: Sequence[str]) -> str:

@@ -8,6 +8,10 @@ from torch import nn
 from trtyard.pipeline.errors import UsageError
 
 _OUTPUT = "output"
+_TYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bool,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+)  # fmt: skip
 
 
 class FlatOutputs(nn.Module):
@@ -41,6 +45,7 @@ def with_named_outputs(
         UsageError: there is something else than tensors in it, nothing, or two of one name.
     """
     if isinstance(outputs, torch.Tensor):
+        _check_type(_OUTPUT, outputs, spec)
         return (_OUTPUT,), module
     leaves = _leaves(outputs, ())
     names = tuple(_name(parts) for parts, _ in leaves)
@@ -50,11 +55,31 @@ def with_named_outputs(
             f"{spec} returns ({kinds}); only tensors can be converted",
             "return a tensor, or a tuple, list or dict of tensors",
         )
+    for name, value in zip(names, (value for _, value in leaves)):
+        _check_type(name, value, spec)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{spec} returns two outputs called {twice[0]}", "give them other keys")
     # The exporter sets a module's mode, and afterwards all of it back to what the outermost had.
     return names, FlatOutputs(module).train(module.training)
+
+
+def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
+    """Refuse what not every runtime can give back, or numpy cannot hold."""
+    what = str(value.dtype).replace("torch.", "")
+    mend = "call .float() on it before it is returned"
+    if "complex" in what:
+        mend = "return torch.view_as_real() of it: ONNX has no complex numbers"
+    elif value.device.type == "meta":
+        what, mend = "on the meta device", "compute it on the CPU: there it has no values"
+    elif value.layout != torch.strided:
+        what, mend = (
+            str(value.layout).replace("torch.", ""),
+            "call .to_dense() on it before it is returned",
+        )
+    elif value.dtype in _TYPES:
+        return
+    raise UsageError(f"{spec}: its output '{name}' is {what}, which cannot be compared", mend)
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:

@@ -10,12 +10,14 @@ from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit, read_state
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TENSOR, Model
+from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.models.user_code import call, find_callable, where
 from trtyard.pipeline.models.weights import Choice
 
 # A gigabyte of float32.
 _LARGEST_INPUT = 1 << 28
+_MOST_NAMES = 3
 _EXAMPLE_INPUT = "--input 1x3x224x224"
 
 
@@ -48,7 +50,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
             f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
             "return the module itself",
         )
-    module = module.cpu().float().eval()
+    module = _prepared(module, spec)
     if choice.file is not None:
         fit(module, read_state(choice.file), choice.file)
     weights = choice.facts(module)
@@ -68,6 +70,36 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         picture=None,
         scale=(1.0, 1.0),
     )
+
+
+def _prepared(module: nn.Module, spec: str) -> nn.Module:
+    """Return the module on the CPU, in float32 and eval mode, with weights that have values."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    empty = [name for name, value in tensors if value.device.type == "meta"]
+    if empty:
+        raise UsageError(
+            f"{spec}: {_some(empty)} on the meta device, with a shape and no values",
+            "make the module on the CPU; or module.to_empty(device='cpu') in your callable, which "
+            "then loads the weights itself",
+        )
+    lazy = [name for name, value in tensors if hasattr(value, "materialize")]
+    if lazy:
+        raise UsageError(
+            f"{spec}: {_some(lazy)} of a lazy layer that has seen no input, and has no shape yet",
+            "run the module once in your callable, before it is returned",
+        )
+    try:
+        return module.cpu().float().eval()
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise UsageError(
+            f"{spec} cannot be put on the CPU, into float32 and eval mode: {where(error)}",
+            "mend that first",
+        ) from error
+
+
+def _some(names: List[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
 
 
 def parse_shapes(text: str) -> List[Tuple[int, ...]]:
@@ -100,9 +132,9 @@ def _run_once(
 ) -> Tuple[Tuple[str, ...], nn.Module]:
     """Run the module once, and return its outputs' names and a form that returns only tensors."""
     try:
-        with torch.no_grad():
-            outputs = module(*inputs)
-    except Exception as error:  # the user's code may raise anything
+        with buffers_kept(module):
+            outputs = run_once(module, inputs)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UsageError(
             f"{spec} fails with --input {input_shape}: {where(error)}",
             "check --input against your model's forward()",

@@ -1,5 +1,6 @@
 """Importing a user's code, with errors that point into it."""
 
+import difflib
 import importlib
 import importlib.util
 import re
@@ -30,9 +31,10 @@ def find_callable(spec: str) -> Any:
             callables = sorted(
                 each for each in vars(found) if callable(getattr(found, each)) and each[0] != "_"
             )
+            near = difflib.get_close_matches(part, callables, n=1, cutoff=0.0)
             raise UsageError(
                 f"{place} has no '{name}'; it has: {', '.join(callables[:20]) or 'no callable'}",
-                f"--model {place}:{callables[0]}" if callables else None,
+                f"--model {place}:{near[0]}" if near else None,
             )
         found = getattr(found, part)
     if not callable(found):
