@@ -105,7 +105,7 @@ def load_tensors(path: str) -> Any:
     if not _at_least(1, 13):
         raise UsageError(
             f"torch {torch.__version__} cannot read {path} without running what is in it",
-            "use --weights seeded on this row",
+            "save the weights as FILE.safetensors, which holds no code, or use --weights seeded",
         )
     return torch.load(path, map_location="cpu", weights_only=True)
 
