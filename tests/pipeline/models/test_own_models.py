@@ -291,3 +291,13 @@ def test_outputs_that_cannot_be_compared_are_refused_by_name_and_type(nets):
         "Meta": "its output 'output' is on the meta device",
     }.items():
         assert words in message_of(f"{nets}:{name}")
+
+
+def test_the_line_is_found_in_a_folder_that_is_called_torch_too(nets, tmp_path):
+    folder = tmp_path / "torch" / "lib" / "python3"
+    folder.mkdir(parents=True)
+    (folder / "net_below_torch.py").write_text(
+        "import torch\ndef make():\n    torch.zeros(2) @ torch.zeros(3)\n"
+    )
+    words = message_of(f"{folder}/net_below_torch.py:make")
+    assert "net_below_torch.py, line 3)" in words

@@ -2,13 +2,12 @@
 
 import contextlib
 import re
-import traceback
-from pathlib import Path
 from typing import Any, Iterator, List, Optional
 
 from trtyard.pipeline.errors import TrtyardError
 from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.onnx_origin import last_line_in
+from trtyard.pipeline.users_frame import users_frame
 
 _OP_NAMES = (
     re.compile(r"OpOverload\(op='([^']+)'"),
@@ -16,9 +15,7 @@ _OP_NAMES = (
     re.compile(r"Couldn't export Python operator (\S+)"),
 )
 _TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
-_SCRIPT_LINE = re.compile(r"# (/\S+\.py):(\d+):\d+")
-
-_OWN_PACKAGES = ("/site-packages/", "/torch/", "/trtyard/pipeline/export/", "/lib/python3")
+_SCRIPT_LINE = re.compile(r"# (/[^\n]+?\.py):(\d+):\d+")
 
 
 @contextlib.contextmanager
@@ -50,11 +47,6 @@ def _chain(error: BaseException) -> List[BaseException]:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     return chain
-
-
-def _first_line(error: BaseException) -> str:
-    words = str(error).strip()
-    return words.splitlines()[0] if words else type(error).__name__
 
 
 def _first(patterns: Any, words: str) -> Optional[str]:
@@ -91,10 +83,9 @@ def _line_in_program(program: Optional[Any], words: str) -> Optional[str]:
 
 
 def _user_frame(error: BaseException) -> Optional[str]:
-    """Return the innermost frame that is neither torch's nor the exporter's."""
-    frames = traceback.extract_tb(_chain(error)[-1].__traceback__)
-    for frame in reversed(frames):
-        path = Path(frame.filename).as_posix()
-        if not any(part in path for part in _OWN_PACKAGES) and Path(frame.filename).is_file():
+    """Return the line of the user's own code that the error, or what it was made of, came from."""
+    for each in reversed(_chain(error)):
+        frame = users_frame(each)
+        if frame is not None:
             return f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
     return None
