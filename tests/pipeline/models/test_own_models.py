@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.own import load_own, parse_shapes
+from trtyard.pipeline.models.own import load_own
 from trtyard.pipeline.models.weights import Choice
 
 SEEDED = Choice(None, 0)
@@ -15,6 +15,14 @@ SEEDED = Choice(None, 0)
 NETS = '''
 import torch
 from sizes_of_nets import WIDTH
+
+class Words(torch.nn.Module):
+    """Whole numbers, and which of them count."""
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(30, 4)
+    def forward(self, numbers, counts):
+        return self.table(numbers) * counts[..., None]
 
 class Two(torch.nn.Module):
     """Two inputs, a dict of outputs."""
@@ -229,7 +237,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(nets, tmp_path):
 
 def test_a_forward_that_fails_or_returns_no_tensors_is_refused(nets):
     words = message_of(f"{nets}:make", "1x5")
-    assert "fails with --input 1x5" in words
+    assert "fails with these inputs ([1, 5] float32)" in words
     assert "shapes cannot be multiplied" in words
     assert "returns (Tensor, int)" in message_of(f"{nets}:Scalar", "1x5")
 
@@ -239,17 +247,6 @@ def test_a_users_file_does_not_hide_an_installed_module(nets, tmp_path, monkeypa
     load_own(f"{nets}:make", SEEDED, "1x4")
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     assert importlib.import_module("wave").__file__ != str(tmp_path / "wave.py")
-
-
-def test_shapes_are_read_and_refused():
-    assert parse_shapes("1x3x224x224, 1x10") == [(1, 3, 224, 224), (1, 10)]
-    assert parse_shapes("7") == [(7,)]
-    for text in ("", "1x", "x1", "1x-3", "1,", "axb", "1x3.5", "1*3"):
-        with pytest.raises(UsageError, match="is not a shape such as"):
-            parse_shapes(text)
-    for text in ("1x0", "0", "100000x100000"):
-        with pytest.raises(UsageError, match="can be taken"):
-            parse_shapes(text)
 
 
 def test_weights_without_values_are_refused(nets):
@@ -265,7 +262,7 @@ def test_a_module_that_takes_no_mode_is_refused_with_its_line(nets):
 
 
 def test_a_forward_that_ends_the_process_does_not_end_the_conversion_as_passed(nets):
-    assert "fails with --input 1x4: SystemExit: 0" in message_of(f"{nets}:Leaves")
+    assert "fails with these inputs ([1, 4] float32): SystemExit: 0" in message_of(f"{nets}:Leaves")
 
 
 def test_extra_state_is_no_weight(nets, tmp_path):
@@ -301,3 +298,14 @@ def test_the_line_is_found_in_a_folder_that_is_called_torch_too(nets, tmp_path):
     )
     words = message_of(f"{folder}/net_below_torch.py:make")
     assert "net_below_torch.py, line 3)" in words
+
+
+def test_whole_numbers_and_flags_can_be_asked_for(nets):
+    model = load_own(f"{nets}:Words", SEEDED, "2x50:int64:30,2x50:bool")
+    numbers, counts = model.inputs
+    assert (numbers.dtype, counts.dtype) == (torch.int64, torch.bool)
+    assert (int(numbers.min()), int(numbers.max())) == (0, 29)
+    assert counts.any()
+    assert not counts.all()
+    words = message_of(f"{nets}:Words", "2x5,2x5:bool")
+    assert "fails with these inputs ([2, 5] float32, [2, 5] bool)" in words
