@@ -241,13 +241,30 @@ def test_an_op_without_onnx_form_is_named(exporter, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_python_line_of_an_op_without_onnx_form_is_named(tmp_path):
+@BOTH
+def test_the_python_line_of_an_op_without_onnx_form_is_named(exporter, tmp_path):
     class Eigen(nn.Module):
         def forward(self, matrix):
             return torch.linalg.eigvals(matrix)
 
     with pytest.raises(ConversionError, match=r"test_export.py:\d+ in forward: return torch.lin"):
-        export(Eigen(), (torch.rand(3, 3),), "dynamo", tmp_path / "model.onnx")
+        export(Eigen(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+
+
+@BOTH
+def test_an_input_that_nothing_uses_does_not_keep_the_file_from_running(exporter, tmp_path):
+    class First(nn.Module):
+        def forward(self, left, right):
+            return left * 2
+
+    file, left, right = tmp_path / "model.onnx", torch.rand(2), torch.rand(3)
+    exported = export(First(), (left, right), exporter, file)
+    kept = {"input_0", "input_1"} - set(exported.unused)
+    assert {value.name for value in onnx.load(file).graph.input} == kept
+    assert "input_0" in kept
+    given = {"input_0": left.numpy(), "input_1": right.numpy()}
+    found = run_onnx(file, given, ["output"])["output"]
+    np.testing.assert_array_equal(found, left.numpy() * 2)
 
 
 def test_a_branch_on_values_is_explained_with_its_line(tmp_path):

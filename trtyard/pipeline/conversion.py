@@ -122,11 +122,14 @@ class Conversion:
                 file,
                 may_be_invalid=bool(patched_files(releases)),
             )
+        remarks = []
+        if exported.unused:
+            names = ", ".join(exported.unused)
+            remarks.append(f"leaves out {names}, on which no output depends in the trace")
         if exported.invalid is not None:
-            self._book.remark(
-                "export",
-                f"is by a patched exporter, and not valid ONNX: {exported.invalid}",
-            )
+            remarks.append(f"is by a patched exporter, and not valid ONNX: {exported.invalid}")
+        if remarks:
+            self._book.remark("export", "; ".join(remarks))
         return exported
 
     def _subject(self) -> Subject:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 import onnx
 
@@ -44,6 +44,16 @@ def keep_lines(graph: onnx.GraphProto) -> None:
                 keep_lines(inner)
             if attribute.HasField("g"):
                 keep_lines(attribute.g)
+
+
+def line_in_doc(stack: str) -> Optional[Tuple[str, str, str]]:
+    """Return file, line and function of the innermost call of the model's own code.
+
+    Args:
+        stack: as the tracer notes it, ``net.py(14): forward`` and so on, the innermost call first.
+    """
+    found = _DOC_LINE.search(_own_line(stack))
+    return None if found is None else (found.group(1), found.group(2), found.group(3))
 
 
 def _own_line(stack: str) -> str:

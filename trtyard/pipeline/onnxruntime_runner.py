@@ -17,13 +17,15 @@ from trtyard.pipeline.onnx_versions import session
 def run_onnx(
     file: Path, inputs: Dict[str, np.ndarray], output_names: Sequence[str]
 ) -> Dict[str, np.ndarray]:
-    """Return the outputs by name.
+    """Return the outputs by name. Of the inputs the file takes those that it has.
 
     Raises:
         ConversionError: ONNX Runtime refuses the file or cannot run it.
     """
     try:
-        values = session(file).run(list(output_names), inputs)
+        ready = session(file)
+        given = {one.name: inputs[one.name] for one in ready.get_inputs() if one.name in inputs}
+        values = ready.run(list(output_names), given)
     except Exception as error:  # its exceptions share no base class of their own
         raise conversion_error(
             f"ONNX Runtime cannot run {file.name}: {str(error).strip()}", str(error)

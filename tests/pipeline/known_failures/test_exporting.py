@@ -39,6 +39,16 @@ class Eigen(nn.Module):
         return torch.linalg.eigvals(matrix)
 
 
+class Fills(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("state", torch.zeros(3, 3))
+
+    def forward(self, x):
+        self.state.copy_(0.5 * self.state + x)
+        return self.state
+
+
 class OnCuda(nn.Module):
     def forward(self, image):
         return image + torch.zeros(3, 3, device="cuda")
@@ -95,6 +105,7 @@ def exported(module, exporter, opset=18, inputs=None, **options):
         ("opset-unknown-to-torch", Triangle(), "torchscript", 30, None),
         ("op-without-onnx-form", Eigen(), "torchscript", 18, None),
         ("op-without-onnx-form", Eigen(), "dynamo", 18, None),
+        ("in-place-copy", Fills(), "torchscript", 18, None),
         ("library-op-without-symbolic", WithoutSymbolic(), "torchscript", 18, None),
         ("op-without-onnx-form", WithoutSymbolic(), "dynamo", 18, None),
         ("custom-op-without-fake", WithoutFake(), "dynamo", 18, "torch.ops.known_failures.double"),

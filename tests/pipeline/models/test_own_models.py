@@ -33,6 +33,10 @@ class Two(torch.nn.Module):
     def forward(self, a, b):
         return {"sum": self.left(a) + self.right(b), "difference": self.left(a) - self.right(b)}
 
+class Echo(torch.nn.Module):
+    def forward(self, x):
+        return {"input": x + 1, "more": x}
+
 class Pair(torch.nn.Module):
     def forward(self, x):
         return [x + 1, x * 2]
@@ -309,3 +313,9 @@ def test_whole_numbers_and_flags_can_be_asked_for(nets):
     assert not counts.all()
     words = message_of(f"{nets}:Words", "2x5,2x5:bool")
     assert "fails with these inputs ([2, 5] float32, [2, 5] bool)" in words
+
+
+def test_an_output_may_be_called_input(nets):
+    model = load_own(f"{nets}:Echo", SEEDED, "1x4")
+    assert model.output_names == ("input", "more")
+    assert model.input_names == ("model_input",)

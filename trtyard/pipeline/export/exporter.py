@@ -32,6 +32,7 @@ class Exported(NamedTuple):
     functions: Tuple[str, ...]  # those of them that it also holds in standard ops
     warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
+    unused: Tuple[str, ...] = ()  # inputs that the exporter left out, for nothing depends on them
 
 
 def export_onnx(
@@ -75,6 +76,7 @@ def export_onnx(
         tuple(function.name for function in functions),
         warned,
         invalid,
+        tuple(sorted(set(input_names) - {value.name for value in model.graph.input})),
     )
 
 

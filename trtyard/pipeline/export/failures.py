@@ -2,10 +2,12 @@
 
 import contextlib
 import re
+import traceback
 from typing import Any, Iterator, List, Optional
 
 from trtyard.pipeline.errors import TrtyardError
 from trtyard.pipeline.explanation import conversion_error
+from trtyard.pipeline.export.traced_node import traced_node
 from trtyard.pipeline.onnx_origin import last_line_in
 from trtyard.pipeline.users_frame import users_frame
 
@@ -32,14 +34,16 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         words = "\n".join(f"{type(each).__name__}: {each}" for each in _chain(error))
-        op = _first(_OP_NAMES, words)
-        where = _line_in_program(program, words) or _line_in(words) or _user_frame(error)
+        node = traced_node(_chain(error)[-1])
+        op = _first(_OP_NAMES, words) or (node.op if node else None)
+        where = _line_in_program(program, words) or _line_in(words)
+        where = where or (node.line if node else None) or _user_frame(error)
         root = _chain(error)[-1]
         summary = ": ".join([type(root).__name__, *str(root).strip().splitlines()[:1]])
         lines = [what, f"  op: {op}" if op else f"  {summary}"]
         if where:
             lines.append(f"  at {where}")
-        raise conversion_error("\n".join(lines), words) from error
+        raise conversion_error("\n".join(lines), f"in {_raised_in(root)}\n{words}") from error
 
 
 def _chain(error: BaseException) -> List[BaseException]:
@@ -47,6 +51,12 @@ def _chain(error: BaseException) -> List[BaseException]:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     return chain
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the function that raised: some errors say nothing without it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].name if frames else ""
 
 
 def _first(patterns: Any, words: str) -> Optional[str]:

@@ -148,6 +148,17 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="in-place-copy",
+        patterns=(
+            r"Exporting the operator '?(?P<op>aten::copy)'? to ONNX opset version \d+ is not",
+        ),
+        affected=("exporter == torchscript",),
+        cause="copy_() fills a buffer or another tensor from outside, which a trace cannot show",
+        mend="return the new value in place of filling one: state = 0.5 * state + x; one that is "
+        "to be kept goes in as an input and out as an output",
+        sources=("measured: torch 2.2.2 and 2.13.0",),
+    ),
+    KnownFailure(
         name="op-without-onnx-form",
         patterns=(
             r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'",
@@ -155,6 +166,7 @@ EXPORTING: Tuple[KnownFailure, ...] = (
             r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not",
             r"ONNX export failed on ATen operator (?P<op>\w+) because",
             r"Couldn't export operator (?P<op>aten::\w+)",
+            r"in get_registered_op\n(?:[^\n]+\n)?KeyError: '(?P<op>\w+)'",  # torch 1.4
             r"to ONNX opset version \d+ is not supported",
         ),
         affected=("any",),

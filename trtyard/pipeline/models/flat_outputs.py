@@ -1,5 +1,6 @@
 """A module's outputs as named tensors, whatever mappings, tuples and lists they come in."""
 
+import re
 from typing import Any, List, Mapping, Sequence, Tuple
 
 import torch
@@ -46,7 +47,8 @@ def with_named_outputs(
     """
     if isinstance(outputs, torch.Tensor):
         _check_type(_OUTPUT, outputs, spec)
-        return (_OUTPUT,), module
+        if not _could_meet(module):
+            return (_OUTPUT,), module
     leaves = _leaves(outputs, ())
     names = tuple(_name(parts) for parts, _ in leaves)
     if not leaves or not all(isinstance(value, torch.Tensor) for _, value in leaves):
@@ -62,6 +64,12 @@ def with_named_outputs(
         raise UsageError(f"{spec} returns two outputs called {twice[0]}", "give them other keys")
     # The exporter sets a module's mode, and afterwards all of it back to what the outermost had.
     return names, FlatOutputs(module).train(module.training)
+
+
+def _could_meet(module: nn.Module) -> bool:
+    """Tell whether a weight has the name of an input or output; wrapped, it has another one."""
+    weights = [*module.named_parameters(), *module.named_buffers()]
+    return any(name.startswith(("input", _OUTPUT)) and "." not in name for name, _ in weights)
 
 
 def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
@@ -100,5 +108,6 @@ def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]
 
 
 def _name(parts: Sequence[Any]) -> str:
-    named = any(isinstance(part, str) for part in parts)
-    return "_".join(map(str, parts if named else (_OUTPUT, *parts)))
+    """Return a name that every exporter takes: of letters, digits, dots and underscores."""
+    name = re.sub(r"[^\w.]", "_", "_".join(map(str, parts)))
+    return name if re.match(r"[A-Za-z_]", name) else f"{_OUTPUT}_{name}".rstrip("_")

@@ -60,7 +60,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         name=spec,
         kind=TENSOR,
         module=module,
-        input_names=_numbered("input", len(inputs)),
+        input_names=_input_names(len(inputs), output_names),
         output_names=output_names,
         inputs=inputs,
         weights=weights,
@@ -115,5 +115,10 @@ def _run_once(
     return with_named_outputs(module, outputs, spec)
 
 
-def _numbered(name: str, count: int) -> Tuple[str, ...]:
-    return (name,) if count == 1 else tuple(f"{name}_{index}" for index in range(count))
+def _input_names(count: int, taken: Sequence[str]) -> Tuple[str, ...]:
+    """Return names that no output has: a file's inputs and outputs share one space of names."""
+    for name in ("input", "model_input"):
+        names = (name,) if count == 1 else tuple(f"{name}_{index}" for index in range(count))
+        if not set(names) & set(taken):
+            break
+    return names
