@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import helper
 from torch import nn
+from torchvision.ops import deform_conv2d
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import export_onnx, other_values
@@ -249,6 +250,23 @@ def test_the_python_line_of_an_op_without_onnx_form_is_named(exporter, tmp_path)
 
     with pytest.raises(ConversionError, match=r"test_export.py:\d+ in forward: return torch.lin"):
         export(Eigen(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+
+
+def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):
+    class Deformed(nn.Module):
+        def forward(self, image):
+            weight, offset = torch.ones(1, 1, 3, 3), image[:, :1].expand(-1, 18, -1, -1)
+            return deform_conv2d(image, offset, weight, padding=1)
+
+    with pytest.raises(ConversionError) as failure:
+        export(Deformed(), (torch.rand(1, 1, 4, 4),), "dynamo", tmp_path / "model.onnx")
+    assert "op: DeformConv (node node_deform_conv2d)" in failure.value.message
+    assert (
+        f"at {__file__}:{line_of('return deform_conv2d' + '(image, offset')} in"
+        in failure.value.message
+    )
+    assert "why: this op came with opset 19, and the export is at 18" in failure.value.message
+    assert failure.value.mend.startswith("--opset 19, or replace it")
 
 
 @BOTH

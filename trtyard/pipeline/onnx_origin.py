@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Iterable, List, Optional, Tuple
 
 import onnx
 
@@ -94,13 +94,17 @@ def describe(node: onnx.NodeProto) -> str:
 
 
 def nodes_named_in(words: str, file: Path) -> List[onnx.NodeProto]:
-    """Return the nodes of ``file`` whose names stand in ``words``.
+    """Return the nodes of ``file`` whose names stand in ``words``."""
+    return nodes_in_words(words, onnx.load(str(file), load_external_data=False).graph.node)
+
+
+def nodes_in_words(words: str, nodes: Iterable[onnx.NodeProto]) -> List[onnx.NodeProto]:
+    """Return those of ``nodes`` whose names stand in ``words``.
 
     TensorRT numbers the further layers that it makes of one node: ``name_1``.
     """
     words_alone = {word.strip(":.,") for word in re.findall(r"[\w./:-]+", words)}
     named = words_alone | {re.sub(r"_\d+$", "", word) for word in words_alone}
-    nodes = onnx.load(str(file), load_external_data=False).graph.node
     return [node for node in nodes if node.name and node.name in named]
 
 

@@ -18,6 +18,7 @@ from trtyard.pipeline.onnxruntime_runner import run_onnx
 Outputs = Mapping[str, np.ndarray]
 
 _BOXES = "boxes"
+_MOST_NAMES = 3  # of a model's parts, in a sentence
 # Boxes are clipped to the picture up to rounding.
 _PIXELS_BEYOND = 1.0
 # With fewer alive than this share of the padded ones, most of the box head's work is for nothing.
@@ -37,9 +38,14 @@ def symptoms_of(
     """
     found: List[Symptom] = []
     if file.is_file():
-        found += model_symptoms(onnx.load(str(file), load_external_data=False))
+        in_file = model_symptoms(onnx.load(str(file), load_external_data=False))
+        found += _without_own_constants(model, outputs.get("torch", {}), in_file)
         disagree = any(_disagree(each) for each in comparisons)
-        if disagree and varies(model, outputs["torch"]):
+        training = [name for name, each in model.module.named_modules() if each.training]
+        if disagree and training:
+            names = ", ".join(training[:_MOST_NAMES]) + (", ..." if training[_MOST_NAMES:] else "")
+            found.append(Symptom("left-in-training", f"in training mode: {names}"))
+        elif disagree and varies(model, outputs["torch"]):
             found.append(Symptom("results-vary", "PyTorch run again gives another result"))
         elif disagree and is_frozen(model, file):
             found.append(
@@ -55,6 +61,24 @@ def symptoms_of(
             found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)
         found += padding_symptoms(outputs, model.proposal_rows)
     return tuple(dict.fromkeys(map(_sentence, found)))
+
+
+def _without_own_constants(
+    model: Model, reference: Outputs, symptoms: Sequence[Symptom]
+) -> List[Symptom]:
+    """Leave out the frozen outputs that are constants in PyTorch as well, as anchors are."""
+    if not any(symptom.output for symptom in symptoms):
+        return list(symptoms)
+    try:
+        others = outputs_of(model._replace(inputs=tuple(other_values(model.inputs))))
+    except ConversionError:
+        return list(symptoms)
+    return [
+        symptom
+        for symptom in symptoms
+        if symptom.output not in reference
+        or not np.array_equal(reference[symptom.output], others[symptom.output])
+    ]
 
 
 def varies(model: Model, reference: Outputs) -> bool:

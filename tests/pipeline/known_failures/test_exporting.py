@@ -29,6 +29,23 @@ class Branch(nn.Module):
         return image * 2 if image.sum() > 0 else image
 
 
+def quantized():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 3)), {nn.Linear})
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(nn.Linear(3, 3))
+
+
+class LeavesTorch(nn.Module):
+    def forward(self, image):
+        return image - float(image.numpy().mean())
+
+
 class Triangle(nn.Module):
     def forward(self, matrix):
         return torch.tril(matrix)
@@ -134,6 +151,9 @@ def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, 
         (WithoutFake(), "dynamo", "register_fake"),
         (WithoutSymbolic(), "torchscript", "register_custom_op_symbolic"),
         (Eigen(), "dynamo", "replace it by ops that have one"),
+        (LeavesTorch(), "dynamo", "torch's own functions"),  # "value-leaves-torch"
+        (quantized(), "dynamo", "before torch.ao.quantization"),  # "quantized-module"
+        (scripted(), "dynamo", "the nn.Module that it was made from"),  # "script-module"
     ],
 )
 def test_convert_says_what_to_do(module, exporter, words, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models import own
 from trtyard.pipeline.models.own import load_own
 from trtyard.pipeline.models.weights import Choice
 
@@ -319,3 +320,12 @@ def test_an_output_may_be_called_input(nets):
     model = load_own(f"{nets}:Echo", SEEDED, "1x4")
     assert model.output_names == ("input", "more")
     assert model.input_names == ("model_input",)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_goes_through_its_own_exporter(nets, monkeypatch):
+    assert load_own(f"{nets}:make", SEEDED, "1x4").exporter is None
+    script = torch.jit.script(torch.nn.Linear(4, 3))
+    for each in (script, torch.nn.Sequential(script)):
+        monkeypatch.setattr(own, "find_callable", lambda _, each=each: each)
+        assert load_own(f"{nets}:scripted", SEEDED, "1x4").exporter == "torchscript"

@@ -1,5 +1,6 @@
 """From a torch module to one self-contained ONNX file that every runtime can run."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -14,12 +15,14 @@ from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
+from trtyard.pipeline.onnx_origin import describe, nodes_in_words
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
 # Of the values that an export sees against the real ones.
 _SCALE = 0.75
+_NOT_AT_OPSET = re.compile(r"No Op registered for (\w+) with domain_version of \d+")
 _TORCH = Path(torch.__file__).parent
 
 
@@ -67,7 +70,7 @@ def export_onnx(
         model.functions.extend(functions)
     invalid = problem_of(model)
     if invalid is not None and not may_be_invalid:
-        raise conversion_error(f"the exported model is not valid ONNX: {invalid}", invalid)
+        raise _invalid(model, invalid, opset)
     write_bytes(file, model.SerializeToString())
     return Exported(
         len(model.graph.node),
@@ -155,6 +158,31 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     except invalid_model_errors() as error:
         return str(error)
     return None
+
+
+def _invalid(model: onnx.ModelProto, words: str, opset: int) -> ConversionError:
+    """Return the error of a model that is no valid ONNX: with the node, and what it would take."""
+    lines = [f"the exported model is not valid ONNX: {words}"]
+    lines += [describe(node) for node in nodes_in_words(words, model.graph.node)]
+    unknown = _NOT_AT_OPSET.search(words)
+    later = None if unknown is None else _first_opset_of(unknown.group(1))
+    if later is not None and later > opset:
+        lines.append(f"  why: this op came with opset {later}, and the export is at {opset}")
+        return ConversionError(
+            "\n".join(lines),
+            f"--opset {later}, or replace it at that line by ops that opset {opset} has",
+        )
+    return conversion_error("\n".join(lines), words)
+
+
+def _first_opset_of(op: str) -> Optional[int]:
+    """Return the opset of the standard domain that brought ``op``, or None."""
+    found = [
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == op and not schema.domain
+    ]
+    return min(found) if found else None
 
 
 def _worth_telling(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:

@@ -99,6 +99,33 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="script-module",
+        patterns=(r"Exporting a ScriptModule is not supported",),
+        affected=("exporter == dynamo",),
+        cause="the model is TorchScript, which torch.export does not look into",
+        mend="export the nn.Module that it was made from; or torch.onnx.export(..., dynamo=False), "
+        "as convert does with it",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
+        name="quantized-module",
+        patterns=(r"PackedParamsBase[^\n]{0,120}__obj_flatten__",),
+        affected=("any",),
+        cause="torch's quantized modules keep their weights packed for its own kernels",
+        mend="convert the model as it was before torch.ao.quantization; TensorRT takes its types "
+        "from QuantizeLinear and DequantizeLinear in the ONNX file, which other tools add",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
+        name="value-leaves-torch",
+        patterns=(r"\.numpy\(\) is not supported for tensor subclasses",),
+        affected=("exporter == dynamo",),
+        cause="forward hands a tensor to NumPy, where no exporter sees what is computed",
+        mend="compute it with torch's own functions. The TorchScript exporter says nothing and "
+        "freezes the value",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
         name="attribute-not-constant",
         patterns=(r"Failed to export an ONNX attribute[^\n]{0,40}, since it's not constant",),
         affected=("exporter == torchscript",),

@@ -34,6 +34,15 @@ PARSING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="dropout-in-training",
+        patterns=(r"TensorRT does not support the (?P<op>Dropout) operator in training mode",),
+        affected=("any",),
+        cause="dropout is active in the file: F.dropout drops unless it is told not to, and a "
+        "module does in training mode",
+        mend="F.dropout(x, p, training=self.training), and eval() before exporting",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
         name="size-from-values",
         patterns=(
             r"Assertion !isInFlight\(p\.second\.symbolicRep\) failed",

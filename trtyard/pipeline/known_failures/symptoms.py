@@ -27,6 +27,17 @@ SYMPTOMS: Tuple[KnownFailure, ...] = (
         sources=("measured: torch 2.13.0 and 1.4.0",),
     ),
     KnownFailure(
+        name="left-in-training",
+        symptom="the runtimes differ; batch norms or dropouts that stay in training mode",
+        affected=("any",),
+        cause="a module stays in training mode although eval() was called: its own train() sees to "
+        "that, or forward switches it back. Statistics then come from the input, and exporters "
+        "write the learned ones",
+        mend="let eval() reach every module before exporting; set the statistics that a frozen "
+        "batch norm is to use and leave it in eval mode",
+        sources=("measured: torch 2.13.0, both exporters",),
+    ),
+    KnownFailure(
         name="boxes-all-zero",
         symptom="boxes all 0",
         affected=("exporter == torchscript",),

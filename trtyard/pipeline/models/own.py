@@ -66,7 +66,14 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         weights=weights,
         picture=None,
         scale=(1.0, 1.0),
+        exporter=_exporter_for(module),
     )
+
+
+def _exporter_for(module: nn.Module) -> Optional[str]:
+    """Return the exporter that alone takes the module; None where the row's own does."""
+    scripted = any(isinstance(each, torch.jit.ScriptModule) for each in module.modules())
+    return "torchscript" if scripted else None
 
 
 def _prepared(module: nn.Module, spec: str) -> nn.Module:
