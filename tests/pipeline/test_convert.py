@@ -220,6 +220,18 @@ def test_a_failed_stage_leaves_no_file_of_an_earlier_run(row_file, tmp_path):
     assert "masks with torch.where" in done.stderr
 
 
+def test_somebody_elses_files_are_not_replaced(row_file, tmp_path):
+    (tmp_path / "model.onnx").write_text("mine")
+    (tmp_path / "junit.xml").write_text("of my own tests")
+    done, _ = convert(row_file, "alexnet", tmp_path)
+    assert done.returncode == 2
+    assert "holds model.onnx, junit.xml, which no conversion left there" in done.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "model.onnx": "mine",
+        "junit.xml": "of my own tests",
+    }
+
+
 def test_wrong_usage_ends_with_2_and_writes_nothing(row_file, tmp_path):
     out = tmp_path / "out"
     done, _ = convert(row_file, "alexnett", out)

@@ -43,6 +43,14 @@ PARSING: Tuple[KnownFailure, ...] = (
         sources=(_RTX,),
     ),
     KnownFailure(
+        name="resize-antialias",
+        patterns=(r"Antialiasing is not supported currently",),
+        affected=("any",),
+        cause="TensorRT's Resize has no antialiasing",
+        mend="interpolate(..., antialias=False), or resize pictures before the network",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
         name="size-from-values",
         patterns=(
             r"Assertion !isInFlight\(p\.second\.symbolicRep\) failed",
