@@ -142,7 +142,10 @@ def _running(
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """End the child and all it started; a shell's background jobs ignore SIGINT, say."""
+    """End the child and all it started; a shell's background jobs ignore SIGINT, say.
+
+    A further Ctrl-C does not leave them running: it is insisted at once.
+    """
     for number, seconds in _INSISTING:
         try:
             os.killpg(child.pid, number)
@@ -152,6 +155,8 @@ def _end_group(child: "subprocess.Popen[bytes]") -> None:
                     deadline = min(deadline, time.monotonic() + _AFTER_LEADER_SECONDS)
                 os.killpg(child.pid, 0)
                 time.sleep(0.02)
+        except KeyboardInterrupt:
+            continue
         except ProcessLookupError:
             return
 

@@ -97,6 +97,37 @@ def test_an_interruption_ends_the_childs_whole_group(tmp_path, number):
         time.sleep(0.02)
 
 
+def test_a_second_interruption_insists_and_leaves_nothing_running(tmp_path):
+    child = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: open('first', 'w').close())\n"
+        "open('child', 'w').write(f'{os.getpid()} ')\n"
+        "while True: time.sleep(1)\n"
+    )
+    (tmp_path / "child.py").write_text(child)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from trtyard.command import run\n"
+        "run([sys.executable, 'child.py'])\n"
+    )
+    words = [sys.executable, "-I", "-c", script, str(ROOT)]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as parent:
+        deadline = time.monotonic() + 20
+        for name in ("child", "first"):
+            while not (tmp_path / name).exists() or (name == "child" and not pid_in(tmp_path)):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            start = time.monotonic()
+            parent.send_signal(signal.SIGINT)
+        assert parent.wait(20) != 0
+        assert time.monotonic() - start < 4  # the first alone is waited for longer
+    assert not is_running(pid_in(tmp_path))
+
+
+def pid_in(folder):
+    return int((folder / "child").read_text() or 0)
+
+
 def is_running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
