@@ -230,6 +230,13 @@ def doc_string_choice() -> Dict[str, bool]:
     return {"verbose": True} if _at_least(1, 10) else {"strip_doc_string": False}
 
 
+def example_choice(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Dict[str, Any]:
+    """Return what the exporter must be told of TorchScript's outputs before torch 1.10."""
+    if _at_least(1, 10) or not isinstance(module, torch.jit.ScriptModule):
+        return {}
+    return {"example_outputs": module(*[value.clone() for value in inputs])}
+
+
 def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
     """Add a custom op's node to the exporter's graph and return its output or outputs.
 

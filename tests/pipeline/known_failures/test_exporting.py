@@ -154,6 +154,7 @@ def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, 
         (LeavesTorch(), "dynamo", "torch's own functions"),  # "value-leaves-torch"
         (quantized(), "dynamo", "before torch.ao.quantization"),  # "quantized-module"
         (scripted(), "dynamo", "the nn.Module that it was made from"),  # "script-module"
+        (nn.Sequential(scripted()), "torchscript", "the nn.Module that it was made from"),
     ],
 )
 def test_convert_says_what_to_do(module, exporter, words, tmp_path):

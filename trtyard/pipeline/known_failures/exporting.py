@@ -100,12 +100,16 @@ EXPORTING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="script-module",
-        patterns=(r"Exporting a ScriptModule is not supported",),
-        affected=("exporter == dynamo",),
-        cause="the model is TorchScript, which torch.export does not look into",
-        mend="export the nn.Module that it was made from; or torch.onnx.export(..., dynamo=False), "
-        "as convert does with it",
-        sources=("measured: torch 2.13.0",),
+        patterns=(
+            r"Exporting a ScriptModule is not supported",
+            r"Tried to trace <__torch__[^\n]{0,200}not part of the active trace",
+        ),
+        affected=("any",),
+        cause="torch.export does not look into TorchScript, and the TorchScript exporter takes it "
+        "whole only, not inside of another module",
+        mend="export the nn.Module that it was made from; whole, and where it returns a tensor or "
+        "a tuple: torch.onnx.export(..., dynamo=False), as convert does",
+        sources=("measured: torch 1.4.0, 2.2.2 and 2.13.0",),
     ),
     KnownFailure(
         name="quantized-module",
