@@ -6,6 +6,7 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 import onnx
 
+from trtyard.pipeline import artifacts
 from trtyard.pipeline.comparison import Comparison, compare_outputs
 from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.errors import ConversionError
@@ -47,7 +48,7 @@ def symptoms_of(
             found.append(Symptom("left-in-training", f"in training mode: {names}"))
         elif disagree and varies(model, outputs["torch"]):
             found.append(Symptom("results-vary", "PyTorch run again gives another result"))
-        elif disagree and is_frozen(model, file):
+        elif disagree and is_frozen(model, _what_was_run(file)):
             found.append(
                 Symptom(
                     "results-frozen",
@@ -61,6 +62,12 @@ def symptoms_of(
             found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)
         found += padding_symptoms(outputs, model.proposal_rows)
     return tuple(dict.fromkeys(map(_sentence, found)))
+
+
+def _what_was_run(file: Path) -> Path:
+    """Return the file that ONNX Runtime ran: a twin, where there is one."""
+    twin = file.with_name(artifacts.TWIN)
+    return twin if twin.is_file() else file
 
 
 def _without_own_constants(
