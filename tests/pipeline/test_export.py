@@ -270,6 +270,21 @@ def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):
 
 
 @BOTH
+def test_what_onnxruntime_lacks_is_named_with_its_line(exporter, tmp_path):
+    class Low(nn.Module):
+        def forward(self, image):
+            return torch.atan(image.double()).float()
+
+    file = tmp_path / "model.onnx"
+    export(Low(), (torch.rand(3, 3),), exporter, file)
+    with pytest.raises(ConversionError) as failure:
+        run_onnx(file, {"input_0": np.ones((3, 3), np.float32)}, ["output"])
+    assert "op: Atan (node" in failure.value.message
+    assert f"at {__file__}:{line_of('torch.atan(image' + '.double())')} in" in failure.value.message
+    assert "compute in float32" in failure.value.mend
+
+
+@BOTH
 def test_an_input_that_nothing_uses_does_not_keep_the_file_from_running(exporter, tmp_path):
     class First(nn.Module):
         def forward(self, left, right):
