@@ -14,7 +14,8 @@ import onnxruntime
 import pytest
 import torch
 
-from trtyard.pipeline import artifacts
+from trtyard.pipeline import artifacts, cli
+from trtyard.pipeline import convert as convert_module
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.tensorrt.device import usable_device
 from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
@@ -231,6 +232,18 @@ def test_somebody_elses_files_are_not_replaced(row_file, tmp_path):
         "model.onnx": "mine",
         "junit.xml": "of my own tests",
     }
+
+
+def test_a_mistake_of_trtyards_own_is_no_failed_parity(monkeypatch, row_file, capsys, tmp_path):
+    def fails(_row, _request):
+        raise ZeroDivisionError("never thought of")
+
+    monkeypatch.setattr(convert_module, "convert", fails)
+    words = command(row_file, "alexnet", tmp_path)
+    assert cli.main(words[words.index("convert") :]) == 4
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: never thought of" in said
+    assert "trtyard: this is a mistake of trtyard's" in said
 
 
 def test_wrong_usage_ends_with_2_and_writes_nothing(row_file, tmp_path):

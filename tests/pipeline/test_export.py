@@ -1,17 +1,19 @@
 """Both exporters, and what they say when they fail."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 from onnx import helper
 from torch import nn
 from torchvision.ops import deform_conv2d
 
 from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.export.exporter import export_onnx, other_values
+from trtyard.pipeline.export.exporter import export_onnx, other_values, problem_of
 from trtyard.pipeline.onnx_origin import keep_lines, origin_of
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.ops import padded_nms, roi_align
@@ -350,3 +352,16 @@ def test_what_is_no_onnx_is_refused_unless_it_is_for_tensorrts_parser_alone(tmp_
     assert not file.exists()
     assert export_onnx(*arguments, file, may_be_invalid=True).invalid == "it limps"
     assert file.exists()
+
+
+def test_a_model_of_more_than_2_gib_is_refused_before_protobuf_is_asked():
+    class Huge:
+        """Weights of 2.2 GiB in the memory of one, and protobuf's answer to them."""
+
+        graph = SimpleNamespace(initializer=[SimpleNamespace(raw_data=bytes(1 << 27))] * 18)
+
+        def ByteSize(self):  # noqa: N802 - protobuf's name
+            raise EncodeError("Failed to serialize proto")
+
+    with pytest.raises(ConversionError, match=r"needs 2\.2 GiB; one ONNX file holds 2 GiB"):
+        problem_of(Huge())

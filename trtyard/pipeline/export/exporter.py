@@ -147,9 +147,12 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     Raises:
         ConversionError: it is too large for a file.
     """
-    if model.ByteSize() > _LARGEST_FILE:
+    # First the weights: asked for the size of a message that is too large, protobuf raises.
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    size = size if size > _LARGEST_FILE else model.ByteSize()
+    if size > _LARGEST_FILE:
         raise ConversionError(
-            f"the model needs {model.ByteSize() / 2**30:.1f} GiB; one ONNX file holds 2 GiB",
+            f"the model needs {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB",
             "convert a smaller model, or split it",
         )
     try:
