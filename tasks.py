@@ -18,7 +18,7 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
     weights="seeded, seeded:N, or a file with a state dict.",
     image="Picture to run on (default: the astronaut of scikit-image).",
     size="Side of the network's input in pixels.",
-    input="Shape of the input of a model of your own, such as 1x3x224x224.",
+    input="Inputs of a model of your own, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool.",
     top_n="How many proposals a detector keeps.",
     opset="ONNX opset, where it is not to be the row's.",
     until="Where to stop: onnx or engine.",
@@ -385,7 +385,7 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
 @command(
     trt=ROW,
     model="An ONNX file, or a model by name, which is exported first: its ops are checked.",
-    input="Shape of the input of a model of your own, such as 1x3x224x224.",
+    input="Inputs of a model of your own, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool.",
     size="Side of the network's input in pixels.",
 )
 def doctor(

@@ -161,16 +161,10 @@ def _started(
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """End the child and all it started; a shell's background jobs ignore SIGINT, say."""
-    try:
-        _insist(child)
-    except BaseException:  # a second interruption: whoever sends it has waited enough
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        raise
+    """End the child and all it started; a shell's background jobs ignore SIGINT, say.
 
-
-def _insist(child: "subprocess.Popen[bytes]") -> None:
+    A further Ctrl-C does not leave them running: it is insisted at once.
+    """
     for number, seconds in _INSISTING:
         try:
             os.killpg(child.pid, number)
@@ -180,6 +174,8 @@ def _insist(child: "subprocess.Popen[bytes]") -> None:
                     deadline = min(deadline, time.monotonic() + _AFTER_LEADER_SECONDS)
                 os.killpg(child.pid, 0)
                 time.sleep(0.02)
+        except KeyboardInterrupt:
+            continue
         except ProcessLookupError:
             return
 

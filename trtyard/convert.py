@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,11 +19,23 @@ from trtyard.lock.patches import check_patches
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import ExecutorName, Row, Until
 from trtyard.matrix.rules import problems
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.errors import (
+    INTERRUPTED_EXIT_CODE,
+    ConversionError,
+    EnvironmentLacksError,
+    IntegrityError,
+    ParityError,
+    TrtyardError,
+    UsageError,
+)
 from trtyard.pipeline.files import PARTIAL_PREFIX
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
+_ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
+_EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
+_REPORT = "report.json"  # the pipeline's, which cannot be imported here
+_BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
 _ATTEMPTS = 100  # at making a folder that runs which end remove
 
@@ -127,7 +140,39 @@ def convert(request: Request, *, dry_run: bool) -> int:
             plugins=request.plugins,
             options=request.options,
         )
-        return module.convert(job)
+        before = _written_at(request.out)
+        code = module.convert(job)
+        if code not in _EXIT_CODES or (code == 0 and _written_at(request.out) == before):
+            raise _ended(code)
+        return code
+
+
+def _written_at(folder: Path) -> tuple[int, int] | None:
+    """Return what tells one report from the next; None where there is none."""
+    try:
+        facts = (folder / _REPORT).stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _ended(code: int) -> TrtyardError:
+    """Return the error of a conversion that did not come to its end, nor to an error of its own."""
+    number = -code if code < 0 else code - _BY_SIGNAL  # a shell's or a container's way to say it
+    try:
+        how = f"was ended by {signal.Signals(number).name}"
+    except ValueError:
+        how = f"ended with exit code {code}"
+    words = f"the conversion {how} and left no report"
+    if number == signal.SIGKILL:
+        return EnvironmentLacksError(
+            f"{words}: most often memory ran out", "free some, or give a smaller --input or --size"
+        )
+    return ConversionError(
+        words,
+        "if your model's code ends the process (os._exit), let it raise instead; otherwise a "
+        "library crashed: PYTHONFAULTHANDLER=1 in front of the command shows where",
+    )
 
 
 def row_and_lock(name: str) -> tuple[Row, LockedRow]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from trtyard import convert as convert_module
 from trtyard.convert import choose_executor, folder_name, output_folder, row_and_lock
 from trtyard.executors import Job
 from trtyard.executors.host import pipeline_variables
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.pipeline.files import PARTIAL_PREFIX, written_whole
+from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
+from trtyard.pipeline.files import PARTIAL_PREFIX, write_text, written_whole
 from trtyard.tools import ROOT
 
 
@@ -238,3 +239,55 @@ def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so(
         choose_executor(row, locked, "host", "engine")
     assert "--until onnx" in caught.value.mend
     assert choose_executor(row, locked, "auto", "engine")[0] == "docker"
+
+
+class Ends:
+    """An executor whose conversion ends with that code, having written a report or not."""
+
+    def __init__(self, code, writes):
+        self.code, self.writes = code, writes
+
+    def convert(self, job):
+        if self.writes:
+            write_text(job.out / "report.json", "{}")
+        return self.code
+
+
+def ended(monkeypatch, out, code, *, writes):
+    monkeypatch.setattr(convert_module, "choose_executor", lambda *_: ("host", "so it is"))
+    monkeypatch.setattr(convert_module, "_module_of", lambda _: Ends(code, writes))
+    words = dict.fromkeys(
+        ("weights", "image", "plugins", "size", "top_n", "opset", "input_shape"), ""
+    )
+    request = convert_module.Request.checked(
+        model="net.onnx", row="default", where="host", out=str(out), until="onnx", **words
+    )
+    return convert_module.convert(request, dry_run=False)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 130])
+def test_the_pipelines_own_codes_go_on(monkeypatch, tmp_path, code):
+    for _ in range(2):  # the second report stands where the first did
+        assert ended(monkeypatch, tmp_path / "out", code, writes=True) == code
+
+
+def test_a_code_of_0_without_a_report_is_no_success(monkeypatch, tmp_path):
+    (tmp_path / "report.json").write_text("of an earlier run")
+    with pytest.raises(ConversionError, match="ended with exit code 0 and left no report"):
+        ended(monkeypatch, tmp_path, 0, writes=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (-11, ConversionError, "ended by SIGSEGV"),
+        (139, ConversionError, "ended by SIGSEGV"),
+        (-9, EnvironmentLacksError, "SIGKILL and left no report: most often memory ran out"),
+        (137, EnvironmentLacksError, "SIGKILL"),
+        (77, ConversionError, "ended with exit code 77"),
+    ],
+)
+def test_a_conversion_that_died_is_said_to_have(monkeypatch, tmp_path, code, error, words):
+    with pytest.raises(error, match=words) as caught:
+        ended(monkeypatch, tmp_path, code, writes=False)
+    assert caught.value.mend

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from trtyard.pipeline import conversion as conversion_module
 from trtyard.pipeline.conversion import Conversion, PluginSource
 from trtyard.pipeline.export.exporter import Exported
 from trtyard.pipeline.row import Row
@@ -48,3 +49,13 @@ def test_an_engine_that_was_built_without_its_kernels_says_that_it_cannot_run(mo
     conversion._book.attempt("engine", "build", conversion._engine)
     (stage,) = conversion._book.stages
     assert "cannot run" in stage.note
+
+
+def test_an_input_that_the_file_lacks_is_named_at_the_export(monkeypatch):
+    exported = Exported(1, 18, (), (), (), None, ("input_1",))
+    monkeypatch.setattr(conversion_module, "export_onnx", lambda *_given, **_more: exported)
+    conversion = conversion_of(RTX)
+    conversion._model.module = conversion._model.output_names = None
+    conversion._book.attempt("export", "write", conversion._export)
+    (stage,) = conversion._book.stages
+    assert stage.note == "leaves out input_1, on which no output depends in the trace"

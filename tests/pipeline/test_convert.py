@@ -1,5 +1,6 @@
 """The main job, whole: the command line, every stage, and the files that it leaves."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import onnxruntime
 import pytest
 import torch
 
-from trtyard.pipeline import artifacts
+from trtyard.pipeline import artifacts, cli
+from trtyard.pipeline import convert as convert_module
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.tensorrt.device import usable_device
 from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
@@ -220,6 +222,30 @@ def test_a_failed_stage_leaves_no_file_of_an_earlier_run(row_file, tmp_path):
     assert "masks with torch.where" in done.stderr
 
 
+def test_somebody_elses_files_are_not_replaced(row_file, tmp_path):
+    (tmp_path / "model.onnx").write_text("mine")
+    (tmp_path / "junit.xml").write_text("of my own tests")
+    done, _ = convert(row_file, "alexnet", tmp_path)
+    assert done.returncode == 2
+    assert "holds model.onnx, junit.xml, which no conversion left there" in done.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "model.onnx": "mine",
+        "junit.xml": "of my own tests",
+    }
+
+
+def test_a_mistake_of_trtyards_own_is_no_failed_parity(monkeypatch, row_file, capsys, tmp_path):
+    def fails(_row, _request):
+        raise ZeroDivisionError("never thought of")
+
+    monkeypatch.setattr(convert_module, "convert", fails)
+    words = command(row_file, "alexnet", tmp_path)
+    assert cli.main(words[words.index("convert") :]) == 4
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: never thought of" in said
+    assert "trtyard: this is a mistake of trtyard's" in said
+
+
 def test_wrong_usage_ends_with_2_and_writes_nothing(row_file, tmp_path):
     out = tmp_path / "out"
     done, _ = convert(row_file, "alexnett", out)
@@ -244,7 +270,10 @@ def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
         if line.startswith("export"):
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    for _ in range(20):  # into the tidying up too, which must go on
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.002)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == "trtyard: interrupted; nothing half-written was left\n"

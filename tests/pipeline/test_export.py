@@ -1,16 +1,19 @@
 """Both exporters, and what they say when they fail."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from google.protobuf.message import EncodeError
 from onnx import helper
 from torch import nn
+from torchvision.ops import deform_conv2d
 
 from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.export.exporter import export_onnx, other_values, problem_of
 from trtyard.pipeline.onnx_origin import keep_lines, origin_of
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.ops import padded_nms, roi_align
@@ -153,6 +156,81 @@ def test_the_tracer_is_given_other_values_than_the_real_ones(tmp_path):
     assert not any(torch.equal(value, image) for value in seen)
 
 
+class Ratio(nn.Module):
+    """Frozen by tracing: sum, extreme, mean, and the branch that its sign decides."""
+
+    def __init__(self, take):
+        super().__init__()
+        self.take = take
+
+    def forward(self, x):
+        return x * 3 if self.take(x) is True else x * float(self.take(x))
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: x.sum(),
+        lambda x: x.abs().max().item(),
+        lambda x: x.mean(),
+        lambda x: bool(x.mean() > 0),
+    ],
+    ids=["sum", "max", "mean", "sign"],
+)
+@pytest.mark.parametrize("shape", [(3, 4), (4, 1)])
+def test_what_a_mirrored_input_has_in_common_with_the_real_one_is_seen_when_frozen(
+    take, shape, tmp_path
+):
+    torch.manual_seed(1)
+    module, x = Ratio(take), torch.rand(shape) - 0.4
+    file = tmp_path / "model.onnx"
+    export(module, (x,), "torchscript", file)
+    found = run_onnx(file, {"input_0": x.numpy()}, ["output"])["output"]
+    assert np.abs(found - module(x).numpy()).max() > 0.02
+
+
+def test_other_values_keep_type_shape_and_range():
+    number = torch.tensor([[3, 9, 4]], dtype=torch.uint8)
+    picture, mask, scalar = (
+        torch.rand(1, 3, 4, 4),
+        torch.tensor([True, False, False]),
+        torch.ones(()),
+    )
+    others = other_values([number, picture, mask, scalar, torch.zeros(0, 3), number.long() - 5])
+    assert others[0].tolist() == [[8, 3, 9]]
+    assert others[0].dtype == torch.uint8
+    assert float(others[1].min()) >= 0
+    assert others[2].tolist() == [False, True, True]
+    assert float(others[3]) == 0.75
+    assert others[4].shape == (0, 3)
+    assert others[5].tolist() == [[3, -2, 4]]
+    assert float(other_values([torch.tensor([1.0, -2.0])])[0][0]) == 1.5
+
+
+def test_an_export_does_not_change_the_modules_buffers(tmp_path):
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("runs", torch.zeros(1))
+
+        def forward(self, x):
+            self.runs += 1
+            return x * self.runs
+
+    module = Counter()
+    for exporter in ("torchscript", "dynamo"):
+        export(module, (torch.rand(2),), exporter, tmp_path / "model.onnx")
+        assert float(module.runs) == 0
+
+
+def test_a_warning_of_the_tracer_has_the_line_of_the_model(tmp_path):
+    exported = export(
+        Ratio(lambda x: x.sum()), (torch.rand(2),), "torchscript", tmp_path / "x.onnx"
+    )
+    (line,) = {words.rpartition(" (")[2] for words in exported.warnings if "float" in words}
+    assert line == f"{__file__}:{line_of('return x * 3 if self' + '.take(x) is True')})"
+
+
 @BOTH
 def test_an_op_without_onnx_form_is_named(exporter, tmp_path):
     class Eigen(nn.Module):
@@ -166,13 +244,62 @@ def test_an_op_without_onnx_form_is_named(exporter, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_python_line_of_an_op_without_onnx_form_is_named(tmp_path):
+@BOTH
+def test_the_python_line_of_an_op_without_onnx_form_is_named(exporter, tmp_path):
     class Eigen(nn.Module):
         def forward(self, matrix):
             return torch.linalg.eigvals(matrix)
 
     with pytest.raises(ConversionError, match=r"test_export.py:\d+ in forward: return torch.lin"):
-        export(Eigen(), (torch.rand(3, 3),), "dynamo", tmp_path / "model.onnx")
+        export(Eigen(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+
+
+def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):
+    class Deformed(nn.Module):
+        def forward(self, image):
+            weight, offset = torch.ones(1, 1, 3, 3), image[:, :1].expand(-1, 18, -1, -1)
+            return deform_conv2d(image, offset, weight, padding=1)
+
+    with pytest.raises(ConversionError) as failure:
+        export(Deformed(), (torch.rand(1, 1, 4, 4),), "dynamo", tmp_path / "model.onnx")
+    assert "op: DeformConv (node node_deform_conv2d)" in failure.value.message
+    assert (
+        f"at {__file__}:{line_of('return deform_conv2d' + '(image, offset')} in"
+        in failure.value.message
+    )
+    assert "why: this op came with opset 19, and the export is at 18" in failure.value.message
+    assert failure.value.mend.startswith("--opset 19, or replace it")
+
+
+@BOTH
+def test_what_onnxruntime_lacks_is_named_with_its_line(exporter, tmp_path):
+    class Low(nn.Module):
+        def forward(self, image):
+            return torch.atan(image.double()).float()
+
+    file = tmp_path / "model.onnx"
+    export(Low(), (torch.rand(3, 3),), exporter, file)
+    with pytest.raises(ConversionError) as failure:
+        run_onnx(file, {"input_0": np.ones((3, 3), np.float32)}, ["output"])
+    assert "op: Atan (node" in failure.value.message
+    assert f"at {__file__}:{line_of('torch.atan(image' + '.double())')} in" in failure.value.message
+    assert "compute in float32" in failure.value.mend
+
+
+@BOTH
+def test_an_input_that_nothing_uses_does_not_keep_the_file_from_running(exporter, tmp_path):
+    class First(nn.Module):
+        def forward(self, left, right):
+            return left * 2
+
+    file, left, right = tmp_path / "model.onnx", torch.rand(2), torch.rand(3)
+    exported = export(First(), (left, right), exporter, file)
+    kept = {"input_0", "input_1"} - set(exported.unused)
+    assert {value.name for value in onnx.load(file).graph.input} == kept
+    assert "input_0" in kept
+    given = {"input_0": left.numpy(), "input_1": right.numpy()}
+    found = run_onnx(file, given, ["output"])["output"]
+    np.testing.assert_array_equal(found, left.numpy() * 2)
 
 
 def test_a_branch_on_values_is_explained_with_its_line(tmp_path):
@@ -225,3 +352,16 @@ def test_what_is_no_onnx_is_refused_unless_it_is_for_tensorrts_parser_alone(tmp_
     assert not file.exists()
     assert export_onnx(*arguments, file, may_be_invalid=True).invalid == "it limps"
     assert file.exists()
+
+
+def test_a_model_of_more_than_2_gib_is_refused_before_protobuf_is_asked():
+    class Huge:
+        """Weights of 2.2 GiB in the memory of one, and protobuf's answer to them."""
+
+        graph = SimpleNamespace(initializer=[SimpleNamespace(raw_data=bytes(1 << 27))] * 18)
+
+        def ByteSize(self):  # noqa: N802 - protobuf's name
+            raise EncodeError("Failed to serialize proto")
+
+    with pytest.raises(ConversionError, match=r"needs 2\.2 GiB; one ONNX file holds 2 GiB"):
+        problem_of(Huge())

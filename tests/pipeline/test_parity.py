@@ -144,11 +144,10 @@ def test_empty_arrays_agree_but_with_a_caution():
     assert row.worst is None
 
 
-def test_all_zero_reference_carries_a_caution_and_nothing_else_does():
+def test_all_zero_reference_carries_a_caution_and_a_tiny_one_does_not():
     zeros = np.zeros(4, np.float32)
     assert "every value of the reference is 0" in compared(zeros, zeros).caution
     assert compared([0.0, 1e-30], [0.0, 1e-30]).caution is None
-    assert compared([np.nan], [np.nan]).caution is None
 
 
 @pytest.mark.parametrize(
@@ -246,3 +245,16 @@ def test_not_compared_is_a_failure_with_its_reason():
     assert not row.passed
     assert row.max_abs is None
     assert row.problem == "tensorrt has no such output"
+
+
+def test_agreeing_on_nothing_but_nan_is_said_to_say_little():
+    nothing = np.array([np.nan, np.inf, -np.inf])
+    row = compare(PAIR, "y", nothing, nothing.copy(), 0.1, 0.1)
+    assert row.passed
+    assert row.caution == "no value of the reference is finite, so agreeing says little"
+    some = np.array([1.0, np.nan, np.inf])
+    assert compare(PAIR, "y", some, some.copy(), 0.1, 0.1).caution == (
+        "1 of 3 values are NaN in the reference"
+    )
+    masked = np.array([1.0, -np.inf, -np.inf])
+    assert compare(PAIR, "y", masked, masked.copy(), 0.1, 0.1).caution is None

@@ -143,6 +143,67 @@ def test_a_selection_that_was_not_frozen_is_left_alone(tmp_path):
     assert symptoms_of(model, file, outputs, [comparison]) == ()
 
 
+class Noisy(nn.Module):
+    def forward(self, boxes):
+        return nn.functional.dropout(boxes, 0.5)
+
+
+class Counting(nn.Module):
+    runs = 0
+
+    def forward(self, boxes):
+        self.runs += 1
+        return boxes * self.runs
+
+
+@pytest.mark.parametrize("module", [Noisy, Counting])
+def test_a_module_that_gives_another_result_each_time_is_said_to(module, tmp_path):
+    model, file, outputs, comparison = converted(module(), tmp_path)
+    assert not comparison.passed
+    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    assert sentence.startswith("PyTorch run again gives another result: forward draws random")
+    assert "results-vary" in sentence
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4).requires_grad_(False)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.train()
+        return self
+
+    def forward(self, boxes):
+        return self.norm(boxes * 5)
+
+
+def test_a_module_that_stays_in_training_mode_is_named(tmp_path):
+    model, file, outputs, _ = converted(Normed(), tmp_path)
+    wrong = {"y": outputs["torch"]["y"] + 1}
+    comparison = compare_outputs(TENSOR, ("torch", "onnxruntime"), outputs["torch"], wrong)
+    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    assert sentence.startswith("in training mode: norm: a module stays in training mode")
+    assert "left-in-training" in sentence
+
+
+class FrozenMean(nn.Module):
+    def forward(self, boxes):
+        return torch.full((2,), float(boxes.mean()))
+
+
+def test_an_output_that_is_a_constant_in_pytorch_too_is_no_symptom(tmp_path):
+    class Ones(nn.Module):
+        def forward(self, boxes):
+            return torch.ones(3)
+
+    for module, found in ((Ones(), 0), (FrozenMean(), 2)):
+        model, file, outputs, comparison = converted(module, tmp_path)
+        sentences = symptoms_of(model, file, outputs, [comparison])
+        assert len(sentences) == found, sentences
+
+
 def test_a_difference_of_another_cause_is_not_called_frozen(tmp_path):
     model, file, outputs, _ = converted(Selection(), tmp_path)
     changed = onnx.load(file)

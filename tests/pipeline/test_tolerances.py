@@ -35,6 +35,27 @@ def test_classifier_tolerance_is_a_share_of_the_largest_logit():
     assert tolerance.bounds(np.array([[100.0, 1.0]], np.float32))[0] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("filling", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+def test_what_a_mask_fills_with_does_not_widen_the_tolerance_of_the_rest(filling):
+    reference = np.linspace(-1, 1, 1000, dtype=np.float32)
+    tolerance = tolerance_for("tensor", "output", np.float32)
+    without = tolerance.bounds(reference)
+    filled = np.concatenate([reference, np.full(3000, filling, np.float32)])
+    filled[-1] = filled[-1] * np.float32(1 - 1e-7)  # as adding it to a score leaves it
+    assert tolerance.bounds(filled) == without
+    wrong = filled.copy()
+    wrong[500] += 0.01
+    assert not compare(("torch", "tensorrt"), "y", filled, wrong, *without).passed
+
+
+@pytest.mark.parametrize(
+    "values", [[5e3, 0.1], [1e5, 2e3, 1.0], [1e9, 0.0], [3e4], [1e6, 1e4, 1.0]]
+)
+def test_what_may_be_a_value_among_others_is_no_filling(values):
+    tolerance = tolerance_for("tensor", "output", np.float32)
+    assert tolerance.bounds(np.array(values))[0] == pytest.approx(1e-4 * max(values))
+
+
 @pytest.mark.parametrize("values", [[], [0.0], [np.nan], [np.inf]])
 def test_tolerance_of_nothing_finite_is_zero(values):
     tolerance = tolerance_for("tensor", "output", np.float32)

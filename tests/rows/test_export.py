@@ -144,3 +144,49 @@ def test_a_file_for_a_patched_parser_names_the_users_lines(row, tmp_path):
         line = next(number for number, text in enumerate(source, 1) if words in text)
         assert found["origins"][op] == f"{net}:{line} in forward"
     assert found["docs"] <= found["nodes"] * (len(str(net)) + 20)
+
+
+@pytest.mark.parametrize("row", PATCHED, ids=lambda row: row.name)
+def test_an_op_without_onnx_form_is_named_with_the_users_line(row, tmp_path):
+    # The TorchScript exporter's own error has the op at most.
+    try:
+        find_python(row.host_pythons)
+    except EnvironmentLacksError as error:
+        pytest.skip(f"{row.name}: {error.message}")
+    net = tmp_path / "net.py"
+    net.write_text(NET.replace("x.flatten(1).topk(2)[0]", "torch.histc(x)"))
+    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
+    words += ["--out", str(tmp_path / "out"), "--in", "host", "--until", "onnx"]
+    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 4, done.stdout + done.stderr
+    line = net.read_text().splitlines().index("        return torch.histc(x)") + 1
+    assert "op: aten::histc" in done.stderr
+    assert f"at {net}:{line} in forward: return torch.histc(x)" in done.stderr
+    assert "why: ONNX has no form of this op" in done.stderr
+
+
+@pytest.mark.parametrize("row", PATCHED, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (("return Net()", "return torch.jit.trace(Block(), torch.zeros(1, 3, 8, 8))"), 0),
+        # Frozen by tracing, and the same for a mirrored input.
+        (("x.flatten(1).topk(2)[0]", "x / float(x.abs().max())"), 1),
+        (("x = self.block(x)", "x = x * 2 if x.mean() > 0 else x * 3"), 1),
+    ],
+    ids=["torchscript", "largest", "branch"],
+)
+def test_a_model_of_ones_own_passes_only_where_the_file_computes_it(row, change, code, tmp_path):
+    try:
+        find_python(row.host_pythons)
+    except EnvironmentLacksError as error:
+        pytest.skip(f"{row.name}: {error.message}")
+    net = tmp_path / "net.py"
+    net.write_text(NET.replace(*change))
+    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
+    words += ["--out", str(tmp_path / "out"), "--in", "host", "--until", "onnx"]
+    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("results-frozen" in " ".join(done.stdout.split())) == (code == 1)

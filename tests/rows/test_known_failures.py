@@ -56,6 +56,7 @@ def export(old_python, tmp_path):
         ("function-without-symbolic", "Function", "_ROIAlign", "in forward"),
         ("library-op-without-symbolic", "Nms", "torchvision::nms", "in forward"),
         ("op-without-onnx-form", "Inverse", "inverse", None),
+        ("op-without-onnx-form", "Histogram", "histc", None),
         ("attribute-not-constant", "Pool", "", None),
         ("op-without-onnx-form", "UpsampleToCorners", "aten::upsample_bilinear2d", "in forward"),
     ],

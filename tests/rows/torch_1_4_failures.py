@@ -45,6 +45,11 @@ class Inverse(nn.Module):
         return torch.inverse(matrix + torch.eye(4) * 100)
 
 
+class Histogram(nn.Module):
+    def forward(self, matrix):
+        return torch.histc(matrix)
+
+
 class AsTensor(nn.Module):
     def forward(self, boxes):
         return boxes + torch.as_tensor(boxes.tolist())
@@ -106,6 +111,7 @@ MODULES = {
         Function,
         Nms,
         Inverse,
+        Histogram,
         AsTensor,
         Branch,
         SliceAssignment,

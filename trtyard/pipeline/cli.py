@@ -3,6 +3,7 @@
 import argparse
 import errno
 import sys
+import traceback
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -32,6 +33,14 @@ def main(arguments: Sequence[str]) -> int:
         return _say(_from_os(error))
     except MemoryError as error:
         return _say(EnvironmentLacksError(f"memory ran out: {error}"))
+    except Exception:  # Python's own exit code for it, 1, says that runtimes disagree
+        traceback.print_exc()
+        return _say(
+            ConversionError(
+                "this is a mistake of trtyard's, not of yours; nothing half-written was left",
+                "report it, please, with the lines above and the model if you can",
+            )
+        )
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from trtyard.pipeline.detections import (
 )
 from trtyard.pipeline.errors import ParityError
 from trtyard.pipeline.parity import OutputParity, compare, not_compared
+from trtyard.pipeline.scales import unequal_scales
 from trtyard.pipeline.tolerances import tolerance_for
 
 DETECTOR = "detector"
@@ -85,7 +86,10 @@ def _compare_one(
 ) -> OutputParity:
     tolerance = tolerance_for(kind, name, np.asarray(reference).dtype)
     atol, rtol = tolerance.bounds(reference)
-    return compare(pair, name, reference, candidate, atol, rtol, tolerance.source)
+    row = compare(pair, name, reference, candidate, atol, rtol, tolerance.source)
+    if tolerance.of_largest and row.passed and row.caution is None:
+        row = row._replace(caution=unequal_scales(np.asarray(reference), row.atol))
+    return row
 
 
 def detections_in(kind: str, outputs: Outputs) -> List[Detections]:

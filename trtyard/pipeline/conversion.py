@@ -15,6 +15,7 @@ from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.twin import needs_twin, write_twin
 from trtyard.pipeline.files import write_json
 from trtyard.pipeline.models.model import Model
+from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.row import Row
@@ -23,6 +24,7 @@ from trtyard.pipeline.toolchains import RTX
 from trtyard.pipeline.torch_patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
+_MOST_NAMES = 3  # of buffers, in a note
 
 # Module, inputs and the names of inputs and outputs.
 Subject = Tuple[torch.nn.Module, Sequence[torch.Tensor], Sequence[str], Sequence[str]]
@@ -62,8 +64,10 @@ class Conversion:
         self._folder = folder
         self._plugins = plugins
         self._book = StageBook(announce)
+        # Copies: a module that changes its input in place must not change another runtime's.
         self._inputs = {
-            name: value.detach().numpy() for name, value in zip(model.input_names, model.inputs)
+            name: value.detach().numpy().copy()
+            for name, value in zip(model.input_names, model.inputs)
         }
         self._exported: Optional[Exported] = None
         self._library: Optional[Path] = None
@@ -98,7 +102,14 @@ class Conversion:
         )
 
     def _torch(self) -> Outputs:
-        return outputs_of(self._model)
+        outputs, changed = _run(self._model)
+        if changed:
+            self._book.remark(
+                "torch",
+                f"finds buffers changed by the model's forward ({_listed(changed)}): the file "
+                "gives what a first run gives, and keeps nothing for the next",
+            )
+        return outputs
 
     def _export(self) -> Exported:
         row, file = self._row, self._folder / artifacts.ONNX
@@ -111,11 +122,14 @@ class Conversion:
                 file,
                 may_be_invalid=bool(patched_files(releases)),
             )
+        remarks = []
+        if exported.unused:
+            names = ", ".join(exported.unused)
+            remarks.append(f"leaves out {names}, on which no output depends in the trace")
         if exported.invalid is not None:
-            self._book.remark(
-                "export",
-                f"is by a patched exporter, and not valid ONNX: {exported.invalid}",
-            )
+            remarks.append(f"is by a patched exporter, and not valid ONNX: {exported.invalid}")
+        if remarks:
+            self._book.remark("export", "; ".join(remarks))
         return exported
 
     def _subject(self) -> Subject:
@@ -206,9 +220,16 @@ def outputs_of(model: Model) -> Outputs:
     Raises:
         ConversionError: it fails, or does not return the tensors that it is said to.
     """
-    with explained("the model fails in PyTorch itself"), torch.no_grad():
-        values = model.module(*model.inputs)
-    return _named(values, model.output_names)
+    return _run(model)[0]
+
+
+def _run(model: Model) -> Tuple[Outputs, List[str]]:
+    """Return the outputs, and the names of the buffers that the run changed."""
+    with buffers_kept(model.module) as changed:
+        with explained("the model fails in PyTorch itself"):
+            values = run_once(model.module, model.inputs)
+        outputs = _named(values, model.output_names)
+    return outputs, changed
 
 
 def _named(values: Any, names: Sequence[str]) -> Outputs:
@@ -219,4 +240,12 @@ def _named(values: Any, names: Sequence[str]) -> Outputs:
             f"the model returns ({kinds}), not {len(names)} tensor(s)",
             "return a tensor or a tuple of tensors",
         )
-    return {name: each.detach().numpy() for name, each in zip(names, tensors)}
+    # Copies: an output may be a buffer of the module or one of its inputs.
+    return {name: each.detach().numpy().copy() for name, each in zip(names, tensors)}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    more = len(names) - _MOST_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -13,12 +13,12 @@ from trtyard.pipeline import artifacts
 from trtyard.pipeline.comparison import Comparison, compare_outputs, detections_in
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
 from trtyard.pipeline.detection_parity import Thresholds
-from trtyard.pipeline.errors import ConversionError, ParityError
+from trtyard.pipeline.errors import ConversionError, ParityError, UsageError
 from trtyard.pipeline.files import published_together
 from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.registry import load_model
-from trtyard.pipeline.report.console import console_table
+from trtyard.pipeline.report.console import console_table, notes_in_words
 from trtyard.pipeline.report.overlay import draw_overlay
 from trtyard.pipeline.report.schema import (
     Image,
@@ -67,6 +67,7 @@ def convert(row: Row, request: Request) -> int:
         TrtyardError: the request cannot be taken at all. A stage that fails is no exception: it
             stands in the report, and in the exit code.
     """
+    _refuse_to_replace(request.out)
     model = load_model(
         request.model,
         weights=request.weights,
@@ -85,10 +86,28 @@ def convert(row: Row, request: Request) -> int:
         write_report(report, folder)
     sys.stdout.write(f"\n{console_table(report)}\n")
     sys.stdout.flush()
+    if report.notes:
+        sys.stdout.write(f"\n{notes_in_words(report)}\n")
+        sys.stdout.flush()
     for stage in report.stages:
         if stage.status == FAILED:  # the table has room for the first words only
             sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")
     return verdict(report)[0]
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    """See that what has the results' names in ``folder`` is an earlier conversion's.
+
+    Raises:
+        UsageError: it is not: it would be replaced, or removed.
+    """
+    there = [name for name in artifacts.ALL if (folder / name).exists()]
+    if there and artifacts.REPORTS[0] not in there:
+        raise UsageError(
+            f"{folder} holds {', '.join(there)}, which no conversion left there: there is no "
+            f"{artifacts.REPORTS[0]} beside it",
+            "give another folder with --out, or move that away",
+        )
 
 
 def _announce(line: str) -> None:

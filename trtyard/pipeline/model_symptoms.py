@@ -15,6 +15,7 @@ class Symptom(NamedTuple):
 
     name: str
     detail: str
+    output: str = ""  # of the model, where it is about one
 
 
 def model_symptoms(model: onnx.ModelProto) -> List[Symptom]:
@@ -31,9 +32,9 @@ def _frozen(graph: onnx.GraphProto) -> List[Symptom]:
         if reached & used_by(node):
             reached.update(node.output)
     return [
-        Symptom("results-frozen", f"output {value.name} depends on no input")
+        Symptom("results-frozen", f"output {value.name} depends on no input", value.name)
         for value in graph.output
-        if inputs and value.name not in reached
+        if value.name not in reached
     ]
 
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterable, List, Optional, Tuple
 
 import onnx
 
@@ -46,6 +46,16 @@ def keep_lines(graph: onnx.GraphProto) -> None:
                 keep_lines(attribute.g)
 
 
+def line_in_doc(stack: str) -> Optional[Tuple[str, str, str]]:
+    """Return file, line and function of the innermost call of the model's own code.
+
+    Args:
+        stack: as the tracer notes it, ``net.py(14): forward`` and so on, the innermost call first.
+    """
+    found = _DOC_LINE.search(_own_line(stack))
+    return None if found is None else (found.group(1), found.group(2), found.group(3))
+
+
 def _own_line(stack: str) -> str:
     """Return the innermost call of the model's own code, as ``last_line_in`` does."""
     lines = []
@@ -84,13 +94,17 @@ def describe(node: onnx.NodeProto) -> str:
 
 
 def nodes_named_in(words: str, file: Path) -> List[onnx.NodeProto]:
-    """Return the nodes of ``file`` whose names stand in ``words``.
+    """Return the nodes of ``file`` whose names stand in ``words``."""
+    return nodes_in_words(words, onnx.load(str(file), load_external_data=False).graph.node)
+
+
+def nodes_in_words(words: str, nodes: Iterable[onnx.NodeProto]) -> List[onnx.NodeProto]:
+    """Return those of ``nodes`` whose names stand in ``words``.
 
     TensorRT numbers the further layers that it makes of one node: ``name_1``.
     """
     words_alone = {word.strip(":.,") for word in re.findall(r"[\w./:-]+", words)}
     named = words_alone | {re.sub(r"_\d+$", "", word) for word in words_alone}
-    nodes = onnx.load(str(file), load_external_data=False).graph.node
     return [node for node in nodes if node.name and node.name in named]
 
 

@@ -180,8 +180,14 @@ def _cosine(left: np.ndarray, right: np.ndarray) -> float:
 def _caution(reference: np.ndarray) -> Optional[str]:
     if not reference.size:
         return "there are no elements"
+    finite = reference[np.isfinite(reference)]
+    if not finite.size:
+        return "no value of the reference is finite, so agreeing says little"
     if not reference.any():
         return "every value of the reference is 0, so agreeing says little"
+    without = int(np.count_nonzero(np.isnan(reference)))
+    if without:
+        return f"{without:,} of {reference.size:,} values are NaN in the reference"
     return None
 
 

@@ -5,9 +5,10 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
-import torch
 
+from trtyard.pipeline import artifacts
 from trtyard.pipeline.comparison import Comparison, compare_outputs
+from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import other_values
 from trtyard.pipeline.known_failures import named
@@ -18,6 +19,7 @@ from trtyard.pipeline.onnxruntime_runner import run_onnx
 Outputs = Mapping[str, np.ndarray]
 
 _BOXES = "boxes"
+_MOST_NAMES = 3  # of a model's parts, in a sentence
 # Boxes are clipped to the picture up to rounding.
 _PIXELS_BEYOND = 1.0
 # With fewer alive than this share of the padded ones, most of the box head's work is for nothing.
@@ -37,8 +39,16 @@ def symptoms_of(
     """
     found: List[Symptom] = []
     if file.is_file():
-        found += model_symptoms(onnx.load(str(file), load_external_data=False))
-        if any(_disagree(each) for each in comparisons) and is_frozen(model, file):
+        in_file = model_symptoms(onnx.load(str(file), load_external_data=False))
+        found += _without_own_constants(model, outputs.get("torch", {}), in_file)
+        disagree = any(_disagree(each) for each in comparisons)
+        training = [name for name, each in model.module.named_modules() if each.training]
+        if disagree and training:
+            names = ", ".join(training[:_MOST_NAMES]) + (", ..." if training[_MOST_NAMES:] else "")
+            found.append(Symptom("left-in-training", f"in training mode: {names}"))
+        elif disagree and varies(model, outputs["torch"]):
+            found.append(Symptom("results-vary", "PyTorch run again gives another result"))
+        elif disagree and is_frozen(model, _what_was_run(file)):
             found.append(
                 Symptom(
                     "results-frozen",
@@ -54,18 +64,48 @@ def symptoms_of(
     return tuple(dict.fromkeys(map(_sentence, found)))
 
 
+def _what_was_run(file: Path) -> Path:
+    """Return the file that ONNX Runtime ran: a twin, where there is one."""
+    twin = file.with_name(artifacts.TWIN)
+    return twin if twin.is_file() else file
+
+
+def _without_own_constants(
+    model: Model, reference: Outputs, symptoms: Sequence[Symptom]
+) -> List[Symptom]:
+    """Leave out the frozen outputs that are constants in PyTorch as well, as anchors are."""
+    if not any(symptom.output for symptom in symptoms):
+        return list(symptoms)
+    try:
+        others = outputs_of(model._replace(inputs=tuple(other_values(model.inputs))))
+    except ConversionError:
+        return list(symptoms)
+    return [
+        symptom
+        for symptom in symptoms
+        if symptom.output not in reference
+        or not np.array_equal(reference[symptom.output], others[symptom.output])
+    ]
+
+
+def varies(model: Model, reference: Outputs) -> bool:
+    """Tell whether PyTorch, run again on the same input, disagrees with what it gave before."""
+    try:
+        again = outputs_of(model)
+    except ConversionError:
+        return False
+    return not compare_outputs(model.kind, ("torch", "torch"), reference, again).passed
+
+
 def is_frozen(model: Model, file: Path) -> bool:
     """Tell whether the file gives the right results for the very values that the exporter saw.
 
     Where it does not for the real ones, the exporter wrote some of those values into it.
     """
-    traced = other_values(model.inputs)
-    with torch.no_grad():
-        values = model.module(*traced)
-    tensors = values if isinstance(values, (tuple, list)) else [values]
-    expected = {name: each.numpy() for name, each in zip(model.output_names, tensors)}
-    given = {name: value.numpy() for name, value in zip(model.input_names, traced)}
+    traced = model._replace(inputs=tuple(other_values(model.inputs)))
+    given = {name: value.numpy() for name, value in zip(traced.input_names, traced.inputs)}
     try:
+        expected = outputs_of(traced)
         found = run_onnx(file, given, model.output_names)
     except ConversionError:
         return False

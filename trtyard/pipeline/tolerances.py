@@ -9,6 +9,8 @@ from typing import NamedTuple, Tuple
 import numpy as np
 
 ANY = "*"
+FILLING = 1e4
+_GAP = 1e-2
 
 
 class Tolerance(NamedTuple):
@@ -27,7 +29,9 @@ class Tolerance(NamedTuple):
             return self.atol, self.rtol
         magnitudes = np.abs(np.asarray(reference, dtype=np.float64))
         finite = magnitudes[np.isfinite(magnitudes)]
-        return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
+        if not self.rtol:  # by which a filling of 1e9 is judged, where it is left out of atol
+            return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
+        return self.atol * _largest(finite), self.rtol
 
 
 class DetectionTolerance(NamedTuple):
@@ -86,6 +90,21 @@ HALF_PRECISION = Tolerance(
 DETECTION = DetectionTolerance(
     box=TOLERANCES["detector", "boxes"].atol, score=TOLERANCES["detector", "scores"].atol
 )
+
+
+def _largest(magnitudes: np.ndarray) -> float:
+    """Return the largest magnitude; of what is no filling, where there is filling.
+
+    Masks fill with -1e9 and the like. A share of that may be more than every other value, and the
+    comparison would say nothing. Such a filling is at least ``FILLING`` large, and no value is
+    between a hundredth and half of it.
+    """
+    largest = float(magnitudes.max()) if magnitudes.size else 0.0
+    rest = magnitudes[magnitudes < largest * _GAP]
+    filled = np.count_nonzero(magnitudes >= largest / 2)
+    if largest < FILLING or filled + rest.size < magnitudes.size or not rest.any():
+        return largest
+    return _largest(rest)
 
 
 def tolerance_for(kind: str, output: str, dtype: np.dtype) -> Tolerance:

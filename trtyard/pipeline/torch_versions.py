@@ -105,7 +105,7 @@ def load_tensors(path: str) -> Any:
     if not _at_least(1, 13):
         raise UsageError(
             f"torch {torch.__version__} cannot read {path} without running what is in it",
-            "use --weights seeded on this row",
+            "save the weights as FILE.safetensors, which holds no code, or use --weights seeded",
         )
     return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -228,6 +228,13 @@ def doc_string_choice() -> Dict[str, bool]:
     ``strip_doc_string`` went with torch 1.10's ``verbose``, which prints the graph as well.
     """
     return {"verbose": True} if _at_least(1, 10) else {"strip_doc_string": False}
+
+
+def example_choice(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Dict[str, Any]:
+    """Return what the exporter must be told of TorchScript's outputs before torch 1.10."""
+    if _at_least(1, 10) or not isinstance(module, torch.jit.ScriptModule):
+        return {}
+    return {"example_outputs": module(*[value.clone() for value in inputs])}
 
 
 def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:

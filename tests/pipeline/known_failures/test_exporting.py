@@ -29,6 +29,23 @@ class Branch(nn.Module):
         return image * 2 if image.sum() > 0 else image
 
 
+def quantized():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 3)), {nn.Linear})
+
+
+def scripted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(nn.Linear(3, 3))
+
+
+class LeavesTorch(nn.Module):
+    def forward(self, image):
+        return image - float(image.numpy().mean())
+
+
 class Triangle(nn.Module):
     def forward(self, matrix):
         return torch.tril(matrix)
@@ -37,6 +54,16 @@ class Triangle(nn.Module):
 class Eigen(nn.Module):
     def forward(self, matrix):
         return torch.linalg.eigvals(matrix)
+
+
+class Fills(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("state", torch.zeros(3, 3))
+
+    def forward(self, x):
+        self.state.copy_(0.5 * self.state + x)
+        return self.state
 
 
 class OnCuda(nn.Module):
@@ -95,6 +122,7 @@ def exported(module, exporter, opset=18, inputs=None, **options):
         ("opset-unknown-to-torch", Triangle(), "torchscript", 30, None),
         ("op-without-onnx-form", Eigen(), "torchscript", 18, None),
         ("op-without-onnx-form", Eigen(), "dynamo", 18, None),
+        ("in-place-copy", Fills(), "torchscript", 18, None),
         ("library-op-without-symbolic", WithoutSymbolic(), "torchscript", 18, None),
         ("op-without-onnx-form", WithoutSymbolic(), "dynamo", 18, None),
         ("custom-op-without-fake", WithoutFake(), "dynamo", 18, "torch.ops.known_failures.double"),
@@ -123,6 +151,10 @@ def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, 
         (WithoutFake(), "dynamo", "register_fake"),
         (WithoutSymbolic(), "torchscript", "register_custom_op_symbolic"),
         (Eigen(), "dynamo", "replace it by ops that have one"),
+        (LeavesTorch(), "dynamo", "torch's own functions"),  # "value-leaves-torch"
+        (quantized(), "dynamo", "before torch.ao.quantization"),  # "quantized-module"
+        (scripted(), "dynamo", "the nn.Module that it was made from"),  # "script-module"
+        (nn.Sequential(scripted()), "torchscript", "the nn.Module that it was made from"),
     ],
 )
 def test_convert_says_what_to_do(module, exporter, words, tmp_path):

@@ -197,6 +197,27 @@ def through_uint8():
     )
 
 
+def smooth_resize():
+    return model_of(
+        [node("Resize", ["x", "", "s"], ["y"], name="culprit", mode="linear", antialias=1)],
+        [tensor("x", [1, 1, 8, 8])],
+        [tensor("y", [1, 1, 4, 4])],
+        constants=[constant("s", np.array([1, 1, 0.5, 0.5], np.float32))],
+    )
+
+
+def dropout_in_training():
+    return model_of(
+        [node("Dropout", ["x", "ratio", "training"], ["y"], name="culprit")],
+        [tensor("x", [5])],
+        [tensor("y", [5])],
+        constants=[
+            constant("ratio", np.array(0.5, np.float32)),
+            constant("training", np.array(True)),
+        ],
+    )
+
+
 def convolution_of_other_weights():
     return model_of(
         [node("Conv", ["x", "w"], ["y"], name="culprit", kernel_shape=[3, 3])],
@@ -225,6 +246,8 @@ PARSER = [
     ("einsum-capitals", capitals, "Einsum"),
     ("element-types-differ", two_types, "Mul"),
     ("uint8-inside", through_uint8, "Cast"),
+    ("resize-antialias", smooth_resize, "Resize"),
+    ("dropout-in-training", dropout_in_training, "Dropout"),
     ("weights-of-other-shape", convolution_of_other_weights, "Conv"),
 ]
 # What the parser says of them differs, and so does the node that it stops at.

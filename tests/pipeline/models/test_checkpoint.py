@@ -27,7 +27,7 @@ def problems_of(state, path):
     return caught.value.message
 
 
-@pytest.mark.parametrize("below", [None, "model", "state_dict"])
+@pytest.mark.parametrize("below", [None, "model", "state_dict", "model_state_dict"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_every_usual_form_of_a_checkpoint_is_taken(tmp_path, below, prefix, zipped):
@@ -68,7 +68,7 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path):
     state["2.weight"] = torch.zeros(2, 5, 1, 1)
     state["1.num_batches_tracked"] = torch.tensor(1.0)
     words = problems_of(state, tmp_path / "weights.pth")
-    assert "(4 of 9 keys)" in words
+    assert "which has 9 keys:" in words
     assert "missing: 0.bias [4]" in words
     assert "extra: 9.weight [1]" in words
     assert "shape: 2.weight is [2, 5, 1, 1], not [2, 4, 1, 1]" in words
@@ -171,3 +171,43 @@ def test_the_hash_of_a_state_changes_with_each_of_its_parts():
         hashes.add(state_sha256(module))
     hashes.add(state_sha256(nn.Sequential(module)))  # other names
     assert len(hashes) == 5
+
+
+@pytest.mark.parametrize("longer_is_the_file", [True, False])
+def test_keys_that_differ_by_a_prefix_alone_are_said_to(tmp_path, longer_is_the_file):
+    inner, outer = network(), nn.Sequential()
+    outer.add_module("backbone", network())
+    module, source = (inner, outer) if longer_is_the_file else (outer, inner)
+    path = saved(source.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(UsageError) as caught:
+        fit(module, read_state(path), path)
+    do = "take 'backbone.' off its keys" if longer_is_the_file else "put 'backbone.' before"
+    assert do in caught.value.mend
+
+
+def test_several_values_for_one_shared_tensor_are_refused(tmp_path):
+    module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    path = saved(module.state_dict(), tmp_path / "weights.pth")
+    module[1].weight = module[0].weight
+    with pytest.raises(UsageError, match=r"several values for what is one tensor.*\n  0\.weight"):
+        fit(module, read_state(path), path)
+    shared = saved(module.state_dict(), tmp_path / "shared.pth")
+    fit(module, read_state(shared), shared)
+
+
+def test_no_refusal_repeats_how_to_load_the_file_unsafely(tmp_path):
+    path = tmp_path / "file.pth"
+    path.write_bytes(pickle.dumps(RunsCode(tmp_path / "mark")))
+    with pytest.raises(UsageError) as caught:
+        read_state(str(path))
+    assert "a pickle that torch.save did not write" in caught.value.message
+    assert "weights_only" not in caught.value.message
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_archive_of_code_is_called_one(tmp_path):
+    path = str(tmp_path / "net.pt")
+    torch.jit.save(torch.jit.script(network()), path)
+    with pytest.raises(UsageError, match="is a TorchScript archive") as caught:
+        read_state(path)
+    assert f"torch.jit.load('{path}').state_dict()" in caught.value.mend

@@ -31,11 +31,13 @@ class Returns(nn.Module):
         ({"out": A, "aux": B}, ["out", "aux"], [A, B]),
         (collections.OrderedDict(out=A), ["out"], [A]),
         ([{"boxes": A, "scores": B}], ["boxes", "scores"], [A, B]),
-        ([{"boxes": A}, {"boxes": B}], ["0_boxes", "1_boxes"], [A, B]),
+        ([{"boxes": A}, {"boxes": B}], ["output_0_boxes", "output_1_boxes"], [A, B]),
         ((A, [B, C]), ["output_0", "output_1_0", "output_1_1"], [A, B, C]),
         ({"levels": [A, B], "top": C}, ["levels_0", "levels_1", "top"], [A, B, C]),
         (Pair(A, B), ["first", "second"], [A, B]),
         ((A, None), ["output_0"], [A]),
+        ({"a b/c:d": A, 3: B, "": C}, ["a_b_c_d", "output_3", "output"], [A, B, C]),
+        ({"module.weight": A}, ["module.weight"], [A]),
     ],
 )
 def test_outputs_are_called_by_what_leads_to_them(value, names, tensors):
@@ -65,3 +67,12 @@ def test_the_mode_stays_the_modules_own():
     module = Returns({"out": A}).eval()
     _, flat = with_named_outputs(module, module(A), "net.py:make")
     assert not flat.training
+
+
+def test_a_weight_called_like_an_output_gets_another_name():
+    module = Returns(A)
+    module.output = nn.Parameter(A)
+    names, flat = with_named_outputs(module, A, "net.py:make")
+    assert names == ("output",)
+    assert list(flat.state_dict()) == ["module.output"]
+    assert flat(B)[0] is A

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.own import load_own, parse_shapes
+from trtyard.pipeline.models import own
+from trtyard.pipeline.models.own import load_own
 from trtyard.pipeline.models.weights import Choice
 
 SEEDED = Choice(None, 0)
@@ -15,6 +16,14 @@ SEEDED = Choice(None, 0)
 NETS = '''
 import torch
 from sizes_of_nets import WIDTH
+
+class Words(torch.nn.Module):
+    """Whole numbers, and which of them count."""
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(30, 4)
+    def forward(self, numbers, counts):
+        return self.table(numbers) * counts[..., None]
 
 class Two(torch.nn.Module):
     """Two inputs, a dict of outputs."""
@@ -24,6 +33,10 @@ class Two(torch.nn.Module):
         self.right = torch.nn.Linear(10, WIDTH)
     def forward(self, a, b):
         return {"sum": self.left(a) + self.right(b), "difference": self.left(a) - self.right(b)}
+
+class Echo(torch.nn.Module):
+    def forward(self, x):
+        return {"input": x + 1, "more": x}
 
 class Pair(torch.nn.Module):
     def forward(self, x):
@@ -50,6 +63,55 @@ def wants(argument):
 
 def returns_text():
     return "a model"
+
+def on_meta():
+    return torch.nn.Sequential(make().to("meta"))
+
+def lazy():
+    return torch.nn.LazyLinear(2)
+
+class Refuses(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+    def train(self, mode=True):
+        raise RuntimeError("trains for ever")
+
+class Leaves(torch.nn.Module):
+    def forward(self, x):
+        raise SystemExit(0)
+
+class Extra(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 3)
+    def get_extra_state(self):
+        return {"made": "today"}
+    def set_extra_state(self, state):
+        pass
+
+class Changes(torch.nn.Module):
+    """Its input, its buffer, and what it returned before."""
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1))
+    def forward(self, x):
+        self.total += x.add_(1).sum()
+        return x, self.total
+
+class Types(torch.nn.Module):
+    def forward(self, x):
+        return {"fine": x, "low": x.bfloat16()}
+
+class Complex(torch.nn.Module):
+    def forward(self, x):
+        return torch.complex(x, x)
+
+class Sparse(torch.nn.Module):
+    def forward(self, x):
+        return x.to_sparse()
+
+class Meta(torch.nn.Module):
+    def forward(self, x):
+        return x.to("meta")
 
 ready = make()
 number = 3
@@ -147,7 +209,9 @@ def test_a_missing_input_says_how_to_give_one(nets):
 
 def test_wrong_names_say_what_there_is(nets, tmp_path):
     assert "no such file" in message_of(f"{tmp_path}/none.py:make")
-    assert "has no 'mke'; it has: Pair, Scalar" in message_of(f"{nets}:mke")
+    with pytest.raises(UsageError, match=r"has no 'mke'; it has: .*Pair, .*, make, ") as caught:
+        load_own(f"{nets}:mke", SEEDED, "1x4")
+    assert caught.value.mend == f"--model {nets}:make"
     assert "no module 'not_there'" in message_of("not_there.nets:make")
     assert "no module 'package_for_test.not_there'" in message_of("package_for_test.not_there:make")
     assert "neither a module nor a file" in message_of("my nets:make")
@@ -178,7 +242,7 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(nets, tmp_path):
 
 def test_a_forward_that_fails_or_returns_no_tensors_is_refused(nets):
     words = message_of(f"{nets}:make", "1x5")
-    assert "fails with --input 1x5" in words
+    assert "fails with these inputs ([1, 5] float32)" in words
     assert "shapes cannot be multiplied" in words
     assert "returns (Tensor, int)" in message_of(f"{nets}:Scalar", "1x5")
 
@@ -190,12 +254,78 @@ def test_a_users_file_does_not_hide_an_installed_module(nets, tmp_path, monkeypa
     assert importlib.import_module("wave").__file__ != str(tmp_path / "wave.py")
 
 
-def test_shapes_are_read_and_refused():
-    assert parse_shapes("1x3x224x224, 1x10") == [(1, 3, 224, 224), (1, 10)]
-    assert parse_shapes("7") == [(7,)]
-    for text in ("", "1x", "x1", "1x-3", "1,", "axb", "1x3.5", "1*3"):
-        with pytest.raises(UsageError, match="is not a shape such as"):
-            parse_shapes(text)
-    for text in ("1x0", "0", "100000x100000"):
-        with pytest.raises(UsageError, match="can be taken"):
-            parse_shapes(text)
+def test_weights_without_values_are_refused(nets):
+    assert "0.weight, 0.bias are on the meta device" in message_of(f"{nets}:on_meta")
+    assert "weight, bias are of a lazy layer" in message_of(f"{nets}:lazy")
+
+
+def test_a_module_that_takes_no_mode_is_refused_with_its_line(nets):
+    words = message_of(f"{nets}:Refuses")
+    assert "into float32 and eval mode: RuntimeError: trains for ever" in words
+    line = NETS.splitlines().index('        raise RuntimeError("trains for ever")') + 1
+    assert f"nets_for_test.py, line {line})" in words
+
+
+def test_a_forward_that_ends_the_process_does_not_end_the_conversion_as_passed(nets):
+    assert "fails with these inputs ([1, 4] float32): SystemExit: 0" in message_of(f"{nets}:Leaves")
+
+
+def test_extra_state_is_no_weight(nets, tmp_path):
+    source = torch.nn.Linear(4, 3)
+    path = str(tmp_path / "weights.pth")
+    torch.save(source.state_dict(), path)
+    model = load_own(f"{nets}:Extra", Choice(path, 0), "1x4")
+    assert torch.equal(model.module(*model.inputs), source(*model.inputs))
+    assert load_own(f"{nets}:Extra", SEEDED, "1x4").weights.sha256
+
+
+def test_finding_the_outputs_changes_neither_input_nor_buffer(nets):
+    model = load_own(f"{nets}:Changes", SEEDED, "1x4")
+    assert model.module.module.total.tolist() == [0]
+    assert torch.equal(model.inputs[0], load_own(f"{nets}:make", SEEDED, "1x4").inputs[0])
+
+
+def test_outputs_that_cannot_be_compared_are_refused_by_name_and_type(nets):
+    for name, words in {
+        "Types": "its output 'low' is bfloat16",
+        "Complex": "its output 'output' is complex64",
+        "Sparse": "its output 'output' is sparse_coo",
+        "Meta": "its output 'output' is on the meta device",
+    }.items():
+        assert words in message_of(f"{nets}:{name}")
+
+
+def test_the_line_is_found_in_a_folder_that_is_called_torch_too(nets, tmp_path):
+    folder = tmp_path / "torch" / "lib" / "python3"
+    folder.mkdir(parents=True)
+    (folder / "net_below_torch.py").write_text(
+        "import torch\ndef make():\n    torch.zeros(2) @ torch.zeros(3)\n"
+    )
+    words = message_of(f"{folder}/net_below_torch.py:make")
+    assert "net_below_torch.py, line 3)" in words
+
+
+def test_whole_numbers_and_flags_can_be_asked_for(nets):
+    model = load_own(f"{nets}:Words", SEEDED, "2x50:int64:30,2x50:bool")
+    numbers, counts = model.inputs
+    assert (numbers.dtype, counts.dtype) == (torch.int64, torch.bool)
+    assert (int(numbers.min()), int(numbers.max())) == (0, 29)
+    assert counts.any()
+    assert not counts.all()
+    words = message_of(f"{nets}:Words", "2x5,2x5:bool")
+    assert "fails with these inputs ([2, 5] float32, [2, 5] bool)" in words
+
+
+def test_an_output_may_be_called_input(nets):
+    model = load_own(f"{nets}:Echo", SEEDED, "1x4")
+    assert model.output_names == ("input", "more")
+    assert model.input_names == ("model_input",)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_goes_through_its_own_exporter(nets, monkeypatch):
+    assert load_own(f"{nets}:make", SEEDED, "1x4").exporter is None
+    script = torch.jit.script(torch.nn.Linear(4, 3))
+    for each in (script, torch.nn.Sequential(script)):
+        monkeypatch.setattr(own, "find_callable", lambda _, each=each: each)
+        assert load_own(f"{nets}:scripted", SEEDED, "1x4").exporter == "torchscript"

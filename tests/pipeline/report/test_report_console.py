@@ -8,7 +8,7 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.pipeline.report.console import console_table
+from trtyard.pipeline.report.console import console_table, notes_in_words
 from trtyard.pipeline.report.verdict import verdict
 
 REPORTS = {
@@ -72,3 +72,14 @@ def test_table_ends_with_the_verdict(name):
 
 def test_plain_letters_only_for_plain_names():
     assert all(ord(each) < 128 for each in console_table(a_failed_report()))
+
+
+def test_notes_are_shown_whole_up_to_three():
+    notes = ("one " * 40, "two\x1b[2J", "x" * 200, "four", "five")
+    lines = notes_in_words(a_report()._replace(notes=notes)).split("\n")
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.count("one") for line in lines) == 40
+    assert [line for line in lines if line.startswith("Note: ")][1].startswith("Note: two")
+    assert lines[-1] == "2 more notes in report.html"
+    assert notes_in_words(a_report()._replace(notes=())) == ""

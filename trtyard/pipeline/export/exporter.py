@@ -1,5 +1,6 @@
 """From a torch module to one self-contained ONNX file that every runtime can run."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -12,11 +13,17 @@ from trtyard.pipeline.explanation import conversion_error, explain
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
+from trtyard.pipeline.onnx_origin import describe, nodes_in_words
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
+# Of the values that an export sees against the real ones.
+_SCALE = 0.75
+_NOT_AT_OPSET = re.compile(r"No Op registered for (\w+) with domain_version of \d+")
+_TORCH = Path(torch.__file__).parent
 
 
 class Exported(NamedTuple):
@@ -28,6 +35,7 @@ class Exported(NamedTuple):
     functions: Tuple[str, ...]  # those of them that it also holds in standard ops
     warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
+    unused: Tuple[str, ...] = ()  # inputs that the exporter left out, for nothing depends on them
 
 
 def export_onnx(
@@ -62,7 +70,7 @@ def export_onnx(
         model.functions.extend(functions)
     invalid = problem_of(model)
     if invalid is not None and not may_be_invalid:
-        raise conversion_error(f"the exported model is not valid ONNX: {invalid}", invalid)
+        raise _invalid(model, invalid, opset)
     write_bytes(file, model.SerializeToString())
     return Exported(
         len(model.graph.node),
@@ -71,6 +79,7 @@ def export_onnx(
         tuple(function.name for function in functions),
         warned,
         invalid,
+        tuple(sorted(set(input_names) - {value.name for value in model.graph.input})),
     )
 
 
@@ -87,7 +96,7 @@ def export_model(
     Raises:
         ConversionError: the model cannot be exported.
     """
-    with output_kept_away(), warnings.catch_warnings(record=True) as caught:
+    with output_kept_away(), buffers_kept(module), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
@@ -115,9 +124,21 @@ def other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:
     """Return inputs like the real ones with other values.
 
     A value that an exporter bakes into the file as a constant then shows up as a difference when
-    the real inputs are run, instead of agreeing with itself.
+    the real inputs are run, instead of agreeing with itself. Sums, extremes and the sign of a mean
+    are other ones too, for those are what is most often taken out of a tensor. What holds no
+    negative value gets none, and whole numbers stay within their range.
     """
-    return [value.flip(-1) if value.dim() else value.clone() for value in inputs]
+    return [_other(value) if value.numel() else value for value in inputs]
+
+
+def _other(value: torch.Tensor) -> torch.Tensor:
+    if value.dtype == torch.bool:
+        return value.logical_not()
+    value = value.flip(-1) if value.dim() else value
+    if value.is_floating_point():
+        return value * (-_SCALE if bool((value < 0).any()) else _SCALE)
+    whole = value.long()
+    return (whole.min() + whole.max() - whole).to(value.dtype)
 
 
 def problem_of(model: onnx.ModelProto) -> Optional[str]:
@@ -126,9 +147,12 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     Raises:
         ConversionError: it is too large for a file.
     """
-    if model.ByteSize() > _LARGEST_FILE:
+    # First the weights: asked for the size of a message that is too large, protobuf raises.
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    size = size if size > _LARGEST_FILE else model.ByteSize()
+    if size > _LARGEST_FILE:
         raise ConversionError(
-            f"the model needs {model.ByteSize() / 2**30:.1f} GiB; one ONNX file holds 2 GiB",
+            f"the model needs {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB",
             "convert a smaller model, or split it",
         )
     try:
@@ -139,12 +163,46 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     return None
 
 
+def _invalid(model: onnx.ModelProto, words: str, opset: int) -> ConversionError:
+    """Return the error of a model that is no valid ONNX: with the node, and what it would take."""
+    lines = [f"the exported model is not valid ONNX: {words}"]
+    lines += [describe(node) for node in nodes_in_words(words, model.graph.node)]
+    unknown = _NOT_AT_OPSET.search(words)
+    later = None if unknown is None else _first_opset_of(unknown.group(1))
+    if later is not None and later > opset:
+        lines.append(f"  why: this op came with opset {later}, and the export is at {opset}")
+        return ConversionError(
+            "\n".join(lines),
+            f"--opset {later}, or replace it at that line by ops that opset {opset} has",
+        )
+    return conversion_error("\n".join(lines), words)
+
+
+def _first_opset_of(op: str) -> Optional[int]:
+    """Return the opset of the standard domain that brought ``op``, or None."""
+    found = [
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == op and not schema.domain
+    ]
+    return min(found) if found else None
+
+
 def _worth_telling(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:
     """Return the tracer's warnings, which mean that a value was frozen, and known ones; once each.
 
     What else an exporter warns of is about itself.
     """
     told = {
-        str(each.message): issubclass(each.category, torch.jit.TracerWarning) for each in caught
+        f"{each.message}{_line_of(each)}": issubclass(each.category, torch.jit.TracerWarning)
+        for each in caught
     }
     return tuple(words for words, of_tracer in told.items() if of_tracer or explain(words))
+
+
+def _line_of(warning: warnings.WarningMessage) -> str:
+    """Return where in the model's own code a warning arose; empty where in torch's."""
+    file = Path(warning.filename)
+    if not file.is_file() or _TORCH in file.parents:
+        return ""
+    return f" ({warning.filename}:{warning.lineno})"

@@ -3,12 +3,13 @@
 import contextlib
 import re
 import traceback
-from pathlib import Path
 from typing import Any, Iterator, List, Optional
 
 from trtyard.pipeline.errors import TrtyardError
 from trtyard.pipeline.explanation import conversion_error
+from trtyard.pipeline.export.traced_node import traced_node
 from trtyard.pipeline.onnx_origin import last_line_in
+from trtyard.pipeline.users_frame import users_frame
 
 _OP_NAMES = (
     re.compile(r"OpOverload\(op='([^']+)'"),
@@ -16,9 +17,7 @@ _OP_NAMES = (
     re.compile(r"Couldn't export Python operator (\S+)"),
 )
 _TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
-_SCRIPT_LINE = re.compile(r"# (/\S+\.py):(\d+):\d+")
-
-_OWN_PACKAGES = ("/site-packages/", "/torch/", "/trtyard/pipeline/export/", "/lib/python3")
+_SCRIPT_LINE = re.compile(r"# (/[^\n]+?\.py):(\d+):\d+")
 
 
 @contextlib.contextmanager
@@ -33,16 +32,18 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
         yield
     except (TrtyardError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         words = "\n".join(f"{type(each).__name__}: {each}" for each in _chain(error))
-        op = _first(_OP_NAMES, words)
-        where = _line_in_program(program, words) or _line_in(words) or _user_frame(error)
+        node = traced_node(_chain(error)[-1])
+        op = _first(_OP_NAMES, words) or (node.op if node else None)
+        where = _line_in_program(program, words) or _line_in(words)
+        where = where or (node.line if node else None) or _user_frame(error)
         root = _chain(error)[-1]
         summary = ": ".join([type(root).__name__, *str(root).strip().splitlines()[:1]])
         lines = [what, f"  op: {op}" if op else f"  {summary}"]
         if where:
             lines.append(f"  at {where}")
-        raise conversion_error("\n".join(lines), words) from error
+        raise conversion_error("\n".join(lines), f"in {_raised_in(root)}\n{words}") from error
 
 
 def _chain(error: BaseException) -> List[BaseException]:
@@ -52,9 +53,10 @@ def _chain(error: BaseException) -> List[BaseException]:
     return chain
 
 
-def _first_line(error: BaseException) -> str:
-    words = str(error).strip()
-    return words.splitlines()[0] if words else type(error).__name__
+def _raised_in(error: BaseException) -> str:
+    """Return the function that raised: some errors say nothing without it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].name if frames else ""
 
 
 def _first(patterns: Any, words: str) -> Optional[str]:
@@ -91,10 +93,9 @@ def _line_in_program(program: Optional[Any], words: str) -> Optional[str]:
 
 
 def _user_frame(error: BaseException) -> Optional[str]:
-    """Return the innermost frame that is neither torch's nor the exporter's."""
-    frames = traceback.extract_tb(_chain(error)[-1].__traceback__)
-    for frame in reversed(frames):
-        path = Path(frame.filename).as_posix()
-        if not any(part in path for part in _OWN_PACKAGES) and Path(frame.filename).is_file():
+    """Return the line of the user's own code that the error, or what it was made of, came from."""
+    for each in reversed(_chain(error)):
+        frame = users_frame(each)
+        if frame is not None:
             return f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
     return None

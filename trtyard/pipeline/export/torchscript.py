@@ -21,6 +21,7 @@ from trtyard.pipeline.torch_versions import (
     attention_in_parts,
     custom_node,
     doc_string_choice,
+    example_choice,
     export_choice,
     register_symbolic,
 )
@@ -56,6 +57,7 @@ def export_torchscript(
             do_constant_folding=True,
             **export_choice(),
             **doc_string_choice(),
+            **example_choice(module, inputs),
         )
     model = onnx.load_model_from_string(written.getvalue())
     keep_lines(model.graph)

@@ -99,6 +99,37 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="script-module",
+        patterns=(
+            r"Exporting a ScriptModule is not supported",
+            r"Tried to trace <__torch__[^\n]{0,200}not part of the active trace",
+        ),
+        affected=("any",),
+        cause="torch.export does not look into TorchScript, and the TorchScript exporter takes it "
+        "whole only, not inside of another module",
+        mend="export the nn.Module that it was made from; whole, and where it returns a tensor or "
+        "a tuple: torch.onnx.export(..., dynamo=False), as convert does",
+        sources=("measured: torch 1.4.0, 2.2.2 and 2.13.0",),
+    ),
+    KnownFailure(
+        name="quantized-module",
+        patterns=(r"PackedParamsBase[^\n]{0,120}__obj_flatten__",),
+        affected=("any",),
+        cause="torch's quantized modules keep their weights packed for its own kernels",
+        mend="convert the model as it was before torch.ao.quantization; TensorRT takes its types "
+        "from QuantizeLinear and DequantizeLinear in the ONNX file, which other tools add",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
+        name="value-leaves-torch",
+        patterns=(r"\.numpy\(\) is not supported for tensor subclasses",),
+        affected=("exporter == dynamo",),
+        cause="forward hands a tensor to NumPy, where no exporter sees what is computed",
+        mend="compute it with torch's own functions. The TorchScript exporter says nothing and "
+        "freezes the value",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
         name="attribute-not-constant",
         patterns=(r"Failed to export an ONNX attribute[^\n]{0,40}, since it's not constant",),
         affected=("exporter == torchscript",),
@@ -148,6 +179,17 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="in-place-copy",
+        patterns=(
+            r"Exporting the operator '?(?P<op>aten::copy)'? to ONNX opset version \d+ is not",
+        ),
+        affected=("exporter == torchscript",),
+        cause="copy_() fills a buffer or another tensor from outside, which a trace cannot show",
+        mend="return the new value in place of filling one: state = 0.5 * state + x; one that is "
+        "to be kept goes in as an input and out as an output",
+        sources=("measured: torch 2.2.2 and 2.13.0",),
+    ),
+    KnownFailure(
         name="op-without-onnx-form",
         patterns=(
             r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'",
@@ -155,6 +197,7 @@ EXPORTING: Tuple[KnownFailure, ...] = (
             r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not",
             r"ONNX export failed on ATen operator (?P<op>\w+) because",
             r"Couldn't export operator (?P<op>aten::\w+)",
+            r"in get_registered_op\n(?:[^\n]+\n)?KeyError: '(?P<op>\w+)'",  # torch 1.4
             r"to ONNX opset version \d+ is not supported",
         ),
         affected=("any",),

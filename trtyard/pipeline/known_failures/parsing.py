@@ -34,6 +34,23 @@ PARSING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="dropout-in-training",
+        patterns=(r"TensorRT does not support the (?P<op>Dropout) operator in training mode",),
+        affected=("any",),
+        cause="dropout is active in the file: F.dropout drops unless it is told not to, and a "
+        "module does in training mode",
+        mend="F.dropout(x, p, training=self.training), and eval() before exporting",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
+        name="resize-antialias",
+        patterns=(r"Antialiasing is not supported currently",),
+        affected=("any",),
+        cause="TensorRT's Resize has no antialiasing",
+        mend="interpolate(..., antialias=False), or resize pictures before the network",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
         name="size-from-values",
         patterns=(
             r"Assertion !isInFlight\(p\.second\.symbolicRep\) failed",

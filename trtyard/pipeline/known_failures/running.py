@@ -148,7 +148,8 @@ RUNNING: Tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="ONNX Runtime has the op, but not for these element types on the CPU",
-        mend="cast the inputs to float32 in the model",
+        mend="compute in float32: leave out torch.autocast, .bfloat16() and .double(), or cast the "
+        "op's inputs with .float()",
         sources=(_RUNTIME,),
     ),
     KnownFailure(

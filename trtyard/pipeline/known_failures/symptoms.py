@@ -17,6 +17,27 @@ SYMPTOMS: Tuple[KnownFailure, ...] = (
         sources=("https://github.com/NVIDIA/TensorRT/issues/1134", "measured: torch 1.4.0"),
     ),
     KnownFailure(
+        name="results-vary",
+        symptom="another result each time for the same input; the runtimes never agree",
+        affected=("any",),
+        cause="forward draws random numbers (dropout that stays active, noise), or keeps something "
+        "from one run to the next in an attribute that is no buffer",
+        mend="switch it off where self.training is False (F.dropout takes training=self.training); "
+        "give noise as an input; give a state as an input and return it as an output",
+        sources=("measured: torch 2.13.0 and 1.4.0",),
+    ),
+    KnownFailure(
+        name="left-in-training",
+        symptom="the runtimes differ; batch norms or dropouts that stay in training mode",
+        affected=("any",),
+        cause="a module stays in training mode although eval() was called: its own train() sees to "
+        "that, or forward switches it back. Statistics then come from the input, and exporters "
+        "write the learned ones",
+        mend="let eval() reach every module before exporting; set the statistics that a frozen "
+        "batch norm is to use and leave it in eval mode",
+        sources=("measured: torch 2.13.0, both exporters",),
+    ),
+    KnownFailure(
         name="boxes-all-zero",
         symptom="boxes all 0",
         affected=("exporter == torchscript",),

@@ -6,27 +6,31 @@ import re
 import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.safetensors import SUFFIX, read_safetensors
 from trtyard.pipeline.torch_versions import load_tensors
 
 # Keys under which training scripts save the weights beside optimizer, scheduler and iteration.
-STATE_KEYS = ("model", "state_dict")
+STATE_KEYS = ("model", "state_dict", "model_state_dict", "net")
 PARALLEL_PREFIX = "module."  # put before every key by torch.nn.parallel's wrappers
 MAXIMUM_LISTED = 20
+# What torch.load adds to every refusal: how to load the file all the same, which runs its code.
+_TORCH_ADVICE = re.compile(r"In PyTorch 2\.6, we changed|If you are seeing this error")
+_SHORTEST_REASON = 8  # characters; below it is a number or a letter of the file
 
 State = Dict[str, torch.Tensor]
 
 
 def read_state(path: str) -> State:
-    """Read the weights in the checkpoint at ``path``: a state dict, bare or below ``model``.
+    """Read the weights in the checkpoint at ``path``: a state dict, bare or below ``STATE_KEYS``.
 
     The ``module.`` prefix of parallel training is taken off. The file is read with
-    ``weights_only=True``: it can name tensors, and nothing in it is run.
+    ``weights_only=True``: it can name tensors, and nothing in it is run. So it is with safetensors.
 
     Raises:
         UsageError: the file is missing, unreadable, no checkpoint, holds code, holds something
@@ -65,7 +69,7 @@ def fit(module: torch.nn.Module, state: State, path: str) -> None:
     Raises:
         UsageError: lists the keys that are missing, extra or of another shape or type.
     """
-    own = module.state_dict()
+    own = _tensors(module)
     problems = [f"missing: {key} {list(own[key].shape)}" for key in own if key not in state]
     problems += [f"extra: {key} {list(state[key].shape)}" for key in state if key not in own]
     for key in own:
@@ -77,22 +81,44 @@ def fit(module: torch.nn.Module, state: State, path: str) -> None:
             problems.append(f"type: {key} is {state[key].dtype}, not {own[key].dtype}")
     if problems:
         raise UsageError(
-            f"{path} does not fit this model ({len(problems)} of {len(own)} keys):\n"
-            + listing(problems),
-            "give the checkpoint of this very model with --weights FILE, or --weights seeded",
+            f"{path} does not fit this model, which has {len(own)} keys:\n" + listing(problems),
+            _prefix_mend(own, state)
+            or "give the checkpoint of this very model with --weights FILE, or --weights seeded",
         )
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(state[key])
+        lost = [key for key, value in own.items() if not torch.equal(value, state[key].to(value))]
+    if lost:
+        raise UsageError(
+            f"{path} has several values for what is one tensor in this model:\n{listing(lost)}",
+            "give the checkpoint of a model that shares these weights as yours does",
+        )
+
+
+def _prefix_mend(own: State, state: State) -> Optional[str]:
+    """Return what to do where the keys differ by a prefix alone; None where that is not it."""
+    for longer, shorter, do in ((state, own, "take '{}' off"), (own, state, "put '{}' before")):
+        one = next(iter(shorter), "")
+        for prefix in [key[: -len(one)] for key in longer if key.endswith("." + one)]:
+            if sorted(longer) == sorted(prefix + key for key in shorter):
+                return f"{do.format(prefix)} its keys, and save it again: torch.save(state, FILE)"
+    return None
 
 
 def state_sha256(module: torch.nn.Module) -> str:
     """Return the sha256 of the module's state: name, type, shape and bytes of each, by name."""
     digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    for key, value in sorted(_tensors(module).items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _tensors(module: torch.nn.Module) -> State:
+    """Return the tensors of the module's state; its extra state may be anything."""
+    state = module.state_dict()
+    return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def listing(lines: Sequence[str]) -> str:
@@ -114,7 +140,7 @@ def _load(path: str) -> Any:
         with warnings.catch_warnings():
             # About pickle protocols and typed storage; what matters raises.
             warnings.simplefilter("ignore")
-            return load_tensors(path)
+            return read_safetensors(path) if path.endswith(SUFFIX) else load_tensors(path)
     except UsageError:
         raise
     except pickle.UnpicklingError as error:
@@ -135,7 +161,16 @@ def _load(path: str) -> Any:
 def _not_a_checkpoint(path: str, error: Exception) -> UsageError:
     if Path(path).stat().st_size == 0:
         return UsageError(f"weights {path}: the file is empty", "copy or download it again")
-    reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    reason = _TORCH_ADVICE.split((str(error).splitlines() or [""])[0])[0].rstrip(". ")[:200]
+    if "TorchScript" in reason:
+        return UsageError(
+            f"{path} is a TorchScript archive: code and weights",
+            f"save its weights alone: torch.save(torch.jit.load({path!r}).state_dict(), FILE)",
+        )
+    if reason == "Weights only load failed":
+        reason = "a pickle that torch.save did not write"
+    if len(reason) < _SHORTEST_REASON:
+        reason = type(error).__name__
     return UsageError(
         f"{path} is not a torch checkpoint, or is cut short ({reason})",
         "copy or download it again, or save it with torch.save(model.state_dict(), FILE)",

@@ -1,5 +1,6 @@
 """A module's outputs as named tensors, whatever mappings, tuples and lists they come in."""
 
+import re
 from typing import Any, List, Mapping, Sequence, Tuple
 
 import torch
@@ -8,6 +9,10 @@ from torch import nn
 from trtyard.pipeline.errors import UsageError
 
 _OUTPUT = "output"
+_TYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bool,
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+)  # fmt: skip
 
 
 class FlatOutputs(nn.Module):
@@ -41,7 +46,9 @@ def with_named_outputs(
         UsageError: there is something else than tensors in it, nothing, or two of one name.
     """
     if isinstance(outputs, torch.Tensor):
-        return (_OUTPUT,), module
+        _check_type(_OUTPUT, outputs, spec)
+        if not _could_meet(module):
+            return (_OUTPUT,), module
     leaves = _leaves(outputs, ())
     names = tuple(_name(parts) for parts, _ in leaves)
     if not leaves or not all(isinstance(value, torch.Tensor) for _, value in leaves):
@@ -50,11 +57,37 @@ def with_named_outputs(
             f"{spec} returns ({kinds}); only tensors can be converted",
             "return a tensor, or a tuple, list or dict of tensors",
         )
+    for name, value in zip(names, (value for _, value in leaves)):
+        _check_type(name, value, spec)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{spec} returns two outputs called {twice[0]}", "give them other keys")
     # The exporter sets a module's mode, and afterwards all of it back to what the outermost had.
     return names, FlatOutputs(module).train(module.training)
+
+
+def _could_meet(module: nn.Module) -> bool:
+    """Tell whether a weight has the name of an input or output; wrapped, it has another one."""
+    weights = [*module.named_parameters(), *module.named_buffers()]
+    return any(name.startswith(("input", _OUTPUT)) and "." not in name for name, _ in weights)
+
+
+def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
+    """Refuse what not every runtime can give back, or numpy cannot hold."""
+    what = str(value.dtype).replace("torch.", "")
+    mend = "call .float() on it before it is returned"
+    if "complex" in what:
+        mend = "return torch.view_as_real() of it: ONNX has no complex numbers"
+    elif value.device.type == "meta":
+        what, mend = "on the meta device", "compute it on the CPU: there it has no values"
+    elif value.layout != torch.strided:
+        what, mend = (
+            str(value.layout).replace("torch.", ""),
+            "call .to_dense() on it before it is returned",
+        )
+    elif value.dtype in _TYPES:
+        return
+    raise UsageError(f"{spec}: its output '{name}' is {what}, which cannot be compared", mend)
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:
@@ -75,5 +108,6 @@ def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]
 
 
 def _name(parts: Sequence[Any]) -> str:
-    named = any(isinstance(part, str) for part in parts)
-    return "_".join(map(str, parts if named else (_OUTPUT, *parts)))
+    """Return a name that every exporter takes: of letters, digits, dots and underscores."""
+    name = re.sub(r"[^\w.]", "_", "_".join(map(str, parts)))
+    return name if re.match(r"[A-Za-z_]", name) else f"{_OUTPUT}_{name}".rstrip("_")

@@ -1,7 +1,6 @@
 """A user's own model: ``package.module:callable`` or ``file.py:callable``."""
 
-import re
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -10,17 +9,17 @@ from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit, read_state
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TENSOR, Model
+from trtyard.pipeline.models.one_run import buffers_kept, run_once
+from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, parse_inputs
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.models.user_code import call, find_callable, where
 from trtyard.pipeline.models.weights import Choice
 
-# A gigabyte of float32.
-_LARGEST_INPUT = 1 << 28
-_EXAMPLE_INPUT = "--input 1x3x224x224"
+_MOST_NAMES = 3
 
 
 def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
-    """Return the model that the user's callable makes, with random inputs of the given shapes.
+    """Return the model that the user's callable makes, with random inputs as they were asked for.
 
     Torch's global generator is seeded before the callable runs, so that what it initialises at
     random is the same each time. A weights file is fitted strictly into what it returns.
@@ -28,7 +27,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     Args:
         spec: ``package.module:callable`` or ``file.py:callable``; called with no arguments.
         choice: a seed, or a checkpoint.
-        input_shape: such as "1x3x224x224", or several with commas between.
+        input_shape: such as "1x3x224x224", or several with commas between; see ``parse_inputs``.
 
     Raises:
         UsageError: there is no such module or callable, it raises or returns no nn.Module, the
@@ -37,9 +36,9 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     if input_shape is None:
         raise UsageError(
             f"{spec}: the shape of your model's input is needed",
-            f"add {_EXAMPLE_INPUT} (several inputs: 1x3x224x224,1x10)",
+            f"add {EXAMPLE} (several, and whole numbers: 1x3x224x224,1x16:int64:30522)",
         )
-    shapes = parse_shapes(input_shape)
+    asked = parse_inputs(input_shape)
     made_by = find_callable(spec)
     torch.manual_seed(choice.seed)
     module = made_by if isinstance(made_by, nn.Module) else call(made_by, spec)
@@ -48,67 +47,85 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
             f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
             "return the module itself",
         )
-    module = module.cpu().float().eval()
+    module = _prepared(module, spec)
     if choice.file is not None:
         fit(module, read_state(choice.file), choice.file)
     weights = choice.facts(module)
     if choice.file is None:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
     draw = Seed(choice.seed)
-    inputs = tuple(draw.uniform(shape, 1.0) for shape in shapes)
-    output_names, module = _run_once(module, inputs, spec, input_shape)
+    inputs = tuple(each.draw(draw) for each in asked)
+    output_names, module = _run_once(module, inputs, spec, asked)
     return Model(
         name=spec,
         kind=TENSOR,
         module=module,
-        input_names=_numbered("input", len(inputs)),
+        input_names=_input_names(len(inputs), output_names),
         output_names=output_names,
         inputs=inputs,
         weights=weights,
         picture=None,
         scale=(1.0, 1.0),
+        exporter=_exporter_for(module),
     )
 
 
-def parse_shapes(text: str) -> List[Tuple[int, ...]]:
-    """Read "1x3x224x224,1x10".
+def _exporter_for(module: nn.Module) -> Optional[str]:
+    """Return the exporter that alone takes the module; None where the row's own does."""
+    scripted = any(isinstance(each, torch.jit.ScriptModule) for each in module.modules())
+    return "torchscript" if scripted else None
 
-    Raises:
-        UsageError: anything else, a dimension of zero, or more than 2^28 numbers.
-    """
-    shapes = []
-    for part in text.split(","):
-        if not re.match(r"\s*[0-9]+(x[0-9]+)*\s*\Z", part):
-            raise UsageError(
-                f"--input {text}: '{part}' is not a shape such as 1x3x224x224", _EXAMPLE_INPUT
-            )
-        shape = tuple(int(size) for size in part.split("x"))
-        total = 1
-        for size in shape:
-            total *= size
-        if not 1 <= total <= _LARGEST_INPUT:
-            raise UsageError(
-                f"--input {text}: {part} has {total} numbers; 1 to {_LARGEST_INPUT} can be taken",
-                _EXAMPLE_INPUT,
-            )
-        shapes.append(shape)
-    return shapes
+
+def _prepared(module: nn.Module, spec: str) -> nn.Module:
+    """Return the module on the CPU, in float32 and eval mode, with weights that have values."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    empty = [name for name, value in tensors if value.device.type == "meta"]
+    if empty:
+        raise UsageError(
+            f"{spec}: {_some(empty)} on the meta device, with a shape and no values",
+            "make the module on the CPU; or module.to_empty(device='cpu') in your callable, which "
+            "then loads the weights itself",
+        )
+    lazy = [name for name, value in tensors if hasattr(value, "materialize")]
+    if lazy:
+        raise UsageError(
+            f"{spec}: {_some(lazy)} of a lazy layer that has seen no input, and has no shape yet",
+            "run the module once in your callable, before it is returned",
+        )
+    try:
+        return module.cpu().float().eval()
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise UsageError(
+            f"{spec} cannot be put on the CPU, into float32 and eval mode: {where(error)}",
+            "mend that first",
+        ) from error
+
+
+def _some(names: List[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
 
 
 def _run_once(
-    module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, input_shape: str
+    module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, asked: Sequence[OwnInput]
 ) -> Tuple[Tuple[str, ...], nn.Module]:
     """Run the module once, and return its outputs' names and a form that returns only tensors."""
     try:
-        with torch.no_grad():
-            outputs = module(*inputs)
-    except Exception as error:  # the user's code may raise anything
+        with buffers_kept(module):
+            outputs = run_once(module, inputs)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UsageError(
-            f"{spec} fails with --input {input_shape}: {where(error)}",
-            "check --input against your model's forward()",
+            f"{spec} fails with these inputs ({', '.join(map(str, asked))}): {where(error)}",
+            "check --input against your model's forward(): x between sizes, commas between inputs, "
+            "1x16:int64:100 for whole numbers below 100, 1x16:bool for true and false",
         ) from error
     return with_named_outputs(module, outputs, spec)
 
 
-def _numbered(name: str, count: int) -> Tuple[str, ...]:
-    return (name,) if count == 1 else tuple(f"{name}_{index}" for index in range(count))
+def _input_names(count: int, taken: Sequence[str]) -> Tuple[str, ...]:
+    """Return names that no output has: a file's inputs and outputs share one space of names."""
+    for name in ("input", "model_input"):
+        names = (name,) if count == 1 else tuple(f"{name}_{index}" for index in range(count))
+        if not set(names) & set(taken):
+            break
+    return names

@@ -27,7 +27,7 @@ def load_model(
         image: path of a picture; the default one if None. Not for own models.
         size: of the network's input in pixels: the shorter side for detectors, the square's side
             for classifiers and segmenters. Not for own models.
-        input_shape: of an own model's inputs, such as "1x3x224x224,1x10".
+        input_shape: of an own model's inputs, such as "1x3x224x224,1x16:int64:100".
         top_n: proposals of ``faster_rcnn``.
 
     Raises:

@@ -53,6 +53,10 @@ class Seed:
         drawn = self._draw(shape)
         return drawn.sub_(_UNIFORM_MEAN).mul_(deviation / _UNIFORM_DEVIATION)
 
+    def whole(self, shape: Sequence[int], below: int) -> torch.Tensor:
+        """Return int64 numbers from 0 up to ``below``, which is left out; at most 2^24 of them."""
+        return (self._draw(shape).double() * below).floor().long()
+
     def _draw(self, shape: Sequence[int]) -> torch.Tensor:
         """Return multiples of 2^-24 in 0..1; sums of them are exact in float64."""
         return torch.rand(tuple(shape), generator=self._generator, dtype=torch.float32)

@@ -1,14 +1,15 @@
 """Importing a user's code, with errors that point into it."""
 
+import difflib
 import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.users_frame import users_frame
 
 
 def find_callable(spec: str) -> Any:
@@ -30,9 +31,10 @@ def find_callable(spec: str) -> Any:
             callables = sorted(
                 each for each in vars(found) if callable(getattr(found, each)) and each[0] != "_"
             )
+            near = difflib.get_close_matches(part, callables, n=1, cutoff=0.0)
             raise UsageError(
                 f"{place} has no '{name}'; it has: {', '.join(callables[:20]) or 'no callable'}",
-                f"--model {place}:{callables[0]}" if callables else None,
+                f"--model {place}:{near[0]}" if near else None,
             )
         found = getattr(found, part)
     if not callable(found):
@@ -107,9 +109,5 @@ def where(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, SyntaxError):
         return f"{text} ({error.filename}, line {error.lineno})"
-    own_folder = str(Path(__file__).resolve().parents[1])
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        elsewhere = ("/torch/", "/importlib/", "<frozen", own_folder)
-        if not any(part in frame.filename for part in elsewhere):
-            return f"{text} ({frame.filename}, line {frame.lineno})"
-    return text
+    frame = users_frame(error)
+    return text if frame is None else f"{text} ({frame.filename}, line {frame.lineno})"

@@ -5,7 +5,7 @@ from typing import List, Sequence, Tuple
 
 from trtyard.pipeline.report import words
 from trtyard.pipeline.report.facts import detection_facts, parity_remarks
-from trtyard.pipeline.report.schema import Report
+from trtyard.pipeline.report.schema import HTML_FILE, Report
 from trtyard.pipeline.report.verdict import compared_pairs, judge
 from trtyard.pipeline.stages import PASSED, Stage
 
@@ -15,6 +15,7 @@ _PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the toleran
 _PLAIN = str.maketrans(
     {words.TIMES: "x", words.NOTHING: "-", words.MINUS: "-", words.INFINITY: "inf"}
 )  # not every console has them
+_MOST_NOTES = 3
 _DETAIL_LINES = 3  # of a reason; the report has all of it
 
 
@@ -37,6 +38,19 @@ def console_table(report: Report) -> str:
     for pair in compared_pairs(report):
         lines += ["", *_compared(report, pair)]
     lines += ["", *textwrap.wrap(judge(report).text, WIDTH, break_on_hyphens=False)]
+    return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
+
+
+def notes_in_words(report: Report) -> str:
+    """Return the report's notes, the first of them whole, in lines of at most 80 columns."""
+    lines: List[str] = []
+    for note in report.notes[:_MOST_NOTES]:
+        lines += textwrap.wrap(
+            f"Note: {words.one_line(note)}", WIDTH, subsequent_indent="  ", break_on_hyphens=False
+        )
+    more = len(report.notes) - _MOST_NOTES
+    if more > 0:
+        lines.append(f"{words.counted(more, 'more note')} in {HTML_FILE}")
     return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
 
 

@@ -1,0 +1,60 @@
+"""What --input can say of a model of one's own."""
+
+import pytest
+import torch
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.own_inputs import OwnInput, parse_inputs
+from trtyard.pipeline.models.seeding import Seed
+
+
+def test_shapes_and_types_are_read():
+    assert parse_inputs("1x3x224x224, 1x10") == [OwnInput((1, 3, 224, 224)), OwnInput((1, 10))]
+    assert parse_inputs("7") == [OwnInput((7,))]
+    assert parse_inputs("1x16:int64:30522,2:int32,3:bool,4:float32") == [
+        OwnInput((1, 16), torch.int64, 30522),
+        OwnInput((2,), torch.int32, 2),
+        OwnInput((3,), torch.bool, 2),
+        OwnInput((4,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1x", "x1", "1x-3", "1,", "axb", "1x3.5", "1*3", "1x3:", "1x3:9:int64", "(1, 3)"]
+)
+def test_what_is_no_shape_is_refused(text):
+    with pytest.raises(UsageError, match="is not a shape such as"):
+        parse_inputs(text)
+
+
+@pytest.mark.parametrize("text", ["1x0", "0", "100000x100000", "3:int64:0", "3:int64:99999999"])
+def test_what_is_too_little_or_too_much_is_refused(text):
+    with pytest.raises(UsageError, match="can be taken"):
+        parse_inputs(text)
+
+
+@pytest.mark.parametrize("text", ["-1x3x8x8", "Nx3x8x8", "?x3", "1x3xHxW", "batchx3", "*x3"])
+def test_a_size_that_is_left_open_is_said_to_be_fixed(text):
+    with pytest.raises(UsageError) as caught:
+        parse_inputs(text)
+    assert "every size is fixed, the batch too" in caught.value.mend
+
+
+def test_other_types_are_refused():
+    with pytest.raises(UsageError, match="no input can be int8; there are float32, int64"):
+        parse_inputs("3:int8")
+    with pytest.raises(UsageError, match="only int64 and int32 take a number of values"):
+        parse_inputs("3:bool:2")
+
+
+def test_values_are_drawn_as_asked():
+    seed = Seed(0)
+    numbers = OwnInput((1000,), torch.int32, 7).draw(seed)
+    assert numbers.dtype == torch.int32
+    assert sorted(set(numbers.tolist())) == list(range(7))
+    flags = OwnInput((1000,), torch.bool).draw(seed)
+    assert flags.dtype == torch.bool
+    assert 400 < int(flags.sum()) < 600
+    reals = OwnInput((1000,)).draw(seed)
+    assert reals.dtype == torch.float32
+    assert abs(float(reals.std()) - 1) < 0.1

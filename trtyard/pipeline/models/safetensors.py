@@ -1,0 +1,74 @@
+"""Weights in the safetensors format: a JSON header, then the numbers. Nothing in it can be run.
+
+Format: https://huggingface.co/docs/safetensors (eight bytes with the header's length, the lowest
+first; the header; the tensors' bytes, without gaps).
+"""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+import torch
+
+from trtyard.pipeline.errors import UsageError
+
+SUFFIX = ".safetensors"
+_LENGTH = 8  # bytes of the header's length
+_LARGEST_HEADER = 100_000_000  # bytes, the format's own limit
+_BFLOAT16 = "BF16"
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", _BFLOAT16: "<u2",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+
+def read_safetensors(path: str) -> Dict[str, torch.Tensor]:
+    """Return the tensors in the file by name; bfloat16 as float32.
+
+    Raises:
+        UsageError: it is cut short, no such file, or holds a type that is not known here.
+    """
+    data = Path(path).read_bytes()
+    header, start = _header(data, path)
+    tensors = {}
+    for name, facts in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            kind, shape, (first, last) = facts["dtype"], facts["shape"], facts["data_offsets"]
+            if kind not in _TYPES:
+                raise _refused(path, f"{name} is of type {kind}, which is not known here")
+            if not 0 <= first <= last <= len(data) - start:
+                raise ValueError(f"bytes {first} to {last} of {len(data) - start}")
+            piece = data[start + first : start + last]
+            array = np.frombuffer(piece, np.dtype(_TYPES[kind])).reshape(shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise _refused(
+                path, f"what the file says of {name} does not fit it: {error}"
+            ) from error
+        if kind == _BFLOAT16:
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = torch.from_numpy(array.copy())
+    return tensors
+
+
+def _header(data: bytes, path: str) -> Any:
+    """Return the header, and where the numbers begin."""
+    try:
+        (length,) = struct.unpack_from("<Q", data)
+        if not 2 <= length <= min(len(data) - _LENGTH, _LARGEST_HEADER):
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(data[_LENGTH : _LENGTH + length].decode("utf-8"))
+        if not isinstance(header, dict):
+            raise ValueError("a header that is no object")
+    except (struct.error, ValueError) as error:
+        raise _refused(path, str(error)) from error
+    return header, _LENGTH + length
+
+
+def _refused(path: str, why: str) -> UsageError:
+    return UsageError(
+        f"{path} is no safetensors file, or is cut short ({why})", "copy or download it again"
+    )
