@@ -1,4 +1,4 @@
-"""docs/zoo.md shows what docs/zoo.json holds, and that is what the results said."""
+"""docs/zoo.md shows what docs/zoo.json holds, that is what the results said, and none gets lost."""
 
 import importlib
 import json
@@ -10,13 +10,24 @@ import pytest
 from trtyard.tools import ROOT
 
 
-@pytest.fixture(scope="module")
-def page():
+def of_bench(name):
     sys.path.insert(0, str(ROOT / "bench"))
     try:
-        return importlib.import_module("zoo_page")
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(ROOT / "bench"))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return of_bench("zoo_page")
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    module = of_bench("zoo")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
 
 
 @pytest.fixture
@@ -86,3 +97,47 @@ def test_a_share_is_said_by_its_size(page, value, words):
 def test_the_results_are_of_no_one_machine(page):
     text = (ROOT / page.DATA).read_text()
     assert not re.findall(r"(?<![\w.])/(?:home|opt|root|srv|tmp|usr|var|work)/\S*", text)
+
+
+def keys(cases):
+    return [case.key for case in cases]
+
+
+def test_only_cases_without_a_result_are_tried(zoo, page, data):
+    every = page.all_keys()
+    assert keys(zoo.to_try("*", {})) == every
+    assert keys(zoo.to_try("*", data)) == [key for key in every if key not in data]
+    first = zoo.to_try("rtx-1.7.*", {})[0]
+    assert first.row == "rtx-1.7"
+    zoo.result_of(first).write_text("{}")
+    assert keys(zoo.to_try("*", {})) == [key for key in every if key != first.key]
+
+
+def test_published_results_are_tried_anew_where_asked(zoo, data):
+    key = next(key for key, one in data.items() if not one["failed"])
+    failed = [key for key, one in data.items() if one["failed"]]
+    assert key not in keys(zoo.to_try("*", data))
+    assert key in keys(zoo.to_try("*", data, again=True))
+    assert keys(zoo.to_try("*", data, failed=True)) == failed
+    for one in zoo.to_try(failed[0], data, failed=True):  # those of this run count all the same
+        zoo.result_of(one).write_text("{}")
+    assert keys(zoo.to_try("*", data, failed=True)) == failed[1:]
+    assert failed[0] not in keys(zoo.to_try("*", data, again=True))
+
+
+def test_a_new_result_takes_the_place_of_its_own_and_of_no_other(
+    zoo, page, data, tmp_path, monkeypatch
+):
+    root = tmp_path / "checkout"
+    (root / "docs").mkdir(parents=True)
+    for name in (page.DATA, page.PAGE):
+        (root / name).write_text((ROOT / name).read_text())
+    monkeypatch.setattr(zoo, "ROOT", root)
+    key = next(key for key, one in data.items() if not one["failed"])
+    (tmp_path / f"{key}.json").write_text(json.dumps(RAW))
+    assert zoo.render(check=False) == 0
+    assert zoo.render(check=True) == 0
+    found = json.loads((root / page.DATA).read_text())
+    assert list(found) == list(data)
+    assert found.pop(key)["failed"]["engine"]["failure"] == "nonzero"
+    assert found == {other: one for other, one in data.items() if other != key}
