@@ -81,7 +81,7 @@ def in_json(summaries: dict[str, Summary]) -> str:
 
 def tables(summaries: dict[str, Summary]) -> str:
     """Return the generated part of the page."""
-    parts = []
+    parts = [*counts(summaries)]
     for row, settings in ROWS.items():
         parts.append(f"## Row `{row}`\n")
         titles = [f"{exporter} {opset}" for exporter, opset in settings]
@@ -93,6 +93,21 @@ def tables(summaries: dict[str, Summary]) -> str:
                 parts.append(f"| `{model}` | {' | '.join(cells)} |")
         parts.append("")
     return "\n".join([*parts, *failures(summaries)])
+
+
+def counts(summaries: dict[str, Summary]) -> Sequence[str]:
+    """Return a table of how far the cases of each row came."""
+    lines = ["| row | cases | tried | exported | ONNX Runtime agrees | engine |"]
+    lines.append("| --- " * 6 + "|")
+    for row in ROWS:
+        keys = [case.key for case in cases() if case.row == row]
+        tried = [summaries[key] for key in keys if key in summaries]
+        exported = sum(not {"torch", "export"} & set(one["failed"]) for one in tried)
+        agreeing = sum(not set(one["failed"]) - {"engine"} for one in tried)
+        built = sum(one["layers"] > 0 for one in tried)
+        counted = len(keys), len(tried), exported, agreeing, built
+        lines.append(f"| `{row}` | {' | '.join(map(str, counted))} |")
+    return [*lines, ""]
 
 
 def cell(row: str, one: Summary) -> str:

@@ -99,6 +99,22 @@ def test_the_results_are_of_no_one_machine(page):
     assert not re.findall(r"(?<![\w.])/(?:home|opt|root|srv|tmp|usr|var|work)/\S*", text)
 
 
+def test_the_rows_are_counted_stage_by_stage(page):
+    summaries = {
+        "7.0.alexnet.torchscript-11": {"failed": {}, "layers": 32},
+        "7.0.resnet18.torchscript-11": {"failed": {"engine": {}}, "layers": 0},
+        "7.0.fcn_resnet50.torchscript-10": {"failed": {"parity": {}}, "layers": 100},
+        "7.0.googlenet.torchscript-11": {"failed": {"onnxruntime": {}}, "layers": 0},
+        "7.0.fasterrcnn_resnet50_fpn.torchscript-10": {"failed": {"export": {}}, "layers": 0},
+    }
+    every = sum(key.startswith("7.0.") for key in page.all_keys())
+    lines = page.counts(summaries)
+    assert f"| `7.0` | {every} | 5 | 4 | 2 | 2 |" in lines
+    assert any(
+        line.startswith("| `8.6` |") and line.endswith("| 0 | 0 | 0 | 0 |") for line in lines
+    )
+
+
 def keys(cases):
     return [case.key for case in cases]
 
