@@ -38,6 +38,7 @@ from trtyard.environments.environment import existing_environment  # noqa: E402
 from trtyard.executors.host import pipeline_variables  # noqa: E402
 from trtyard.lock.file import read_lock  # noqa: E402
 from trtyard.matrix.reader import read_matrix  # noqa: E402
+from trtyard.matrix.toolchains import matrix_toolchains  # noqa: E402
 from trtyard.tools import LOCK_FILE, MATRIX_FILE  # noqa: E402
 
 RESULTS = ROOT / "out" / "zoo"
@@ -165,15 +166,12 @@ def in_words(result) -> str:
 def render(check: bool) -> int:
     data, page = ROOT / zoo_page.DATA, ROOT / zoo_page.PAGE
     if not check:
-        releases = {
-            row.name: row.tensorrt if row.flavour == "full" else ""
-            for row in read_matrix(MATRIX_FILE).rows.values()
-        }
+        rows = {row.row: row for row in matrix_toolchains()}
         kept = published()
         for case in cases():
             if result_of(case).exists():
                 raw = json.loads(result_of(case).read_text(encoding="utf-8"))
-                kept[case.key] = zoo_page.summary_of(raw, releases[case.row])
+                kept[case.key] = zoo_page.summary_of(raw, rows[case.row])
         ordered = {case.key: kept[case.key] for case in cases() if case.key in kept}
         data.write_text(zoo_page.in_json(ordered), encoding="utf-8")
     text = page.read_text(encoding="utf-8")

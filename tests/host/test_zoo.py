@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from trtyard.pipeline.toolchains import Toolchain
 from trtyard.tools import ROOT
 
 
@@ -57,6 +58,8 @@ def test_every_result_is_of_a_case_and_every_failure_is_known_or_told(page, data
             assert problem["failure"] or problem["error"]
 
 
+OLDEST = Toolchain("7.0", "full", "7.0.0.11", "1.4.0", "torchscript", 11)
+NEWER = Toolchain("8.6", "full", "8.6.1.6", "2.2.2", "torchscript", 17)
 RAW = {
     "stages": {
         "torch": {"status": "passed"},
@@ -79,14 +82,32 @@ RAW = {
 
 
 def test_a_raw_result_is_summed_up_with_every_failure(page):
-    found = page.summary_of(RAW, "7.0.0.11")
+    found = page.summary_of(RAW, OLDEST)
     assert found["failed"]["parity"] == {"error": "boxes: 3 of 40 differ", "failure": ""}
     assert found["failed"]["engine"]["failure"] == "nonzero"
     assert found["lacking"] == ["NonZero"]
-    assert page.summary_of(RAW, "8.6.1.6")["lacking"] == []
+    assert page.summary_of(RAW, NEWER)["lacking"] == []
+    assert page.summary_of(RAW, OLDEST._replace(flavour="rtx"))["lacking"] == []
     assert page.cell("7.0", found) == (
         "8 of 10; **parity**: boxes: 3 of 40 differ; **engine**: nonzero; 7.0 lacks NonZero"
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "problems", "failure"),
+    [
+        (OLDEST, ["keypoints_scores: 1592 of 1700 differ"], "keypoint-scores-of-the-first"),
+        (OLDEST, ["keypoints_scores: 9 of 17 differ", "keypoints: 9 of 51 differ"], ""),
+        (OLDEST, ["boxes: 3 of 40 differ"], ""),
+        (NEWER, ["keypoints_scores: 1592 of 1700 differ"], ""),
+    ],
+)
+def test_results_that_differ_are_explained_where_the_row_is_known_for_it(
+    page, row, problems, failure
+):
+    stages = dict(RAW["stages"], parity=dict(RAW["stages"]["parity"], problems=problems))
+    found = page.summary_of({"stages": stages}, row)
+    assert found["failed"]["parity"] == {"error": "; ".join(problems), "failure": failure}
 
 
 @pytest.mark.parametrize(("value", "words"), [(0, "0"), (6.02e-07, "6e-7"), (0.0125, "1e-2")])
