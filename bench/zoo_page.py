@@ -68,12 +68,13 @@ def failure_of(facts: Summary) -> str:
 def silent_failure_of(facts: Summary, warnings: Iterable[str], row: Toolchain) -> str:
     """Return the name of the known failure that other results, and no error, come of."""
     warned = [one.failure.name for one in explain("\n".join(warnings))]
+    seen = facts.get("symptoms", [])
     outputs = [problem.partition(":")[0] for problem in facts["problems"]]
     names = [OF_OUTPUT.get(output, "") for output in outputs]
     names = [name for name in names if name and is_within(row, named(name).affected)]
     # One that accounts for one output alone says nothing of the others.
     names = names if len(names) == len(outputs) else []
-    return next(iter([*(name for name in warned if name in SILENT), *names]), "")
+    return next(iter([*(name for name in warned if name in SILENT), *seen, *names]), "")
 
 
 def later_than(row: Toolchain, ops: Iterable[str]) -> list[str]:

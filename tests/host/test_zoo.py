@@ -110,6 +110,12 @@ def test_results_that_differ_are_explained_where_the_row_is_known_for_it(
     assert found["failed"]["parity"] == {"error": "; ".join(problems), "failure": failure}
 
 
+def test_results_that_differ_are_explained_by_what_was_seen_in_them(page):
+    parity = dict(RAW["stages"]["parity"], symptoms=["keypoint-of-a-tie"])
+    found = page.summary_of({"stages": dict(RAW["stages"], parity=parity)}, NEWER)
+    assert found["failed"]["parity"]["failure"] == "keypoint-of-a-tie"
+
+
 @pytest.mark.parametrize(("value", "words"), [(0, "0"), (6.02e-07, "6e-7"), (0.0125, "1e-2")])
 def test_a_share_is_said_by_its_size(page, value, words):
     assert page.share(value) == words

@@ -22,6 +22,9 @@ _BOXES = "boxes"
 _PIXELS_BEYOND = 1.0
 # With fewer alive than this share of the padded ones, most of the box head's work is for nothing.
 _SHARE_ALIVE = 0.5
+_KEYPOINTS, _KEYPOINT_SCORES = "keypoints", "keypoints_scores"
+# Ties are rare; of keypoints that are computed wrongly most differ.
+_SHARE_TIED = 0.05
 
 
 def symptoms_of(
@@ -38,7 +41,8 @@ def symptoms_of(
     found: List[Symptom] = []
     if file.is_file():
         found += model_symptoms(onnx.load(str(file), load_external_data=False))
-        if any(_disagree(each) for each in comparisons) and is_frozen(model, file):
+        unexplained = [each for each in comparisons if not tied_keypoints(each)]
+        if any(_disagree(each) for each in unexplained) and is_frozen(model, file):
             found.append(
                 Symptom(
                     "results-frozen",
@@ -51,6 +55,7 @@ def symptoms_of(
         for runtime, values in outputs.items():
             found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)
         found += padding_symptoms(outputs, model.proposal_rows)
+        found += [symptom for each in comparisons for symptom in tied_keypoints(each)]
     return tuple(dict.fromkeys(map(_sentence, found)))
 
 
@@ -101,6 +106,21 @@ def padding_symptoms(outputs: Mapping[str, Outputs], padded: int) -> List[Sympto
     if not padded or not alive or max(alive) >= padded * _SHARE_ALIVE:
         return []
     return [Symptom("slower-than-pytorch", f"only {max(alive)} of {padded} proposals are alive")]
+
+
+def tied_keypoints(comparison: Comparison) -> List[Symptom]:
+    """Tell whether a few keypoints are all that differ, and their scores agree."""
+    failed = [row for row in comparison.parity + comparison.detections if not row.passed]
+    moved = [row for row in comparison.parity if row.output == _KEYPOINTS and row in failed]
+    scored = any(row.output == _KEYPOINT_SCORES for row in comparison.parity)
+    if len(failed) != 1 or not moved or not scored:
+        return []
+    (row,) = moved
+    if row.max_abs is None or row.mismatches > row.elements * _SHARE_TIED:
+        return []
+    runtime = row.pair[1]
+    detail = f"{row.mismatches} of {row.elements} numbers of {runtime}'s keypoints differ, no score"
+    return [Symptom("keypoint-of-a-tie", detail)]
 
 
 def _beyond(boxes: np.ndarray, size: Tuple[int, int]) -> Optional[str]:
