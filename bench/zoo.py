@@ -1,16 +1,19 @@
 """torchvision's models through every row's exporters, judged; docs/zoo.md shows the results.
 
-    .venv/bin/python bench/zoo.py run [--most N] [--only PATTERN] [--again]
+    .venv/bin/python bench/zoo.py run [--most N] [--only PATTERN] [--again | --failed]
     .venv/bin/python bench/zoo.py render [--check]
 
 ``run`` takes each case of zoo_cases.py that has no result yet: the model is exported in the row's
 own environment, ONNX Runtime is compared with PyTorch there, and TensorRT for RTX parses the file
 and builds an engine, whichever row it is of. Each in a process of its own with a limit of time and
 memory: what ends it is a result. Results are kept in out/zoo, one file a case; ended, the same
-command goes on. With ``--most`` it ends after that many cases, and with exit code 1 once none is
-left. Rows need their environments: ./run convert --trt ROW --until onnx --model alexnet makes one.
+command goes on. What docs/zoo.json holds is a result too, unless ``--again`` or ``--failed`` asks
+for those to be tried anew; to try anew what is in out/zoo, remove its file. With ``--most`` it ends
+after that many cases, and with exit code 1 once none is left. Rows need their environments:
+./run convert --in host --trt ROW --until onnx --model alexnet makes one.
 
 ``render`` puts what is in out/zoo into docs/zoo.json, and the tables of docs/zoo.md from that.
+What docs/zoo.json holds of other cases stays.
 """
 
 import argparse
@@ -35,10 +38,11 @@ from trtyard.environments.environment import existing_environment  # noqa: E402
 from trtyard.executors.host import pipeline_variables  # noqa: E402
 from trtyard.lock.file import read_lock  # noqa: E402
 from trtyard.matrix.reader import read_matrix  # noqa: E402
+from trtyard.matrix.toolchains import matrix_toolchains  # noqa: E402
 from trtyard.tools import LOCK_FILE, MATRIX_FILE  # noqa: E402
 
 RESULTS = ROOT / "out" / "zoo"
-SECONDS = 240  # for a child; a Mask R-CNN's export takes a fifth of it
+SECONDS = 240  # for a child, unless told; a Mask R-CNN's export takes a fifth of it
 BUILDER = "rtx-1.7"
 CHILD = ROOT / "bench" / "zoo_case.py"
 
@@ -52,7 +56,7 @@ def environments():
     return {name: one for name, one in found.items() if one is not None}
 
 
-def child(python, words):
+def child(python, words, seconds):
     """Return what each stage of a child said, by name, the one that ended it included."""
     command = [str(python), str(CHILD), *map(str, words)]
     process = subprocess.Popen(
@@ -64,12 +68,12 @@ def child(python, words):
         errors="replace",
     )
     try:
-        out, err = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=seconds)
         ended = None
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        ended = f"took longer than {SECONDS} s"
+        ended = f"took longer than {seconds} s"
     stages = {}
     for line in out.splitlines():
         if line.startswith("{"):
@@ -85,7 +89,7 @@ def child(python, words):
     return stages
 
 
-def run_case(case: Case, rows) -> dict:
+def run_case(case: Case, rows, seconds: int) -> dict:
     start = time.time()
     with tempfile.TemporaryDirectory(dir=RESULTS) as folder:
         file = Path(folder, "model.onnx")
@@ -94,10 +98,10 @@ def run_case(case: Case, rows) -> dict:
         words += ["--exporter", case.exporter, "--opset", case.opset]
         if case.model in SIZES:
             words += ["--size", SIZES[case.model]]
-        stages = child(row.python, words)
+        stages = child(row.python, words, seconds)
         stages.pop("import", None)
         if stages.get("export", {}).get("status") == "passed":
-            built = child(rows[BUILDER].python, ["build", "--file", file])
+            built = child(rows[BUILDER].python, ["build", "--file", file], seconds)
             stages["engine"] = built.get("engine", built["import"])
     return {**case._asdict(), "stages": stages, "seconds": round(time.time() - start, 1)}
 
@@ -105,8 +109,7 @@ def run_case(case: Case, rows) -> dict:
 def run(options) -> int:
     rows = environments()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    wanted = [one for one in cases() if fnmatch.fnmatch(one.key, options.only)]
-    left = [one for one in wanted if options.again or not result_of(one).exists()]
+    left = to_try(options.only, published(), options.again, options.failed)
     for name in sorted(({one.row for one in left} | {BUILDER}) - set(rows)):
         print(f"row {name} has no environment here: its cases are left out", flush=True)
     if BUILDER not in rows:
@@ -115,7 +118,7 @@ def run(options) -> int:
     said = threading.Lock()
 
     def one(case: Case) -> None:
-        result = run_case(case, rows)
+        result = run_case(case, rows, options.seconds)
         result_of(case).write_text(json.dumps(result, indent=1), encoding="utf-8")
         with said:
             print(f"{case.key:60} {in_words(result)}", flush=True)
@@ -123,6 +126,29 @@ def run(options) -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, left))
     return 0 if left else 1
+
+
+def published() -> dict:
+    """Return what docs/zoo.json holds, by the case's key."""
+    data = ROOT / zoo_page.DATA
+    return json.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
+
+
+def to_try(only: str, kept: dict, again: bool = False, failed: bool = False) -> list[Case]:
+    """Return the cases that match ``only`` and have no result, in their order.
+
+    Args:
+        only: pattern of ROW.MODEL.EXPORTER-OPSET.
+        kept: the published results.
+        again: those do not count.
+        failed: those with a failure do not count, and nothing else is taken.
+    """
+    wanted = [
+        one for one in cases() if fnmatch.fnmatch(one.key, only) and not result_of(one).exists()
+    ]
+    if failed:
+        return [one for one in wanted if kept.get(one.key, {}).get("failed")]
+    return [one for one in wanted if again or one.key not in kept]
 
 
 def result_of(case: Case) -> Path:
@@ -140,15 +166,12 @@ def in_words(result) -> str:
 def render(check: bool) -> int:
     data, page = ROOT / zoo_page.DATA, ROOT / zoo_page.PAGE
     if not check:
-        releases = {
-            row.name: row.tensorrt if row.flavour == "full" else ""
-            for row in read_matrix(MATRIX_FILE).rows.values()
-        }
-        kept = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
+        rows = {row.row: row for row in matrix_toolchains()}
+        kept = published()
         for case in cases():
             if result_of(case).exists():
                 raw = json.loads(result_of(case).read_text(encoding="utf-8"))
-                kept[case.key] = zoo_page.summary_of(raw, releases[case.row])
+                kept[case.key] = zoo_page.summary_of(raw, rows[case.row])
         ordered = {case.key: kept[case.key] for case in cases() if case.key in kept}
         data.write_text(zoo_page.in_json(ordered), encoding="utf-8")
     text = page.read_text(encoding="utf-8")
@@ -167,7 +190,10 @@ def main() -> int:
     running = commands.add_parser("run")
     running.add_argument("--most", type=int)
     running.add_argument("--only", default="*", help="pattern of ROW.MODEL.EXPORTER-OPSET")
-    running.add_argument("--again", action="store_true", help="also where there is a result")
+    which = running.add_mutually_exclusive_group()
+    which.add_argument("--again", action="store_true", help="also what docs/zoo.json holds")
+    which.add_argument("--failed", action="store_true", help="only what failed by docs/zoo.json")
+    running.add_argument("--seconds", type=int, default=SECONDS, help="that a process may take")
     running.add_argument("--jobs", type=int, default=2)
     rendering = commands.add_parser("render")
     rendering.add_argument("--check", action="store_true", help="only compare page and data")

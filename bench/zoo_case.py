@@ -90,6 +90,7 @@ def export(options):
         from trtyard.pipeline.one_node_models import inner_ops
         from trtyard.pipeline.onnxruntime_runner import run_onnx
         from trtyard.pipeline.row import read_row
+        from trtyard.pipeline.symptoms import tied_keypoints
         from trtyard.pipeline.torch_patches import releases_of, symbolics
 
         torch.set_num_threads(options.threads)
@@ -112,6 +113,7 @@ def export(options):
     with Stage("parity") as facts:
         compared = compare_outputs(model.kind, ("torch", "onnxruntime"), expected, found)
         facts["passed"] = compared.passed
+        facts["symptoms"] = [symptom.name for symptom in tied_keypoints(compared)]
         facts["worst"] = max(
             [share(each, expected) for each in compared.parity if each.max_abs is not None] or [-1]
         )

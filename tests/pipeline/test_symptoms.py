@@ -6,13 +6,20 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torchvision.models.detection.roi_heads import heatmaps_to_keypoints
 
 from trtyard.pipeline.comparison import compare_outputs
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.model_symptoms import model_symptoms
-from trtyard.pipeline.models.model import TENSOR, Model, Weights
+from trtyard.pipeline.models.model import TENSOR, TORCHVISION_DETECTOR, Model, Weights
 from trtyard.pipeline.onnxruntime_runner import run_onnx
-from trtyard.pipeline.symptoms import box_symptoms, is_frozen, padding_symptoms, symptoms_of
+from trtyard.pipeline.symptoms import (
+    box_symptoms,
+    is_frozen,
+    padding_symptoms,
+    symptoms_of,
+    tied_keypoints,
+)
 
 node = helper.make_node
 
@@ -246,3 +253,90 @@ def test_boxes_that_are_zero_or_outside_in_pytorch_too_are_right():
 def test_many_padded_proposals_are_found(alive, found):
     outputs = {"torch": {"proposals": np.array([alive])}}
     assert names(padding_symptoms(outputs, 100)) == found
+
+
+class Keypoints(nn.Module):
+    """The last step of torchvision's Keypoint R-CNN."""
+
+    def forward(self, maps, boxes):
+        return heatmaps_to_keypoints(maps, boxes)
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory):
+    """Return the outputs of PyTorch and ONNX Runtime for maps of which some have two best places.
+
+    Those are the same from right to left, so that only rounding tells the two places apart.
+    """
+    torch.manual_seed(0)
+    maps = torch.rand(4, 17, 56, 56)
+    maps[0, :6, :, 28:] = maps[0, :6, :, :28].flip(-1)
+    boxes = torch.tensor([[0.0, 0, 40, 30], [5, 5, 60, 70], [3.3, 4.1, 90, 62], [10, 10, 66, 66]])
+    file = tmp_path_factory.mktemp("tied") / "model.onnx"
+    outputs = ("keypoints", "keypoints_scores")
+    export_onnx(Keypoints(), (maps, boxes), ("maps", "boxes"), outputs, "torchscript", 18, file)
+    with torch.no_grad():
+        expected = dict(zip(outputs, (each.numpy() for each in Keypoints()(maps, boxes))))
+    found = run_onnx(file, {"maps": maps.numpy(), "boxes": boxes.numpy()}, outputs)
+    detections = {
+        "boxes": boxes.numpy(),
+        "labels": np.ones(4, np.int64),
+        "scores": np.array([0.9, 0.8, 0.7, 0.6], np.float32),
+    }
+    return {**detections, **expected}, {**detections, **found}
+
+
+def compared(reference, candidate):
+    return compare_outputs(TORCHVISION_DETECTOR, ("torch", "onnxruntime"), reference, candidate)
+
+
+def test_a_keypoint_that_a_tie_moved_is_found(tied):
+    comparison = compared(*tied)
+    assert not comparison.passed
+    (found,) = tied_keypoints(comparison)
+    assert found.name == "keypoint-of-a-tie"
+    assert "of 204 numbers of onnxruntime's keypoints differ" in found.detail
+    moved = np.abs(tied[0]["keypoints"] - tied[1]["keypoints"]).max(axis=2) > 1
+    assert moved[0, :6].any()
+    assert not moved[1:].any()
+    assert not moved[:, 6:].any()
+
+
+class NotRun(nn.Module):
+    def forward(self, images):
+        raise AssertionError("what is explained is not looked into again")
+
+
+def test_the_report_says_that_a_tie_moved_a_keypoint_and_not_that_it_is_frozen(tied, tmp_path):
+    model = Model(
+        name="keypointrcnn_resnet50_fpn",
+        kind=TORCHVISION_DETECTOR,
+        module=NotRun(),
+        input_names=("images",),
+        output_names=tuple(tied[0]),
+        inputs=(torch.rand(1, 3, 100, 100),),
+        weights=Weights("none", ""),
+        picture=None,
+        scale=(1.0, 1.0),
+    )
+    file = tmp_path / "model.onnx"
+    onnx.save(model_of([node("Relu", ["x"], ["y"])], [tensor("x", [4])], [tensor("y", [4])]), file)
+    outputs = dict(zip(("torch", "onnxruntime"), tied))
+    (sentence,) = symptoms_of(model, file, outputs, [compared(*tied)])
+    assert "keypoint-of-a-tie" in sentence
+
+
+@pytest.mark.parametrize("wrong", ["all keypoints", "a score", "a box"])
+def test_keypoints_that_differ_for_another_reason_are_not_called_tied(tied, wrong):
+    reference, candidate = tied[0], {name: value.copy() for name, value in tied[1].items()}
+    if wrong == "all keypoints":
+        candidate["keypoints"][..., :2] += 1
+    elif wrong == "a score":
+        candidate["keypoints_scores"][0, 0] += 1
+    else:
+        candidate["boxes"][0, 0] += 1
+    assert tied_keypoints(compared(reference, candidate)) == []
+
+
+def test_keypoints_that_agree_are_not_called_tied(tied):
+    assert tied_keypoints(compared(tied[0], tied[0])) == []
