@@ -117,7 +117,8 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
     if any(word in tail for word in _CERTIFICATE_WORDS):
         said = next(one for one in words if any(word in one.lower() for word in _CERTIFICATE_WORDS))
         return EnvironmentLacksError(
-            f"the package index shows a certificate that is not trusted here: {said[-200:]}",
+            f"the package index shows a certificate that is not trusted here:"
+            f" {said.removeprefix('cause: ')[-200:]}",
             "behind a company's proxy, name its certificate (SSL_CERT_FILE=ca.pem, for pip also"
             " PIP_CERT=ca.pem), then the same command again",
         )

@@ -19,9 +19,8 @@ from pathlib import Path
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.command import CommandError
 from trtyard.lock.file import requirements_text
-from trtyard.tools import ROOT, explained, uv
+from trtyard.tools import ROOT, uv
 
 INVOKED = b"""\
 import json, os, sys
@@ -229,18 +228,6 @@ def without_uv(tmp_path):
         real = os.path.realpath(sys.executable) if name == "python3" else shutil.which(name)
         (folder / name).symlink_to(real)
     return str(folder)
-
-
-def test_certificates_that_uv_does_not_know_are_told_from_a_dead_network():
-    said = (
-        "error: Failed to fetch: https://packages.example.org/simple/tool/\n"
-        "  cause: client error (Connect)\n"
-        "  cause: invalid peer certificate: UnknownIssuer\n\n"
-        "hint: Consider enabling use of system TLS certificates\n"
-    )
-    error = explained(CommandError(["uv"], 2, said), ROOT)
-    assert error.message == "packages cannot be fetched: invalid peer certificate: UnknownIssuer"
-    assert "SSL_CERT_FILE" in error.mend
 
 
 def test_what_cannot_be_read_is_said_without_a_traceback(house):
