@@ -3,7 +3,7 @@
 Everything heavy is imported inside the task that needs it, so that ``./run --list`` is quick.
 """
 
-from trtyard.cli import Optional, Repeated, command, words_after_dashes
+from trtyard.cli import Optional, Repeated, command, refuse, words_after_dashes
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
@@ -90,6 +90,8 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
     """
     from trtyard.lock.relock import ALL, check_locks, relock
 
+    if check:
+        refuse("--check", upgrade=upgrade)
     check_locks() if check else relock(upgrade=ALL if upgrade is True else str(upgrade))
 
 
@@ -292,6 +294,8 @@ def inspect(
     """Show what a built image holds, without running it: packages, libraries, layers."""
     from trtyard.images.inspect import show_image
 
+    if sbom:
+        refuse("--sbom", json=json)
     show_image(trt, target=target, image=image, as_json=json, sbom=sbom)
 
 
@@ -339,6 +343,7 @@ def ci(
     if target == "kubernetes":
         from trtyard.ci.kubernetes import render_jobs
 
+        refuse("--target kubernetes", check=check, jobs=jobs, capability=capability)
         render_jobs(
             trt,
             models=models,
@@ -352,6 +357,7 @@ def ci(
         return
     from trtyard.ci.workflow import run
 
+    refuse(f"--target {target}", image=image, registry=registry, out=out)
     run(target, check=check, jobs=jobs, capability=capability)
 
 

@@ -73,6 +73,13 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
     return decorate
 
 
+def refuse(where: str, **options: object) -> None:
+    """``UsageError`` naming those of ``options`` that were given, since ``where`` ignores them."""
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        raise UsageError(f"{where} has no use for {', '.join(given)}", "leave out one of the two")
+
+
 def words_after_dashes() -> list[str]:
     """Return what stands behind ``--`` on the command line, word by word as it was quoted."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []

@@ -16,6 +16,7 @@ from trtyard.executors.docker import (
     OUT_PATH,
     _container,
     caller_on,
+    end_orphans,
     places_of,
     settings_of,
 )
@@ -126,6 +127,23 @@ def test_a_container_that_ends_at_once_is_not_waited_for_for_ever(engine, base):
             assert not reading.is_alive()
             assert sorted(b"".join(said).split()) == [b"err", b"out"]
             assert container.wait()["StatusCode"] == 7
+
+
+def test_what_a_killed_run_left_running_ends_before_the_next_one(engine, base, job, tmp_path):
+    (tmp_path / "other").mkdir()
+    started = []
+    try:
+        for out in (job.out, tmp_path / "other"):
+            one = replace(job, out=out)
+            settings = {**settings_of(one, places_of(one)), **caller_on(engine.info())}
+            command = ["sleep", "100"]
+            started.append(engine.containers.run(base, command, detach=True, **settings))
+        end_orphans(engine, job.out)
+        here = {container.id for container in engine.containers.list(all=True)}
+        assert [container.id in here for container in started] == [False, True]
+    finally:
+        end_orphans(engine, job.out)
+        end_orphans(engine, tmp_path / "other")
 
 
 def test_paths_with_a_colon_or_a_comma_are_mounted(engine, base, job, tmp_path):

@@ -46,6 +46,10 @@ def test_every_option_of_convert_is_explained(tasks):
         (["convert", "--model", "alexnet", "--weights", "seded"], "--weights seded: there is no"),
         (["convert", "--model", "no.py:net", "--in", "host"], "no.py: there is no such file"),
         (["plugins", "--trt", "9"], "no row '9'"),
+        (["ci", "--target", "kubernetes", "--check"], "kubernetes has no use for --check"),
+        (["ci", "--out", "jobs.yml"], "github has no use for --out"),
+        (["lock", "--check", "--upgrade"], "--check has no use for --upgrade"),
+        (["inspect", "--sbom", "--json"], "--sbom has no use for --json"),
         (["test", "--only", "everything"], "host, pipeline, rows, docker, gpu"),
     ],
 )

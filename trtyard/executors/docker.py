@@ -37,6 +37,7 @@ TEMPORARY = {"/tmp": "rw,exec,nosuid,nodev,size=2g,mode=1777"}  # noqa: S108 - i
 # How long the pipeline may take to remove what it has half written.
 GRACE_SECONDS = 10
 LABEL = "trtyard.convert"
+OUT_LABEL = "trtyard.out"  # the folder that the container writes into
 
 
 def engine_problem() -> str | None:
@@ -82,6 +83,7 @@ def pull_if_missing(row: Row, locked: LockedRow) -> None:
 def convert(job: Job) -> int:
     """Run the job in the row's image, which is built first where it is missing."""
     client = connect()
+    end_orphans(client, job.out)
     image = built_image(client, job.row, job.locked) or build(job.row.name)
     places = places_of(job)
     words = job.arguments("docker", ROW_PATH, lambda path: places[path])
@@ -105,6 +107,20 @@ def places_of(job: Job) -> dict[Path, str]:
     for number, path in enumerate(dict.fromkeys(job.inputs())):
         places[path] = str(PurePosixPath(INPUTS_PATH, str(number), path.name or "root"))
     return places
+
+
+def end_orphans(client: "DockerClient", out: Path) -> None:
+    """Remove what a killed run left: a container that still writes into ``out``, or has ended.
+
+    The caller holds ``out``, so no run that is alive has one.
+    """
+    from docker.errors import APIError
+
+    wanted = {"label": f"{OUT_LABEL}={out}"}
+    for container in client.containers.list(all=True, filters=wanted, ignore_removed=True):
+        say(f"removing container {container.short_id} of a run into {out} that was killed")
+        with suppress(APIError):
+            container.remove(force=True)
 
 
 def caller_on(engine: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +158,7 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
         "tmpfs": TEMPORARY,
         "mounts": mounts,
         "environment": environment,
-        "labels": {LABEL: job.row.name},
+        "labels": {LABEL: job.row.name, OUT_LABEL: str(job.out)},
     }
 
 
