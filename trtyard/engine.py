@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +43,7 @@ def connect() -> "DockerClient":
 
     _follow_context()
     try:
+        _knock(os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}")
         client = DockerClient.from_env(timeout=ANSWER_SECONDS, use_ssh_client=True)
         client.ping()
     except (DockerException, OSError) as error:
@@ -49,6 +51,15 @@ def connect() -> "DockerClient":
     # A build or a run may say nothing for longer than an engine needs to answer a question.
     client.api.timeout = None
     return client
+
+
+def _knock(host: str) -> None:
+    """``OSError`` where nobody listens on a local socket: the client would leave its end open."""
+    scheme, _, path = host.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as knocking:
+            knocking.settimeout(ANSWER_SECONDS)
+            knocking.connect(path)
 
 
 def _follow_context() -> None:

@@ -1,4 +1,6 @@
+import gc
 import socket
+import warnings
 
 import pytest
 
@@ -110,3 +112,18 @@ def test_a_socket_behind_which_nobody_answers_is_said_so(monkeypatch, tmp_path):
     (tmp_path / "docker.sock").touch()
     error = explained(monkeypatch, tmp_path / "docker.sock")
     assert "does not answer" in error.message
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_where_no_engine_listens_no_socket_is_left_open(monkeypatch, tmp_path, there):
+    monkeypatch.chdir(tmp_path)  # a socket's path may have 107 characters
+    if there:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind("docker.sock")
+    monkeypatch.setenv("DOCKER_HOST", "unix://docker.sock")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(EnvironmentLacksError, match="no Docker engine answers at"):
+            engine.connect()
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
