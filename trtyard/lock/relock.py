@@ -24,6 +24,7 @@ from trtyard.lock.file import (
     write_lock,
 )
 from trtyard.lock.patches import check_patches, patches_now
+from trtyard.lock.unreached import with_earlier
 from trtyard.lock.upstream import resolved_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import UNRESOLVED, Row
@@ -55,7 +56,8 @@ def relock(*, upgrade: str = "") -> None:
         if row.name in wanted:
             say(f"resolving row {row.name} for Python {', '.join(row.pythons)}")
             anew = upgrade == ALL or (upgrade != "" and matrix.row(upgrade).name == row.name)
-            rows[row.name] = resolve_row(row, None if anew else before.get(row.name))
+            earlier = before.get(row.name)
+            rows[row.name] = with_earlier(resolve_row(row, None if anew else earlier), earlier)
         else:
             rows[row.name] = before[row.name]
     if upgrade == ALL or not _host_fits():

@@ -1,0 +1,110 @@
+"""Parts of a lock that were resolved where their registries answer, and then upgraded elsewhere."""
+
+from dataclasses import replace
+
+import pytest
+
+from trtyard.lock.file import Artifact, Deb, Unresolved, read_lock
+from trtyard.lock.relock import relock
+from trtyard.lock.unreached import with_earlier
+from trtyard.tools import LOCK_FILE
+
+INDEX, PLATFORM = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+@pytest.fixture
+def now():
+    """Return row 11.4 as it is locked: its base's kind, TensorRT's wheel and the debs are open."""
+    return read_lock(LOCK_FILE).row("11.4")
+
+
+@pytest.fixture
+def before(now):
+    """Return the same row as it is locked where the vendor's registry and index answer."""
+    (open_wheel,) = (one for one in now.unresolved if one.kind == "wheel")
+    wheel = Artifact(
+        name=open_wheel.name,
+        version=open_wheel.version,
+        filename="a_vendors.whl",
+        sha256="1" * 64,
+        size=1,
+        pythons=("3.12",),
+    )
+    deb = Deb(name="bash", version="1", architecture="amd64", stage="base", sha256="", size=0)
+    base = replace(now.base, digest_kind="index", platform_digest=PLATFORM)
+    wheels = tuple(sorted((*now.wheels, wheel), key=lambda one: one.filename))
+    return replace(now, base=base, wheels=wheels, debs=(deb,), unresolved=())
+
+
+def kinds(locked):
+    return {one.kind for one in locked.unresolved}
+
+
+def test_what_cannot_be_reached_now_stays_as_it_was_and_that_is_said(now, before, capsys):
+    assert kinds(now) == {"wheel", "debs"}
+    assert with_earlier(now, before) == before
+    said = capsys.readouterr().err
+    assert now.base.image in said
+    assert "tensorrt-cu13-libs" in said
+
+
+def test_what_is_reached_now_is_taken(now, before):
+    newer = replace(before.wheels[0], version="9", filename="newer.whl")
+    base = replace(before.base, digest=INDEX)
+    reached = replace(now, base=base, wheels=(newer,), debs=before.debs, unresolved=())
+    assert with_earlier(reached, before) == reached
+    assert with_earlier(now, None) == now
+    assert with_earlier(now, now) == now
+
+
+def test_of_another_row_only_the_same_wheels_and_base_are_kept(now, before):
+    changed = replace(now, matrix_sha256="2" * 64)
+    kept = with_earlier(changed, before)
+    assert (kept.base, kept.wheels, kept.debs) == (before.base, before.wheels, now.debs)
+    assert kinds(kept) == {"debs"}
+
+
+@pytest.mark.parametrize("change", [{"image": "other:1"}, {"digest": INDEX}])
+def test_another_base_is_not_replaced_and_neither_are_its_packages(now, before, change):
+    kept = with_earlier(replace(now, base=replace(now.base, **change)), before)
+    assert kept.base == replace(now.base, **change)
+    assert ("debs" in kinds(kept)) == ("digest" in change)
+
+
+def test_a_wheel_of_another_version_is_not_kept(now, before):
+    open_parts = tuple(
+        replace(one, version="99") if one.kind == "wheel" else one for one in now.unresolved
+    )
+    kept = with_earlier(replace(now, unresolved=open_parts), before)
+    assert "wheel" in kinds(kept)
+    assert kept.wheels == now.wheels
+
+
+def test_a_base_that_had_no_digest_gets_the_one_that_was_found_before(now, before):
+    reason = Unresolved(kind="base-image", name="nvcr.io/x", version="1", reason="silent")
+    silent = replace(
+        now, base=replace(now.base, digest="unresolved"), unresolved=(*now.unresolved, reason)
+    )
+    assert with_earlier(silent, before) == before
+
+
+def test_an_upgrade_without_the_vendors_registry_writes_the_lock_as_it_was(
+    now, before, monkeypatch
+):
+    rows = {**read_lock(LOCK_FILE).rows, "11.4": before}
+    written = {}
+
+    class EnoughError(Exception):
+        pass
+
+    def write_lock(_file, lock):
+        written.update(lock.rows)
+        raise EnoughError
+
+    monkeypatch.setattr("trtyard.lock.relock._locked_before", lambda: rows)
+    monkeypatch.setattr("trtyard.lock.relock.resolved_patches", lambda _row: ())
+    monkeypatch.setattr("trtyard.lock.resolve.resolve_row", lambda _row, _before: now)
+    monkeypatch.setattr("trtyard.lock.relock.write_lock", write_lock)
+    with pytest.raises(EnoughError):
+        relock(upgrade="11.4")
+    assert written["11.4"] == before

@@ -1,0 +1,56 @@
+"""What an earlier lock has of a row, and what could not be reached this time.
+
+A registry that does not answer today is no reason to lose what it said before: hashes do not age.
+"""
+
+from dataclasses import replace
+
+from trtyard.console import say
+from trtyard.lock.file import LockedBase, LockedRow, UnresolvedKind
+from trtyard.matrix.row import UNRESOLVED
+
+
+def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:
+    """Return ``now`` with the parts that only ``before`` has resolved, and that still are the same.
+
+    Which they are is said. Distribution packages depend on all that the row asks for, so they are
+    kept for the very same row alone.
+    """
+    if before is None:
+        return now
+    kept: dict[UnresolvedKind, set[str]] = {"wheel": set(), "debs": set(), "base-image": set()}
+    wanted = {(one.name, one.version) for one in now.unresolved if one.kind == "wheel"}
+    wheels = tuple(one for one in before.wheels if (one.name, one.version) in wanted)
+    kept["wheel"] = {one.name for one in wheels}
+    base = before.base if _tells_more(before.base, now.base) else now.base
+    if base != now.base:
+        kept["base-image"] = {one.name for one in now.unresolved if one.kind == "base-image"}
+        say(f"{base.image} is kept as it was locked before")
+    debs = now.debs
+    same = before.matrix_sha256 == now.matrix_sha256 and before.base.digest == base.digest
+    if same and before.debs and not any(one.kind == "debs" for one in before.unresolved):
+        kept["debs"] = {one.name for one in now.unresolved if one.kind == "debs"}
+        debs = before.debs if kept["debs"] else now.debs
+    for kind in ("wheel", "debs"):
+        if kept[kind]:
+            say(f"row {now.name}: {kind} kept as locked before: {', '.join(sorted(kept[kind]))}")
+    return replace(
+        now,
+        base=base,
+        wheels=tuple(sorted((*now.wheels, *wheels), key=lambda one: one.filename)),
+        debs=debs,
+        unresolved=tuple(
+            one for one in now.unresolved if one.name not in kept.get(one.kind, set())
+        ),
+    )
+
+
+def _tells_more(before: LockedBase, now: LockedBase) -> bool:
+    """Tell whether ``before`` is the same image, with a digest or its kind that ``now`` lacks."""
+    return (
+        before.image == now.image
+        and before.digest_kind != "unknown"
+        and now.digest_kind == "unknown"
+        and before.digest != UNRESOLVED
+        and now.digest in (UNRESOLVED, before.digest)
+    )
