@@ -175,19 +175,33 @@ def _container(
     with made_container(client, image, words, **settings) as container:
         try:
             # Before it starts: one that ends meanwhile may never say so to who comes later.
-            attached = container.attach(stream=True, logs=False)
-            try:
-                container.start()
-            except APIError as error:
-                attached.close()
-                raise _start_error(str(error.explanation)) from None
-            yield container, _output(attached)
+            with _attached(container) as attached:
+                try:
+                    container.start()
+                except APIError as error:
+                    raise _start_error(str(error.explanation)) from None
+                yield container, _output(attached)
         except BaseException:
             # As Ctrl-C would: the pipeline removes what it has half written.
             with suppress(APIError, OSError):
                 container.kill(signal=signal.SIGINT)
                 container.wait(timeout=GRACE_SECONDS)
             raise
+
+
+@contextmanager
+def _attached(container: "Container") -> Iterator[Iterable[bytes]]:
+    """Give the output that is to come. By itself docker's client leaves its connection open."""
+    from docker.errors import DockerException
+
+    stream = container.attach(stream=True, logs=False)
+    try:
+        yield stream
+    finally:
+        # The other side may have closed it already; over ssh it cannot be ended like this.
+        with suppress(OSError, DockerException):
+            stream.close()
+        stream._response.close()
 
 
 def _output(attached: Iterable[bytes]) -> Iterator[bytes]:
