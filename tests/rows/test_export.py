@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from trtyard.environments.environment import make_environment
-from trtyard.environments.interpreters import find_python
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.known_failures.operators import NATIVE_FROM
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
@@ -24,11 +22,8 @@ ROWS = [row for row in read_matrix(MATRIX_FILE).rows.values() if row.host_until 
 
 @pytest.mark.parametrize("model", ["alexnet", "faster_rcnn"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_the_row_exports_and_onnxruntime_agrees_with_torch(row, model, tmp_path):
-    try:
-        find_python(row.host_pythons)
-    except EnvironmentLacksError as error:
-        pytest.skip(f"{row.name}: {error.message}")
+def test_the_row_exports_and_onnxruntime_agrees_with_torch(environment_of, row, model, tmp_path):
+    environment_of(row.name)
     # A folder that is named there keeps the reports: ./run verified reads them.
     out = Path(os.environ.get("TRTYARD_REPORTS") or tmp_path) / row.name / model
     words = ["convert", "--trt", row.name, "--model", model, "--out", str(out)]
@@ -116,21 +111,22 @@ print(json.dumps({"origins": found, "docs": docs, "nodes": len(model.graph.node)
 PATCHED = [row for row in ROWS if row.parser == "patched"]
 
 
+def converted(row, net, out):
+    """Take the model in the file ``net`` up to ONNX; return the finished process."""
+    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
+    words += ["--out", str(out), "--in", "host", "--until", "onnx"]
+    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("row", PATCHED, ids=lambda row: row.name)
-def test_a_file_for_a_patched_parser_names_the_users_lines(row, tmp_path):
+def test_a_file_for_a_patched_parser_names_the_users_lines(environment_of, row, tmp_path):
     # The parser's patch errors-with-origin has nothing else to name them by.
-    try:
-        find_python(row.host_pythons)
-    except EnvironmentLacksError as error:
-        pytest.skip(f"{row.name}: {error.message}")
+    python = environment_of(row.name).python
     net = tmp_path / "net.py"
     net.write_text(NET)
-    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
-    words += ["--out", str(tmp_path / "out"), "--in", "host", "--until", "onnx"]
-    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = converted(row, net, tmp_path / "out")
     assert done.returncode == 0, done.stdout + done.stderr
-    python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
     looked = subprocess.run(
         [python, "-c", LOOK, tmp_path / "out" / "model.onnx"],
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -147,18 +143,12 @@ def test_a_file_for_a_patched_parser_names_the_users_lines(row, tmp_path):
 
 
 @pytest.mark.parametrize("row", PATCHED, ids=lambda row: row.name)
-def test_an_op_without_onnx_form_is_named_with_the_users_line(row, tmp_path):
+def test_an_op_without_onnx_form_is_named_with_the_users_line(environment_of, row, tmp_path):
     # The TorchScript exporter's own error has the op at most.
-    try:
-        find_python(row.host_pythons)
-    except EnvironmentLacksError as error:
-        pytest.skip(f"{row.name}: {error.message}")
+    environment_of(row.name)
     net = tmp_path / "net.py"
     net.write_text(NET.replace("x.flatten(1).topk(2)[0]", "torch.histc(x)"))
-    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
-    words += ["--out", str(tmp_path / "out"), "--in", "host", "--until", "onnx"]
-    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = converted(row, net, tmp_path / "out")
     assert done.returncode == 4, done.stdout + done.stderr
     line = net.read_text().splitlines().index("        return torch.histc(x)") + 1
     assert "op: aten::histc" in done.stderr
@@ -177,16 +167,12 @@ def test_an_op_without_onnx_form_is_named_with_the_users_line(row, tmp_path):
     ],
     ids=["torchscript", "largest", "branch"],
 )
-def test_a_model_of_ones_own_passes_only_where_the_file_computes_it(row, change, code, tmp_path):
-    try:
-        find_python(row.host_pythons)
-    except EnvironmentLacksError as error:
-        pytest.skip(f"{row.name}: {error.message}")
+def test_a_model_of_ones_own_passes_only_where_the_file_computes_it(
+    environment_of, row, change, code, tmp_path
+):
+    environment_of(row.name)
     net = tmp_path / "net.py"
     net.write_text(NET.replace(*change))
-    words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
-    words += ["--out", str(tmp_path / "out"), "--in", "host", "--until", "onnx"]
-    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = converted(row, net, tmp_path / "out")
     assert done.returncode == code, done.stdout + done.stderr
     assert ("results-frozen" in " ".join(done.stdout.split())) == (code == 1)
