@@ -38,7 +38,7 @@ def test_the_base_that_compiles_holds_the_other_and_more():
 
 def test_the_images_name_changes_with_the_lock_and_with_nothing_else():
     assert local_bases(ROW, LOCKED)[0].image == BASE.image
-    assert BASE.image.startswith(f"trtyard/base:{ROW.name}-")
+    assert BASE.image.startswith(f"trtyard/base:{ROW.base.suite}-")
     debs = tuple(replace(deb, version="9.9") if deb.name == "bash" else deb for deb in LOCKED.debs)
     other = local_bases(ROW, replace(LOCKED, debs=debs))
     assert other[0].image != BASE.image

@@ -78,7 +78,7 @@ ROWS = {
     "7.0": Toolchain("7.0", "full", "7.0.0.11", "1.4.0", "torchscript", 10, ("7.5",)),
     "8.6": Toolchain("8.6", "full", "8.6.1.6", "2.2.2", "torchscript", 17, ("8.9",)),
     "10.16": Toolchain("10.16", "full", "10.16.1.11", "2.12.0", "dynamo", 18, ("8.9", "9.0")),
-    "11.4": Toolchain("11.4", "full", "11.4.0.106", "2.13.0", "dynamo", 18, ("8.9", "12.0")),
+    "11.3": Toolchain("11.3", "full", "11.3.0.99", "2.13.0", "dynamo", 18, ("8.9", "12.0")),
     "rtx-1.7": Toolchain("rtx-1.7", "rtx", "1.7.1.116", "2.13.0", "dynamo", 18, ("8.9", "12.0")),
 }
 
@@ -86,17 +86,17 @@ ROWS = {
 @pytest.mark.parametrize(
     ("log", "rows"),
     [
-        ("nonzero", ["8.6", "10.16", "11.4"]),
-        ("non-max-suppression", ["8.6", "10.16", "11.4"]),
-        ("topk-k-is-a-tensor", ["8.6", "10.16", "11.4", "rtx-1.7"]),
-        ("slice-by-values", ["10.16", "11.4"]),
-        ("range-of-floats", ["8.6", "10.16", "11.4", "rtx-1.7"]),
-        ("standard-op-unsupported", ["8.6", "10.16", "11.4", "rtx-1.7"]),  # Round: from 8.2 on
-        ("function-without-symbolic", ["8.6", "10.16", "11.4", "rtx-1.7"]),
+        ("nonzero", ["8.6", "10.16", "11.3"]),
+        ("non-max-suppression", ["8.6", "10.16", "11.3"]),
+        ("topk-k-is-a-tensor", ["8.6", "10.16", "11.3", "rtx-1.7"]),
+        ("slice-by-values", ["10.16", "11.3"]),
+        ("range-of-floats", ["8.6", "10.16", "11.3", "rtx-1.7"]),
+        ("standard-op-unsupported", ["8.6", "10.16", "11.3", "rtx-1.7"]),  # Round: from 8.2 on
+        ("function-without-symbolic", ["8.6", "10.16", "11.3", "rtx-1.7"]),
         ("value-decides-shape-or-branch", ["7.0", "8.6"]),
         ("topk-limit", []),
         ("gpu-unsupported", []),
-        ("gpu-unsupported.10", ["11.4", "rtx-1.7"]),
+        ("gpu-unsupported.10", ["11.3", "rtx-1.7"]),
     ],
 )
 def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
@@ -112,7 +112,7 @@ def test_an_error_of_a_conversion_names_the_rows_that_the_host_tells_of(monkeypa
         monkeypatch.setenv(name, value)
     assert rows_told() == matrix_toolchains()
     assert (
-        "taken as is by: row 11.4, 10.16, 8.6 (TensorRT 8.5 and newer, not TensorRT for RTX)"
+        "taken as is by: row 11.3, 10.16, 8.6 (TensorRT 8.5 and newer, not TensorRT for RTX)"
         in (conversion_error("failed", log).message)
     )
     pascal = conversion_error("failed", "Internal Error (Unsupported SM: 0x601)").message

@@ -101,7 +101,7 @@ def test_a_changed_line_is_found_and_both_hashes_are_named(tampered, old, new):
 
 
 def test_layout_alone_does_not_make_a_lock_wrong(tampered, lock):
-    assert tampered('"schema": 2', '"schema":   2') == lock
+    assert tampered('"schema": 3', '"schema":   3') == lock
 
 
 def test_a_forged_checksum_does_not_hide_another_version(tampered):

@@ -30,7 +30,7 @@ def test_an_alias_means_the_newest_row_below_it_by_number(tmp_path, monkeypatch)
     text = MATRIX_FILE.read_text()
     start, end = text.index('[rows."8.6"]'), text.index("# --- TensorRT 7.0")
     row = text[start:end]
-    later = row.replace('rows."8.6"', 'rows."8.10"').replace("8.6.1.6", "8.10.0.1")
+    later = row.replace('rows."8.6"', 'rows."8.10"').replace("8.6.1", "8.10.0")
     file = tmp_path / "versions.toml"
     file.write_text(text[:start] + later + row)
     known = compatibility.TENSORRT["full", (8, 6)]
@@ -82,14 +82,34 @@ WRONG = {
         ["base.contents", "vendor"],
     ),
     "TensorRT that the vendor's packages lack": (
-        'cu13-libs = "11.4.0.106"',
-        'cu13-libs = "11.4.0.107"',
-        ["vendor-packages", "11.4.0.106"],
+        'cu13-libs = "11.3.0.99"',
+        'cu13-libs = "11.3.0.98"',
+        ["vendor-packages", "11.3.0.99"],
     ),
     "debs of another TensorRT": (
-        "8.6.1.6-1+cuda12.0",
-        "8.5.3-1+cuda11.8",
+        'tensorrt-from = "base-image"',
+        'tensorrt-from = "vendor-debs"',
         ["vendor-debs"],
+    ),
+    "wheel of another TensorRT": (
+        'tensorrt-libs = "8.6.1"',
+        'tensorrt-libs = "8.6.0"',
+        ["vendor-packages", "8.6.1.6"],
+    ),
+    "a pin of another release": (
+        'public-pins."tensorrt_libs-8.6.1-',
+        'public-pins."tensorrt_libs-8.5.3-',
+        ["public-pins", "8.5.3"],
+    ),
+    "a pin of what is no wheel": (
+        'public-pins."tensorrt_libs-8.6.1-py2.py3-none-manylinux_2_17_x86_64.whl',
+        'public-pins."TensorRT-8.6.1.6.tar.gz',
+        ["public-pins", "wheel's file name"],
+    ),
+    "a pin without its origin": (
+        'origin = "two files of one public project"\n',
+        "",
+        ["public-pins", "origin"],
     ),
     "short commit": ("84b5be1d6fc0", "84b5", ["commits", "40 hex"]),
     "platform digest of what is no index": (

@@ -83,7 +83,7 @@ def test_every_stage_starts_from_another_stage_or_from_a_digest(row):
             source, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
             unknown = LOCK.row(row.name).base.digest == "unresolved"
             empty = source == "scratch" and (
-                name in ("store", "parser-source") or (name == "base" and unknown)
+                name in ("store", "debs", "lists", "parser-source") or (name == "base" and unknown)
             )
             assert (
                 empty or source in stages or re.fullmatch(r"[^:@]+@sha256:[0-9a-f]{64}", source)
@@ -102,7 +102,9 @@ def test_no_dockerfile_says_latest_or_loads_a_frontend_or_anything_by_address(ro
     assert "://" not in re.sub(r"^ADD .*", "", text, flags=re.MULTILINE)
     for word, rest in instructions(row):
         if word == "ADD":  # a repository at a commit, which is the hash of all that is in it
-            commit = re.fullmatch(r"--checksum=([0-9a-f]{40}) https://\S+\.git#\1 \S+", rest)[1]
+            commit = re.fullmatch(
+                r"--checksum=([0-9a-f]{40}) https://\S+\.git#\1(?::include)? \S+", rest
+            )[1]
             assert commit in row.commits.values()
     assert not re.search(r"\b(curl|wget|git clone)\b", text)
 
@@ -114,7 +116,7 @@ def test_only_steps_that_compare_hashes_have_a_network(row):
         if step.startswith("--network=none"):
             continue
         script = step.partition("<<STEP\n")[2]
-        fetches = re.findall(r"/steps/install-\S+ |pip .*(?:install|download) ", script)
+        fetches = re.findall(r"/steps/(?:install|unpack)-\S+ |pip .*(?:install|download) ", script)
         assert fetches, script
         commands = re.findall(
             r"^.*\bpip (?:install|download) (?:.*\\\n)*.*", script, flags=re.MULTILINE
@@ -134,10 +136,12 @@ def test_pip_and_nvcc_are_asked_only_for_what_the_rows_own_know(row):
     assert ("--threads" in text) == (row.cuda != "10.2")
 
 
-@pytest.mark.parametrize("script", ["install-packages", "install-debs"])
+@pytest.mark.parametrize(
+    "script", ["install-packages", "install-debs", "unpack-debs", "fetch-vendor"]
+)
 def test_the_step_scripts_that_fetch_compare_hashes(script):
     text = (ROOT / TEMPLATES / "steps" / script).read_text()
-    assert "--require-hashes" in text or "sha256sum" in text
+    assert "--require-hashes" in text or "sha256sum" in text or "hashlib.sha256" in text
 
 
 @every_row
@@ -198,7 +202,7 @@ def test_no_secret_stays_in_the_image(row):
         if word in ("ENV", "ARG", "LABEL", "COPY"):
             assert not re.search(r"(?i)token|password|secret|credential|certs", rest), rest
         for mount in re.findall(r"--mount=type=secret\S*", rest):
-            assert re.search(r"\bid=(ca|index|indexes|apt|netrc),", mount)
+            assert re.search(r"\bid=(ca|index|indexes|apt|netrc|vendor),", mount)
             assert "env=" not in mount
 
 
@@ -283,7 +287,7 @@ def test_a_change_of_the_lock_shows_in_the_images():
     )
     other = replace(LOCK, rows={**LOCK.rows, row.name: replace(locked, wheels=wheels)})
     changed = {path for path, text in render(MATRIX, other).items() if FILES[path] != text}
-    assert changed == {IMAGES / row.name / "requirements.txt"}
+    assert changed == {IMAGES / row.name / name for name in ("requirements.txt", "env-torch.txt")}
 
 
 def test_a_lock_of_another_matrix_is_not_rendered():
@@ -320,8 +324,11 @@ def test_the_step_scripts_are_sound_shell_and_may_be_executed():
     assert scripts
     for script in scripts:
         assert script.stat().st_mode & 0o111, script.name
-        shell = script.read_text().partition("\n")[0].removeprefix("#!")
-        subprocess.run([shell, "-n", script], check=True)
+        program = script.read_text().partition("\n")[0].removeprefix("#!")
+        if program == "/usr/bin/python3 -I":
+            compile(script.read_text(), script.name, "exec")
+        else:
+            subprocess.run([program, "-n", script], check=True)
 
 
 def test_the_task_finds_drift_with_exit_code_5_and_names_the_file(tasks, checkout):

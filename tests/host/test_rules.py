@@ -20,7 +20,7 @@ def packages(name, **pins):
 # rule: row, what is changed in it, the key that is named, words of the reason
 BROKEN = {
     "torch without a wheel for that Python": (
-        "11.4",
+        "11.3",
         {"python": "3.9", "host_pythons": ()},
         "packages.torch",
         "3.10 to 3.14 and none for 3.9",
@@ -44,7 +44,7 @@ BROKEN = {
         "torch 2.12.0 on PyPI is linked against CUDA 13.0",
     ),
     "dynamo in a torch without it": ("8.6", {"exporter": "dynamo"}, "exporter", "take torchscript"),
-    "an opset that dynamo does not write": ("11.4", {"opset": 17}, "opset", "writes 18 to"),
+    "an opset that dynamo does not write": ("11.3", {"opset": 17}, "opset", "writes 18 to"),
     "an opset that TorchScript does not write": ("7.0", {"opset": 12}, "opset", "ends at 11"),
     "an opset that the parser does not take": (
         "8.6",
@@ -58,11 +58,11 @@ BROKEN = {
         "cuda",
         "TensorRT 8.6.1.6 is built for CUDA 11.0",
     ),
-    "TensorRT that nobody knows": ("11.4", {"tensorrt": "11.9.0.1"}, "tensorrt", "TENSORRT in"),
+    "TensorRT that nobody knows": ("11.3", {"tensorrt": "11.9.0.1"}, "tensorrt", "TENSORRT in"),
     "a driver older than CUDA": ("rtx-1.7", {"driver": "575.57.08"}, "driver", "needs 580.65.6"),
     "an architecture that nvcc dropped": (
-        "11.4",
-        {"architectures": ("70", *ROWS["11.4"].architectures)},
+        "11.3",
+        {"architectures": ("70", *ROWS["11.3"].architectures)},
         "architectures",
         "has 70; nvcc of CUDA 13.0 compiles for 75 to 121",
     ),
@@ -70,7 +70,13 @@ BROKEN = {
         "8.6",
         {"architectures": (*ROWS["8.6"].architectures, "120")},
         "architectures",
-        "for 50 to 90",
+        "nvcc of CUDA 11.8 compiles for 35 to 90",
+    ),
+    "an nvcc of another CUDA than TensorRT's": (
+        "8.6",
+        {"nvcc": "12.9"},
+        "nvcc",
+        "is 12.9; TensorRT 8.6.1.6 is built for CUDA 11.0",
     ),
     "a GPU that TensorRT does not run on": (
         "rtx-1.7",
@@ -85,10 +91,10 @@ BROKEN = {
         "9.0, for which no kernel is compiled",
     ),
     "V2 plugins for TensorRT 11": (
-        "11.4",
+        "11.3",
         {"plugin_shells": ("cpp-v2",)},
         "plugin-shells",
-        "11.4.0.106 does",
+        "11.3.0.99 does",
     ),
     "V2 plugins for RTX": ("rtx-1.7", {"plugin_shells": ("cpp-v2",)}, "plugin-shells", "for RTX"),
     "V3 plugins for TensorRT 8": (
@@ -97,7 +103,12 @@ BROKEN = {
         "plugin-shells",
         "8.6.1.6 does",
     ),
-    "Python that the distribution lacks": ("8.6", {"python": "3.11"}, "python", "jammy has 3.10"),
+    "Python that the distribution lacks": (
+        "8.6",
+        {"python": "3.10"},
+        "python",
+        "bookworm has 3.11",
+    ),
     "a glibc newer than the distribution's": ("7.0", {"glibc": "2.28"}, "glibc", "bionic has 2.27"),
     "a distribution that nobody knows": (
         "rtx-1.7",

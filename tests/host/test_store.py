@@ -78,10 +78,10 @@ def test_a_file_that_the_index_altered_is_not_kept(index, wanted, tmp_path):
 def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
     compare = module._compare
 
-    def interrupted(file, name, hashes):
+    def interrupted(file, name, hashes, origin):
         if name.startswith("tinier"):
             raise KeyboardInterrupt
-        compare(file, name, hashes)
+        compare(file, name, hashes, origin)
 
     monkeypatch.setattr(module, "_compare", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -14,8 +14,19 @@ INDEX, PLATFORM = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
 @pytest.fixture
 def now():
-    """Return row 11.4 as it is locked: its base's kind, TensorRT's wheel and the debs are open."""
-    return read_lock(LOCK_FILE).row("11.4")
+    """Return row 11.3 as locked where its base's kind, TensorRT's wheel and the debs are open."""
+    locked = read_lock(LOCK_FILE).row("11.3")
+    (vendors,) = (one for one in locked.wheels if one.is_vendors)
+    return replace(
+        locked,
+        wheels=tuple(one for one in locked.wheels if one != vendors),
+        debs=(),
+        snapshot="",
+        unresolved=(
+            Unresolved(kind="wheel", name=vendors.name, version=vendors.version, reason="silent"),
+            Unresolved(kind="debs", name="debian", version="bookworm", reason="silent"),
+        ),
+    )
 
 
 @pytest.fixture
@@ -28,12 +39,13 @@ def before(now):
         filename="a_vendors.whl",
         sha256="1" * 64,
         size=1,
-        pythons=("3.12",),
+        pythons=("3.11",),
     )
     deb = Deb(name="bash", version="1", architecture="amd64", stage="base", sha256="", size=0)
     base = replace(now.base, digest_kind="index", platform_digest=PLATFORM)
     wheels = tuple(sorted((*now.wheels, wheel), key=lambda one: one.filename))
-    return replace(now, base=base, wheels=wheels, debs=(deb,), unresolved=())
+    time = "20260101T000000Z"
+    return replace(now, base=base, wheels=wheels, debs=(deb,), unresolved=(), snapshot=time)
 
 
 def kinds(locked):
@@ -51,7 +63,14 @@ def test_what_cannot_be_reached_now_stays_as_it_was_and_that_is_said(now, before
 def test_what_is_reached_now_is_taken(now, before):
     newer = replace(before.wheels[0], version="9", filename="newer.whl")
     base = replace(before.base, digest=INDEX)
-    reached = replace(now, base=base, wheels=(newer,), debs=before.debs, unresolved=())
+    reached = replace(
+        now,
+        base=base,
+        wheels=(newer,),
+        debs=before.debs,
+        unresolved=(),
+        snapshot="20270101T000000Z",
+    )
     assert with_earlier(reached, before) == reached
     assert with_earlier(now, None) == now
     assert with_earlier(now, now) == now
@@ -91,7 +110,7 @@ def test_a_base_that_had_no_digest_gets_the_one_that_was_found_before(now, befor
 def test_an_upgrade_without_the_vendors_registry_writes_the_lock_as_it_was(
     now, before, monkeypatch
 ):
-    rows = {**read_lock(LOCK_FILE).rows, "11.4": before}
+    rows = {**read_lock(LOCK_FILE).rows, "11.3": before}
     written = {}
 
     class EnoughError(Exception):
@@ -102,9 +121,9 @@ def test_an_upgrade_without_the_vendors_registry_writes_the_lock_as_it_was(
         raise EnoughError
 
     monkeypatch.setattr("trtyard.lock.relock._locked_before", lambda: rows)
-    monkeypatch.setattr("trtyard.lock.relock.resolved_patches", lambda _row: ())
+    monkeypatch.setattr("trtyard.lock.relock.resolved_patches", lambda _row, **_: ())
     monkeypatch.setattr("trtyard.lock.resolve.resolve_row", lambda _row, _before: now)
     monkeypatch.setattr("trtyard.lock.relock.write_lock", write_lock)
     with pytest.raises(EnoughError):
-        relock(upgrade="11.4")
-    assert written["11.4"] == before
+        relock(upgrade="11.3")
+    assert written["11.3"] == before

@@ -6,9 +6,10 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+from open_patches import take_hashes_out
 
-from trtyard.lock.file import read_lock, write_lock
-from trtyard.lock.patches import patches_for
+from trtyard.lock.file import Unresolved, read_lock, write_lock
+from trtyard.lock.patches import patches_for, patches_now
 from trtyard.lock.upstream import filled, resolved_patches
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
@@ -219,6 +220,7 @@ def test_what_cannot_be_reached_stays_open(
 def locked_checkout(checkout, repository):
     """Return a checkout whose row 8.6 is of the tests' commit and locked so."""
     folder = checkout / "patches" / "onnx-tensorrt" / "8.6"
+    take_hashes_out(folder)
     patches = read_series(folder)
     lines = [b"filler %d\n" % number for number in range(300)]
     for patch in reversed(patches):
@@ -231,7 +233,16 @@ def locked_checkout(checkout, repository):
     toml = checkout / "versions.toml"
     toml.write_text(toml.read_text().replace(ROW.commits[REPOSITORY], commit))
     lock = read_lock(checkout / "versions.lock")
-    row = replace(lock.row("8.6"), matrix_sha256=read_matrix(toml).row("8.6").sha256())
+    row = replace(
+        lock.row("8.6"),
+        matrix_sha256=read_matrix(toml).row("8.6").sha256(),
+        patches=patches_now(read_matrix(toml).row("8.6"), checkout / "patches"),
+        unresolved=tuple(
+            Unresolved(kind="patch", name=f"onnx-tensorrt/8.6/{one.name}", version=path, reason="x")
+            for one in patches
+            for path in one.applies_to
+        ),
+    )
     write_lock(checkout / "versions.lock", replace(lock, rows={**lock.rows, "8.6": row}))
     # As by someone who works on a patch: lock looks into a series that is not as it was locked.
     first = patches[0].file
@@ -269,6 +280,21 @@ def test_the_task_writes_nothing_where_a_hunk_does_not_sit(tasks, locked_checkou
     assert done.returncode == 5, done.stderr
     assert "errors-with-origin.patch does not sit in ModelImporter.cpp" in done.stderr
     assert {one: one.read_bytes() for one in before} == before
+
+
+def test_a_changed_patch_is_held_against_upstream_though_its_hash_is_known(
+    tasks, locked_checkout, tmp_path
+):
+    checkout, _ = locked_checkout
+    assert tasks("lock", root=checkout, env=redirected(tmp_path / "servers")).returncode == 0
+    file = checkout / "patches" / "onnx-tensorrt" / "8.6" / "errors-with-origin.patch"
+    file.write_text(file.read_text().replace("withOrigin(imported", "withOrigins(imported"))
+    done = tasks("lock", root=checkout, env=redirected(tmp_path / "servers"))
+    assert done.returncode == 5, done.stderr
+    assert "errors-with-origin.patch makes another ModelImporter.cpp" in done.stderr
+    done = tasks("lock", root=checkout, env=redirected(tmp_path / "nowhere"))
+    assert done.returncode == 0, done.stderr
+    assert "the changed patches are not held against them" in done.stderr
 
 
 def test_the_task_locks_what_it_can_where_there_is_no_such_server(tasks, locked_checkout, tmp_path):

@@ -22,7 +22,7 @@ def conversion_of(row):
     return Conversion(row, model, Path("out"), plugins, lambda _: None)
 
 
-@pytest.mark.parametrize("tensorrt", ["7.0.0.11", "8.6.1.6", "10.16.1.11", "11.4.0.106"])
+@pytest.mark.parametrize("tensorrt", ["7.0.0.11", "8.6.1.6", "10.16.1.11", "11.3.0.99"])
 def test_full_tensorrt_builds_nothing_without_a_gpu_that_its_engines_run_on(tensorrt, monkeypatch):
     conversion = conversion_of(ROW._replace(tensorrt=tensorrt))
     monkeypatch.setattr(device, "first_device", lambda: None)

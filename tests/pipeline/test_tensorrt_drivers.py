@@ -23,7 +23,7 @@ from trtyard.pipeline.tensorrt.tensors_by_binding import TensorsByBinding
         ("8.6.1", False, "Driver8"),
         ("10.15.1.29", False, "Driver10"),
         ("10.16.1.11", False, "Driver10"),
-        ("11.4.0.106", False, "Driver10"),
+        ("11.3.0.99", False, "Driver10"),
         ("1.7.1.116", True, "DriverRtx"),
     ],
 )
@@ -50,7 +50,7 @@ def test_a_parser_without_functions_gets_none_and_the_same_nodes(tmp_path):
         model = onnx.ModelProto.FromString(engine._model_for(file, driver_of(version, False)))
         assert list(model.functions) == []
         assert model.graph == whole.graph
-    assert engine._model_for(file, driver_of("11.4.0.106", False)) == file.read_bytes()
+    assert engine._model_for(file, driver_of("11.3.0.99", False)) == file.read_bytes()
 
 
 def test_a_custom_op_that_became_no_plugin_is_an_error(tmp_path):

@@ -26,12 +26,12 @@ from trtyard.tools import ROOT
 PACKAGE = "trtyard.pipeline.tensorrt"
 SOURCES = ROOT / "trtyard" / "pipeline" / "tensorrt"
 FOLDER = ROOT / "tests" / "rows" / "tensorrt_api"
-ROWS = ("8.6", "10.16", "11.4", "rtx-1.7")
+ROWS = ("8.6", "10.16", "11.3", "rtx-1.7")
 DRIVERS = {
     "7.0": "driver_7",
     "8.6": "driver_8",
     "10.16": "driver_10",
-    "11.4": "driver_10",
+    "11.3": "driver_10",
     "rtx-1.7": "driver_rtx",
 }
 # The first name that api.py tries; the stubs of every release go by it.
@@ -191,7 +191,7 @@ def test_the_row_gets_its_driver(name, bindings):
     assert bindings(name).run("-c", LOOK).strip() == DRIVERS[name]
 
 
-@pytest.mark.parametrize("name", ["10.16", "11.4", "rtx-1.7"])
+@pytest.mark.parametrize("name", ["10.16", "11.3", "rtx-1.7"])
 def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings, tmp_path):
     library = tmp_path / "told.so"
     include = f"-I{ROOT / 'plugins' / 'include'}"
@@ -253,13 +253,13 @@ def test_what_the_code_uses_exists_and_takes_what_it_is_given(name, type_check):
         ),
         ("10.16", "driver_10", "all_creators", "all_the_creators", "all_the_creators"),
         (
-            "11.4",
+            "11.3",
             "driver_named",
             "ProfilingVerbosity.DETAILED",
             "ProfilingVerbosity.VERBOSE",
             "VERBOSE",
         ),
-        ("11.4", "driver_10", "LayerType.PLUGIN_V3", "LayerType.PLUGIN_V4", "PLUGIN_V4"),
+        ("11.3", "driver_10", "LayerType.PLUGIN_V3", "LayerType.PLUGIN_V4", "PLUGIN_V4"),
         ("rtx-1.7", "engine", "parser.num_errors", "parser.errors", "errors"),
         ("rtx-1.7", "shells", "exprs.constant", "exprs.fixed", "fixed"),
     ],

@@ -59,7 +59,8 @@ class RowEnvironment:
 
 def environment_of(row: Row, lock: LockedRow, python: str) -> RowEnvironment:
     """Return where the row's environment for that Python is or would be."""
-    wheels = lock.wheels_for(python)
+    # Up to ONNX none of a vendor's own files is needed; its index may not be among those in use.
+    wheels = tuple(wheel for wheel in lock.wheels_for(python) if not wheel.is_vendors)
     facts = json.dumps(row.facts(python), sort_keys=True)
     content = "\n".join([LAYOUT, facts, requirements_text(wheels)])
     key = hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -23,12 +23,14 @@ FILE = ROOT / "mirrors.toml"
 MIRRORS_SCHEMA = 1
 REGISTRIES = ("docker.io", "nvcr.io")  # those that rows start from
 GIT_HOSTS = ("github.com",)  # where rows' sources and their submodules are
+VENDOR_HOSTS = ("pypi.nvidia.com",)  # indexes of files that no other index has
 _HOST = r"[A-Za-z0-9.-]+(:\d+)?"
 _REGISTRY = rf"{_HOST}(/[a-z0-9._-]+)*"
 _ADDRESS = r"(https?|file)://[^\s@]+"
 # In a build these stand in a sed command's replacement: none of its own characters.
 _APT_MIRROR = r"https?://[A-Za-z0-9.:/_~+-]+"
 APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # a line HOST ADDRESS each
+VENDOR_VARIABLE = "TRTYARD_VENDOR_INDEX"
 NETRC_VARIABLE = "TRTYARD_NETRC"
 _MEND = "docs/offline.md shows such a file"
 
@@ -42,6 +44,7 @@ class Mirrors:
     extra_indexes: tuple[str, ...]  # besides it, such as a vendor's
     apt: Mapping[str, str]  # the host in a base image's apt sources to the address in its place
     git: Mapping[str, str]  # a git host to the address in its place
+    vendor: Mapping[str, str]  # a vendor's own index to the address in its place
     ca_bundle: Path | None
 
     def git_settings(self) -> list[str]:
@@ -69,6 +72,7 @@ class Mirrors:
             "UV_INDEX": " ".join(self.extra_indexes),
             "SSL_CERT_FILE": str(self.ca_bundle or ""),
             APT_VARIABLE: "".join(f"{host} {place}\n" for host, place in self.apt.items()),
+            VENDOR_VARIABLE: "".join(self.vendor.values()),
             NETRC_VARIABLE: self._netrc(environment),
         }
         for name, value in values.items():
@@ -77,7 +81,7 @@ class Mirrors:
 
     def _netrc(self, environment: Mapping[str, str]) -> str:
         """Return what the user's netrc has of the mirrors' hosts, as a netrc."""
-        places = (self.index, *self.extra_indexes, *self.apt.values())
+        places = (self.index, *self.extra_indexes, *self.apt.values(), *self.vendor.values())
         hosts = dict.fromkeys(urlsplit(place).hostname for place in places if place)
         named = environment.get("NETRC", "")
         file = Path(named) if named else home() / ".netrc"
@@ -97,7 +101,7 @@ class Mirrors:
         )
 
 
-NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, git={}, ca_bundle=None)
+NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, git={}, vendor={}, ca_bundle=None)
 
 
 def read_mirrors() -> Mirrors:
@@ -146,6 +150,12 @@ def _checked(top: Table, file: Path) -> Mirrors:
             raise git.fail(host, f"is no git host of any row{nearest(host, GIT_HOSTS)}")
         if "@" in git.text(host):
             raise git.fail(host, "must name no user or password: those are git's own affair")
+    vendor = top.optional_table("vendor")
+    for host in vendor:
+        if host not in VENDOR_HOSTS:
+            raise vendor.fail(host, f"is no vendor's index{nearest(host, VENDOR_HOSTS)}")
+        if "@" in vendor.text(host):
+            raise vendor.fail(host, "must name no user or password: those are netrc's")
     mirrors = Mirrors(
         registries={host: registries.text(host, _REGISTRY, "HOST/PREFIX") for host in registries},
         index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
@@ -153,6 +163,10 @@ def _checked(top: Table, file: Path) -> Mirrors:
         apt={host: apt.text(host, _APT_MIRROR, "an address").rstrip("/") for host in apt},
         ca_bundle=_bundle(top, file) if "ca-bundle" in top else None,
         git={host: git.text(host, _ADDRESS, "an address").rstrip("/") for host in git},
+        vendor={
+            host: vendor.text(host, r"https?://[^\s@]+", "an address").rstrip("/")
+            for host in vendor
+        },
     )
     python.finish()
     top.finish()

@@ -25,6 +25,9 @@ from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 FOLDER = Path("sources")
 HOST = "https://github.com"
+HEADERS_REPOSITORY = "NVIDIA/TensorRT"
+# Of these only the part that is named is taken, without submodules.
+_PARTS = {HEADERS_REPOSITORY: "include"}
 _SUBMODULE = "160000"  # git's mode of an entry that is another repository's commit
 # A server that gives less than that for so long is as good as not there.
 _PATIENCE = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
@@ -42,6 +45,11 @@ class Source:
     def address(self) -> str:
         """Where it is published."""
         return f"{HOST}/{self.repository}.git"
+
+    @property
+    def part(self) -> str:
+        """The folder that alone is taken, without the repository's submodules; or all of it."""
+        return _PARTS.get(self.repository, "")
 
     @property
     def name(self) -> str:
@@ -135,6 +143,10 @@ def export_source(source: Source, store: Path, into: Path) -> None:
         partial = Path(folder, source.name)
         for path, _, commit in _with_submodules(git, source):
             git.checkout(commit, partial / path)
+        if source.part:
+            for entry in partial.iterdir():
+                if entry.name != source.part:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         final = into / source.name
         if final.exists():
             shutil.rmtree(final)
@@ -154,6 +166,8 @@ def _with_submodules(
         if fetching:
             git.fetch(address, commit)
         yield path, address, commit
+        if source.part:
+            return
         waiting += [
             (f"{path}/{inner}".lstrip("/"), urljoin(f"{address.rstrip('/')}/", place), inner_commit)
             for inner, place, inner_commit in _submodules(git, commit)

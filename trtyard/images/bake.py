@@ -10,7 +10,13 @@ from urllib.parse import urlsplit
 from trtyard.images.base import LocalBase
 from trtyard.command import Word
 from trtyard.lock.file import LockedRow
-from trtyard.fetching.mirrors import APT_VARIABLE, NETRC_VARIABLE, Mirrors, read_mirrors
+from trtyard.fetching.mirrors import (
+    APT_VARIABLE,
+    NETRC_VARIABLE,
+    VENDOR_VARIABLE,
+    Mirrors,
+    read_mirrors,
+)
 from trtyard.pipeline.errors import UsageError
 from trtyard.images.render import (
     BAKE_FILE,
@@ -27,6 +33,7 @@ DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
 SOURCES_STAGE = "parser-source"  # the Dockerfile's, which is a folder for each repository
+DEBS_STAGE = "debs"
 OWN = "{target}"  # in a cache's place: the image's target in the bake file
 # Caches that are written as a whole, whatever was there.
 _ONE_CACHE_A_PLACE = ("registry", "local")
@@ -36,6 +43,7 @@ PLACES = {
     "indexes": "UV_INDEX",
     "apt": APT_VARIABLE,
     "netrc": NETRC_VARIABLE,
+    "vendor": VENDOR_VARIABLE,
 }
 # Arguments that every build knows without its Dockerfile; they stay in no image and no cache key.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -56,6 +64,7 @@ class Plan:
     image: str
     store: Path | None = None  # the folder to take all packages from, without a network
     sources: Path | None = None  # the folder to take source repositories from
+    debs: Path | None = None  # the folder to take packages from that are only unpacked
     stage: Stage = "final"
 
     @property
@@ -83,6 +92,7 @@ class Options:
     builder: str = ""
     no_cache: bool = False
     store: str = ""
+    locked: bool = False  # refuse what the lock leaves open, without asking anyone for it
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     dry_run: bool = False
@@ -170,6 +180,8 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
         settings += [f"args.{name}" for name in _proxies()]
     if plan.sources is not None:
         settings.append(f"contexts.{SOURCES_STAGE}={plan.sources}")
+    if plan.debs is not None:
+        settings.append(f"contexts.{DEBS_STAGE}={plan.debs}")
     if plan.store is not None:
         settings += [f"contexts.store={plan.store}", "network=none"]
     return settings

@@ -1,9 +1,10 @@
 """Base images made on this machine, for where no registry can be reached.
 
-The machine's own apt sources and mmdebstrap give the same packages as the published base plus the
-row's own; what apt installs it verifies by the archive's signatures. The versions are today's, not
-always the locked ones, so the image carries a list of those that differ, in a label in short and
-in ``/opt/trtyard/base.json`` in full, and a package that the lock does not name is an error.
+mmdebstrap makes them of the locked packages, each compared with its hash: from this machine's apt
+sources, or from the distribution's snapshots what these no longer have. Where neither has one of
+them, all are today's from the apt sources, whose signatures apt verifies. Then the image carries a
+list of the versions that differ, in a label in short and in ``/opt/trtyard/base.json`` in full, and
+a package that the lock does not name is an error.
 """
 
 import hashlib
@@ -24,12 +25,14 @@ from trtyard.command import CommandError, Word, check, output_of
 from trtyard.console import say
 from trtyard.lock.debs import deb_filename, suite_sources
 from trtyard.engine import connect, docker_command, image_id, require_builder
+from trtyard.folders import make_own
 from trtyard.lock.file import Deb, LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
 from trtyard.images.render import SOURCE_DATE_EPOCH
 from trtyard.matrix.row import Row
-from trtyard.images.store import checked_deb
+from trtyard.images.store import checked_deb, have_debs
+from trtyard.tools import YARD
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -75,11 +78,11 @@ class LocalBase:
 
     @property
     def image(self) -> str:
-        """The image's name; its tag says the row and what the base is made from."""
+        """The image's name; its tag says what the base is made from, so that rows share it."""
         lines = [RECIPE, str(SOURCE_DATE_EPOCH), self.row.base.suite, _CLEAN, *self.wanted]
         lines += [f"{deb.name} {deb.version} {deb.sha256}" for deb in self.debs]
         recipe = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-        return f"trtyard/{self.stage}:{self.row.name}-{recipe}{self.suffix}"
+        return f"trtyard/{self.stage}:{self.row.base.suite}-{recipe}{self.suffix}"
 
 
 def local_bases(row: Row, locked: LockedRow, suffix: str = "") -> tuple[LocalBase, ...]:
@@ -116,8 +119,25 @@ def make_bases(
         elif dry_run:
             say(f"would make {base.image}: {len(base.debs)} packages of {row.base.suite}")
         else:
-            _make(base, docker, Path(store).resolve() if store else None)
+            _make(base, docker, Path(store).resolve() if store else _locked_debs(base))
     return bases
+
+
+def _locked_debs(base: LocalBase) -> Path | None:
+    """Return a store with the base's packages as locked, or None where one cannot be reached."""
+    store = YARD / "store"
+    make_own(YARD)
+    try:
+        have_debs(base.row, base.locked, base.debs, store)
+    except EnvironmentLacksError as error:
+        first = error.message.partition("\n")[0]
+        say(f"the locked packages cannot all be reached: {first}")
+        say(
+            f"{base.image} gets today's versions instead; to lock these: ./run lock --upgrade"
+            f" {base.row.name}"
+        )
+        return None
+    return store
 
 
 def have_bases(client: "DockerClient", row: Row, locked: LockedRow) -> bool:
@@ -215,7 +235,7 @@ def _facts(base: LocalBase, listed: str, hashes: str) -> dict[str, Any]:
     if wrong:
         raise IntegrityError(
             f"the base image does not hold the packages of versions.lock: {_listed(wrong)}",
-            "resolve the lock anew here: ./run lock",
+            f"resolve the lock anew here: ./run lock --upgrade {base.row.name}",
         )
     found = {line.split()[1].replace("%3a", ":"): line.split()[0] for line in hashes.splitlines()}
     for deb in base.debs:

@@ -45,6 +45,7 @@ from trtyard.folders import locked as held
 from trtyard.folders import make_own
 from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
 from trtyard.lock.patches import check_patches
+from trtyard.images.resolving import resolved
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.fetching.mirrors import Mirrors, read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
@@ -60,7 +61,7 @@ from trtyard.images.render import (
 )
 from trtyard.matrix.row import Row
 from trtyard.fetching.sources import export_source, fetch_source, sources_of
-from trtyard.images.store import check_store
+from trtyard.images.store import DEBS, check_store, confirm_pins, have_debs
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def build_all(
     """
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     rows = _rows(matrix, lock, row_names)
+    if not options.locked and not options.dry_run:
+        lock = resolved(rows, lock)
     check_rendered(render(matrix, lock))
     wanted = [(row, checked_stage(row, stage)) for row in rows for stage in stages]
     for row in rows:
@@ -158,6 +161,8 @@ def _there_or_planned(
     mirrors = read_mirrors()
     if sources_of(row) and (plan.store or mirrors.git):
         plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=options.dry_run))
+    if row.debs.unpacked and (plan.store or kind == "local"):
+        plan = replace(plan, debs=_unpacked(row, locked, plan.store, dry_run=options.dry_run))
     if _is_there(client, plan) and not options.no_cache:
         say(f"{plan.image} is there already; nothing that goes into it has changed")
         return plan.image
@@ -179,6 +184,15 @@ def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -
                 fetch_source(source, YARD, mirrors)
             export_source(source, store or YARD, folder)
     return folder
+
+
+def _unpacked(row: Row, locked: LockedRow, store: Path | None, *, dry_run: bool) -> Path:
+    """Return a folder with the packages that are unpacked only: a local base has no apt sources."""
+    own = store or YARD / "store"
+    if dry_run or store:
+        return own / DEBS
+    make_own(YARD)
+    return have_debs(row, locked, locked.debs_of("unpacked"), own)
 
 
 def _in_use(folder: Path) -> AbstractContextManager[int]:
@@ -214,6 +228,7 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         bake(command)
     for plan in plans:
         _say_done(client, plan)
+        confirm_pins(plan.row)
 
 
 def checked_stage(row: Row, stage: str) -> Stage:

@@ -13,10 +13,17 @@ from trtyard.images.base import local_bases
 from trtyard.images.build import ALL, built_image, bytes_of, checked_stage, rows_named, wheels_of
 from trtyard.console import show
 from trtyard.engine import connect, image_id
-from trtyard.lock.file import LockedRow, read_lock
+from trtyard.lock.file import LockedRow, read_lock, requirements_text
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.images.render import Stage, check_rendered, render, repository_of
+from trtyard.images.render import (
+    Stage,
+    check_rendered,
+    image_wheels,
+    layers_of,
+    render,
+    repository_of,
+)
 from trtyard.matrix.row import UNRESOLVED, Row
 from trtyard.images.store import MEGA, look_into, wanted_files
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
@@ -34,10 +41,57 @@ class Forecast:
     package_bytes: int
     debs: int
     deb_bytes: int
+    own: "OwnLayers"
     in_store: int | None  # of all files, where a store was named
     terms: str  # under which the vendor gives its part, "" where there is none
     unresolved: tuple[str, ...]  # without these no build begins
     engine: str  # why there is none, or ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLayers:
+    """What of an image is in no layer of the default row's, as far as it was downloaded. Bytes.
+
+    TensorRT's own packages are apart: they differ in every row, and may be of unknown size.
+    """
+
+    beyond: str  # the default row
+    image_bytes: int
+    own_bytes: int
+    tensorrt_bytes: int
+    unknown: tuple[str, ...]  # packages whose size nobody has said
+
+
+def own_layers(
+    row: Row, locked: LockedRow, default: Row, other: LockedRow, stage: Stage
+) -> OwnLayers:
+    """Compare the layers of a row's image with those of the default row's.
+
+    A layer is shared where its list is the same: it has the same bytes then.
+    """
+    theirs = {
+        requirements_text(layer.wheels)
+        for layer in layers_of(default, image_wheels(default, other, stage))
+    }
+    debs, their_debs = (one.debs_of("base", "runtime") for one in (locked, other))
+    sizes = {"own": 0, "shared": 0, "tensorrt": 0}
+    sizes["shared" if debs == their_debs else "own"] += bytes_of(debs)
+    unknown = []
+    for layer in layers_of(row, image_wheels(row, locked, stage)):
+        kind = "own"
+        if layer.name == "tensorrt":
+            kind = "tensorrt"
+            unknown += [one.filename for one in layer.wheels if not one.size]
+        elif debs == their_debs and requirements_text(layer.wheels) in theirs:
+            kind = "shared"
+        sizes[kind] += bytes_of(layer.wheels)
+    return OwnLayers(
+        beyond=default.name,
+        image_bytes=sizes["own"] + sizes["shared"],
+        own_bytes=sizes["own"],
+        tensorrt_bytes=sizes["tensorrt"],
+        unknown=tuple(unknown),
+    )
 
 
 def forecasts(
@@ -49,7 +103,19 @@ def forecasts(
     names = list(matrix.rows) if list(row_names) == [ALL] else row_names
     rows = rows_named(matrix, names)
     return [
-        _forecast(row, lock.row(row.name), checked_stage(row, stage), store)
+        _forecast(
+            row,
+            lock.row(row.name),
+            checked_stage(row, stage),
+            store,
+            own_layers(
+                row,
+                lock.row(row.name),
+                matrix.rows[matrix.default],
+                lock.row(matrix.default),
+                checked_stage(row, stage),
+            ),
+        )
         for row in rows
         for stage in stages
     ]
@@ -67,7 +133,7 @@ def show_plan(
         show("\n".join(_lines(one)) + "\n")
 
 
-def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str) -> Forecast:
+def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str, own: OwnLayers) -> Forecast:
     image, base, engine = _in_engine(row, locked, stage)
     packages = (*wheels_of(row, locked, stage), *locked.sdists_for(row.python))
     debs = [deb for deb in locked.debs if deb.stage != "base"]
@@ -81,6 +147,7 @@ def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str) -> Forecast
         package_bytes=bytes_of(packages),
         debs=len(debs),
         deb_bytes=bytes_of(debs),
+        own=own,
         in_store=len(look_into(Path(store), wanted).right) if store else None,
         terms=row.terms,
         unresolved=tuple(f"{one.kind} {one.name} {one.version}" for one in locked.unresolved),
@@ -122,5 +189,19 @@ def _lines(one: Forecast) -> list[str]:
         f"  base       {one.base}",
         f"  packages   {one.packages} of Python, up to {one.package_bytes / GIGA:.2f} GB to"
         f" download; {one.debs} of the distribution, {one.deb_bytes / MEGA:.0f} MB{stored}",
+        *_layer_lines(one),
         *([f"  terms      {one.terms}"] if one.terms else []),
     ]
+
+
+def _layer_lines(one: Forecast) -> list[str]:
+    own = one.own
+    if one.row == own.beyond:
+        return []
+    lines = [
+        f"  layers     {own.own_bytes / GIGA:.2f} GB of {own.image_bytes / GIGA:.2f} GB"
+        f" ({100 * own.own_bytes / max(own.image_bytes, 1):.0f} %) are in no layer of row"
+        f" {own.beyond}; TensorRT on top, {own.tensorrt_bytes / GIGA:.2f} GB"
+    ]
+    lines += [f"             and {name}, whose size no public file says" for name in own.unknown]
+    return lines

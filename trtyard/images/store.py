@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
@@ -24,16 +24,19 @@ from trtyard.fetching.http import http_session, index_login
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.sources import FOLDER as SOURCES
 from trtyard.fetching.sources import check_source, fetch_source, sources_of
+from trtyard.fetching.vendor import is_a_page, vendor_address
 from trtyard.folders import locked as locked_folder
 from trtyard.images.render import uv_requirement
 from trtyard.lock.debs import deb_filename, download_debs
 from trtyard.lock.file import (
     Artifact,
     Deb,
+    Lock,
     LockedRow,
     check_row,
     read_lock,
     refuse_unresolved,
+    write_lock,
 )
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
@@ -116,7 +119,9 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
     if row.terms:
         say(f"what row {row.name} takes from its vendor comes under {row.terms}")
     with _held(store):
-        _fetch_files(row, wanted_files(row, locked, all_pythons=pythons == "all"), store)
+        wanted = wanted_files(row, locked, all_pythons=pythons == "all")
+        _fetch_files(row, wanted, store, locked.snapshot)
+        confirm_pins(row, store)
         for source in sources_of(row):
             fetch_source(source, store, read_mirrors())
     refuse_unresolved(locked)  # what has a hash is there; the rest is said, and is no success
@@ -143,7 +148,40 @@ def fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
         _fetch_files(row, wanted, store)
 
 
-def _fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
+def have_debs(row: Row, locked: LockedRow, debs: Iterable[Deb], store: Path) -> Path:
+    """Have these distribution packages in the store, each as locked; return their folder.
+
+    ``EnvironmentLacksError`` names those that cannot be reached, ``IntegrityError`` a wrong one.
+    """
+    with _held(store):
+        contents = look_into(store, [_stored_deb(deb) for deb in debs])
+        refuse_wrong(store, contents)
+        if unobtained := list(_fetch_debs(row, store, contents.missing, locked.snapshot)):
+            refuse_missing(store, unobtained)
+    return store / DEBS
+
+
+def confirm_pins(row: Row, store: Path | None = None) -> None:
+    """Note in the lock that the row's public pins are true: their files were downloaded.
+
+    With a store those are meant that it has; without one all, because an image was built of them.
+    """
+    lock = read_lock(LOCK_FILE)
+    locked = lock.row(row.name)
+    seen = [
+        one
+        for one in locked.wheels
+        if one.source == "public-pin" and (not store or (store / PACKAGES / one.filename).is_file())
+    ]
+    if not seen:
+        return
+    wheels = tuple(replace(one, source="vendor") if one in seen else one for one in locked.wheels)
+    write_lock(LOCK_FILE, Lock(rows={**lock.rows, row.name: replace(locked, wheels=wheels)}))
+    for one in seen:
+        say(f"{one.filename} was downloaded, and its public pin is true: noted in versions.lock")
+
+
+def _fetch_files(row: Row, wanted: list[StoredFile], store: Path, snapshot: str = "") -> None:
     contents = look_into(store, wanted)
     refuse_wrong(store, contents)
     lacking = contents.missing
@@ -153,7 +191,10 @@ def _fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
         f"row {row.name}: {len(contents.right)} files are in {store},"
         f" {len(lacking)} are to be fetched, {size / MEGA:.0f} MB"
     )
-    unobtained = [*_fetch_packages(row, store, lacking), *_fetch_debs(row, store, lacking)]
+    unobtained = [
+        *_fetch_packages(row, store, lacking),
+        *_fetch_debs(row, store, lacking, snapshot),
+    ]
     if unobtained:
         refuse_missing(store, unobtained)
     say(f"{store} is whole: {len(wanted) + 1} files")
@@ -235,6 +276,10 @@ def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Ite
             if not isinstance(one.source, Artifact):
                 continue
             artifact = one.source
+            if artifact.is_vendors:
+                if not _fetch_vendors(session, artifact, store / one.path):
+                    yield one
+                continue
             python = row.python if row.python in artifact.pythons else artifact.pythons[0]
             entries = _published(artifact.name, artifact.version, python, row.glibc)
             place = entries.get(artifact.filename, ("", ""))[0]
@@ -245,6 +290,18 @@ def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Ite
                 yield one
         if find_uv(store) is None:
             _fetch_uv(session, row, store)
+
+
+def _fetch_vendors(session: "Session", artifact: Artifact, target: Path) -> bool:
+    """Fetch a file of the vendor's own index; tell whether it was reached."""
+    place = vendor_address(artifact.name, artifact.filename, read_mirrors())
+    say(f"{artifact.filename} from {urlsplit(place).hostname}")
+    try:
+        _download(session, place, target, {artifact.sha256}, artifact.origin)
+    except EnvironmentLacksError as error:
+        say(error.message)
+        return False
+    return True
 
 
 def _fetch_uv(session: "Session", row: Row, store: Path) -> None:
@@ -261,13 +318,15 @@ def _fetch_uv(session: "Session", row: Row, store: Path) -> None:
     )
 
 
-def _fetch_debs(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Iterator[StoredFile]:
+def _fetch_debs(
+    row: Row, store: Path, lacking: Iterable[StoredFile], snapshot: str
+) -> Iterator[StoredFile]:
     debs = {one.path.name: one for one in lacking if isinstance(one.source, Deb)}
     if not debs:
         return
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=store) as folder:
         asked = [one.source for one in debs.values() if isinstance(one.source, Deb)]
-        download_debs(row.base.suite, asked, Path(folder))
+        download_debs(row, asked, Path(folder), snapshot)
         for name, one in debs.items():
             file = Path(folder, name)
             if not file.is_file():
@@ -294,7 +353,7 @@ def _published(name: str, version: str, python: str, glibc: str) -> dict[str, tu
             command += ["--output-file", answer, asked]
             output_of(command, cwd=folder, env=uv_environment(folder))
         except CommandError as error:
-            say(f"{name} {version} is not to be had: {error.tail.strip().splitlines()[-1]}")
+            say(f"{name} {version} cannot be reached: {error.tail.strip().splitlines()[-1]}")
             return {}
         (package,) = parse_toml(answer.read_text(encoding="utf-8"))["packages"]
         found = {}
@@ -312,7 +371,9 @@ def _place(entry: dict[str, Any], folder: Path) -> str:
     return str(entry["url"])
 
 
-def _download(session: "Session", place: str, target: Path, hashes: set[str]) -> None:
+def _download(
+    session: "Session", place: str, target: Path, hashes: set[str], origin: str = ""
+) -> None:
     """Write the file whole, and only if it has one of these hashes."""
     from requests import RequestException
 
@@ -323,9 +384,7 @@ def _download(session: "Session", place: str, target: Path, hashes: set[str]) ->
                 shutil.copyfile(unquote(parts.path), partial)
             else:
                 login = index_login(place, os.environ)
-                with session.get(
-                    place, stream=True, timeout=_ANSWER_SECONDS, auth=login
-                ) as answer:
+                with session.get(place, stream=True, timeout=_ANSWER_SECONDS, auth=login) as answer:
                     answer.raise_for_status()
                     with partial.open("wb") as file:
                         for piece in answer.iter_content(_PIECE):
@@ -345,16 +404,24 @@ def _download(session: "Session", place: str, target: Path, hashes: set[str]) ->
                 f"{target.name} was not written: {error.strerror}",
                 "the same command again: what was fetched is kept",
             ) from None
-        _compare(partial, target.name, hashes)
+        _compare(partial, target.name, hashes, origin)
 
 
-def _compare(file: Path, name: str, hashes: set[str]) -> None:
+def _compare(file: Path, name: str, hashes: set[str], origin: str = "") -> None:
+    """``IntegrityError`` naming expected, found and where the expected hash was seen."""
     found = sha256_of(file)
-    if found not in hashes:
+    if found in hashes:
+        return
+    expected = f"expected sha256 {' or '.join(sorted(hashes))}{origin and f' ({origin})'}"
+    if is_a_page(file):
         raise IntegrityError(
-            f"{name}: expected sha256 {' or '.join(sorted(hashes))}, found {found}",
-            "someone replaced it, or a mirror altered it; it was not kept",
+            f"{name}: a web page came instead of the file, such as a login page; {expected}",
+            "log in where it comes from (docs/offline.md), or put the file into a store by hand",
         )
+    raise IntegrityError(
+        f"{name}: {expected}, found {found}",
+        "someone replaced it, or a mirror altered it; it was not kept",
+    )
 
 
 def _check_disk(store: Path, size: int) -> None:

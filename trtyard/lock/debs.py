@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trtyard.command import check, output_of
+from trtyard.command import CommandError, check, output_of
+from trtyard.console import say
+from trtyard.fetching.snapshots import snapshot_sources
 from trtyard.lock.file import Deb, DebStage
 from trtyard.matrix.row import Row
 from trtyard.pipeline.errors import EnvironmentLacksError
@@ -20,6 +22,7 @@ _MINIMAL = ("?essential", "?priority(required)", "apt")
 # "Inst NAME [INSTALLED] (VERSION SOURCE [ARCHITECTURE])"
 _INST = re.compile(r"Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*\[\w+\]\)")
 _ARCHITECTURE = "amd64"
+_CANDIDATE = re.compile(r"^(\S+):\n.*\n  Candidate: (\S+)$", re.MULTILINE)
 
 Run = Callable[[list[str]], str]  # runs a command, here or elsewhere, and returns its stdout
 
@@ -43,7 +46,7 @@ def suite_sources(suite: str) -> list[str]:
 
 
 def resolve_debs(row: Row) -> tuple[Deb, ...]:
-    """Return every package of the row's image: the base's, the runtime's, the build stage's."""
+    """Return every package of the row's image: base, runtime, build, and what is unpacked only."""
     with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as folder:
         options = _apt_options(Path(folder), suite_sources(row.base.suite))
         wanted: tuple[str, ...] = _MINIMAL
@@ -61,7 +64,26 @@ def resolve_debs(row: Row) -> tuple[Deb, ...]:
                 if name in found and found[name].version != version:
                     raise EnvironmentLacksError(f"apt wants two versions of {name}: report this")
             found.update(facts_of(output_of, stage, {name: plan[name] for name in added}, options))
-    return tuple(sorted(found.values(), key=lambda deb: deb.name))
+    return tuple(sorted((*found.values(), *_unpacked(row)), key=lambda deb: (deb.name, deb.stage)))
+
+
+def _unpacked(row: Row) -> tuple[Deb, ...]:
+    """Return the packages that are unpacked only, without what they depend on."""
+    if not row.debs.unpacked:
+        return ()
+    with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as folder:
+        lines = _with_components(suite_sources(row.base.suite), row.debs.components)
+        options = _updated(Path(folder), lines)
+        said = output_of(["apt-cache", "policy", *options, *row.debs.unpacked])
+        plan = {name: version for name, version in _CANDIDATE.findall(said) if version != "(none)"}
+        missing = sorted(set(row.debs.unpacked) - set(plan))
+        if missing:
+            raise EnvironmentLacksError(
+                f"apt has no {', '.join(missing)} of {row.base.suite}, with the components"
+                f" {', '.join(row.debs.components) or 'that are set up'}",
+                "see debs.unpacked and debs.components in versions.toml",
+            )
+        return tuple(facts_of(output_of, "unpacked", plan, options).values())
 
 
 def deb_filename(deb: Deb) -> str:
@@ -69,26 +91,79 @@ def deb_filename(deb: Deb) -> str:
     return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
 
 
-def download_debs(suite: str, debs: Sequence[Deb], folder: Path) -> None:
-    """Download into ``folder`` those of ``debs`` that this machine's apt sources still have.
+def download_debs(row: Row, debs: Sequence[Deb], folder: Path, snapshot: str = "") -> None:
+    """Download into ``folder`` those of ``debs`` that can be reached.
 
-    apt compares them with its own lists; comparing them with the lock is up to the caller.
+    First from this machine's apt sources; then, what they no longer have, from the distribution's
+    snapshot of the time ``snapshot``, which is said. Comparing them with the lock is the caller's.
     """
-    with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
-        options = _apt_options(Path(own), suite_sources(suite))
-        known = output_of(["apt-cache", "dumpavail", *options])
-        available = set(re.findall(r"^Filename: .*/([^/\s]+)$", known, flags=re.MULTILINE))
-        wanted = [
-            f"{deb.name}:{deb.architecture}={deb.version}"
-            if deb.architecture != "all"
-            else f"{deb.name}={deb.version}"
-            for deb in debs
-            if _archive_name(deb) in available
-        ]
-        if wanted:
-            # The folder is this user's, where apt's own user may not write.
-            options += ["-o", "APT::Sandbox::User="]
-            check(["apt-get", "download", "--quiet", *options, *wanted], cwd=folder)
+    try:
+        sources = suite_sources(row.base.suite)
+    except EnvironmentLacksError as error:
+        say(error.message)
+        sources = []
+    for more in (False, True):
+        wanted = [deb for deb in debs if (deb.stage == "unpacked") == more]
+        components = row.debs.components if more else ()
+        with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
+            lines = _with_components(sources, components)
+            if wanted and sources:
+                make = _updated if more else _apt_options
+                _download(make(Path(own), lines), wanted, folder)
+        _from_snapshots(row, wanted, folder, snapshot, components)
+
+
+def _from_snapshots(
+    row: Row, debs: Sequence[Deb], folder: Path, snapshot: str, components: Sequence[str]
+) -> None:
+    for lines in snapshot_sources(row.base.suite, snapshot, components) if snapshot else ():
+        lacking = [deb for deb in debs if not (folder / deb_filename(deb)).is_file()]
+        if not lacking:
+            return
+        place = lines[0].split("] ")[1].split()[0]
+        say(
+            f"{len(lacking)} packages are no longer in this machine's apt sources"
+            f" ({', '.join(deb.name for deb in lacking[:5])}{', ...' * (len(lacking) > 5)}):"
+            f" taken from the snapshot {place}; newer ones: ./run lock --upgrade {row.name}"
+        )
+        with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
+            try:
+                _download(_updated(Path(own), lines), lacking, folder)
+            except (CommandError, EnvironmentLacksError) as error:
+                say(f"the snapshot does not answer: {error.message}")
+                return
+
+
+def _download(options: Sequence[str], debs: Sequence[Deb], folder: Path) -> None:
+    """Download those of ``debs`` that apt's lists have; apt compares them with these lists."""
+    known = output_of(["apt-cache", "dumpavail", *options])
+    available = set(re.findall(r"^Filename: .*/([^/\s]+)$", known, flags=re.MULTILINE))
+    wanted = [
+        f"{deb.name}:{deb.architecture}={deb.version}"
+        if deb.architecture != "all"
+        else f"{deb.name}={deb.version}"
+        for deb in debs
+        if _archive_name(deb) in available
+    ]
+    if wanted:
+        # The folder is this user's, where apt's own user may not write.
+        sandbox = ["-o", "APT::Sandbox::User="]
+        check(["apt-get", "download", "--quiet", *options, *sandbox, *wanted], cwd=folder)
+
+
+def _with_components(sources: Sequence[str], components: Sequence[str]) -> list[str]:
+    """Return the sources, and each suite of theirs with these components too."""
+    more = [f"{line.rpartition(' ')[0]} {one}" for line in sources for one in components]
+    return sorted({*sources, *more})
+
+
+def _updated(folder: Path, sources: Sequence[str]) -> list[str]:
+    """Return apt's options for these sources with lists of their own, which are fetched."""
+    (folder / "lists" / "partial").mkdir(parents=True)
+    options = [*_apt_options(folder, sources), "-o", f"Dir::State::lists={folder / 'lists'}"]
+    options += ["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none"]
+    output_of(["apt-get", "update", "--quiet", *options])
+    return options
 
 
 def _archive_name(deb: Deb) -> str:

@@ -25,12 +25,14 @@ from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.debs import resolve_debs
 from trtyard.lock.file import Artifact, Deb, LockedBase, LockedRow, Unresolved, check_row
 from trtyard.matrix.row import UNRESOLVED, Row
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.reading import parse_toml
 from trtyard.tools import uv
 
 # How uv puts it when an index does not answer; an index that has no such release is another matter.
 _NO_NETWORK = ("dns error", "error sending request", "timed out", "connection refused")
+# How uv puts it when an index has only sources of a release, or nothing of it.
+_NO_WHEEL = ("no usable wheels", "there is no version of")
 # The glibc that the older platform tags stand for (PEP 513, 571, 599).
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
@@ -43,10 +45,10 @@ def resolve_row(row: Row, before: LockedRow | None = None) -> LockedRow:
     left ``unresolved`` with the reason.
     """
     vendor, unresolved = _vendor_wheels(row)
-    wheels: dict[str, Artifact] = {}
+    wheels: dict[str, Artifact] = {one.filename: one for one in vendor}
     sdists: dict[str, Artifact] = {}
     for python in row.pythons:
-        for package in [*_compiled(row, python, _releases(before, python)), *vendor]:
+        for package in _compiled(row, python, _releases(before, python)):
             is_source = package["name"] in row.sources
             artifact = _sdist(package) if is_source else _best_wheel(package, python, row)
             kept = sdists if is_source else wheels
@@ -70,27 +72,66 @@ def resolve_row(row: Row, before: LockedRow | None = None) -> LockedRow:
     return locked
 
 
-def _vendor_wheels(row: Row) -> tuple[list[dict[str, Any]], tuple[Unresolved, ...]]:
-    """Return uv's packages of the vendor's own index, and those that no index in use has.
+def _vendor_wheels(row: Row) -> tuple[list[Artifact], tuple[Unresolved, ...]]:
+    """Return the wheels of the vendor's own index, and those of which no hash is known.
 
-    PyPI has only stubs of their names, which would fetch the real files by themselves.
+    PyPI has only stubs of their names, which would fetch the real files by themselves. Where the
+    vendor's index is not among those in use, the row's public pins say what its files are.
     """
     found, missing = [], []
     for name, version in row.vendor_packages.items():
-        try:
-            found += _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
-        except CommandError as error:
-            if "no usable wheels" not in error.tail:
-                raise
-            reason = "no package index in use has a wheel of it; NVIDIA's own does"
+        wheel = _of_an_index(row, name, version) or _as_pinned(row, name)
+        if wheel is None:
+            reason = "no package index in use has a wheel of it, and the row has no public pin"
             missing.append(Unresolved(kind="wheel", name=name, version=version, reason=reason))
+        else:
+            found.append(replace(wheel, pythons=(row.python,)))
     return found, tuple(missing)
+
+
+def _of_an_index(row: Row, name: str, version: str) -> Artifact | None:
+    """Return the wheel as an index in use has it; ``IntegrityError`` if a public pin differs."""
+    try:
+        packages = _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
+    except CommandError as error:
+        if not any(words in error.tail for words in _NO_WHEEL):
+            raise
+        return None
+    (package,) = packages
+    for entry in package.get("wheels", ()):
+        entry.setdefault("size", 0)  # a vendor's index need not say it
+    wheel = replace(_best_wheel(package, row.python, row), source="vendor")
+    pin = row.public_pins.get(wheel.filename)
+    if pin is not None and pin.sha256 != wheel.sha256:
+        raise IntegrityError(
+            f"{wheel.filename}: expected sha256 {pin.sha256} ({pin.origin}), found {wheel.sha256}"
+            " in the package index in use",
+            "do not install it; if the vendor has replaced the file, mend public-pins in"
+            " versions.toml",
+        )
+    return wheel
+
+
+def _as_pinned(row: Row, name: str) -> Artifact | None:
+    for filename, pin in row.public_pins.items():
+        if pin.package == name:
+            return Artifact(
+                name=name,
+                version=pin.version,
+                filename=filename,
+                sha256=pin.sha256,
+                size=pin.size,
+                pythons=(),
+                source="public-pin",
+                origin=pin.origin,
+            )
+    return None
 
 
 def _debs(row: Row, base: LockedBase) -> tuple[tuple[Deb, ...], tuple[Unresolved, ...]]:
     if row.base.contents == "minimal":
         return resolve_debs(row), ()
-    reason = "which packages are added depends on those in the base image, which was not to be had"
+    reason = "which packages are added depends on those in the base image, which cannot be reached"
     if base.digest != UNRESOLVED:
         try:
             return resolve_on(read_mirrors().image(base.reference), row), ()

@@ -39,6 +39,7 @@ def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:
         base=base,
         wheels=tuple(sorted((*now.wheels, *wheels), key=lambda one: one.filename)),
         debs=debs,
+        snapshot=before.snapshot if kept["debs"] else now.snapshot,
         unresolved=tuple(
             one for one in now.unresolved if one.name not in kept.get(one.kind, set())
         ),

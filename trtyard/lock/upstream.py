@@ -25,10 +25,13 @@ _FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):")
 _NOT_OURS = "the patch is for another release of the file; nothing was written"
 
 
-def resolved_patches(row: Row, folder: Path = PATCHES) -> list[Change]:
+def resolved_patches(
+    row: Row, folder: Path = PATCHES, *, are_changed: bool = False
+) -> list[Change]:
     """Return the row's patch files with the hashes that they leave open; nothing is written yet.
 
-    A series without an open hash is left alone, and so is one whose source cannot be reached.
+    A series without an open hash is left alone unless its patches are not as they were locked; then
+    it is held against upstream's files. One whose source cannot be reached is left alone too.
 
     Raises:
         IntegrityError: the source is not what a patch says: a hash that it names differs, a file is
@@ -40,18 +43,22 @@ def resolved_patches(row: Row, folder: Path = PATCHES) -> list[Change]:
         repository = next(
             (name for name in row.commits if name.endswith(f"/{one.parent.name}")), ""
         )
-        if repository and any(None in patch.applies_to.values() for patch in patches):
+        is_open = any(None in patch.applies_to.values() for patch in patches)
+        if repository and (is_open or are_changed):
             source = Source(repository=repository, commit=row.commits[repository])
-            changes += _resolved(patches, source)
+            changes += _resolved(patches, source, is_open=is_open)
     return changes
 
 
-def _resolved(patches: Sequence[Patch], source: Source) -> list[Change]:
+def _resolved(patches: Sequence[Patch], source: Source, *, is_open: bool) -> list[Change]:
     with tempfile.TemporaryDirectory(prefix="trtyard-upstream-") as name:
         try:
             tree = fetch_files(source, Path(name), read_mirrors())
         except EnvironmentLacksError as error:
-            say(f"upstream's files of {source.repository} stay unresolved: {error.message}")
+            left = "stay unresolved"
+            if not is_open:
+                left = "cannot be reached, and the changed patches are not held against them"
+            say(f"upstream's files of {source.repository} {left}: {error.message}")
             return []
         return _filled_series(patches, tree, f"{source.repository} at {source.commit}")
 

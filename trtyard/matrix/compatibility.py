@@ -62,7 +62,7 @@ TENSORRT: Mapping[tuple[str, Release], TensorrtRelease] = {
         capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
         newest_opset=None,
     ),
-    ("full", (11, 4)): TensorrtRelease(
+    ("full", (11, 3)): TensorrtRelease(
         cuda=((13, 0),),
         any_minor=True,
         capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),

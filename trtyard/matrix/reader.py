@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
 from trtyard.matrix.row import (
     UNRESOLVED,
     BaseContents,
@@ -22,6 +24,7 @@ from trtyard.matrix.row import (
     ImageParts,
     Parser,
     PluginShell,
+    PublicPin,
     Row,
     TensorrtFrom,
 )
@@ -106,6 +109,7 @@ def _read_row(name: str, table: Table) -> Row:
         tensorrt_from=cast(TensorrtFrom, table.choice("tensorrt-from", get_args(TensorrtFrom))),
         python=table.text("python", _PYTHON, "a Python like 3.11"),
         cuda=table.text("cuda", r"\d+\.\d+", "a CUDA release like 13.0"),
+        nvcc=table.text("nvcc" if "nvcc" in table else "cuda", r"\d+\.\d+", "a CUDA release"),
         driver=table.text("driver", _RELEASE, "a driver like 580.65.06"),
         exporter=cast(Exporter, table.choice("exporter", get_args(Exporter))),
         opset=table.integer("opset", 7, 99),
@@ -127,6 +131,7 @@ def _read_row(name: str, table: Table) -> Row:
         packages_on=_read_packages_on(table.optional_table("packages-on")),
         sources=_read_pins(table.optional_table("sources")),
         vendor_packages=_read_pins(table.optional_table("vendor-packages")),
+        public_pins=_read_public_pins(table.optional_table("public-pins")),
         vendor_debs=_read_pairs(
             table.optional_table("vendor-debs"), _DEB, "package names", _DEB_VERSION, "a version"
         ),
@@ -164,6 +169,10 @@ def _read_debs(table: Table) -> Debs:
         base=table.texts("base", _DEB, "package names", may_be_empty=True),
         runtime=table.texts("runtime", _DEB, "package names", may_be_empty=True),
         build=table.texts("build", _DEB, "package names", may_be_empty=True),
+        unpacked=table.texts("unpacked", _DEB, "package names") if "unpacked" in table else (),
+        components=table.texts("components", r"[a-z-]+", "components like non-free")
+        if "components" in table
+        else (),
     )
     table.finish()
     return debs
@@ -185,6 +194,26 @@ def _read_pins(table: Table) -> dict[str, str]:
         if not re.fullmatch(_PACKAGE, name):
             raise table.fail(name, "must be a package name in lower case with single hyphens")
     return {name: table.text(name, _VERSION, "one exact version") for name in table}
+
+
+def _read_public_pins(table: Table) -> dict[str, PublicPin]:
+    return {name: _read_public_pin(name, table.table(name)) for name in table}
+
+
+def _read_public_pin(name: str, table: Table) -> PublicPin:
+    try:
+        package, version, _, _ = parse_wheel_filename(name)
+    except InvalidWheelFilename:
+        raise table.fail("", "must be named by a wheel's file name") from None
+    pin = PublicPin(
+        package=str(package),
+        version=str(version),
+        sha256=table.text("sha256", r"[0-9a-f]{64}", "64 hex digits"),
+        size=table.integer("size", 1, 1 << 40) if "size" in table else 0,
+        origin=table.text("origin", r"[^\t\n]+", "a few words: where it was seen"),
+    )
+    table.finish()
+    return pin
 
 
 def _read_pairs(table: Table, key: str, keys: str, value: str, expected: str) -> dict[str, str]:
@@ -228,7 +257,10 @@ def _check_tensorrt(row: Row, table: Table) -> None:
             if set(pins.values()) != {row.tensorrt}:
                 raise table.fail("packages", f"must pin the TensorRT packages to {row.tensorrt}")
         case "vendor-wheels":
-            if row.tensorrt not in row.vendor_packages.values():
+            # Some of its wheels leave the last number out: 8.6.1 is 8.6.1.6.
+            if not any(
+                f"{row.tensorrt}.".startswith(f"{it}.") for it in row.vendor_packages.values()
+            ):
                 raise table.fail("vendor-packages", f"must name TensorRT {row.tensorrt}")
         case "vendor-debs":
             releases = {pin.partition("-")[0] for pin in row.vendor_debs.values()}
@@ -237,6 +269,9 @@ def _check_tensorrt(row: Row, table: Table) -> None:
         case "base-image":
             if row.base.contents != "vendor":
                 raise table.fail("base.contents", "must be vendor: TensorRT comes in it")
+    for filename, one in row.public_pins.items():
+        if row.vendor_packages.get(one.package) != one.version:
+            raise table.fail("public-pins", f"has {filename}, which vendor-packages does not name")
     for name in row.vendor_packages:
         if name in row.packages:
             raise table.fail("vendor-packages", f"and packages both name {name}")

@@ -19,6 +19,17 @@ UNRESOLVED = "unresolved"  # stands where a digest is not known yet
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublicPin:
+    """What public files say of a vendor's file that nobody has downloaded yet."""
+
+    package: str
+    version: str
+    sha256: str
+    size: int  # bytes; 0 where it was not said
+    origin: str  # where it was seen, in a few words
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaseImage:
     """What the row's image starts from."""
 
@@ -37,6 +48,10 @@ class Debs:
     base: tuple[str, ...]  # in the base image beyond the essential ones
     runtime: tuple[str, ...]  # in every stage of the image
     build: tuple[str, ...]  # only where something is compiled
+    # Only unpacked where something is compiled, without what they depend on. The components, beyond
+    # main, are asked for these alone.
+    unpacked: tuple[str, ...]
+    components: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +74,7 @@ class Row:
     tensorrt_from: TensorrtFrom
     python: str
     cuda: str
+    nvcc: str  # the release of the CUDA compiler: ``cuda``, or another that is linked in statically
     driver: str  # the least driver that runs it
     exporter: Exporter
     opset: int
@@ -76,6 +92,7 @@ class Row:
     packages_on: Mapping[str, Mapping[str, str]]
     sources: Mapping[str, str]
     vendor_packages: Mapping[str, str]  # wheels that only the vendor's own index has
+    public_pins: Mapping[str, PublicPin]  # file name of such a wheel to what is said of it
     vendor_debs: Mapping[str, str]  # distribution packages of the vendor's own apt source
     commits: Mapping[str, str]  # source repositories (owner/name on GitHub) by commit
     terms: str  # what a user accepts or needs to get the vendor's files; "" for nothing

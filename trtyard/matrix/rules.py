@@ -94,15 +94,17 @@ def _tensorrt_knows_cuda(row: Row) -> Iterator[Problem]:
     if known is None:
         yield "tensorrt", f"is {row.tensorrt}, {_unknown('TENSORRT')}"
         return
-    cuda = release_of(row.cuda)
     majors = {release[0] for release in known.cuda}
-    if cuda[0] not in majors if known.any_minor else cuda not in known.cuda:
-        takes = (
-            ", ".join(f"{major}.x" for major in sorted(majors))
-            if known.any_minor
-            else ", ".join(map(_dotted, known.cuda))
-        )
-        yield "cuda", f"is {row.cuda}; TensorRT {row.tensorrt} is built for CUDA {takes}"
+    # The plugins link their CUDA runtime statically: nvcc may be another release that it knows.
+    for key, said in (("cuda", row.cuda), ("nvcc", row.nvcc)):
+        cuda = release_of(said)
+        if cuda[0] not in majors if known.any_minor else cuda not in known.cuda:
+            takes = (
+                ", ".join(f"{major}.x" for major in sorted(majors))
+                if known.any_minor
+                else ", ".join(map(_dotted, known.cuda))
+            )
+            yield key, f"is {said}; TensorRT {row.tensorrt} is built for CUDA {takes}"
 
 
 def _tensorrt_takes_the_opset(row: Row) -> Iterator[Problem]:
@@ -127,16 +129,16 @@ def _driver_runs_cuda(row: Row) -> Iterator[Problem]:
 
 
 def _nvcc_compiles(row: Row) -> Iterator[Problem]:
-    known = NVCC.get(release_of(row.cuda))
+    known = NVCC.get(release_of(row.nvcc))
     if known is None:
-        yield "cuda", f"is {row.cuda}, {_unknown('NVCC')}"
+        yield "nvcc", f"is {row.nvcc}, {_unknown('NVCC')}"
         return
     first, last = known
     for one in row.architectures:
         if not first <= int(one) <= last:
             yield (
                 "architectures",
-                f"has {one}; nvcc of CUDA {row.cuda} compiles for {first} to {last}",
+                f"has {one}; nvcc of CUDA {row.nvcc} compiles for {first} to {last}",
             )
 
 

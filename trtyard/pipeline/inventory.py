@@ -352,8 +352,12 @@ def main(arguments: List[str]) -> int:
         "libraries": libraries,
     }
     options.write.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    others = len(base.get("other_versions", ()))
+    as_locked = "as locked"
+    if others:
+        as_locked += f" but for {others} debs that the base has in another version"
     sys.stdout.write(
-        f"inventory: {len(debs)} debs and {len(packages)} packages, as locked;"
+        f"inventory: {len(debs)} debs and {len(packages)} packages, {as_locked};"
         f" {len(files)} files as recorded, {len(libraries)} native libraries among them\n"
     )
     return 0

@@ -1,4 +1,4 @@
-"""TensorRT 10.15 and newer, 11 included: held against the bindings of 10.16.1 and 11.4.0."""
+"""TensorRT 10.15 and newer, 11 included: held against the bindings of 10.16.1 and 11.3.0."""
 
 from pathlib import Path
 from typing import Any, ContextManager, List, Optional, cast
