@@ -81,18 +81,20 @@ def lint() -> int:
 
 @command(
     check="Only prove, without a network, that the lock fits the matrix.",
-    upgrade="Resolve this row anew although it has not changed; without a name all of them.",
+    upgrade="Resolve this row alone, although it has not changed; without a name all of them.",
 )
 def lock(check: bool = False, upgrade: Optional = "") -> None:
-    """Resolve versions.toml to versions.lock and requirements/host.in to host.txt.
+    """Resolve versions.toml to versions.lock and requirements/host.in to host.txt; render images/.
 
-    Only rows that changed are resolved. What differs afterwards is printed.
+    Only rows that changed are resolved. What differs afterwards is printed. Exit code 3: a part of
+    the row that was asked for stays unresolved.
     """
-    from trtyard.lock.relock import ALL, check_locks, relock
+    from trtyard.images.resolving import lock_and_render
+    from trtyard.lock.relock import ALL, check_locks
 
     if check:
         refuse("--check", upgrade=upgrade)
-    check_locks() if check else relock(upgrade=ALL if upgrade is True else str(upgrade))
+    check_locks() if check else lock_and_render(upgrade=ALL if upgrade is True else str(upgrade))
 
 
 @command(json="For programs: every row as JSON.")
@@ -170,6 +172,7 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
     "with a comma between.",
     cache_from="BuildKit's type=KIND,KEY=VALUE: take built steps from there. May be repeated.",
     cache_to="Likewise: leave built steps there; {target} in it is each image's own name.",
+    locked="Refuse a row whose lock leaves parts open, instead of resolving these first.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -181,6 +184,7 @@ def build(
     target: str = "final",
     cache_from: Repeated = (),
     cache_to: Repeated = (),
+    locked: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Build the rows' Docker images with one buildx bake, and print their names."""
@@ -195,6 +199,7 @@ def build(
         store=store,
         cache_from=cache_places("--cache-from", cache_from),
         cache_to=cache_places("--cache-to", cache_to),
+        locked=locked,
         dry_run=dry_run,
     )
     names = build_all(trt.split(","), stages=target.split(","), options=options)

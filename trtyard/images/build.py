@@ -45,7 +45,6 @@ from trtyard.folders import locked as held
 from trtyard.folders import make_own
 from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
 from trtyard.lock.patches import check_patches
-from trtyard.images.resolving import resolved
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.fetching.mirrors import Mirrors, read_mirrors
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
@@ -59,6 +58,7 @@ from trtyard.images.render import (
     repository_of,
     stages_of,
 )
+from trtyard.images.resolving import resolved
 from trtyard.matrix.row import Row
 from trtyard.fetching.sources import export_source, fetch_source, sources_of
 from trtyard.images.store import DEBS, check_store, confirm_pins, have_debs

@@ -129,9 +129,9 @@ def _from_snapshots(
         with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
             try:
                 _download(_updated(Path(own), lines), lacking, folder)
-            except (CommandError, EnvironmentLacksError) as error:
-                say(f"the snapshot does not answer: {error.message}")
-                return
+            except CommandError as error:
+                last = (error.tail.strip().splitlines() or ["no word why"])[-1]
+                say(f"not from this snapshot: {last}")
 
 
 def _download(options: Sequence[str], debs: Sequence[Deb], folder: Path) -> None:

@@ -1,0 +1,157 @@
+"""Files of the vendor's own index: by name and hash, from a server on loopback in its place."""
+
+import functools
+import hashlib
+import http.server
+import importlib.machinery
+import importlib.util
+import threading
+from dataclasses import replace
+
+import pytest
+
+from trtyard.images import store as module
+from trtyard.images.store import PACKAGES, StoredFile, confirm_pins, fetch_files
+from trtyard.lock.file import Artifact, Lock, read_lock, write_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+
+ROW = read_matrix(MATRIX_FILE).row("11.3")
+CONTENT, ORIGIN = b"PK stand-in", "a page of the tests"
+NAME = "demo_libs-1.0-py3-none-any.whl"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PAGE = b"\n<!DOCTYPE html><title>Log in</title>"
+WHEEL = Artifact(
+    name="demo-libs",
+    version="1.0",
+    filename=NAME,
+    sha256=SHA256,
+    size=0,
+    pythons=("3.11",),
+    source="public-pin",
+    origin=ORIGIN,
+)
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """Serve a folder as the vendor's index; return the file's place in it and the address."""
+    folder = tmp_path / "served" / "demo-libs"
+    folder.mkdir(parents=True)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder.parent))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    mirrors = tmp_path / "mirrors.toml"
+    mirrors.write_text(f'schema = 1\n[vendor]\n"pypi.nvidia.com" = "{address}/"\n')
+    monkeypatch.setenv("TRTYARD_MIRRORS", str(mirrors))
+    monkeypatch.setattr(module, "find_uv", lambda _: tmp_path)  # there already
+    yield folder / NAME, address
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(store):
+    wanted = StoredFile(path=PACKAGES / NAME, sha256=SHA256, size=0, source=WHEEL)
+    fetch_files(ROW, [wanted], store)
+
+
+def test_the_file_is_fetched_by_its_name_and_kept_if_its_hash_is_right(index, tmp_path):
+    index[0].write_bytes(CONTENT)
+    fetch(tmp_path / "store")
+    assert (tmp_path / "store" / PACKAGES / NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [(b"another", hashlib.sha256(b"another").hexdigest()), (PAGE, "such as a login page")],
+)
+def test_another_file_is_refused_with_expected_found_and_origin(index, tmp_path, served, said):
+    index[0].write_bytes(served)
+    with pytest.raises(IntegrityError) as caught:
+        fetch(tmp_path / "store")
+    for words in (NAME, SHA256, ORIGIN, said):
+        assert words in caught.value.message
+    assert not (tmp_path / "store" / PACKAGES / NAME).exists()
+
+
+def test_an_index_without_it_names_the_place_and_the_hash_to_put_there(index, tmp_path):
+    with pytest.raises(EnvironmentLacksError) as caught:
+        fetch(tmp_path / "store")
+    assert f"{tmp_path / 'store' / PACKAGES / NAME}: sha256 {SHA256}" in caught.value.message
+    assert "by hand" in caught.value.mend
+
+
+def test_a_pin_is_noted_as_true_once_its_file_was_downloaded(tmp_path, monkeypatch, capsys):
+    lock = read_lock(LOCK_FILE)
+    rows = {**lock.rows, ROW.name: replace(lock.row(ROW.name), wheels=(WHEEL,))}
+    file = tmp_path / "versions.lock"
+    write_lock(file, Lock(rows=rows))
+    monkeypatch.setattr(module, "LOCK_FILE", file)
+    (tmp_path / "store" / PACKAGES).mkdir(parents=True)
+    confirm_pins(ROW, tmp_path / "store")
+    assert read_lock(file).row(ROW.name).wheels == (WHEEL,)
+    (tmp_path / "store" / PACKAGES / NAME).write_bytes(CONTENT)
+    confirm_pins(ROW, tmp_path / "store")
+    assert read_lock(file).row(ROW.name).wheels == (replace(WHEEL, source="vendor"),)
+    assert f"{NAME} was downloaded" in capsys.readouterr().err
+
+
+def test_every_committed_pin_says_where_it_was_seen():
+    pins = [one for row in read_lock(LOCK_FILE).rows.values() for one in row.wheels if one.origin]
+    assert {one.name for one in pins} == {"tensorrt-libs", "tensorrt-cu13-libs"}
+    assert all(one.is_vendors for one in pins)
+
+
+@pytest.fixture
+def step(index, tmp_path):
+    """Return a function that runs the image's own step; it gives the exit code."""
+    path = str(ROOT / "templates" / "steps" / "fetch-vendor")
+    loader = importlib.machinery.SourceFileLoader("fetch_vendor", path)
+    made = importlib.util.module_from_spec(importlib.util.spec_from_loader("fetch_vendor", loader))
+    loader.exec_module(made)
+    made.MIRROR, made.STORE = tmp_path / "vendor", tmp_path / "store"
+    made.ATTEMPTS = 1
+    made.MIRROR.write_text(index[1])
+    listed = tmp_path / "vendor.txt"
+    listed.write_text(f"{NAME} {SHA256} demo-libs {ORIGIN}\n")
+    return lambda: made.main(str(listed), str(tmp_path / "files"))
+
+
+def test_the_step_fetches_it_once(step, index, tmp_path, capsys):
+    index[0].write_bytes(CONTENT)
+    assert step() == 0
+    assert (tmp_path / "files" / NAME).read_bytes() == CONTENT
+    index[0].unlink()
+    assert step() == 0
+
+
+def test_the_step_takes_it_from_a_store(step, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / NAME).write_bytes(CONTENT)
+    assert step() == 0
+
+
+@pytest.mark.parametrize("served", [b"another", PAGE])
+def test_the_step_ends_with_5_for_another_file(step, index, tmp_path, capsys, served):
+    index[0].write_bytes(served)
+    assert step() == 5
+    said = capsys.readouterr().err
+    assert f"expected sha256 {SHA256} ({ORIGIN})" in said
+    assert ("web page" in said) == (served == PAGE)
+    assert not (tmp_path / "files" / NAME).exists()
+
+
+def test_the_step_ends_with_3_where_the_index_does_not_have_it(step, capsys):
+    assert step() == 3
+    said = capsys.readouterr().err
+    assert NAME in said
+    assert SHA256 in said
+    assert "404" in said
+    assert "--store" in said
