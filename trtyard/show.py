@@ -81,7 +81,7 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, st
         "Python": f"{row.python}"
         + (f"; on the host {', '.join(row.host_pythons)}" if row.host_pythons else ""),
         "torch": f"{row.packages['torch']}, torchvision {row.packages['torchvision']},"
-        f" CUDA {row.cuda}",
+        f" CUDA {row.cuda}" + (f" (plugins by nvcc {row.nvcc})" if row.nvcc != row.cuda else ""),
         "ONNX": f"opset {row.opset}, {row.exporter} exporter; ONNX Runtime"
         f" {row.packages['onnxruntime']}",
         "plugins": f"{', '.join(row.plugin_shells)}; {row.parser} parser",
@@ -91,6 +91,11 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, st
         **{
             "unresolved" if not number else " " * number: f"{one.kind} {one.name} {one.version}"
             for number, one in enumerate(locked.unresolved)
+        },
+        **{
+            "public pin" if not number else " " * number: f"{one.filename}: {one.origin};"
+            " not downloaded yet"
+            for number, one in enumerate(one for one in wheels if one.source == "public-pin")
         },
         **({"terms": row.terms} if row.terms else {}),
         "runs in": ", ".join(row.executors)

@@ -72,6 +72,12 @@ def test_local_bases_take_the_place_of_the_dockerfiles_stages():
     assert not any("contexts" in str(word) for word in PUBLISHED.command(Path("docker"), "default"))
 
 
+def test_a_folder_of_packages_takes_the_place_of_its_stage(tmp_path):
+    command = replace(LOCAL, debs=tmp_path).command(Path("docker"), "default")
+    assert f"rtx-1-7.contexts.debs={tmp_path}" in command
+    assert "\nFROM scratch AS debs\n" in (ROOT / "images" / ROW.name / "Dockerfile").read_text()
+
+
 def test_certificates_are_passed_where_there_are_some_and_only_there(monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     assert "secrets=" not in str(PUBLISHED.command(Path("docker"), "default"))

@@ -7,6 +7,8 @@ import pytest
 from tiny_wheels import make_wheel
 
 from trtyard.fetching.mirrors import NONE, read_mirrors
+from trtyard.fetching.vendor import vendor_address
+from trtyard.images.bake import PLACES
 from trtyard.lock.resolve import _uv_packages
 from trtyard.pipeline.errors import UsageError
 
@@ -22,6 +24,8 @@ extra = ["https://packages.example.org/vendor"]
 "debs.example.org" = "https://packages.example.org/debs/"
 [git]
 "github.com" = "https://git.example.org/hub/"
+[vendor]
+"pypi.nvidia.com" = "https://files.example.org/nvidia/"
 """
 
 
@@ -63,6 +67,7 @@ def test_what_the_user_has_set_comes_first(mirrors, tmp_path, monkeypatch):
         "UV_DEFAULT_INDEX": "https://packages.example.org/simple",
         "SSL_CERT_FILE": str(tmp_path / "own.pem"),
         "TRTYARD_APT_MIRRORS": "debs.example.org https://packages.example.org/debs\n",
+        "TRTYARD_VENDOR_INDEX": "https://files.example.org/nvidia",
     }
 
 
@@ -102,6 +107,8 @@ def test_a_build_is_told_the_netrc_of_the_mirrors_hosts_alone(mirrors, tmp_path,
         ("https://packages.example.org/debs/", "https://x/#e", ["apt.debs.example.org", "address"]),
         ('"debs.example.org" =', '"https://debs" =', ["apt.https://debs", "host"]),
         ('"github.com" =', '"gitlab.com" =', ["git.gitlab.com", "git host"]),
+        ('"pypi.nvidia.com" =', '"pypi.org" =', ["vendor.pypi.org", "no vendor's index"]),
+        ("https://files.example.org/nvidia/", "files.example.org", ["vendor", "address"]),
         ("https://git.example.org/hub/", "git.example.org", ["git.github.com", "address"]),
         ("schema = 1", "schema =", ["not TOML"]),
     ],
@@ -127,6 +134,7 @@ def test_git_is_told_of_its_mirror(mirrors):
         "https://packages.example.org/simple",
         "https://packages.example.org/vendor",
         "https://packages.example.org/debs/",
+        "https://files.example.org/nvidia/",
     ],
 )
 def test_a_password_is_refused_and_not_repeated(mirrors, old):
@@ -174,6 +182,17 @@ def index(tmp_path):
     yield f"http://127.0.0.1:{server.server_port}/simple", wheel, asked
     server.shutdown()
     server.server_close()
+
+
+def test_a_vendors_files_are_found_where_the_mirror_has_them(mirrors):
+    whole = mirrors(WHOLE)
+    at = "tensorrt-libs/tensorrt_libs-8.6.1.whl"
+    assert vendor_address(*at.split("/"), whole) == f"https://files.example.org/nvidia/{at}"
+    assert vendor_address(*at.split("/"), NONE) == f"https://pypi.nvidia.com/{at}"
+    environment = {}
+    whole.set_variables(environment)
+    assert environment["TRTYARD_VENDOR_INDEX"] == "https://files.example.org/nvidia"
+    assert PLACES["vendor"] == "TRTYARD_VENDOR_INDEX"  # so a build gets it as a secret
 
 
 @pytest.mark.parametrize("key", ['index = "{}"', 'extra = ["{}"]'])

@@ -155,17 +155,24 @@ def _there_or_planned(
         if options.dry_run and not have_bases(client, row, locked):
             say("the image's name follows from theirs; that would be built next")
             return ""
-    plan = plan_of(client, row, locked, kind, stage)
-    if options.store:
-        plan = replace(plan, store=Path(options.store).resolve())
-    mirrors = read_mirrors()
-    if sources_of(row) and (plan.store or mirrors.git):
-        plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=options.dry_run))
-    if row.debs.unpacked and (plan.store or kind == "local"):
-        plan = replace(plan, debs=_unpacked(row, locked, plan.store, dry_run=options.dry_run))
+    plan = with_folders(
+        plan_of(client, row, locked, kind, stage), options.store, dry_run=options.dry_run
+    )
     if _is_there(client, plan) and not options.no_cache:
         say(f"{plan.image} is there already; nothing that goes into it has changed")
         return plan.image
+    return plan
+
+
+def with_folders(plan: Plan, store: str = "", *, dry_run: bool = False) -> Plan:
+    """Return the plan with the folders of this machine that it takes files from."""
+    row, mirrors = plan.row, read_mirrors()
+    if store:
+        plan = replace(plan, store=Path(store).resolve())
+    if sources_of(row) and (plan.store or mirrors.git):
+        plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=dry_run))
+    if row.debs.unpacked and (plan.store or plan.base == "local"):
+        plan = replace(plan, debs=_unpacked(row, plan.locked, plan.store, dry_run=dry_run))
     return plan
 
 

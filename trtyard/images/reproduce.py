@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from trtyard.images.bake import VARIABLES, BaseKind, Plan
 from trtyard.images.base import STAGES
-from trtyard.images.build import base_kind, checked_stage, content_labels, plan_of
+from trtyard.images.build import (
+    base_kind,
+    checked_stage,
+    content_labels,
+    plan_of,
+    with_folders,
+)
 from trtyard.command import quoted
 from trtyard.console import say, show
 from trtyard.convert import row_and_lock
@@ -79,8 +85,7 @@ def reproduce(
         against = _name_of(client, against)
         base = _base_of(client, against, row, locked, wanted)
     plan = plan_of(client, row, locked, base_kind(client, row, locked, base), wanted)
-    if store:
-        plan = replace(plan, store=Path(store).resolve())
+    plan = with_folders(plan, store, dry_run=dry_run)
     if dry_run:
         _say_what_would_be_done(docker, plan, against)
         return

@@ -211,7 +211,11 @@ def check_store(row: Row, locked: LockedRow, store: Path) -> None:
             f"--store {store}: there is no such folder",
             f"./run fetch --trt {row.name} --into {store}",
         )
-    wanted = [one for one in wanted_files(row, locked) if isinstance(one.source, Artifact)]
+    wanted = [
+        one
+        for one in wanted_files(row, locked)
+        if isinstance(one.source, Artifact) or one.source.stage == "unpacked"
+    ]
     contents = look_into(store, wanted)
     refuse_wrong(store, contents)
     if contents.missing:
