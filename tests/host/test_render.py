@@ -83,7 +83,8 @@ def test_every_stage_starts_from_another_stage_or_from_a_digest(row):
             source, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
             unknown = LOCK.row(row.name).base.digest == "unresolved"
             empty = source == "scratch" and (
-                name in ("store", "debs", "lists", "parser-source") or (name == "base" and unknown)
+                name in ("store", "debs", "vendor", "lists", "parser-source")
+                or (name == "base" and unknown)
             )
             assert (
                 empty or source in stages or re.fullmatch(r"[^:@]+@sha256:[0-9a-f]{64}", source)

@@ -7,11 +7,19 @@ import importlib.machinery
 import importlib.util
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from trtyard.images import store as module
-from trtyard.images.store import PACKAGES, StoredFile, confirm_pins, fetch_files
+from trtyard.images.bake import Plan
+from trtyard.images.store import (
+    PACKAGES,
+    StoredFile,
+    confirm_pins,
+    fetch_files,
+    have_vendor_files,
+)
 from trtyard.lock.file import Artifact, Lock, read_lock, write_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
@@ -116,7 +124,7 @@ def step(index, tmp_path):
     loader = importlib.machinery.SourceFileLoader("fetch_vendor", path)
     made = importlib.util.module_from_spec(importlib.util.spec_from_loader("fetch_vendor", loader))
     loader.exec_module(made)
-    made.MIRROR, made.STORE = tmp_path / "vendor", tmp_path / "store"
+    made.MIRROR, made.FOLDERS = tmp_path / "vendor", (tmp_path / "store", tmp_path / "passed")
     made.ATTEMPTS = 1
     made.MIRROR.write_text(index[1])
     listed = tmp_path / "vendor.txt"
@@ -132,10 +140,26 @@ def test_the_step_fetches_it_once(step, index, tmp_path, capsys):
     assert step() == 0
 
 
-def test_the_step_takes_it_from_a_store(step, tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / NAME).write_bytes(CONTENT)
+@pytest.mark.parametrize("folder", ["store", "passed"])
+def test_the_step_takes_it_from_a_folder_that_was_passed(step, tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / NAME).write_bytes(CONTENT)
     assert step() == 0
+
+
+def test_a_mirrors_files_are_fetched_here_once_and_passed_to_the_build(index, tmp_path):
+    index[0].write_bytes(CONTENT)
+    folder = tmp_path / "vendor"
+    have_vendor_files([WHEEL], folder)
+    assert (folder / NAME).read_bytes() == CONTENT
+    index[0].unlink()
+    have_vendor_files([WHEEL], folder)
+    (folder / NAME).write_bytes(b"damaged")
+    with pytest.raises(EnvironmentLacksError, match=f"sha256 {SHA256}"):
+        have_vendor_files([WHEEL], folder)
+    row, locked = ROW, read_lock(LOCK_FILE).row(ROW.name)
+    plan = Plan(row=row, locked=locked, base="published", local=(), image="x:1", vendor=folder)
+    assert f"11-3.contexts.vendor={folder}" in plan.command(Path("docker"), "default")
 
 
 @pytest.mark.parametrize("served", [b"another", PAGE])

@@ -33,7 +33,7 @@ DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
 # Half as long to compress and to unpack as the default gzip, for the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
 SOURCES_STAGE = "parser-source"  # the Dockerfile's, which is a folder for each repository
-DEBS_STAGE = "debs"
+DEBS_STAGE, VENDOR_STAGE = "debs", "vendor"
 OWN = "{target}"  # in a cache's place: the image's target in the bake file
 # Caches that are written as a whole, whatever was there.
 _ONE_CACHE_A_PLACE = ("registry", "local")
@@ -64,6 +64,7 @@ class Plan:
     image: str
     store: Path | None = None  # the folder to take all packages from, without a network
     sources: Path | None = None  # the folder to take source repositories from
+    vendor: Path | None = None  # the folder to take the vendor's files from
     debs: Path | None = None  # the folder to take packages from that are only unpacked
     stage: Stage = "final"
 
@@ -180,6 +181,8 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
         settings += [f"args.{name}" for name in _proxies()]
     if plan.sources is not None:
         settings.append(f"contexts.{SOURCES_STAGE}={plan.sources}")
+    if plan.vendor is not None:
+        settings.append(f"contexts.{VENDOR_STAGE}={plan.vendor}")
     if plan.debs is not None:
         settings.append(f"contexts.{DEBS_STAGE}={plan.debs}")
     if plan.store is not None:

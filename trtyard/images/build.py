@@ -61,7 +61,13 @@ from trtyard.images.render import (
 from trtyard.images.resolving import resolved
 from trtyard.matrix.row import Row
 from trtyard.fetching.sources import export_source, fetch_source, sources_of
-from trtyard.images.store import DEBS, check_store, confirm_pins, have_debs
+from trtyard.images.store import (
+    DEBS,
+    check_store,
+    confirm_pins,
+    have_debs,
+    have_vendor_files,
+)
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 
 if TYPE_CHECKING:
@@ -171,6 +177,12 @@ def with_folders(plan: Plan, store: str = "", *, dry_run: bool = False) -> Plan:
         plan = replace(plan, store=Path(store).resolve())
     if sources_of(row) and (plan.store or mirrors.git):
         plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=dry_run))
+    vendors = [one for one in plan.locked.wheels_for(row.python) if one.is_vendors]
+    if vendors and mirrors.vendor and not plan.store:  # where a mirror is, a build need not reach
+        plan = replace(plan, vendor=YARD / "vendor" / row.name)
+        if not dry_run:
+            make_own(YARD)
+            have_vendor_files(vendors, YARD / "vendor" / row.name)
     if row.debs.unpacked and (plan.store or plan.base == "local"):
         plan = replace(plan, debs=_unpacked(row, plan.locked, plan.store, dry_run=dry_run))
     return plan

@@ -161,6 +161,24 @@ def have_debs(row: Row, locked: LockedRow, debs: Iterable[Deb], store: Path) -> 
     return store / DEBS
 
 
+def have_vendor_files(artifacts: Iterable[Artifact], folder: Path) -> None:
+    """Have these files of the vendor's own index in the folder, each as locked.
+
+    ``EnvironmentLacksError`` names one that cannot be reached, ``IntegrityError`` a wrong one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with http_session() as session:
+        for one in artifacts:
+            target = folder / one.filename
+            if target.is_file() and sha256_of(target) == one.sha256:
+                continue
+            if not _fetch_vendors(session, one, target):
+                raise EnvironmentLacksError(
+                    f"{one.filename}, sha256 {one.sha256}, cannot be fetched",
+                    f"mirrors.toml, [vendor], says from where; or put it there by hand: {target}",
+                )
+
+
 def confirm_pins(row: Row, store: Path | None = None) -> None:
     """Note in the lock that the row's public pins are true: their files were downloaded.
 
