@@ -7,6 +7,13 @@ from pathlib import Path
 # front of the tools; this repository is then not on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtyard.cli import main
+from trtyard.console import open_streams
+from trtyard.damaged import make_anew
 
-main()
+HAS_STDOUT = open_streams()
+try:
+    from trtyard.cli import main
+except Exception as error:
+    make_anew(error)
+
+main(has_stdout=HAS_STDOUT)

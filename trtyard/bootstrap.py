@@ -5,6 +5,7 @@ is installed is named by hash in ``requirements/host.txt``; uv installs it, and 
 has no uv, pip fetches the one that the same file names.
 """
 
+import errno
 import importlib.util
 import os
 import re
@@ -18,13 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from trtyard.command import CommandError, Word, check, output_of
-from trtyard.console import say
+from trtyard.console import open_streams, say
 from trtyard.folders import emptied_on_failure, empty_own, locked, make_own
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE, EnvironmentLacksError, TrtyardError
-from trtyard.tools import ROOT, explained, make_places_absolute, uv_environment
+from trtyard.tools import ROOT, VENV, explained, make_places_absolute, uv_environment
 
 LOCK = ROOT / "requirements" / "host.txt"
-VENV = ROOT / ".venv"
 STAMP = VENV / "stamp"
 PYTHON = VENV / "bin" / "python"
 # Settings of pip that say where packages come from are the user's (their hashes are checked);
@@ -37,8 +37,9 @@ _CONTRADICTING = re.compile(
 
 def main() -> int:
     """Make ``.venv`` whole; return the exit code."""
-    make_places_absolute()
+    open_streams()
     try:
+        make_places_absolute()
         make_own(VENV)
         with locked(VENV, waiting="another run is making .venv; waiting for it") as held:
             if not is_whole():
@@ -50,7 +51,9 @@ def main() -> int:
     except OSError as error:  # another user's .venv, a full disk
         where = f" ({error.filename})" if error.filename else ""
         sys.stderr.write(f"trtyard: .venv cannot be made: {error.strerror}{where}\n")
-        sys.stderr.write("  free some space, or take a checkout of your own\n")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "free some space" if full else "take a checkout of your own: git clone"
+        sys.stderr.write(f"  {mend}, then the same command\n")
         return EnvironmentLacksError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("trtyard: interrupted; the same command again goes on\n")
@@ -60,7 +63,15 @@ def main() -> int:
 
 def is_whole() -> bool:
     """Tell whether ``.venv`` was made to the end from the lock as it is now."""
-    return STAMP.is_file() and STAMP.read_bytes() == LOCK.read_bytes() and PYTHON.exists()
+    return STAMP.is_file() and STAMP.read_bytes() == LOCK.read_bytes() and _runs(PYTHON)
+
+
+def _runs(python: Path) -> bool:
+    try:
+        done = subprocess.run([python, "-I", "-c", ""], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 def make(held: int) -> None:

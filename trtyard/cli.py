@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -19,17 +20,22 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from trtyard.command import set_echo
+from trtyard.damaged import is_of_venv
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.pipeline.errors import (
+    BUG_EXIT_CODE,
     INTERRUPTED_EXIT_CODE,
     EnvironmentLacksError,
     TrtyardError,
     UsageError,
 )
 from trtyard.reading import nearest, parse_toml
-from trtyard.tools import ROOT, make_places_absolute
+from trtyard.tools import ROOT, VENV, make_places_absolute
 
-BUG_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
+_OF_THE_MACHINE = (
+    *(errno.EBUSY, errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENODEV),
+    *(errno.ENOMEM, errno.ENOSYS, errno.ENOTSUP, errno.ENXIO, errno.ESTALE, errno.ETXTBSY),
+)
 _Task = Task[Callable[..., None]]
 Repeated = Sequence[str]  # the kind of an option that may be given more than once
 Optional = str | bool  # the kind of an option that may stand without a value, which is then True
@@ -136,37 +142,43 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def main() -> None:
+def main(*, has_stdout: bool = True) -> None:
     """Run the tasks named on the command line; never returns.
+
+    ``has_stdout`` says whether standard output was open.
 
     What the machine refuses ends with exit code 3. Any other exception is a bug: it keeps its
     traceback, and has an exit code of its own.
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
+    raise SystemExit(_exit_code(has_stdout=has_stdout))
+
+
+def _run_tasks(*, has_stdout: bool) -> None:
+    if not has_stdout:
+        raise EnvironmentLacksError(
+            "standard output is closed, and results go there", "leave out >&-, or take >/dev/null"
+        )
     make_places_absolute()
-    try:
-        read_mirrors().set_variables(os.environ)
-    except UsageError as error:
-        sys.stderr.write(f"trtyard: {error}\n")
-        raise SystemExit(error.exit_code) from None
-    raise SystemExit(_exit_code(_Run(name="trtyard", binary="run")))
+    read_mirrors().set_variables(os.environ)
+    _Run(name="trtyard", binary="run").run(["run", "--search-root", str(ROOT), *sys.argv[1:]])
 
 
-def _exit_code(program: Program) -> int:
-    """Run the program; return its exit code, that of a parity failure (1) for nothing else."""
+def _exit_code(*, has_stdout: bool) -> int:
+    """Run the tasks; return the exit code, that of a parity failure (1) for nothing else."""
     code: object = 0
     try:
         try:
-            program.run(["run", "--search-root", str(ROOT), *sys.argv[1:]])
+            _run_tasks(has_stdout=has_stdout)
         except SystemExit as ended:
             code = ended.code
         sys.stdout.flush()  # a result that was not written is none
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
+        _drop_output()
         return 0
     except Exception as error:
-        known = _from_outside(error)
+        known = error if isinstance(error, TrtyardError) else _from_outside(error)
         if known is None:
             traceback.print_exc()
             return BUG_EXIT_CODE
@@ -181,8 +193,17 @@ def _from_outside(error: Exception) -> TrtyardError | None:
     said = str(getattr(error, "explanation", None) or error)
     if type(error).__module__.startswith(("docker.", "requests.", "urllib3.")):
         return EnvironmentLacksError(f"the Docker engine or a server refused: {said}")
+    if is_of_venv(error):
+        return EnvironmentLacksError(
+            f".venv is damaged ({type(error).__name__}: {said})",
+            f"rm -rf {VENV}, then the same command makes it anew",
+        )
     if not isinstance(error, OSError):
         return None
+    if error.errno == errno.ENOENT and not _stands_somewhere():
+        return EnvironmentLacksError(
+            "the folder you stand in was deleted", "cd to another one, then the same command"
+        )
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentLacksError(
@@ -195,7 +216,17 @@ def _from_outside(error: Exception) -> TrtyardError | None:
         )
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG):
         return UsageError(f"{error.filename}: {error.strerror}")
+    if error.errno in _OF_THE_MACHINE:
+        return EnvironmentLacksError(f"the machine refused{where}: {error.strerror}")
     return None
+
+
+def _stands_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def _drop_output() -> None:

@@ -36,7 +36,10 @@ def make_own(folder: Path) -> None:
                 )
             write_text(folder / TAG_NAME, _TAG)
     except OSError as error:
-        raise EnvironmentLacksError(f"cannot make {folder}: {error.strerror}") from None
+        raise EnvironmentLacksError(
+            f"cannot make {folder}: {error.strerror}",
+            "take a place that you own, such as a checkout of your own",
+        ) from None
 
 
 def _holds_more_than_a_mark(folder: Path) -> bool:

@@ -14,6 +14,7 @@ MATRIX_FILE = ROOT / "versions.toml"
 LOCK_FILE = ROOT / "versions.lock"
 YARD = ROOT / ".trtyard"  # what trtyard keeps for itself
 OUT = ROOT / "out"
+VENV = ROOT / ".venv"  # the host tools; bootstrap makes it
 GIGA = 1e9
 # How uv and pip put it when a package index does not answer.
 _CERTIFICATE_WORDS = ("certificate_verify_failed", "invalid peer certificate")
@@ -113,6 +114,11 @@ def explained(error: CommandError, folder: Path) -> EnvironmentLacksError | Inte
         return EnvironmentLacksError(
             f"the disk is full ({free / GIGA:.1f} GB free at {folder}): {last}",
             "free some space (./run clean shows what trtyard takes), then the same command again",
+        )
+    if "failed to initialize cache" in tail:
+        return EnvironmentLacksError(
+            f"uv cannot write its cache: {last}",
+            "UV_CACHE_DIR=FOLDER before the command names a folder that you may write to",
         )
     if any(word in tail for word in _CERTIFICATE_WORDS):
         said = next(one for one in words if any(word in one.lower() for word in _CERTIFICATE_WORDS))

@@ -24,6 +24,7 @@ from trtyard.pipeline.toolchains import Toolchain, is_within, outside_in_words, 
 from trtyard.tools import ROOT
 
 LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
+SUCCESSFUL = sorted(Path(__file__).with_name("logs").glob("successful/*.log"))
 
 
 def read(file):
@@ -37,9 +38,93 @@ def test_a_log_from_a_public_thread_is_explained(file):
     facts, log = read(file)
     found = explain(log)
     assert found[0].failure.name == file.stem.partition(".")[0]
+    # Of all the other entries none finds itself in it, unless the log really holds both.
+    assert [one.failure.name for one in found[1:]] == list(
+        filter(None, facts.pop("also", "").split(", "))
+    )
     assert facts.pop("source") in found[0].failure.sources
     place = {**found[0].place._asdict(), "capability": found[0].capability}
     assert {name: str(place[name]) for name in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("libcuda.so.1: cannot open shared object file: No such file", "no-cuda-device"),
+        ("RuntimeError: No CUDA GPUs are available", "no-cuda-device"),
+        ("libcudart.so.12: cannot open shared object file: No such file", "library-not-found"),
+        ("ModuleNotFoundError: No module named 'onnxscript'", "python-package-missing"),
+        ("ImportError: No module named tensorrt", "python-package-missing"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "gpu-memory-full"),
+        ("unknown or invalid runtime name: nvidia", "docker-without-gpu-runtime"),
+        (
+            "docker: Error response from daemon: failed to discover GPU vendor from CDI: no known "
+            "GPU vendor found",
+            "docker-without-gpu-runtime",
+        ),
+        (
+            "no matching manifest for linux/arm64 in the manifest list",
+            "image-of-other-architecture",
+        ),
+        ("/bin/sh: 1: nvcc: not found", "nvcc-not-found"),
+        ("OSError: CUDA_HOME environment variable is not set.", "nvcc-not-found"),
+        ("E: Unable to locate package libnvinfer8", "apt-package-unknown"),
+        ('Head "https://nvcr.io/v2/": unauthorized: authentication', "registry-wants-login"),
+        ("denied: requested access to the resource is denied", "registry-wants-login"),
+        ("ImportError: libnvinfer.so.8: undefined symbol: _Z3abc", "tensorrt-libraries-mixed"),
+        ("version `CXXABI_1.3.13' not found (required by x.so)", "system-too-old"),
+        ("ERROR: No matching distribution found for onnxruntime-gpu==1.4", "pip-nothing-fits"),
+        ("RuntimeError: CUDA error: device-side assert triggered", "illegal-memory-access"),
+        ("pycuda._driver.LogicError: cuMemAlloc failed: invalid device context", "no-cuda-context"),
+        ("ONNX export of operator adaptive_max_pool3d, x", "adaptive-pooling"),
+        ("ScalarType ComplexDouble is an unexpected tensor scalar type", "complex-numbers"),
+        ("Exporting the operator 'aten::fft_irfft' to ONNX opset version 9", "fourier-transform"),
+        ("Unsupported: ONNX export of operator pixel_shuffle, x", "exporter-gave-up"),
+        ("In node 4 (importPad): UNSUPPORTED_NODE: Assertion failed: a == b", "form-unsupported"),
+        ("lookup x.io: Temporary failure in name resolution", "network-unreachable"),
+    ],
+)
+def test_other_words_of_the_same_kind_are_known(line, name):
+    names = [one.failure.name for one in explain(line)]
+    assert names == [name]
+
+
+@pytest.mark.parametrize("file", SUCCESSFUL, ids=lambda file: file.stem)
+def test_nothing_is_explained_where_all_went_well(file):
+    assert explain(file.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "E: The package cache file is corrupted",
+        "docker: Error response from daemon: it broke.",
+        "Error response from daemon: it broke",
+        "RuntimeError: it broke",
+        "Error: it broke",
+        "x.cpp:3:9: fatal error: it broke",
+        "ERROR: it broke",
+        "[E] it broke",
+        "OSError: [Errno 5] Input/output",
+        "Segmentation fault (core dumped)",
+        "make: *** [Makefile:3: all] Aborted",
+        "sh: 1: polygraphy: not found",
+        "bash: /opt/x: Permission denied",
+        "ld: undefined reference to `f'",
+        "ls: cannot access 'x': No such file or directory",
+        "panic: runtime",
+        "net.exceptions.TimeoutExpired: it broke",
+    ],
+)
+def test_a_line_that_says_what_failed_is_shown_where_it_is_not_known(line):
+    assert explain(line) == []
+    assert error_lines(f"compiling\n{line}\nthe end\n") == [line]
+
+
+def test_a_count_of_no_errors_is_no_error():
+    assert (
+        error_lines("0 errors, 0 warnings\nno errors found\nErrors: 0\n3 passed, 0 failed\n") == []
+    )
 
 
 @pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
@@ -141,6 +226,10 @@ def test_where_no_row_is_at_fault_none_is_recommended():
         (("exporter == dynamo",), "an exporter other than dynamo"),
         (("opset < 16",), "opset 16 and newer"),
         (("any",), "no release"),
+        (
+            ("tensorrt < 8.2", "tensorrt >= 10.0, tensorrt < 10.9"),
+            "TensorRT from 8.2 to before 10.0 or 10.9 and newer, TensorRT for RTX",
+        ),
     ],
 )
 def test_what_is_outside_a_range_is_said_in_words(ranges, words):

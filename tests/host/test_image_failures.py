@@ -4,6 +4,7 @@ import http.server
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import urllib.request
 
@@ -53,6 +54,41 @@ def test_a_version_that_apt_does_not_have_is_known():
     needs("apt-get", "dpkg")
     words = said("apt-get", "--simulate", "install", "dpkg=0.0.1")
     assert known(words[words.index("E: ") :]) == "apt-version-gone"
+
+
+def test_a_docker_that_does_not_run_is_known(tmp_path, monkeypatch):
+    needs("docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    words = said("docker", "version", "--format", "{{.Server.Version}}")
+    assert explain(words)[0].failure.name == "docker-not-running"
+
+
+def test_a_full_disk_is_known():
+    words = said(sys.executable, "-c", "open('/dev/full', 'wb', 0).write(b'x')").splitlines()[-1]
+    assert explain(words)[0].failure.name == "disk-full"
+
+
+def test_a_python_of_the_distribution_is_known():
+    words = said("/usr/bin/python3", "-I", "-m", "pip", "install", "--no-index", "nothing")
+    if "No module named pip" in words:
+        pytest.skip("the distribution's Python has no pip here")
+    assert explain(words)[0].failure.name == "pip-externally-managed"
+
+
+def test_a_package_that_no_index_has_is_known(tmp_path):
+    (tmp_path / "asked.in").write_text("nothing-of-this-name\n")
+    command = [uv(), "pip", "compile", "--no-config", "--no-index", tmp_path / "asked.in"]
+    assert explain(said(*map(str, command)))[0].failure.name == "pip-nothing-fits"
+
+
+def test_a_server_whose_name_is_unknown_is_known(tmp_path, monkeypatch):
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "asked.in").write_text("nothing\n")
+    index = "https://nobody.invalid/simple"  # RFC 2606 keeps this name for nobody
+    command = [uv(), "pip", "compile", "--no-config", "--no-cache", "--default-index", index]
+    words = said(*map(str, command), str(tmp_path / "asked.in"))
+    assert explain(words)[0].failure.name == "network-unreachable"
 
 
 @pytest.fixture

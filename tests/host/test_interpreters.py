@@ -62,3 +62,9 @@ def test_none_at_all_says_what_to_install(only_this_path):
     assert "no Python 3.10 or 3.11" in caught.value.message
     assert "apt-get install python3.11" in caught.value.mend
     assert caught.value.exit_code == 3
+
+
+def test_a_pyenv_that_cannot_be_read_is_passed_over(only_this_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYENV_ROOT", "a" * 300)  # longer than a name can be: even root is refused
+    with pytest.raises(EnvironmentLacksError, match="this machine has no Python"):
+        find_python(["3.6"])

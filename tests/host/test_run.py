@@ -194,6 +194,66 @@ def test_a_broken_or_outdated_venv_is_made_anew(house, tmp_path):
     assert not list(old.glob("tiny-1.0*"))
 
 
+STARTS = b"""\
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from trtyard.damaged import make_anew
+
+try:
+    import tool
+except Exception as error:
+    make_anew(error)
+print(tool.NAME, *sys.argv[1:])
+"""
+
+
+def replace_file(file, content):
+    """Put another file there: the one that is there may be uv's own, in its cache."""
+    file.unlink()
+    file.write_bytes(content)
+    file.chmod(0o755)
+
+
+@pytest.mark.parametrize("damage", ["no file", "zeros", "cut short", "no python", "no pyvenv.cfg"])
+def test_a_damaged_venv_is_made_anew_by_the_same_command(damage, house):
+    (house / "trtyard" / "__main__.py").write_bytes(STARTS)
+    assert call(house, "a b")[:2] == (0, "tiny a b\n")
+    venv = house / ".venv"
+    tool = next(venv.glob("lib/*/site-packages/tool.py"))
+    if damage == "no file":
+        tool.unlink()
+    elif damage == "zeros":
+        replace_file(tool, bytes(20))
+    elif damage == "cut short":
+        replace_file(tool, b"NAME = 'ti")
+    elif damage == "no python":
+        replace_file(venv / "bin" / "python", b"not a program\n")
+    else:
+        (venv / "pyvenv.cfg").unlink()
+    code, out, err = call(house, "a b")
+    assert (code, out) == (0, "tiny a b\n"), err
+    assert "making .venv" in err
+    assert call(house, "a b") == (0, "tiny a b\n", "")
+
+
+def test_a_bug_of_trtyards_own_makes_no_venv_anew(house):
+    (house / "trtyard" / "__main__.py").write_bytes(STARTS.replace(b"tool\n", b"trtyard.x\n", 1))
+    code, _, err = call(house)
+    assert code == 70
+    assert "No module named 'trtyard.x'" in err
+    assert "is damaged" not in err
+
+
+def test_a_damage_that_a_new_venv_does_not_cure_ends(house):
+    (house / "trtyard" / "__main__.py").write_bytes(STARTS.replace(b"tool\n", b"nothing\n", 1))
+    code, _, err = call(house)
+    assert code == 70
+    assert err.count("is damaged") == 1
+    assert err.count("making .venv") == 2
+
+
 def test_a_venv_of_someone_else_is_left_alone(house):
     (house / ".venv").mkdir()
     (house / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")

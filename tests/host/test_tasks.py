@@ -135,12 +135,98 @@ def test_a_result_that_could_not_be_written_is_no_success():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("out", "code"), [("/sys/jobs.yml", 3), ("/dev/null/jobs.yml", 2)])
+@pytest.mark.parametrize(
+    ("out", "code"), [("/sys/jobs.yml", 3), ("/proc/jobs.yml", 3), ("/dev/null/jobs.yml", 2)]
+)
 def test_where_nothing_can_be_written_that_is_said(tasks, out, code):
     image = f"rtx=registry.example.org/x@sha256:{'a' * 64}"
     done = tasks("ci", "--target", "kubernetes", "--image", image, "--out", out)
     assert done.returncode == code
     assert done.stderr.startswith("trtyard: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["matrix"], ["--list"], ["convert", "--help"], ["explain", "topk-limit"]]
+)
+def test_a_reader_that_has_seen_enough_is_no_failure(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run_in(ROOT, *words, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "code", "said"),
+    [
+        (">&-", "matrix", 3, "standard output is closed"),
+        (">&-", "--list", 3, "standard output is closed"),
+        (">&-", "convert --help", 3, "standard output is closed"),
+        (">&-", "convert --model alexnet --dry-run", 3, "standard output is closed"),
+        ("<&-", "explain -", 2, "stdin is empty"),
+        ("<&-", "matrix", 0, ""),
+        ("2>&-", "matrix", 0, ""),
+        ("2>&- <&-", "no-such-task", 2, ""),
+        (">&- 2>&- <&-", "matrix", 3, ""),
+    ],
+)
+def test_a_closed_stream_is_told_without_a_traceback(closed, words, code, said):
+    script = f'exec "$0" -I "$1" {words} {closed}'
+    main = str(ROOT / "trtyard" / "__main__.py")
+    command = ["sh", "-c", script, sys.executable, main]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["matrix"], 0),
+        (["explain", "nothing.log"], 2),
+        (["convert", "--model", "net.py:make", "--in", "host"], 3),
+        (["plugins", "--out", "x.so"], 3),
+        (["fetch", "--into", "store"], 3),
+    ],
+)
+def test_a_folder_that_is_gone_is_told_without_a_traceback(words, code, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = 'cd "$1" && rmdir "$1" && shift && exec "$0" -I "$@"'
+    main = str(ROOT / "trtyard" / "__main__.py")
+    command = ["sh", "-c", script, sys.executable, str(gone), main, *words]
+    env = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    if code == 3:
+        assert "the folder you stand in was deleted" in done.stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+@pytest.mark.parametrize("name", ["\u00e9\u65e5.log", b"\xff\xfe.log"])
+def test_a_name_of_any_bytes_is_taken_in_any_locale(locale, name, tasks, tmp_path):
+    log = os.path.join(os.fsencode(tmp_path), os.fsencode(name))  # noqa: PTH118 - bytes
+    env = {"LC_ALL": locale, "LANG": locale}
+    done = tasks("explain", log, env=env)
+    assert done.returncode == 2
+    assert "there is no file" in done.stderr
+    with open(log, "w") as file:  # noqa: PTH123 - bytes
+        file.write("K exceeds the maximum value allowed (3840)\n")
+    done = tasks("explain", log, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("topk-limit, line 1 of ")
+
+
+def test_a_package_of_venv_that_is_gone_is_no_bug(tasks, checkout):
+    file = checkout / "trtyard" / "show.py"
+    file.write_text("import a_package_that_is_not_here\n")
+    done = tasks("matrix", root=checkout)
+    assert done.returncode == 3
+    assert ".venv is damaged (ModuleNotFoundError: No module named 'a_package" in done.stderr
+    assert f"rm -rf {checkout / '.venv'}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -199,3 +199,13 @@ def test_a_need_that_is_not_met_ends_with_1(tasks, tmp_path):
     done = tasks("verified", "--from", str(tmp_path), "--need", "rtx:engine-run")
     assert done.returncode == 1
     assert "engine-run is not-run" in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "empty"])
+def test_what_was_verified_is_not_replaced_by_nothing(tasks, checkout, tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    before = (checkout / "README.md").read_bytes()
+    done = tasks("verified", "--from", str(tmp_path / folder), root=checkout)
+    assert done.returncode == 2
+    assert f"--from {tmp_path / folder}: " in done.stderr
+    assert (checkout / "README.md").read_bytes() == before

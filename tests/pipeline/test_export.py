@@ -13,7 +13,9 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from trtyard.pipeline.errors import ConversionError
+from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx, other_values, problem_of
+from trtyard.pipeline.models.user_code import find_callable
 from trtyard.pipeline.onnx_origin import keep_lines, origin_of
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.ops import padded_nms, roi_align
@@ -227,8 +229,10 @@ def test_a_warning_of_the_tracer_has_the_line_of_the_model(tmp_path):
     exported = export(
         Ratio(lambda x: x.sum()), (torch.rand(2),), "torchscript", tmp_path / "x.onnx"
     )
-    (line,) = {words.rpartition(" (")[2] for words in exported.warnings if "float" in words}
-    assert line == f"{__file__}:{line_of('return x * 3 if self' + '.take(x) is True')})"
+    at = f" ({__file__}:{line_of('return x * 3 if self' + '.take(x) is True')})"
+    floats = [words for words in exported.warnings if "float" in words]
+    assert floats
+    assert all(words.endswith(at) for words in floats), floats
 
 
 @BOTH
@@ -252,6 +256,41 @@ def test_the_python_line_of_an_op_without_onnx_form_is_named(exporter, tmp_path)
 
     with pytest.raises(ConversionError, match=r"test_export.py:\d+ in forward: return torch.lin"):
         export(Eigen(), (torch.rand(3, 3),), exporter, tmp_path / "model.onnx")
+
+
+NETS = """\
+import torch
+
+
+class Adds(torch.nn.Module):
+    def forward(self, x):
+        return (x + 1).relu()
+
+
+class Eigen(torch.nn.Module):
+    def forward(self, x):
+        return torch.linalg.eigvals(x)
+"""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "path", ["a folder, with (odd) chars/net.py", 'it\'s "é 日本" #1: [x] in/net (2).py']
+)
+def test_the_python_line_is_found_whatever_the_path(exporter, path, tmp_path):
+    file = tmp_path / path
+    file.parent.mkdir()
+    file.write_text(NETS)
+    module = find_callable(f"{file}:Adds")()
+    export(module, (torch.rand(3, 3),), exporter, tmp_path / "x.onnx")
+    origins = [origin_of(node) or "" for node in onnx.load(tmp_path / "x.onnx").graph.node]
+    assert origins
+    assert all(origin.startswith(f"{file}:6 in forward") for origin in origins), origins
+    with pytest.raises(ConversionError) as failure:
+        export(find_callable(f"{file}:Eigen")(), (torch.rand(3, 3),), exporter, tmp_path / "y.onnx")
+    at = f"{file}:11 in forward: return torch.linalg.eigvals(x)"
+    assert f"\n  at {at}\n" in failure.value.message
+    assert explain(str(failure.value))[0].place.python == at
 
 
 def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):

@@ -30,6 +30,8 @@ _MEND = "make it anew from the reports of a whole CI run: ./run verified --from 
 def run(*, folder: str, check: bool, need: str) -> None:
     """Carry out ``./run verified``; the words are the command line's."""
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    if folder and not Path(folder).is_dir():
+        raise UsageError(f"--from {folder}: there is no such folder", _MEND)
     found = collect(Path(folder), matrix, lock) if folder else None
     if need:
         _require(found, need, matrix)
@@ -47,6 +49,8 @@ def run(*, folder: str, check: bool, need: str) -> None:
             "README.md says what docs/verified.json holds" + (", and so did this run" * bool(found))
         )
     else:
+        if not any(cell.status != "not-run" for cells in found.values() for cell in cells.values()):
+            raise UsageError(f"--from {folder}: it holds no report of any row", _MEND)
         write_text(DATA, _json(found))
         write_text(README, with_table(README.read_text(encoding="utf-8"), matrix, found))
         say(f"{DATA.name} and {README.name} are written from {folder}")

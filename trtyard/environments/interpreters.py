@@ -1,5 +1,6 @@
 """Finding the Pythons of this machine, by running them: a pyenv shim may exist and still fail."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def _candidates(version: str) -> Iterator[Path]:
             if folder.is_absolute() and os.access(folder / name, os.X_OK):
                 yield folder / name
     pyenv = Path(os.environ.get("PYENV_ROOT", home() / ".pyenv"))
-    yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
+    with contextlib.suppress(OSError):  # a folder that may not be read holds no usable Python
+        yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
 
 
 def _probe(candidate: Path) -> str | None:

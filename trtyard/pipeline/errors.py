@@ -52,3 +52,4 @@ class IntegrityError(TrtyardError):
 
 
 INTERRUPTED_EXIT_CODE = 130
+BUG_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h

@@ -14,7 +14,16 @@ from trtyard.pipeline.toolchains import ANY, Toolchain, is_within, outside_in_wo
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LOOKS_LIKE_ERROR = re.compile(
-    r"error|exception|traceback|assert|fail|abort|fatal|not supported|unsupported|segfault|\[E\]",
+    r"error|exception|traceback|assert|fail|abort|fatal|not supported|unsupported|segfault|"
+    r"segmentation fault|core dumped|\[E\]|^E: |Expired:|"
+    r"no such file|not found|cannot |can't |could not|couldn't|unable to|denied|unauthorized|"
+    r"undefined (?:symbol|reference)|no space left|out of memory|\bkilled\b|\bpanic\b|"
+    r"timed out|timeout:|\brefused\b|\bmismatch\b",
+    re.IGNORECASE,
+)
+_NO_ERROR = re.compile(
+    r"\b(?:0|no) (?:\w+ )?(?:errors?|failures?|failed|exceptions?)\b|"
+    r"\b(?:errors?|failures?|failed): ?0\b",
     re.IGNORECASE,
 )
 _LONGEST_LINE = 300  # characters of a log's line that are shown
@@ -64,7 +73,11 @@ def cleaned(log: str) -> str:
 
 def error_lines(log: str, most: int = 8) -> List[str]:
     """Return the lines that look like errors: the first and the last ones, where there are many."""
-    lines = [line.strip() for line in cleaned(log).splitlines() if _LOOKS_LIKE_ERROR.search(line)]
+    lines = [
+        line.strip()
+        for line in cleaned(log).splitlines()
+        if _LOOKS_LIKE_ERROR.search(_NO_ERROR.sub("", line))
+    ]
     lines = [line[:_LONGEST_LINE] for line in dict.fromkeys(lines)]
     return lines if len(lines) <= most else [*lines[: most // 2], *lines[-most // 2 :]]
 

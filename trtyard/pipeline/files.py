@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import secrets
@@ -21,7 +22,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
     # The system makes the mode: the umask cannot be read without changing it for every thread.
-    partial.touch(exist_ok=False)
+    try:
+        partial.touch(exist_ok=False)
+    except FileNotFoundError:  # the folder is there, and takes no files, as /proc
+        raise PermissionError(errno.EACCES, "no file can be made there", str(path)) from None
     try:
         mode = partial.stat().st_mode & 0o777
         yield partial

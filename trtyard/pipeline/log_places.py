@@ -3,6 +3,16 @@
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from trtyard.pipeline.cited_lines import (
+    FRAME,
+    GRAPH_COMMENT,
+    NOTEBOOK_FRAME,
+    OWN_AT,
+    TRACED,
+    WARNED,
+    is_library,
+)
+
 # How many lines around an error still speak of it: TensorRT prints a node's text between its name
 # and the complaint.
 NEAR_LINES = 60
@@ -31,39 +41,6 @@ _NODES = tuple(
 # trtyard's own messages name the node behind what went wrong.
 _NODES_BEHIND = (
     re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>[^)]+)\))?$", re.MULTILINE),
-)
-
-_OWN_AT = re.compile(
-    r"^\s*at (?P<file>\S+\.py):(?P<line>\d+)(?: in (?P<function>[^\s:]+)(?:: (?P<code>.*))?)?$",
-    re.MULTILINE,
-)
-
-# A traceback, and the stack that the dynamo exporter records: outermost call first.
-_FRAME = re.compile(
-    r'File "(?P<file>[^"]+\.py)", line (?P<line>\d+), in (?P<function>\S+)'
-    r"(?:\n\s*(?P<code>\S.*))?"
-)
-# The TorchScript exporter's: innermost call first; and in its graphs' comments.
-_DEFINED_AT = re.compile(
-    r"^(?:\s*at )?(?P<file>\S+\.py)\((?P<line>\d+)\): (?P<function>\S+)", re.MULTILINE
-)
-_GRAPH_COMMENT = re.compile(r"# (?P<file>\S+\.py):(?P<line>\d+):\d+")
-_WARNED_AT = re.compile(r"^(?P<file>\S+\.py):(?P<line>\d+): \w*Warning: ", re.MULTILINE)
-
-_LIBRARIES = (
-    "/site-packages/",
-    "/dist-packages/",
-    "/lib/python",
-    # torch run from its sources
-    "/torch/_",
-    "/torch/export/",
-    "/torch/fx/",
-    "/torch/jit/",
-    "/torch/nn/",
-    "/torch/onnx/",
-    "/torch/utils/",
-    "/trtyard/pipeline/export/",
-    "/importlib/",
 )
 
 
@@ -126,22 +103,27 @@ def python_line(log: str, start: int = 0) -> str:
 
     Frames in installed packages are passed over: they are not where a model is changed.
     """
-    own = list(_OWN_AT.finditer(log))
+    own = list(OWN_AT.finditer(log))
     if own:
         return _worded(min(own, key=lambda match: (match.start() < start, match.start())))
-    defined = [match for match in _DEFINED_AT.finditer(log) if _is_own(match)]
+    defined = [match for match in TRACED.finditer(log) if _is_own(match)]
     if defined:  # says it of the op itself, where a traceback says it of the export
         return _worded(min(defined, key=lambda match: (match.start() < start, match.start())))
-    calls = [match for match in _FRAME.finditer(log) if _is_own(match)]
+    calls = [
+        match
+        for pattern in (FRAME, NOTEBOOK_FRAME)
+        for match in pattern.finditer(log)
+        if _is_own(match)
+    ]
     if calls:
         # Of one traceback the innermost own frame, which comes last.
         before = [match for match in calls if match.start() <= start]
         after = [match for match in calls if match.start() > start]
         return _worded((before or _first_stack(log, after))[-1])
-    warned = [match for match in _WARNED_AT.finditer(log) if _is_own(match)]
+    warned = [match for match in WARNED.finditer(log) if _is_own(match)]
     if warned:
         return _worded(min(warned, key=lambda match: abs(match.start() - start)))
-    comments = [match for match in _GRAPH_COMMENT.finditer(log) if _is_own(match)]
+    comments = [match for match in GRAPH_COMMENT.finditer(log) if _is_own(match)]
     return _worded(comments[-1]) if comments else ""
 
 
@@ -156,7 +138,7 @@ def _first_stack(log: str, frames: List["re.Match[str]"]) -> List["re.Match[str]
 
 
 def _is_own(match: "re.Match[str]") -> bool:
-    return not any(part in match.group("file") for part in _LIBRARIES)
+    return not is_library(match.group("file"))
 
 
 def _worded(match: "re.Match[str]") -> str:

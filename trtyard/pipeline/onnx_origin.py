@@ -6,17 +6,20 @@ from typing import Iterable, List, Optional, Tuple
 
 import onnx
 
+from trtyard.pipeline.cited_lines import FRAME, TRACED
+
 # The dynamo exporter's metadata key; its value is the stack, outermost call first.
 STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
-# The TorchScript exporter's doc string, innermost call first: ``net.py(14): forward``.
-_DOC_LINE = re.compile(r"^(\S.*\.py)\((\d+)\): (\S+)$", re.MULTILINE)
 # From here on outwards it is the export and not the model.
 _TRACER = ("/torch/jit/", "/torch/onnx/")
 # Not where a model is changed; the model's own code calls them.
-_LIBRARIES = ("/site-packages/", "/dist-packages/", "/trtyard/pipeline/ops/", "/torch_versions.py")
-
-_STACK_LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
+_LIBRARIES = (
+    "/site-packages/",
+    "/dist-packages/",
+    "/trtyard/pipeline/ops/",
+    "/trtyard/pipeline/torch_versions.py",
+)
 
 
 def last_line_in(stack: str) -> Optional[str]:
@@ -24,12 +27,12 @@ def last_line_in(stack: str) -> Optional[str]:
 
     As ``file:line in function: code``; where all are a library's, the innermost of its model.
     """
-    cited = _STACK_LINE.findall(stack)
-    chosen = _model_line([file for file, _, _, _ in reversed(cited)])
+    cited = list(FRAME.finditer(stack))
+    chosen = _model_line([match.group("file") for match in reversed(cited)])
     if chosen is None:
         return None
-    file, line, function, code = cited[-1 - chosen]
-    return f"{file}:{line} in {function}: {code.strip()}"
+    file, line, function, code = cited[-1 - chosen].group("file", "line", "function", "code")
+    return f"{file}:{line} in {function}: {(code or '').strip()}"
 
 
 def keep_lines(graph: onnx.GraphProto) -> None:
@@ -52,18 +55,20 @@ def line_in_doc(stack: str) -> Optional[Tuple[str, str, str]]:
     Args:
         stack: as the tracer notes it, ``net.py(14): forward`` and so on, the innermost call first.
     """
-    found = _DOC_LINE.search(_own_line(stack))
-    return None if found is None else (found.group(1), found.group(2), found.group(3))
+    found = TRACED.search(_own_line(stack))
+    if found is None:
+        return None
+    return found.group("file"), found.group("line"), found.group("function")
 
 
 def _own_line(stack: str) -> str:
     """Return the innermost call of the model's own code, as ``last_line_in`` does."""
     lines = []
-    for match in _DOC_LINE.finditer(stack):
-        if any(part in match.group(1) for part in _TRACER):
+    for match in TRACED.finditer(stack):
+        if any(part in match.group("file") for part in _TRACER):
             break
         lines.append(match)
-    chosen = _model_line([one.group(1) for one in lines])
+    chosen = _model_line([one.group("file") for one in lines])
     return "" if chosen is None else str(lines[chosen].group(0))
 
 
@@ -79,9 +84,9 @@ def origin_of(node: onnx.NodeProto) -> Optional[str]:
     for entry in getattr(node, "metadata_props", ()):  # from onnx 1.16 on
         if entry.key == STACK_TRACE:
             return last_line_in(entry.value)
-    line = _DOC_LINE.search(node.doc_string)
+    line = line_in_doc(node.doc_string)
     if line is not None:
-        return "{}:{} in {}".format(*line.groups())
+        return "{}:{} in {}".format(*line)
     # The TorchScript exporter puts the modules' path into the name: /block/conv/Conv.
     return f"module {node.name.rpartition('/')[0]}" if node.name.count("/") > 1 else None
 

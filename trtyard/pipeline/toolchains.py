@@ -55,27 +55,39 @@ def outside_in_words(ranges: Sequence[str]) -> str:
     """Return what no range holds, such as ``TensorRT 8.5 and newer, not TensorRT for RTX``."""
     if ANY in ranges:
         return "no release"
-    terms = [_parsed(term) for one in ranges for term in one.split(", ")]
-    subjects = {subject for subject, _, _ in terms}
+    parsed = [[_parsed(term) for term in one.split(", ")] for one in ranges]
+    subjects = {subject for terms in parsed for subject, _, _ in terms}
     words = []
     if subjects & {"tensorrt", RTX}:
-        words += [_outside(terms, "tensorrt", "TensorRT"), _outside(terms, RTX, "TensorRT for RTX")]
+        words += [
+            _outside(parsed, "tensorrt", "TensorRT"),
+            _outside(parsed, RTX, "TensorRT for RTX"),
+        ]
     for subject, name in (("torch", "torch"), ("opset", "opset")):
         if subject in subjects:
-            words.append(_outside(terms, subject, name))
-    exporters = [value for subject, _, value in terms if subject == "exporter"]
+            words.append(_outside(parsed, subject, name))
+    exporters = [value for terms in parsed for subject, _, value in terms if subject == "exporter"]
     words += [f"an exporter other than {value}" for value in exporters]
     return ", ".join(sorted(words, key=lambda one: one.startswith("not ")))
 
 
-def _outside(terms: List[Tuple[str, str, str]], subject: str, name: str) -> str:
-    parts = []
-    for found, relation, value in terms:
-        if found == subject and not relation:
+def _outside(ranges: List[List[Tuple[str, str, str]]], subject: str, name: str) -> str:
+    """Return the releases of ``subject`` that are between, before and after ``ranges``."""
+    spans = []
+    for terms in ranges:
+        own = {relation: value for found, relation, value in terms if found == subject}
+        if "" in own:
             return f"not {name}"
-        if found == subject:
-            parts.append(f"{value} and newer" if relation == "<" else f"before {value}")
-    return f"{name} {' and '.join(parts)}" if parts else name
+        if own:
+            spans.append((own.get(">=", ""), own.get("<", "")))
+    parts, start = [], ""
+    for low, high in sorted(spans, key=lambda span: release(span[0])):
+        if low:
+            parts.append(f"from {start} to before {low}" if start else f"before {low}")
+        start = high
+    if start:
+        parts.append(f"{start} and newer")
+    return f"{name} {' or '.join(parts)}" if parts else name
 
 
 def _holds(term: str, toolchain: Toolchain) -> bool:

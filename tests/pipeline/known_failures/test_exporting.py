@@ -46,6 +46,35 @@ class LeavesTorch(nn.Module):
         return image - float(image.numpy().mean())
 
 
+class Pooled(nn.Module):
+    def forward(self, image):
+        return nn.functional.adaptive_avg_pool2d(image[None, None], 2)
+
+
+class Spectrum(nn.Module):
+    def forward(self, image):
+        return torch.view_as_real(torch.fft.fft2(image))
+
+
+class Squared(nn.Module):
+    def forward(self, image):
+        number = torch.view_as_complex(image[:, :2].contiguous())
+        return torch.view_as_real(number * number)
+
+
+class Assigned(nn.Module):
+    def forward(self, image):
+        index = torch.tensor([[0, 1], [2, 0]])
+        kept = torch.zeros(1, 3, 1, 3) + image.sum()
+        kept[:, index, :, index] = image.mean()
+        return kept
+
+
+class FixedBatch(nn.Module):
+    def forward(self, image):
+        return image + torch.ones(3, 3)
+
+
 class Triangle(nn.Module):
     def forward(self, matrix):
         return torch.tril(matrix)
@@ -123,6 +152,10 @@ def exported(module, exporter, opset=18, inputs=None, **options):
         ("op-without-onnx-form", Eigen(), "torchscript", 18, None),
         ("op-without-onnx-form", Eigen(), "dynamo", 18, None),
         ("in-place-copy", Fills(), "torchscript", 18, None),
+        ("adaptive-pooling", Pooled(), "torchscript", 18, None),
+        ("fourier-transform", Spectrum(), "torchscript", 18, None),
+        ("complex-numbers", Squared(), "torchscript", 18, None),
+        ("assignment-by-indices", Assigned(), "torchscript", 18, None),
         ("library-op-without-symbolic", WithoutSymbolic(), "torchscript", 18, None),
         ("op-without-onnx-form", WithoutSymbolic(), "dynamo", 18, None),
         ("custom-op-without-fake", WithoutFake(), "dynamo", 18, "torch.ops.known_failures.double"),
@@ -140,6 +173,34 @@ def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, 
     if code:
         assert __file__ in explanation.place.python
         assert code in explanation.place.python
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", [Pooled(), Squared(), Assigned()])
+def test_the_dynamo_exporter_takes_what_the_other_does_not(module, capfd):
+    exported(module, "dynamo")
+    capfd.readouterr()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dimension_that_the_model_fixes_is_known():
+    shapes = ({0: torch.export.Dim("batch")},)
+    image = (torch.rand(3, 3),)
+    log = traceback_of(lambda: torch.export.export(FixedBatch(), image, dynamic_shapes=shapes))
+    assert first(log).failure.name == "dimension-not-dynamic"
+
+
+def test_a_checkpoint_of_another_model_is_known():
+    log = traceback_of(lambda: nn.Linear(3, 3).load_state_dict(nn.Linear(4, 3).state_dict()))
+    assert first(log).failure.name == "checkpoint-of-other-model"
+    log = traceback_of(lambda: nn.Linear(3, 3).load_state_dict({"module.weight": torch.ones(1)}))
+    assert first(log).failure.name == "checkpoint-of-other-model"
+
+
+def test_a_checkpoint_that_holds_a_model_is_known(tmp_path):
+    torch.save(Branch(), tmp_path / "net.pth")
+    log = traceback_of(lambda: torch.load(tmp_path / "net.pth", weights_only=True))
+    assert first(log).failure.name == "checkpoint-with-code"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import convert_model_to_external_data
 
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.explanation import explain
@@ -218,6 +219,45 @@ def dropout_in_training():
     )
 
 
+def scatter(op, places, reduction):
+    indices = [4, 3] if op == "ScatterElements" else [4, 1]
+    return model_of(
+        [node(op, ["x", "i", "u"], ["y"], name="culprit", reduction=reduction)],
+        [tensor("x", [places, 3]), tensor("i", indices, INT64), tensor("u", [4, 3])],
+        [tensor("y", [places, 3])],
+    )
+
+
+def lstm_of_two_kinds():
+    shapes = {"w": (2, 12, 4), "r": (2, 12, 3)}
+    one_way = ["Sigmoid", "Tanh", "Tanh"]
+    kinds = {"activations": [*one_way, "HardSigmoid", "Tanh", "Tanh"]}
+    return model_of(
+        [
+            node(
+                "LSTM",
+                ["x", "w", "r"],
+                ["y"],
+                name="culprit",
+                hidden_size=3,
+                direction="bidirectional",
+                **kinds,
+            )
+        ],
+        [tensor("x", [5, 1, 4])],
+        [tensor("y", [5, 2, 1, 3])],
+        constants=[constant(name, np.ones(shape, np.float32)) for name, shape in shapes.items()],
+    )
+
+
+def pooling_with_indices():
+    return model_of(
+        [node("MaxPool", ["x"], ["y", "i"], name="culprit", kernel_shape=[2, 2])],
+        [tensor("x", [1, 1, 8, 8])],
+        [tensor("y", [1, 1, 7, 7]), tensor("i", [1, 1, 7, 7], INT64)],
+    )
+
+
 def convolution_of_other_weights():
     return model_of(
         [node("Conv", ["x", "w"], ["y"], name="culprit", kernel_shape=[3, 3])],
@@ -249,6 +289,14 @@ PARSER = [
     ("resize-antialias", smooth_resize, "Resize"),
     ("dropout-in-training", dropout_in_training, "Dropout"),
     ("weights-of-other-shape", convolution_of_other_weights, "Conv"),
+    (
+        "scatter-more-than-there-is",
+        lambda: scatter("ScatterElements", 2, "none"),
+        "ScatterElements",
+    ),
+    ("scatter-with-reduction", lambda: scatter("ScatterND", 9, "add"), "ScatterND"),
+    ("recurrent-activations", lstm_of_two_kinds, "LSTM"),
+    ("form-unsupported", pooling_with_indices, "MaxPool"),
 ]
 # What the parser says of them differs, and so does the node that it stops at.
 SIZED = ["Slice", "TopK", "Range"]
@@ -260,6 +308,24 @@ def test_what_the_parser_logs_is_known(name, model, op):
     assert explanation.failure.name == name
     assert explanation.place.op == op
     assert explanation.place.number == 0
+
+
+@pytest.mark.parametrize("reduction", ["add", "mul", "max"])
+def test_a_scatter_that_adds_is_known_although_no_node_is_logged(reduction):
+    explanation = first(build_log(scatter("ScatterElements", 9, reduction)))
+    assert explanation.failure.name == "scatter-with-reduction"
+    assert explanation.place.op == "ScatterElements"
+
+
+def test_weights_beside_the_file_that_are_not_there_are_known(written, tmp_path):
+    model = matmul()
+    convert_model_to_external_data(model, location="weights.bin", size_threshold=0)
+    file = written(model)
+    (tmp_path / "weights.bin").unlink()
+    log = KeptLog()
+    network = trt.Builder(log).create_network(0)
+    assert not trt.OnnxParser(network, log).parse_from_file(str(file))
+    assert first("\n".join(log.errors)).failure.name == "weights-file-missing"
 
 
 def careless_log(data):

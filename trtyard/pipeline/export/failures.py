@@ -5,6 +5,7 @@ import re
 import traceback
 from typing import Any, Iterator, List, Optional
 
+from trtyard.pipeline.cited_lines import GRAPH_COMMENT
 from trtyard.pipeline.errors import TrtyardError
 from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.export.traced_node import traced_node
@@ -17,7 +18,6 @@ _OP_NAMES = (
     re.compile(r"Couldn't export Python operator (\S+)"),
 )
 _TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
-_SCRIPT_LINE = re.compile(r"# (/[^\n]+?\.py):(\d+):\d+")
 
 
 @contextlib.contextmanager
@@ -69,8 +69,10 @@ def _first(patterns: Any, words: str) -> Optional[str]:
 
 def _line_in(words: str) -> Optional[str]:
     """Return the last Python line that a message cites."""
-    script = _SCRIPT_LINE.findall(words)
-    return last_line_in(words) or (f"{script[-1][0]}:{script[-1][1]}" if script else None)
+    comments = [
+        "{}:{}".format(*match.group("file", "line")) for match in GRAPH_COMMENT.finditer(words)
+    ]
+    return last_line_in(words) or (comments[-1] if comments else None)
 
 
 def _line_in_program(program: Optional[Any], words: str) -> Optional[str]:

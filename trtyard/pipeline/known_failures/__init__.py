@@ -1,4 +1,4 @@
-"""Known failures of exporters, TensorRT, ONNX Runtime, compilers and image builds.
+"""Known failures of exporters, TensorRT, ONNX Runtime, compilers, installers and Docker.
 
 Data, one entry a failure, in the order a conversion meets them; more specific ones come first.
 Standard library only: the command line reads it without any row's environment.
@@ -7,23 +7,37 @@ Standard library only: the command line reads it without any row's environment.
 from typing import Tuple
 
 from trtyard.pipeline.known_failures.building import BUILDING
+from trtyard.pipeline.known_failures.checkpoints import CHECKPOINTS
 from trtyard.pipeline.known_failures.compiling import COMPILING
+from trtyard.pipeline.known_failures.containers import CONTAINERS
+from trtyard.pipeline.known_failures.device import DEVICE
 from trtyard.pipeline.known_failures.entry import KnownFailure
+from trtyard.pipeline.known_failures.export_forms import EXPORT_FORMS
 from trtyard.pipeline.known_failures.exporting import EXPORTING
 from trtyard.pipeline.known_failures.images import IMAGES
+from trtyard.pipeline.known_failures.installing import INSTALLING
+from trtyard.pipeline.known_failures.libraries import LIBRARIES
+from trtyard.pipeline.known_failures.parser_forms import PARSER_FORMS
 from trtyard.pipeline.known_failures.parsing import PARSING
 from trtyard.pipeline.known_failures.running import RUNNING
 from trtyard.pipeline.known_failures.setting_up import SETTING_UP
 from trtyard.pipeline.known_failures.symptoms import SYMPTOMS
 
 KNOWN_FAILURES: Tuple[KnownFailure, ...] = (
+    *CHECKPOINTS,
     *EXPORTING,
+    *EXPORT_FORMS,
     *PARSING,
+    *PARSER_FORMS,
     *BUILDING,
+    *LIBRARIES,
     *SETTING_UP,
+    *DEVICE,
     *RUNNING,
     *COMPILING,
     *IMAGES,
+    *CONTAINERS,
+    *INSTALLING,
     *SYMPTOMS,
 )
 

@@ -52,6 +52,46 @@ BUILDING: Tuple[KnownFailure, ...] = (
         sources=(_RTX,),
     ),
     KnownFailure(
+        name="int8-without-scales",
+        patterns=(
+            r"Calibration failure occurr?ed with no scaling factors detected",
+            r"Int8 mode specified but no calibrator specified",
+        ),
+        affected=(),
+        cause="int8 was asked for, or an input is int8, and nothing says which range each tensor "
+        "has: there is no calibrator, it gave no data, or the file has QuantizeLinear and "
+        "DequantizeLinear only in some places",
+        mend="quantize the ONNX file instead (ONNX Runtime's quantize_static with QDQ, NVIDIA's "
+        "Model Optimizer), which every row takes without a flag; else give the builder a "
+        "calibrator with real inputs. Leave --int8 out where int8 is not meant",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/2865",
+            "https://github.com/ELS-RD/transformer-deploy/issues/43",
+            "https://github.com/NVIDIA/TensorRT/issues/1326",
+            "https://github.com/CaoWGG/TensorRT-CenterNet/issues/7",
+        ),
+    ),
+    KnownFailure(
+        name="fp16-overflow",
+        patterns=(
+            r"layernorm after self-attention (?:in|with) FP16[^\n]* may cause overflow",
+            r"FP32 values which would overflow in FP16",
+            r"weights are affected by this issue: Detected",
+        ),
+        affected=(),
+        cause="in fp16 numbers end at 65504: sums of squares in a LayerNorm, or weights beyond it, "
+        "become infinite or are clipped; results may be wrong",
+        mend="export at opset 17 or later, where LayerNorm is one op that TensorRT keeps accurate; "
+        "or keep these layers in fp32 (--precisionConstraints=obey --layerPrecisions=NAME:fp32; in "
+        "a file of mixed types from 10 on), or take bf16. Compare the outputs with fp32's",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/2564",
+            "https://github.com/NVIDIA/TensorRT/issues/3101",
+            "https://github.com/pytorch/TensorRT/issues/4061",
+        ),
+        warning=True,
+    ),
+    KnownFailure(
         name="turing-fp32-matmul",
         patterns=(r"for Turing \(SM75\): FP32 GEMM is not supported",),
         affected=("rtx",),

@@ -102,6 +102,31 @@ COMPILING: Tuple[KnownFailure, ...] = (
         sources=(_NVCC + ", each part taken away in turn",),
     ),
     KnownFailure(
+        name="nvcc-not-found",
+        patterns=(
+            r"No CMAKE_CUDA_COMPILER could be found",
+            r"CMAKE_CUDA_COMPILER-NOTFOUND",
+            r"No CUDA toolset found",
+            r"Couldn't find CUDA library root",
+            r"\bnvcc(?:: command not found|: not found|: No such file or directory)",
+            r"CUDA_HOME environment variable is not set",
+            r"Failed to find nvcc",
+        ),
+        affected=(),
+        cause="the build looks for nvcc, the CUDA compiler, and does not find it: the driver, "
+        "torch and the runtime images do not bring it, and /usr/local/cuda/bin is not on PATH by "
+        "itself",
+        mend="export PATH=/usr/local/cuda/bin:$PATH CUDACXX=/usr/local/cuda/bin/nvcc, or install "
+        "the toolkit of your CUDA (images: the -devel tags). ./run plugins compiles with the "
+        "row's own",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/619",
+            "https://github.com/NVIDIA-AI-IOT/deepstream_tao_apps/issues/31",
+            "https://github.com/onnx/onnx-tensorrt/issues/240",
+            "https://github.com/NVIDIA-AI-IOT/deepstream_tao_apps/issues/65",
+        ),
+    ),
+    KnownFailure(
         name="compiler-killed",
         patterns=(
             r"'(?:cicc|cudafe\+\+|ptxas|nvlink)' died due to signal 9",

@@ -11,12 +11,15 @@ EXPORTING: Tuple[KnownFailure, ...] = (
             r"Tracer cannot infer type of",
             r"(?:But got|received an input of) unsupported type:? \w+",
             r"in output, which is not a known type",
+            r"Only tuples, lists and Variables (?:are )?supported as JIT inputs/outputs",
+            r"tuple appears in op that does not forward tuples",
         ),
         affected=("any",),
         cause="the model returns an object of a class of its own, which no exporter looks into",
         mend="return tensors, or tuples of tensors, when exporting",
         sources=(
             "https://github.com/pytorch/tvm/issues/74",
+            "https://github.com/onnx/onnx/issues/2258",
             "measured: torch 1.4.0, and both exporters of torch 2.13.0",
         ),
     ),
@@ -149,12 +152,14 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         patterns=(
             r"Exporting the operator '?(?P<op>[\w:.]+)'? to ONNX opset version \d+ is not "
             r"supported\. Support for this operator was added in version \d+",
+            r"ONNX export of (?:operator )?(?P<op>\w+) in opset \d+\. Please try opset version \d+",
         ),
         affected=("any",),
         cause="the op has an ONNX form, in a later opset than the one asked for",
         mend="export at the opset that the message names; a row's opset is in versions.toml",
         sources=(
             "https://github.com/pulp-platform/nemo/issues/16",
+            "https://github.com/pytorch/pytorch/issues/46237",
             "https://github.com/huggingface/optimum/pull/1331",
             "measured: torch 2.13.0, aten::tril at opset 13",
         ),
@@ -232,6 +237,7 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         patterns=(
             r"Expected all tensors to be on the same device",
             r"Found no NVIDIA driver on your system",
+            r"Torch not compiled with CUDA enabled",
         ),
         affected=("any",),
         cause="the model makes tensors on a device of its own choice; exports run on the CPU",

@@ -169,16 +169,38 @@ PARSING: Tuple[KnownFailure, ...] = (
         sources=(_RTX,),
     ),
     KnownFailure(
+        name="efficient-nms",
+        patterns=(
+            r"Plugin not found, are the plugin name[\s\S]{0,400}op: (?P<op>EfficientNMS\w*_TRT)",
+            r"\[(?P<op>EfficientNMS\w*_TRT) -> [\s\S]{0,1200}Plugin not found, are the plugin name",
+            r"could not find plugin:? (?P<op>EfficientNMS\w*_TRT)",
+            r"Searching for plugin: (?P<op>EfficientNMS\w*_TRT),[\s\S]{0,400}Plugin not found, are",
+        ),
+        affected=("tensorrt < 8.0", "rtx"),
+        cause="EfficientNMS_TRT is a plugin of NVIDIA's own, in libnvinfer_plugin from TensorRT "
+        "8.0 on: an older release and TensorRT for RTX do not have it, and a program must load "
+        "that library before it parses",
+        mend="trt.init_libnvinfer_plugins(logger, '') before parsing (C++: initLibNvInferPlugins), "
+        "which trtexec does by itself; or export with trtyard.pipeline.ops.padded_nms, which every "
+        "row takes",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/3734",
+            "https://github.com/PaddlePaddle/PaddleDetection/issues/7399",
+            "https://github.com/spacewalk01/tensorrt-yolov6/issues/6",
+        ),
+    ),
+    KnownFailure(
         name="plugin-not-made",
         patterns=(
             r"Exception caught in create_plugin\(\)",
             r"In function addPluginWithCreator:[\s\S]{0,80}Could not create the plugin",
+            r"Validation failed: [\s\S]{0,80}missing required fields",
         ),
         affected=(),
         cause="the plugin's creator was found and would not make a plugin of these attributes",
         mend="its own words are on stderr; compare the node's attributes with the plugin's "
         "contract (plugins/<op>/README.md for trtyard's)",
-        sources=(_RTX,),
+        sources=("https://github.com/Linaom1214/TensorRT-For-YOLO-Series/issues/80", _RTX),
     ),
     KnownFailure(
         name="einsum-capitals",
@@ -257,7 +279,8 @@ PARSING: Tuple[KnownFailure, ...] = (
             r"Assertion failed: (?:inputs\.at\(\d\)|\w*_?input)\.is_weights\(\)",
             r"must resolve to a build-time constant",
             r"(?:squeeze|unsqueeze) axis is not a constant",
-            r"input\.is_weights\(\)[^\n]{0,60}must be an initializer",
+            r"\.is_weights\(\)\)?(?: &&|:) [^\n]{0,80}initializer",
+            r"(?:input|value|tensor) (?:must|is required to) be an initializer",
         ),
         affected=("any",),
         cause="an input that this parser wants as a constant (axes, pads, scales) is computed",
@@ -267,6 +290,7 @@ PARSING: Tuple[KnownFailure, ...] = (
             "https://github.com/onnx/onnx-tensorrt/issues/682",
             "https://github.com/onnx/onnx-tensorrt/issues/708",
             "https://github.com/NVIDIA/TensorRT/issues/670",
+            "https://github.com/NVIDIA/TensorRT/issues/4393",
             _RTX,
         ),
         general=True,
@@ -276,6 +300,7 @@ PARSING: Tuple[KnownFailure, ...] = (
         patterns=(
             r"Unsupported ONNX data type: UINT8",
             r"does not support UINT8 types for intermediate tensors",
+            r"Found unsupported datatype \(2\)",
         ),
         affected=("any",),
         cause="TensorRT computes nothing in uint8: up to 8.4 it does not know the type, from 8.5 "
@@ -287,6 +312,7 @@ PARSING: Tuple[KnownFailure, ...] = (
             "https://github.com/JosephChenHub/CenterNet-TensorRT/issues/15",
             "https://github.com/JosephChenHub/CenterNet-TensorRT/issues/7",
             "https://github.com/NVIDIA/TensorRT/issues/1022",
+            "https://github.com/NVIDIA/TensorRT/issues/1192",
             _CHANGELOG,
             _RTX,
         ),
@@ -296,6 +322,7 @@ PARSING: Tuple[KnownFailure, ...] = (
         patterns=(
             r"(?:kernel|bias|shift|scale) weights has count \d+ but \d+ was expected",
             r"count of \d+ weights in kernel, but kernel dimensions",
+            r"Kernel weights are not set yet",
             r"Kernel weight dimension failed to broadcast to input",
         ),
         affected=(),
@@ -306,6 +333,7 @@ PARSING: Tuple[KnownFailure, ...] = (
         "in ONNX Runtime first, which says the same with the node's name",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1753",
+            "https://github.com/NVIDIA/TensorRT/issues/1314",
             "https://github.com/wang-xinyu/tensorrtx/issues/877",
             "https://github.com/NVIDIA-AI-IOT/trt_pose/issues/179",
             "https://github.com/NVIDIA/TensorRT/issues/2251",
@@ -333,12 +361,13 @@ PARSING: Tuple[KnownFailure, ...] = (
         name="element-type-unknown",
         patterns=(
             r"Failed to convert ONNX date type to TensorRT data type",
-            r"Unsupported ONNX data type: (?!UINT8\b)\S+",
+            r"Unsupported ONNX data type: (?!UINT8\b|DOUBLE\b)\S+",
+            r"Found unsupported datatype \((?!2\)|11\))\d+\)",
         ),
         affected=("any",),
         cause="a tensor has an element type that TensorRT does not have, such as strings or uint16",
         mend="keep such tensors out of the exported part: cast before the network and after it",
-        sources=(_RTX,),
+        sources=("https://github.com/NVIDIA/TensorRT/issues/3894", _RTX),
     ),
     KnownFailure(
         name="element-types-differ",

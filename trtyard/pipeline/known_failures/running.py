@@ -144,13 +144,32 @@ RUNNING: Tuple[KnownFailure, ...] = (
         name="onnxruntime-no-kernel",
         patterns=(
             r"Could not find an implementation for (?:the node )?(?P<op>\w+)",
-            r"Type Error: Type '[^']+' of input parameter \(\w+\) of operator \((?P<op>\w+)\)",
+            r"Type Error: Type '[^']+' of input parameter \([^)\n]*\) of operator \((?P<op>\w+)\)",
         ),
         affected=("any",),
         cause="ONNX Runtime has the op, but not for these element types on the CPU",
         mend="compute in float32: leave out torch.autocast, .bfloat16() and .double(), or cast the "
         "op's inputs with .float()",
-        sources=(_RUNTIME,),
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/148041",
+            "https://github.com/microsoft/onnxruntime/issues/1760",
+            _RUNTIME,
+        ),
+    ),
+    KnownFailure(
+        name="onnx-types-mixed",
+        patterns=(
+            r"Tensor element type mismatch\. \d+ != \d+",
+            r"Type parameter \(\w+\) of Optype \((?P<op>\w+)\) bound to different types",
+            r"Type \(tensor\(\w+\)\) of output arg \([^)\n]*\) of node \([^)\n]*\) does not match",
+        ),
+        affected=("any",),
+        cause="the file was changed to another type (fp16) in part only: a node now gets two "
+        "types, or an inner graph (If, Loop) still has the old one",
+        mend="convert again with convert_float_to_float16(model, keep_io_types=True, "
+        "op_block_list=[...]) of onnxruntime.transformers.float16 and block the ops that are "
+        "named; or export the model in that type",
+        sources=("https://github.com/microsoft/onnxruntime/issues/7981", _RUNTIME),
     ),
     KnownFailure(
         name="onnx-too-new",

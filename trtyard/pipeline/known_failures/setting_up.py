@@ -10,13 +10,18 @@ _GONE = (
     "num_bindings|get_binding_\\w+|set_binding_shape|binding_is_input|execute_async|"
     "execute_async_v2|EXPLICIT_BATCH|FP16|INT8"
 )
+_GONE_IN_C = (
+    "getNbBindings|getBinding\\w+|bindingIsInput|setBindingDimensions|enqueueV2|enqueue|"
+    "setMaxWorkspaceSize|setMaxBatchSize|buildCudaEngine|buildEngineWithConfig|setFp16Mode|"
+    "setInt8Mode|destroy|getMaxBatchSize"
+)
 
 SETTING_UP: Tuple[KnownFailure, ...] = (
     KnownFailure(
         name="library-not-found",
         patterns=(
-            r"lib(?:nvinfer|nvonnxparser|nvparsers|cudnn|cudart|cublas|tensorrt)\w*\.so[\w.]*: "
-            r"cannot open shared object file",
+            r"lib(?!cuda\.so)(?:nvinfer|nvonnxparser|nvparsers|cu[a-z]+|nvrtc|nvJitLink|nccl|tensorrt|"
+            r"onnxruntime)\w*\.so[\w.]*: cannot open shared object file",
             r"Unable to load library: \S*nvinfer_builder_resource",
         ),
         affected=(),
@@ -29,6 +34,7 @@ SETTING_UP: Tuple[KnownFailure, ...] = (
             "https://github.com/open-mmlab/mmdeploy/issues/913",
             "https://github.com/wang-xinyu/tensorrtx/issues/1501",
             "https://github.com/open-mmlab/mmdeploy/issues/2594",
+            "https://github.com/daswer123/xtts-finetune-webui/issues/18",
             "measured: the loader of glibc 2.36",
         ),
     ),
@@ -59,6 +65,9 @@ SETTING_UP: Tuple[KnownFailure, ...] = (
             r"Requested amount of (?:GPU )?memory \(\d+ bytes\) could not be allocated",
             r"Cuda Error in [\w:]*allocate: 2 \(out of memory\)",
             r"OutOfMemory Error in \w",
+            r"CUDA out of memory\.",
+            r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED",
+            r"Failed to allocate memory for requested buffer of size",
         ),
         affected=(),
         cause="the GPU has not that much memory free. While building, kernels that do not fit are "
@@ -94,6 +103,43 @@ SETTING_UP: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="weights-file-missing",
+        patterns=(
+            r"(?:onnx2trt_utils|WeightsContext|importerUtils)\.cpp:\d+: Failed to open file: ?",
+            r"should be stored in \S+, but it doesn't exist or is not accessible",
+            r"External data path (?:validation failed|does not exist|for initializer)[^\n]*",
+            r"GetExtDataFromTensorProto|External initializer: [^\n]* offset",
+            r"UnpackTensor: the pre-allocate size does not match",
+        ),
+        affected=(),
+        cause="the weights are in a second file (external data, as with models over 2 GB and the "
+        "dynamo exporter), and it is not beside the ONNX file, has another name than the file "
+        "says, or is not whole. A parser that gets the bytes alone does not know the folder",
+        mend="keep both files in one folder under their own names; parser.parse_from_file(PATH), "
+        "or parse(data, path=PATH). onnx.save(onnx.load(PATH), NEW) makes one file of up to 2 GB; "
+        "convert always writes one",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/586",
+            "https://github.com/onnx/onnx-tensorrt/issues/818",
+            "https://github.com/onnx/onnx-tensorrt/issues/542",
+            "https://github.com/ELS-RD/transformer-deploy/issues/118",
+            "measured: onnx 1.23.2, ONNX Runtime 1.32.0 and TensorRT for RTX 1.7.1",
+        ),
+    ),
+    KnownFailure(
+        name="plugin-library-without-creators",
+        patterns=(
+            r"SymbolAddress for (?:getCreators|getPluginCreators|setLoggerFinder) could not",
+        ),
+        affected=(),
+        cause="loadLibrary and --setPluginsToSerialize look for the functions getCreators "
+        "(TensorRT 10) or getPluginCreators and setLoggerFinder in the library, and it has none: "
+        "it registers its plugins by itself",
+        mend="load it with dlopen or ctypes.CDLL instead (trtexec: --staticPlugins), or write "
+        'these functions (extern "C"); ./run plugins makes libraries that have them',
+        sources=("https://github.com/NVIDIA/TensorRT/issues/4121",),
+    ),
+    KnownFailure(
         name="engine-is-another-file",
         patterns=(
             r"Magic tag does not match",
@@ -121,6 +167,8 @@ SETTING_UP: Tuple[KnownFailure, ...] = (
         patterns=(
             rf"tensorrt\w*\.\w+' has no attribute '(?:{_GONE})'",
             rf"tensorrt\w*\.\w+' object has no attribute '(?:{_GONE})'",
+            rf"nvinfer1::\w+[^\n]{{0,60}} has no member named .(?:{_GONE_IN_C})\b",
+            rf"no member named .(?:{_GONE_IN_C}). in .nvinfer1::",
         ),
         affected=(),
         cause="the script is for an older TensorRT. max_workspace_size and build_cuda_engine of "
@@ -132,6 +180,7 @@ SETTING_UP: Tuple[KnownFailure, ...] = (
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/3816",
             "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/557",
+            "https://github.com/wang-xinyu/tensorrtx/issues/1555",
             "https://github.com/NVIDIA/trt-samples-for-hackathon-cn/issues/112",
             "https://docs.nvidia.com/deeplearning/tensorrt/migration-guide/index.html",
             _RTX,
