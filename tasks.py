@@ -60,15 +60,28 @@ def convert(
     return convert(request, dry_run=dry_run)
 
 
-@command(name="test", trt=ROW, only="host, pipeline, rows, docker or gpu: run just these tests.")
-def run_tests(trt: str = "default", only: str = "") -> int:
-    """Run the tests: host side, pipeline, other rows up to ONNX, Docker and GPU if there are.
+@command(
+    name="test",
+    trt=ROW,
+    only="Run just these parts, separated by commas: host, pipeline, slow (the pipeline's slow "
+    "tests alone), rows, docker, gpu.",
+    all="Run every part: the other rows up to ONNX, Docker, the GPU and the slow tests too. Says "
+    "first what it downloads.",
+)
+def run_tests(
+    trt: str = "default",
+    only: str = "",
+    all: bool = False,  # noqa: A002 - the option's name
+) -> int:
+    """Run the tests of the host side and of the pipeline in the row's environment.
 
     Words behind -- go to pytest: ./run test --only host -- -k lock
     """
     from trtyard import selftest
 
-    return selftest.run_tests(trt, only, words_after_dashes())
+    if only:
+        refuse("--only", all=all)
+    return selftest.run_tests(trt, only=only, all_parts=all, words=words_after_dashes())
 
 
 @command()

@@ -40,4 +40,4 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
     if folder is not None:
         words += ["--headers", folder]
     command = [environment.python, "-m", "trtyard.pipeline", *words]
-    return run(command, env=pipeline_variables())
+    return run(command, env=pipeline_variables(environment=environment))

@@ -1,47 +1,62 @@
 """The tests and linters of trtyard itself, each in the environment it needs."""
 
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Literal, get_args
 
 from trtyard.command import Word, run
 from trtyard.console import say
 from trtyard.convert import row_and_lock
-from trtyard.environments.environment import make_environment
+from trtyard.engine import connect
+from trtyard.environments.environment import UNPACKED, environment_of, make_environment
+from trtyard.environments.interpreters import find_python
 from trtyard.environments.pycuda import has_cuda_device
+from trtyard.executors.docker import engine_problem
 from trtyard.executors.host import pipeline_variables
-from trtyard.pipeline.errors import UsageError
-from trtyard.tools import ROOT
+from trtyard.images.build import DISK_PER_WHEEL_BYTE, built_image, bytes_of
+from trtyard.lock.file import Artifact
+from trtyard.matrix.reader import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.tools import GIGA, MATRIX_FILE, ROOT
 
-Part = Literal["host", "pipeline", "rows", "docker", "gpu"]
+Part = Literal["host", "pipeline", "slow", "rows", "docker", "gpu"]
+PARTS: tuple[Part, ...] = get_args(Part)
+DEFAULT: tuple[Part, ...] = ("host", "pipeline")
 REQUIRE_DOCKER = "TRTYARD_REQUIRE_DOCKER"  # 1: a missing engine is a failure, as in CI
 _NO_TESTS = 5  # pytest's exit code when it selected none
 
 
-def run_tests(row: str, only: str, words: Sequence[str]) -> int:
-    """Run the parts (or just ``only``) one after the other; return 0 if none failed.
+def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> int:
+    """Run the chosen parts one after the other; return 0 if none failed.
 
-    ``words`` go to pytest. A part that cannot run here is said to be so, and is not a success of
-    anything: the last lines list what ran and what did not.
+    Without ``only`` and ``all_parts`` these are the host's and the pipeline's, except those marked
+    slow. ``words`` go to pytest. The last lines list what passed, what failed and what was not run.
     """
-    if only and only not in get_args(Part):
-        raise UsageError(f"--only must be one of {', '.join(get_args(Part))}, not {only!r}")
-    parts: dict[str, Callable[[], int | str]] = {
-        "host": lambda: _host(words),
-        "pipeline": lambda: _in_row("pipeline", row, words),
+    chosen = chosen_parts(only, all_parts=all_parts)
+    quick = not only and not all_parts
+    for line in downloads(row, chosen):
+        say(line)
+    parts: dict[Part, Callable[[], int | str]] = {
+        "host": lambda: _pytest([sys.executable], "host", words, dict(os.environ)),
+        "pipeline": lambda: _in_row(
+            "pipeline", row, ["-m", "not slow", *words] if quick else words
+        ),
+        "slow": lambda: _in_row("pipeline", row, ["-m", "slow", *words]),
         "rows": lambda: _pytest([sys.executable], "rows", words, dict(os.environ)),
         "docker": lambda: _docker(words),
         "gpu": lambda: _gpu(row, words),
     }
-    results: dict[str, int | str] = {}
-    for name, part in parts.items():
-        if only in ("", name):
-            say(f"tests/{name}")
-            results[name] = part()
+    results: dict[Part, int | str] = {}
+    for name in chosen:
+        say(_TITLES[name])
+        results[name] = parts[name]()
     for name, result in results.items():
-        say(f"tests/{name}: {_in_words(result)}")
+        say(f"{_TITLES[name]}: {_in_words(result)}")
+    if quick:
+        left_out = ", ".join(_TITLES[name] for name in PARTS if name not in DEFAULT)
+        say(f"not asked for: {left_out}. All tests: ./run test --all")
     failed = [result for result in results.values() if isinstance(result, int) and result != 0]
     none_ran = all(isinstance(result, str) or result == _NO_TESTS for result in results.values())
     # With words such as -k a part may well have no test; all of them may not.
@@ -49,8 +64,73 @@ def run_tests(row: str, only: str, words: Sequence[str]) -> int:
     return 1 if failed or none_ran else 0
 
 
-def _host(words: Sequence[str]) -> int:
-    return _pytest([sys.executable], "host", words, dict(os.environ))
+_TITLES: dict[Part, str] = {
+    "host": "tests/host",
+    "pipeline": "tests/pipeline",
+    "slow": "slow tests of tests/pipeline",
+    "rows": "tests/rows",
+    "docker": "tests/docker",
+    "gpu": "tests/gpu",
+}
+
+
+def chosen_parts(only: str, *, all_parts: bool) -> tuple[Part, ...]:
+    """Return the parts to run, in their usual order; ``UsageError`` for an unknown name."""
+    if not only:
+        # The pipeline's part then runs whole, with its slow tests.
+        return tuple(part for part in PARTS if part != "slow") if all_parts else DEFAULT
+    names = [name.strip() for name in only.split(",")]
+    for name in names:
+        if name not in PARTS:
+            raise UsageError(f"--only must be one or more of {', '.join(PARTS)}, not {name!r}")
+    return tuple(
+        part for part in PARTS if part in names and not (part == "slow" and "pipeline" in names)
+    )
+
+
+def downloads(row: str, parts: Sequence[Part]) -> Iterator[str]:
+    """Yield what the parts fetch before they can run, with the sizes in the lock.
+
+    A package cache is not looked into, so a download takes at most what is said.
+    """
+    matrix = read_matrix(MATRIX_FILE)
+    names = [row] if {"pipeline", "slow", "gpu"} & {*parts} else []
+    names += matrix.rows if "rows" in parts else []
+    lacking: dict[str, tuple[Artifact, ...]] = {}
+    for name in names:
+        found, lock = row_and_lock(name)
+        try:
+            version, _ = find_python(one for one in found.pythons if one in found.host_pythons)
+        except EnvironmentLacksError as error:
+            yield f"row {found.name}: {error.message}; its tests are skipped"
+            continue
+        environment = environment_of(found, lock, version)
+        if not environment.is_whole():
+            lacking[found.name] = environment.wheels
+    if lacking:
+        wheels = [wheel for each in lacking.values() for wheel in each]
+        fetched = bytes_of({wheel.sha256: wheel for wheel in wheels}.values())
+        yield (
+            f"environments to make, of row {', '.join(lacking)}: up to {fetched / GIGA:.1f} GB to"
+            f" download, {bytes_of(wheels) * UNPACKED / GIGA:.1f} GB on disk"
+        )
+    if "docker" in parts:
+        yield from _image_downloads()
+
+
+def _image_downloads() -> Iterator[str]:
+    row, lock = row_and_lock("default")
+    if engine_problem() is not None:
+        return  # the part says so itself
+    with closing(connect()) as client:
+        if built_image(client, row, lock) is not None:
+            return
+    wheels = lock.wheels_for(row.python)
+    fetched = bytes_of([*wheels, *lock.sdists_for(row.python), *lock.debs])
+    yield (
+        f"image to build, of row {row.name}: up to {fetched / GIGA:.1f} GB to download,"
+        f" {bytes_of(wheels) * DISK_PER_WHEEL_BYTE / GIGA:.0f} GB on disk"
+    )
 
 
 def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
@@ -58,7 +138,7 @@ def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
     if found.host_until != "engine":
         return f"row {found.name} has no environment on the host that holds TensorRT"
     environment = make_environment(found, lock)
-    return _pytest([environment.python], part, words, pipeline_variables())
+    return _pytest([environment.python], part, words, pipeline_variables(environment=environment))
 
 
 def _gpu(row: str, words: Sequence[str]) -> int | str:
@@ -68,7 +148,7 @@ def _gpu(row: str, words: Sequence[str]) -> int | str:
 
 
 def _docker(words: Sequence[str]) -> int | str:
-    problem: str | None = importlib.import_module("trtyard.executors.docker").engine_problem()
+    problem: str | None = engine_problem()
     if os.environ.get(REQUIRE_DOCKER) == "1":
         problem = None  # the tests themselves then fail for the want of an engine
     return problem or _pytest([sys.executable], "docker", words, dict(os.environ))

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,27 @@ def tree(tmp_path_factory):
     """Return a copy of this working tree, so that nobody edits it while the tests run."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout
-    folder = tmp_path_factory.mktemp("tree") / "trtyard"
+    folder = tmp_path_factory.mktemp("tree") / unused_name()
     for name in filter(None, names.decode().split("\0")):
         source, target = ROOT / name, folder / name
         if source.is_file() and not name.startswith(("docs/", "tests/")):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
     return folder
+
+
+def unused_name():
+    """Return a folder name that no build has used.
+
+    BuildKit updates the context of an earlier build from a folder of the same name, and overlooks
+    folders of which only the mode changed. What a build sees would depend on what ran before.
+    """
+    return f"trtyard-{uuid.uuid4().hex}"
+
+
+def copy_of(tree, parent):
+    """Return a copy of the tree in ``parent``, whose files may be edited."""
+    return Path(shutil.copytree(tree, parent / unused_name()))
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,10 @@ import json
 import os
 import re
 import shlex
-import shutil
 import tarfile
 
 import pytest
-from conftest import run_task
+from conftest import copy_of, run_task
 
 from trtyard.command import output_of
 from trtyard.engine import docker_command
@@ -126,7 +125,7 @@ def test_plain_bake_reads_the_bake_file_and_buildkit_finds_nothing_to_complain_o
 
 def test_the_checkouts_modes_are_not_in_the_image(engine, row, tree, tmp_path):
     """A umask of 077 would give code that the container's user cannot read, under the same name."""
-    checkout, code = shutil.copytree(tree, tmp_path / "checkout"), tmp_path / "code.tar"
+    checkout, code = copy_of(tree, tmp_path), tmp_path / "code.tar"
     for path in (checkout / "trtyard").rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     locked = read_lock(LOCK_FILE).row(row.name)

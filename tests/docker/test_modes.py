@@ -3,6 +3,7 @@ import subprocess
 import tarfile
 
 import pytest
+from conftest import copy_of
 
 from trtyard.engine import docker_command
 from trtyard.images.bake import DEFAULT_BUILDER, VARIABLES
@@ -42,15 +43,10 @@ def code_of(engine, row, tmp_path):
 def test_an_image_is_the_same_whatever_umask_its_tree_was_checked_out_under(
     code_of, tree, tmp_path, taken, given
 ):
-    usual = code_of(tree)
+    usual = code_of(copy_of(tree, tmp_path))
     assert f"out{CODE_PATH}/trtyard/pipeline/cli.py" in usual
     assert {mode for mode, *_ in usual.values()} == {0o644, 0o755}
-    paths = [*(tree / "trtyard").rglob("*"), *(tree / "images").rglob("*")]
-    before = {path: path.stat().st_mode for path in paths}
-    try:
-        for path, mode in before.items():
-            path.chmod((mode | given) & ~taken)
-        assert code_of(tree) == usual
-    finally:
-        for path, mode in before.items():
-            path.chmod(mode)
+    checkout = copy_of(tree, tmp_path)
+    for path in [*(checkout / "trtyard").rglob("*"), *(checkout / "images").rglob("*")]:
+        path.chmod((path.stat().st_mode | given) & ~taken)
+    assert code_of(checkout) == usual

@@ -1,10 +1,9 @@
 import re
-import shutil
 import uuid
 from pathlib import Path
 
 import pytest
-from conftest import run_task
+from conftest import copy_of, run_task
 
 PIPELINE_FILE = Path("trtyard/pipeline/artifacts.py")
 
@@ -44,7 +43,7 @@ def rebuilt(engine):
 @pytest.fixture(scope="module")
 def warm(rebuilt, image, tree, tmp_path_factory):
     """Return a tree that was just built: the image may be older than the builder's cache."""
-    folder = Path(shutil.copytree(tree, tmp_path_factory.mktemp("warm") / "trtyard"))
+    folder = copy_of(tree, tmp_path_factory.mktemp("warm"))
     edit(folder / PIPELINE_FILE, "#")
     rebuilt(folder)
     return folder
@@ -53,7 +52,7 @@ def warm(rebuilt, image, tree, tmp_path_factory):
 @pytest.fixture
 def checkout(warm, tmp_path):
     """Return a copy of the tree whose files may be edited."""
-    return Path(shutil.copytree(warm, tmp_path / "checkout"))
+    return copy_of(warm, tmp_path)
 
 
 def edit(file, comment_sign):

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import ENVIRONMENT, run_task
+from conftest import ENVIRONMENT, copy_of, run_task
 
 from trtyard.command import output_of
 from trtyard.engine import docker_command
@@ -250,7 +249,7 @@ def test_a_disk_too_small_is_said_before_anything_is_built(engine, place):
 @pytest.fixture
 def checkout(tree, tmp_path):
     """Return a copy of the tree, whose folder for the layouts is nobody else's."""
-    return shutil.copytree(tree, tmp_path / "checkout")
+    return copy_of(tree, tmp_path)
 
 
 def test_interrupted_it_removes_what_it_made_and_ends_with_130(engine, checkout):

@@ -11,6 +11,7 @@ import pytest
 
 from trtyard import convert as convert_module
 from trtyard.convert import choose_executor, folder_name, output_folder, row_and_lock
+from trtyard.environments.environment import environment_of
 from trtyard.executors import Job
 from trtyard.executors.host import pipeline_variables
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
@@ -197,6 +198,20 @@ def test_the_rows_python_sees_trtyard_and_the_users_code_and_no_other(monkeypatc
     assert variables["PYTHONPATH"] == f"{ROOT}{os.pathsep}{tmp_path}"
     assert not {"PYTHONHOME", "PYTHONWARNINGS"} & set(variables)
     assert variables["PYTHONSAFEPATH"] == variables["PYTHONNOUSERSITE"] == "1"
+
+
+@pytest.mark.parametrize(("python", "kept"), [("3.11", True), ("3.7", False)])
+def test_compiled_modules_are_kept_in_the_environment(row, python, kept, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    made = environment_of(row, row_and_lock("default")[1], python)
+    made = replace(made, folder=tmp_path / "environment")
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "net.py").touch()
+    variables = pipeline_variables(code, made)
+    subprocess.run([sys.executable, "-c", "import net"], env=variables, check=True)
+    assert [file.name for file in code.iterdir()] == ["net.py"]
+    assert bool(list(made.folder.rglob("net.*.pyc"))) == kept
 
 
 def test_an_executor_asked_for_is_taken_and_the_reason_is_said(row):

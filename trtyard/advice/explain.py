@@ -120,7 +120,8 @@ def _look_up(file: Path, place: Place, row: str) -> dict[str, Any]:
     if place.number is not None:
         command += ["--number", str(place.number)]
     try:
-        facts: dict[str, Any] = json.loads(output_of(command, env=pipeline_variables()))
+        env = pipeline_variables(environment=environment)
+        facts: dict[str, Any] = json.loads(output_of(command, env=env))
     except CommandError as error:
         words = error.tail.strip().removeprefix("trtyard: ")
         raise UsageError(words) if error.code == UsageError.exit_code else error from None

@@ -92,7 +92,7 @@ def _file(
         if value:
             command += [option, value]
     say(f"exporting {model} as row {row.name} does")
-    code = run(command, env=pipeline_variables(Path.cwd()))
+    code = run(command, env=pipeline_variables(Path.cwd(), environment))
     if code:
         raise (
             ConversionError(f"{model} cannot be exported")
@@ -107,7 +107,7 @@ def _answers(environment: RowEnvironment, file: Path) -> tuple[_Answer, list[_An
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", "check-model"]
     command += ["--row-file", environment.row_file, "--onnx", file]
     try:
-        text = output_of(command, env=pipeline_variables())
+        text = output_of(command, env=pipeline_variables(environment=environment))
     except CommandError as error:
         words = error.tail.strip().removeprefix("trtyard: ")
         raise UsageError(words) if error.code == UsageError.exit_code else error from None

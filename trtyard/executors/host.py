@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 from trtyard.command import Word, run
-from trtyard.environments.environment import existing_environment, make_environment
+from trtyard.environments.environment import (
+    RowEnvironment,
+    existing_environment,
+    make_environment,
+)
 from trtyard.environments.pycuda import build_pycuda, has_cuda_device
 from trtyard.executors import Job
 from trtyard.lock.file import LockedRow
@@ -14,6 +18,7 @@ from trtyard.tools import ROOT
 
 # Of the user's shell these would change which code the row's Python finds.
 _DROPPED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONWARNINGS")
+_WITHOUT_CACHE_PREFIX = ("3.6", "3.7")  # PYTHONPYCACHEPREFIX is of Python 3.8
 
 
 def why_not(row: Row, locked: LockedRow) -> str | None:  # noqa: ARG001 - as every executor's
@@ -37,16 +42,25 @@ def convert(job: Job) -> int:
     words = job.arguments("host", str(environment.row_file))
     words += ["--plugin-cache", str(environment.folder / "plugins")]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
-    env = {**pipeline_variables(job.code_folder), **rows_variable()}
+    env = {**pipeline_variables(job.code_folder, environment), **rows_variable()}
     return run(command, env=env, pass_fds=(job.out_lock,))
 
 
-def pipeline_variables(code_folder: Path | None = None) -> dict[str, str]:
-    """Return the environment variables for the row's Python: trtyard's code, then the user's."""
+def pipeline_variables(
+    code_folder: Path | None = None, environment: RowEnvironment | None = None
+) -> dict[str, str]:
+    """Return the environment variables for the row's Python: trtyard's code, then the user's.
+
+    With ``environment``, compiled modules are kept in its folder: none is left beside the user's
+    files, and torch is compiled once even where PYTHONDONTWRITEBYTECODE is set.
+    """
     env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
     folders = [ROOT] if code_folder is None else [ROOT, code_folder]
     env["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders)
     env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
     env["PYTHONNOUSERSITE"] = "1"
     env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too
+    if environment is not None and environment.python_version not in _WITHOUT_CACHE_PREFIX:
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        env["PYTHONPYCACHEPREFIX"] = str(environment.folder / "bytecode")
     return env

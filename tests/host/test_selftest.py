@@ -1,0 +1,156 @@
+"""Which tests ``./run test`` runs, and what it says before and after."""
+
+import pytest
+
+from trtyard import selftest
+from trtyard.environments.environment import UNPACKED, environment_of
+from trtyard.environments.interpreters import find_python
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.selftest import PARTS, chosen_parts, downloads, run_tests
+from trtyard.tools import LOCK_FILE, MATRIX_FILE
+
+
+@pytest.mark.parametrize(
+    ("only", "all_parts", "parts"),
+    [
+        ("", False, ("host", "pipeline")),
+        ("", True, ("host", "pipeline", "rows", "docker", "gpu")),
+        ("gpu,rows , docker", False, ("rows", "docker", "gpu")),
+        ("slow,host", False, ("host", "slow")),
+        ("slow,pipeline", False, ("pipeline",)),  # which has them
+    ],
+)
+def test_parts_are_chosen_in_their_usual_order(only, all_parts, parts):
+    assert chosen_parts(only, all_parts=all_parts) == parts
+
+
+@pytest.mark.parametrize("only", ["everything", "host,", "host;rows", "Host"])
+def test_an_unknown_part_is_wrong_usage_and_the_known_are_named(only):
+    with pytest.raises(UsageError, match=", ".join(PARTS)):
+        chosen_parts(only, all_parts=False)
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Return the pytest commands as lists of words; ``commands.codes`` gives their exit codes."""
+
+    class Commands(list):
+        def __init__(self):
+            self.codes = {}
+
+    called = Commands()
+
+    def run(command, *, cwd, env):
+        words = [str(word) for word in command]
+        called.append(words[words.index("pytest") + 1 :])
+        return called.codes.get(words[words.index("pytest") + 1], 0)
+
+    monkeypatch.setattr(selftest, "run", run)
+    monkeypatch.setattr(selftest, "downloads", lambda row, parts: ())
+    monkeypatch.setattr(selftest, "engine_problem", lambda: None)
+    monkeypatch.setattr(selftest, "has_cuda_device", lambda: False)
+    monkeypatch.setattr(
+        selftest, "make_environment", lambda row, lock: environment_of(row, lock, row.python)
+    )
+    return called
+
+
+def test_by_default_the_slow_tests_are_left_out_and_that_is_said(commands, capsys):
+    assert run_tests("default", only="", all_parts=False, words=["-x"]) == 0
+    assert commands == [["tests/host", "-x"], ["tests/pipeline", "-m", "not slow", "-x"]]
+    said = capsys.readouterr().err
+    assert (
+        "not asked for: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
+    )
+    assert "./run test --all" in said
+
+
+def test_all_of_them_run_once_and_what_cannot_is_said(commands, capsys):
+    assert run_tests("default", only="", all_parts=True, words=[]) == 0
+    assert commands == [["tests/host"], ["tests/pipeline"], ["tests/rows"], ["tests/docker"]]
+    said = capsys.readouterr().err
+    assert "tests/gpu: NOT RUN: no CUDA device on this machine" in said
+    assert "not asked for" not in said
+
+
+def test_the_slow_tests_run_alone(commands):
+    assert run_tests("default", only="slow", all_parts=False, words=[]) == 0
+    assert commands == [["tests/pipeline", "-m", "slow"]]
+
+
+@pytest.mark.parametrize(
+    ("only", "words", "codes", "code"),
+    [
+        ("", [], {"tests/host": 1}, 1),
+        ("", [], {"tests/pipeline": 2}, 1),
+        ("", [], {"tests/host": 5}, 1),  # no test was found, where all were asked for
+        ("", ["-k", "x"], {"tests/host": 5}, 0),
+        ("", ["-k", "x"], {"tests/host": 5, "tests/pipeline": 5}, 1),
+        ("gpu", [], {}, 1),  # nothing ran
+    ],
+)
+def test_the_exit_code_is_that_of_all_parts(commands, only, words, codes, code):
+    commands.codes = codes
+    assert run_tests("default", only=only, all_parts=False, words=words) == code
+
+
+def test_a_row_without_tensorrt_on_the_host_has_no_pipeline_tests(commands, capsys):
+    assert run_tests("8.6", only="pipeline", all_parts=False, words=[]) == 1
+    assert not commands
+    assert "tests/pipeline: NOT RUN: row 8.6 has no environment" in capsys.readouterr().err
+
+
+def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, monkeypatch):
+    monkeypatch.setattr(selftest, "engine_problem", lambda: "no engine answers")
+    monkeypatch.delenv(selftest.REQUIRE_DOCKER, raising=False)
+    assert run_tests("default", only="docker,host", all_parts=False, words=[]) == 0
+    assert commands == [["tests/host"]]
+    assert "tests/docker: NOT RUN: no engine answers" in capsys.readouterr().err
+    monkeypatch.setenv(selftest.REQUIRE_DOCKER, "1")
+    run_tests("default", only="docker", all_parts=False, words=[])
+    assert commands[1:] == [["tests/docker"]]
+
+
+def test_what_is_downloaded_is_said_with_the_bytes_of_the_lock(monkeypatch, tmp_path):
+    monkeypatch.setattr("trtyard.environments.environment.YARD", tmp_path)  # none is made there
+    (said,) = [line for line in downloads("default", ("pipeline",)) if "download" in line]
+    row = read_matrix(MATRIX_FILE).row("default")
+    size = sum(wheel.size for wheel in read_lock(LOCK_FILE).row(row.name).wheels_for("3.11"))
+    assert size > 3e9
+    assert f"of row {row.name}: up to {size / 1e9:.1f} GB to download" in said
+    assert f"{size * UNPACKED / 1e9:.1f} GB on disk" in said
+
+
+def test_a_wheel_of_two_rows_is_downloaded_once(monkeypatch, tmp_path):
+    monkeypatch.setattr("trtyard.environments.environment.YARD", tmp_path)
+    lock, files = read_lock(LOCK_FILE), {}
+    skipped = []
+    for row in read_matrix(MATRIX_FILE).rows.values():
+        try:
+            version, _ = find_python(one for one in row.pythons if one in row.host_pythons)
+        except EnvironmentLacksError:
+            skipped.append(row.name)
+            continue
+        files |= {one.sha256: one.size for one in lock.row(row.name).wheels_for(version)}
+    *missing, said = downloads("default", ("rows",))
+    assert f"up to {sum(files.values()) / 1e9:.1f} GB to download" in said
+    assert [line.partition(":")[0] for line in missing] == [f"row {name}" for name in skipped]
+
+
+def test_what_is_there_is_not_announced():
+    assert list(downloads("default", ("host",))) == []
+
+
+def test_all_and_only_exclude_each_other(tasks):
+    done = tasks("test", "--all", "--only", "rows")
+    assert done.returncode == 2
+    assert "--only has no use for --all" in done.stderr
+
+
+def test_words_behind_the_dashes_reach_pytest(tasks):
+    done = tasks("test", "--only", "host", "--", "--collect-only", "-q", "-k", "test_words_behind")
+    assert done.returncode == 0, done.stderr
+    assert "test_selftest.py::test_words_behind_the_dashes_reach_pytest" in done.stdout
+    assert "trtyard: tests/host: passed" in done.stderr
