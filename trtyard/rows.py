@@ -30,7 +30,7 @@ from trtyard.lock.resolve import resolve_row
 from trtyard.matrix.compatibility import release_of
 from trtyard.matrix.new_row import refuse_bound, row_like
 from trtyard.matrix.reader import Matrix, parse_matrix, read_matrix
-from trtyard.matrix.row import Row
+from trtyard.matrix.row import Flavour, Row
 from trtyard.matrix.text import with_row, without_row
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.file_changes import Change, change_together
@@ -51,47 +51,13 @@ def add_row(release: str, *, like: str, **options: str) -> None:
     are of ``chosen``, of the rules, and of resolving; after any of them nothing has changed.
     """
     flavour, numbers = parse_release(release)
-    name = row_name(flavour, numbers)
     for option, (pattern, expected) in _OPTIONS.items():
         if options[option] and not re.fullmatch(pattern, options[option]):
             raise UsageError(f"--{option} must be {expected}, not {options[option]!r}")
-    text = MATRIX_FILE.read_text(encoding="utf-8")
-    matrix, lock = parse_matrix(text, MATRIX_FILE), read_lock(LOCK_FILE)
-    if name in matrix.rows:
-        raise UsageError(
-            f"versions.toml has a row {name} already: TensorRT {matrix.rows[name].tensorrt}",
-            f"remove it first: ./run row remove {name}   or change it by hand, then: ./run lock",
-        )
-    model = (
-        matrix.row(like)
-        if like
-        else nearest_row(matrix.rows.values(), flavour, release_of(release.removeprefix("rtx-")))
-    )
-    if model is None or model.flavour != flavour:
-        raise UsageError(
-            f"{name} is{'' if flavour == 'rtx' else ' not'} TensorRT for RTX, and row"
-            f" {model.name if model else 'of that kind'} is"
-            f"{' not' if flavour == 'rtx' else ''}: no row can be like it",
-            "take another --like: ./run row list",
-        )
-    refuse_bound(model)
-    check_lock(matrix, lock)
-    _check_writable()
-    python, cuda = options["python"] or model.python, options["cuda"] or model.cuda
-    offer = chosen(offers(), flavour, numbers, python, cuda)
-    what: dict[str, Any] = {
-        "name": name,
-        "tensorrt": offer.tensorrt,
-        "packaged": str(offer.version),
-        "pythons": offer.pythons_for(cuda),
-        "python": python,
-        "cuda": cuda,
-        "opset": int(options["opset"] or 0),
-        "torch": torch_release(options["torch"]) if options["torch"] else "",
-    }
-    row = row_like(model, **what)
-    if pins := cuda_packages(model, cuda):  # asked for only where no rule has refused the row
-        row = row_like(model, **what, cuda_packages=pins)
+    matrix, lock, text = _now()
+    name = row_name(flavour, numbers)
+    model = _model(matrix, name, flavour, numbers, like)
+    offer, row = _published_row(model, name, numbers, options)
     words = "".join(f" --{key} {value}" for key, value in options.items() if value)
     note = f"TensorRT {name}, made by: ./run row add {release} --like {model.name}{words}"
     new_text = with_row(matrix, text, row, like=model, note=note)
@@ -100,7 +66,7 @@ def add_row(release: str, *, like: str, **options: str) -> None:
     locked = with_patches(row, resolve_row(row, model_lock, shared=model_lock))
     rows = {**lock.rows, name: locked}
     _write(text, new_text, rows, lock)
-    show(f"{name}: like {model.name}, with TensorRT {offer.version} for CUDA {cuda}")
+    show(f"{name}: like {model.name}, with TensorRT {offer.version} for CUDA {row.cuda}")
     _show_dropped(row, model)
     for line in difference(lock.rows, rows):
         if line.startswith(f"{name}:"):
@@ -109,10 +75,63 @@ def add_row(release: str, *, like: str, **options: str) -> None:
     show(f"next: ./run matrix; then: ./run convert --trt {name} --model alexnet --until onnx")
 
 
+def _now() -> tuple[Matrix, Lock, str]:
+    """Return matrix, lock and the matrix's text, which fit each other and can be written."""
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    check_lock(matrix, lock)
+    for folder in (ROOT, ROOT / IMAGES):
+        if not os.access(folder, os.W_OK):
+            raise EnvironmentLacksError(
+                f"no right to write into {folder}", "work in a checkout of your own"
+            )
+    return matrix, lock, MATRIX_FILE.read_text(encoding="utf-8")
+
+
+def _model(matrix: Matrix, name: str, flavour: Flavour, numbers: tuple[int, ...], like: str) -> Row:
+    """Return the row that the new one is to be like; ``UsageError`` where it cannot be."""
+    if name in matrix.rows:
+        raise UsageError(
+            f"versions.toml has a row {name} already: TensorRT {matrix.rows[name].tensorrt}",
+            f"remove it first: ./run row remove {name}   or change it by hand, then: ./run lock",
+        )
+    nearest = nearest_row(matrix.rows.values(), flavour, (numbers[0], numbers[1]))
+    model = matrix.row(like) if like else nearest
+    kind = {"rtx": "TensorRT for RTX", "full": "full TensorRT"}
+    if model is None or model.flavour != flavour:
+        raise UsageError(
+            f"{name} is {kind[flavour]}, and"
+            + (f" row {model.name} is {kind[model.flavour]}" if model else " no row is"),
+            "choose another --like: ./run row list",
+        )
+    refuse_bound(model)
+    return model
+
+
+def _published_row(
+    model: Row, name: str, numbers: tuple[int, ...], options: Mapping[str, str]
+) -> tuple[Offer, Row]:
+    """Return the release that the package index has, and the row with it."""
+    python, cuda = options["python"] or model.python, options["cuda"] or model.cuda
+    offer = chosen(offers(), model.flavour, numbers, python, cuda)
+    what: dict[str, Any] = {
+        "name": name,
+        "tensorrt": offer.tensorrt,
+        "packaged": str(offer.version),
+        "pythons": offer.pythons_for(cuda),
+        "python": python,
+        "cuda": cuda,
+        "opset": int(options["opset"]) if options["opset"] else model.opset,
+        "torch": torch_release(options["torch"]) if options["torch"] else "",
+    }
+    row = row_like(model, **what)
+    if pins := cuda_packages(model, cuda):  # asked for only where no rule has refused the row
+        row = row_like(model, **what, cuda_packages=pins)
+    return offer, row
+
+
 def remove_row(name: str) -> None:
     """Remove the row of exactly that name; nothing else changes."""
-    text = MATRIX_FILE.read_text(encoding="utf-8")
-    matrix, lock = parse_matrix(text, MATRIX_FILE), read_lock(LOCK_FILE)
+    matrix, lock, text = _now()
     row = matrix.row(name)
     if name != row.name:
         raise UsageError(f"{name} is an alias of row {row.name}", f"./run row remove {row.name}")
@@ -120,8 +139,6 @@ def remove_row(name: str) -> None:
         raise UsageError(
             f"{name} is the default row", "change default in versions.toml first, then: ./run lock"
         )
-    check_lock(matrix, lock)
-    _check_writable()
     rows = {key: one for key, one in lock.rows.items() if key != name}
     _write(text, without_row(matrix, text, name), rows, lock)
     show(f"{name}: removed from versions.toml, versions.lock and images/")
@@ -207,15 +224,6 @@ def _write(text: str, new_text: str, rows: Mapping[str, LockedRow], before: Lock
             change_together(changes)
         finally:
             remove_empty_folders()
-
-
-def _check_writable() -> None:
-    """``EnvironmentLacksError`` before anything is fetched, where nothing could be written."""
-    for folder in (ROOT, ROOT / IMAGES):
-        if not os.access(folder, os.W_OK):
-            raise EnvironmentLacksError(
-                f"no right to write into {folder}", "work in a checkout of your own"
-            )
 
 
 def _show_dropped(row: Row, like: Row) -> None:

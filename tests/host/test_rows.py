@@ -232,7 +232,10 @@ REFUSED = {
     "a row there is": (["add", "10.16"], ["has a row 10.16 already", "./run row remove 10.16"]),
     "a build of a row": (["add", "10.16.0.72"], ["has a row 10.16 already"]),
     "unknown --like": (["add", "10.13", "--like", "10.17"], ["no row '10.17'", "'10.16'"]),
-    "other flavour": (["add", "rtx-1.6", "--like", "10.16"], ["row 10.16 is not"]),
+    "other flavour": (
+        ["add", "rtx-1.6", "--like", "10.16"],
+        ["rtx-1.6 is TensorRT for RTX, and row 10.16 is full TensorRT"],
+    ),
     "a vendor's base": (["add", "10.13", "--like", "7.0"], ["like 7.0, which takes TensorRT"]),
     "a patched parser": (["add", "10.13", "--like", "8.6"], ["cannot be like 8.6"]),
     "no build for CUDA": (
@@ -262,6 +265,7 @@ REFUSED = {
         ["add", "10.13", "--opset", "9"],
         ["opset is 9; the dynamo exporter writes 18 to"],
     ),
+    "no opset": (["add", "10.13", "--opset", "0"], ["opset is 0; the dynamo exporter"]),
     "opset as words": (["add", "10.13", "--opset", "new"], ["--opset must be a whole number"]),
     "removal of an alias": (["remove", "rtx"], ["alias of row rtx-1.7"]),
     "removal of the default": (["remove", "rtx-1.7"], ["is the default row"]),
@@ -299,6 +303,14 @@ def test_a_package_that_cannot_be_resolved_changes_nothing(row, checkout, index)
     assert done.returncode == 2, done.stderr
     assert "row 10.13 cannot be resolved" in done.stderr
     assert content(checkout) == before
+
+
+@pytest.mark.parametrize("words", [["add", "10.13"], ["remove", "10.16"], ["list"]])
+def test_a_missing_matrix_is_said_to_be_missing(row, checkout, words):
+    (checkout / "versions.toml").unlink()
+    done = row(*words)
+    assert done.returncode == 2, done.stderr
+    assert "versions.toml is missing" in done.stderr
 
 
 def test_a_lock_that_does_not_fit_is_refused_first(row, checkout):

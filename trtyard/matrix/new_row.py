@@ -30,7 +30,7 @@ def row_like(
     pythons: Collection[str],
     python: str = "",
     cuda: str = "",
-    opset: int = 0,
+    opset: int | None = None,
     torch: str = "",
     cuda_packages: Mapping[str, str] = MappingProxyType({}),
 ) -> Row:
@@ -72,7 +72,7 @@ def row_like(
         cuda=cuda,
         nvcc=cuda if like.nvcc == like.cuda else like.nvcc,
         driver=_driver(like, cuda),
-        opset=opset or like.opset,
+        opset=like.opset if opset is None else opset,
         runs_on=tuple(one for one in like.runs_on if not supported or release_of(one) in supported),
         host_pythons=hosts,
         image=replace(
