@@ -36,7 +36,6 @@ _NO_NETWORK = (
     "error sending request",
     "timed out",
     "connection refused",
-    "request failed",
     "failed to fetch",
 )
 # How it puts it when an index has a stub of a vendor's package alone, another release, or nothing.
