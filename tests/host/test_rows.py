@@ -223,6 +223,7 @@ def test_rows_are_removed_without_a_trace(row, checkout):
 
 REFUSED = {
     "no such release": (["add", "10.99"], ["no TensorRT 10.99", "nearest are 10.16 and 11.0"]),
+    "the wrong flavour": (["add", "1.6"], ["no TensorRT 1.6; did you mean rtx-1.6?"]),
     "no such build": (["add", "10.13.9"], ["nearest are 10.13.3.9 and 10.14.1.48"]),
     "a slash": (["add", "10/13"], ["like 10.13 or rtx-1.6, not '10/13'"]),
     "a path": (["add", "../10.13"], ["not '../10.13'"]),

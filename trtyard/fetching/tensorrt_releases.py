@@ -77,20 +77,21 @@ def offers() -> list[Offer]:
 
 
 def chosen(
-    offered: Iterable[Offer], flavour: Flavour, numbers: tuple[int, ...], python: str, cuda: str
+    offered: Sequence[Offer], flavour: Flavour, numbers: tuple[int, ...], python: str, cuda: str
 ) -> Offer:
     """Return the newest offer of that release with bindings for that Python and CUDA.
 
     ``UsageError`` says which of the three is not published, and what is.
     """
-    offered = [one for one in offered if one.flavour == flavour]
-    named = [one for one in offered if one.version.release[: len(numbers)] == numbers]
+    any_flavour = [one for one in offered if one.version.release[: len(numbers)] == numbers]
+    named = [one for one in any_flavour if one.flavour == flavour]
     word = ("rtx-" if flavour == "rtx" else "") + ".".join(map(str, numbers))
     if not named:
-        names = [one.row if len(numbers) == _ROW_NUMBERS else one.tensorrt for one in offered]
+        flavoured = (one for one in offered if one.flavour == flavour)
+        names = [one.row if len(numbers) == _ROW_NUMBERS else one.tensorrt for one in flavoured]
+        hint = f"; did you mean {any_flavour[0].row}?" if any_flavour else _around(numbers, names)
         raise UsageError(
-            f"the package index has no TensorRT {word}{_around(numbers, names)}",
-            f"the releases: {_LIST}",
+            f"the package index has no TensorRT {word}{hint}", f"the releases: {_LIST}"
         )
     for_cuda = [one for one in named if one.pythons_for(cuda)]
     if not for_cuda:
