@@ -119,6 +119,49 @@ def matrix(json: bool = False) -> None:
 
 
 @command(
+    name="row add",
+    release="TensorRT release such as 10.13, 10.13.2.6 or rtx-1.6, see: ./run row list "
+    "--available.",
+    like="Row or alias to take everything else from (default: the nearest release's).",
+    torch="torch release, such as 2.12 or 2.12.1 (default: that of --like).",
+    python="Python, such as 3.11 (default: that of --like).",
+    cuda="CUDA release, such as 13.0 (default: that of --like).",
+    opset="ONNX opset (default: that of --like).",
+)
+def row_add(
+    release: str,
+    like: str = "",
+    torch: str = "",
+    python: str = "",
+    cuda: str = "",
+    opset: str = "",
+) -> None:
+    """Add a row for a published TensorRT release, such as: ./run row add 10.13 --like 10.16.
+
+    It is written to versions.toml, versions.lock and images/, or to none of them if anything fails.
+    """
+    from trtyard.rows import add_row
+
+    add_row(release, like=like, torch=torch, python=python, cuda=cuda, opset=opset)
+
+
+@command(name="row list", available="TensorRT releases that the package index has bindings of.")
+def row_list(available: bool = False) -> None:
+    """List the rows, or the TensorRT releases that can be added as rows."""
+    from trtyard.rows import list_rows
+
+    list_rows(available=available)
+
+
+@command(name="row remove", row="The row's name.")
+def row_remove(row: str) -> None:
+    """Remove a row from versions.toml, versions.lock and images/."""
+    from trtyard.rows import remove_row
+
+    remove_row(row)
+
+
+@command(
     trt="Row or alias of the matrix (default: all rows).",
     json="For programs: the patches as JSON.",
 )

@@ -91,11 +91,23 @@ def words_after_dashes() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
+def _with_sub_words(words: list[str]) -> list[str]:
+    """Join ``row`` and the word behind it, which invoke takes for two tasks, to one task's name."""
+    if words[:1] == ["row"] and len(words) > 1 and not words[1].startswith("-"):
+        return [" ".join(words[:2]), *words[2:]]
+    return words
+
+
 class _Run(Program):
     """invoke's own program, with usage errors ending as trtyard's do."""
 
     def parse_core(self, argv: list[str] | None) -> None:
         super().parse_core(argv)
+        words = _with_sub_words(self.core.unparsed)
+        if words[:1] != self.core.unparsed[:1] and {"-h", "--help"} & set(words):
+            # Invoke would take it for the value that the task wants.
+            self.args["help"].value, words = words[0], []
+        self.core.unparsed = words
         sys.dont_write_bytecode = False  # invoke's default; the next call should start faster
 
     def parse_tasks(self) -> None:
@@ -128,6 +140,11 @@ class _Run(Program):
                 r"^Flag <Argument: ([\w-]+).* needed value.*", r"--\1 needs a value", str(error)
             )
             what, mend = what.rstrip("!"), "the tasks: ./run --list"
+            if needed := re.search(r"required positional arguments?: (.*)", what):
+                what = f"{said} needs {needed[1].upper()}".replace("'", "")
+                raise Exit(
+                    f"trtyard: {what}\n  ./run {said} --help", code=UsageError.exit_code
+                ) from None
             known = [name for one in tasks.values() for name in (one.name, *one.aliases) if name]
             if task is not None and said.startswith("-"):
                 what, mend = f"{task.name} has no option {said!r}", f"./run {task.name} --help"

@@ -106,8 +106,9 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, st
         **({"image here": image[0], "it holds": image[1]} if image else {}),
     }
     aliases = ", ".join(_aliases(matrix, row))
+    names = f"{row.name}   (also: {aliases})" if aliases else row.name
     body = "\n".join(f"  {name:<11}{value}" for name, value in lines.items())
-    return f"{row.name}   (also: {aliases})\n{body}\n"
+    return f"{names}\n{body}\n"
 
 
 def _aliases(matrix: Matrix, row: Row) -> list[str]:

@@ -1,10 +1,11 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from trtyard.lock.file import check_lock, read_lock, write_lock
+from trtyard.lock.file import Lock, check_lock, read_lock, write_lock
 from trtyard.lock.relock import HOST_TXT, check_locks
 from trtyard.matrix.reader import read_matrix
 from trtyard.pipeline.errors import IntegrityError
@@ -48,6 +49,17 @@ def test_the_committed_locks_fit_what_they_were_made_from():
 def test_writing_what_was_read_gives_the_same_bytes(lock, tmp_path):
     write_lock(tmp_path / "versions.lock", lock)
     assert (tmp_path / "versions.lock").read_bytes() == LOCK_FILE.read_bytes()
+
+
+def test_a_hash_of_the_vendors_own_index_needs_no_origin(lock, tmp_path):
+    row = lock.row("10.16")
+    wheels = tuple(
+        replace(one, source="vendor", origin="") if one.is_vendors else one for one in row.wheels
+    )
+    assert wheels != row.wheels
+    changed = Lock(rows={**lock.rows, row.name: replace(row, wheels=wheels)})
+    write_lock(tmp_path / "versions.lock", changed)
+    assert read_lock(tmp_path / "versions.lock") == changed
 
 
 def test_no_lock_names_a_host():

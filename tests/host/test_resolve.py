@@ -77,6 +77,7 @@ def test_an_index_that_tells_no_hash_is_refused(row):
     ("said", "error"),
     [
         ("error: Request failed\n  cause: dns error\n", EnvironmentLacksError),
+        ("cause: Failed to fetch: http://x/y\n  cause: HTTP status 502", EnvironmentLacksError),
         ("Because there is no version of torch==2.99.0 ...", UsageError),
     ],
 )

@@ -97,6 +97,12 @@ BROKEN = {
         "11.3.0.99 does",
     ),
     "V2 plugins for RTX": ("rtx-1.7", {"plugin_shells": ("cpp-v2",)}, "plugin-shells", "for RTX"),
+    "V3 plugins for RTX before 1.7": (
+        "rtx-1.7",
+        {"tensorrt": "1.6.1.120"},
+        "plugin-shells",
+        "for RTX 1.6.1.120 does not take",
+    ),
     "V3 plugins for TensorRT 8": (
         "8.6",
         {"plugin_shells": ("cpp-v3",)},

@@ -2,12 +2,22 @@
 
 import base64
 import hashlib
+import io
+import tarfile
 import zipfile
 
 from trtyard.lock.file import Artifact
 
 
-def make_wheel(folder, name, version="1.0", files=None, metadata_version=None, requires=()):
+def make_wheel(
+    folder,
+    name,
+    version="1.0",
+    files=None,
+    metadata_version=None,
+    requires=(),
+    tag="py3-none-any",
+):
     """Write a pure wheel and return it as the lock would name it."""
     stem = f"{name.replace('-', '_')}-{version}"
     content = dict(files or {f"{name.replace('-', '_')}.py": b"NAME = 'tiny'\n"})
@@ -15,13 +25,13 @@ def make_wheel(folder, name, version="1.0", files=None, metadata_version=None, r
     said += "".join(f"Requires-Dist: {one}\n" for one in requires)
     content[f"{stem}.dist-info/METADATA"] = said.encode()
     content[f"{stem}.dist-info/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()
     )
     record = "".join(
         f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in content.items()
     )
     content[f"{stem}.dist-info/RECORD"] = f"{record}{stem}.dist-info/RECORD,,\n".encode()
-    file = folder / f"{stem}-py3-none-any.whl"
+    file = folder / f"{stem}-{tag}.whl"
     with zipfile.ZipFile(file, "w") as archive:
         for path, data in content.items():
             entry = zipfile.ZipInfo(path)
@@ -36,6 +46,21 @@ def make_wheel(folder, name, version="1.0", files=None, metadata_version=None, r
         size=len(data),
         pythons=("3.10", "3.11", "3.12", "3.13", "3.14"),
     )
+
+
+def make_sdist(folder, name, version, requires=()):
+    """Write a source distribution whose metadata needs no code of it to be run."""
+    stem = f"{name}-{version}"
+    said = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n"
+    said += "".join(f"Requires-Dist: {one}\n" for one in requires)
+    with tarfile.open(folder / f"{stem}.tar.gz", "w:gz") as archive:
+        for path, text in (
+            ("PKG-INFO", said),
+            ("pyproject.toml", "[build-system]\nrequires = []\n"),
+        ):
+            entry = tarfile.TarInfo(f"{stem}/{path}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
 
 
 def _digest(data):

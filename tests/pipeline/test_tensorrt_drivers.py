@@ -21,6 +21,9 @@ from trtyard.pipeline.tensorrt.tensors_by_binding import TensorsByBinding
         ("7.0.0.11", False, "Driver7"),
         ("8.5.0", False, "Driver8"),
         ("8.6.1", False, "Driver8"),
+        ("10.13.2.6", False, "Driver1013"),
+        ("10.13.3.9.post1", False, "Driver1013"),
+        ("10.14.1.48.post1", False, "Driver1013"),
         ("10.15.1.29", False, "Driver10"),
         ("10.16.1.11", False, "Driver10"),
         ("11.3.0.99", False, "Driver10"),
@@ -31,7 +34,7 @@ def test_each_release_has_its_driver(version, is_rtx, driver):
     assert type(driver_of(version, is_rtx)).__name__ == driver
 
 
-@pytest.mark.parametrize("version", ["6.0.1", "7.1.3", "8.4.3", "9.0.0", "10.13.3", "12.0.0"])
+@pytest.mark.parametrize("version", ["6.0.1", "7.1.3", "8.4.3", "9.0.0", "10.12.0", "12.0.0"])
 def test_a_release_that_no_driver_was_checked_against_is_refused(version):
     with pytest.raises(EnvironmentLacksError, match=version) as failure:
         driver_of(version, is_rtx=False)
@@ -46,7 +49,7 @@ def test_a_parser_without_functions_gets_none_and_the_same_nodes(tmp_path):
     file = both_ops(tmp_path)
     whole = onnx.load(file)
     assert [one.name for one in whole.functions] == list(OP_TYPES)
-    for version in ("7.0.0.11", "8.6.1"):
+    for version in ("7.0.0.11", "8.6.1", "10.13.3.9", "10.14.1.48"):
         model = onnx.ModelProto.FromString(engine._model_for(file, driver_of(version, False)))
         assert list(model.functions) == []
         assert model.graph == whole.graph

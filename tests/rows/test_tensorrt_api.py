@@ -21,15 +21,26 @@ from tensorrt_api.stand_ins import extension_in, make_stand_ins, output
 from tensorrt_api.stubs import StubWriter
 
 from trtyard.executors.host import pipeline_variables
-from trtyard.tools import ROOT
+from trtyard.tools import ROOT, uv
 
 PACKAGE = "trtyard.pipeline.tensorrt"
 SOURCES = ROOT / "trtyard" / "pipeline" / "tensorrt"
 FOLDER = ROOT / "tests" / "rows" / "tensorrt_api"
 ROWS = ("8.6", "10.16", "11.3", "rtx-1.7")
+# Releases that no row has and ./run row add gives: their bindings for Python 3.11 and 3.12.
+WITHOUT_A_ROW = {
+    "10.13": """tensorrt-cu13-bindings==10.13.3.9.post1
+        --hash=sha256:e9ca7fa16dead0d925e7c0ba80d5436dbdd1caf3a6fb53e20d6c87764b538d73
+        --hash=sha256:4c50bd67de7eeabc4ade9d7e7a3614b948912aedaec00d53b88e9147aa2163d9""",
+    "10.14": """tensorrt-cu13-bindings==10.14.1.48.post1
+        --hash=sha256:30e220ec5cd049709270e9c835d2d69ae5b05d5c269fc067e27155d2b1ba8ff5
+        --hash=sha256:1a098123ddf9e69629d66320666efbb2e237db76cd4faf715b7377471b9f4275""",
+}
 DRIVERS = {
     "7.0": "driver_7",
     "8.6": "driver_8",
+    "10.13": "driver_10_13",
+    "10.14": "driver_10_13",
     "10.16": "driver_10",
     "11.3": "driver_10",
     "rtx-1.7": "driver_rtx",
@@ -94,18 +105,33 @@ def bindings(environment_of, tmp_path_factory):
             lacking = [tool for tool in TOOLS if shutil.which(tool) is None]
             if lacking:
                 pytest.skip(f"no {', '.join(lacking)} on this machine")
-            python = environment_of(name).python
+            python = environment_of("10.16" if name in WITHOUT_A_ROW else name).python
             variables = pipeline_variables()
             module = STUB
             if not name.startswith("rtx"):
                 module = "tensorrt_bindings"
+                environment = python.parents[1]
+                if name in WITHOUT_A_ROW:
+                    environment = tmp_path_factory.mktemp("bindings")
+                    packages = install(WITHOUT_A_ROW[name], python, environment)
+                    variables["PYTHONPATH"] = f"{packages}{os.pathsep}{variables['PYTHONPATH']}"
                 folder = tmp_path_factory.mktemp("libraries")
-                make_stand_ins(extension_in(python.parents[1]), python, folder)
+                make_stand_ins(extension_in(environment), python, folder)
                 variables["LD_LIBRARY_PATH"] = str(folder)
             known[name] = Bindings(python, variables, module)
         return known[name]
 
     return of
+
+
+def install(requirement, python, environment):
+    """Install one wheel by its hash; return the folder that its packages are in."""
+    asked = environment / "requirements.txt"
+    asked.write_text(requirement.replace("\n", " \\\n") + "\n")
+    packages = environment / "lib" / "python3" / "site-packages"
+    command = [uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    output(*command, "--python", python, "--target", packages, "--requirements", asked)
+    return packages
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +212,12 @@ def test_every_file_that_names_something_of_tensorrt_is_checked():
     assert len(naming) > 8
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*ROWS, *WITHOUT_A_ROW])
 def test_the_row_gets_its_driver(name, bindings):
     assert bindings(name).run("-c", LOOK).strip() == DRIVERS[name]
 
 
-@pytest.mark.parametrize("name", ["10.16", "11.3", "rtx-1.7"])
+@pytest.mark.parametrize("name", ["10.13", "10.14", "10.16", "11.3", "rtx-1.7"])
 def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings, tmp_path):
     library = tmp_path / "told.so"
     include = f"-I{ROOT / 'plugins' / 'include'}"
@@ -251,7 +277,8 @@ def test_what_the_code_uses_exists_and_takes_what_it_is_given(name, type_check):
             "execute_async_v3()",
             "stream_handle",
         ),
-        ("10.16", "driver_10", "all_creators", "all_the_creators", "all_the_creators"),
+        ("10.13", "driver_10_13", "PLUGIN_V3", "ATTENTION_INPUT", "ATTENTION_INPUT"),
+        ("10.16", "driver_10_13", "all_creators", "all_the_creators", "all_the_creators"),
         (
             "11.3",
             "driver_named",
@@ -259,7 +286,8 @@ def test_what_the_code_uses_exists_and_takes_what_it_is_given(name, type_check):
             "ProfilingVerbosity.VERBOSE",
             "VERBOSE",
         ),
-        ("11.3", "driver_10", "LayerType.PLUGIN_V3", "LayerType.PLUGIN_V4", "PLUGIN_V4"),
+        ("11.3", "driver_10_13", "LayerType.PLUGIN_V3", "LayerType.PLUGIN_V4", "PLUGIN_V4"),
+        ("11.3", "driver_10", "ENABLE_PLUGIN_OVERRIDE", "PLUGIN_OVERRIDE", "PLUGIN_OVERRIDE"),
         ("rtx-1.7", "engine", "parser.num_errors", "parser.errors", "errors"),
         ("rtx-1.7", "shells", "exprs.constant", "exprs.fixed", "fixed"),
     ],

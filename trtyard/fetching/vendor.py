@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+from trtyard.console import say
+from trtyard.fetching.http import http_session
 from trtyard.fetching.mirrors import VENDOR_HOSTS, Mirrors
+from trtyard.fetching.package_index import PublishedFile, files_on
+from trtyard.pipeline.errors import EnvironmentLacksError
 
 (INDEX_HOST,) = VENDOR_HOSTS
 _PAGE = (b"<!doctype html", b"<html")
@@ -11,8 +15,22 @@ _START = 1024  # bytes in which a page says that it is one
 
 def vendor_address(package: str, filename: str, mirrors: Mirrors) -> str:
     """Return a file's address on the vendor's index, or on the mirror of it (``[vendor]``)."""
-    index = mirrors.vendor.get(INDEX_HOST, f"https://{INDEX_HOST}")
-    return f"{index}/{package}/{filename}"
+    return f"{_index(mirrors)}/{package}/{filename}"
+
+
+def vendor_files(package: str, mirrors: Mirrors) -> list[PublishedFile]:
+    """Return the package's files on the vendor's index; none, and said, where it is not reached."""
+    try:
+        with http_session(retries=0) as session:
+            found = files_on(session, _index(mirrors), package)
+    except EnvironmentLacksError as error:
+        say(f"{package} is not asked of its vendor: {error.message}")
+        return []
+    return [one for one in found or () if one.sha256 and not one.is_yanked]
+
+
+def _index(mirrors: Mirrors) -> str:
+    return mirrors.vendor.get(INDEX_HOST, f"https://{INDEX_HOST}")
 
 
 def is_a_page(file: Path) -> bool:

@@ -7,7 +7,6 @@ shows in a diff. ``check_rendered`` proves that the committed files are what wou
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,10 +165,15 @@ def write_rendered(files: Mapping[Path, str], root: Path = ROOT) -> list[Path]:
             write_text(root / path, files[path])
         else:
             (root / path).unlink()
+    remove_empty_folders(root)
+    return changed
+
+
+def remove_empty_folders(root: Path = ROOT) -> None:
+    """Remove the folders of rows that have no rendered files."""
     for folder in sorted((root / IMAGES).iterdir()):
         if folder.is_dir() and not any(folder.iterdir()):
-            shutil.rmtree(folder)
-    return changed
+            folder.rmdir()
 
 
 def check_rendered(files: Mapping[Path, str], root: Path = ROOT) -> None:

@@ -184,14 +184,18 @@ def requirements_text(artifacts: tuple[Artifact, ...]) -> str:
 
 
 def write_lock(file: Path, lock: Lock) -> None:
-    """Write the lock whole: one artifact a line, in a fixed order, with its checksum."""
+    """Write the lock whole."""
+    write_text(file, lock_text(lock))
+
+
+def lock_text(lock: Lock) -> str:
+    """Return the lock as its file has it: one artifact a line, in a fixed order, a checksum."""
     content = {
         "note": NOTE,
         "schema": LOCK_SCHEMA,
         "rows": [_plain(row) for row in lock.rows.values()],
     }
-    text = _layout({CHECKSUM_KEY: _checksum(content), **content})
-    write_text(file, text)
+    return _layout({CHECKSUM_KEY: _checksum(content), **content})
 
 
 def _plain(row: LockedRow) -> dict[str, Any]:
@@ -199,7 +203,9 @@ def _plain(row: LockedRow) -> dict[str, Any]:
     content = asdict(row)
     for one in (*content["wheels"], *content["sdists"]):
         if one["source"] == "index":
-            del one["source"], one["origin"]
+            del one["source"]
+        if not one["origin"]:
+            del one["origin"]
     return content
 
 

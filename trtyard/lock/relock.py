@@ -74,12 +74,12 @@ def relock(*, upgrade: str = "", newest: bool = True) -> None:
         change
         for row in (matrix.rows[name] for name in rows)
         if row.name in wanted
-        or (not upgrade and _with_patches(row, rows[row.name]) != rows[row.name])
+        or (not upgrade and with_patches(row, rows[row.name]) != rows[row.name])
         for change in resolved_patches(row, are_changed=_are_changed(row, before))
     ]
     change_together(fetched)
     rows = {
-        name: _with_patches(matrix.rows[name], locked) if name in wanted or not upgrade else locked
+        name: with_patches(matrix.rows[name], locked) if name in wanted or not upgrade else locked
         for name, locked in rows.items()
     }
     write_lock(LOCK_FILE, Lock(rows=rows))
@@ -102,7 +102,7 @@ def _are_changed(row: Row, before: Mapping[str, LockedRow]) -> bool:
     return earlier is not None and earlier.patches != patches_now(row)
 
 
-def _with_patches(row: Row, locked: LockedRow) -> LockedRow:
+def with_patches(row: Row, locked: LockedRow) -> LockedRow:
     """Return the lock with the row's patches as their files are now, and what they leave open."""
     patches = patches_now(row)
     others = tuple(one for one in locked.unresolved if one.kind != "patch")

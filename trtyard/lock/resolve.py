@@ -20,6 +20,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from trtyard.command import CommandError, output_of
 from trtyard.console import say
 from trtyard.fetching.mirrors import read_mirrors
+from trtyard.fetching.vendor import vendor_files
 from trtyard.lock.base_debs import resolve_on
 from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.debs import resolve_debs
@@ -30,19 +31,28 @@ from trtyard.reading import parse_toml
 from trtyard.tools import uv
 
 # How uv puts it when an index does not answer; an index that has no such release is another matter.
-_NO_NETWORK = ("dns error", "error sending request", "timed out", "connection refused")
-# How uv puts it when an index has only sources of a release, or nothing of it.
-_NO_WHEEL = ("no usable wheels", "there is no version of")
+_NO_NETWORK = (
+    "dns error",
+    "error sending request",
+    "timed out",
+    "connection refused",
+    "failed to fetch",
+)
+# How it puts it when an index has a stub of a vendor's package alone, another release, or nothing.
+_NO_WHEEL = ("no usable wheels", "there is no version of", "not found in the package registry")
 # The glibc that the older platform tags stand for (PEP 513, 571, 599).
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
-def resolve_row(row: Row, before: LockedRow | None = None) -> LockedRow:
+def resolve_row(
+    row: Row, before: LockedRow | None = None, *, shared: LockedRow | None = None
+) -> LockedRow:
     """Resolve a row with the network; ``UsageError`` where it cannot be satisfied.
 
     Python packages that the row leaves open keep the release of ``before`` as far as the row
     allows; without it they get their newest. What cannot be reached from here, and only that, is
-    left ``unresolved`` with the reason.
+    left ``unresolved`` with the reason. The base and the distribution packages of ``shared``, a row
+    that asks for the same ones, are taken as they are: both images then have the same layers.
     """
     vendor, unresolved = _vendor_wheels(row)
     wheels: dict[str, Artifact] = {one.filename: one for one in vendor}
@@ -56,8 +66,13 @@ def resolve_row(row: Row, before: LockedRow | None = None) -> LockedRow:
             pythons = {python, *(earlier.pythons if earlier else ())}
             ordered = tuple(one for one in sorted(row.pythons, key=_minor) if one in pythons)
             kept[artifact.filename] = replace(artifact, pythons=ordered)
-    base, no_base = resolve_base(row.base, mirror=read_mirrors().image(row.base.image))
-    debs, no_debs = _debs(row, base)
+    if shared is None:
+        base, no_base = resolve_base(row.base, mirror=read_mirrors().image(row.base.image))
+        debs, no_debs = _debs(row, base)
+    else:
+        base, debs = shared.base, shared.debs
+        no_base = tuple(one for one in shared.unresolved if one.kind == "base-image")
+        no_debs = tuple(one for one in shared.unresolved if one.kind == "debs")
     locked = LockedRow(
         name=row.name,
         matrix_sha256=row.sha256(),
@@ -67,6 +82,7 @@ def resolve_row(row: Row, before: LockedRow | None = None) -> LockedRow:
         debs=debs,
         patches=(),
         unresolved=(*no_base, *unresolved, *no_debs),
+        snapshot=shared.snapshot if shared else "",
     )
     check_row(row, locked)
     return locked
@@ -76,28 +92,51 @@ def _vendor_wheels(row: Row) -> tuple[list[Artifact], tuple[Unresolved, ...]]:
     """Return the wheels of the vendor's own index, and those of which no hash is known.
 
     PyPI has only stubs of their names, which would fetch the real files by themselves. Where the
-    vendor's index is not among those in use, the row's public pins say what its files are.
+    vendor's index cannot be reached, the row's public pins say what its files are.
     """
     found, missing = [], []
     for name, version in row.vendor_packages.items():
-        wheel = _of_an_index(row, name, version) or _as_pinned(row, name)
+        package = _of_an_index(row, name, version) or _of_its_vendor(name, version)
+        wheel = _as_published(row, package) if package else _as_pinned(row, name)
         if wheel is None:
-            reason = "no package index in use has a wheel of it, and the row has no public pin"
+            reason = "no index that can be reached has a wheel of it, and the row has no public pin"
             missing.append(Unresolved(kind="wheel", name=name, version=version, reason=reason))
         else:
             found.append(replace(wheel, pythons=(row.python,)))
     return found, tuple(missing)
 
 
-def _of_an_index(row: Row, name: str, version: str) -> Artifact | None:
-    """Return the wheel as an index in use has it; ``IntegrityError`` if a public pin differs."""
+def _of_an_index(row: Row, name: str, version: str) -> Mapping[str, Any] | None:
+    """Return uv's package of a wheel that an index in use has."""
     try:
         packages = _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
     except CommandError as error:
-        if not any(words in error.tail for words in _NO_WHEEL):
+        said = " ".join(error.tail.split())  # uv breaks its lines anywhere
+        if not any(words in said for words in _NO_WHEEL):
             raise
         return None
-    (package,) = packages
+    return packages[0]
+
+
+def _of_its_vendor(name: str, version: str) -> Mapping[str, Any] | None:
+    """Return the same of the vendor's own index, which need not be among those in use."""
+    wheels = [
+        {"name": one.name, "hashes": {"sha256": one.sha256}}
+        for one in vendor_files(name, read_mirrors())
+        if _is_wheel_of(one.name, version)
+    ]
+    return {"name": name, "version": version, "wheels": wheels} if wheels else None
+
+
+def _is_wheel_of(filename: str, version: str) -> bool:
+    try:
+        return str(parse_wheel_filename(filename)[1]) == version
+    except InvalidWheelFilename:
+        return False
+
+
+def _as_published(row: Row, package: Mapping[str, Any]) -> Artifact:
+    """Return the package's wheel for the row; ``IntegrityError`` if a public pin differs."""
     for entry in package.get("wheels", ()):
         entry.setdefault("size", 0)  # a vendor's index need not say it
     wheel = replace(_best_wheel(package, row.python, row), source="vendor")
@@ -157,7 +196,9 @@ def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[
         if any(words in error.tail.lower() for words in _NO_NETWORK):
             mend = "look to the network, a proxy or a mirror, then the same command again"
             raise EnvironmentLacksError(what, mend) from None
-        raise UsageError(f"versions.toml: {what}", "mend the row") from None
+        raise UsageError(
+            f"versions.toml: {what}", "give the row releases that fit each other"
+        ) from None
 
 
 def _uv_packages(

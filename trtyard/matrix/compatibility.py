@@ -5,7 +5,7 @@ someone adds the line with its source. Releases are named by their first two num
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Release = tuple[int, int]
 
@@ -41,7 +41,31 @@ TORCH: Mapping[Release, TorchRelease] = {
 }
 DYNAMO_OPSETS = (18, 23)  # it translates to 18 and converts upwards, to ONNX_MAX_OPSET
 
+_TURING_TO_BLACKWELL = ((7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (12, 0))
 _AMPERE_TO_BLACKWELL = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0), (12, 1))
+
+# 10.13 to 10.15: CUDA 13 from 10.13.2 (its release notes on GitHub), beside CUDA 12; the GPUs that
+# every release has had since 10.8 brought Blackwell. 11.0 to 11.3: what 10.16 and 11.4 both have.
+_TENSORRT_10_13 = TensorrtRelease(
+    cuda=((12, 0), (13, 0)),
+    any_minor=True,
+    capabilities=_TURING_TO_BLACKWELL,
+    newest_opset=None,
+)
+_TENSORRT_11 = TensorrtRelease(
+    cuda=((13, 0),),
+    any_minor=True,
+    capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
+    newest_opset=None,
+)
+# TensorRT for RTX before 1.7, by its support matrices: 12.1 from 1.5 on, 8.0 not named.
+_RTX_1_4 = TensorrtRelease(
+    cuda=((12, 0), (13, 0)),
+    any_minor=True,
+    capabilities=((7, 5), (8, 6), (8, 9), (12, 0)),
+    newest_opset=None,
+)
+_RTX_1_5 = replace(_RTX_1_4, capabilities=(*_RTX_1_4.capabilities, (12, 1)))
 
 # NVIDIA's support matrix of each release: docs.nvidia.com/deeplearning/tensorrt, for RTX
 # docs.nvidia.com/deeplearning/tensorrt-rtx. CUDA 13 builds apart from CUDA 12 since 10.15.1 (its
@@ -56,18 +80,19 @@ TENSORRT: Mapping[tuple[str, Release], TensorrtRelease] = {
         capabilities=((6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0)),
         newest_opset=17,
     ),
+    ("full", (10, 13)): _TENSORRT_10_13,
+    ("full", (10, 14)): _TENSORRT_10_13,
+    ("full", (10, 15)): _TENSORRT_10_13,
     ("full", (10, 16)): TensorrtRelease(
         cuda=((12, 0), (13, 0)),
         any_minor=True,
         capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
         newest_opset=None,
     ),
-    ("full", (11, 3)): TensorrtRelease(
-        cuda=((13, 0),),
-        any_minor=True,
-        capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
-        newest_opset=None,
-    ),
+    **{("full", (11, minor)): _TENSORRT_11 for minor in range(5)},
+    ("rtx", (1, 4)): _RTX_1_4,
+    ("rtx", (1, 5)): _RTX_1_5,
+    ("rtx", (1, 6)): _RTX_1_5,
     # Run on 1.7.1.116: 9.0 is refused when an engine is loaded; 7.5 takes no fp32 GEMM.
     ("rtx", (1, 7)): TensorrtRelease(
         cuda=((13, 0),),

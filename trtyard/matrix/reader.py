@@ -80,9 +80,17 @@ class Matrix:
 def read_matrix(file: Path) -> Matrix:
     """Read and check ``versions.toml``; ``UsageError`` names file, key and mend."""
     try:
-        value = parse_toml(file.read_text(encoding="utf-8"))
+        return parse_matrix(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
         raise UsageError(f"{file} is missing", "git checkout -- versions.toml") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file.name} is not TOML: {error}", f"mend {file}") from None
+
+
+def parse_matrix(text: str, file: Path) -> Matrix:
+    """Check the text that ``file`` has, or is to have; errors as of ``read_matrix``."""
+    try:
+        value = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"{file.name} is not TOML: {error}", f"mend {file}") from None
     top = Table(
@@ -254,13 +262,10 @@ def _check_tensorrt(row: Row, table: Table) -> None:
     pins = {name: pin for name, pin in row.packages.items() if name.startswith("tensorrt")}
     match row.tensorrt_from:
         case "packages":
-            if set(pins.values()) != {row.tensorrt}:
+            if not pins or not all(_is_of(pin, row.tensorrt) for pin in pins.values()):
                 raise table.fail("packages", f"must pin the TensorRT packages to {row.tensorrt}")
         case "vendor-wheels":
-            # Some of its wheels leave the last number out: 8.6.1 is 8.6.1.6.
-            if not any(
-                f"{row.tensorrt}.".startswith(f"{it}.") for it in row.vendor_packages.values()
-            ):
+            if not any(_is_of(pin, row.tensorrt) for pin in row.vendor_packages.values()):
                 raise table.fail("vendor-packages", f"must name TensorRT {row.tensorrt}")
         case "vendor-debs":
             releases = {pin.partition("-")[0] for pin in row.vendor_debs.values()}
@@ -275,6 +280,14 @@ def _check_tensorrt(row: Row, table: Table) -> None:
     for name in row.vendor_packages:
         if name in row.packages:
             raise table.fail("vendor-packages", f"and packages both name {name}")
+
+
+def _is_of(pin: str, release: str) -> bool:
+    """Return whether a package's version is of that release.
+
+    Some leave its last number out (8.6.1 is 8.6.1.6), some are new packagings of it (.post1).
+    """
+    return f"{release}.".startswith(f"{pin.partition('.post')[0]}.")
 
 
 def _shortened(name: str) -> list[str]:

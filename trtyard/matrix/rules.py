@@ -155,12 +155,16 @@ def _tensorrt_runs_on(row: Row) -> Iterator[Problem]:
 
 
 def _shells_fit_tensorrt(row: Row) -> Iterator[Problem]:
-    """V2 is TensorRT 6 to 10 (11 dropped its creators), V3 is 10 and later; RTX takes V3 alone."""
+    """V2 is TensorRT 6 to 10 (11 dropped its creators), V3 is 10 and later; RTX takes V3 alone.
+
+    And that from 1.7 on. Run on 1.4.0.76, 1.5.0.114 and 1.6.1.120: their parser takes a custom op's
+    function body although a plugin is registered, and without a body refuses the op.
+    """
     release = release_of(row.tensorrt)
     for shell in row.plugin_shells:
         is_v2 = shell == "cpp-v2"
         has_v2 = row.flavour == "full" and (6, 0) <= release < (11, 0)
-        has_v3 = row.flavour == "rtx" or release >= (10, 0)
+        has_v3 = release >= ((1, 7) if row.flavour == "rtx" else (10, 0))
         if not (has_v2 if is_v2 else has_v3):
             yield (
                 "plugin-shells",

@@ -1,50 +1,19 @@
 """TensorRT 10.15 and newer, 11 included: held against the bindings of 10.16.1 and 11.3.0."""
 
-from pathlib import Path
-from typing import Any, ContextManager, List, Optional, cast
+from typing import cast
 
-from trtyard.pipeline.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.driver_named import NamedTensorsDriver
-from trtyard.pipeline.tensorrt.shells import RegisteredShells
+from trtyard.pipeline.tensorrt.driver_10_13 import Driver1013
 
 
-class Driver10(NamedTensorsDriver):
-    """Plugins of API V3, written in Python; every network has an explicit batch."""
+class Driver10(Driver1013):
+    """As 10.13, with a parser that can be told to take plugins before function bodies."""
 
-    def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
-        """Make an empty network."""
-        return builder.create_network(0)
+    takes_functions = True
 
     def set_up_parser(self, parser: "trt.OnnxParser") -> None:
         """Have the parser take a custom op's plugin, and not its function body: from 10.15 on."""
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
-
-    def plugins(
-        self,
-        library: Optional[Path],
-        logger: "trt.ILogger",  # noqa: ARG002 - V2 wants one
-    ) -> ContextManager[Any]:
-        """Have the custom ops' plugins registered in the block, with ``library``'s kernels."""
-        return RegisteredShells(None if library is None else KernelLibrary(library))
-
-    def registered_plugins(self) -> List[str]:
-        """Return name, version and namespace of every plugin of this process."""
-        # Creators of every plugin API, which have these three properties in common.
-        creators = cast("List[trt.IPluginCreatorV3One]", trt.get_plugin_registry().all_creators)
-        return [
-            " ".join(part for part in (one.name, one.plugin_version, one.plugin_namespace) if part)
-            for one in creators
-        ]
-
-    def plugin_type(self, layer: "trt.ILayer") -> Optional[str]:
-        """Return the op type of a network's plugin layer; None for any other layer."""
-        if layer.type != trt.LayerType.PLUGIN_V3:
-            return None
-        plugin_layer = cast("trt.IPluginV3Layer", layer)
-        plugin_layer.__class__ = trt.IPluginV3Layer  # the bindings' own way to cast down
-        core = plugin_layer.plugin.get_capability_interface(trt.PluginCapabilityType.CORE)
-        return str(cast("trt.IPluginV3OneCore", core).plugin_name)
 
     def prepare(self, network: "trt.INetworkDefinition") -> None:
         """Allow the builder to make the op Attention of several kernels where it has no single one.
@@ -55,9 +24,5 @@ class Driver10(NamedTensorsDriver):
             layer = network.get_layer(index)
             if layer.type == trt.LayerType.ATTENTION_INPUT:
                 attention = cast("trt.IAttentionInputLayer", layer)
-                attention.__class__ = trt.IAttentionInputLayer  # as above
+                attention.__class__ = trt.IAttentionInputLayer  # the bindings' own way to cast down
                 attention.attention.decomposable = True
-
-    def op_of(self, error: "trt.ParserError") -> str:
-        """Return the op that a parser error is about."""
-        return str(error.node_operator())

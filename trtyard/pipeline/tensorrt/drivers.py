@@ -10,8 +10,9 @@ from trtyard.pipeline.toolchains import release
 # From here on up to, but not including: what a driver was checked against, and no more.
 _SEVEN = ((7, 0), (7, 1))
 _EIGHT = ((8, 5), (9, 0))
-_TEN = ((10, 15), (12, 0))
+_TEN = ((10, 13), (12, 0))
 _RANGES = (_SEVEN, _EIGHT, _TEN)
+_PLUGIN_OVERRIDE = (10, 15)  # the first whose parser can be told to prefer plugins
 
 
 def this_driver() -> Driver:
@@ -31,10 +32,14 @@ def driver_of(version: str, is_rtx: bool) -> Driver:
         from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx
 
         return DriverRtx()
-    if _TEN[0] <= found < _TEN[1]:
+    if _PLUGIN_OVERRIDE <= found < _TEN[1]:
         from trtyard.pipeline.tensorrt.driver_10 import Driver10
 
         return Driver10()
+    if _TEN[0] <= found < _PLUGIN_OVERRIDE:
+        from trtyard.pipeline.tensorrt.driver_10_13 import Driver1013
+
+        return Driver1013()
     if _EIGHT[0] <= found < _EIGHT[1]:
         from trtyard.pipeline.tensorrt.driver_8 import Driver8
 
