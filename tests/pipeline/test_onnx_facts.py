@@ -10,7 +10,10 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from trtyard.pipeline import cli
+from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.log_places import Place
+from trtyard.pipeline.onnx_origin import nodes_in_words
 
 
 class Masked(nn.Module):
@@ -78,6 +81,16 @@ def test_of_many_nodes_five_are_named_and_the_rest_counted(tmp_path, ask):
     onnx.save(helper.make_model(graph), file)
     facts = ask(file, "--op", "Relu")
     assert (len(facts["nodes"]), facts["more"]) == (5, 3)
+
+
+@pytest.mark.parametrize("name", ["/my block (2)/Relu", "/block.1/Relu", "node_relu_3"])
+def test_a_node_of_any_name_is_found_in_words(name):
+    nodes = [helper.make_node("Relu", ["x"], ["y"], name=one) for one in (name, "/other/Relu", "")]
+    words = f"In node 3 with name: {name} and operator: Relu (importRelu): UNSUPPORTED_NODE: x"
+    assert nodes_in_words(words, nodes) == nodes[:1]
+    assert explain(words)[0].place == Place("Relu", name, 3)
+    own = f"refused: boxes tensor must be 3D\n  op: Relu (node {name})"
+    assert explain(own)[0].place == Place("Relu", name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not ONNX at all"])

@@ -21,7 +21,7 @@ _NODES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         # TensorRT's parser, from 10 on, and what IParserError prints before.
-        r"[Ii]n node (?P<number>\d+) with name: (?P<node>\S*) and operator: (?P<op>\w+)",
+        r"[Ii]n node (?P<number>\d+) with name: (?P<node>[^\n]*?) and operator: (?P<op>\w+)",
         r"While parsing node number (?P<number>\d+) \[(?P<op>[\w.:]+)(?: -> |\])",
         r"In node (?P<number>\d+) \((?:importFallbackPluginImporter|importPlugin|parseGraph|"
         r"import(?P<op>[A-Z]\w+))\)",
@@ -40,7 +40,7 @@ _NODES = tuple(
 
 # trtyard's own messages name the node behind what went wrong.
 _NODES_BEHIND = (
-    re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>[^)]+)\))?$", re.MULTILINE),
+    re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>.+)\))?$", re.MULTILINE),
 )
 
 

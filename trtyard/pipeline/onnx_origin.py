@@ -13,6 +13,7 @@ STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 # From here on outwards it is the export and not the model.
 _TRACER = ("/torch/jit/", "/torch/onnx/")
+_NAME = re.compile(r"[\w./:-]+")
 # Not where a model is changed; the model's own code calls them.
 _LIBRARIES = (
     "/site-packages/",
@@ -108,9 +109,14 @@ def nodes_in_words(words: str, nodes: Iterable[onnx.NodeProto]) -> List[onnx.Nod
 
     TensorRT numbers the further layers that it makes of one node: ``name_1``.
     """
-    words_alone = {word.strip(":.,") for word in re.findall(r"[\w./:-]+", words)}
+    words_alone = {word.strip(":.,") for word in _NAME.findall(words)}
     named = words_alone | {re.sub(r"_\d+$", "", word) for word in words_alone}
-    return [node for node in nodes if node.name and node.name in named]
+    return [
+        node
+        for node in nodes
+        # A name with spaces or the like, as of nn.ModuleDict({"my block": ...}), is no one word.
+        if node.name in (named if _NAME.fullmatch(node.name) else words) and node.name
+    ]
 
 
 def node_at(index: int, file: Path) -> Optional[onnx.NodeProto]:
