@@ -11,6 +11,7 @@ import torch
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.explanation import conversion_error, explain
 from trtyard.pipeline.export.equations import use_small_letters
+from trtyard.pipeline.export.input_types import cast_whole_numbers
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.models.one_run import buffers_kept
@@ -100,6 +101,7 @@ def export_model(
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
+    cast_whole_numbers(model)
     return model, _worth_telling(caught)
 
 
