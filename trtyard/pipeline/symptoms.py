@@ -12,7 +12,7 @@ from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import other_values
 from trtyard.pipeline.known_failures import named
-from trtyard.pipeline.model_symptoms import Symptom, model_symptoms
+from trtyard.pipeline.model_symptoms import Symptom, holds_float16, model_symptoms
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 
@@ -114,7 +114,14 @@ def is_frozen(model: Model, file: Path) -> bool:
         found = run_onnx(file, given, model.output_names)
     except ConversionError:
         return False
-    return compare_outputs(model.kind, ("torch", "onnxruntime"), expected, found).passed
+    graph = onnx.load(str(file), load_external_data=False).graph
+    return compare_outputs(
+        model.kind,
+        ("torch", "onnxruntime"),
+        expected,
+        found,
+        has_float16=holds_float16(graph),
+    ).passed
 
 
 def box_symptoms(

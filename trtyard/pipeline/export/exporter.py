@@ -14,6 +14,7 @@ from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_whole_numbers
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.model_symptoms import holds_float16
 from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_origin import describe, nodes_in_words
@@ -37,6 +38,7 @@ class Exported(NamedTuple):
     warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
     unused: Tuple[str, ...] = ()  # inputs that the exporter left out, for nothing depends on them
+    has_float16: bool = False  # some of it is computed in float16
 
 
 def export_onnx(
@@ -81,6 +83,7 @@ def export_onnx(
         warned,
         invalid,
         tuple(sorted(set(input_names) - {value.name for value in model.graph.input})),
+        holds_float16(model.graph),
     )
 
 

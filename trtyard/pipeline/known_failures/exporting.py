@@ -130,6 +130,16 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         sources=("measured: torch 2.13.0",),
     ),
     KnownFailure(
+        name="module-converted-in-forward",
+        patterns=(r"Cannot swap t[12] because it has weakref associated with it",),
+        affected=("exporter == dynamo",),
+        cause="forward converts or moves a module each time it runs: .half(), .float(), .to() or "
+        ".cuda() of a module changes its parameters, which torch.export does not allow",
+        mend="convert the module once, where the model is made, and only tensors in forward: "
+        "self.m(x.half())",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
         name="attribute-not-constant",
         patterns=(r"Failed to export an ONNX attribute[^\n]{0,40}, since it's not constant",),
         affected=("exporter == torchscript",),
