@@ -109,24 +109,6 @@ def test_an_op_without_onnx_form_inside_autocast_is_named_with_the_users_line(tm
     assert "op: aten.kthvalue" in caught.value.message
 
 
-class Converts(nn.Module):
-    """Makes float16 of a part each time it runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.part = nn.Linear(4, 4)
-
-    def forward(self, image):
-        return self.part.half()(image.half()).float()
-
-
-def test_a_module_converted_in_forward_is_explained(tmp_path):
-    with pytest.raises(ConversionError) as caught:
-        export(Converts(), (torch.rand(2, 4),), "dynamo", tmp_path / "x.onnx")
-    assert "why: forward converts or moves a module each time it runs" in caught.value.message
-    assert "convert the module once" in caught.value.mend
-
-
 def test_float16_inside_is_seen(tmp_path):
     half = nn.Sequential(nn.Linear(4, 4)).half()
     exported = export(half, (torch.rand(2, 4).half(),), "dynamo", tmp_path / "x.onnx")
