@@ -24,7 +24,7 @@ from trtyard.pipeline.one_node_models import (
     one_node_models,
     op_of,
 )
-from trtyard.pipeline.onnx_facts import read_model
+from trtyard.pipeline.onnx_facts import read_model, read_whole
 from trtyard.pipeline.onnx_origin import origin_of
 from trtyard.pipeline.op_contracts import DOMAIN
 
@@ -64,12 +64,13 @@ def check_model(file: Path) -> Iterator[Answer]:
     check_library_link()
     model = read_model(file)
     check_static(model)
+    whole_model = read_whole(file)
     (whole,) = _asked([file])
     ops = sorted({op_of(node) for node in model.graph.node})
     yield whole._replace(number=len(model.graph.node), ops=ops)
     if whole.state == TAKEN:
         return
-    kinds = one_node_models(onnx.load(str(file)))
+    kinds = one_node_models(whole_model)
     yield from _answers_for(kinds)
 
 
