@@ -29,6 +29,7 @@ from trtyard.pipeline.errors import (
     UsageError,
 )
 from trtyard.pipeline.files import PARTIAL_PREFIX
+from trtyard.pipeline.models.known_models import refuse_impossible
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
@@ -78,6 +79,9 @@ class Request:
                 "--model is missing",
                 "name one: ./run convert --model faster_rcnn   (more: ./run convert --help)",
             )
+        refuse_impossible(model)
+        if model.rpartition(":")[0].endswith(".py"):
+            _existing("--model", model.rpartition(":")[0])
         if where not in get_args(Where):
             raise UsageError(f"--in must be one of {', '.join(get_args(Where))}, not {where!r}")
         found, lock = row_and_lock(row)
@@ -87,6 +91,7 @@ class Request:
                 if not value.isascii() or not value.isdecimal() or int(value) == 0:
                     raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
                 options += [option, value]
+        refuse_impossible(model, int(size) if size else None)
         if opset:
             _check_opset(found, int(opset))
         if until not in get_args(Until):
@@ -94,7 +99,7 @@ class Request:
         if until != "engine":
             options += ["--until", until]
         if input_shape:
-            options += ["--input", input_shape]
+            options.append(f"--input={input_shape}")  # which may begin with a dash
         named = weights and not re.fullmatch(r"seeded(:\d+)?|pretrained", weights)
         return cls(
             model=model,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from trtyard import convert as convert_module
-from trtyard.convert import choose_executor, folder_name, output_folder, row_and_lock
+from trtyard.convert import Request, choose_executor, folder_name, output_folder, row_and_lock
 from trtyard.environments.environment import environment_of
-from trtyard.executors import Job
+from trtyard.executors import Job, host
 from trtyard.executors.host import pipeline_variables
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
 from trtyard.pipeline.files import PARTIAL_PREFIX, write_text, written_whole
@@ -275,7 +275,7 @@ def ended(monkeypatch, out, code, *, writes):
         ("weights", "image", "plugins", "size", "top_n", "opset", "input_shape"), ""
     )
     request = convert_module.Request.checked(
-        model="net.onnx", row="default", where="host", out=str(out), until="onnx", **words
+        model="alexnet", row="default", where="host", out=str(out), until="onnx", **words
     )
     return convert_module.convert(request, dry_run=False)
 
@@ -306,3 +306,55 @@ def test_a_conversion_that_died_is_said_to_have(monkeypatch, tmp_path, code, err
     with pytest.raises(error, match=words) as caught:
         ended(monkeypatch, tmp_path, code, writes=False)
     assert caught.value.mend
+
+
+def checked(**words):
+    given = dict.fromkeys(
+        ["out", "weights", "image", "plugins", "size", "top_n", "opset", "input_shape"], ""
+    )
+    return Request.checked(
+        **{"model": "alexnet", "row": "default", "where": "host", "until": "onnx", **given, **words}
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "advised"),
+    [
+        ({"model": "net.onnx"}, "this is an ONNX file", "./run doctor --model net.onnx"),
+        ({"model": "Net.ONNX"}, "this is an ONNX file", "./run doctor --model Net.ONNX"),
+        ({"model": "net.pth"}, "this is a file of weights", "--weights net.pth"),
+        ({"model": "net.safetensors"}, "this is a file of weights", "--weights net.safetensors"),
+        ({"model": "net.engine"}, "this is an engine", "--model nets.py:make_net"),
+        ({"model": "net.py"}, "without a callable", "--model net.py:make_net"),
+        ({"model": "alexnt"}, "the nearest: alexnet", "--model alexnet"),
+        ({"model": "zzzz"}, "there is no model 'zzzz'", "--model faster_rcnn"),
+        ({"model": "none.py:make"}, "none.py: there is no such file", None),
+        ({"size": "5000"}, "alexnet takes a side from 1 to 2048 pixels", "--size 2048"),
+        ({"model": "faster_rcnn", "size": "63"}, "from 64 to 1333 pixels", "--size 64"),
+    ],
+)
+def test_what_no_row_can_convert_is_refused_at_once(words, said, advised):
+    with pytest.raises(UsageError) as caught:
+        checked(**words)
+    assert said in caught.value.message
+    assert advised is None or advised in caught.value.mend
+
+
+def test_a_model_that_rows_may_have_is_left_to_them():
+    for model in ("faster_rcnn", "vit_b_16", "my_package.nets:make", f"{__file__}:make"):
+        assert checked(model=model, size="224").model == model
+
+
+def test_an_input_that_begins_with_a_dash_stays_one_word():
+    assert "--input=-1x16" in checked(model=f"{__file__}:make", input_shape="-1x16").options
+
+
+def test_a_dry_run_refuses_what_the_run_would(monkeypatch, tmp_path):
+    def none(_versions):
+        raise EnvironmentLacksError("this machine has no Python 3.11")
+
+    monkeypatch.setattr(host, "existing_environment", lambda *_: None)
+    monkeypatch.setattr(host, "find_python", none)
+    with pytest.raises(EnvironmentLacksError, match="no Python"):
+        convert_module.convert(checked(out=str(tmp_path / "out")), dry_run=True)
+    assert not (tmp_path / "out").exists()

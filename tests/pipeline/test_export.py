@@ -15,6 +15,7 @@ from torchvision.ops import deform_conv2d
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx, other_values, problem_of
+from trtyard.pipeline.model_symptoms import holds_float16
 from trtyard.pipeline.models.user_code import find_callable
 from trtyard.pipeline.onnx_origin import keep_lines, origin_of
 from trtyard.pipeline.onnxruntime_runner import run_onnx
@@ -69,6 +70,54 @@ def line_of(words):
     return next(
         n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if words in line
     )
+
+
+class Scoped(nn.Module):
+    """Ops inside of scopes that torch.export makes modules of."""
+
+    def __init__(self, function=torch.tanh):
+        super().__init__()
+        self.function = function
+
+    def forward(self, image):
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = image @ image
+            with torch.no_grad():
+                found = self.function(scores.float())
+        return found * 2
+
+
+def test_lines_inside_autocast_and_no_grad_are_the_users(tmp_path):
+    export(Scoped(), (torch.rand(5, 5),), "dynamo", tmp_path / "x.onnx")
+    graph = onnx.load(tmp_path / "x.onnx").graph
+    assert holds_float16(graph) is False
+    origins = {node.op_type: origin_of(node) or "" for node in graph.node}
+    for op, words in (
+        ("MatMul", "image @ " + "image"),
+        ("Tanh", "self.function(scores" + ".float"),
+    ):
+        assert origins[op].startswith(f"{__file__}:{line_of(words)} in forward: "), (
+            op,
+            origins[op],
+        )
+
+
+def test_an_op_without_onnx_form_inside_autocast_is_named_with_the_users_line(tmp_path):
+    module = Scoped(lambda scores: scores.kthvalue(1)[0])
+    with pytest.raises(ConversionError) as caught:
+        export(module, (torch.rand(5, 5),), "dynamo", tmp_path / "x.onnx")
+    line = line_of("self.function(scores" + ".float")
+    assert f"at {__file__}:{line} in forward: found = self" in caught.value.message
+    assert "op: aten.kthvalue" in caught.value.message
+
+
+def test_float16_inside_is_seen(tmp_path):
+    half = nn.Sequential(nn.Linear(4, 4)).half()
+    exported = export(half, (torch.rand(2, 4).half(),), "dynamo", tmp_path / "x.onnx")
+    assert exported.has_float16
+    assert not export(
+        nn.Linear(4, 4), (torch.rand(2, 4),), "dynamo", tmp_path / "y.onnx"
+    ).has_float16
 
 
 @BOTH

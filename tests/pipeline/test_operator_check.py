@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from trtyard.pipeline import cli, operator_check
+from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.operator_check import REFUSED, TAKEN, UNKNOWN, check_model
 from trtyard.pipeline.tensorrt.api import trt
@@ -165,3 +166,40 @@ def test_the_command_prints_json(troubled, tmp_path, capsys):
     assert cli.main(words) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["state"] for line in lines].count(REFUSED) == 4
+
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(300, 300)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """Return a file whose weights lie in another one beside it, and that one."""
+    file = tmp_path / "model.onnx"
+    export_onnx(Weighted().eval(), [torch.rand(1, 300)], ["x"], ["y"], "dynamo", 18, file)
+    onnx.save(onnx.load(file), file, save_as_external_data=True, location="model.data")
+    return file, tmp_path / "model.data"
+
+
+def test_weights_in_another_file_are_read(outside):
+    file, _ = outside
+    (whole,) = check_model(file)
+    assert whole.state == TAKEN
+
+
+def test_weights_that_are_missing_or_cut_short_are_a_usage_error(outside):
+    file, data = outside
+    content = data.read_bytes()
+    data.write_bytes(content[:100])
+    with pytest.raises(UsageError, match=r"cannot be read from model\.data") as caught:
+        list(check_model(file))
+    assert caught.value.mend
+    data.unlink()
+    with pytest.raises(UsageError, match=r"not beside it: model\.data") as caught:
+        list(check_model(file))
+    assert str(file.parent) in caught.value.mend

@@ -24,6 +24,15 @@ def test_no_entry_lets_a_wrong_output_pass(kind, output, dtype):
     assert not compare(("torch", "tensorrt"), output, reference, wrong, atol, rtol).passed
 
 
+def test_float16_inside_a_users_model_counts_for_its_float32_outputs():
+    half = tolerance_for("tensor", "out", np.float16)
+    assert tolerance_for("tensor", "out", np.float32, has_float16=True) == half
+    assert tolerance_for("tensor", "out", np.float32) != half
+    for kind, output in [("classifier", "logits"), ("detector", "boxes")]:
+        entry = tolerance_for(kind, output, np.float32)
+        assert tolerance_for(kind, output, np.float32, has_float16=True) == entry
+
+
 def test_detector_promises_hold():
     assert (DETECTION.box, DETECTION.score) == (0.05, 1e-3)
     assert tolerance_for("detector", "labels", np.int32).bounds(np.array([1])) == (0.0, 0.0)

@@ -22,6 +22,7 @@ from trtyard.pipeline.explanation import Explanation
 from trtyard.pipeline.known_failures import named
 from trtyard.pipeline.known_failures.operators import lacking, outside_of
 from trtyard.pipeline.log_places import Place
+from trtyard.pipeline.models.known_models import refuse_impossible
 from trtyard.pipeline.toolchains import is_within
 from trtyard.tools import MATRIX_FILE
 
@@ -80,6 +81,7 @@ def _file(
         if not given.is_file():
             raise UsageError(f"--model {model}: there is no such file")
         return given
+    refuse_impossible(model, int(size) if size.isdecimal() else None)
     if "host" not in row.executors:
         raise UsageError(
             f"row {row.name} exports in its image only", "export it first, and give --model M.onnx"
@@ -88,9 +90,9 @@ def _file(
     file = folder / "model.onnx"
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", "export"]
     command += ["--row-file", environment.row_file, "--model", model, "--out", file]
-    for option, value in (("--input", input_shape), ("--size", size)):
-        if value:
-            command += [option, value]
+    options = (("input", input_shape), ("size", size))
+    # With the value in one word: it may begin with a dash.
+    command += [f"--{name}={value}" for name, value in options if value]
     say(f"exporting {model} as row {row.name} does")
     code = run(command, env=pipeline_variables(Path.cwd(), environment))
     if code:

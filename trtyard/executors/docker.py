@@ -18,7 +18,7 @@ from trtyard.engine import connect, docker_command, has_nvidia_runtime, made_con
 from trtyard.executors import Job
 from trtyard.images.build import build, built_image, pull_offered
 from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
-from trtyard.lock.file import LockedRow
+from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
 from trtyard.pipeline.errors import EnvironmentLacksError
@@ -65,6 +65,8 @@ def why_not(row: Row, locked: LockedRow) -> str | None:
 def describe(row: Row, locked: LockedRow) -> str:
     """Return what would run, and what would have to be made first."""
     image = built_image(connect(), row, locked)
+    if image is None:
+        refuse_unresolved(locked)
     return f"a container of {image}" if image else "the row's image, which is built first"
 
 

@@ -9,6 +9,7 @@ from trtyard.environments.environment import (
     existing_environment,
     make_environment,
 )
+from trtyard.environments.interpreters import find_python
 from trtyard.environments.pycuda import build_pycuda, has_cuda_device
 from trtyard.executors import Job
 from trtyard.lock.file import LockedRow
@@ -27,9 +28,13 @@ def why_not(row: Row, locked: LockedRow) -> str | None:  # noqa: ARG001 - as eve
 
 
 def describe(row: Row, locked: LockedRow) -> str:
-    """Return what would run, and what would have to be made first."""
+    """Return what would run, and what would have to be made first.
+
+    ``EnvironmentLacksError`` where it cannot be made here.
+    """
     ready = existing_environment(row, locked)
     if ready is None:
+        find_python(row.host_pythons)
         return "a virtual environment on this machine, which is made first"
     return f"the virtual environment in {ready.folder}"
 

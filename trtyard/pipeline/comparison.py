@@ -49,6 +49,7 @@ def compare_outputs(
     reference: Outputs,
     candidate: Outputs,
     thresholds: Optional[Thresholds] = None,
+    has_float16: bool = False,
 ) -> Comparison:
     """Compare every output that the runtimes ``pair`` gave for the same input.
 
@@ -62,14 +63,19 @@ def compare_outputs(
         reference: outputs by name.
         candidate: the same names; an output that one side lacks fails.
         thresholds: the detector's own thresholds, to explain differences.
+        has_float16: the model computes in float16 somewhere, see ``tolerance_for``.
     """
     if kind in (DETECTOR, TORCHVISION_DETECTOR):
         return _compare_detectors(kind, pair, reference, candidate, thresholds)
-    return Comparison(_compare_all(kind, pair, reference, candidate), ())
+    return Comparison(_compare_all(kind, pair, reference, candidate, has_float16), ())
 
 
 def _compare_all(
-    kind: str, pair: Tuple[str, str], reference: Outputs, candidate: Outputs
+    kind: str,
+    pair: Tuple[str, str],
+    reference: Outputs,
+    candidate: Outputs,
+    has_float16: bool = False,
 ) -> Tuple[OutputParity, ...]:
     rows = []
     for name in [*reference, *(name for name in candidate if name not in reference)]:
@@ -77,14 +83,19 @@ def _compare_all(
             lacking = pair[1] if name in reference else pair[0]
             rows.append(not_compared(pair, name, f"{lacking} has no such output"))
             continue
-        rows.append(_compare_one(kind, pair, name, reference[name], candidate[name]))
+        rows.append(_compare_one(kind, pair, name, reference[name], candidate[name], has_float16))
     return tuple(rows)
 
 
 def _compare_one(
-    kind: str, pair: Tuple[str, str], name: str, reference: np.ndarray, candidate: np.ndarray
+    kind: str,
+    pair: Tuple[str, str],
+    name: str,
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    has_float16: bool = False,
 ) -> OutputParity:
-    tolerance = tolerance_for(kind, name, np.asarray(reference).dtype)
+    tolerance = tolerance_for(kind, name, np.asarray(reference).dtype, has_float16)
     atol, rtol = tolerance.bounds(reference)
     row = compare(pair, name, reference, candidate, atol, rtol, tolerance.source)
     if tolerance.of_largest and row.passed and row.caution is None:

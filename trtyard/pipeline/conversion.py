@@ -18,7 +18,7 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
-from trtyard.pipeline.row import Row
+from trtyard.pipeline.row import Row, toolchain_of
 from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, Stage, StageBook
 from trtyard.pipeline.toolchains import RTX
 from trtyard.pipeline.torch_patches import patched_files, releases_of, symbolics
@@ -121,6 +121,7 @@ class Conversion:
                 row.opset,
                 file,
                 may_be_invalid=bool(patched_files(releases)),
+                toolchain=toolchain_of(row, torch.__version__),
             )
         remarks = []
         if exported.unused:
@@ -180,7 +181,12 @@ class Conversion:
                 "it loads, but cannot run",
             )
         file, engine = self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE
-        return build_engine(file, engine, self._library)
+        try:
+            return build_engine(file, engine, self._library)
+        except ConversionError as error:
+            from trtyard.pipeline.operator_check import with_place
+
+            raise with_place(error, file) from error
 
     def _require_full_tensorrt(self) -> None:
         """See that full TensorRT can build here: it times what it may choose from on the GPU."""

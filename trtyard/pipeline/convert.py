@@ -17,6 +17,7 @@ from trtyard.pipeline.errors import ConversionError, ParityError, UsageError
 from trtyard.pipeline.files import published_together
 from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.report.console import console_table, notes_in_words
 from trtyard.pipeline.report.overlay import draw_overlay
@@ -119,12 +120,12 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
     found = versions()
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
-    comparisons = _compare(model, outcome.outputs)
+    comparisons = _compare(model, outcome)
     overlay = _draw(model, outcome.outputs, folder)
     return Report(
         row=row.name,
         model=model.name,
-        precision="fp32",
+        precision=precision_of(model.module),
         executor=request.executor,
         stages=tuple(outcome.stages),
         parity=tuple(row for each in comparisons for row in each.parity),
@@ -142,18 +143,23 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         overlay=overlay,
         notes=(
+            *model.notes,
             *(() if outcome.exported is None else outcome.exported.warnings),
             *symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
         ),
     )
 
 
-def _compare(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> List[Comparison]:
+def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
     """Compare every pair of runtimes that ran, the earlier one as the reference."""
+    outputs = outcome.outputs
     names = list(outputs)
     thresholds = _THRESHOLDS if model.kind == DETECTOR else None
+    has_float16 = outcome.exported is not None and outcome.exported.has_float16
     return [
-        compare_outputs(model.kind, (first, second), outputs[first], outputs[second], thresholds)
+        compare_outputs(
+            model.kind, (first, second), outputs[first], outputs[second], thresholds, has_float16
+        )
         for index, first in enumerate(names)
         for second in names[index + 1 :]
     ]

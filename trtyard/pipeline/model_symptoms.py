@@ -23,6 +23,22 @@ def model_symptoms(model: onnx.ModelProto) -> List[Symptom]:
     return [*_frozen(model.graph), *_roi_align(model), *_own_nms(model)]
 
 
+def holds_float16(graph: onnx.GraphProto) -> bool:
+    """Tell whether a tensor of the graph, or of a graph inside it, is float16."""
+    half = onnx.TensorProto.FLOAT16
+    values = [*graph.input, *graph.output, *graph.value_info]
+    return (
+        any(value.type.tensor_type.elem_type == half for value in values)
+        or any(tensor.data_type == half for tensor in graph.initializer)
+        or any(
+            node.op_type == "Cast" and attribute.name == "to" and attribute.i == half
+            for node in graph.node
+            for attribute in node.attribute
+        )
+        or any(holds_float16(inner) for node in graph.node for inner in inner_graphs(node))
+    )
+
+
 def _frozen(graph: onnx.GraphProto) -> List[Symptom]:
     """Find outputs that no input reaches: the exporter wrote them down as constants."""
     constants = {tensor.name for tensor in graph.initializer}

@@ -46,6 +46,43 @@ def read_model(file: Path) -> onnx.ModelProto:
     return model
 
 
+def read_whole(file: Path) -> onnx.ModelProto:
+    """Read an ONNX file with the weights that lie in files beside it.
+
+    Raises:
+        UsageError: it is none, or such a file is missing or cut short.
+    """
+    outside = data_files(read_model(file))
+    missing = [name for name in outside if not (file.parent / name).is_file()]
+    if missing:
+        raise UsageError(
+            f"{file} has its weights in another file, which is not beside it: {missing[0]}",
+            f"copy it into {file.resolve().parent}, under that name",
+        )
+    try:
+        return onnx.load(str(file))
+    except Exception as error:  # of protobuf's, onnx's and the system's classes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"the weights of {file} cannot be read from {', '.join(outside) or 'it'}: {reason}",
+            "copy the files again, all of one export",
+        ) from error
+
+
+def data_files(model: onnx.ModelProto) -> List[str]:
+    """Return the names of the files beside the model's own that hold its weights."""
+    external = onnx.TensorProto.EXTERNAL
+    return list(
+        dict.fromkeys(
+            entry.value
+            for tensor in model.graph.initializer
+            if tensor.data_location == external
+            for entry in tensor.external_data
+            if entry.key == "location"
+        )
+    )
+
+
 def nodes_meant(
     model: onnx.ModelProto, name: str, number: Optional[int], op: str
 ) -> List[onnx.NodeProto]:

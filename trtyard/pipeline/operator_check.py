@@ -5,6 +5,7 @@ process, so a child does the work; the parent goes on behind the node that ended
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
 import onnx
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import explain
+from trtyard.pipeline.errors import ConversionError, UsageError
+from trtyard.pipeline.explanation import conversion_error, explain
 from trtyard.pipeline.one_node_models import (
     OneNode,
     check_static,
@@ -23,12 +24,16 @@ from trtyard.pipeline.one_node_models import (
     one_node_models,
     op_of,
 )
-from trtyard.pipeline.onnx_facts import read_model
+from trtyard.pipeline.onnx_facts import read_model, read_whole
 from trtyard.pipeline.onnx_origin import origin_of
+from trtyard.pipeline.op_contracts import DOMAIN
 
 _MOST_NODES = 5
 # A literal: the module's own name is another when it is run.
 _CHILD = [sys.executable, "-m", "trtyard.pipeline.operator_check"]
+
+# TensorRT's parser has a function for each op type.
+_IMPORTER = re.compile(r"In function import(\w+):")
 
 TAKEN = "taken"
 REFUSED = "refused"
@@ -59,12 +64,50 @@ def check_model(file: Path) -> Iterator[Answer]:
     check_library_link()
     model = read_model(file)
     check_static(model)
+    whole_model = read_whole(file)
     (whole,) = _asked([file])
     ops = sorted({op_of(node) for node in model.graph.node})
     yield whole._replace(number=len(model.graph.node), ops=ops)
     if whole.state == TAKEN:
         return
-    kinds = one_node_models(onnx.load(str(file)))
+    kinds = one_node_models(whole_model)
+    yield from _answers_for(kinds)
+
+
+def with_place(error: ConversionError, file: Path) -> ConversionError:
+    """Return the error of a model that TensorRT refused, with the nodes that it is about.
+
+    TensorRT does not always name one. Then the nodes are asked one at a time, those of one op type
+    where the error tells the parser's function for it.
+    """
+    if "\n  op: " in error.message:
+        return error
+    function = _IMPORTER.search(error.message)
+    try:
+        kinds = [
+            one
+            for one in one_node_models(onnx.load(str(file)))
+            if one.nodes[0].domain != DOMAIN and (not function or one.op == function.group(1))
+        ]
+    except UsageError:
+        return error
+    refused = [one for one in _answers_for(kinds) if one.state == REFUSED]
+    if not refused:
+        return error
+    told, why, rest = error.message.partition("\n  why: ")
+    lines = [told]
+    places = [(one.op, node) for one in refused for node in one.nodes]
+    for op, node in places[:_MOST_NODES]:
+        lines.append(f"  op: {op} (node {node['node']})")
+        lines += [f"  at {node['origin']}"] if node["origin"] else []
+    more = sum(one.number for one in refused) - len(places[:_MOST_NODES])
+    lines += [f"  and {more} more nodes"] if more > 0 else []
+    if why:
+        return ConversionError("\n".join(lines) + why + rest, error.mend)
+    return conversion_error("\n".join(lines), f"{error.message}\n{refused[0].said}", error.mend)
+
+
+def _answers_for(kinds: Sequence[OneNode]) -> Iterator[Answer]:
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, one in enumerate(kinds):

@@ -12,9 +12,10 @@ from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import other_values
 from trtyard.pipeline.known_failures import named
-from trtyard.pipeline.model_symptoms import Symptom, model_symptoms
+from trtyard.pipeline.model_symptoms import Symptom, holds_float16, model_symptoms
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.ties import proven_ties
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -52,14 +53,8 @@ def symptoms_of(
             found.append(Symptom("left-in-training", f"in training mode: {names}"))
         elif disagree and varies(model, outputs["torch"]):
             found.append(Symptom("results-vary", "PyTorch run again gives another result"))
-        elif disagree and is_frozen(model, _what_was_run(file)):
-            found.append(
-                Symptom(
-                    "results-frozen",
-                    "model.onnx agrees with PyTorch on the values that it was exported with, and "
-                    "not on others",
-                )
-            )
+        elif disagree:
+            found += _tied_or_frozen(model, _what_was_run(file), outputs["torch"])
     if model.kind in (DETECTOR, TORCHVISION_DETECTOR) and "torch" in outputs:
         size = tuple(model.inputs[0].shape[-2:])
         for runtime, values in outputs.items():
@@ -67,6 +62,16 @@ def symptoms_of(
         found += padding_symptoms(outputs, model.proposal_rows)
         found += [symptom for each in comparisons for symptom in tied_keypoints(each)]
     return tuple(dict.fromkeys(map(_sentence, found)))
+
+
+def _tied_or_frozen(model: Model, file: Path, reference: Outputs) -> List[Symptom]:
+    ties = tied_choices(model, file, reference)
+    if ties or not is_frozen(model, file):
+        return ties
+    detail = (
+        "model.onnx agrees with PyTorch on the values that it was exported with, and not on others"
+    )
+    return [Symptom("results-frozen", detail)]
 
 
 def _what_was_run(file: Path) -> Path:
@@ -114,7 +119,36 @@ def is_frozen(model: Model, file: Path) -> bool:
         found = run_onnx(file, given, model.output_names)
     except ConversionError:
         return False
-    return compare_outputs(model.kind, ("torch", "onnxruntime"), expected, found).passed
+    graph = onnx.load(str(file), load_external_data=False).graph
+    return compare_outputs(
+        model.kind,
+        ("torch", "onnxruntime"),
+        expected,
+        found,
+        has_float16=holds_float16(graph),
+    ).passed
+
+
+def tied_choices(model: Model, file: Path, reference: Outputs) -> List[Symptom]:
+    """Tell whether nothing but choices among equal values differs; see ``proven_ties``."""
+    given = {name: value.numpy() for name, value in zip(model.input_names, model.inputs)}
+    graph = onnx.load(str(file), load_external_data=False).graph
+    half = holds_float16(graph)
+
+    def agrees(outputs: Outputs) -> bool:
+        pair = ("torch", "onnxruntime")
+        return compare_outputs(model.kind, pair, reference, outputs, has_float16=half).passed
+
+    ties = proven_ties(model, file, given, agrees)
+    places = list(dict.fromkeys(f"{tie.op} at {tie.origin}" for tie in ties))
+    if not places:
+        return []
+    more = "" if len(places) <= _MOST_NAMES else f" and {len(places) - _MOST_NAMES} more"
+    detail = (
+        f"{', '.join(places[:_MOST_NAMES])}{more}: chooses among equal values; with PyTorch's "
+        "choice in its place ONNX Runtime gives PyTorch's results"
+    )
+    return [Symptom("choice-of-a-tie", detail)]
 
 
 def box_symptoms(

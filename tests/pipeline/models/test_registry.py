@@ -3,6 +3,8 @@
 import pytest
 
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.models import classifier, segmenter, torchvision_detector
+from trtyard.pipeline.models.known_models import KINDS
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.models.weights import Choice, choose
 
@@ -80,3 +82,17 @@ def test_pretrained_weights_are_not_pinned_and_it_says_what_to_do():
         load_model("alexnet", weights="pretrained")
     assert "--weights FILE" in caught.value.mend
     assert caught.value.exit_code == 3
+
+
+def test_names_known_without_torch_are_torchvisions():
+    assert list(KINDS["classifier"].names) == classifier.classifier_names()
+    assert list(KINDS["segmenter"].names) == segmenter.segmenter_names()
+    assert list(KINDS["detector"].names) == torchvision_detector.detector_names()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sides_known_without_torch_are_what_models_take(kind):
+    one = KINDS[kind]
+    for side in (one.smallest - 1, one.largest + 1):
+        with pytest.raises(UsageError, match=f"from {one.smallest} to {one.largest} pixels"):
+            load_model(one.names[0], size=side)

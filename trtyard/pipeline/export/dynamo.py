@@ -8,6 +8,7 @@ import torch
 
 import trtyard.pipeline.ops  # noqa: F401 - makes torch.ops.trtyard
 from trtyard.pipeline.export.failures import explained
+from trtyard.pipeline.export.inner_lines import name_users_lines
 from trtyard.pipeline.export.schemas import register_schemas
 from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN, Op
 
@@ -40,7 +41,9 @@ def export_dynamo(
             external_data=False,
             verbose=False,
         )
-    return exported.model_proto
+    model = exported.model_proto
+    name_users_lines(model.graph, program)
+    return model
 
 
 def _translations() -> Dict[Callable[..., Any], Callable[..., Any]]:

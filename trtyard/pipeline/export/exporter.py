@@ -11,12 +11,16 @@ import torch
 from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.explanation import conversion_error, explain
 from trtyard.pipeline.export.equations import use_small_letters
+from trtyard.pipeline.export.input_types import cast_whole_numbers
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.known_failures.operators import lacking
+from trtyard.pipeline.model_symptoms import holds_float16
 from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_origin import describe, nodes_in_words
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
+from trtyard.pipeline.toolchains import Toolchain, is_within, rows_told
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1
@@ -36,6 +40,7 @@ class Exported(NamedTuple):
     warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
     unused: Tuple[str, ...] = ()  # inputs that the exporter left out, for nothing depends on them
+    has_float16: bool = False  # some of it is computed in float16
 
 
 def export_onnx(
@@ -47,6 +52,7 @@ def export_onnx(
     opset: int,
     file: Path,
     may_be_invalid: bool = False,
+    toolchain: Optional[Toolchain] = None,
 ) -> Exported:
     """Export ``module``, add the custom ops' functions, check the model and write ``file``.
 
@@ -59,6 +65,7 @@ def export_onnx(
         opset: of the standard ONNX domain.
         file: written whole or not at all.
         may_be_invalid: torch is patched to write what TensorRT's parser reads, valid or not.
+        toolchain: what the file is for, so that no advice leads to what it refuses.
 
     Raises:
         ConversionError: the model cannot be exported, or what came out is not valid ONNX and has
@@ -70,7 +77,7 @@ def export_onnx(
         model.functions.extend(functions)
     invalid = problem_of(model)
     if invalid is not None and not may_be_invalid:
-        raise _invalid(model, invalid, opset)
+        raise _invalid(model, invalid, opset, toolchain)
     write_bytes(file, model.SerializeToString())
     return Exported(
         len(model.graph.node),
@@ -80,6 +87,7 @@ def export_onnx(
         warned,
         invalid,
         tuple(sorted(set(input_names) - {value.name for value in model.graph.input})),
+        holds_float16(model.graph),
     )
 
 
@@ -100,6 +108,7 @@ def export_model(
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
+    cast_whole_numbers(model)
     return model, _worth_telling(caught)
 
 
@@ -163,7 +172,9 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     return None
 
 
-def _invalid(model: onnx.ModelProto, words: str, opset: int) -> ConversionError:
+def _invalid(
+    model: onnx.ModelProto, words: str, opset: int, toolchain: Optional[Toolchain]
+) -> ConversionError:
     """Return the error of a model that is no valid ONNX: with the node, and what it would take."""
     lines = [f"the exported model is not valid ONNX: {words}"]
     lines += [describe(node) for node in nodes_in_words(words, model.graph.node)]
@@ -171,6 +182,15 @@ def _invalid(model: onnx.ModelProto, words: str, opset: int) -> ConversionError:
     later = None if unknown is None else _first_opset_of(unknown.group(1))
     if later is not None and later > opset:
         lines.append(f"  why: this op came with opset {later}, and the export is at {opset}")
+        ranges = lacking(unknown.group(1)) if unknown is not None else ()
+        if toolchain is not None and is_within(toolchain, ranges):
+            lines[-1] += f"; the TensorRT of row {toolchain.row} does not have it at any opset"
+            taking = [one.row for one in rows_told() if not is_within(one, ranges)]
+            return ConversionError(
+                "\n".join(lines),
+                (f"--trt {taking[0]} --opset {later}, or " if taking else "")
+                + f"replace it at that line by ops that opset {opset} has",
+            )
         return ConversionError(
             "\n".join(lines),
             f"--opset {later}, or replace it at that line by ops that opset {opset} has",

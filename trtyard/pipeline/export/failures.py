@@ -36,7 +36,7 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
         words = "\n".join(f"{type(each).__name__}: {each}" for each in _chain(error))
         node = traced_node(_chain(error)[-1])
         op = _first(_OP_NAMES, words) or (node.op if node else None)
-        where = _line_in_program(program, words) or _line_in(words)
+        where = _line_in_program(program, words) or _line_in(_users(words, program))
         where = where or (node.line if node else None) or _user_frame(error)
         root = _chain(error)[-1]
         summary = ": ".join([type(root).__name__, *str(root).strip().splitlines()[:1]])
@@ -87,11 +87,20 @@ def _line_in_program(program: Optional[Any], words: str) -> Optional[str]:
         for candidate in (program, program.run_decompositions()):
             for node in candidate.graph.nodes:
                 if node.name == failed.group(1) and node.meta.get("stack_trace"):
-                    return _line_in(node.meta["stack_trace"])
+                    return _line_in(_users(node.meta["stack_trace"], program))
         for node in program.graph.nodes:
             if node.name.startswith(failed.group(1)) and node.meta.get("stack_trace"):
-                return _line_in(node.meta["stack_trace"])
+                return _line_in(_users(node.meta["stack_trace"], program))
     return None
+
+
+def _users(words: str, program: Optional[Any]) -> str:
+    """Return words that may cite code which torch.export generated with the user's in its place."""
+    if program is None:
+        return words
+    from trtyard.pipeline.export.inner_lines import users_stack  # torch 2.5 and newer
+
+    return users_stack(words, program)
 
 
 def _user_frame(error: BaseException) -> Optional[str]:

@@ -25,6 +25,16 @@ BUILDING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="dilated-deconvolution",
+        patterns=(r"Strided & Dilated Deconv",),
+        affected=(),
+        cause="TensorRT has no transposed convolution with both a stride and a dilation",
+        mend="put zeros between the kernel's values instead: w = weight.new_zeros(i, o, "
+        "(k - 1) * d + 1, (k - 1) * d + 1); w[..., ::d, ::d] = weight, and dilation 1 computes "
+        "the same",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
         name="nms-over-4096-boxes",
         patterns=(
             r"Assertion failed: status == STATUS_SUCCESS\s[\s\S]{0,120}batchedNMSPlugin",

@@ -124,12 +124,52 @@ EXPORTING: Tuple[KnownFailure, ...] = (
         sources=("measured: torch 2.13.0",),
     ),
     KnownFailure(
+        name="packed-sequence",
+        patterns=(
+            r"zeros\(\): argument 'size' failed to unpack the object at pos \d+ with error "
+            r"\"type must be tuple of ints,but got FakeTensor\"",
+            r"_pack_padded_sequence",
+        ),
+        affected=(),
+        cause="nn.utils.rnn.pack_padded_sequence makes sizes of the lengths' values, and the "
+        "recurrent layer's state takes its size from them",
+        mend="run the layer on the padded sequences and mask its result: y * (torch.arange(T) < "
+        "n[:, None])[..., None]. One direction gives the same; a backward one starts in the "
+        "padding: reverse each sequence with gather first",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
+        name="qat-module",
+        patterns=(
+            r"(?P<op>aten\._fused_moving_avg_obs_fq_helper\w*)",
+            r"(?P<op>aten::_?fused_moving_avg_obs_fq_helper\w*|aten::fused_moving_avg_obs_fake_quant)",
+        ),
+        affected=("any",),
+        cause="torch.ao.quantization's modules for training observe ranges and quantise in one op, "
+        "which ONNX does not have",
+        mend="replace each of them by torch.fake_quantize_per_tensor_affine "
+        "(torch.fake_quantize_per_channel_affine for weights) with the scale and zero point of its "
+        "calculate_qparams(): these become QuantizeLinear and DequantizeLinear. TensorRT wants "
+        "int8 and zero points of 0",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
         name="value-leaves-torch",
         patterns=(r"\.numpy\(\) is not supported for tensor subclasses",),
         affected=("exporter == dynamo",),
         cause="forward hands a tensor to NumPy, where no exporter sees what is computed",
         mend="compute it with torch's own functions. The TorchScript exporter says nothing and "
         "freezes the value",
+        sources=("measured: torch 2.13.0",),
+    ),
+    KnownFailure(
+        name="module-converted-in-forward",
+        patterns=(r"Cannot swap t[12] because it has weakref associated with it",),
+        affected=("exporter == dynamo",),
+        cause="forward converts or moves a module each time it runs: .half(), .float(), .to() or "
+        ".cuda() of a module changes its parameters, which torch.export does not allow",
+        mend="convert the module once, where the model is made, and only tensors in forward: "
+        "self.m(x.half())",
         sources=("measured: torch 2.13.0",),
     ),
     KnownFailure(

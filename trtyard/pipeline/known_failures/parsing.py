@@ -34,6 +34,31 @@ PARSING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="scatter-with-reduction",
+        patterns=(
+            r"In function import(?P<op>ScatterElements):\s+\[9\] Unsupported reduction type",
+            r"(?P<op>ScatterND) with reduction is not supported",
+        ),
+        affected=(),
+        cause="this parser takes no scatter that adds, multiplies or compares: scatter_add, "
+        "scatter_reduce, index_add, and index_put with accumulate=True become one",
+        mend="a sum into n rows is a product with a one-hot matrix: "
+        "(index[None] == torch.arange(n)[:, None]).float() @ x; a largest is torch.where of the "
+        "same mask and amax",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
+        name="fold",
+        patterns=(r"In function check(?P<op>Col2Im):",),
+        affected=(),
+        cause="F.fold and nn.Fold become Col2Im, which this TensorRT does not have",
+        mend="with dilation 1 fold is a transposed convolution with an identity kernel: "
+        "F.conv_transpose2d(u.reshape(n, c * k * k, rows, columns), "
+        "torch.eye(c * k * k).reshape(c * k * k, c, k, k), stride=..., padding=...), where rows x "
+        "columns is how many patches there are",
+        sources=(_RTX,),
+    ),
+    KnownFailure(
         name="dropout-in-training",
         patterns=(r"TensorRT does not support the (?P<op>Dropout) operator in training mode",),
         affected=("any",),

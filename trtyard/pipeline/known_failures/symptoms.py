@@ -102,6 +102,17 @@ SYMPTOMS: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="choice-of-a-tie",
+        symptom="indices of a top-k, sort or argmax differ, or what is taken at them; the values "
+        "are equal",
+        affected=("any",),
+        cause="among equal values, or values that differ by rounding, each runtime may choose "
+        "another one, and no order is promised: either choice is right",
+        mend="nothing to do where any of the equal ones will do. Else make them differ: add a "
+        "small multiple of the position before choosing, or sort by a second key",
+        sources=("measured: torch 2.13.0 and ONNX Runtime 1.32.0, topk among zeros",),
+    ),
+    KnownFailure(
         name="checker-segfault",
         symptom="the process dies in onnx.checker.check_model; Segmentation fault",
         patterns=(

@@ -111,7 +111,10 @@ def state_sha256(module: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(_tensors(module).items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().reshape(-1).view(np.uint8))
+        value = value.detach().cpu().contiguous()
+        if value.dtype == torch.bfloat16:  # which numpy does not have; float32 holds each value
+            value = value.float()
+        digest.update(value.numpy().reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 

@@ -25,7 +25,7 @@ class Model(NamedTuple):
 
     name: str  # as the user typed it
     kind: str  # one of those above
-    module: torch.nn.Module  # in eval mode, float32, on the CPU
+    module: torch.nn.Module  # in eval mode, on the CPU
     input_names: Tuple[str, ...]
     output_names: Tuple[str, ...]
     inputs: Tuple[torch.Tensor, ...]  # this run's real inputs
@@ -34,3 +34,4 @@ class Model(NamedTuple):
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
     exporter: Optional[str] = None  # the one that takes it, where a row's own does not
     proposal_rows: int = 0  # what a detector's box head takes for an image, padding included
+    notes: Tuple[str, ...] = ()  # for the report: what was done to the module that nobody asked for

@@ -7,11 +7,9 @@ from torch import nn
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit, read_state
-from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TENSOR, Model
-from trtyard.pipeline.models.one_run import buffers_kept, run_once
-from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, parse_inputs
-from trtyard.pipeline.models.seeding import Seed
+from trtyard.pipeline.models.own_inputs import EXAMPLE, parse_inputs
+from trtyard.pipeline.models.own_run import ready_to_run
 from trtyard.pipeline.models.user_code import call, find_callable, where
 from trtyard.pipeline.models.weights import Choice
 
@@ -53,20 +51,19 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     weights = choice.facts(module)
     if choice.file is None:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
-    draw = Seed(choice.seed)
-    inputs = tuple(each.draw(draw) for each in asked)
-    output_names, module = _run_once(module, inputs, spec, asked)
+    ready = ready_to_run(module, asked, choice.seed, spec)
     return Model(
         name=spec,
         kind=TENSOR,
-        module=module,
-        input_names=_input_names(len(inputs), output_names),
-        output_names=output_names,
-        inputs=inputs,
+        module=ready.module,
+        input_names=_input_names(len(ready.inputs), ready.output_names),
+        output_names=ready.output_names,
+        inputs=ready.inputs,
         weights=weights,
         picture=None,
         scale=(1.0, 1.0),
         exporter=_exporter_for(module),
+        notes=ready.notes,
     )
 
 
@@ -77,7 +74,7 @@ def _exporter_for(module: nn.Module) -> Optional[str]:
 
 
 def _prepared(module: nn.Module, spec: str) -> nn.Module:
-    """Return the module on the CPU, in float32 and eval mode, with weights that have values."""
+    """Return the module on the CPU and in eval mode, with weights that have values."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     empty = [name for name, value in tensors if value.device.type == "meta"]
     if empty:
@@ -93,33 +90,17 @@ def _prepared(module: nn.Module, spec: str) -> nn.Module:
             "run the module once in your callable, before it is returned",
         )
     try:
-        return module.cpu().float().eval()
+        return module.cpu().eval()
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UsageError(
-            f"{spec} cannot be put on the CPU, into float32 and eval mode: {where(error)}",
-            "mend that first",
+            f"{spec} cannot be put on the CPU and into eval mode: {where(error)}",
+            "fix that first",
         ) from error
 
 
 def _some(names: List[str]) -> str:
     shown = ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
     return f"{shown} {'is' if len(names) == 1 else 'are'}"
-
-
-def _run_once(
-    module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, asked: Sequence[OwnInput]
-) -> Tuple[Tuple[str, ...], nn.Module]:
-    """Run the module once, and return its outputs' names and a form that returns only tensors."""
-    try:
-        with buffers_kept(module):
-            outputs = run_once(module, inputs)
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(
-            f"{spec} fails with these inputs ({', '.join(map(str, asked))}): {where(error)}",
-            "check --input against your model's forward(): x between sizes, commas between inputs, "
-            "1x16:int64:100 for whole numbers below 100, 1x16:bool for true and false",
-        ) from error
-    return with_named_outputs(module, outputs, spec)
 
 
 def _input_names(count: int, taken: Sequence[str]) -> Tuple[str, ...]:

@@ -18,7 +18,11 @@ _TYPES = {
     "int64": torch.int64,
     "int32": torch.int32,
     "bool": torch.bool,
+    "float16": torch.float16,
+    "uint8": torch.uint8,
 }
+_FLOATS = (torch.float32, torch.float16)
+_MOST_OF_UINT8 = 256
 _INPUT = re.compile(r"\s*([0-9]+(?:x[0-9]+)*)(?::([a-z]+[0-9]*))?(?::([0-9]+))?\s*\Z")
 # A size that is left open, as other tools take it.
 _OPEN = re.compile(r"-1|[?*]|(?:^|x)[A-Za-z_]+(?:x|$)")
@@ -30,11 +34,12 @@ class OwnInput(NamedTuple):
     shape: Tuple[int, ...]
     dtype: torch.dtype = torch.float32
     below: int = 2  # whole numbers go from 0 up to this one, which is left out
+    is_typed: bool = False  # floating, and the user named the type
 
     def draw(self, seed: Seed) -> torch.Tensor:
         """Return random values: around zero with deviation one, or whole numbers, or true/false."""
-        if self.dtype == torch.float32:
-            return seed.uniform(self.shape, 1.0)
+        if self.dtype in _FLOATS:
+            return seed.uniform(self.shape, 1.0).to(self.dtype)
         return seed.whole(self.shape, self.below).to(self.dtype)
 
     def __str__(self) -> str:
@@ -65,13 +70,14 @@ def _parse(part: str, text: str) -> OwnInput:
             f"--input {text}: no input can be {kind}; there are {', '.join(_TYPES)}",
             "--input 1x16:int64:30522   (whole numbers from 0 to 30521)",
         )
-    if below is not None and dtype in (torch.float32, torch.bool):
+    if below is not None and dtype in (*_FLOATS, torch.bool):
         raise UsageError(
-            f"--input {text}: only int64 and int32 take a number of values", "leave it out"
+            f"--input {text}: only whole numbers take a number of values", "leave it out"
         )
-    if below is not None and not 1 <= int(below) <= _MOST_VALUES:
+    most = _MOST_OF_UINT8 if dtype == torch.uint8 else _MOST_VALUES
+    if below is not None and not 1 <= int(below) <= most:
         raise UsageError(
-            f"--input {text}: {below} values; 1 to {_MOST_VALUES} can be taken",
+            f"--input {text}: {below} values; 1 to {most} can be taken",
             "--input 1x16:int64:30522   (whole numbers from 0 to 30521)",
         )
     shape = tuple(int(size) for size in sizes.split("x"))
@@ -82,4 +88,4 @@ def _parse(part: str, text: str) -> OwnInput:
         raise UsageError(
             f"--input {text}: {part} has {total} numbers; 1 to {_LARGEST} can be taken", EXAMPLE
         )
-    return OwnInput(shape, dtype, int(below or 2))
+    return OwnInput(shape, dtype, int(below or 2), kind is not None and dtype in _FLOATS)

@@ -1,13 +1,11 @@
 """From what the user typed after ``--model`` to a model ready to run."""
 
-import difflib
 from typing import Any, List, Optional
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.known_models import FASTER_RCNN, unknown
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.weights import choose
-
-FASTER_RCNN = "faster_rcnn"
 
 
 def load_model(
@@ -58,25 +56,10 @@ def load_model(
         if spec in names():
             _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
             return load(spec, choose(str(weights)), path, size)
-    raise _unknown(spec, [FASTER_RCNN, *classifier_names(), *segmenter_names(), *detector_names()])
+    raise unknown(spec, [FASTER_RCNN, *classifier_names(), *segmenter_names(), *detector_names()])
 
 
 def _refuse(given: Any, options: List[str], spec: str, instead: str) -> None:
     for option in options:
         if given[option] is not None:
             raise UsageError(f"{option} is not for {spec}", instead)
-
-
-def _unknown(spec: str, names: List[str]) -> UsageError:
-    near = difflib.get_close_matches(spec.lower().replace("-", "_"), names, n=3, cutoff=0.5)
-    own = "a model of your own: --model package.module:callable or --model file.py:callable"
-    if near:
-        return UsageError(
-            f"there is no model '{spec}'; the nearest: {', '.join(near)}",
-            f"--model {near[0]}, or {own}",
-        )
-    return UsageError(
-        f"there is no model '{spec}'; there are {FASTER_RCNN} and torchvision's {len(names) - 1} "
-        "for pictures: alexnet, resnet50, vit_b_16, deeplabv3_resnet50, ...",
-        f"--model {FASTER_RCNN}, or {own}",
-    )

@@ -9,6 +9,7 @@ import onnx
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.explanation import conversion_error
 from trtyard.pipeline.files import write_bytes
+from trtyard.pipeline.onnx_facts import data_files
 from trtyard.pipeline.onnx_origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS
 from trtyard.pipeline.op_contracts import DOMAIN, OP_TYPES
@@ -115,10 +116,12 @@ def _parse(
 
 def _model_for(onnx_file: Path, driver: Driver) -> bytes:
     """Return the model as this parser takes it; nodes keep their indices."""
-    if driver.takes_functions or not HAS_FUNCTIONS:
+    is_whole = not data_files(onnx.load(str(onnx_file), load_external_data=False))
+    if is_whole and (driver.takes_functions or not HAS_FUNCTIONS):
         return onnx_file.read_bytes()
-    model = onnx.load(str(onnx_file))
-    del model.functions[:]
+    model = onnx.load(str(onnx_file))  # the parser gets no path to look beside
+    if not driver.takes_functions and HAS_FUNCTIONS:
+        del model.functions[:]
     return bytes(model.SerializeToString())
 
 

@@ -1,0 +1,139 @@
+"""The first run of a user's own module: which types it runs with, and what it returns."""
+
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.flat_outputs import with_named_outputs
+from trtyard.pipeline.models.one_run import buffers_kept, run_once
+from trtyard.pipeline.models.own_inputs import OwnInput
+from trtyard.pipeline.models.own_types import (
+    Conversion,
+    name_of,
+    needed,
+    to_float32,
+    types_in,
+    why_needed,
+)
+from trtyard.pipeline.models.seeding import Seed
+from trtyard.pipeline.models.user_code import where
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class Ready(NamedTuple):
+    """A module that runs, in a form that returns a tuple of tensors."""
+
+    module: nn.Module
+    inputs: Tuple[torch.Tensor, ...]
+    output_names: Tuple[str, ...]
+    notes: Tuple[str, ...]
+
+
+class _Trial(NamedTuple):
+    """One way to run the module."""
+
+    input_type: torch.dtype  # of the floating inputs whose type the user did not name
+    to_float32: Tuple[torch.dtype, ...]  # of the module
+    why: str
+
+
+def ready_to_run(module: nn.Module, asked: Sequence[OwnInput], seed: int, spec: str) -> Ready:
+    """Run the module once, in its own types if it runs in them, and return how it did.
+
+    Types that not every runtime has become float32 first, where the module runs so.
+
+    Args:
+        module: in eval mode, on the CPU.
+        asked: its inputs.
+        seed: of the inputs' values.
+        spec: the model as the user typed it, for errors.
+
+    Raises:
+        UsageError: it runs in no way, or returns what cannot be compared.
+    """
+    first: Optional[UsageError] = None
+    last: Optional[UsageError] = None
+    for trial in _trials(module, asked):
+        conversion = to_float32(module, trial.to_float32)
+        given = [each._replace(dtype=_type_of(each, trial)) for each in asked]
+        draw = Seed(seed)
+        inputs = tuple(each.draw(draw) for each in given)
+        try:
+            names, flat = _run(module, inputs, spec, given)
+        except UsageError as error:
+            conversion.undo()
+            first, last = first or error, error
+            continue
+        return Ready(flat, inputs, names, tuple(_notes(spec, given, asked, conversion, trial.why)))
+    # In one type only, a wrong shape shows once the types fit; else the first way is the user's.
+    failure = last if len(types_in(module)) == 1 else first
+    raise failure or UsageError(f"{spec} cannot be run")
+
+
+def _trials(module: nn.Module, asked: Sequence[OwnInput]) -> Iterator[_Trial]:
+    """Yield the ways in which the module may run, the one that changes it least first."""
+    types = types_in(module)
+    float_types = {each.dtype for each in asked if each.is_typed and each.dtype.is_floating_point}
+    unavoidable = needed(types)
+    if float_types == {torch.float32} and types and set(types) <= set(_HALVES):
+        # A module that has no float32, and inputs that are to be: it casts them itself, or is to be
+        # float32 as well.
+        yield _Trial(torch.float32, unavoidable, why_needed(unavoidable))
+        yield _Trial(torch.float32, types, "--input asks for float32")
+        return
+    ways = list(dict.fromkeys([unavoidable, ()]))
+    for way in ways:
+        yield _Trial(torch.float32, way, why_needed(way))
+        if torch.float16 in types and any(_is_open(each) for each in asked):
+            yield _Trial(torch.float16, way, why_needed(way))
+    if any(each != torch.float32 for each in types) and not float_types:
+        yield _Trial(torch.float32, types, "it does not run in its own types")
+
+
+def _is_open(one: OwnInput) -> bool:
+    """Tell whether the input is floating, and the user left open in which type."""
+    return one.dtype.is_floating_point and not one.is_typed
+
+
+def _type_of(one: OwnInput, trial: _Trial) -> torch.dtype:
+    return trial.input_type if _is_open(one) else one.dtype
+
+
+def _run(
+    module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, given: Sequence[OwnInput]
+) -> Tuple[Tuple[str, ...], nn.Module]:
+    """Run the module once, and return its outputs' names and a form that returns only tensors."""
+    try:
+        with buffers_kept(module):
+            outputs: Any = run_once(module, inputs)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise UsageError(
+            f"{spec} fails with these inputs ({', '.join(map(str, given))}): {where(error)}",
+            "check --input against your model's forward(): x between sizes, commas between inputs, "
+            "1x16:int64:100 for whole numbers below 100, 1x16:bool for true and false, "
+            "1x16:float16 where the model takes float16",
+        ) from error
+    return with_named_outputs(module, outputs, spec)
+
+
+def _notes(
+    spec: str,
+    given: Sequence[OwnInput],
+    asked: Sequence[OwnInput],
+    conversion: Conversion,
+    why: str,
+) -> Iterator[str]:
+    if conversion.types:
+        names = " and ".join(map(name_of, conversion.types))
+        yield f"the {names} weights of {spec} were converted to float32: {why}"
+    changed: List[torch.dtype] = [
+        new.dtype for new, old in zip(given, asked) if new.dtype != old.dtype
+    ]
+    if changed:
+        yield (
+            f"the inputs are {name_of(changed[0])}, as the weights of {spec} are; "
+            "add :float32 to --input for float32"
+        )
