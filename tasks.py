@@ -23,6 +23,8 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
     opset="ONNX opset, where it is not to be the row's.",
     until="Where to stop: onnx or engine.",
     plugins="A plugin library to use, from: ./run plugins.",
+    memory="Memory limit of the container, such as 12g (default: 80% of the engine's memory).",
+    processes="Limit of the container's processes and threads (default: 4096).",
     dry_run="Say what would be done, and do nothing.",
 )
 def convert(
@@ -38,6 +40,8 @@ def convert(
     opset: str = "",
     until: str = "engine",
     plugins: str = "",
+    memory: str = "",
+    processes: str = "",
     dry_run: bool = False,
 ) -> int:
     """Convert a model to ONNX and TensorRT, and compare all runtimes with PyTorch."""
@@ -56,6 +60,8 @@ def convert(
         opset=opset,
         until=until,
         plugins=plugins,
+        memory=memory,
+        processes=processes,
     )
     return convert(request, dry_run=dry_run)
 

@@ -64,6 +64,8 @@ CASES = {
             "opset": (["19"], {"words.0.options": ["--opset", "19"]}),
             "until": (["onnx"], {"words.0.until": "onnx"}),
             "plugins": ([FILE], {"words.0.plugins": FILE}),
+            "memory": (["12g"], {"words.0.memory": "12g"}),
+            "processes": (["99"], {"words.0.processes": "99"}),
             "dry-run": ([], {"dry_run": True}),
         },
     ),
