@@ -176,9 +176,10 @@ def test_what_is_pushed_comes_back_by_digest_and_a_second_pull_moves_nothing(eng
     assert names_here(engine, server, name) == before
     engine.images.remove(name)
     assert image_id(engine, name) is None
+    read = server.reads("team/tiny/blobs/")
     assert pull(engine, server, name) == name
     assert engine.images.get(name).labels == LABELS
-    assert server.reads("team/tiny/blobs/") == 2  # the config and the layer
+    assert server.reads("team/tiny/blobs/") - read == 2  # the config and the layer
     assert server.reads(f"team/tiny/manifests/{digest}") > 0
     assert names_here(engine, server, name) == before
     reads = server.reads("")
@@ -208,6 +209,61 @@ def test_a_damaged_blob_is_refused_and_nothing_is_tagged(
     with pytest.raises(error, match=words):
         pull(engine, server, name)
     assert names_here(engine, server, name) == before
+
+
+def damage(server, what, change):
+    """Change what the registry has on its disk of the image's ``what``."""
+    manifest = asked(server, "manifests/0123", repository.IMAGES)
+    value = json.loads(manifest)
+    digest = {
+        "manifest": f"sha256:{hashlib.sha256(manifest).hexdigest()}",
+        "config": value["config"]["digest"],
+        "layer": value["layers"][0]["digest"],
+    }[what]
+    (file,) = server.data.rglob(f"blobs/sha256/*/{digest[7:]}/data")
+    content = bytearray(file.read_bytes())
+    if change == "a byte":  # of a time or a name in JSON, which stays JSON
+        place = len(content) // 2 if what == "layer" else content.index(b"0")
+        content[place] ^= 1
+    file.write_bytes(content[:-50] if change == "the end" else content)
+    if change == "all":
+        file.unlink()
+
+
+@pytest.mark.parametrize("change", ["a byte", "the end", "all"])
+@pytest.mark.parametrize("what", ["layer", "config", "manifest"])
+def test_push_replaces_what_is_damaged(engine, server, make, capfd, what, change):
+    name = make()
+    first = push(engine, server, name)
+    for _ in range(2):  # what was replaced may be damaged in its turn
+        damage(server, what, change)
+        capfd.readouterr()
+        digest = push(engine, server, name)
+        said = capfd.readouterr().err
+        # What is gone altogether the engine uploads by itself.
+        assert "replaced in the registry" in said or (what, change) == ("manifest", "all")
+    uploads = server.log.read_text().count('"PUT /v2/')
+    assert push(engine, server, name) == digest
+    assert "is there already" in capfd.readouterr().err
+    assert server.log.read_text().count('"PUT /v2/') == uploads
+    layers = engine.images.get(name).attrs["RootFS"]["Layers"]
+    engine.images.remove(name)
+    pull(engine, server, name)
+    assert engine.images.get(name).attrs["RootFS"]["Layers"] == layers
+    assert registry.known_digests(engine, name) >= {digest}
+    assert (digest == first) == (change == "all")
+
+
+def test_damaged_attachment_is_replaced(engine, server, make):
+    digest = push(engine, server, make())
+    words = (server.image(), digest, b'{"a": 1}', "application/spdx+json")
+    first = referrers.attach(*words)
+    (file,) = server.data.rglob(f"blobs/sha256/*/{hashlib.sha256(words[2]).hexdigest()}/data")
+    file.write_bytes(b'{"a": 2}')
+    again = referrers.attach(*words)
+    assert again.digest != first.digest
+    manifest = json.loads(asked(server, f"manifests/{again.digest}", repository.MANIFEST))
+    assert json.loads(asked(server, f"blobs/{manifest['layers'][0]['digest']}")) == {"a": 1}
 
 
 def test_an_image_with_other_labels_is_refused_and_its_names_go(engine, server, make):

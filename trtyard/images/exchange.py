@@ -18,7 +18,7 @@ from trtyard.registry.transfer import (
     Registry,
     check_labels,
     digest_of,
-    known_digests,
+    is_same,
     pull_image,
     push_image,
 )
@@ -48,7 +48,7 @@ def push(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
         say(f"would push {local} as {remote}")
     else:
         digest = push_image(client, docker_command(), local, remote)
-        if digest in known_digests(client, local):
+        if is_same(client, local, remote, digest):
             attach_documents(client, row, locked, local, remote, digest)
     return remote
 
