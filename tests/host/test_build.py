@@ -99,6 +99,17 @@ def test_another_builder_gives_its_image_to_the_engine():
         ),
         ("lookup registry: no such host", EnvironmentLacksError, "network"),
         ("nvcc: error: expected a ;", None, "not built"),
+        *(
+            (said, EnvironmentLacksError, "engine went away while it built")
+            for said in (
+                "ERROR: failed to build: failed to solve: Unavailable: error reading from server:"
+                " EOF",
+                "ERROR: failed to build: failed to receive status: rpc error: code = Unavailable"
+                " desc = error reading from server: EOF",
+                "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the"
+                " docker daemon running?",
+            )
+        ),
     ],
 )
 def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words):
