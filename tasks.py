@@ -259,28 +259,39 @@ def reproduce(
 
 @command(
     trt=ROW,
+    target="final, runtime, or both with a comma between.",
     registry=REGISTRY,
     dry_run="Say what would be pushed, and push nothing.",
 )
-def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
-    """Push the row's image, named by the hash of what went in, and print that name."""
+def push(
+    trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
+) -> None:
+    """Push the row's images, named by the hash of what went in, and print those names.
+
+    Everything is read back from the registry, and what is damaged there is replaced.
+    """
     from trtyard.console import show
     from trtyard.images.exchange import push
 
-    show(push(trt, registry=registry, dry_run=dry_run))
+    for name in push(trt, stages=target.split(","), registry=registry, dry_run=dry_run):
+        show(name)
 
 
 @command(
     trt=ROW,
+    target="final, runtime, or both with a comma between.",
     registry=REGISTRY,
     dry_run="Say what would be pulled, and pull nothing.",
 )
-def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
-    """Pull the very image that build would make, by digest, and print its name here."""
+def pull(
+    trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
+) -> None:
+    """Pull the very images that build would make, by digest, and print their names here."""
     from trtyard.console import show
     from trtyard.images.exchange import pull
 
-    show(pull(trt, registry=registry, dry_run=dry_run))
+    for name in pull(trt, stages=target.split(","), registry=registry, dry_run=dry_run):
+        show(name)
 
 
 @command(

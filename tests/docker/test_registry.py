@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trtyard.engine import connect, docker_command, image_id
-from trtyard.images import exchange
+from trtyard.images import build, exchange
 from trtyard.images.render import INVENTORY_PATH
 from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.file import read_lock
@@ -614,6 +614,52 @@ def test_what_an_image_holds_and_is_made_from_is_attached_or_it_is_said_why_not(
     for what in attached:
         assert f"its {what} is not attached: " in said
     assert digest_of(engine, server.image()) == digest
+
+
+@pytest.fixture
+def both(engine, row, tmp_path, monkeypatch):
+    """Have small images under the names of the row's two; give these by stage."""
+    locked, key = read_lock(LOCK_FILE).row(row.name), uuid.uuid4().hex[:12]
+    monkeypatch.setattr(build, "context_key", lambda *_: key)
+    monkeypatch.setattr(build, "have_bases", lambda *_: False)
+    names = {stage: build.local_name(row, stage) for stage in ("final", "runtime")}
+    (tmp_path / "inventory.json").write_text(
+        json.dumps({"schema": 2, "base": {}, "debs": {}, "packages": {}, "libraries": []})
+    )
+    for stage, name in names.items():
+        labels = build.content_labels(row, locked, stage)
+        lines = ["FROM scratch AS code", f"COPY inventory.json /out{INVENTORY_PATH}"]
+        lines += ["FROM scratch", *(f'LABEL {key}="{value}"' for key, value in labels.items())]
+        lines += ['CMD ["/none"]', "COPY --from=code /out/ /"]
+        (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
+        command = [docker_command(), "buildx", "build", "--builder", "default", "--load"]
+        command += ["--provenance=false", "--tag", name, tmp_path]
+        subprocess.run(command, check=True, capture_output=True)
+    yield names
+    for name in names.values():
+        with contextlib.suppress(Exception):
+            engine.images.remove(name)
+
+
+def test_both_images_of_a_row_are_pushed_and_pulled(engine, server, row, both):
+    place, stages = f"127.0.0.1:{server.port}/team", ("final", "runtime")
+    remote = exchange.push(row.name, stages=stages, registry=place)
+    tag = both["final"].rpartition(":")[2]
+    assert remote == [f"{place}/{row.name}:{tag}", f"{place}/{row.name}-runtime:{tag}"]
+    for name in both.values():
+        engine.images.remove(name)
+    assert exchange.pull(row.name, stages=["runtime"], registry=place) == [both["runtime"]]
+    assert image_id(engine, both["final"]) is None
+    assert exchange.pull(row.name, stages=stages, registry=place) == list(both.values())
+    titles = [engine.images.get(name).labels[build.TITLE_LABEL] for name in both.values()]
+    assert titles == [f"trtyard {row.name}", f"trtyard {row.name} runtime"]
+
+
+def test_one_image_in_the_others_place_is_not_pushed(engine, server, row, both):
+    place = f"127.0.0.1:{server.port}/team"
+    engine.images.get(both["runtime"]).tag(both["final"])
+    with pytest.raises(IntegrityError, match=r"its label org\.opencontainers\.image\.title is"):
+        exchange.push(row.name, registry=place)
 
 
 def base(image, digest=UNRESOLVED):

@@ -9,7 +9,7 @@ import pytest
 from trtyard.command import CommandError
 from trtyard.images.bake import Options, Plan, bake_command, cache_places
 from trtyard.images.base import local_bases
-from trtyard.images.build import _check_disk, build, build_all, wheel_bytes
+from trtyard.images.build import build, build_all, check_disk, wheel_bytes
 from trtyard.images.buildkit import explained
 from trtyard.images.render import context_files, context_key
 from trtyard.lock.file import read_lock
@@ -248,8 +248,8 @@ def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("trtyard.images.build.shutil.disk_usage", lambda _: usage(both - 1))
     assert one < both - 1
-    _check_disk(Engine(tmp_path), plans[:1])
+    check_disk(Engine(tmp_path), plans[:1])
     with pytest.raises(EnvironmentLacksError, match="first build takes about"):
-        _check_disk(Engine(tmp_path), plans)
-    _check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
-    _check_disk(Engine(tmp_path / "elsewhere"), plans)
+        check_disk(Engine(tmp_path), plans)
+    check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
+    check_disk(Engine(tmp_path / "elsewhere"), plans)

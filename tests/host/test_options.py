@@ -27,8 +27,9 @@ module = importlib.import_module(module)
 
 def record(*words, **options):
     os.write(1, json.dumps({"words": words, **options}, default=plain).encode() + b"\\n")
-    return ["x"] if name == "build_all" else 0 if name in CODES else "x"
+    return ["x"] if name in LISTS else 0 if name in CODES else "x"
 
+LISTS = ("build_all", "push", "pull")
 CODES = ("convert", "run_tests", "compile_plugins", "explain_log", "doctor", "run_linters")
 setattr(module, name, record)
 for line in lines:
@@ -158,6 +159,7 @@ CASES = {
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
+            "target": (["final,runtime"], {"stages": ["final", "runtime"]}),
             "registry": (["h:5000/a"], {"registry": "h:5000/a"}),
             "dry-run": ([], {"dry_run": True}),
         },
@@ -167,6 +169,7 @@ CASES = {
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
+            "target": (["final,runtime"], {"stages": ["final", "runtime"]}),
             "registry": (["h:5000/a"], {"registry": "h:5000/a"}),
             "dry-run": ([], {"dry_run": True}),
         },

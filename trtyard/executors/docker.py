@@ -17,7 +17,8 @@ from trtyard.console import say
 from trtyard.engine import connect, docker_command, has_nvidia_runtime, made_container
 from trtyard.executors import Job
 from trtyard.executors.limits import Limits, Watch, limits_of
-from trtyard.images.build import build, built_image, pull_offered
+from trtyard.images.build import build, built_image, image_problems, pull_offered
+from trtyard.images.identity import note_id
 from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
@@ -69,7 +70,9 @@ def why_not(row: Row, locked: LockedRow) -> str | None:
     except EnvironmentLacksError as error:
         return error.message
     if built_image(client, row, locked) is None:
-        return f"the row's image is not built: ./run build --trt {row.name}"
+        problems = image_problems(client, row, locked)
+        problem = "; ".join(problems) or "the row's image is not built"
+        return f"{problem}: ./run build --trt {row.name}"
     return None
 
 
@@ -94,7 +97,11 @@ def pull_if_missing(row: Row, locked: LockedRow) -> None:
 def convert(job: Job) -> int:
     """Run the job in the row's image, which is built first where it is missing."""
     client = connect()
-    image = built_image(client, job.row, job.locked) or build(job.row.name)
+    image = built_image(client, job.row, job.locked)
+    if image is None:
+        image = build(job.row.name)
+    else:
+        note_id(client, image)
     places = places_of(job)
     names = {place: str(path) for path, place in places.items()}
     words = job.arguments("docker", ROW_PATH, lambda path: places[path])
