@@ -23,6 +23,8 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
     opset="ONNX opset, where it is not to be the row's.",
     until="Where to stop: onnx or engine.",
     plugins="A plugin library to use, from: ./run plugins.",
+    memory="Memory limit of the container, such as 12g (default: 80% of the engine's memory).",
+    processes="Limit of the container's processes and threads (default: 4096).",
     dry_run="Say what would be done, and do nothing.",
 )
 def convert(
@@ -38,6 +40,8 @@ def convert(
     opset: str = "",
     until: str = "engine",
     plugins: str = "",
+    memory: str = "",
+    processes: str = "",
     dry_run: bool = False,
 ) -> int:
     """Convert a model to ONNX and TensorRT, and compare all runtimes with PyTorch."""
@@ -56,6 +60,8 @@ def convert(
         opset=opset,
         until=until,
         plugins=plugins,
+        memory=memory,
+        processes=processes,
     )
     return convert(request, dry_run=dry_run)
 
@@ -314,28 +320,39 @@ def reproduce(
 
 @command(
     trt=ROW,
+    target="final, runtime, or both with a comma between.",
     registry=REGISTRY,
     dry_run="Say what would be pushed, and push nothing.",
 )
-def push(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
-    """Push the row's image, named by the hash of what went in, and print that name."""
+def push(
+    trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
+) -> None:
+    """Push the row's images, named by the hash of what went in, and print those names.
+
+    Everything is read back from the registry, and what is damaged there is replaced.
+    """
     from trtyard.console import show
     from trtyard.images.exchange import push
 
-    show(push(trt, registry=registry, dry_run=dry_run))
+    for name in push(trt, stages=target.split(","), registry=registry, dry_run=dry_run):
+        show(name)
 
 
 @command(
     trt=ROW,
+    target="final, runtime, or both with a comma between.",
     registry=REGISTRY,
     dry_run="Say what would be pulled, and pull nothing.",
 )
-def pull(trt: str = "default", registry: str = "", dry_run: bool = False) -> None:
-    """Pull the very image that build would make, by digest, and print its name here."""
+def pull(
+    trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
+) -> None:
+    """Pull the very images that build would make, by digest, and print their names here."""
     from trtyard.console import show
     from trtyard.images.exchange import pull
 
-    show(pull(trt, registry=registry, dry_run=dry_run))
+    for name in pull(trt, stages=target.split(","), registry=registry, dry_run=dry_run):
+        show(name)
 
 
 @command(

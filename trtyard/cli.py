@@ -63,7 +63,7 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
 
         # invoke reads the options from the signature, and wants its context first.
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        own = list(inspect.signature(body).parameters.values())
+        own = [_for_invoke(one) for one in inspect.signature(body).parameters.values()]
         wrapper.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
         optional = [one.name for one in own if one.annotation == Optional]
         repeated = [one.name for one in own if one.annotation == Repeated]
@@ -77,6 +77,15 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
         )
 
     return decorate
+
+
+def _for_invoke(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter with a default that invoke reads as its kind is meant.
+
+    Of any default but None invoke takes the type as the option's: a tuple would split the words
+    that are given into their characters.
+    """
+    return parameter.replace(default=None) if parameter.annotation == Repeated else parameter
 
 
 def refuse(where: str, **options: object) -> None:

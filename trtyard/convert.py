@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal, cast, get_args
 
 from trtyard.console import say
 from trtyard.executors import Executor, Job
+from trtyard.executors.limits import memory_in_bytes
 from trtyard.folders import locked
 from trtyard.lock.file import LockedRow, check_row, read_lock
 from trtyard.lock.patches import check_patches
@@ -30,6 +32,7 @@ from trtyard.pipeline.errors import (
 )
 from trtyard.pipeline.files import PARTIAL_PREFIX
 from trtyard.pipeline.models.known_models import refuse_impossible
+from trtyard.pipeline.output_lock import is_held
 from trtyard.tools import LOCK_FILE, MATRIX_FILE, OUT
 
 Where = Literal["auto", "docker", "host"]
@@ -38,6 +41,7 @@ _EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)
 _REPORT = "report.json"  # the pipeline's, which cannot be imported here
 _BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
+_ORPHAN_SECONDS = 10  # how long what was ended may take to be gone
 _ATTEMPTS = 100  # at making a folder that runs which end remove
 
 
@@ -55,6 +59,8 @@ class Request:
     plugins: Path | None
     until: Until
     options: tuple[str, ...]
+    memory: str = ""  # limits of a container, as typed
+    processes: str = ""
 
     @classmethod
     def checked(
@@ -72,6 +78,8 @@ class Request:
         opset: str,
         input_shape: str,
         until: str,
+        memory: str = "",
+        processes: str = "",
     ) -> "Request":
         """Check the words of the command line, an empty one being one not given."""
         if not model:
@@ -88,10 +96,13 @@ class Request:
         options: list[str] = []
         for option, value in (("--size", size), ("--top-n", top_n), ("--opset", opset)):
             if value:
-                if not value.isascii() or not value.isdecimal() or int(value) == 0:
-                    raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
+                _check_number(option, value)
                 options += [option, value]
         refuse_impossible(model, int(size) if size else None)
+        if processes:
+            _check_number("--processes", processes)
+        if memory:
+            memory_in_bytes(memory)
         if opset:
             _check_opset(found, int(opset))
         if until not in get_args(Until):
@@ -112,6 +123,8 @@ class Request:
             plugins=_existing("--plugins", plugins),
             until=cast(Until, until),
             options=tuple(options),
+            memory=memory,
+            processes=processes,
         )
 
 
@@ -122,6 +135,11 @@ def convert(request: Request, *, dry_run: bool) -> int:
             request.row, request.locked
         )
     executor, reason = choose_executor(request.row, request.locked, request.where, request.until)
+    if executor == "host" and (request.memory or request.processes):
+        raise UsageError(
+            f"--memory and --processes limit a container, and this runs on the host; {reason}",
+            "leave them out, or add --in docker",
+        )
     module = _module_of(executor)
     if dry_run:
         say(f"would convert {request.model} on row {request.row.name} into {request.out}")
@@ -129,7 +147,7 @@ def convert(request: Request, *, dry_run: bool) -> int:
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]
     say(f"row {request.row.name} runs {place}; {reason}")
-    with output_folder(request.out) as descriptor:
+    with output_folder(request.out, end_orphans):
         file, _, name = request.model.rpartition(":")
         is_file = file.endswith(".py")
         job = Job(
@@ -139,11 +157,12 @@ def convert(request: Request, *, dry_run: bool) -> int:
             model_file=_existing("--model", file) if is_file else None,
             code_folder=Path.cwd() if name and file and not is_file else None,
             out=request.out,
-            out_lock=descriptor,
             weights=request.weights,
             image=request.image,
             plugins=request.plugins,
             options=request.options,
+            memory=request.memory,
+            processes=request.processes,
         )
         before = _written_at(request.out)
         code = module.convert(job)
@@ -224,16 +243,37 @@ def folder_name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model)[-MAX_FOLDER_NAME:].strip("-.") or "model"
 
 
+def end_orphans(folder: Path) -> None:
+    """End what killed runs have left that still writes into ``folder``, which the caller holds.
+
+    A conversion on the host ends with the command that started it, a container does not.
+    ``EnvironmentLacksError`` where something goes on writing.
+    """
+    importlib.import_module("trtyard.executors.docker").end_orphans(folder)
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while is_held(folder):
+        if time.monotonic() > deadline:
+            raise EnvironmentLacksError(
+                f"a conversion that was started elsewhere is writing into {folder}",
+                "wait for it or end it (docker ps; ps), or give another --out",
+            )
+        time.sleep(0.05)
+
+
 @contextmanager
-def output_folder(folder: Path) -> Iterator[int]:
+def output_folder(
+    folder: Path, end_orphans: Callable[[Path], None] = lambda _: None
+) -> Iterator[int]:
     """Make the folder, hold it against other runs, clear what a killed run left half-written.
 
-    Yields the descriptor that holds it. At the end what is half-written then is removed too, for
+    ``end_orphans`` is called before anything is cleared. Yields the descriptor that holds the
+    folder. At the end what is half-written then is removed too, for
     whoever wrote it had to be killed, and so is a folder that stayed empty.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     with ExitStack() as stack:
         descriptor = _held(folder, stack)
+        end_orphans(folder)
         _remove_partial(folder)
         try:
             yield descriptor
@@ -283,6 +323,11 @@ def _held(folder: Path, stack: ExitStack) -> int:
 def _remove_partial(folder: Path) -> None:
     for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _check_number(option: str, value: str) -> None:
+    if not value.isascii() or not value.isdecimal() or int(value) == 0:
+        raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
 
 
 def _check_opset(row: Row, opset: int) -> None:

@@ -21,9 +21,11 @@ from trtyard.executors.docker import (
     places_of,
     settings_of,
 )
+from trtyard.executors.limits import Limits
 from trtyard.images.base import make_bases
 from trtyard.lock.file import read_lock
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.output_lock import is_held
 from trtyard.tools import LOCK_FILE
 
 # What a conversion can see and do, from inside.
@@ -53,6 +55,7 @@ found = {
 json.dump(found, open(sys.argv[1] + "/found.json", "w"))
 """
 READ_ONLY = 30  # errno.EROFS
+LIMITS = Limits(memory=2 << 30, processes=1000)
 
 
 @pytest.fixture
@@ -66,7 +69,6 @@ def job(row, out_folder, tmp_path):
         model_file=None,
         code_folder=None,
         out=out_folder,
-        out_lock=-1,
         weights=None,
         image=picture,
         plugins=None,
@@ -80,7 +82,7 @@ def test_a_conversion_sees_and_may_do_only_what_it_needs(engine, image, job, mon
     job.out.chmod(0o777)
     places = places_of(job)
     words = ["-c", PROBE, OUT_PATH, places[job.image]]
-    settings = {**settings_of(job, places), **caller_on(engine.info())}
+    settings = {**settings_of(job, places, LIMITS), **caller_on(engine.info())}
     engine.containers.run(image, words, entrypoint="python", remove=True, **settings)
     found = json.loads((job.out / "found.json").read_text())
     assert (found["uid"], found["gid"]) == (12345, 23456)
@@ -136,15 +138,16 @@ def test_what_a_killed_run_left_running_ends_before_the_next_one(engine, base, j
     try:
         for out in (job.out, tmp_path / "other"):
             one = replace(job, out=out)
-            settings = {**settings_of(one, places_of(one)), **caller_on(engine.info())}
+            settings = {**settings_of(one, places_of(one), LIMITS), **caller_on(engine.info())}
             command = ["sleep", "100"]
             started.append(engine.containers.run(base, command, detach=True, **settings))
-        end_orphans(engine, job.out)
+        (tmp_path / "link").symlink_to(job.out)
+        end_orphans(tmp_path / "link" / ".." / "out")
         here = {container.id for container in engine.containers.list(all=True)}
         assert [container.id in here for container in started] == [False, True]
     finally:
-        end_orphans(engine, job.out)
-        end_orphans(engine, tmp_path / "other")
+        end_orphans(job.out)
+        end_orphans(tmp_path / "other")
 
 
 def test_paths_with_a_colon_or_a_comma_are_mounted(engine, base, job, tmp_path):
@@ -153,14 +156,16 @@ def test_paths_with_a_colon_or_a_comma_are_mounted(engine, base, job, tmp_path):
         out.mkdir()
         words = ["sh", "-c", f"echo done > {OUT_PATH}/file"]
         one = replace(job, out=out)
-        settings = {**settings_of(one, places_of(one)), **caller_on(engine.info())}
+        settings = {**settings_of(one, places_of(one), LIMITS), **caller_on(engine.info())}
         engine.containers.run(base, words, remove=True, **settings)
         assert (out / "file").read_text() == "done\n"
 
 
 def test_an_engine_that_does_not_see_this_machines_files_is_said(engine, base, job, tmp_path):
     one = replace(job, out=tmp_path / "elsewhere")
-    settings = settings_of(one, places_of(one))
+    one.out.mkdir()
+    settings = settings_of(one, places_of(one), LIMITS)
+    one.out.rmdir()  # as for an engine that has other files
     with (
         pytest.raises(
             EnvironmentLacksError, match="does not see what is on this machine"
@@ -193,6 +198,119 @@ def test_a_users_own_model_is_found_and_only_its_file_is_passed(tree, image, out
     done = run_task("convert", *words, "--out", str(out_folder), root=tree)
     assert done.returncode == 0, done.stderr
     assert (out_folder / "model.onnx").stat().st_size > 0
+
+
+NETS = """
+import os, threading, time
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, channels, 3)
+
+    def forward(self, x):
+        return torch.relu(self.layer(x)) * 2
+
+def quick():
+    return Net(4)
+
+def slow():
+    time.sleep(30)
+    return Net(5)
+
+def large():
+    kept = [bytearray(1 << 28) for _ in range(20)]
+    return Net(len(kept))
+
+def many():
+    for _ in range(200):
+        threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+    return Net(6)
+
+def full():
+    with open("/tmp/large", "wb") as file:
+        while True:
+            file.write(bytes(1 << 24))
+
+def crash():
+    os.abort()
+"""
+
+
+@pytest.fixture
+def nets(tmp_path):
+    file = tmp_path / "my nets.py"
+    file.write_text(NETS)
+    return file
+
+
+def of_net(file, name, out):
+    words = ["convert", "--model", f"{file}:{name}", "--input", "1x3x16x16"]
+    return [*words, "--in", "docker", "--out", str(out)]
+
+
+def test_killed_conversion_does_not_overwrite_the_next(engine, tree, image, out_folder, nets):
+    (out_folder.parent / "link").symlink_to(out_folder)
+    command = [sys.executable, "-I", str(tree / "trtyard" / "__main__.py")]
+    child = subprocess.Popen([*command, *of_net(nets, "slow", out_folder)], env=ENVIRONMENT)
+    try:
+        deadline = time.monotonic() + 60
+        while not is_held(out_folder):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert containers(engine, out_folder)
+    finally:
+        child.kill()
+        child.wait()
+    done = run_task(*of_net(nets, "quick", out_folder.parent / "link"), root=tree)
+    assert done.returncode == 0, done.stderr
+    assert "that was killed" in done.stderr
+    assert not containers(engine, out_folder)
+    report = json.loads((out_folder / "report.json").read_text())
+    assert report["model"] == f"{nets}:quick"
+
+
+def test_reports_name_paths_of_this_machine(tree, image, out_folder, nets):
+    done = run_task(*of_net(nets, "quick", out_folder), "--until", "onnx", root=tree)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out_folder / "report.json").read_text())
+    assert report["command"].startswith(f"./run convert --model '{nets}:quick' --trt rtx-1.7")
+    for file in out_folder.iterdir():
+        assert b"/mnt/" not in file.read_bytes(), file
+    assert (
+        f'File "{nets}", line 11, in forward'.encode() in (out_folder / "model.onnx").read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("large", ["--memory", "1500m"], "the container hit its memory limit of 1.6 GB"),
+        (
+            "many",
+            ["--processes", "100"],
+            "the container hit its limit of 100 processes and threads",
+        ),
+        ("full", ["--memory", "1g"], "filled its temporary folder of 0.5 GB"),
+    ],
+)
+def test_limit_that_a_conversion_hits_is_said(
+    engine, tree, image, out_folder, nets, name, options, said
+):
+    done = run_task(*of_net(nets, name, out_folder), *options, root=tree)
+    assert done.returncode == 3, done.stderr
+    assert said in done.stderr
+    assert f"raise it: {options[0]}" in done.stderr
+    assert not containers(engine, out_folder)
+
+
+def test_crash_is_shown_by_the_fault_handler(tree, image, out_folder, nets, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONFAULTHANDLER", "1")
+    done = run_task(*of_net(nets, "crash", out_folder), root=tree)
+    assert done.returncode == 4
+    assert "and left no report" in done.stderr
+    assert f'File "{nets}", line 35 in crash' in done.stderr
 
 
 def test_ctrl_c_stops_and_removes_the_container_and_leaves_nothing_half_written(

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from trtyard.engine import connect, docker_command, image_id
-from trtyard.images import exchange
+from trtyard.images import build, exchange
 from trtyard.images.render import INVENTORY_PATH
 from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.file import read_lock
@@ -176,9 +176,10 @@ def test_what_is_pushed_comes_back_by_digest_and_a_second_pull_moves_nothing(eng
     assert names_here(engine, server, name) == before
     engine.images.remove(name)
     assert image_id(engine, name) is None
+    read = server.reads("team/tiny/blobs/")
     assert pull(engine, server, name) == name
     assert engine.images.get(name).labels == LABELS
-    assert server.reads("team/tiny/blobs/") == 2  # the config and the layer
+    assert server.reads("team/tiny/blobs/") - read == 2  # the config and the layer
     assert server.reads(f"team/tiny/manifests/{digest}") > 0
     assert names_here(engine, server, name) == before
     reads = server.reads("")
@@ -208,6 +209,61 @@ def test_a_damaged_blob_is_refused_and_nothing_is_tagged(
     with pytest.raises(error, match=words):
         pull(engine, server, name)
     assert names_here(engine, server, name) == before
+
+
+def damage(server, what, change):
+    """Change what the registry has on its disk of the image's ``what``."""
+    manifest = asked(server, "manifests/0123", repository.IMAGES)
+    value = json.loads(manifest)
+    digest = {
+        "manifest": f"sha256:{hashlib.sha256(manifest).hexdigest()}",
+        "config": value["config"]["digest"],
+        "layer": value["layers"][0]["digest"],
+    }[what]
+    (file,) = server.data.rglob(f"blobs/sha256/*/{digest[7:]}/data")
+    content = bytearray(file.read_bytes())
+    if change == "a byte":  # of a time or a name in JSON, which stays JSON
+        place = len(content) // 2 if what == "layer" else content.index(b"0")
+        content[place] ^= 1
+    file.write_bytes(content[:-50] if change == "the end" else content)
+    if change == "all":
+        file.unlink()
+
+
+@pytest.mark.parametrize("change", ["a byte", "the end", "all"])
+@pytest.mark.parametrize("what", ["layer", "config", "manifest"])
+def test_push_replaces_what_is_damaged(engine, server, make, capfd, what, change):
+    name = make()
+    first = push(engine, server, name)
+    for _ in range(2):  # what was replaced may be damaged in its turn
+        damage(server, what, change)
+        capfd.readouterr()
+        digest = push(engine, server, name)
+        said = capfd.readouterr().err
+        # What is gone altogether the engine uploads by itself.
+        assert "replaced in the registry" in said or (what, change) == ("manifest", "all")
+    uploads = server.log.read_text().count('"PUT /v2/')
+    assert push(engine, server, name) == digest
+    assert "is there already" in capfd.readouterr().err
+    assert server.log.read_text().count('"PUT /v2/') == uploads
+    layers = engine.images.get(name).attrs["RootFS"]["Layers"]
+    engine.images.remove(name)
+    pull(engine, server, name)
+    assert engine.images.get(name).attrs["RootFS"]["Layers"] == layers
+    assert registry.known_digests(engine, name) >= {digest}
+    assert (digest == first) == (change == "all")
+
+
+def test_damaged_attachment_is_replaced(engine, server, make):
+    digest = push(engine, server, make())
+    words = (server.image(), digest, b'{"a": 1}', "application/spdx+json")
+    first = referrers.attach(*words)
+    (file,) = server.data.rglob(f"blobs/sha256/*/{hashlib.sha256(words[2]).hexdigest()}/data")
+    file.write_bytes(b'{"a": 2}')
+    again = referrers.attach(*words)
+    assert again.digest != first.digest
+    manifest = json.loads(asked(server, f"manifests/{again.digest}", repository.MANIFEST))
+    assert json.loads(asked(server, f"blobs/{manifest['layers'][0]['digest']}")) == {"a": 1}
 
 
 def test_an_image_with_other_labels_is_refused_and_its_names_go(engine, server, make):
@@ -558,6 +614,52 @@ def test_what_an_image_holds_and_is_made_from_is_attached_or_it_is_said_why_not(
     for what in attached:
         assert f"its {what} is not attached: " in said
     assert digest_of(engine, server.image()) == digest
+
+
+@pytest.fixture
+def both(engine, row, tmp_path, monkeypatch):
+    """Have small images under the names of the row's two; give these by stage."""
+    locked, key = read_lock(LOCK_FILE).row(row.name), uuid.uuid4().hex[:12]
+    monkeypatch.setattr(build, "context_key", lambda *_: key)
+    monkeypatch.setattr(build, "have_bases", lambda *_: False)
+    names = {stage: build.local_name(row, stage) for stage in ("final", "runtime")}
+    (tmp_path / "inventory.json").write_text(
+        json.dumps({"schema": 2, "base": {}, "debs": {}, "packages": {}, "libraries": []})
+    )
+    for stage, name in names.items():
+        labels = build.content_labels(row, locked, stage)
+        lines = ["FROM scratch AS code", f"COPY inventory.json /out{INVENTORY_PATH}"]
+        lines += ["FROM scratch", *(f'LABEL {key}="{value}"' for key, value in labels.items())]
+        lines += ['CMD ["/none"]', "COPY --from=code /out/ /"]
+        (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
+        command = [docker_command(), "buildx", "build", "--builder", "default", "--load"]
+        command += ["--provenance=false", "--tag", name, tmp_path]
+        subprocess.run(command, check=True, capture_output=True)
+    yield names
+    for name in names.values():
+        with contextlib.suppress(Exception):
+            engine.images.remove(name)
+
+
+def test_both_images_of_a_row_are_pushed_and_pulled(engine, server, row, both):
+    place, stages = f"127.0.0.1:{server.port}/team", ("final", "runtime")
+    remote = exchange.push(row.name, stages=stages, registry=place)
+    tag = both["final"].rpartition(":")[2]
+    assert remote == [f"{place}/{row.name}:{tag}", f"{place}/{row.name}-runtime:{tag}"]
+    for name in both.values():
+        engine.images.remove(name)
+    assert exchange.pull(row.name, stages=["runtime"], registry=place) == [both["runtime"]]
+    assert image_id(engine, both["final"]) is None
+    assert exchange.pull(row.name, stages=stages, registry=place) == list(both.values())
+    titles = [engine.images.get(name).labels[build.TITLE_LABEL] for name in both.values()]
+    assert titles == [f"trtyard {row.name}", f"trtyard {row.name} runtime"]
+
+
+def test_one_image_in_the_others_place_is_not_pushed(engine, server, row, both):
+    place = f"127.0.0.1:{server.port}/team"
+    engine.images.get(both["runtime"]).tag(both["final"])
+    with pytest.raises(IntegrityError, match=r"its label org\.opencontainers\.image\.title is"):
+        exchange.push(row.name, registry=place)
 
 
 def base(image, digest=UNRESOLVED):

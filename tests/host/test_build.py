@@ -9,7 +9,7 @@ import pytest
 from trtyard.command import CommandError
 from trtyard.images.bake import Options, Plan, bake_command, cache_places
 from trtyard.images.base import local_bases
-from trtyard.images.build import _check_disk, build, build_all, wheel_bytes
+from trtyard.images.build import build, build_all, check_disk, wheel_bytes
 from trtyard.images.buildkit import explained
 from trtyard.images.render import context_files, context_key
 from trtyard.lock.file import read_lock
@@ -105,6 +105,17 @@ def test_another_builder_gives_its_image_to_the_engine():
         ),
         ("lookup registry: no such host", EnvironmentLacksError, "network"),
         ("nvcc: error: expected a ;", None, "not built"),
+        *(
+            (said, EnvironmentLacksError, "engine went away while it built")
+            for said in (
+                "ERROR: failed to build: failed to solve: Unavailable: error reading from server:"
+                " EOF",
+                "ERROR: failed to build: failed to receive status: rpc error: code = Unavailable"
+                " desc = error reading from server: EOF",
+                "ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the"
+                " docker daemon running?",
+            )
+        ),
     ],
 )
 def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words):
@@ -246,8 +257,8 @@ def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("trtyard.images.build.shutil.disk_usage", lambda _: usage(both - 1))
     assert one < both - 1
-    _check_disk(Engine(tmp_path), plans[:1])
+    check_disk(Engine(tmp_path), plans[:1])
     with pytest.raises(EnvironmentLacksError, match="first build takes about"):
-        _check_disk(Engine(tmp_path), plans)
-    _check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
-    _check_disk(Engine(tmp_path / "elsewhere"), plans)
+        check_disk(Engine(tmp_path), plans)
+    check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
+    check_disk(Engine(tmp_path / "elsewhere"), plans)

@@ -152,7 +152,6 @@ def job(**changes):
         "model_file": None,
         "code_folder": None,
         "out": Path("/results/here"),
-        "out_lock": -1,
         "weights": None,
         "image": None,
         "plugins": None,

@@ -1,9 +1,11 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from trtyard.executors import Job
+from trtyard.executors import docker as docker_executor
 from trtyard.executors.docker import (
     _start_error,
     _translated,
@@ -11,25 +13,27 @@ from trtyard.executors.docker import (
     places_of,
     settings_of,
 )
+from trtyard.executors.limits import Limits, Watch, limits_of, memory_in_bytes
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.toolchains import rows_variable
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.pipeline.errors import UsageError
+from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)
+LIMITS = Limits(memory=8 << 30, processes=500)
 
 
 @pytest.fixture
-def job():
+def job(tmp_path):
     return Job(
         row=ROW,
         locked=LOCKED,
         model="nets.py:make",
         model_file=Path("/home/someone/nets.py"),
         code_folder=None,
-        out=Path("/home/someone/out"),
-        out_lock=-1,
+        out=tmp_path,
         weights=Path("/data/weights.pt"),
         image=Path("/data/weights.pt"),
         plugins=None,
@@ -38,9 +42,9 @@ def job():
 
 
 def test_only_the_output_folder_is_writable_and_only_named_inputs_are_seen(job):
-    mounts = settings_of(job, places_of(job))["mounts"]
+    mounts = settings_of(job, places_of(job), LIMITS)["mounts"]
     assert {mount["Source"]: mount["ReadOnly"] for mount in mounts} == {
-        "/home/someone/out": False,
+        str(job.out): False,
         "/data/weights.pt": True,
         "/home/someone/nets.py": True,
     }
@@ -49,7 +53,7 @@ def test_only_the_output_folder_is_writable_and_only_named_inputs_are_seen(job):
 
 
 def test_the_container_has_as_few_rights_as_it_needs(job):
-    settings = settings_of(job, places_of(job))
+    settings = settings_of(job, places_of(job), LIMITS)
     assert settings["network_mode"] == "none"
     assert settings["cap_drop"] == ["ALL"]
     assert settings["security_opt"] == ["no-new-privileges"]
@@ -57,6 +61,70 @@ def test_the_container_has_as_few_rights_as_it_needs(job):
     assert not settings.keys() & {"volumes", "user"}
     assert "device_requests" not in settings
     assert not settings.keys() & {"privileged", "cap_add", "devices", "pid_mode", "ipc_mode"}
+
+
+def test_container_has_limits_that_options_raise(job):
+    settings = settings_of(job, places_of(job), LIMITS)
+    assert settings["mem_limit"] == settings["memswap_limit"] == 8 << 30
+    assert settings["pids_limit"] == 500
+    assert settings["tmpfs"] == {
+        docker_executor.TEMPORARY_PATH: f"{docker_executor.TEMPORARY}{4 << 30}"
+    }
+    engine = {"MemTotal": 10_000_000_000}
+    assert limits_of(engine) == Limits(memory=8_000_000_000, processes=4096)
+    assert limits_of(engine, "900m", "77") == Limits(memory=900 << 20, processes=77)
+
+
+@pytest.mark.parametrize("text", ["", "12", "12gb", "-1g", "1.5g", "63m", "g", "0g", "twelve"])
+def test_memory_that_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match="--memory must be a size"):
+        memory_in_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "words"),
+    [
+        ("", {"OOMKilled": True}, ("memory limit of 8.6 GB", "--memory 16384m")),
+        ("RuntimeError: can't start new thread", {}, ("limit of 500 processes", "1000")),
+        (
+            "OpenBLAS blas_thread_init: pthread_create failed: Resource temporarily unavailable",
+            {"OOMKilled": False},
+            ("limit of 500 processes", "--processes 1000"),
+        ),
+        ("trtyard: the disk is full (/tmp/x)", {}, ("temporary folder of 4.3 GB", "--memory")),
+        (
+            "OSError: [Errno 28] No space left on device: '/tmp/x'",
+            {},
+            ("temporary folder of 4.3 GB", "--memory"),
+        ),
+    ],
+)
+def test_limit_that_was_hit_is_named(line, state, words):
+    watch = Watch(LIMITS)
+    assert list(watch.lines(["before\n", line])) == ["before\n", line]
+    error = watch.hit(state)
+    assert error.exit_code == 3
+    assert words[0] in error.message
+    assert words[1] in error.mend
+
+
+@pytest.mark.parametrize("line", ["No space left on device: '/mnt/out/x'", "TensorRT says no"])
+def test_other_failures_are_no_limit(line):
+    watch = Watch(LIMITS)
+    list(watch.lines([line]))
+    assert watch.hit({"OOMKilled": False}) is None
+
+
+def test_variables_that_messages_advise_are_passed_on(job, monkeypatch):
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
+    monkeypatch.setenv("PYTHONPATH", "/other")
+    environment = settings_of(job, places_of(job), LIMITS)["environment"]
+    assert environment["PYTHONFAULTHANDLER"] == "1"
+    assert "PYTHONPATH" not in environment
+    sources = "".join(file.read_text() for file in (ROOT / "trtyard").rglob("*.py"))
+    advised = set(re.findall(r"\b([A-Z][A-Z_]+)=\S+ in front", sources))
+    assert "PYTHONFAULTHANDLER" in advised
+    assert advised <= set(docker_executor.PASSED_ON)
 
 
 def test_files_are_the_callers_whatever_the_engine_makes_of_users():
@@ -70,7 +138,7 @@ def test_files_are_the_callers_whatever_the_engine_makes_of_users():
 
 
 def test_the_container_is_told_of_the_matrixs_rows(job):
-    assert settings_of(job, places_of(job))["environment"] == rows_variable()
+    assert settings_of(job, places_of(job), LIMITS)["environment"] == rows_variable()
 
 
 def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):
@@ -90,6 +158,18 @@ def test_output_speaks_of_this_machines_paths_whatever_pieces_it_comes_in():
     for size in (1, 2, 3, 7, len(data)):
         pieces = [data[start : start + size] for start in range(0, len(data), size)]
         assert "".join(_translated(pieces, names)) == expected
+
+
+def test_path_is_replaced_once_and_only_as_a_whole():
+    names = {"/mnt/out": "/mnt/out/mine", "/mnt/inputs/0/a.py": "/mnt/out/a.py"}
+    text = (
+        "/mnt/out/x /mnt/outer /data/mnt/out /mnt/inputs/0/a.py:3 /mnt/inputs/0/a.pyc (/mnt/out)."
+    )
+    expected = (
+        "/mnt/out/mine/x /mnt/outer /data/mnt/out /mnt/out/a.py:3 /mnt/inputs/0/a.pyc"
+        " (/mnt/out/mine)."
+    )
+    assert "".join(_translated([text.encode()], names)) == expected
 
 
 def test_output_that_is_not_text_does_not_end_the_conversion():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -133,6 +134,23 @@ def test_what_cannot_be_had_is_named_with_its_hash_and_may_be_put_there(index, w
     assert "by hand" in str(caught.value)
     (store / wanted[0].path).write_bytes(content)
     fetch_files(ROW, wanted, store)
+
+
+def test_index_that_does_not_answer_is_asked_once(wanted, tmp_path, monkeypatch, capfd):
+    with socket.socket() as taken:  # a port where nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/simple"
+        for name, value in {"UV_DEFAULT_INDEX": address, "UV_HTTP_RETRIES": "0"}.items():
+            monkeypatch.setenv(name, value)
+        for name in ("UV_NO_INDEX", "UV_FIND_LINKS", "UV_INDEX"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(EnvironmentLacksError) as caught:
+            fetch_files(ROW, wanted, tmp_path / "store")
+    said = capfd.readouterr().err
+    assert said.count("a package index does not answer") == 1
+    assert address in said
+    for one in wanted:
+        assert f"{one.path}: sha256 {one.sha256}" in caught.value.message
 
 
 def test_bad_options_are_refused(tmp_path):

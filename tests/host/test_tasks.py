@@ -40,6 +40,12 @@ def test_every_option_of_convert_is_explained(tasks):
         (["convert", "--model", "alexnet", "--size", "-3"], "--size must be a whole number"),
         (["convert", "--model", "alexnet", "--size", "big"], "'big'"),
         (["convert", "--model", "alexnet", "--top-n", "0"], "--top-n"),
+        (["convert", "--model", "alexnet", "--memory", "lots"], "--memory must be a size"),
+        (["convert", "--model", "alexnet", "--processes", "0"], "--processes must be a whole"),
+        (
+            ["convert", "--model", "alexnet", "--in", "host", "--memory", "1g"],
+            "--memory and --processes limit a container",
+        ),
         (["convert", "--model", "alexnet", "--opset", "9"], "--opset is 9; the dynamo exporter"),
         (["convert", "--model", "alexnet", "--trt", "7.0", "--opset", "12"], "--opset is 12"),
         (["convert", "--model", "alexnet", "--image", "no.png"], "--image no.png: there is no"),

@@ -15,7 +15,7 @@ from trtyard.convert import row_and_lock
 from trtyard.engine import connect, docker_command, has_nvidia_runtime
 from trtyard.environments.environment import UNPACKED, existing_environment
 from trtyard.environments.interpreters import find_python
-from trtyard.images.build import DISK_PER_WHEEL_BYTE, built_image
+from trtyard.images.build import DISK_PER_WHEEL_BYTE, built_image, image_problems
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
@@ -85,6 +85,9 @@ def _docker(row: Row, lock: LockedRow) -> _Place:
     buildx = _buildx()
     if image:
         verdicts += [buildx, ok("image", f"{image} is built")]
+    elif problems := image_problems(client, row, lock):
+        anew = f"./run build --trt {row.name}   makes it anew"
+        verdicts += [buildx, *(problem("image", one, anew) for one in problems)]
     else:
         verdicts += [buildx, *_image(client, row, lock)]
     device = gpu_verdict(row)

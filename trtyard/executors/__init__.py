@@ -19,11 +19,12 @@ class Job:
     model_file: Path | None  # of file.py:callable
     code_folder: Path | None  # what module:callable is imported from: where the user stands
     out: Path
-    out_lock: int  # descriptor of ``out``, locked; a child that inherits it keeps the lock
     weights: str | Path | None
     image: Path | None
     plugins: Path | None
     options: tuple[str, ...]  # further words for the pipeline, such as --size 320
+    memory: str = ""  # of a container, as --memory has it
+    processes: str = ""
 
     def arguments(
         self,

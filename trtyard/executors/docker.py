@@ -9,19 +9,22 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trtyard.console import say
 from trtyard.engine import connect, docker_command, has_nvidia_runtime, made_container
 from trtyard.executors import Job
-from trtyard.images.build import build, built_image, pull_offered
+from trtyard.executors.limits import Limits, Watch, limits_of
+from trtyard.images.build import build, built_image, image_problems, pull_offered
+from trtyard.images.identity import note_id
 from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.shown_paths import replacing
 from trtyard.registry.transfer import Registry
 
 if TYPE_CHECKING:
@@ -33,11 +36,20 @@ INPUTS_PATH = "/mnt/inputs"
 PLUGIN_LIBRARY = f"{PLUGINS_PATH}/libtrtyard_plugins.so"
 # torch maps what it compiles, so files there must be executable. Its memory counts as the
 # container's; the model files themselves go to the output folder.
-TEMPORARY = {"/tmp": "rw,exec,nosuid,nodev,size=2g,mode=1777"}  # noqa: S108 - inside the container
+TEMPORARY_PATH = "/tmp"  # noqa: S108 - inside the container
+TEMPORARY = "rw,exec,nosuid,nodev,mode=1777,size="
+# What a user sets in front of the command to look into a failure, or to spare the machine.
+PASSED_ON = (
+    *("PYTHONFAULTHANDLER", "TORCH_LOGS", "TORCH_SHOW_CPP_STACKTRACES", "TORCHDYNAMO_VERBOSE"),
+    *("CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+)
 # How long the pipeline may take to remove what it has half written.
 GRACE_SECONDS = 10
 LABEL = "trtyard.convert"
-OUT_LABEL = "trtyard.out"  # the folder that the container writes into
+OUT_LABEL = "trtyard.out"  # the folder that the container writes into, for people
+FOLDER_LABEL = "trtyard.folder"  # the same by what it is, whatever its names
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def engine_problem() -> str | None:
@@ -58,7 +70,9 @@ def why_not(row: Row, locked: LockedRow) -> str | None:
     except EnvironmentLacksError as error:
         return error.message
     if built_image(client, row, locked) is None:
-        return f"the row's image is not built: ./run build --trt {row.name}"
+        problems = image_problems(client, row, locked)
+        problem = "; ".join(problems) or "the row's image is not built"
+        return f"{problem}: ./run build --trt {row.name}"
     return None
 
 
@@ -85,22 +99,35 @@ def pull_if_missing(row: Row, locked: LockedRow) -> None:
 def convert(job: Job) -> int:
     """Run the job in the row's image, which is built first where it is missing."""
     client = connect()
-    end_orphans(client, job.out)
-    image = built_image(client, job.row, job.locked) or build(job.row.name)
+    image = built_image(client, job.row, job.locked)
+    if image is None:
+        image = build(job.row.name)
+    else:
+        note_id(client, image)
     places = places_of(job)
+    names = {place: str(path) for path, place in places.items()}
     words = job.arguments("docker", ROW_PATH, lambda path: places[path])
     if job.plugins is None:
         words += ["--plugins", PLUGIN_LIBRARY]
-    settings = {**settings_of(job, places), **caller_on(client.info())}
+    for place, path in names.items():
+        words += ["--shown-as", place, path]
+    engine = client.info()
+    limits = limits_of(engine, job.memory, job.processes)
+    settings = {**settings_of(job, places, limits), **caller_on(engine)}
     if has_nvidia_runtime(client):
         settings["device_requests"] = _all_gpus()
+    watch = Watch(limits)
     with _container(client, image, words, settings) as (container, output):
-        names = {place: str(path) for path, place in places.items()}
-        for text in _translated(output, names):
+        for text in watch.lines(_translated(output, names)):
             sys.stderr.write(text)
             sys.stderr.flush()
         with _engine_answers():
-            return int(container.wait()["StatusCode"])
+            code = int(container.wait()["StatusCode"])
+            container.reload()
+    hit = watch.hit(container.attrs["State"]) if code else None
+    if hit is not None:
+        raise hit
+    return code
 
 
 def places_of(job: Job) -> dict[Path, str]:
@@ -111,18 +138,34 @@ def places_of(job: Job) -> dict[Path, str]:
     return places
 
 
-def end_orphans(client: "DockerClient", out: Path) -> None:
-    """Remove what a killed run left: a container that still writes into ``out``, or has ended.
+def end_orphans(out: Path) -> None:
+    """Remove the containers of killed runs into ``out``, by whatever name these called it.
 
-    The caller holds ``out``, so no run that is alive has one.
+    The caller holds ``out``, so no run that is alive has one. Without an engine that answers there
+    is nothing to remove here.
     """
     from docker.errors import APIError
 
-    wanted = {"label": f"{OUT_LABEL}={out}"}
-    for container in client.containers.list(all=True, filters=wanted, ignore_removed=True):
-        say(f"removing container {container.short_id} of a run into {out} that was killed")
-        with suppress(APIError):
-            container.remove(force=True)
+    try:
+        client = connect()
+    except EnvironmentLacksError:
+        return
+    with closing(client):
+        wanted = {"label": f"{FOLDER_LABEL}={_identity(out)}"}
+        for container in client.containers.list(all=True, filters=wanted, ignore_removed=True):
+            say(f"removing container {container.short_id} of a run into {out} that was killed")
+            with suppress(APIError):
+                container.remove(force=True)
+
+
+def _identity(folder: Path) -> str:
+    """Return what a folder has whatever links and mounts lead to it, as long as this system runs.
+
+    An engine may serve several machines, whose numbers are the same.
+    """
+    facts = folder.stat()
+    boot = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
+    return f"{boot}:{facts.st_dev}:{facts.st_ino}"
 
 
 def caller_on(engine: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,8 +183,8 @@ def caller_on(engine: Mapping[str, Any]) -> dict[str, Any]:
     return caller
 
 
-def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
-    """Return docker-py's settings for the container: what it may do, and what it sees."""
+def settings_of(job: Job, places: Mapping[Path, str], limits: Limits) -> dict[str, Any]:
+    """Return docker-py's settings for the container: what it may do and take, and what it sees."""
     from docker.types import Mount
 
     # Not "volumes": these take no colon in a path, and make a folder where there is none.
@@ -150,6 +193,7 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
         for path, place in places.items()
     ]
     environment = rows_variable()
+    environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     if job.code_folder is not None:
         environment["PYTHONPATH"] = f"{CODE_PATH}:{places[job.code_folder]}"
     return {
@@ -157,10 +201,11 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "read_only": True,
-        "tmpfs": TEMPORARY,
+        "tmpfs": {TEMPORARY_PATH: f"{TEMPORARY}{limits.temporary}"},
+        **limits.settings(),
         "mounts": mounts,
         "environment": environment,
-        "labels": {LABEL: job.row.name, OUT_LABEL: str(job.out)},
+        "labels": {LABEL: job.row.name, OUT_LABEL: str(job.out), FOLDER_LABEL: _identity(job.out)},
     }
 
 
@@ -242,17 +287,10 @@ def _all_gpus() -> list[Any]:
 def _translated(pieces: Iterable[bytes], names: Mapping[str, str]) -> Iterator[str]:
     """Yield the container's output line by line, its paths as they are on this machine."""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    # A longer path first, so that none is taken for the beginning of another.
-    ordered = sorted(names.items(), key=lambda pair: -len(pair[0]))
+    replace = replacing(names)
     rest = ""
     for piece in pieces:
         *lines, rest = (rest + decode(piece)).split("\n")
-        yield from (_replaced(line, ordered) + "\n" for line in lines)
+        yield from (replace(line) + "\n" for line in lines)
     if rest:
-        yield _replaced(rest, ordered)
-
-
-def _replaced(line: str, names: list[tuple[str, str]]) -> str:
-    for place, path in names:
-        line = line.replace(place, path)
-    return line
+        yield replace(rest)

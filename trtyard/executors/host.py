@@ -45,10 +45,10 @@ def convert(job: Job) -> int:
     if has_cuda_device():
         build_pycuda(environment, job.locked.sdists_for(environment.python_version))
     words = job.arguments("host", str(environment.row_file))
-    words += ["--plugin-cache", str(environment.folder / "plugins")]
+    words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
     env = {**pipeline_variables(job.code_folder, environment), **rows_variable()}
-    return run(command, env=env, pass_fds=(job.out_lock,))
+    return run(command, env=env)
 
 
 def pipeline_variables(

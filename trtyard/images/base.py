@@ -29,6 +29,7 @@ from trtyard.folders import make_own
 from trtyard.lock.file import Deb, LockedRow
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.pipeline.inventory import BASE_FACTS, Difference, compare, read_debs
+from trtyard.images.identity import Expected, note_id, problem_of
 from trtyard.images.render import SOURCE_DATE_EPOCH
 from trtyard.matrix.row import Row
 from trtyard.images.store import checked_deb, have_debs
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
 Stage = Literal["base", "build-base"]
 STAGES: tuple[Stage, ...] = ("base", "build-base")
-RECIPE = "1"  # raise it when a base is made differently from the same lock
+RECIPE = "2"  # raise it when a base is made differently from the same lock
 MAKER = "mmdebstrap"
+RECIPE_LABEL = "trtyard.recipe"  # the tag, so that another base under the name is told
 
 # mmdebstrap's own: merges /usr as a fresh installation does. Without it usrmerge does, with perl.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
@@ -114,12 +116,18 @@ def make_bases(
     require_builder(client.version())
     bases = local_bases(row, locked, suffix)
     for base in bases:
-        if not force and image_id(client, base.image):
+        problem = base_problem(client, base)
+        if problem is not None:
+            say(f"{problem}; it is made anew")
+        if not force and problem is None and image_id(client, base.image):
             say(f"{base.image} is there already")
+            if not dry_run:
+                note_id(client, base.image)
         elif dry_run:
             say(f"would make {base.image}: {len(base.debs)} packages of {row.base.suite}")
         else:
             _make(base, docker, Path(store).resolve() if store else _locked_debs(base))
+            note_id(client, base.image)
     return bases
 
 
@@ -141,18 +149,33 @@ def _locked_debs(base: LocalBase) -> Path | None:
 
 
 def have_bases(client: "DockerClient", row: Row, locked: LockedRow) -> bool:
-    """Tell whether the engine has both of the row's locally made bases."""
+    """Tell whether the engine has both of the row's locally made bases, as they were made."""
     return row.base.contents == "minimal" and all(
-        image_id(client, base.image) for base in local_bases(row, locked)
+        image_id(client, base.image) and base_problem(client, base) is None
+        for base in local_bases(row, locked)
     )
 
 
-def why_not_here(row: Row) -> str | None:
-    """Return why no base can be made on this machine, or None if it can. Quick."""
+def base_problem(client: "DockerClient", base: LocalBase) -> str | None:
+    """Return why the image under the base's name is not that base, or None; also if none is."""
+    if image_id(client, base.image) is None:
+        return None
+    tag = base.image.rpartition(":")[2]
+    expected = Expected(labels={RECIPE_LABEL: tag}, layers=1, last_step='CMD ["/bin/bash"]')
+    return problem_of(client, base.image, expected)
+
+
+def why_not_here(row: Row, *, store: bool = False) -> str | None:
+    """Return why no base can be made on this machine, or None if it can. Quick.
+
+    With a ``store`` the machine's apt sources are not needed.
+    """
     if (obstacle := _why_not_of_debs(row)) is not None:
         return obstacle
     if shutil.which(MAKER) is None:
         return f"{MAKER} is not installed"
+    if store:
+        return None
     try:
         suite_sources(row.base.suite)
     except EnvironmentLacksError as error:
@@ -260,6 +283,7 @@ def _import(base: LocalBase, docker: Path, folder: Path, facts: dict[str, Any]) 
     label = f"local: {facts['suite']} from this machine's apt sources, {others} of"
     label += f" {len(base.debs)} packages not in the locked version"
     lines = ["FROM scratch", "ADD root.tar facts.tar /", f"LABEL trtyard.base={json.dumps(label)}"]
+    lines.append(f"LABEL {RECIPE_LABEL}={json.dumps(base.image.rpartition(':')[2])}")
     (folder / "Dockerfile").write_text("\n".join([*lines, 'CMD ["/bin/bash"]', ""]))
     build: list[Word] = [
         docker,

@@ -23,8 +23,15 @@ from trtyard.images.bake import (
     Plan,
     bake_command,
 )
-from trtyard.images.base import have_bases, local_bases, make_bases, why_not_here
+from trtyard.images.base import (
+    base_problem,
+    have_bases,
+    local_bases,
+    make_bases,
+    why_not_here,
+)
 from trtyard.images.buildkit import explained
+from trtyard.images.identity import Expected, note_id, problem_of
 from trtyard.command import (
     CommandError,
     Word,
@@ -47,7 +54,7 @@ from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_
 from trtyard.lock.patches import check_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.fetching.mirrors import Mirrors, read_mirrors
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.registry.transfer import NotPublishedError, Registry, pull_image
 from trtyard.images.render import (
     CONTENT_LABEL,
@@ -74,6 +81,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 ALL = "all"
+TITLE_LABEL = "org.opencontainers.image.title"
+LAST_STEP = "COPY /out/ /"  # of the Dockerfile's images, in BuildKit's words
 # Bytes that a first build takes for each byte of wheel: the package cache, the layer, its
 # compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
 DISK_PER_WHEEL_BYTE = 7
@@ -150,9 +159,12 @@ def _there_or_planned(
         found = built_image(client, row, locked, stage)
         if found is not None:
             say(f"{found} is there already; nothing that goes into it has changed")
+            if not options.dry_run:
+                note_id(client, found)
             return found
-        if stage == "final":  # what a registry has
-            found = pull_offered(client, docker, row, locked, dry_run=options.dry_run)
+        for problem in image_problems(client, row, locked, stage):
+            say(f"{problem}; it is not used")
+        found = pull_offered(client, docker, row, locked, stage, dry_run=options.dry_run)
         if found is not None:
             return found
     kind = base_kind(client, row, locked, base)
@@ -239,13 +251,20 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(command)}")
         return
-    _check_disk(client, plans)
+    check_disk(client, plans)
     with ExitStack() as stack:
         # Another run would take them away to write them anew, while the builder reads them.
         for folder in sorted({plan.sources for plan in plans if plan.sources is not None}):
             stack.enter_context(_in_use(folder))
         bake(command)
     for plan in plans:
+        now = plan_of(client, plan.row, plan.locked, plan.base, plan.stage)
+        if now.image != plan.image:
+            raise IntegrityError(
+                f"a base of {plan.image} was replaced while the image was built on it",
+                "the same command again",
+            )
+        note_id(client, plan.image)
         _say_done(client, plan)
         confirm_pins(plan.row)
 
@@ -273,16 +292,67 @@ def plan_of(
 def built_image(
     client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
 ) -> str | None:
-    """Return the name of the row's image as it would be built now, or None if it is not there."""
+    """Return the name of the row's image as it would be built now, or None if it is not there.
+
+    Another image under that name is none, see ``image_problems``.
+    """
+    plans = _plans_here(client, row, locked, stage)
+    return next((plan.image for plan in plans if _problem(client, plan) is None), None)
+
+
+def image_problems(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> list[str]:
+    """Return why an image here under the row's name is not the row's; none where none is."""
+    bases = local_bases(row, locked) if row.base.contents == "minimal" else ()
+    problems = [base_problem(client, base) for base in bases]
+    problems += [_problem(client, plan) for plan in _plans_here(client, row, locked, stage)]
+    return [problem for problem in problems if problem is not None]
+
+
+def refuse_other_images(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> None:
+    """``IntegrityError`` where another image has the name of the row's image or of its base."""
+    problems = image_problems(client, row, locked, stage)
+    if problems:
+        raise IntegrityError(
+            "; ".join(problems), f"./run build --trt {row.name} --target {stage}   makes it anew"
+        )
+
+
+def _plans_here(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage
+) -> Iterator[Plan]:
+    """Yield the plans whose image's name is there."""
     kinds: tuple[BaseKind, ...] = ("published",)
     if have_bases(client, row, locked):
         kinds = ("local", "published")
-    plans = (plan_of(client, row, locked, kind, stage) for kind in kinds)
-    return next((plan.image for plan in plans if image_id(client, plan.image)), None)
+    for kind in kinds:
+        plan = plan_of(client, row, locked, kind, stage)
+        if image_id(client, plan.image):
+            yield plan
+
+
+def _problem(client: "DockerClient", plan: Plan) -> str | None:
+    """Return why the image under the plan's name is not the plan's, or None."""
+    below: list[str] = []
+    if plan.local:
+        base = client.images.get(plan.local[0].image)
+        below = list(base.attrs["RootFS"].get("Layers") or ())
+    labels = content_labels(plan.row, plan.locked, plan.stage)
+    expected = Expected(labels=labels, below=below, last_step=LAST_STEP)
+    return problem_of(client, plan.image, expected)
 
 
 def pull_offered(
-    client: "DockerClient", docker: Path, row: Row, locked: LockedRow, *, dry_run: bool = False
+    client: "DockerClient",
+    docker: Path,
+    row: Row,
+    locked: LockedRow,
+    stage: Stage = "final",
+    *,
+    dry_run: bool = False,
 ) -> str | None:
     """Pull the row's image if a registry is configured and has it; return its name here, or None.
 
@@ -292,13 +362,15 @@ def pull_offered(
     registry = Registry.configured()
     if registry is None:
         return None
-    remote = published_name(registry, row)
+    remote, local = published_name(registry, row, stage), local_name(row, stage)
     if dry_run:
         say(f"would first ask for {remote}")
         return None
     say(f"asking for {remote}")
     try:
-        return pull_image(client, docker, remote, local_name(row), content_labels(row, locked))
+        pull_image(client, docker, remote, local, content_labels(row, locked, stage))
+        note_id(client, local)
+        return local
     except NotPublishedError as error:
         say(error.message)
     except EnvironmentLacksError as error:
@@ -306,19 +378,21 @@ def pull_offered(
     return None
 
 
-def local_name(row: Row) -> str:
+def local_name(row: Row, stage: Stage = "final") -> str:
     """Return the name of the row's image that does not depend on anything made here."""
-    return f"trtyard/{row.name}:{context_key(row, [])}"
+    return f"{repository_of(row.name, stage)}:{context_key(row, [])}"
 
 
-def published_name(registry: Registry, row: Row) -> str:
+def published_name(registry: Registry, row: Row, stage: Stage = "final") -> str:
     """Return the name of the row's image in a registry: anyone with this tree can tell it."""
-    return registry.image(row.name, context_key(row, []))
+    name = repository_of(row.name, stage).removeprefix("trtyard/")
+    return registry.image(name, context_key(row, []))
 
 
-def content_labels(row: Row, locked: LockedRow) -> dict[str, str]:
+def content_labels(row: Row, locked: LockedRow, stage: Stage = "final") -> dict[str, str]:
     """Return the labels that an image built from this tree has."""
     return {
+        TITLE_LABEL: f"trtyard {row.name}" + (" runtime" if stage == "runtime" else ""),
         CONTENT_LABEL: context_key(row, []),
         "trtyard.row": row.name,
         "trtyard.lock": locked.matrix_sha256,
@@ -327,7 +401,7 @@ def content_labels(row: Row, locked: LockedRow) -> dict[str, str]:
 
 def _is_there(client: "DockerClient", plan: Plan) -> bool:
     """Tell whether the plan's image is there; a pulled one may have someone's local base."""
-    if not image_id(client, plan.image):
+    if not image_id(client, plan.image) or _problem(client, plan) is not None:
         return False
     base = str(client.images.get(plan.image).labels.get("trtyard.base", ""))
     return plan.base == "local" or not base.startswith("local")
@@ -351,7 +425,27 @@ def base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) ->
     obstacle = why_not_here(row)
     if obstacle is None:
         return "local"
-    raise EnvironmentLacksError(
+    raise _no_base(obstacle)
+
+
+def base_obstacle(client: "DockerClient", row: Row, locked: LockedRow, store: str = "") -> str:
+    """Return why a build finds no base image, or "". The registry is asked where that decides it.
+
+    With a ``store`` the bases are made of its packages, where they are not there.
+    """
+    if have_bases(client, row, locked):
+        return ""
+    obstacle = why_not_here(row, store=bool(store))
+    if obstacle is None:
+        return ""
+    if store:
+        return f"no base image, and none can be made here: {obstacle}"
+    reference = read_mirrors().image(locked.base.reference)
+    return _no_base(obstacle).message if registry_problem(client, reference) else ""
+
+
+def _no_base(obstacle: str) -> EnvironmentLacksError:
+    return EnvironmentLacksError(
         f"no base image: the registry does not give it, and making one here needs more: {obstacle}",
         "sudo apt-get install mmdebstrap, then: ./run base   (see docs/images.md)",
     )
@@ -369,7 +463,7 @@ def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
         )
 
 
-def _check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
+def check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
     """Refuse early what cannot fit; where a row has an image already, layers are shared."""
     folder = Path(str(client.info().get("DockerRootDir", "")))
     if not folder.is_dir():

@@ -6,6 +6,16 @@ from trtyard.command import LINE_CHARACTERS, TAIL_LINES, CommandError
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError
 from trtyard.pipeline.explanation import build_failure
 
+# What buildx says where the engine, or a builder, ends before the build.
+_ENGINE_GONE = (
+    "cannot connect to the docker daemon",
+    "error reading from server: eof",
+    "code = unavailable",
+    "transport is closing",
+    "connection reset by peer",
+    "is the docker daemon running",
+)
+
 
 def explained(error: CommandError) -> TrtyardError:
     """Tell from the builder's words what was wrong: a hash, the disk, the network or the code."""
@@ -23,6 +33,11 @@ def explained(error: CommandError) -> TrtyardError:
     known = build_failure(error.tail)
     if known is not None:
         return EnvironmentLacksError(f"{message}\n  why: {known.cause}", known.mend)
+    if any(words in tail for words in _ENGINE_GONE):
+        return EnvironmentLacksError(
+            f"the Docker engine went away while it built: {message}",
+            "sudo systemctl restart docker, then the same command again: what was built is kept",
+        )
     network = ("dns error", "no such host", "failed to fetch", "temporary failure", "timed out")
     if any(words in tail for words in network):
         return EnvironmentLacksError(

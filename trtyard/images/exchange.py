@@ -1,15 +1,24 @@
 """Pushing and pulling a row's image."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trtyard.console import say
 from trtyard.convert import row_and_lock
 from trtyard.images import provenance, sbom
-from trtyard.images.build import built_image, content_labels, local_name, published_name
+from trtyard.images.build import (
+    built_image,
+    checked_stage,
+    content_labels,
+    local_name,
+    published_name,
+    refuse_other_images,
+)
 from trtyard.engine import connect, docker_command
+from trtyard.images.identity import note_id
 from trtyard.images.inspect import bill_of, inspect
+from trtyard.images.render import Stage
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.pipeline.errors import EnvironmentLacksError
@@ -18,7 +27,7 @@ from trtyard.registry.transfer import (
     Registry,
     check_labels,
     digest_of,
-    known_digests,
+    is_same,
     pull_image,
     push_image,
 )
@@ -27,28 +36,53 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
-def push(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
-    """Push the row's image as it would be built now; return the name it has in the registry.
+def push(
+    row_name: str, *, stages: Sequence[str] = ("final",), registry: str = "", dry_run: bool = False
+) -> list[str]:
+    """Push the row's images as they would be built now; return their names in the registry.
 
-    ``EnvironmentLacksError`` where it is not built or the registry does not take it.
+    ``EnvironmentLacksError`` where one is not built or the registry does not take it,
+    ``IntegrityError`` where another image has its name.
     """
     place = Registry.needed(registry)
     row, locked = row_and_lock(row_name)
+    wanted = [checked_stage(row, stage) for stage in stages]
     refuse_unresolved(locked)
     client = connect()
-    local = built_image(client, row, locked)
+    local = {stage: _built(client, row, locked, stage) for stage in wanted}
+    return [
+        _push(client, row, locked, stage, local[stage], place, dry_run=dry_run) for stage in wanted
+    ]
+
+
+def _built(client: "DockerClient", row: Row, locked: LockedRow, stage: Stage) -> str:
+    local = built_image(client, row, locked, stage)
     if local is None:
+        refuse_other_images(client, row, locked, stage)
         raise EnvironmentLacksError(
-            f"the image of row {row.name} is not built", f"./run build --trt {row.name}"
+            f"the {stage} image of row {row.name} is not built",
+            f"./run build --trt {row.name} --target {stage}",
         )
-    labels = content_labels(row, locked)
-    check_labels(client, local, labels)
-    remote = published_name(place, row)
+    return local
+
+
+def _push(
+    client: "DockerClient",
+    row: Row,
+    locked: LockedRow,
+    stage: Stage,
+    local: str,
+    place: Registry,
+    *,
+    dry_run: bool,
+) -> str:
+    check_labels(client, local, content_labels(row, locked, stage))
+    remote = published_name(place, row, stage)
     if dry_run:
         say(f"would push {local} as {remote}")
     else:
         digest = push_image(client, docker_command(), local, remote)
-        if digest in known_digests(client, local):
+        if is_same(client, local, remote, digest):
             attach_documents(client, row, locked, local, remote, digest)
     return remote
 
@@ -77,17 +111,26 @@ def _attach(
     say(f"its {what} {how}: {done.digest}{where}")
 
 
-def pull(row_name: str, *, registry: str = "", dry_run: bool = False) -> str:
-    """Pull the image that a build of the row would give; return the name it has here.
+def pull(
+    row_name: str, *, stages: Sequence[str] = ("final",), registry: str = "", dry_run: bool = False
+) -> list[str]:
+    """Pull the images that a build of the row would give; return the names they have here.
 
-    ``EnvironmentLacksError`` where the registry does not give it, ``IntegrityError`` where it is
+    ``EnvironmentLacksError`` where the registry does not give one, ``IntegrityError`` where it is
     another than its name says.
     """
     place = Registry.needed(registry)
     row, locked = row_and_lock(row_name)
+    wanted = [checked_stage(row, stage) for stage in stages]
     client = connect()
-    remote, local = published_name(place, row), local_name(row)
-    if dry_run:
-        say(f"would pull {remote}, {digest_of(client, remote)}, as {local}")
-        return local
-    return pull_image(client, docker_command(), remote, local, content_labels(row, locked))
+    names = []
+    for stage in wanted:
+        remote, local = published_name(place, row, stage), local_name(row, stage)
+        if dry_run:
+            say(f"would pull {remote}, {digest_of(client, remote)}, as {local}")
+        else:
+            labels = content_labels(row, locked, stage)
+            pull_image(client, docker_command(), remote, local, labels)
+            note_id(client, local)
+        names.append(local)
+    return names

@@ -1,4 +1,6 @@
-"""``plan``: what a build would take and what is there already. Quick, no writes, no network.
+"""``plan``: what a build would take and what is there already, or why it would refuse. No writes.
+
+It is quick: the registry is asked for a base image only where none is here and none can be made.
 
 Sizes come from the lock. What a package cache holds cannot be told from outside, so a download is
 said to be up to its size; with a store it is what the store lacks.
@@ -8,14 +10,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trtyard.images.base import local_bases
-from trtyard.images.build import ALL, built_image, bytes_of, checked_stage, rows_named, wheels_of
+from trtyard.images.base import have_bases, local_bases
+from trtyard.images.build import (
+    ALL,
+    base_obstacle,
+    built_image,
+    bytes_of,
+    check_disk,
+    checked_stage,
+    plan_of,
+    rows_named,
+    wheels_of,
+)
 from trtyard.console import show
-from trtyard.engine import connect, image_id
+from trtyard.engine import connect, docker_command, image_id, require_builder
 from trtyard.lock.file import LockedRow, read_lock, requirements_text
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
 from trtyard.images.render import (
     Stage,
     check_rendered,
@@ -25,8 +38,11 @@ from trtyard.images.render import (
     repository_of,
 )
 from trtyard.matrix.row import UNRESOLVED, Row
-from trtyard.images.store import MEGA, look_into, wanted_files
+from trtyard.images.store import MEGA, check_store, checked_deb, look_into, wanted_files
 from trtyard.tools import GIGA, LOCK_FILE, MATRIX_FILE
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +61,7 @@ class Forecast:
     in_store: int | None  # of all files, where a store was named
     terms: str  # under which the vendor gives its part, "" where there is none
     unresolved: tuple[str, ...]  # without these no build begins
+    problems: tuple[str, ...]  # for which a build would refuse
     engine: str  # why there is none, or ""
 
 
@@ -134,7 +151,7 @@ def show_plan(
 
 
 def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str, own: OwnLayers) -> Forecast:
-    image, base, engine = _in_engine(row, locked, stage)
+    image, base, engine, problems = _in_engine(row, locked, stage, store)
     packages = (*wheels_of(row, locked, stage), *locked.sdists_for(row.python))
     debs = [deb for deb in locked.debs if deb.stage != "base"]
     wanted = wanted_files(row, locked) if store else []
@@ -152,25 +169,68 @@ def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str, own: OwnLay
         terms=row.terms,
         unresolved=tuple(f"{one.kind} {one.name} {one.version}" for one in locked.unresolved),
         engine=engine,
+        problems=problems,
     )
 
 
-def _in_engine(row: Row, locked: LockedRow, stage: Stage) -> tuple[str | None, str, str]:
-    """Return the image if it is there, the base in words, and why no engine can be asked."""
+def _in_engine(
+    row: Row, locked: LockedRow, stage: Stage, store: str
+) -> tuple[str | None, str, str, tuple[str, ...]]:
+    """Return the image if it is there, the base in words, why no engine can be asked, problems."""
     try:
         client = connect()
+        docker_command()
+        require_builder(client.version())
     except EnvironmentLacksError as error:
-        return None, f"{locked.base.image}, {locked.base.digest}", error.message
+        base = f"{locked.base.image}, {locked.base.digest}"
+        return None, base, error.message, _of_store(row, locked, store, bases=False)
     image = built_image(client, row, locked, stage)
-    made = [one.image for one in local_bases(row, locked) if image_id(client, one.image)]
-    if row.base.contents == "minimal" and len(made) == len(local_bases(row, locked)):
-        return image, f"made here: {', '.join(made)}", ""
+    base = _base_in_words(client, row, locked, store)
+    bases = not have_bases(client, row, locked)
+    problems = _of_store(row, locked, store, bases=bases)
+    if not image and not locked.unresolved:
+        problems = (*_of_engine(client, row, locked, stage, store), *problems)
+    return image, base, "", problems
+
+
+def _of_engine(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage, store: str
+) -> tuple[str, ...]:
+    """Return why a build would find no base, or no room for its image."""
+    obstacle = base_obstacle(client, row, locked, store)
+    if obstacle:
+        return (obstacle,)
+    try:
+        check_disk(client, [plan_of(client, row, locked, "published", stage)])
+    except EnvironmentLacksError as error:
+        return (error.message,)
+    return ()
+
+
+def _base_in_words(client: "DockerClient", row: Row, locked: LockedRow, store: str) -> str:
+    if have_bases(client, row, locked):
+        return f"made here: {', '.join(one.image for one in local_bases(row, locked))}"
+    if store:
+        return f"to be made from {store}"
     if locked.base.digest == UNRESOLVED:
-        return image, f"{locked.base.image}, of which no digest is known", ""
+        return f"{locked.base.image}, of which no digest is known"
     if image_id(client, locked.base.reference):
-        return image, f"here: {locked.base.reference}", ""
+        return f"here: {locked.base.reference}"
     making = "; else made here" if row.base.contents == "minimal" else ""
-    return image, f"to be pulled: {locked.base.reference}{making}", ""
+    return f"to be pulled: {locked.base.reference}{making}"
+
+
+def _of_store(row: Row, locked: LockedRow, store: str, *, bases: bool) -> tuple[str, ...]:
+    """Return what a build would refuse of the store: its packages, and with ``bases`` its debs."""
+    if not store or locked.unresolved:
+        return ()
+    try:
+        check_store(row, locked, Path(store).resolve())
+        for deb in locked.debs if bases else ():
+            checked_deb(Path(store).resolve(), deb)
+    except TrtyardError as error:
+        return (error.message,)
+    return ()
 
 
 def _lines(one: Forecast) -> list[str]:
@@ -179,6 +239,8 @@ def _lines(one: Forecast) -> list[str]:
         verdict = "cannot be built: versions.lock has no hash of " + ", ".join(one.unresolved)
     elif one.engine:
         verdict = f"cannot be built here: {one.engine}"
+    elif one.problems:
+        verdict = f"cannot be built here: {'; '.join(one.problems)}"
     elif one.image:
         verdict = f"nothing to do: {one.image} is there"
     else:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from trtyard.images.build import built_image, checked_stage
+from trtyard.images.build import built_image, checked_stage, refuse_other_images
 from trtyard.console import show
 from trtyard.convert import row_and_lock
 from trtyard.engine import connect, image_id, made_container
@@ -24,6 +24,7 @@ from trtyard.pipeline.compile_plugins import (
     SHELL_LIBRARY_NAME_V2,
 )
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.images.identity import noted_id
 from trtyard.images.render import INVENTORY_PATH, PLUGINS_PATH
 from trtyard.images.sbom import Contents, Library, document
 from trtyard.tools import LOCK_FILE, MATRIX_FILE
@@ -53,6 +54,7 @@ class Inspected:
 
     image: str
     id: str
+    made_here: str | None  # the id that was noted of the name, see images/identity.py
     labels: Mapping[str, str]
     contents: Contents
     layers: tuple[Layer, ...]
@@ -94,6 +96,7 @@ def inspect(client: "DockerClient", name: str) -> Inspected:
     return Inspected(
         image=name,
         id=str(image.id),
+        made_here=noted_id(client, name),
         labels=dict(sorted(image.labels.items())),
         contents=_contents(client, name),
         layers=layers_of(client, name),
@@ -149,6 +152,7 @@ def _image_of(client: "DockerClient", row_name: str, target: str) -> str:
     row, locked = row_and_lock(row_name)
     name = built_image(client, row, locked, checked_stage(row, target))
     if name is None:
+        refuse_other_images(client, row, locked, checked_stage(row, target))
         raise EnvironmentLacksError(
             f"the {target} image of row {row.name} is not built as this tree has it",
             f"./run build --trt {row.name} --target {target}   or name another: --image NAME",
@@ -207,6 +211,8 @@ def _not_started(client: "DockerClient", name: str) -> Iterator[Any]:
 def _lines(found: Inspected) -> Iterator[str]:
     contents = found.contents
     yield f"{found.image}   {found.id}"
+    if found.made_here not in (None, found.id):
+        yield f"  identity   another image: the one made here under this name was {found.made_here}"
     yield f"  row        {found.labels.get('trtyard.row', 'unknown')}"
     yield f"  base       {found.labels.get('trtyard.base', 'unknown')}"
     yield f"  debs       {len(contents.debs)}"

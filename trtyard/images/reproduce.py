@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trtyard.images.bake import VARIABLES, BaseKind, Plan
 from trtyard.images.base import STAGES
 from trtyard.images.build import (
+    TITLE_LABEL,
     base_kind,
     checked_stage,
     content_labels,
@@ -26,6 +27,7 @@ from trtyard.engine import (
     image_id,
     require_builder,
 )
+from trtyard.images.identity import noted_id
 from trtyard.images.layouts import (
     FOLDER,
     MOUNTS,
@@ -118,9 +120,16 @@ def _base_of(
 
     ``IntegrityError`` where it is of another tree, ``UsageError`` where it is of another stage.
     """
-    check_labels(client, image, content_labels(row, locked))
-    labels = client.images.get(image).labels
-    title = labels.get("org.opencontainers.image.title", "")
+    labels = content_labels(row, locked)
+    labels.pop(TITLE_LABEL)  # of which below
+    check_labels(client, image, labels)
+    if noted_id(client, image) not in (None, image_id(client, image)):
+        raise IntegrityError(
+            f"--against {image}: this is another image than was made here under that name",
+            f"./run build --trt {row.name} --target {stage}   makes it anew",
+        )
+    labels = dict(client.images.get(image).labels)
+    title = labels.get(TITLE_LABEL, "")
     if title.endswith(" runtime") != (stage == "runtime"):
         raise UsageError(f"--against {image} is {title!r}", "name its stage with --target")
     return "local" if labels.get("trtyard.base", "").startswith("local") else "published"

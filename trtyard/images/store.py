@@ -54,6 +54,14 @@ _PIECE = 1 << 20
 _ANSWER_SECONDS = 60
 
 
+# uv's words for a server that it cannot speak to, unlike one that does not have a package.
+_NO_ANSWER = re.compile(r"error sending request|client error \(Connect\)|dns error|timed out")
+
+
+class _NoAnswerError(EnvironmentLacksError):
+    """An index does not answer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
     """A file as the store must hold it."""
@@ -292,7 +300,11 @@ def refuse_missing(store: Path, missing: Iterable[StoredFile]) -> NoReturn:
 
 
 def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Iterator[StoredFile]:
-    """Fetch Python packages; yield those that could not be had."""
+    """Fetch Python packages; yield those that could not be had.
+
+    An index that does not answer is asked once, not for every file.
+    """
+    answers = True
     with http_session() as session:
         for one in lacking:
             if not isinstance(one.source, Artifact):
@@ -303,14 +315,20 @@ def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Ite
                     yield one
                 continue
             python = row.python if row.python in artifact.pythons else artifact.pythons[0]
-            entries = _published(artifact.name, artifact.version, python, row.glibc)
+            entries: dict[str, tuple[str, str]] = {}
+            try:
+                if answers:
+                    entries = _published(artifact.name, artifact.version, python, row.glibc)
+            except _NoAnswerError as error:
+                say(f"{error.message}; it is not asked for the other files")
+                answers = False
             place = entries.get(artifact.filename, ("", ""))[0]
             if place:
                 say(f"{artifact.filename}, {artifact.size / MEGA:.1f} MB")
                 _download(session, place, store / one.path, {one.sha256})
             else:
                 yield one
-        if find_uv(store) is None:
+        if find_uv(store) is None and answers:
             _fetch_uv(session, row, store)
 
 
@@ -375,7 +393,10 @@ def _published(name: str, version: str, python: str, glibc: str) -> dict[str, tu
             command += ["--output-file", answer, asked]
             output_of(command, cwd=folder, env=uv_environment(folder))
         except CommandError as error:
-            say(f"{name} {version} cannot be reached: {error.tail.strip().splitlines()[-1]}")
+            if _NO_ANSWER.search(error.tail):
+                said = " ".join(error.tail.split())
+                raise _NoAnswerError(f"a package index does not answer: {said}") from None
+            say(f"{name} {version} is not found: {error.tail.strip().splitlines()[-1]}")
             return {}
         (package,) = parse_toml(answer.read_text(encoding="utf-8"))["packages"]
         found = {}

@@ -1,7 +1,11 @@
 """The command line inside a row's environment. People use ``./run``, which calls this."""
 
 import argparse
+import contextlib
+import ctypes
 import errno
+import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -14,9 +18,12 @@ from trtyard.pipeline.errors import (
     EnvironmentLacksError,
     TrtyardError,
 )
-from trtyard.pipeline.row import read_row
+from trtyard.pipeline.output_lock import held
+from trtyard.pipeline.row import Row, read_row
+from trtyard.pipeline.shown_paths import set_names
 from trtyard.pipeline.stages import ENGINE, UNTIL
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -70,6 +77,14 @@ def _run(options: argparse.Namespace) -> int:
         from trtyard.pipeline.export.command import export_to
 
         return export_to(row, options)
+    if options.parent is not None:
+        _end_with(options.parent)
+    set_names(dict(options.shown_as))
+    with held(options.out):  # before torch is imported, which takes seconds
+        return _convert(row, options)
+
+
+def _convert(row: Row, options: argparse.Namespace) -> int:
     from trtyard.pipeline.convert import Request, convert
 
     return convert(
@@ -90,6 +105,17 @@ def _run(options: argparse.Namespace) -> int:
             until=options.until,
         ),
     )
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when the command that started it is killed.
+
+    Otherwise it would write its results later, perhaps over those of a newer run.
+    """
+    with contextlib.suppress(AttributeError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it was killed before
+        raise EnvironmentLacksError("the command that started this conversion was killed")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,6 +152,15 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--opset", type=int, help="another than the row's")
     parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
     parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
+    parser.add_argument(
+        "--shown-as",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("PATH", "NAME"),
+        help="what reports call a file or folder that has another name where this was started",
+    )
+    parser.add_argument("--parent", type=int, help="end when this process is not the parent")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 
 

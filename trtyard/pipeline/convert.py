@@ -32,6 +32,7 @@ from trtyard.pipeline.report.schema import (
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row, exporting
+from trtyard.pipeline.shown_paths import shown
 from trtyard.pipeline.stages import ENGINE, FAILED
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
@@ -84,7 +85,7 @@ def convert(row: Row, request: Request) -> int:
         )
         outcome = Conversion(row, model, folder, plugins, _announce).run(request.until)
         report = _report(row, request, model, outcome, folder)
-        write_report(report, folder)
+        write_report(shown(report), folder)
     sys.stdout.write(f"\n{console_table(report)}\n")
     sys.stdout.flush()
     if report.notes:

@@ -39,9 +39,7 @@ _NODES = tuple(
 )
 
 # trtyard's own messages name the node behind what went wrong.
-_NODES_BEHIND = (
-    re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>.+)\))?$", re.MULTILINE),
-)
+_NODES_BEHIND = (re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>.+)\))?$", re.MULTILINE),)
 
 
 class Place(NamedTuple):

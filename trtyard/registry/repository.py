@@ -58,6 +58,16 @@ class Repository:
         answer.raise_for_status()
         return answer
 
+    def configuration(self, reference: str) -> dict[str, Any]:
+        """Return an image's configuration; ``ValueError`` where it is of several images or none."""
+        manifest = self.done("GET", f"manifests/{reference}", headers={"Accept": IMAGES}).json()
+        if "config" not in manifest:
+            raise ValueError(f"{reference} has no configuration")
+        found = self.done("GET", f"blobs/{manifest['config']['digest']}").json()
+        if not isinstance(found, dict):
+            raise ValueError(f"the configuration of {reference} is no object")
+        return found
+
     def digest(self, tag: str) -> str:
         """Return the digest behind a tag, or "" where there is none; no content is read."""
         answer = self.found("HEAD", f"manifests/{tag}", headers={"Accept": IMAGES})

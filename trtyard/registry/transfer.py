@@ -17,6 +17,7 @@ from trtyard.command import CommandError, check
 from trtyard.console import say
 from trtyard.engine import ANSWER_SECONDS
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
+from trtyard.registry.repair import verified
 from trtyard.registry.repository import Repository
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _CUT_SHORT = re.compile(r"short read|unexpected eof|416 requested range")
 _REFUSED = re.compile(
     r"unauthorized|authentication required|no basic auth|denied|forbidden|status(?: code)?:? 40[13]"
 )
+_BROKEN_TAG = re.compile(r"/manifests/\S+ 500 ")
 _NOT_THERE = re.compile(r"not found|manifest unknown|name unknown|no such manifest")
 _UNTAGGED_MEANWHILE = re.compile(r"does not exist locally|no such image|tag does not exist")
 
@@ -93,29 +95,65 @@ class NotPublishedError(EnvironmentLacksError):
 def push_image(client: "DockerClient", docker: Path, local: str, remote: str) -> str:
     """Push the image ``local`` under the name ``remote``; return the digest it has there.
 
-    A registry takes the tag last, so a push that is broken off leaves none.
+    A registry takes the tag last, so a push that is broken off leaves none. What is there then, or
+    was there before, is read back, and what is damaged is replaced (``repair``).
     """
-    with suppress(NotPublishedError):
+    with suppress(EnvironmentLacksError):  # not published, or its manifest is damaged
         there = digest_of(client, remote)
-        if there in known_digests(client, local):
-            say(f"{remote} is there already: {there}; nothing was moved")
-            return there
+        if is_same(client, local, remote, there):
+            say(f"{remote} is there already: {there}")
+            return _verified(client, local, remote, there)
 
     def attempt() -> None:
         # Each time anew: another push that ends takes the name away.
         client.images.get(local).tag(remote)
         check([docker, "push", remote])
 
+    digest = ""
     try:
-        _asking(remote, attempt)
+        with suppress(_BrokenTagError):
+            _asking(remote, attempt)
+            digest = digest_of(client, remote)
     finally:
         _forget(client, remote)
-    digest = digest_of(client, remote)
-    if digest not in known_digests(client, local):
+    if digest and digest not in known_digests(client, local):
         say(f"{remote} is by now another push's: {digest}")
-    else:
+        return digest
+    if digest:
         say(f"{remote} is pushed: {digest}")
-    return digest
+    return _verified(client, local, remote, digest)
+
+
+def is_same(client: "DockerClient", local: str, remote: str, digest: str) -> bool:
+    """Tell whether the image with that digest in a registry is ``local``, perhaps repaired."""
+    from requests import RequestException
+
+    if digest in known_digests(client, local):
+        return True
+    try:
+        found = Repository.of(remote, retries=0).configuration(digest)
+    except (RequestException, ValueError):
+        return False
+    image = client.images.get(local)
+    labels = (found.get("config") or {}).get("Labels") or {}
+    layers = (found.get("rootfs") or {}).get("diff_ids") or []
+    return bool(layers == image.attrs["RootFS"]["Layers"] and labels == image.labels)
+
+
+def _verified(client: "DockerClient", local: str, remote: str, digest: str) -> str:
+    """Read the image back, replace what is damaged, and return the digest that it has then."""
+    try:
+        found = verified(client, local, remote)
+    except EnvironmentLacksError as error:
+        if not digest:
+            raise
+        say(f"it was not read back: {error.message}")
+        return digest
+    if found.digest == digest:
+        say(f"{remote} is right, {found.blobs} blobs: {digest}")
+    else:
+        say(f"{remote} is right, {found.blobs} blobs, and has another digest: {found.digest}")
+    return found.digest
 
 
 def pull_image(
@@ -204,7 +242,7 @@ def explained(remote: str, said: str) -> TrtyardError:
     if _NOT_WHAT_IT_SHOULD_BE.search(text):
         return IntegrityError(
             f"{remote}: the registry gave other bytes than its digests name: {last}",
-            "do not use it; push it anew from a machine that has it: ./run push",
+            "do not use it; ./run push on a machine that has the image replaces what is damaged",
         )
     if "no space left" in text:
         return EnvironmentLacksError(
@@ -215,10 +253,15 @@ def explained(remote: str, said: str) -> TrtyardError:
     if _CUT_SHORT.search(text):
         return _LaterError(
             f"{remote}: the registry gives less than its manifest names: {last}",
-            "if that stays so, push it anew from a machine that has it: ./run push",
+            "if that stays so: ./run push on a machine that has the image replaces what is damaged",
         )
     if _UNTAGGED_MEANWHILE.search(text):
         return _LaterError(f"{remote} lost its name while it was pushed: {last}")
+    if _BROKEN_TAG.search(text):
+        return _BrokenTagError(
+            f"{remote}: the registry cannot read its manifest: {last}",
+            "./run push on a machine that has the image replaces it",
+        )
     if _REFUSED.search(text):
         return EnvironmentLacksError(f"{host} refuses: {last}", f"docker login {host}")
     if _NOT_THERE.search(text):
@@ -229,6 +272,10 @@ def explained(remote: str, said: str) -> TrtyardError:
         f"{host} cannot be reached: {last}",
         "look to the network and the registry's name; ./run build needs none",
     )
+
+
+class _BrokenTagError(EnvironmentLacksError):
+    """The registry answers, and has a damaged manifest under the tag."""
 
 
 class _LaterError(EnvironmentLacksError):

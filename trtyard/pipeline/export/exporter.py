@@ -20,6 +20,7 @@ from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.onnx_origin import describe, nodes_in_words
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
+from trtyard.pipeline.shown_paths import show_in_model
 from trtyard.pipeline.toolchains import Toolchain, is_within, rows_told
 
 # protobuf refuses messages of 2 GiB and more.
@@ -78,6 +79,7 @@ def export_onnx(
     invalid = problem_of(model)
     if invalid is not None and not may_be_invalid:
         raise _invalid(model, invalid, opset, toolchain)
+    show_in_model(model)
     write_bytes(file, model.SerializeToString())
     return Exported(
         len(model.graph.node),

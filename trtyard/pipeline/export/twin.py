@@ -14,6 +14,7 @@ from trtyard.pipeline.export.exporter import Exported, problem_of
 from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions.inline import OPSETS, in_standard_ops
 from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS
+from trtyard.pipeline.shown_paths import show_in_model
 
 # The patches change opset 10 alone.
 _OPSET = OPSETS[0]
@@ -54,5 +55,6 @@ def write_twin(
     problem = problem_of(model)
     if problem is not None:
         raise ConversionError(f"the twin for ONNX Runtime is not valid ONNX: {problem}")
+    show_in_model(model)
     write_bytes(twin, model.SerializeToString())
     return origin
