@@ -1,7 +1,8 @@
 """What a log says of where it went wrong: the op, its node, the Python line."""
 
+import functools
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Tuple
 
 from trtyard.pipeline.cited_lines import (
     FRAME,
@@ -101,28 +102,30 @@ def python_line(log: str, start: int = 0) -> str:
 
     Frames in installed packages are passed over: they are not where a model is changed.
     """
-    own = list(OWN_AT.finditer(log))
+    own = _cited(log, OWN_AT)
     if own:
         return _worded(min(own, key=lambda match: (match.start() < start, match.start())))
-    defined = [match for match in TRACED.finditer(log) if _is_own(match)]
+    defined = _cited(log, TRACED)
     if defined:  # says it of the op itself, where a traceback says it of the export
         return _worded(min(defined, key=lambda match: (match.start() < start, match.start())))
-    calls = [
-        match
-        for pattern in (FRAME, NOTEBOOK_FRAME)
-        for match in pattern.finditer(log)
-        if _is_own(match)
-    ]
+    calls = [*_cited(log, FRAME), *_cited(log, NOTEBOOK_FRAME)]
     if calls:
         # Of one traceback the innermost own frame, which comes last.
         before = [match for match in calls if match.start() <= start]
         after = [match for match in calls if match.start() > start]
         return _worded((before or _first_stack(log, after))[-1])
-    warned = [match for match in WARNED.finditer(log) if _is_own(match)]
+    warned = _cited(log, WARNED)
     if warned:
         return _worded(min(warned, key=lambda match: abs(match.start() - start)))
-    comments = [match for match in GRAPH_COMMENT.finditer(log) if _is_own(match)]
+    comments = _cited(log, GRAPH_COMMENT)
     return _worded(comments[-1]) if comments else ""
+
+
+@functools.lru_cache(maxsize=8)  # the patterns of one log, which is asked for every error in it
+def _cited(log: str, pattern: "Pattern[str]") -> Tuple["re.Match[str]", ...]:
+    """Return what ``pattern`` finds in ``log`` of the user's own code; trtyard's words are that."""
+    found = pattern.finditer(log)
+    return tuple(match for match in found if pattern is OWN_AT or _is_own(match))
 
 
 def _first_stack(log: str, frames: List["re.Match[str]"]) -> List["re.Match[str]"]:
