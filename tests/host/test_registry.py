@@ -51,6 +51,11 @@ def test_without_a_registry_push_and_pull_say_how_to_name_one(tasks):
         ("toomanyrequests: slow down", EnvironmentLacksError, "too many requests"),
         ("denied: requested access", EnvironmentLacksError, "refuses"),
         ("manifest unknown", NotPublishedError, "is not there"),
+        (
+            "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+            EnvironmentLacksError,
+            "the Docker engine went away",
+        ),
         ("dial tcp: lookup x: no such host", EnvironmentLacksError, "cannot be reached"),
     ],
 )

@@ -254,7 +254,7 @@ def test_while_a_build_reads_its_sources_no_other_run_replaces_them(tmp_path, mo
         with pytest.raises(BlockingIOError), locked(tmp_path, waiting=None):
             pytest.fail("another run may write there")
 
-    for name in ("_check_builder", "_check_disk", "_say_done"):
+    for name in ("_check_builder", "check_disk", "_say_done"):
         monkeypatch.setattr(module, name, lambda *_: None)
     monkeypatch.setattr(module, "bake", bake)
     monkeypatch.setattr(module, "confirm_pins", lambda _: None)  # nothing was downloaded here

@@ -252,19 +252,17 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
         show(f"{quoted(variables)} {quoted(command)}")
         return
     check_disk(client, plans)
+    bases = {one.image: image_id(client, one.image) for plan in plans for one in plan.local}
     with ExitStack() as stack:
         # Another run would take them away to write them anew, while the builder reads them.
         for folder in sorted({plan.sources for plan in plans if plan.sources is not None}):
             stack.enter_context(_in_use(folder))
         bake(command)
+    if {name: image_id(client, name) for name in bases} != bases:
+        raise IntegrityError(
+            f"{', '.join(bases)}: replaced while images were built on it", "the same command again"
+        )
     for plan in plans:
-        now = plan_of(client, plan.row, plan.locked, plan.base, plan.stage)
-        if now.image != plan.image:
-            raise IntegrityError(
-                f"a base of {plan.image} was replaced while the image was built on it",
-                "the same command again",
-            )
-        note_id(client, plan.image)
         _say_done(client, plan)
         confirm_pins(plan.row)
 
@@ -506,6 +504,7 @@ def bake(command: list[Word]) -> None:
 
 
 def _say_done(client: "DockerClient", plan: Plan) -> None:
+    note_id(client, plan.image)
     unpacked = sum(layer["Size"] for layer in client.images.get(plan.image).history())
     labels = client.images.get(plan.image).labels
     say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")

@@ -101,7 +101,8 @@ def moved_on(client: "DockerClient", plan: Plan, own: Plan) -> bool:
 def _other_versions(client: "DockerClient", image: str) -> set[tuple[str, ...]]:
     """Return the packages of a base that are not in the locked version: name, locked, there."""
     show_facts = {"entrypoint": "cat", "command": [str(BASE_FACTS)]}
-    text = client.containers.run(image, **show_facts, network_mode="none", remove=True)
+    limits = {"mem_limit": "256m", "pids_limit": 16}
+    text = client.containers.run(image, **show_facts, **limits, network_mode="none", remove=True)
     return {tuple(one) for one in json.loads(text)["other_versions"]}
 
 

@@ -239,6 +239,11 @@ def explained(remote: str, said: str) -> TrtyardError:
     """Tell from the engine's words what was wrong."""
     host, text = remote.partition("/")[0], said.lower()
     last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no word")
+    if "docker daemon" in text or "error reading from server: eof" in text:
+        return EnvironmentLacksError(
+            f"the Docker engine went away: {last}",
+            "sudo systemctl restart docker, then the same command again",
+        )
     if _NOT_WHAT_IT_SHOULD_BE.search(text):
         return IntegrityError(
             f"{remote}: the registry gave other bytes than its digests name: {last}",
