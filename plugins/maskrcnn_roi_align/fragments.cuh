@@ -108,8 +108,9 @@ __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
     const int bin =
         bin_of(lane % kMaxBins, vertical ? shape.output_height : shape.output_width);
     const int image = batch_indices[roi];
-    const Axis axis = make_roi_axis(rois + static_cast<int64_t>(roi) * 4, vertical, shape, sampling);
-    const bool alive = image >= 0 && image < shape.batch;
+    const float* corners = rois + static_cast<int64_t>(roi) * 4;
+    const Axis axis = make_roi_axis(corners, vertical, shape, sampling);
+    const bool alive = !is_padding(image, corners, shape, sampling);
     Range range{0, 0};
     int first = kNoRow;
     int end = 0;
