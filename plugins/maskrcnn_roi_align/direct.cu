@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) pool_direct(
         const int image = batch_indices[roi];
         const float* corners = rois + static_cast<int64_t>(roi) * 4;
         const bool pooled_to_zero =
-            image < 0 || image >= shape.batch || channel >= shape.channels;
+            channel >= shape.channels || is_padding(image, corners, shape, sampling);
         if (pooled_to_zero) {
             *target = from_float<T>(0.0f);
             continue;

@@ -71,8 +71,12 @@ struct Pair<__half> {
 template <>
 struct Pair<__nv_bfloat16> {
     static __device__ unsigned pack(float low, float high) {
-        return static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
-               static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
+        return bits(low) | bits(high) << 16;
+    }
+    // Not __bfloat16_as_ushort: in CUDA 11 the host's compiler does not know it.
+    static __device__ unsigned bits(float value) {
+        const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
+        return *reinterpret_cast<const unsigned short*>(&rounded);
     }
 };
 #endif
@@ -104,8 +108,9 @@ __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
     const int bin =
         bin_of(lane % kMaxBins, vertical ? shape.output_height : shape.output_width);
     const int image = batch_indices[roi];
-    const Axis axis = make_roi_axis(rois + static_cast<int64_t>(roi) * 4, vertical, shape, sampling);
-    const bool alive = image >= 0 && image < shape.batch;
+    const float* corners = rois + static_cast<int64_t>(roi) * 4;
+    const Axis axis = make_roi_axis(corners, vertical, shape, sampling);
+    const bool alive = !is_padding(image, corners, shape, sampling);
     Range range{0, 0};
     int first = kNoRow;
     int end = 0;

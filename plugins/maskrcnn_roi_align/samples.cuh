@@ -27,18 +27,30 @@ struct Range {
     int first, end;
 };
 
+// Cells of the map, from its first one, that a corner may be away. Beyond, float32 has no step finer than
+// an eighth of a cell, and a roi is padding. So no number of samples below is larger than twice this.
+constexpr float kFarthest = 1048576.0f;
+
+__device__ inline bool is_in_reach(const float* corners, float scale) {
+    bool near = true;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+        near = near && fabsf(__fmul_rn(corners[k], scale)) < kFarthest;  // false for NaN
+    }
+    return near;
+}
+
 __device__ inline Axis make_axis(
     float low, float high, float scale, int sampling_ratio, bool aligned, int bins) {
     const float shift = aligned ? 0.5f : 0.0f;
     const float start = __fsub_rn(__fmul_rn(low, scale), shift);
     const float end = __fsub_rn(__fmul_rn(high, scale), shift);
     float size = __fsub_rn(end, start);
-    if (!aligned && size < 1.0f) {  // false for NaN, which stays and makes every sample NaN
+    if (!aligned && size < 1.0f) {
         size = 1.0f;
     }
     const float bin = __fdiv_rn(size, static_cast<float>(bins));
-    // The conversion saturates; NaN becomes 0.
-    const int adaptive = max(0, __float2int_rz(ceilf(bin)));
+    const int adaptive = max(0, __float2int_rz(ceilf(bin)));  // none inside out
     return {start, bin, sampling_ratio > 0 ? sampling_ratio : adaptive};
 }
 

@@ -20,14 +20,14 @@ __global__ void __launch_bounds__(kTableThreads) make_tables(
     const int size = vertical ? shape.height : shape.width;
     const int bins = vertical ? shape.output_height : shape.output_width;
     const int image = batch_indices[roi];
-    const bool padded = image < 0 || image >= shape.batch;
+    const float* corners = rois + static_cast<int64_t>(roi) * 4;
+    const bool padded = is_padding(image, corners, shape, sampling);
 
     float weights[kMaxTaps] = {};
     int first = 0;
     int taps = 0;
     if (!padded && bin < bins) {
-        const Axis axis =
-            make_roi_axis(rois + static_cast<int64_t>(roi) * 4, vertical, shape, sampling);
+        const Axis axis = make_roi_axis(corners, vertical, shape, sampling);
         const Range range = inside(axis, bin, size);
         if (range.first < range.end) {
             const int one = make_tap(sample(axis, bin, range.first), size).low;

@@ -56,6 +56,12 @@ struct Sampling {
     bool aligned;
 };
 
+// Whether a roi is padding, or reads nothing whatever is on the map.
+__device__ inline bool is_padding(
+    int image, const float* corners, const Shape& shape, const Sampling& sampling) {
+    return image < 0 || image >= shape.batch || !is_in_reach(corners, sampling.spatial_scale);
+}
+
 __device__ inline Axis make_roi_axis(
     const float* corners, bool vertical, const Shape& shape, const Sampling& sampling) {
     const int axis = vertical ? 1 : 0;

@@ -44,6 +44,8 @@ ROI_CASES = [
     (1, 5, 190, 180, 6, 7, 7, 0, 0),
     (2, 17, 160, 210, 9, 14, 14, 2, 1),
 ]
+# The first rois of each case: out of reach, much larger than any map, inside out on one axis.
+UNUSUAL = np.float32([[-2e38, 0, 2e38, 9], [-3e5, -4e5, 3e5, 2e5], [90, 20, 30, 80]])
 FORMATS = [
     (AVERAGE, NCHW, NCHW),
     (AVERAGE, NCHW, NHWC8),
@@ -98,6 +100,7 @@ def roi_case(driver: Driver, kernels: Kernels, case, dtype, mode, given, taken) 
     features = random.standard_normal((batch, channels, height, width)).astype(element)
     rois = random.uniform(-20, 16 * (max(height, width) + 2), (count, 4)).astype(np.float32)
     rois.sort(axis=1)
+    rois[: len(UNUSUAL)] = UNUSUAL[: len(rois)]
     image = random.integers(-1, max(1, batch), count).astype(np.int32)
     whole = in_format(np.zeros((count, channels, out_height, out_width), element), taken)
     needed = kernels.roi_align_workspace(

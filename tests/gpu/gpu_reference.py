@@ -7,6 +7,8 @@ in the separable form (one weight matrix an axis) that the kernels' sample loop 
 
 import numpy as np
 
+FARTHEST = 2**20  # cells that a corner may be away
+
 
 def padded_nms(
     boxes: np.ndarray,
@@ -72,7 +74,7 @@ def roi_align(
     channels, height, width = features.shape[1:]
     pooled = np.zeros((len(rois), channels, output_height, output_width))
     rest = spatial_scale, sampling_ratio, aligned
-    for r, roi, map_ in _alive(features, rois, batch_indices):
+    for r, roi, map_ in _alive(features, rois, batch_indices, spatial_scale):
         down = _weights(_samples(roi[1], roi[3], output_height, height, *rest), height)
         across = _weights(_samples(roi[0], roi[2], output_width, width, *rest), width)
         pooled[r] = down @ map_ @ across.T
@@ -93,7 +95,7 @@ def roi_align_maximum(
     channels, height, width = features.shape[1:]
     pooled = np.zeros((len(rois), channels, output_height, output_width))
     rest = spatial_scale, sampling_ratio, aligned
-    for r, roi, map_ in _alive(features, rois, batch_indices):
+    for r, roi, map_ in _alive(features, rois, batch_indices, spatial_scale):
         down = list(_samples(roi[1], roi[3], output_height, height, *rest))
         across = list(_samples(roi[0], roi[2], output_width, width, *rest))
         for p, (rows, row_weights, row_count) in enumerate(down):
@@ -107,11 +109,13 @@ def roi_align_maximum(
     return pooled
 
 
-def _alive(features, rois, batch_indices):
+def _alive(features, rois, batch_indices, scale):
     """Give each roi that is no padding: its index, itself, and its image's map in float64."""
     maps = features.astype(np.float64)
+    with np.errstate(all="ignore"):
+        near = (np.abs(rois.astype(np.float32) * np.float32(scale)) < FARTHEST).all(axis=1)
     for r, (roi, image) in enumerate(zip(rois, batch_indices)):
-        if 0 <= image < len(maps):
+        if near[r] and 0 <= image < len(maps):
             yield r, roi, maps[image]
 
 

@@ -154,6 +154,40 @@ def test_degenerate_boxes_agree_with_the_reference(kernels: Kernels, iou, offset
     assert min(len(row) for row in rows) >= 2
 
 
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("batch", "classes", "shared", "count", "keep"),
+    [
+        (2, 1, True, 33, 40),
+        (1, 3, False, 200, 700),
+        (2, 1, True, 2048, 3000),
+        (1, 1, True, 2500, 2500),
+        (1, 33, True, 2100, 50),
+        (2, 2, False, 4500, 10_000),
+    ],
+)
+def test_extreme_boxes_and_scores_agree_with_the_reference_in_every_way(
+    kernels: Kernels, batch, classes, shared, count, keep, dtype, offset
+) -> None:
+    random = np.random.default_rng(count)
+    corners = np.float32(
+        [0, -0.0, 1, -1, 10.5, 100, 1e9, -1e30, 3e38, -3e38, INF, -INF, NAN, 1e-45]
+    )
+    levels = np.float32([0, -0.0, 0.5, 0.9, 1, -1, INF, -INF, NAN, 3e38, -3e38, 1e-45])
+    boxes = random_boxes((batch, 1 if shared else classes, count), seed=count).numpy()
+    extreme = random.random(boxes.shape[:3]) < 0.3
+    boxes[extreme] = random.choice(corners, size=(np.count_nonzero(extreme), 4))
+    scores = random_scores((batch, classes, count), 50, seed=count).numpy()
+    extreme = random.random(scores.shape) < 0.3
+    scores[extreme] = random.choice(levels, size=np.count_nonzero(extreme))
+    for iou, threshold in ((0.5, 0.05), (0.0, -INF), (-1.0, -3e38), (INF, 0.4), (0.5, INF)):
+        check(
+            kernels, torch.from_numpy(boxes).to(dtype), torch.from_numpy(scores).to(dtype), iou,
+            threshold, keep, offset,
+        )  # fmt: skip
+
+
 def test_box_offset_one_counts_both_edge_pixels(kernels: Kernels) -> None:
     # With +1: areas 100 and 100, intersection 50, IoU 1/3. Without: 81, 81, 36: 2/7.
     boxes = torch.tensor([[0.0, 0, 9, 9], [5, 0, 14, 9]]).view(1, 1, 2, 4)

@@ -1,6 +1,7 @@
 import itertools
 
 import gpu_reference as reference
+import numpy as np
 import pytest
 from gpu_kernels import AVERAGE, MAXIMUM, NCHW, NHWC, NHWC8, Kernels
 
@@ -215,6 +216,105 @@ def test_rois_that_are_not_finite_give_zeros(kernels: Kernels, aligned, sampling
     got = roi_align(kernels, features.cuda(), rois.cuda(), None, (3, 3), SCALE, sampling, aligned)
     assert [bool(roi.any()) for roi in got] == [False] * 6 + [True]
     assert bool(torch.isfinite(got).all())
+
+
+FAR = float(reference.FARTHEST)
+# Each with whether it is padding whatever the map, at a scale of 1.
+UNUSUAL_ROIS = [
+    ([-2e38, -2e38, 2e38, 2e38], True),
+    ([0, 0, 3.4e38, 9], True),
+    ([1e30, 0, 2e30, 9], True),
+    ([0, 0, FAR, 9], True),
+    ([0, -FAR, 9, 9], True),
+    ([0, 0, 9, INF], True),
+    ([NAN, 0, 9, 9], True),
+    ([1 - FAR, 1 - FAR, FAR - 1, FAR - 1], False),
+    ([0, 0, 20_000, 20_000], False),
+    ([-9_000, -700, 11_000, 800], False),
+    ([2, 1, 20_000, 6], False),
+    ([1, 2, 6, 20_000], False),
+    ([9, 1, 2, 7], False),  # inside out across, down and both
+    ([1, 7, 9, 2], False),
+    ([9, 7, 1, 2], False),
+    ([4, 4, 4, 9], False),
+    ([-1, -1, 0, 0], False),
+    ([1, 1, 8, 8], False),
+]
+# Each way to compute: maps in shared memory (few bins, many, any), streamed, without tables for a
+# side of more than 16 bins or few rois, and larger maps with rows or columns of their own tiles.
+UNUSUAL_CASES = [
+    (2, 8, 10, 12, (7, 7)),
+    (1, 33, 25, 25, (14, 14)),
+    (1, 6, 13, 17, (3, 5)),
+    (1, 12, 100, 102, (7, 7)),
+    (1, 20, 200, 304, (7, 7)),
+    (1, 4, 300, 260, (14, 14)),
+    (1, 5, 40, 3, (16, 16)),
+    (1, 5, 9, 9, (2, 20)),
+]
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("batch", "channels", "height", "width", "output", "mode"),
+    [(*case, AVERAGE) for case in UNUSUAL_CASES]
+    + [(*case, MAXIMUM) for case in UNUSUAL_CASES[:3]],  # one way, whatever the size
+)
+def test_unusual_rois_agree_with_float64_in_every_way(
+    kernels: Kernels, batch, channels, height, width, output, dtype, mode, sampling, aligned
+) -> None:
+    features, _, _ = random_case(batch, channels, height, width, 1, seed=height, dtype=dtype)
+    rois = torch.tensor([roi for roi, _ in UNUSUAL_ROIS])
+    images = torch.arange(len(rois), dtype=torch.int32) % batch
+    compute = reference.roi_align if mode == AVERAGE else reference.roi_align_maximum
+    expected = compute(
+        features.float().numpy(), rois.numpy(), images.numpy(), *output, 1.0, sampling, aligned
+    )
+    # Below float16's normal numbers a result has steps of 2^-24.
+    step = 2.0**-24 if dtype == torch.float16 else 0.0
+    for given, taken in ((NCHW, NCHW), (NHWC, NHWC), (NHWC8, NCHW)):
+        got = roi_align(
+            kernels, features.cuda(), rois.cuda(), images.cuda(), output, 1.0, sampling, aligned,
+            mode, given, taken,
+        ).double()  # fmt: skip
+        assert bool(torch.isfinite(got).all())
+        for (roi, is_padding), own, wanted in zip(UNUSUAL_ROIS, got, expected):
+            if is_padding or not wanted.any():
+                assert int(own.count_nonzero()) == 0, f"{roi} from format {given} to {taken}"
+                continue
+            off = np.linalg.norm(own.numpy() - wanted)
+            most = 2 * TOLERANCE[dtype] * np.linalg.norm(wanted) + step * wanted.size**0.5
+            assert off <= most, f"{roi} from format {given} to {taken}"
+
+
+@pytest.mark.parametrize("count", [2, 18])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_padding_is_zeros_beside_nan_and_whatever_the_scale(kernels: Kernels, dtype, count) -> None:
+    features = torch.full((1, 8, 10, 10), NAN, dtype=dtype, device="cuda")
+    rois = torch.tensor([[1.0, 1, 5, 5], [-2e38, 0, 2e38, 5]], device="cuda").repeat(count // 2, 1)
+    images = torch.tensor([-1, 0], dtype=torch.int32, device="cuda").repeat(count // 2)
+    for scale in (1.0, -1.0):
+        for sampling in (0, 2):
+            got = roi_align(kernels, features, rois, images, (7, 7), scale, sampling, 0)
+            assert int(got.count_nonzero()) == 0
+    for scale in (1e-30, 1e-45, 0.0):
+        got = roi_align(kernels, features, rois[::2].contiguous(), images[::2].contiguous(), (7, 7),
+                        scale, 2, 0)  # fmt: skip
+        assert int(got.count_nonzero()) == 0
+
+
+def test_a_fast_way_leaves_the_other_rois_as_they_are(kernels: Kernels) -> None:
+    # The rois of a call do not change each other: with unusual ones among them or without.
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        features, rois, images = (t.cuda() for t in random_case(2, 64, 50, 50, 120, 4, dtype))
+        alone = roi_align(kernels, features, rois, images, (7, 7), SCALE, 0, 0)
+        unusual = torch.tensor([roi for roi, _ in UNUSUAL_ROIS], device="cuda")
+        mixed = torch.cat([unusual, rois, unusual])
+        placed = torch.cat([images[: len(unusual)], images, images[: len(unusual)]])
+        together = roi_align(kernels, features, mixed, placed, (7, 7), SCALE, 0, 0)
+        assert torch.equal(together[len(unusual) : -len(unusual)], alone)
 
 
 def test_rois_far_larger_than_the_map_end_soon_and_stay_finite(kernels: Kernels) -> None:

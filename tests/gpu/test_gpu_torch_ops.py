@@ -90,6 +90,27 @@ def test_roi_align_takes_and_gives_channels_last_without_a_copy(
     )
 
 
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_unusual_rois_are_the_same_with_the_reference_on_the_gpu(launched, aligned, mode) -> None:
+    features = roi_arguments()[0]
+    rois = torch.tensor(
+        [[-2e38, 0, 2e38, 9], [-2e4, -1e4, 3e4, 2e4], [90, 20, 30, 80], [9, 9, 200, 210]],
+        device="cuda",
+    )
+    images = torch.tensor([0, 1, 1, 0], dtype=torch.int32, device="cuda")
+    for sampling in (0, 2):
+        arguments = (features, rois, images, 7, 7, 1 / 16, sampling, aligned, mode)
+        expected = roi_align_reference(*arguments)
+        torch.testing.assert_close(ops.roi_align(*arguments), expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(roi_align_reference(*[
+            each.cpu() if isinstance(each, torch.Tensor) else each for each in arguments
+        ])[0], torch.zeros(16, 7, 7))  # fmt: skip
+    empty = ops.roi_align(features[:0], rois, images, 7, 7, 1 / 16, 2, aligned, mode)
+    assert int(empty.count_nonzero()) == 0
+    assert launched == ["trtyard_roi_align"] * 3
+
+
 def test_without_a_library_the_reference_computes_on_the_gpu(launched) -> None:
     ops.use_kernels(None)
     boxes, count = ops.padded_nms(*nms_arguments())

@@ -1,6 +1,7 @@
 """The function bodies, run by ONNX Runtime, against the torch operators."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from onnx import TensorProto
 
 from trtyard.pipeline.onnx_functions import function
 from trtyard.pipeline.ops import padded_nms, roi_align
+
+NEWEST_IN_ONNXRUNTIME = 25  # opset of ONNX Runtime 1.32; it warns of newer ones
 
 
 def random_boxes(generator, shape, side=300.0, grid=None):
@@ -27,6 +30,80 @@ def assert_same_nms(boxes, scores, opset=18, **attributes):
     np.testing.assert_array_equal(actual[0], expected[0].numpy())
     np.testing.assert_array_equal(actual[1], expected[1].numpy())
     return actual
+
+
+# Up to the newest that this ONNX Runtime and this onnx both know.
+OPSETS = range(16, min(onnx.defs.onnx_opset_version(), NEWEST_IN_ONNXRUNTIME) + 1)
+TYPES = {
+    torch.float32: TensorProto.FLOAT,
+    torch.float16: TensorProto.FLOAT16,
+    torch.bfloat16: TensorProto.BFLOAT16,
+}
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_padded_nms_function_takes_each_type_at_each_opset(dtype, opset):
+    generator = np.random.default_rng(opset)
+    boxes = random_boxes(generator, (2, 1, 60))
+    scores = generator.random((2, 3, 60), dtype=np.float32)
+    attributes = {
+        "iou_threshold": 0.5,
+        "score_threshold": 0.3,
+        "keep_top_k": 20,
+        "box_offset": 1,
+    }
+    tensors = [torch.from_numpy(each).to(dtype) for each in (boxes, scores)]
+    expected = padded_nms(*tensors, **attributes)
+    actual = nms_by_function(
+        boxes, scores, opset, element_type=TYPES[dtype], of_element=2, **attributes
+    )
+    assert expected[1].tolist() == [20, 20]
+    for of_torch, of_onnxruntime in zip(expected, actual):
+        np.testing.assert_array_equal(of_onnxruntime, of_torch.numpy())
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_roi_align_function_takes_each_type_at_each_opset(dtype, mode, opset):
+    generator = np.random.default_rng(opset)
+    features = generator.normal(size=(2, 3, 13, 17)).astype(np.float32)
+    rois = np.float32(
+        [
+            [9, 20, 150, 99],
+            [-20, 3, 260, 180],
+            [0, 0, 90, 90],
+            [70, 80, 90, 81],
+            [-9e3, -8e3, 9e3, 7e3],
+        ]
+    )  # the last is much larger than the map
+    images = np.int32([0, 1, -1, 0, 1])
+    attributes = {
+        "output_height": 3,
+        "output_width": 2,
+        "spatial_scale": 1 / 16,
+        "sampling_ratio": 0,
+        "aligned": opset % 2,
+        "mode": mode,
+    }
+    given = torch.from_numpy(features).to(dtype), torch.from_numpy(rois), torch.from_numpy(images)
+    expected = roi_align(*given, **attributes)
+    (actual,) = run_in_onnxruntime(
+        "MaskRcnnROIAlign",
+        [features, rois, images],
+        [(TensorProto.FLOAT, 4)],
+        opset,
+        element_type=TYPES[dtype],
+        of_element=1,
+        **attributes,
+    )
+    assert expected.dtype == dtype
+    assert not actual[2].any()
+    assert all(actual[each].any() for each in (0, 1, 3, 4))
+    # One step of the type where a value lies between two.
+    tolerance = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 8e-3}[dtype]
+    np.testing.assert_allclose(actual, expected.float().numpy(), rtol=tolerance, atol=1e-5)
 
 
 @pytest.mark.parametrize("opset", [16, 17, 18, 20, 21])

@@ -9,11 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.export.exporter import Exported
 from trtyard.pipeline.export.twin import needs_twin, write_twin
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
-from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,11 +95,6 @@ def test_a_file_that_is_no_onnx_or_older_is_exported_a_second_time(tmp_path, cha
     origin = write_twin(exported(**facts), tmp_path / "none", tmp_path / "twin.onnx", export_at)
     assert asked == [11]
     assert "second export, at opset 11" in origin
-
-
-def test_what_standard_ops_cannot_say_is_refused():
-    with pytest.raises(EnvironmentLacksError, match="aligned"):
-        in_standard_ops(model(aligned=1))
 
 
 @pytest.mark.parametrize(("opset", "functions"), [(11, []), (15, []), (16, [ROI_ALIGN.op_type])])

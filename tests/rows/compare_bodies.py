@@ -160,6 +160,37 @@ def roi_align_edges():
     assert not actual[: len(broken)].any()
     assert actual[len(broken)].any()
     yield
+    far = [[-2e38, -2e38, 2e38, 2e38], [0, 0, 2**21, 9], [-2e4, -1e4, 2e4, 3e4], [3, 2, 2e4, 9]]
+    inverted = [[9, 2, 3, 8], [9, 8, 3, 2], [0, 0, 9, 9]]
+    features = np.random.RandomState(1).normal(size=(1, 3, 10, 10)).astype(np.float32)
+    for sampling, mode, scale in itertools.product([0, 1, 3], [0, 1], [0.5, 1e-30, -1.0]):
+        images = np.int32([0] * 6 + [-1])
+        actual = compare_roi_align(
+            features,
+            np.float32(far + inverted),
+            images,
+            output_height=2,
+            output_width=3,
+            spatial_scale=scale,
+            sampling_ratio=sampling,
+            aligned=0,
+            mode=mode,
+        )
+        assert not actual[-1].any()
+        yield
+    for shape in ((0, 2, 5, 5), (1, 2, 0, 5), (1, 2, 5, 0)):
+        actual = compare_roi_align(
+            np.zeros(shape, np.float32),
+            np.float32(inverted),
+            np.int32([0, 0, 0]),
+            output_height=2,
+            output_width=3,
+            spatial_scale=1.0,
+            sampling_ratio=0,
+            aligned=0,
+        )
+        assert not actual.any()
+        yield
 
 
 def roi_align_at_random():

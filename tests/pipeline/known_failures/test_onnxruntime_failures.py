@@ -64,6 +64,23 @@ def integer_convolution():
     )
 
 
+def roi_align_of_opset_22():
+    return model_of(
+        [
+            node("Reshape", ["x", "map"], ["features"]),
+            node("RoiAlign", ["features", "rois", "images"], ["y"], name="culprit"),
+        ],
+        [tensor("x", [1, 50])],
+        [tensor("y", None)],
+        opset=22,
+        constants=[
+            numpy_helper.from_array(np.array([1, 1, 5, 10]), "map"),
+            numpy_helper.from_array(np.zeros((1, 4), np.float32), "rois"),
+            numpy_helper.from_array(np.zeros(1, np.int64), "images"),
+        ],
+    )
+
+
 def nms_with_attributes():
     return model_of(
         [
@@ -95,6 +112,7 @@ def nms_with_attributes():
         ("onnx-for-one-parser", topk_with_attribute, "TopK"),
         ("onnx-for-one-parser", range_at_opset_10, "Range"),
         ("onnxruntime-no-kernel", integer_convolution, "Conv"),
+        ("onnxruntime-no-roi-align", roi_align_of_opset_22, "RoiAlign"),
         ("nms-of-ones-own", nms_with_attributes, "NonMaxSuppression"),
         ("onnx-too-new", lambda: relu(ir_version=40), ""),
         ("onnx-too-new", lambda: relu(opset=40), ""),

@@ -141,6 +141,15 @@ RUNNING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
+        name="onnxruntime-no-roi-align",
+        patterns=(r"(?:implementation|kernel) for (?P<op>RoiAlign)\((?:2[2-9]|[3-9]\d)\)",),
+        affected=("any",),
+        cause="ONNX Runtime on the CPU has RoiAlign up to opset 21, and the file is of a newer one",
+        mend="export at opset 16 to 21 (--opset 21), or use trtyard.pipeline.ops.roi_align, which "
+        "runs at every opset",
+        sources=(_RUNTIME,),
+    ),
+    KnownFailure(
         name="onnxruntime-no-kernel",
         patterns=(
             r"Could not find an implementation for (?:the node )?(?P<op>\w+)",

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import List
 
 import onnx
+import onnx.helper
 
-from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES
+from trtyard.pipeline.onnx_functions.body import Attributes, Body
+from trtyard.pipeline.onnx_functions.roi_align import roi_align
+from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES, ROI_ALIGN
 
 __all__ = [
     "DOMAIN",
@@ -17,7 +20,7 @@ __all__ = [
     "opset_of",
 ]
 
-# RoiAlign takes coordinate_transformation_mode from opset 16 on.
+# Of the ops in PaddedNMS.onnxtxt; RoiAlign has half pixels from there on, too.
 MINIMUM_OPSET = 16
 
 
@@ -51,7 +54,25 @@ def function(op_type: str, opset: int) -> "onnx.FunctionProto":
     """
     if opset < MINIMUM_OPSET:
         raise ValueError(f"{op_type} needs opset {MINIMUM_OPSET} or newer, not {opset}")
+    if op_type == ROI_ALIGN.op_type:
+        return _roi_align(opset)
     import onnx.parser  # from onnx 1.9 on
 
     text = (Path(__file__).parent / f"{op_type}.onnxtxt").read_text(encoding="utf-8")
     return onnx.parser.parse_function(text.replace("OPSET", str(opset), 1))
+
+
+def _roi_align(opset: int) -> "onnx.FunctionProto":
+    body = Body("", opset)
+    pooled = roi_align(body, list(ROI_ALIGN.inputs), Attributes(), like_features=True)
+    body.add("Identity", pooled, output=ROI_ALIGN.outputs[0])
+    return onnx.helper.make_function(
+        DOMAIN,
+        ROI_ALIGN.op_type,
+        list(ROI_ALIGN.inputs),
+        list(ROI_ALIGN.outputs),
+        body.nodes,
+        [onnx.helper.make_opsetid("", opset)],
+        [name for name, _ in ROI_ALIGN.attributes if name not in ROI_ALIGN.optional],
+        [onnx.helper.make_attribute(name, 0) for name in ROI_ALIGN.optional],
+    )

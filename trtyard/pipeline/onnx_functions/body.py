@@ -1,17 +1,26 @@
-"""Standard nodes that take a custom node's place, where onnx is too old for functions."""
+"""Standard nodes that take a custom node's place, or are the body of its function."""
 
-from typing import Any, List
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+
+_AXES_ARE_INPUTS = {
+    "Squeeze": 13,
+    "Unsqueeze": 13,
+    "ReduceSum": 13,
+    "ReduceMax": 18,
+    "ReduceMin": 18,
+}
 
 
 class Body:
     """Nodes in the order they run. The names of their outputs begin with ``prefix``."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, opset: int) -> None:
         self.nodes: List[onnx.NodeProto] = []
+        self.opset = opset
         self._prefix = prefix
         self._names = 0
 
@@ -21,15 +30,102 @@ class Body:
         self.nodes.append(helper.make_node(op_type, list(inputs), [name], **attributes))
         return name
 
+    def over(self, op_type: str, axes: Sequence[int], value: str, **attributes: Any) -> str:
+        """Add a node that works on ``axes``, an attribute or an input as the opset has it."""
+        if self.opset < _AXES_ARE_INPUTS[op_type]:
+            return self.add(op_type, value, axes=list(axes), **attributes)
+        return self.add(op_type, value, self.constant(list(axes), np.int64), **attributes)
+
     def constant(self, value: Any, dtype: type) -> str:
         """Add a constant, a number or a list of numbers, and return its name."""
         return self.add("Constant", value=numpy_helper.from_array(np.array(value, dtype)))
 
+    def cast(self, value: str, dtype: type) -> str:
+        """Add a conversion to a numpy type."""
+        kinds = {np.float32: TensorProto.FLOAT, np.int32: TensorProto.INT32}
+        kinds.update({np.int64: TensorProto.INT64, np.bool_: TensorProto.BOOL})
+        return self.add("Cast", value, to=kinds[dtype])
+
+    def count_to(self, count: str) -> str:
+        """Add the numbers from 0 to below ``count``, int64."""
+        zero, one = self.constant(0, np.int64), self.constant(1, np.int64)
+        return self.add("Range", zero, count, one)
+
+    def choice(
+        self,
+        condition: str,
+        rank: int,
+        first: "Callable[[Body], str]",
+        second: "Callable[[Body], str]",
+    ) -> str:
+        """Add an If whose graphs give one float32 tensor each; return what it gives."""
+        graphs = {}
+        for name, branch in (("then_branch", first), ("else_branch", second)):
+            inner = self.inside()
+            result = branch(inner)
+            if not any(result in node.output for node in inner.nodes):
+                result = inner.add("Identity", result)  # one from outside
+            value = helper.make_tensor_value_info(result, TensorProto.FLOAT, [None] * rank)
+            graphs[name] = helper.make_graph(inner.nodes, name, [], [value])
+        return self.add("If", condition, **graphs)
+
+    def for_each(self, count: str, rank: int, step: "Callable[[Body, str], str]") -> str:
+        """Add a Loop of ``count`` turns whose float32 tensors, one a turn, are stacked."""
+        inner = self.inside()
+        turn, going = inner.new_name("turn"), inner.new_name("going")
+        result = step(inner, turn)
+        go_on = inner.add("Identity", going)
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            inner.nodes,
+            "turn",
+            [value(turn, TensorProto.INT64, []), value(going, TensorProto.BOOL, [])],
+            [value(go_on, TensorProto.BOOL, []), value(result, TensorProto.FLOAT, [None] * rank)],
+        )
+        return self.add("Loop", count, self.constant(True, np.bool_), body=graph)
+
     def inside(self) -> "Body":
         """Return an empty body for a graph inside one of the nodes."""
-        return Body(self.new_name("in") + "_")
+        return Body(self.new_name("in") + "_", self.opset)
 
     def new_name(self, what: str) -> str:
         """Return a name that no other value of this body has."""
         self._names += 1
         return f"{self._prefix}{what}_{self._names}"
+
+
+class Attributes:
+    """A custom node's attributes: known numbers, or those that a function's node will have."""
+
+    FLOATS = ("spatial_scale",)
+
+    def __init__(self, known: Optional[Dict[str, Any]] = None) -> None:
+        self._known = known
+
+    def number(self, body: Body, name: str, dtype: type) -> str:
+        """Add an attribute as a number of a numpy type and return its name; 0 if left out."""
+        if self._known is not None:
+            return body.constant(self._known.get(name, 0), dtype)
+        if dtype is np.float32 and name in self.FLOATS:
+            return self._referred(body, "value_float", onnx.AttributeProto.FLOAT, name)
+        return body.cast(self._referred(body, "value_int", onnx.AttributeProto.INT, name), dtype)
+
+    @staticmethod
+    def _referred(body: Body, field: str, kind: int, name: str) -> str:
+        constant = body.add("Constant")
+        body.nodes[-1].attribute.add(name=field, type=kind, ref_attr_name=name)
+        return constant
+
+    def given_to(self, node: onnx.NodeProto, names: Sequence[str]) -> None:
+        """Give the node these attributes."""
+        for name in names:
+            if self._known is not None:
+                node.attribute.append(helper.make_attribute(name, self._known[name]))
+                continue
+            is_float = name in self.FLOATS
+            kind = onnx.AttributeProto.FLOAT if is_float else onnx.AttributeProto.INT
+            node.attribute.add(name=name, type=kind, ref_attr_name=name)
+
+    def known(self, name: str) -> Optional[int]:
+        """Return an attribute's value where it is known already."""
+        return None if self._known is None else int(self._known.get(name, 0))

@@ -1,6 +1,6 @@
-"""The custom ops in standard ops of opset 11: what ONNX Runtime 1.1 runs in their place.
+"""PaddedNMS in standard ops of opset 11: what ONNX Runtime 1.1 runs in its place.
 
-The functions in the ``.onnxtxt`` files say the same in ops of opset 16. Older onnx has neither
+The function in ``PaddedNMS.onnxtxt`` says the same in ops of opset 16. Older onnx has neither
 functions nor a parser for them; and here a node's attributes are known numbers.
 """
 
@@ -9,69 +9,26 @@ from typing import Any, Dict, NamedTuple, Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.onnx_functions.body import Body
 
 OPSET = 11
 
-# A roi this far outside every map samples nothing: padding becomes zeros.
-_FAR_AWAY = -1e30
 _PADDING = -1
 _NO_CLASS = -1
-
-
-def roi_align(
-    body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Dict[str, Any]
-) -> None:
-    """Add the nodes of MaskRcnnROIAlign, for float32 features.
-
-    Raises:
-        EnvironmentLacksError: the aligned form is asked for; RoiAlign has it from opset 16 on.
-    """
-    if attributes["aligned"]:
-        raise EnvironmentLacksError(
-            f"ONNX Runtime has no aligned RoiAlign for a model of opset {OPSET}",
-            "take a row of a newer opset, or aligned = 0",
-        )
-    features, rois, batch_indices = inputs
-    zero = body.constant(0, np.int32)
-    # Nothing times a number that is not finite is NaN, which equals nothing.
-    nothing = body.constant(0, np.float32)
-    in_all = body.add("ReduceSum", body.add("Mul", rois, nothing), axes=[1], keepdims=0)
-    first, one = body.constant([0], np.int64), body.constant([1], np.int64)
-    images = body.add("Slice", body.add("Shape", features), first, one)
-    is_there = body.add("Less", batch_indices, body.add("Cast", images, to=TensorProto.INT32))
-    is_whole = body.add("And", body.add("Equal", in_all, nothing), is_there)
-    is_padding = body.add("Or", body.add("Less", batch_indices, zero), body.add("Not", is_whole))
-    corners = body.add(
-        "Where",
-        body.add("Unsqueeze", is_padding, axes=[1]),
-        body.constant(_FAR_AWAY, np.float32),
-        rois,
-    )
-    image = body.add("Where", is_padding, zero, batch_indices)
-    body.add(
-        "RoiAlign",
-        features,
-        corners,
-        body.add("Cast", image, to=TensorProto.INT64),
-        output=outputs[0],
-        mode="max" if attributes.get("mode") else "avg",
-        **{name: value for name, value in attributes.items() if name not in ("aligned", "mode")},
-    )
 
 
 def padded_nms(
     body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Dict[str, Any]
 ) -> None:
-    """Add the nodes of PaddedNMS, for float32 boxes and scores."""
-    boxes, scores = inputs
+    """Add the nodes of PaddedNMS."""
+    boxes, scores = (body.cast(each, np.float32) for each in inputs)
     rows = attributes["keep_top_k"]
     nothing = body.constant(-np.inf, np.float32)
     limit = body.constant(attributes["score_threshold"], np.float32)
-    candidates = body.add("Where", body.add("Greater", scores, limit), scores, nothing)
-    live = _in_one_row(body, candidates, nothing)
-    kept = _kept_by_turn(body, _pairs(body, boxes, scores, attributes), live, nothing, attributes)
+    taking_part = body.add("Greater", scores, limit)
+    live = _in_one_row(body, body.add("Where", taking_part, scores, nothing), nothing)
+    pairs = _pairs(body, boxes, taking_part, attributes)
+    kept = _kept_by_turn(body, pairs, live, nothing, attributes)
 
     zero_1d, one_1d, rows_1d = (body.constant([number], np.int64) for number in (0, 1, rows))
     padding = body.constant(_PADDING, np.int64)
@@ -107,14 +64,19 @@ def _in_one_row(body: Body, values: str, last: str) -> str:
     return body.add("Pad", body.add("Flatten", values, axis=1), one_more, last)
 
 
-def _pairs(body: Body, boxes: str, scores: str, attributes: Dict[str, Any]) -> _Pairs:
-    shape = body.add("Shape", scores)
+def _pairs(body: Body, boxes: str, like: str, attributes: Dict[str, Any]) -> _Pairs:
+    """Return what is known of the pairs; ``like`` is any bool [B, C, N]."""
+    shape = body.add("Shape", like)
     zero, one = body.constant(0, np.int64), body.constant(1, np.int64)
     no_corner, no_class = body.constant(0, np.float32), body.constant(_NO_CLASS, np.float32)
 
+    def of_all(values: str) -> str:
+        # Not Expand: to no classes at all it leaves one.
+        return body.add("Where", like, values, values)
+
     def corner(at: int) -> str:
         values = body.add("Gather", boxes, body.constant(at, np.int64), axis=3)
-        return _in_one_row(body, body.add("Expand", values, shape), no_corner)
+        return _in_one_row(body, of_all(values), no_corner)
 
     x1, y1, x2, y2 = (corner(at) for at in range(4))
     offset = body.constant(attributes["box_offset"], np.float32)
@@ -122,7 +84,7 @@ def _pairs(body: Body, boxes: str, scores: str, attributes: Dict[str, Any]) -> _
     height = body.add("Add", body.add("Sub", y2, y1), offset)
     classes = body.add("Range", zero, body.add("Gather", shape, one), one)
     classes = body.add("Unsqueeze", body.add("Cast", classes, to=TensorProto.FLOAT), axes=[0, 2])
-    class_of = _in_one_row(body, body.add("Expand", classes, shape), no_class)
+    class_of = _in_one_row(body, of_all(classes), no_class)
     columns = body.add("Gather", body.add("Shape", class_of), one)
     return _Pairs(
         x1,

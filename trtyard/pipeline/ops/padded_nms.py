@@ -38,6 +38,8 @@ def padded_nms_reference(
         ValueError: shapes or attributes that do not fit together.
     """
     _check(boxes, scores, keep_top_k, box_offset)
+    if iou_threshold != iou_threshold or score_threshold != score_threshold:
+        raise ValueError("PaddedNMS: a threshold is NaN")
     indices = [
         _one_image(
             boxes[image].float(),

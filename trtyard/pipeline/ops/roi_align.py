@@ -1,16 +1,26 @@
 """MaskRcnnROIAlign in plain torch: the reference that kernels and the ONNX function are held to."""
 
-from typing import List, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 
 from trtyard.pipeline import torch_versions
 
-# A roi this far outside every map samples nothing: all its bins are zero, for any spatial scale
-# that float32 can hold next to it. The ONNX function uses the same number.
-FAR_AWAY = -1e30
+# Cells of the map, from its first one, that a corner may be away. Beyond, float32 has no step finer
+# than an eighth of a cell, and the numbers of samples would not end. As in samples.cuh.
+FARTHEST = float(1 << 20)
+
+# A roi whose bins take their samples by its size is larger than its map where it has more cells on
+# an axis than twice the map's and these. It is pooled apart: few of its samples are on the map.
+SPARE_CELLS = 64
 
 AVERAGE, MAXIMUM = 0, 1  # what mode is
+
+
+class _Sampling(NamedTuple):
+    scale: float
+    ratio: int
+    aligned: int
 
 
 def roi_align_reference(
@@ -27,7 +37,7 @@ def roi_align_reference(
     """RoIAlign over padded rois, with coordinates and sums in float32.
 
     Args:
-        features: float32 or float16 [B, C, H, W].
+        features: float32, float16 or bfloat16 [B, C, H, W].
         rois: float32 [R, 4], corners (x1, y1, x2, y2) in pixels of the network's input.
         batch_indices: int32 [R], the image of each roi; -1 marks padding.
         output_height: bins down.
@@ -40,33 +50,94 @@ def roi_align_reference(
 
     Returns:
         [R, C, output_height, output_width] in the features' type; zeros for padding, and for rois
-        with a corner that is no finite number or with an image that is not there. With their
-        channels last in memory where the features' are.
+        with an image that is not there or a corner that is no number or ``FARTHEST`` cells away.
+        With their channels last in memory where the features' are.
+
+    Raises:
+        ValueError: shapes or attributes that do not fit together.
 
     Source: He et al., Mask R-CNN, section 3; torchvision.ops.roi_align computes the mean.
     """
-    # torchvision would read outside the features' memory for these.
-    elsewhere = (batch_indices < 0) | (batch_indices >= features.shape[0])
-    elsewhere = elsewhere | ~torch.isfinite(rois).all(dim=1)
-    corners = torch.where(elsewhere[:, None], torch.full_like(rois, FAR_AWAY), rois)
-    image = torch.where(elsewhere, torch.zeros_like(batch_indices), batch_indices).to(rois.dtype)
-    if mode == MAXIMUM:
-        outside = torch.full_like(batch_indices, -1)
-        images = torch.where(elsewhere, outside, batch_indices).tolist()
-        rest = (spatial_scale, sampling_ratio, aligned)
-        pooled = _maximum(features.float(), rois, images, (output_height, output_width), rest)
-    else:
-        pooled = torch_versions.roi_align(
-            features.float(),
-            torch.cat([image[:, None], corners], dim=1).float(),
-            (output_height, output_width),
-            spatial_scale,
-            sampling_ratio if sampling_ratio > 0 else -1,
-            bool(aligned),
-        )
+    sampling = _Sampling(spatial_scale, sampling_ratio, aligned)
+    bins = (output_height, output_width)
+    _check(features, rois, batch_indices, bins, sampling, mode)
+    maps, corners = features.float(), rois.float()
+    alive, oversized = _kinds(features.shape, corners, batch_indices, sampling)
+    pooled = maps.new_zeros((len(rois), features.shape[1], output_height, output_width))
+    if pooled.numel() == 0:
+        alive = oversized = torch.zeros_like(alive)
+    if mode == AVERAGE:
+        usual = (alive & ~oversized).nonzero().flatten()
+        if len(usual):
+            image = batch_indices[usual].to(corners.dtype)
+            pooled[usual] = torch_versions.roi_align(
+                maps,
+                torch.cat([image[:, None], corners[usual]], dim=1),
+                bins,
+                spatial_scale,
+                sampling_ratio if sampling_ratio > 0 else -1,
+                bool(aligned),
+            )
+        alive = oversized
+    one_roi = _average if mode == AVERAGE else _maximum
+    for index in alive.nonzero().flatten().tolist():
+        image = int(batch_indices[index])
+        pooled[index] = one_roi(maps[image], corners[index], bins, sampling)
     if has_channels_last(features):
         return new_pooled(features, pooled.shape).copy_(pooled)
     return pooled.to(features.dtype)
+
+
+def _check(
+    features: torch.Tensor,
+    rois: torch.Tensor,
+    batch_indices: torch.Tensor,
+    bins: Tuple[int, int],
+    sampling: _Sampling,
+    mode: int,
+) -> None:
+    shapes = [list(each.shape) for each in (features, rois, batch_indices)]
+    if len(shapes[0]) != 4 or shapes[1] != [len(rois), 4] or shapes[2] != shapes[1][:1]:
+        raise ValueError(
+            "MaskRcnnROIAlign takes features [B, C, H, W], rois [R, 4] and batch indices [R], "
+            f"not {shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+    if min(bins) < 0 or sampling.ratio < 0:
+        raise ValueError(
+            f"MaskRcnnROIAlign: output sizes {bins[0]} and {bins[1]} and sampling_ratio "
+            f"{sampling.ratio} must not be negative"
+        )
+    if sampling.aligned not in (0, 1) or mode not in (AVERAGE, MAXIMUM):
+        raise ValueError(
+            f"MaskRcnnROIAlign: aligned {sampling.aligned} and mode {mode} must be 0 or 1"
+        )
+    if not bool(torch.isfinite(torch.tensor(sampling.scale, dtype=torch.float32))):
+        raise ValueError(f"MaskRcnnROIAlign: spatial_scale {sampling.scale} must be finite")
+
+
+def _kinds(
+    shape: Sequence[int],
+    corners: torch.Tensor,
+    batch_indices: torch.Tensor,
+    sampling: _Sampling,
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Return which rois read the map at all, and which of them are larger than it; bool [R] each.
+
+    torchvision would read outside the features' memory for those that do not, and take all samples
+    of the larger ones, of which there is no bound.
+    """
+    is_there = (batch_indices >= 0) & (batch_indices < shape[0])
+    if min(shape[2:]) == 0:
+        is_there = torch.zeros_like(is_there)
+    cells = corners * corners.new_tensor(sampling.scale)
+    alive = is_there & (cells.abs() < FARTHEST).all(dim=1)  # false for NaN
+    if sampling.ratio > 0:
+        return alive, torch.zeros_like(alive)
+    if sampling.aligned:
+        # Inside out there are no samples.
+        alive = alive & (cells[:, 2:] - 0.5 > cells[:, :2] - 0.5).all(dim=1)
+    most = cells.new_tensor([2 * shape[3] + SPARE_CELLS, 2 * shape[2] + SPARE_CELLS])
+    return alive, alive & (cells[:, 2:] - cells[:, :2] > most).any(dim=1)
 
 
 def has_channels_last(features: torch.Tensor) -> bool:
@@ -86,56 +157,67 @@ def new_pooled(features: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     )
 
 
-def _maximum(
-    features: torch.Tensor,
-    rois: torch.Tensor,
-    images: List[int],
-    bins: Tuple[int, int],
-    rest: Tuple[float, int, int],
+class _Bin(NamedTuple):
+    """A bin's samples on the map along one axis."""
+
+    cells: torch.Tensor  # int64 [2 n]: the lower neighbour of each sample, then the upper ones
+    weights: torch.Tensor  # float32 [2 n]
+    samples: int  # those outside of the map, too
+
+
+def _average(
+    features: torch.Tensor, corners: torch.Tensor, bins: Tuple[int, int], sampling: _Sampling
 ) -> torch.Tensor:
-    pooled = features.new_zeros((len(images), features.shape[1], *bins))
-    for index, image in enumerate(images):
-        if image < 0:
-            continue
-        x1, y1, x2, y2 = rois[index].float().unbind()
-        down = _samples(y1, y2, bins[0], features.shape[2], *rest)
-        across = _samples(x1, x2, bins[1], features.shape[3], *rest)
-        for row, (rows, row_weights, row_samples) in enumerate(down):
-            for column, (columns, column_weights, column_samples) in enumerate(across):
-                cells = features[image][:, rows][:, :, columns]
-                terms = (row_weights[:, None] * column_weights[None]) * cells
-                terms = terms.flatten(1)
-                if terms.shape[1] < 4 * row_samples * column_samples or terms.shape[1] == 0:
-                    # Samples outside of the map are zeros, and so is a bin without samples.
-                    terms = torch.cat([terms, terms.new_zeros((terms.shape[0], 1))], dim=1)
-                pooled[index, :, row, column] = terms.max(dim=1)[0]
+    """Return the bins' means [C, bins[0], bins[1]] of a map [C, H, W]: Wy * F * Wx^T."""
+    matrices = []
+    for axis in (0, 1):
+        size = features.shape[1 + axis]
+        matrix = features.new_zeros((bins[axis], size))
+        for row, found in zip(matrix, _bins(corners, axis, bins[axis], size, sampling)):
+            row.index_add_(0, found.cells, found.weights / max(1, found.samples))
+        matrices.append(matrix)
+    return torch.matmul(torch.matmul(matrices[0], features), matrices[1].t())
+
+
+def _maximum(
+    features: torch.Tensor, corners: torch.Tensor, bins: Tuple[int, int], sampling: _Sampling
+) -> torch.Tensor:
+    """Return the largest terms [C, bins[0], bins[1]] of the bins' samples."""
+    pooled = features.new_zeros((features.shape[0], *bins))
+    down, across = (
+        _bins(corners, axis, bins[axis], features.shape[1 + axis], sampling) for axis in (0, 1)
+    )
+    for row, vertical in enumerate(down):
+        for column, horizontal in enumerate(across):
+            cells = features[:, vertical.cells][:, :, horizontal.cells]
+            terms = (vertical.weights[:, None] * horizontal.weights[None]) * cells
+            terms = terms.flatten(1)
+            if terms.shape[1] < 4 * vertical.samples * horizontal.samples or terms.shape[1] == 0:
+                # Samples outside of the map are zeros, and so is a bin without samples.
+                terms = torch.cat([terms, terms.new_zeros((terms.shape[0], 1))], dim=1)
+            pooled[:, row, column] = terms.max(dim=1)[0]
     return pooled
 
 
-def _samples(
-    low: torch.Tensor,
-    high: torch.Tensor,
-    bins: int,
-    size: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: int,
-) -> List[Tuple[torch.Tensor, torch.Tensor, int]]:
-    """Return each bin's cells and weights, two a sample on the map, and how many samples it has."""
-    scale = low.new_tensor(spatial_scale)
-    shift = 0.5 if aligned else 0.0
+def _bins(
+    corners: torch.Tensor, axis: int, bins: int, size: int, sampling: _Sampling
+) -> List[_Bin]:
+    """Return the bins of a roi down (0) or across (1) a map of ``size`` cells."""
+    low, high = corners[1 - axis], corners[3 - axis]
+    scale = low.new_tensor(sampling.scale)
+    shift = 0.5 if sampling.aligned else 0.0
     start = low * scale - shift
     length = (high * scale - shift) - start
-    length = length if aligned else length.clamp(min=1.0)
+    length = length if sampling.aligned else length.clamp(min=1.0)
     step = length / bins
-    samples = sampling_ratio if sampling_ratio > 0 else max(0, int(torch.ceil(step)))
+    samples = sampling.ratio if sampling.ratio > 0 else max(0, int(torch.ceil(step)))
     found = []
     for index in range(bins):
         middle = torch.arange(samples, dtype=step.dtype, device=step.device) + 0.5
         at = (start + index * step) + middle * step / max(1, samples)
         at = at[(at >= -1.0) & (at <= size)].clamp(min=0.0)
-        cell = at.long().clamp(max=max(0, size - 1))
+        cell = at.long().clamp(max=size - 1)
         fraction = torch.where(cell >= size - 1, torch.zeros_like(at), at - cell.to(at.dtype))
-        cells = torch.cat([cell, (cell + 1).clamp(max=max(0, size - 1))])
-        found.append((cells, torch.cat([1.0 - fraction, fraction]), samples))
+        cells = torch.cat([cell, (cell + 1).clamp(max=size - 1)])
+        found.append(_Bin(cells, torch.cat([1.0 - fraction, fraction]), samples))
     return found
