@@ -52,7 +52,8 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
     module.requires_grad_(False)
     try:
         if choice.file is None:
-            seed_classifier(module, choice.seed, images)
+            # By the default picture: weights that hang on this run's would be other ones for each.
+            seed_classifier(module, choice.seed, network_input(read_picture().rgb, side))
         else:
             module(images)
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -43,7 +43,8 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
     images = network_input(picture.rgb, side)
     if choice.file is None:
         module = untrained_segmenter(name).eval()
-        outputs = seed_network(module, choice.seed, images)
+        # By the default picture: weights that hang on this run's would be other ones for each.
+        outputs = seed_network(module, choice.seed, network_input(read_picture().rgb, side))
     else:
         state = read_state(choice.file)
         auxiliary = any(key.startswith(_AUXILIARY) for key in state)

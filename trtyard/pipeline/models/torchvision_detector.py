@@ -6,7 +6,7 @@ that, and full TensorRT from 8.5 on; TensorRT for RTX has neither NonZero nor No
 """
 
 import warnings
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -65,14 +65,15 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
     [n], ``scores`` float32 [n], best first; ``masks`` float32 [n, 1, H, W]; ``keypoints`` float32
     [n, 17, 3] and ``keypoints_scores`` float32 [n, 17].
 
-    The picture is resized here, and the detector's own resizing, which an exporter would write into
-    the file too, has nothing left to do; but SSD resizes to its one size.
+    The picture is resized here, and the detector does not resize at all; but an SSD resizes to its
+    one size what ``size`` gives another one.
 
     Args:
         name: one of ``detector_names``.
         choice: seeded weights or a state dict of torchvision's.
         image: path of a picture; None for the default one.
-        size: shorter side of the input; None for 800 with a checkpoint, 320 without.
+        size: shorter side of the input; None for an SSD's own size, and for other detectors 800
+            with a checkpoint and 320 without.
 
     Raises:
         UsageError: picture, weights or size cannot be taken.
@@ -80,16 +81,21 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
     side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, SEEDED_SIZE)
     picture = read_picture(image)
-    images = network_input(picture.rgb, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
         detector = untrained_detector(name).eval()
-    _keep_size(detector, images.shape[2:])
+    fixed = getattr(detector.transform, "fixed_size", None)  # an SSD's own, (width, height)
+    own_size = fixed is None or size in (None, *fixed)
+    wanted = fixed if fixed is not None and own_size else side
+    if own_size:
+        detector.transform.resize = _as_it_is
+    images = network_input(picture.rgb, wanted)
+    module = OneImage(detector).eval()
     if choice.file is not None:
         load_published(detector, name, choice.file)
-    module = OneImage(detector).eval()
-    if choice.file is None:
-        seed_detector(module, choice.seed, images)
+    else:
+        # By the default picture: weights that hang on this run's would be other ones for each.
+        seed_detector(module, choice.seed, network_input(read_picture().rgb, wanted))
     module.requires_grad_(False)
     weights = choice.facts(detector)
     with torch.no_grad():
@@ -140,11 +146,17 @@ def _freeze(module: nn.Module, epsilon: float) -> None:
             _freeze(child, epsilon)
 
 
-def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
-    """Return float32 [1, 3, H, W], RGB in 0..1, the shorter side of length ``side``."""
-    height, width = rgb.shape[:2]
-    factor = side / min(height, width)
-    size = _within(width * factor), _within(height * factor)
+def network_input(rgb: np.ndarray, size: Union[int, Tuple[int, int]]) -> torch.Tensor:
+    """Return float32 [1, 3, H, W], RGB in 0..1.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        size: the shorter side's length, or (width, height); in pixels.
+    """
+    if isinstance(size, int):
+        height, width = rgb.shape[:2]
+        factor = size / min(height, width)
+        size = _within(width * factor), _within(height * factor)
     resized = np.array(Image.fromarray(rgb).resize(size, Image.BILINEAR))
     return (torch.from_numpy(resized).float() / 255).permute(2, 0, 1)[None].contiguous()
 
@@ -153,10 +165,10 @@ def _within(side: float) -> int:
     return min(max(1, round(side)), 2 * MAXIMUM_SIZE)
 
 
-def _keep_size(detector: Any, size: Sequence[int]) -> None:
-    """Make the detector's own transform keep this size, [height, width], as it is."""
-    transform = detector.transform
-    if getattr(transform, "fixed_size", None) is None:
-        sides: List[int] = sorted(int(side) for side in size)
-        shorter: Tuple[int, ...] = (sides[0],)
-        transform.min_size, transform.max_size = shorter, sides[1]
+def _as_it_is(image: torch.Tensor, target: Any = None) -> Any:
+    """Stand for a torchvision transform's ``resize`` where the size is right already.
+
+    Traced, torchvision's computes the new size in float32: (1 / 427) * 427 is below 1, and of 427
+    pixels 426 are left.
+    """
+    return image, target
