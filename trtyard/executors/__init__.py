@@ -23,6 +23,7 @@ class Job:
     weights: str | Path | None
     image: Path | None
     plugins: Path | None
+    weights_key: str = ""  # where in the file of weights
     options: tuple[str, ...]  # further words for the pipeline, such as --size 320
 
     def arguments(
@@ -49,6 +50,8 @@ class Job:
         ):
             if value is not None:
                 words += [option, place(value) if isinstance(value, Path) else value]
+                if option == "--weights" and self.weights_key:
+                    words[-1] += f"#{self.weights_key}"
         return [*words, *self.options]
 
     def inputs(self) -> list[Path]:

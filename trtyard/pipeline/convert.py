@@ -55,6 +55,7 @@ class Request(NamedTuple):
     plugin_cache: Optional[Path]
     plugin_sources: Path
     until: str = ENGINE  # or ONNX: nothing of TensorRT is touched then
+    norm_epsilon: Optional[float] = None
 
 
 def convert(row: Row, request: Request) -> int:
@@ -75,6 +76,7 @@ def convert(row: Row, request: Request) -> int:
         size=request.size,
         input_shape=request.input_shape,
         top_n=request.top_n,
+        norm_epsilon=request.norm_epsilon,
     )
     row = exporting(row, model.exporter, request.opset)
     with published_together(request.out, artifacts.ALL) as folder:
@@ -142,6 +144,7 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         overlay=overlay,
         notes=(
+            *model.notes,
             *(() if outcome.exported is None else outcome.exported.warnings),
             *symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
         ),
@@ -204,6 +207,7 @@ def _command(row: Row, request: Request) -> str:
         ("--size", request.size),
         ("--input", request.input_shape),
         ("--top-n", request.top_n),
+        ("--norm-eps", request.norm_epsilon),
         ("--opset", request.opset),
         ("--until", None if request.until == ENGINE else request.until),
     ):

@@ -6,20 +6,22 @@ that, and full TensorRT from 8.5 on; TensorRT for RTX has neither NonZero nor No
 """
 
 import warnings
+from collections import OrderedDict
 from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.images import read_picture
-from trtyard.pipeline.models.checkpoint import read_state
+from trtyard.pipeline.models.checkpoint import refuse_bad_variances
+from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_versions import detector_names, untrained_detector
@@ -30,16 +32,6 @@ __all__ = ["detector_names", "load_detector"]
 SEEDED_SIZE = 320
 DEFAULT_SIZE = 800  # torchvision's, of most of them
 MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
-
-# torchvision sets the frozen norms' epsilon to 0 for the first published weights of these
-# (overwrite_eps in its models/detection), and leaves it at its default for others.
-WITHOUT_EPSILON = (
-    "fasterrcnn_resnet50_fpn",
-    "keypointrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn",
-    "retinanet_resnet50_fpn",
-)
-FROZEN_EPSILON = 1e-5
 
 
 class OneImage(nn.Module):
@@ -58,7 +50,13 @@ class OneImage(nn.Module):
         return self.detector([images[0]])
 
 
-def load_detector(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
+def load_detector(
+    name: str,
+    choice: Choice,
+    image: Optional[str],
+    size: Optional[int],
+    norm_epsilon: Optional[float] = None,
+) -> Model:
     """Return the detector ``name`` for one picture; its outputs are called as in torchvision's.
 
     These are ``boxes`` float32 [n, 4] (x1, y1, x2, y2 in pixels of the input), ``labels`` int64
@@ -74,6 +72,7 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         image: path of a picture; None for the default one.
         size: shorter side of the input; None for an SSD's own size, and for other detectors 800
             with a checkpoint and 320 without.
+        norm_epsilon: of a checkpoint's norms; None for what ``epsilon_for`` tells.
 
     Raises:
         UsageError: picture, weights or size cannot be taken.
@@ -91,8 +90,9 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         detector.transform.resize = _as_it_is
     images = network_input(picture.rgb, wanted)
     module = OneImage(detector).eval()
+    notes: Tuple[str, ...] = ()
     if choice.file is not None:
-        load_published(detector, name, choice.file)
+        notes = _load_weights(detector, name, choice, norm_epsilon)
     else:
         # By the default picture: weights that hang on this run's would be other ones for each.
         seed_detector(module, choice.seed, network_input(read_picture().rgb, wanted))
@@ -112,11 +112,14 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         picture=picture,
         scale=(images.shape[3] / columns, images.shape[2] / rows),
         exporter="torchscript",  # torch.export stops at the first size that depends on values
+        notes=notes,
     )
 
 
-def load_published(detector: nn.Module, name: str, file: str) -> None:
-    """Load a state dict of torchvision's into ``detector``, by torchvision's own rules.
+def _load_weights(
+    detector: nn.Module, name: str, choice: Choice, norm_epsilon: Optional[float]
+) -> Tuple[str, ...]:
+    """Load a state dict into ``detector``, by torchvision's own rules; return notes on it.
 
     What it publishes is trained with frozen norms mostly, which have no count of batches, and by
     older releases, whose keys it renames itself.
@@ -124,26 +127,20 @@ def load_published(detector: nn.Module, name: str, file: str) -> None:
     Raises:
         UsageError: the file cannot be taken, or does not fit.
     """
-    state = read_state(file)
-    if not any(key.endswith("num_batches_tracked") for key in state):
-        _freeze(detector, 0.0 if name in WITHOUT_EPSILON else FROZEN_EPSILON)
+    file = str(choice.file)
+    state, notes = choice.read()
+    epsilon = epsilon_for(name, detector, state, file, norm_epsilon)
+    set_epsilon(detector, epsilon)
     try:
-        detector.load_state_dict(state)
+        detector.load_state_dict(OrderedDict(state))
     except RuntimeError as error:
         raise UsageError(
             f"{file} does not fit this model:\n{error}",
-            "give the checkpoint of this very model with --weights FILE, or --weights seeded",
+            hint_for_prefix(list(detector.state_dict()), list(state), file)
+            or "give the checkpoint of this very model with --weights FILE, or --weights seeded",
         ) from error
-
-
-def _freeze(module: nn.Module, epsilon: float) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features)
-            frozen.eps = epsilon
-            setattr(module, name, frozen.eval())
-        else:
-            _freeze(child, epsilon)
+    refuse_bad_variances(detector, file)
+    return notes if epsilon.note is None else (*notes, epsilon.note)
 
 
 def network_input(rgb: np.ndarray, size: Union[int, Tuple[int, int]]) -> torch.Tensor:
