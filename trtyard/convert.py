@@ -55,6 +55,7 @@ class Request:
     where: Where
     out: Path
     weights: str | Path | None
+    weights_key: str = ""  # where in the file; empty where it is not said
     image: Path | None
     plugins: Path | None
     until: Until
@@ -75,6 +76,7 @@ class Request:
         plugins: str,
         size: str,
         top_n: str,
+        norm_eps: str = "",
         opset: str,
         input_shape: str,
         until: str,
@@ -105,12 +107,15 @@ class Request:
             memory_in_bytes(memory)
         if opset:
             _check_opset(found, int(opset))
+        if norm_eps:
+            options += ["--norm-eps", _epsilon(norm_eps)]
         if until not in get_args(Until):
             raise UsageError(f"--until must be one of {', '.join(get_args(Until))}, not {until!r}")
         if until != "engine":
             options += ["--until", until]
         if input_shape:
             options.append(f"--input={input_shape}")  # which may begin with a dash
+        file, key = _file_and_key(weights)
         named = weights and not re.fullmatch(r"seeded(:\d+)?|pretrained", weights)
         return cls(
             model=model,
@@ -118,7 +123,8 @@ class Request:
             locked=lock,
             where=cast(Where, where),
             out=Path(out).expanduser().absolute() if out else OUT / found.name / folder_name(model),
-            weights=_existing("--weights", weights) if named else weights or None,
+            weights=_existing("--weights", file) if named else weights or None,
+            weights_key=key if named else "",
             image=_existing("--image", image),
             plugins=_existing("--plugins", plugins),
             until=cast(Until, until),
@@ -158,6 +164,7 @@ def convert(request: Request, *, dry_run: bool) -> int:
             code_folder=Path.cwd() if name and file and not is_file else None,
             out=request.out,
             weights=request.weights,
+            weights_key=request.weights_key,
             image=request.image,
             plugins=request.plugins,
             options=request.options,
@@ -335,6 +342,28 @@ def _check_opset(row: Row, opset: int) -> None:
     for what, problem in problems(replace(row, opset=opset)):
         if what == "opset":
             raise UsageError(f"--opset {problem}", f"row {row.name} itself exports at {row.opset}")
+
+
+def _epsilon(text: str) -> str:
+    """Return ``text``, which must be a number from 0 up to 1."""
+    try:
+        fits = 0 <= float(text) < 1
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"--norm-eps must be a number from 0 up to 1, not {text!r}",
+            "--norm-eps 1e-5, or --norm-eps 0",
+        )
+    return text
+
+
+def _file_and_key(weights: str) -> tuple[str, str]:
+    """Return FILE and KEY of FILE#KEY; a file's own name may hold the character."""
+    file, _, key = weights.rpartition("#")
+    if not file or Path(weights).expanduser().is_file():
+        return weights, ""
+    return file, key
 
 
 def _existing(option: str, path: str) -> Path | None:

@@ -255,6 +255,24 @@ def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so(
     assert choose_executor(row, locked, "auto", "engine")[0] == "docker"
 
 
+@pytest.mark.parametrize("name", ["weights.pth", "a#b.pth"])
+def test_the_key_behind_a_file_of_weights_goes_with_it(name, tmp_path):
+    file = tmp_path / name
+    file.write_bytes(b"")
+    words = dict.fromkeys(("image", "plugins", "size", "top_n", "opset", "input_shape"), "")
+    words |= {"model": "alexnet", "row": "default", "where": "host", "out": "", "until": "onnx"}
+    for text, key in ((str(file), ""), (f"{file}#params_ema", "params_ema")):
+        request = convert_module.Request.checked(weights=text, norm_eps="0", **words)
+        assert (request.weights, request.weights_key) == (file, key)
+        assert "--norm-eps 0" in " ".join(request.options)
+    with pytest.raises(UsageError, match=r"none\.pth: there is no such file"):
+        convert_module.Request.checked(weights=f"{tmp_path}/none.pth#params", **words)
+    placed = job(weights=file, weights_key="params").arguments(
+        "docker", "/row", lambda path: "/mnt"
+    )
+    assert placed[placed.index("--weights") + 1] == "/mnt#params"
+
+
 class Ends:
     """An executor whose conversion ends with that code, having written a report or not."""
 

@@ -21,7 +21,7 @@ def test_the_list_names_every_task_with_a_line_about_it(tasks):
 def test_every_option_of_convert_is_explained(tasks):
     done = tasks("convert", "--help")
     assert done.returncode == 0
-    names = "model trt in out weights image size input top-n opset plugins dry-run"
+    names = "model trt in out weights image size input top-n norm-eps opset plugins dry-run"
     for name in names.split():
         assert f"--{name}" in done.stdout
 
@@ -46,6 +46,8 @@ def test_every_option_of_convert_is_explained(tasks):
             ["convert", "--model", "alexnet", "--in", "host", "--memory", "1g"],
             "--memory and --processes limit a container",
         ),
+        (["convert", "--model", "alexnet", "--norm-eps", "-1e-5"], "a number from 0 up to 1"),
+        (["convert", "--model", "alexnet", "--norm-eps", "nan"], "--norm-eps must be a number"),
         (["convert", "--model", "alexnet", "--opset", "9"], "--opset is 9; the dynamo exporter"),
         (["convert", "--model", "alexnet", "--trt", "7.0", "--opset", "12"], "--opset is 12"),
         (["convert", "--model", "alexnet", "--image", "no.png"], "--image no.png: there is no"),

@@ -48,19 +48,35 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(environment_of, row, 
         (found,) = report["detections"]
         assert found["matched"] == found["reference"] > 0
         assert found["labels_equal"] == found["matched"]
+        assert open_sizes(out / "model.onnx", row) == []
     if row.flavour == "full":
         assert later_than(row.tensorrt, ops_in(out / "model.onnx", row)) == []
 
 
 def ops_in(file, row):
     """Return the op types of an ONNX file's graph, as the row's own onnx reads it."""
-    python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
-    script = "import onnx, sys; print(*{n.op_type for n in onnx.load(sys.argv[1]).graph.node})"
-    done = subprocess.run([python, "-I", "-c", script, file], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    ops = done.stdout.split()
+    ops = words_of("print(*{node.op_type for node in graph.node})", file, row)
     assert "Conv" in ops
     return ops
+
+
+def open_sizes(file, row):
+    """Return the tensors of the file's graph that it does not give a size for each dimension."""
+    script = """
+for value in [*graph.input, *graph.value_info, *graph.output]:
+    if not all(size.HasField("dim_value") for size in value.type.tensor_type.shape.dim):
+        print(value.name)
+"""
+    return words_of(script, file, row)
+
+
+def words_of(script, file, row):
+    """Return the words that ``script`` prints of an ONNX file's ``graph``."""
+    python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
+    script = f"import onnx, sys; graph = onnx.load(sys.argv[1]).graph\n{script}"
+    done = subprocess.run([python, "-I", "-c", script, file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def later_than(tensorrt, ops):

@@ -22,6 +22,7 @@ class Job:
     weights: str | Path | None
     image: Path | None
     plugins: Path | None
+    weights_key: str = ""  # where in the file of weights
     options: tuple[str, ...]  # further words for the pipeline, such as --size 320
     memory: str = ""  # of a container, as --memory has it
     processes: str = ""
@@ -50,6 +51,8 @@ class Job:
         ):
             if value is not None:
                 words += [option, place(value) if isinstance(value, Path) else value]
+                if option == "--weights" and self.weights_key:
+                    words[-1] += f"#{self.weights_key}"
         return [*words, *self.options]
 
     def inputs(self) -> list[Path]:

@@ -103,6 +103,7 @@ def _convert(row: Row, options: argparse.Namespace) -> int:
             plugin_cache=options.plugin_cache,
             plugin_sources=_PACKAGE_ROOT / "plugins",
             until=options.until,
+            norm_epsilon=options.norm_eps,
         ),
     )
 
@@ -149,6 +150,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int)
     parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
     parser.add_argument("--top-n", type=int)
+    parser.add_argument("--norm-eps", type=float, help="epsilon of a checkpoint's norms")
     parser.add_argument("--opset", type=int, help="another than the row's")
     parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
     parser.add_argument("--plugins", type=Path, help="a compiled plugin library")

@@ -14,7 +14,9 @@ from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.twin import needs_twin, write_twin
 from trtyard.pipeline.files import write_json
-from trtyard.pipeline.models.model import Model
+from trtyard.pipeline.models.flat_outputs import unwrapped
+from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
@@ -24,7 +26,8 @@ from trtyard.pipeline.toolchains import RTX
 from trtyard.pipeline.torch_patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
-_MOST_NAMES = 3  # of buffers, in a note
+_MOST_NAMES = 3  # in a note
+_DETECTORS = (DETECTOR, TORCHVISION_DETECTOR)
 
 # Module, inputs and the names of inputs and outputs.
 Subject = Tuple[torch.nn.Module, Sequence[torch.Tensor], Sequence[str], Sequence[str]]
@@ -102,7 +105,12 @@ class Conversion:
         )
 
     def _torch(self) -> Outputs:
-        outputs, changed = _run(self._model)
+        # A detector drops boxes that are NaN: its outputs do not show what its layers do.
+        watched = self._model.kind in _DETECTORS
+        layers = unwrapped(self._model.module) if watched else torch.nn.Module()
+        with first_nan_noted(layers) as first:
+            outputs, changed = _run(self._model)
+        self._refuse_nan(outputs, first)
         if changed:
             self._book.remark(
                 "torch",
@@ -110,6 +118,26 @@ class Conversion:
                 "gives what a first run gives, and keeps nothing for the next",
             )
         return outputs
+
+    def _refuse_nan(self, outputs: Outputs, first: List[str]) -> None:
+        """Raise ConversionError where PyTorch computes NaN: to agree with that is no pass."""
+        spoilt = [name for name, value in outputs.items() if _has_nan(value)]
+        if not spoilt and not first:
+            return
+        module = unwrapped(self._model.module)
+        if not first:
+            with first_nan_noted(module) as first:
+                _run(self._model)
+        lines = [f"the model computes NaN in PyTorch itself: {_listed(spoilt or first)}"]
+        if first and spoilt:
+            lines.append(f"  the first layer to give NaN: {first[0]}")
+        lines += [f"  NaN or infinity in {name}" for name in spoilt_tensors(module)[:_MOST_NAMES]]
+        lines += [f"  {line}" for line in bad_variances(module)[:_MOST_NAMES]]
+        raise ConversionError(
+            "\n".join(lines),
+            "agreeing with NaN says nothing: give weights and inputs for which the model computes "
+            "numbers",
+        )
 
     def _export(self) -> Exported:
         row, file = self._row, self._folder / artifacts.ONNX
@@ -248,6 +276,10 @@ def _named(values: Any, names: Sequence[str]) -> Outputs:
         )
     # Copies: an output may be a buffer of the module or one of its inputs.
     return {name: each.detach().numpy().copy() for name, each in zip(names, tensors)}
+
+
+def _has_nan(value: np.ndarray) -> bool:
+    return value.dtype.kind == "f" and bool(np.isnan(value).any())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -57,6 +57,7 @@ class Request(NamedTuple):
     plugin_cache: Optional[Path]
     plugin_sources: Path
     until: str = ENGINE  # or ONNX: nothing of TensorRT is touched then
+    norm_epsilon: Optional[float] = None
 
 
 def convert(row: Row, request: Request) -> int:
@@ -77,6 +78,7 @@ def convert(row: Row, request: Request) -> int:
         size=request.size,
         input_shape=request.input_shape,
         top_n=request.top_n,
+        norm_epsilon=request.norm_epsilon,
     )
     row = exporting(row, model.exporter, request.opset)
     with published_together(request.out, artifacts.ALL) as folder:
@@ -211,6 +213,7 @@ def _command(row: Row, request: Request) -> str:
         ("--size", request.size),
         ("--input", request.input_shape),
         ("--top-n", request.top_n),
+        ("--norm-eps", request.norm_epsilon),
         ("--opset", request.opset),
         ("--until", None if request.until == ENGINE else request.until),
     ):

@@ -1,7 +1,7 @@
 """What older torch and torchvision releases lack, in the words of the newer ones."""
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torchvision
@@ -248,6 +248,25 @@ def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
         name + ("_f" if kind is float else "_i"): values[name] for name, kind in op.attributes
     }
     return graph.op(domain + op.op_type, *tensors, outputs=len(op.outputs), **attributes)
+
+
+def set_type(
+    value: Any, like: Any, sizes: Sequence[Optional[int]], dtype: Optional[torch.dtype] = None
+) -> None:
+    """Give a value of the exporter's graph a type: that of ``like``, of other sizes and dtype.
+
+    A size that is None stays open. torch 1.4 keeps the types of the trace, and sets no others.
+    """
+    if hasattr(torch._C.TensorType, "with_sizes"):
+        kind = like.type() if dtype is None else like.type().with_dtype(dtype)
+        value.setType(kind.with_sizes(list(sizes)))
+
+
+def size_of(value: Any, dimension: int) -> Optional[int]:
+    """Return a size of a value of the exporter's graph; None where the values decide it."""
+    kind = value.type()
+    sizes = kind.varyingSizes() if hasattr(kind, "varyingSizes") else kind.sizes()
+    return None if sizes is None else sizes[dimension]
 
 
 def register_symbolic(name: str, symbolic: Any, opset: int) -> None:

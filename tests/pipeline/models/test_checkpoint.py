@@ -7,9 +7,16 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.checkpoint import MAXIMUM_LISTED, fit, read_state, state_sha256
+from trtyard.pipeline.models.checkpoint import (
+    MAXIMUM_LISTED,
+    fit,
+    read_checkpoint,
+    read_state,
+    state_sha256,
+)
 
 
 def network():
@@ -211,3 +218,206 @@ def test_an_archive_of_code_is_called_one(tmp_path):
     with pytest.raises(UsageError, match="is a TorchScript archive") as caught:
         read_state(path)
     assert f"torch.jit.load('{path}').state_dict()" in caught.value.mend
+
+
+def given(content, path, key="", module=None):
+    """Return a network that was fitted with the file's weights, and the notes on them."""
+    module = network() if module is None else module
+    state, notes = read_checkpoint(saved(content, path), key)
+    fit(module, state, str(path))
+    return module, notes
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "model._orig_mod."]
+)
+def test_what_wrappers_put_before_every_name_is_taken_off(tmp_path, prefix):
+    source = network()
+    state = {prefix + key: value for key, value in source.state_dict().items()}
+    module, notes = given({"state_dict": state}, tmp_path / "wrapped.pth")
+    assert state_sha256(module) == state_sha256(source)
+    assert notes == ()
+
+
+def test_compiled_parts_are_taken_by_their_own_names(tmp_path):
+    source = network()
+    state = {
+        key.replace("1.", "1._orig_mod.", 1): value for key, value in source.state_dict().items()
+    }
+    module, _ = given(state, tmp_path / "compiled.pth")
+    assert state_sha256(module) == state_sha256(source)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
+@pytest.mark.parametrize("attribute", ["model", "module", "net"])
+def test_a_module_whose_own_names_begin_like_a_wrappers_is_fitted(tmp_path, attribute, prefix):
+    source, module = network(), nn.Sequential()
+    module.add_module(attribute, network())
+    state = {prefix + key: value for key, value in source.state_dict().items()}
+    given(state, tmp_path / "weights.pth", module=module)
+    assert state_sha256(module[0]) == state_sha256(source)
+
+
+@pytest.mark.parametrize(
+    "key", ["model_state", "params", "params_ema", "network", "weights", "generator"]
+)
+def test_the_one_set_of_weights_is_found_whatever_its_key(tmp_path, key):
+    source = network()
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
+    content = {key: source.state_dict(), "optimizer": optimizer, "loss": torch.zeros(()), "args": 1}
+    module, notes = given(content, tmp_path / "weights.pth")
+    assert state_sha256(module) == state_sha256(source)
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("average", "last"),
+    [
+        ("params_ema", "params"),
+        ("state_dict_ema", "state_dict"),
+        ("model_ema", "model"),
+        ("ema.module", "model"),
+    ],
+)
+def test_of_average_and_last_the_average_is_taken_and_it_is_said(tmp_path, average, last):
+    smooth, final = network(), network()
+    state = smooth.state_dict()
+    first, _, second = average.partition(".")
+    content = {last: final.state_dict(), first: {second: state, "updates": 9} if second else state}
+    path = tmp_path / "weights.pth"
+    module, notes = given(content, path)
+    assert state_sha256(module) == state_sha256(smooth)
+    assert f"those at {average} in" in notes[0]
+    assert f"--weights FILE#{last} takes those" in notes[0]
+    for key, expected in ((average, smooth), (last, final)):
+        module, notes = given(content, path, key)
+        assert state_sha256(module) == state_sha256(expected)
+        assert notes == ()
+
+
+def test_an_average_of_some_weights_only_is_left_alone(tmp_path):
+    final = network()
+    average = {key: value for key, value in final.state_dict().items() if "running" not in key}
+    module, _ = given({"model": final.state_dict(), "ema": average}, tmp_path / "weights.pth")
+    assert state_sha256(module) == state_sha256(final)
+
+
+def test_torchs_own_average_is_taken(tmp_path):
+    averaged = torch.optim.swa_utils.AveragedModel(network())
+    module, notes = given({"model_ema": averaged.state_dict()}, tmp_path / "weights.pth")
+    assert state_sha256(module) == state_sha256(averaged.module)
+    assert notes == ()
+
+
+def test_several_sets_of_unknown_keys_are_named(tmp_path):
+    first, second = network(), network()
+    content = {"student": first.state_dict(), "teacher": second.state_dict()}
+    path = tmp_path / "weights.pth"
+    with pytest.raises(UsageError, match="several sets of weights: student, teacher") as caught:
+        given(content, path)
+    assert f"--weights {path}#student" in caught.value.mend
+    module, _ = given(content, path, "teacher")
+    assert state_sha256(module) == state_sha256(second)
+
+
+def test_a_key_that_is_not_there_is_told_from_those_that_are(tmp_path):
+    path, state = tmp_path / "weights.pth", network().state_dict()
+    with pytest.raises(UsageError, match="no weights at 'param'; it has: params_ema, params"):
+        given({"params_ema": state, "params": state}, path, "param")
+    with pytest.raises(UsageError, match="no weights at 'model'; it has: 0, 1, 2"):
+        given(state, path, "model")
+
+
+def test_weights_beside_others_are_taken_by_what_their_names_begin_with(tmp_path):
+    source, path = network(), tmp_path / "lightning.ckpt"
+    state = {"model." + key: value for key, value in source.state_dict().items()}
+    state["criterion.weight"] = torch.ones(2)
+    with pytest.raises(UsageError, match="does not fit") as caught:
+        given({"state_dict": state}, path)
+    assert f"--weights {path}#model" in caught.value.mend
+    module, _ = given(state, path, "model")
+    assert state_sha256(module) == state_sha256(source)
+    module, _ = given({"state_dict": state}, path, "state_dict.model")
+    assert state_sha256(module) == state_sha256(source)
+
+
+def test_counts_of_batches_may_be_missing_extra_or_of_another_type(tmp_path):
+    source = network()
+    state = source.state_dict()
+    without = {key: value for key, value in state.items() if "num_batches" not in key}
+    halves = {key: value.half() for key, value in state.items()}
+    for content in (without, halves):
+        module, _ = given(content, tmp_path / "weights.pth")
+        torch.testing.assert_close(module[0].weight, source[0].weight, rtol=1e-3, atol=1e-3)
+    frozen = nn.Sequential(FrozenBatchNorm2d(4))
+    given(nn.Sequential(nn.BatchNorm2d(4)).state_dict(), tmp_path / "weights.pth", module=frozen)
+
+
+class Tied(nn.Module):
+    """Two names for one tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
+
+
+@pytest.mark.parametrize("name", ["embedding.weight", "head.weight"])
+def test_one_name_of_a_shared_tensor_is_enough(tmp_path, name):
+    source, module = Tied(), Tied()
+    given({name: source.head.weight.detach()}, tmp_path / "tied.pth", module=module)
+    assert torch.equal(module.head.weight, source.head.weight)
+    assert module.head.weight is module.embedding.weight
+    apart = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    with pytest.raises(UsageError, match=r"missing: 1\.weight"):
+        given({"0.weight": torch.ones(2, 2)}, tmp_path / "apart.pth", module=apart)
+
+
+@pytest.mark.parametrize("value", [-1e-9, -1.0])
+def test_a_variance_below_zero_is_named(tmp_path, value):
+    state = network().state_dict()
+    state["1.running_var"][2] = value
+    with pytest.raises(UsageError, match=r"compute NaN:\n  1\.running_var: 1 of 4 .*1e-05"):
+        given(state, tmp_path / "weights.pth")
+
+
+def test_a_variance_of_zero_is_named_where_no_epsilon_is_added(tmp_path):
+    state = network().state_dict()
+    state["1.running_var"].zero_()
+    given(state, tmp_path / "weights.pth")  # a channel that is the same everywhere has none
+    module = network()
+    module[1].eps = 0.0
+    with pytest.raises(UsageError, match=r"1\.running_var: 4 of 4 .*epsilon 0"):
+        given(state, tmp_path / "weights.pth", module=module)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("made", ["script", "trace"])
+def test_the_weights_of_torchscript_are_fitted_and_judged(made, tmp_path):
+    image = torch.ones(1, 3, 2, 2)
+    source, net = network().eval(), network().eval()
+    module = torch.jit.script(net) if made == "script" else torch.jit.trace(net, image)
+    state = source.state_dict()
+    state["1.running_var"].zero_()
+    given(state, tmp_path / "weights.pth", module=module)
+    torch.testing.assert_close(module(image), source(image))
+    state["1.running_var"][0] = -1.0
+    with pytest.raises(UsageError, match=r"1\.running_var: 1 of 4"):
+        given(state, tmp_path / "weights.pth", module=module)
+
+
+def test_a_mask_of_minus_infinity_is_no_spoilt_weight(tmp_path):
+    mask = torch.full((3, 3), float("-inf")).triu(1)
+    module, source = nn.Sequential(), nn.Sequential()
+    module.register_buffer("mask", torch.zeros(3, 3))
+    source.register_buffer("mask", mask)
+    given(source.state_dict(), tmp_path / "weights.pth", module=module)
+    assert torch.equal(module.mask, mask)
+
+
+def test_options_beside_the_weights_are_told_how_to_be_left_out(tmp_path):
+    path = saved({"model": {}, "args": argparse.Namespace(a=1)}, tmp_path / "detr.pth")
+    with pytest.raises(UsageError, match=r"argparse\.Namespace") as caught:
+        read_state(path)
+    assert "add_safe_globals([argparse.Namespace])" in caught.value.mend

@@ -77,6 +77,29 @@ def test_weights_are_a_seed_or_a_file():
             choose(text)
 
 
+def test_a_key_of_the_file_may_stand_behind_it(tmp_path):
+    assert choose("some/weights.pth#params_ema") == Choice("some/weights.pth", 0, "params_ema")
+    named = tmp_path / "a#b.pth"
+    named.write_bytes(b"")
+    assert choose(str(named)) == Choice(str(named), 0)
+    assert choose(f"{named}#ema.module") == Choice(str(named), 0, "ema.module")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("alexnet", {}, "--norm-eps is not for alexnet"),
+        ("fcn_resnet50", {}, "--norm-eps is not for fcn_resnet50"),
+        ("faster_rcnn", {}, "--norm-eps is not for faster_rcnn"),
+        ("net.py:make", {"input_shape": "1x3"}, "--norm-eps is not for net.py:make"),
+        ("ssd300_vgg16", {}, "--norm-eps is not for seeded weights"),
+    ],
+)
+def test_an_epsilon_of_norms_is_for_the_checkpoints_of_detectors(model, options, words):
+    with pytest.raises(UsageError, match=words):
+        load_model(model, norm_epsilon=1e-5, **options)
+
+
 def test_pretrained_weights_are_not_pinned_and_it_says_what_to_do():
     with pytest.raises(EnvironmentLacksError, match="no published weights are pinned") as caught:
         load_model("alexnet", weights="pretrained")

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.models.seeding import Seed
 
 
@@ -49,3 +51,22 @@ def test_weights_have_the_stated_deviation(shape):
         weights.numpy(), (drawn - 0.5) * np.sqrt(12 * 2 / fan_in), rtol=1e-5, atol=1e-7
     )
     assert float(weights.std()) * fan_in**0.5 == pytest.approx(2**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v3_small",
+        "lraspp_mobilenet_v3_large",
+        "ssd300_vgg16",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "faster_rcnn",
+    ],
+)
+def test_seeded_weights_do_not_depend_on_the_picture(name, tmp_path):
+    noise = np.random.RandomState(0).randint(0, 256, (48, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    without = load_model(name, size=96)
+    given = load_model(name, size=96, image=tmp_path / "noise.png")
+    assert not torch.equal(without.inputs[0], given.inputs[0])
+    assert given.weights == without.weights

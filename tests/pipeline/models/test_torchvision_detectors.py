@@ -3,17 +3,31 @@
 import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.comparison import TORCHVISION_DETECTOR, compare_outputs
 from trtyard.pipeline.detections import COCO_80, COCO_90
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.torchvision_detector import detector_names, load_detector
+from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.files import sha256_of
+from trtyard.pipeline.images import read_picture
+from trtyard.pipeline.models import norm_epsilon
+from trtyard.pipeline.models.torchvision_detector import (
+    MAXIMUM_SIZE,
+    MINIMUM_SIZE,
+    detector_names,
+    load_detector,
+)
 from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.onnxruntime_runner import run_onnx
 from trtyard.pipeline.report.labels import class_name
 
 SEEDED = Choice(None, 0)
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
 PAIR = ("torch", "onnxruntime")
+OPSET = 18
 
 
 def outputs_of(model):
@@ -51,6 +65,55 @@ def test_its_own_resizing_has_nothing_left_to_do(small):
     detector = small.module.module.detector
     images, _ = detector.transform([small.inputs[0][0]])
     assert images.image_sizes == [(128, 128)]
+
+
+def test_no_side_is_resized(small):
+    # Traced, torchvision's own resizing takes a pixel off 151 of these sides: in float32
+    # (1 / 427) * 427 is below 1. What comes back as it is leaves nothing to trace.
+    transform = small.module.module.detector.transform
+    for side in range(MINIMUM_SIZE, MAXIMUM_SIZE + 1):
+        for size in ((side, 64), (64, side), (side, side)):
+            image = torch.zeros(1, 1, 1).expand(3, *size)
+            assert transform.resize(image)[0] is image
+
+
+def test_the_file_finds_what_pytorch_finds_at_any_size(tmp_path):
+    shape = (123, 164)  # torchvision's own resizing, traced, makes it (122, 163)
+    Image.fromarray(read_picture().rgb).resize((640, 480)).save(tmp_path / "picture.png")
+    model = load_detector(SMALL, SEEDED, str(tmp_path / "picture.png"), shape[0])
+    assert tuple(model.inputs[0].shape[-2:]) == shape
+    file = tmp_path / "model.onnx"
+    with torch.no_grad():
+        export_onnx(
+            model.module,
+            model.inputs,
+            model.input_names,
+            model.output_names,
+            model.exporter,
+            OPSET,
+            file,
+        )
+    expected = outputs_of(model)
+    found = run_onnx(file, {"images": model.inputs[0].numpy()}, model.output_names)
+    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, expected, found)
+    assert comparison.passed, [each for each in comparison.parity if not each.passed]
+    assert len(expected["scores"]) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        ("ssd300_vgg16", None, (300, 300)),
+        ("ssdlite320_mobilenet_v3_large", 320, (320, 320)),
+        ("ssdlite320_mobilenet_v3_large", 150, (150, 200)),
+        (SMALL, None, (320, 427)),
+    ],
+)
+def test_an_ssd_takes_its_own_size_by_default(name, size, expected, tmp_path):
+    Image.fromarray(read_picture().rgb).resize((640, 480)).save(tmp_path / "picture.png")
+    model = load_detector(name, SEEDED, str(tmp_path / "picture.png"), size)
+    assert tuple(model.inputs[0].shape[-2:]) == expected
+    assert model.scale == (expected[1] / 640, expected[0] / 480)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +164,87 @@ def test_a_published_checkpoint_has_frozen_norms_and_older_keys(name, epsilon, s
     assert len(expected["scores"]) > 5
     for output, value in outputs_of(model).items():
         np.testing.assert_allclose(value, expected[output], rtol=1e-3, atol=1e-3)
+
+
+FROZEN = "fasterrcnn_resnet50_fpn"
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    """A checkpoint whose norms are frozen, with names of this torchvision, as trainings save it."""
+    state = load_detector(FROZEN, SEEDED, None, 64).module.module.detector.state_dict()
+    state = {key: value for key, value in state.items() if "num_batches" not in key}
+    file = tmp_path_factory.mktemp("frozen") / "frozen.pth"
+    torch.save(state, file)
+    return file
+
+
+def epsilons(model):
+    norms = [
+        each
+        for each in model.module.modules()
+        if isinstance(each, (FrozenBatchNorm2d, torch.nn.BatchNorm2d))
+    ]
+    assert len(norms) > 10
+    return {each.eps for each in norms}
+
+
+def test_frozen_norms_have_the_epsilon_that_the_model_is_built_with(frozen):
+    model = load_detector(FROZEN, Choice(str(frozen), 0), None, 64)
+    assert epsilons(model) == {1e-5}
+    (note,) = model.notes
+    assert "epsilon 1e-05, as torchvision builds the model" in note
+    assert "--norm-eps 0" in note
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-3])
+def test_an_epsilon_that_was_asked_for_is_taken(frozen, epsilon):
+    model = load_detector(FROZEN, Choice(str(frozen), 0), None, 64, epsilon)
+    assert epsilons(model) == {epsilon}
+    (note,) = model.notes
+    assert f"epsilon {epsilon:g}, as --norm-eps has it" in note
+
+
+def test_torchvisions_own_file_is_known_by_its_hash(frozen, monkeypatch):
+    monkeypatch.setitem(norm_epsilon.WITHOUT_EPSILON, FROZEN, sha256_of(frozen)[:8])
+    model = load_detector(FROZEN, Choice(str(frozen), 0), None, 64)
+    assert epsilons(model) == {0.0}
+    assert "epsilon 0, as torchvision has it for this published file" in model.notes[0]
+
+
+def test_the_published_files_are_torchvisions():
+    for name, digits in norm_epsilon.WITHOUT_EPSILON.items():
+        weights = torchvision.models.get_model_weights(name)
+        assert weights["COCO_V1"].url.endswith(f"-{digits}.pth")
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_norms_that_have_another_epsilon_keep_it(counted, tmp_path):
+    name = "ssdlite320_mobilenet_v3_large"
+    state = load_detector(name, SEEDED, None, 64).module.module.detector.state_dict()
+    state = {key: value for key, value in state.items() if counted or "num_batches" not in key}
+    torch.save(state, tmp_path / "ssdlite.pth")
+    model = load_detector(name, Choice(str(tmp_path / "ssdlite.pth"), 0), None, 64)
+    assert epsilons(model) == {1e-3}
+    assert len(model.notes) == (not counted)
+
+
+def test_a_norm_that_divides_by_nothing_is_named(frozen, tmp_path):
+    state = torch.load(frozen, weights_only=True)
+    state["backbone.body.bn1.running_var"][:3] = 0.0
+    torch.save(state, tmp_path / "zero.pth")
+    choice = Choice(str(tmp_path / "zero.pth"), 0)
+    assert load_detector(FROZEN, choice, None, 64).notes  # 1e-5 is added to it
+    with pytest.raises(UsageError, match=r"backbone\.body\.bn1\.running_var: 3 of 64 are 0"):
+        load_detector(FROZEN, choice, None, 64, 0.0)
+
+
+def test_a_wrapped_detectors_names_are_taken(frozen, tmp_path):
+    state = torch.load(frozen, weights_only=True)
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"model": wrapped, "model_ema": state}, tmp_path / "wrapped.pth")
+    model = load_detector(FROZEN, Choice(str(tmp_path / "wrapped.pth"), 0, "model"), None, 64)
+    assert epsilons(model) == {1e-5}
 
 
 @pytest.mark.parametrize("size", [63, 1334])

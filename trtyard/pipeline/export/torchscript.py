@@ -17,6 +17,7 @@ from trtyard.pipeline.op_contracts import (
     ROI_ALIGN,
     Op,
 )
+from trtyard.pipeline.ops.output_types import set_padded_nms_types, set_roi_align_types
 from trtyard.pipeline.torch_versions import (
     attention_in_parts,
     custom_node,
@@ -42,8 +43,8 @@ def export_torchscript(
     Raises:
         ConversionError: the module cannot be traced, or one of its ops has no ONNX form.
     """
-    register_symbolic("trtyard::padded_nms", _symbolic(PADDED_NMS, _padded_nms_types), opset)
-    register_symbolic("trtyard::roi_align", _symbolic(ROI_ALIGN, _roi_align_types), opset)
+    register_symbolic("trtyard::padded_nms", _symbolic(PADDED_NMS, set_padded_nms_types), opset)
+    register_symbolic("trtyard::roi_align", _symbolic(ROI_ALIGN, set_roi_align_types), opset)
     written = io.BytesIO()
     what = "the TorchScript exporter cannot write the model as ONNX"
     with explained(what), torch.no_grad(), attention_in_parts(module):
@@ -76,20 +77,6 @@ def _symbolic(op: Op, set_types: Callable[..., None]) -> Callable[..., Any]:
     translate.__signature__ = op.signature("graph")  # type: ignore[attr-defined]
     kinds = ["f" if kind is float else "i" for _, kind in op.attributes]
     return symbolic_helper.parse_args(*["v"] * len(op.inputs), *kinds)(translate)
-
-
-def _padded_nms_types(arguments: Sequence[Any], outputs: Sequence[Any]) -> None:
-    (_, scores), values = PADDED_NMS.apart(arguments)
-    batch, int32 = scores.type().sizes()[0], scores.type().with_dtype(torch.int32)
-    outputs[0].setType(int32.with_sizes([batch, values["keep_top_k"]]))
-    outputs[1].setType(int32.with_sizes([batch]))
-
-
-def _roi_align_types(arguments: Sequence[Any], pooled: Any) -> None:
-    (features, rois, _), values = ROI_ALIGN.apart(arguments)
-    sizes = [rois.type().sizes()[0], features.type().sizes()[1]]
-    sizes += [values["output_height"], values["output_width"]]
-    pooled.setType(features.type().with_sizes(sizes))
 
 
 def _in_own_domain(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -6,46 +6,67 @@ import re
 import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.checkpoint_keys import (
+    COUNT,
+    STATE_KEYS,
+    State,
+    find_weights,
+    hint_for_prefix,
+    plain_names,
+)
+from trtyard.pipeline.models.not_numbers import bad_variances, is_spoilt
 from trtyard.pipeline.models.safetensors import SUFFIX, read_safetensors
 from trtyard.pipeline.torch_versions import load_tensors
 
-# Keys under which training scripts save the weights beside optimizer, scheduler and iteration.
-STATE_KEYS = ("model", "state_dict", "model_state_dict", "net")
-PARALLEL_PREFIX = "module."  # put before every key by torch.nn.parallel's wrappers
 MAXIMUM_LISTED = 20
 # What torch.load adds to every refusal: how to load the file all the same, which runs its code.
 _TORCH_ADVICE = re.compile(r"In PyTorch 2\.6, we changed|If you are seeing this error")
+# DETR and its relatives save the training's options, which hold no code, beside the weights.
+_NAMESPACE = (
+    'python -c "import argparse, torch; '
+    "torch.serialization.add_safe_globals([argparse.Namespace]); "
+    "torch.save(torch.load({!r}, 'cpu')['model'], 'weights.pth')\"   (torch 2.6 and newer)"
+)
 _SHORTEST_REASON = 8  # characters; below it is a number or a letter of the file
 
-State = Dict[str, torch.Tensor]
+
+class Checkpoint(NamedTuple):
+    """The weights in a file."""
+
+    state: State  # by names without what wrappers put before them
+    notes: Tuple[str, ...]  # what a reader of the report should know of them
 
 
-def read_state(path: str) -> State:
-    """Read the weights in the checkpoint at ``path``: a state dict, bare or below ``STATE_KEYS``.
+def read_state(path: str, key: str = "") -> State:
+    """Return the weights of ``read_checkpoint`` alone."""
+    return read_checkpoint(path, key).state
 
-    The ``module.`` prefix of parallel training is taken off. The file is read with
+
+def read_checkpoint(path: str, key: str = "") -> Checkpoint:
+    """Read the weights in the checkpoint at ``path``: a state dict, bare or below other keys.
+
+    What wrappers put before all names, such as ``module.``, is taken off. The file is read with
     ``weights_only=True``: it can name tensors, and nothing in it is run. So it is with safetensors.
+
+    Args:
+        path: of the file.
+        key: where in it the weights are; empty where that is clear (see ``find_weights``).
 
     Raises:
         UsageError: the file is missing, unreadable, no checkpoint, holds code, holds something
             other than tensors, or holds NaN or infinite weights.
     """
-    content = _load(path)
-    if isinstance(content, Mapping):
-        for key in STATE_KEYS:
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
+    content, note = find_weights(_load(path), key, path)
     if not isinstance(content, Mapping) or not content:
         raise UsageError(
             f"{path} holds no weights: a mapping of names to tensors is expected, bare or below "
-            f"{' or '.join(STATE_KEYS)}",
+            f"{', '.join(STATE_KEYS)} or another key",
             "save it with torch.save(model.state_dict(), FILE)",
         )
     strangers = [
@@ -58,52 +79,95 @@ def read_state(path: str) -> State:
             f"{path} holds more than tensors among its weights:\n{listing(strangers)}",
             "save it with torch.save(model.state_dict(), FILE)",
         )
-    state = _without_prefix(content)
+    state = OrderedDict((name, content[full]) for name, full in plain_names(content).items())
     _refuse_not_finite(state, path)
-    return state
+    return Checkpoint(state, () if note is None else (note,))
 
 
 def fit(module: torch.nn.Module, state: State, path: str) -> None:
     """Copy ``state`` into ``module``; every key must be there, and no other.
 
+    Counts of batches need not fit: nothing is computed from them. Of a tensor that the module has
+    by several names one is enough.
+
     Raises:
-        UsageError: lists the keys that are missing, extra or of another shape or type.
+        UsageError: lists the keys that are missing, extra or of another shape or type; or those of
+            norms that would divide by nothing.
     """
-    own = _tensors(module)
-    problems = [f"missing: {key} {list(own[key].shape)}" for key in own if key not in state]
-    problems += [f"extra: {key} {list(state[key].shape)}" for key in state if key not in own]
-    for key in own:
-        if key not in state:
-            continue
-        if own[key].shape != state[key].shape:
-            problems.append(f"shape: {key} is {list(state[key].shape)}, not {list(own[key].shape)}")
-        elif own[key].is_floating_point() != state[key].is_floating_point():
-            problems.append(f"type: {key} is {state[key].dtype}, not {own[key].dtype}")
-    if problems:
+    tensors = _tensors(module)
+    own = OrderedDict((name, tensors[full]) for name, full in plain_names(tensors).items())
+    state = {**_tied(own, state), **state}
+    problems = _problems(own, state)
+    if any(not key.endswith(COUNT) for key, _ in problems):
+        lines = [line for _, line in problems]
         raise UsageError(
-            f"{path} does not fit this model, which has {len(own)} keys:\n" + listing(problems),
-            _prefix_mend(own, state)
+            f"{path} does not fit this model, which has {len(own)} keys:\n{listing(lines)}",
+            hint_for_prefix(list(own), list(state), path)
             or "give the checkpoint of this very model with --weights FILE, or --weights seeded",
         )
+    needed = [key for key in own if key in state]
     with torch.no_grad():
-        for key, value in own.items():
-            value.copy_(state[key])
-        lost = [key for key, value in own.items() if not torch.equal(value, state[key].to(value))]
+        for key in needed:
+            own[key].copy_(state[key])
+        lost = [key for key in needed if not torch.equal(own[key], state[key].to(own[key]))]
     if lost:
         raise UsageError(
             f"{path} has several values for what is one tensor in this model:\n{listing(lost)}",
             "give the checkpoint of a model that shares these weights as yours does",
         )
+    refuse_bad_variances(module, path)
 
 
-def _prefix_mend(own: State, state: State) -> Optional[str]:
-    """Return what to do where the keys differ by a prefix alone; None where that is not it."""
-    for longer, shorter, do in ((state, own, "take '{}' off"), (own, state, "put '{}' before")):
-        one = next(iter(shorter), "")
-        for prefix in [key[: -len(one)] for key in longer if key.endswith("." + one)]:
-            if sorted(longer) == sorted(prefix + key for key in shorter):
-                return f"{do.format(prefix)} its keys, and save it again: torch.save(state, FILE)"
-    return None
+def refuse_bad_variances(module: torch.nn.Module, path: str) -> None:
+    """Raise UsageError where a norm's variances, loaded from ``path``, make it compute NaN."""
+    bad = bad_variances(module)
+    if bad:
+        raise UsageError(
+            f"{path} holds running variances that make the model compute NaN:\n{listing(bad)}",
+            "take a checkpoint from before the training diverged",
+        )
+
+
+def _problems(own: State, state: State) -> List[Tuple[str, str]]:
+    """Return each key that does not fit, with a line that says why."""
+    problems = [(key, f"missing: {key} {list(own[key].shape)}") for key in own if key not in state]
+    problems += [
+        (key, f"extra: {key} {list(state[key].shape)}")
+        for key in state
+        if key not in own and not _counts_for(key, own)
+    ]
+    for key in own:
+        if key not in state:
+            continue
+        mine, given = own[key], state[key]
+        if mine.shape != given.shape:
+            line = f"shape: {key} is {list(given.shape)}, not {list(mine.shape)}"
+            problems.append((key, line))
+        elif mine.is_floating_point() != given.is_floating_point():
+            problems.append((key, f"type: {key} is {given.dtype}, not {mine.dtype}"))
+    return problems
+
+
+def _tied(own: State, state: State) -> State:
+    """Return what is missing in ``state`` and is, in the module, the same tensor as what is not.
+
+    safetensors keeps one name of each.
+    """
+    by_place = {_place(own[key]): state[key] for key in own if key in state}
+    return {
+        key: by_place[_place(value)]
+        for key, value in own.items()
+        if key not in state and value.numel() and _place(value) in by_place
+    }
+
+
+def _place(value: torch.Tensor) -> Tuple[Any, ...]:
+    return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
+
+
+def _counts_for(key: str, own: State) -> bool:
+    """Tell whether ``key`` counts the batches of a norm that is frozen in this module."""
+    return key.endswith("." + COUNT) and key[: -len(COUNT)] + "running_var" in own
 
 
 def state_sha256(module: torch.nn.Module) -> str:
@@ -153,7 +217,9 @@ def _load(path: str) -> Any:
         raise UsageError(
             f"{path} is refused: loading it would run code ({named.group(1)}). "
             "Only tensors are taken from a weights file",
-            "save the weights alone: torch.save(model.state_dict(), FILE)",
+            _NAMESPACE.format(path)
+            if named.group(1) == "argparse.Namespace"
+            else "save the weights alone: torch.save(model.state_dict(), FILE)",
         ) from error
     except PermissionError as error:
         raise UsageError(f"weights {path} cannot be read: {error}", "check its rights") from error
@@ -180,18 +246,8 @@ def _not_a_checkpoint(path: str, error: Exception) -> UsageError:
     )
 
 
-def _without_prefix(state: Mapping[str, torch.Tensor]) -> State:
-    prefixed = all(key.startswith(PARALLEL_PREFIX) for key in state)
-    start = len(PARALLEL_PREFIX) if prefixed else 0
-    return OrderedDict((key[start:], value) for key, value in state.items())
-
-
 def _refuse_not_finite(state: State, path: str) -> None:
-    spoilt: List[str] = [
-        key
-        for key, value in state.items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
+    spoilt = [key for key, value in state.items() if is_spoilt(value)]
     if spoilt:
         raise UsageError(
             f"{path} holds NaN or infinite weights:\n{listing(spoilt)}",

@@ -1,7 +1,7 @@
 """torchvision's classification models, by name."""
 
 import warnings
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from PIL import Image
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.images import read_picture
-from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.model import CLASSIFIER, Model
 from trtyard.pipeline.models.network_seeding import seed_classifier
 from trtyard.pipeline.models.sides import require_side
@@ -47,12 +47,15 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
     picture = read_picture(image)
     images = network_input(picture.rgb, side)
     module = _build(name)
+    notes: Tuple[str, ...] = ()
     if choice.file is not None:
-        fit(module, read_state(choice.file), choice.file)
+        state, notes = choice.read()
+        fit(module, state, choice.file)
     module.requires_grad_(False)
     try:
         if choice.file is None:
-            seed_classifier(module, choice.seed, images)
+            # By the default picture: weights that hang on this run's would be other ones for each.
+            seed_classifier(module, choice.seed, network_input(read_picture().rgb, side))
         else:
             module(images)
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -70,6 +73,7 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         weights=choice.facts(module),
         picture=picture,
         scale=(1.0, 1.0),
+        notes=notes,
     )
 
 

@@ -27,6 +27,11 @@ class FlatOutputs(nn.Module):
         return tuple(value for _, value in _leaves(self.module(*inputs), ()))
 
 
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module without the form below: by its own names of layers and weights."""
+    return module.module if isinstance(module, FlatOutputs) else module
+
+
 def with_named_outputs(
     module: nn.Module, outputs: Any, spec: str
 ) -> Tuple[Tuple[str, ...], nn.Module]:

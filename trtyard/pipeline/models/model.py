@@ -34,4 +34,4 @@ class Model(NamedTuple):
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
     exporter: Optional[str] = None  # the one that takes it, where a row's own does not
     proposal_rows: int = 0  # what a detector's box head takes for an image, padding included
-    notes: Tuple[str, ...] = ()  # for the report: what was done to the module that nobody asked for
+    notes: Tuple[str, ...] = ()  # what the report should say of it, a sentence each

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.model import TENSOR, Model
 from trtyard.pipeline.models.own_inputs import EXAMPLE, parse_inputs
 from trtyard.pipeline.models.own_run import ready_to_run
@@ -46,8 +46,10 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
             "return the module itself",
         )
     module = _prepared(module, spec)
+    notes: Tuple[str, ...] = ()
     if choice.file is not None:
-        fit(module, read_state(choice.file), choice.file)
+        state, notes = choice.read()
+        fit(module, state, choice.file)
     weights = choice.facts(module)
     if choice.file is None:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
@@ -63,7 +65,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         picture=None,
         scale=(1.0, 1.0),
         exporter=_exporter_for(module),
-        notes=ready.notes,
+        notes=(*notes, *ready.notes),
     )
 
 

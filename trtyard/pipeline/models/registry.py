@@ -15,47 +15,57 @@ def load_model(
     size: Optional[int] = None,
     input_shape: Optional[str] = None,
     top_n: Optional[int] = None,
+    norm_epsilon: Optional[float] = None,
 ) -> Model:
     """Return the model ``spec``, with its weights and this run's inputs.
 
     Args:
         spec: ``faster_rcnn``, the name of a classifier, segmenter or detector of torchvision such
             as ``alexnet``, or a user's own as ``package.module:callable`` or ``file.py:callable``.
-        weights: ``seeded``, ``seeded:N``, or the path of a checkpoint.
+        weights: ``seeded``, ``seeded:N``, or the path of a checkpoint, with ``#KEY`` behind it
+            where it holds several sets of weights.
         image: path of a picture; the default one if None. Not for own models.
         size: of the network's input in pixels: the shorter side for detectors, the square's side
             for classifiers and segmenters. Not for own models.
         input_shape: of an own model's inputs, such as "1x3x224x224,1x16:int64:100".
         top_n: proposals of ``faster_rcnn``.
+        norm_epsilon: of the norms of a checkpoint for one of torchvision's detectors.
 
     Raises:
         UsageError: something of it cannot be taken; the message says what can.
         EnvironmentLacksError: pretrained weights, or the default picture, are not here.
     """
     given = {"--image": image, "--size": size, "--input": input_shape, "--top-n": top_n}
+    given["--norm-eps"] = norm_epsilon
+    choice = choose(str(weights))
     path = None if image is None else str(image)
     if ":" in spec:
-        _refuse(given, ["--image", "--size", "--top-n"], spec, "a model of your own takes --input")
+        unfit = ["--image", "--size", "--top-n", "--norm-eps"]
+        _refuse(given, unfit, spec, "a model of your own takes --input")
         from trtyard.pipeline.models.own import load_own
 
-        return load_own(spec, choose(str(weights)), input_shape)
+        return load_own(spec, choice, input_shape)
     if spec == FASTER_RCNN:
-        _refuse(given, ["--input"], spec, "it takes --image and --size")
+        _refuse(given, ["--input", "--norm-eps"], spec, "it takes --image, --size and --top-n")
         from trtyard.pipeline.models.faster_rcnn.load import load_faster_rcnn
 
-        return load_faster_rcnn(choose(str(weights)), path, size, top_n)
+        return load_faster_rcnn(choice, path, size, top_n)
     from trtyard.pipeline.models.classifier import classifier_names, load_classifier
 
     if spec in classifier_names():
-        _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
-        return load_classifier(spec, choose(str(weights)), path, size)
+        _refuse(given, ["--input", "--top-n", "--norm-eps"], spec, "it takes --image and --size")
+        return load_classifier(spec, choice, path, size)
     from trtyard.pipeline.models.segmenter import load_segmenter, segmenter_names
     from trtyard.pipeline.models.torchvision_detector import detector_names, load_detector
 
-    for names, load in ((segmenter_names, load_segmenter), (detector_names, load_detector)):
-        if spec in names():
-            _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
-            return load(spec, choose(str(weights)), path, size)
+    if spec in segmenter_names():
+        _refuse(given, ["--input", "--top-n", "--norm-eps"], spec, "it takes --image and --size")
+        return load_segmenter(spec, choice, path, size)
+    if spec in detector_names():
+        _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
+        if choice.file is None:
+            _refuse(given, ["--norm-eps"], "seeded weights", "give a checkpoint: --weights FILE")
+        return load_detector(spec, choice, path, size, norm_epsilon)
     raise unknown(spec, [FASTER_RCNN, *classifier_names(), *segmenter_names(), *detector_names()])
 
 

@@ -1,11 +1,11 @@
 """torchvision's models for semantic segmentation, by name."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 
 from trtyard.pipeline.images import read_picture
-from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, network_input
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import SEGMENTER, Model
@@ -41,11 +41,13 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE)
     picture = read_picture(image)
     images = network_input(picture.rgb, side)
+    notes: Tuple[str, ...] = ()
     if choice.file is None:
         module = untrained_segmenter(name).eval()
-        outputs = seed_network(module, choice.seed, images)
+        # By the default picture: weights that hang on this run's would be other ones for each.
+        outputs = seed_network(module, choice.seed, network_input(read_picture().rgb, side))
     else:
-        state = read_state(choice.file)
+        state, notes = choice.read()
         auxiliary = any(key.startswith(_AUXILIARY) for key in state)
         module = untrained_segmenter(name, **({"aux_loss": True} if auxiliary else {})).eval()
         fit(module, state, choice.file)
@@ -64,4 +66,5 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
         weights=weights,
         picture=picture,
         scale=(1.0, 1.0),
+        notes=notes,
     )

@@ -6,20 +6,22 @@ that, and full TensorRT from 8.5 on; TensorRT for RTX has neither NonZero nor No
 """
 
 import warnings
-from typing import Any, List, Optional, Sequence, Tuple
+from collections import OrderedDict
+from typing import Any, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.images import read_picture
-from trtyard.pipeline.models.checkpoint import read_state
+from trtyard.pipeline.models.checkpoint import refuse_bad_variances
+from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_versions import detector_names, untrained_detector
@@ -30,16 +32,6 @@ __all__ = ["detector_names", "load_detector"]
 SEEDED_SIZE = 320
 DEFAULT_SIZE = 800  # torchvision's, of most of them
 MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
-
-# torchvision sets the frozen norms' epsilon to 0 for the first published weights of these
-# (overwrite_eps in its models/detection), and leaves it at its default for others.
-WITHOUT_EPSILON = (
-    "fasterrcnn_resnet50_fpn",
-    "keypointrcnn_resnet50_fpn",
-    "maskrcnn_resnet50_fpn",
-    "retinanet_resnet50_fpn",
-)
-FROZEN_EPSILON = 1e-5
 
 
 class OneImage(nn.Module):
@@ -58,21 +50,29 @@ class OneImage(nn.Module):
         return self.detector([images[0]])
 
 
-def load_detector(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
+def load_detector(
+    name: str,
+    choice: Choice,
+    image: Optional[str],
+    size: Optional[int],
+    norm_epsilon: Optional[float] = None,
+) -> Model:
     """Return the detector ``name`` for one picture; its outputs are called as in torchvision's.
 
     These are ``boxes`` float32 [n, 4] (x1, y1, x2, y2 in pixels of the input), ``labels`` int64
     [n], ``scores`` float32 [n], best first; ``masks`` float32 [n, 1, H, W]; ``keypoints`` float32
     [n, 17, 3] and ``keypoints_scores`` float32 [n, 17].
 
-    The picture is resized here, and the detector's own resizing, which an exporter would write into
-    the file too, has nothing left to do; but SSD resizes to its one size.
+    The picture is resized here, and the detector does not resize at all; but an SSD resizes to its
+    one size what ``size`` gives another one.
 
     Args:
         name: one of ``detector_names``.
         choice: seeded weights or a state dict of torchvision's.
         image: path of a picture; None for the default one.
-        size: shorter side of the input; None for 800 with a checkpoint, 320 without.
+        size: shorter side of the input; None for an SSD's own size, and for other detectors 800
+            with a checkpoint and 320 without.
+        norm_epsilon: of a checkpoint's norms; None for what ``epsilon_for`` tells.
 
     Raises:
         UsageError: picture, weights or size cannot be taken.
@@ -80,16 +80,22 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
     side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, SEEDED_SIZE)
     picture = read_picture(image)
-    images = network_input(picture.rgb, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
         detector = untrained_detector(name).eval()
-    _keep_size(detector, images.shape[2:])
-    if choice.file is not None:
-        load_published(detector, name, choice.file)
+    fixed = getattr(detector.transform, "fixed_size", None)  # an SSD's own, (width, height)
+    own_size = fixed is None or size in (None, *fixed)
+    wanted = fixed if fixed is not None and own_size else side
+    if own_size:
+        detector.transform.resize = _as_it_is
+    images = network_input(picture.rgb, wanted)
     module = OneImage(detector).eval()
-    if choice.file is None:
-        seed_detector(module, choice.seed, images)
+    notes: Tuple[str, ...] = ()
+    if choice.file is not None:
+        notes = _load_weights(detector, name, choice, norm_epsilon)
+    else:
+        # By the default picture: weights that hang on this run's would be other ones for each.
+        seed_detector(module, choice.seed, network_input(read_picture().rgb, wanted))
     module.requires_grad_(False)
     weights = choice.facts(detector)
     with torch.no_grad():
@@ -106,11 +112,14 @@ def load_detector(name: str, choice: Choice, image: Optional[str], size: Optiona
         picture=picture,
         scale=(images.shape[3] / columns, images.shape[2] / rows),
         exporter="torchscript",  # torch.export stops at the first size that depends on values
+        notes=notes,
     )
 
 
-def load_published(detector: nn.Module, name: str, file: str) -> None:
-    """Load a state dict of torchvision's into ``detector``, by torchvision's own rules.
+def _load_weights(
+    detector: nn.Module, name: str, choice: Choice, norm_epsilon: Optional[float]
+) -> Tuple[str, ...]:
+    """Load a state dict into ``detector``, by torchvision's own rules; return notes on it.
 
     What it publishes is trained with frozen norms mostly, which have no count of batches, and by
     older releases, whose keys it renames itself.
@@ -118,33 +127,33 @@ def load_published(detector: nn.Module, name: str, file: str) -> None:
     Raises:
         UsageError: the file cannot be taken, or does not fit.
     """
-    state = read_state(file)
-    if not any(key.endswith("num_batches_tracked") for key in state):
-        _freeze(detector, 0.0 if name in WITHOUT_EPSILON else FROZEN_EPSILON)
+    file = str(choice.file)
+    state, notes = choice.read()
+    epsilon = epsilon_for(name, detector, state, file, norm_epsilon)
+    set_epsilon(detector, epsilon)
     try:
-        detector.load_state_dict(state)
+        detector.load_state_dict(OrderedDict(state))
     except RuntimeError as error:
         raise UsageError(
             f"{file} does not fit this model:\n{error}",
-            "give the checkpoint of this very model with --weights FILE, or --weights seeded",
+            hint_for_prefix(list(detector.state_dict()), list(state), file)
+            or "give the checkpoint of this very model with --weights FILE, or --weights seeded",
         ) from error
+    refuse_bad_variances(detector, file)
+    return notes if epsilon.note is None else (*notes, epsilon.note)
 
 
-def _freeze(module: nn.Module, epsilon: float) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features)
-            frozen.eps = epsilon
-            setattr(module, name, frozen.eval())
-        else:
-            _freeze(child, epsilon)
+def network_input(rgb: np.ndarray, size: Union[int, Tuple[int, int]]) -> torch.Tensor:
+    """Return float32 [1, 3, H, W], RGB in 0..1.
 
-
-def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
-    """Return float32 [1, 3, H, W], RGB in 0..1, the shorter side of length ``side``."""
-    height, width = rgb.shape[:2]
-    factor = side / min(height, width)
-    size = _within(width * factor), _within(height * factor)
+    Args:
+        rgb: uint8 [H, W, 3].
+        size: the shorter side's length, or (width, height); in pixels.
+    """
+    if isinstance(size, int):
+        height, width = rgb.shape[:2]
+        factor = size / min(height, width)
+        size = _within(width * factor), _within(height * factor)
     resized = np.array(Image.fromarray(rgb).resize(size, Image.BILINEAR))
     return (torch.from_numpy(resized).float() / 255).permute(2, 0, 1)[None].contiguous()
 
@@ -153,10 +162,10 @@ def _within(side: float) -> int:
     return min(max(1, round(side)), 2 * MAXIMUM_SIZE)
 
 
-def _keep_size(detector: Any, size: Sequence[int]) -> None:
-    """Make the detector's own transform keep this size, [height, width], as it is."""
-    transform = detector.transform
-    if getattr(transform, "fixed_size", None) is None:
-        sides: List[int] = sorted(int(side) for side in size)
-        shorter: Tuple[int, ...] = (sides[0],)
-        transform.min_size, transform.max_size = shorter, sides[1]
+def _as_it_is(image: torch.Tensor, target: Any = None) -> Any:
+    """Stand for a torchvision transform's ``resize`` where the size is right already.
+
+    Traced, torchvision's computes the new size in float32: (1 / 427) * 427 is below 1, and of 427
+    pixels 426 are left.
+    """
+    return image, target

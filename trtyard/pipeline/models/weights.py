@@ -8,7 +8,7 @@ import torch
 
 from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.files import sha256_of
-from trtyard.pipeline.models.checkpoint import state_sha256
+from trtyard.pipeline.models.checkpoint import Checkpoint, read_checkpoint, state_sha256
 from trtyard.pipeline.models.model import Weights
 
 SEEDED = "seeded"
@@ -23,16 +23,22 @@ class Choice(NamedTuple):
 
     file: Optional[str]
     seed: int  # also seeds what a file does not set
+    key: str = ""  # where in the file; empty where it holds one set of weights
+
+    def read(self) -> Checkpoint:
+        """Return the weights in the file, of which there must be one."""
+        return read_checkpoint(str(self.file), self.key)
 
     def facts(self, module: torch.nn.Module) -> Weights:
         """Return source and sha256 of the weights that ``module`` got by this choice."""
         if self.file is not None:
-            return Weights(self.file, sha256_of(Path(self.file)))
+            source = f"{self.file}#{self.key}" if self.key else self.file
+            return Weights(source, sha256_of(Path(self.file)))
         return Weights(f"{SEEDED}:{self.seed}", state_sha256(module))
 
 
 def choose(text: str) -> Choice:
-    """Read the value of ``--weights``: seeded, seeded:N, or the path of a checkpoint.
+    """Read the value of ``--weights``: seeded, seeded:N, or FILE or FILE#KEY of a checkpoint.
 
     Raises:
         UsageError: the seed is not a whole number, or too large.
@@ -53,4 +59,7 @@ def choose(text: str) -> Choice:
                 f"--weights {SEEDED}:0",
             )
         return Choice(None, int(seed))
+    file, _, key = text.rpartition("#")
+    if file and not Path(text).is_file():  # a file's name may hold the character
+        return Choice(file, 0, key)
     return Choice(text, 0)

@@ -6,6 +6,7 @@ import torch
 
 from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN
 from trtyard.pipeline.ops.cuda import padded_nms_cuda, roi_align_cuda
+from trtyard.pipeline.ops.output_types import set_padded_nms_types, set_roi_align_types
 from trtyard.pipeline.ops.padded_nms import PADDING, padded_nms_reference
 from trtyard.pipeline.ops.roi_align import AVERAGE, roi_align_reference
 from trtyard.pipeline.torch_versions import custom_node, untraced
@@ -27,7 +28,9 @@ class _PaddedNMS(torch.autograd.Function):
 
     @staticmethod
     def symbolic(graph: Any, *arguments: Any) -> Any:
-        return custom_node(graph, PADDED_NMS, arguments)[0]
+        outputs = custom_node(graph, PADDED_NMS, arguments)
+        set_padded_nms_types(arguments, outputs)
+        return outputs[0]
 
 
 class _Count(torch.autograd.Function):
@@ -56,7 +59,9 @@ class _RoiAlign(torch.autograd.Function):
 
     @staticmethod
     def symbolic(graph: Any, *arguments: Any) -> Any:
-        return custom_node(graph, ROI_ALIGN, arguments)
+        pooled = custom_node(graph, ROI_ALIGN, arguments)
+        set_roi_align_types(arguments, pooled)
+        return pooled
 
 
 def padded_nms(

@@ -44,10 +44,11 @@ def load_faster_rcnn(
     picture = read_picture(image)
     images = network_input(picture.rgb, shorter_side)
     network = FasterRCNN(ImageShape(1, images.shape[2], images.shape[3]), proposals).eval()
+    notes: Tuple[str, ...] = ()
     if choice.file is None:
         seed_weights(network, choice.seed)
     else:
-        load_weights(network, choice.file)
+        notes = load_weights(network, choice.file, choice.key)
     network.requires_grad_(False)
     return Model(
         name=NAME,
@@ -60,6 +61,7 @@ def load_faster_rcnn(
         picture=picture,
         scale=_scale(picture, images.shape[3], images.shape[2]),
         proposal_rows=network.rpn.top_n,
+        notes=notes,
     )
 
 

@@ -4,10 +4,12 @@ The network's modules are named after their keys, so there is nothing to transla
 they hold that is no weight is the table of anchors, which says whether the training had the same.
 """
 
+from typing import Tuple
+
 import torch
 
 from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.checkpoint import fit, read_state
+from trtyard.pipeline.models.checkpoint import fit, read_checkpoint
 from trtyard.pipeline.models.faster_rcnn.anchors import cell_anchors
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
 
@@ -15,18 +17,24 @@ ANCHORS_KEY = "rpn.anchor_generator.cell_anchors.0"
 _ANCHOR_TOLERANCE = 1e-3  # pixels; the table holds whole numbers
 
 
-def load_weights(network: FasterRCNN, path: str) -> None:
-    """Load the checkpoint at ``path``, strictly.
+def load_weights(network: FasterRCNN, path: str, key: str = "") -> Tuple[str, ...]:
+    """Load the checkpoint at ``path``, strictly, and return what the report should say of it.
+
+    Args:
+        network: is changed.
+        path: of the file.
+        key: where in it the weights are; empty where it holds one set of them.
 
     Raises:
-        UsageError: see ``checkpoint.read_state`` and ``checkpoint.fit``; or the checkpoint was
+        UsageError: see ``checkpoint.read_checkpoint`` and ``checkpoint.fit``; or the checkpoint was
             trained with other anchors.
     """
-    state = read_state(path)
+    state, notes = read_checkpoint(path, key)
     anchors = state.pop(ANCHORS_KEY, None)
     if anchors is not None:
         _check_anchors(anchors, path)
     fit(network, state, path)
+    return notes
 
 
 def _check_anchors(anchors: torch.Tensor, path: str) -> None:

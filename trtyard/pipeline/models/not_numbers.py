@@ -1,0 +1,76 @@
+"""What makes a module compute NaN: its weights, its norms' variances, or the first layer to."""
+
+import contextlib
+from typing import Any, Iterator, List, Mapping
+
+import torch
+from torch import nn
+
+
+def is_spoilt(value: torch.Tensor) -> bool:
+    """Tell whether a tensor of weights holds NaN or infinity. A mask of 0 and -inf may."""
+    if not value.is_floating_point() or bool(torch.isfinite(value).all()):
+        return False
+    return not bool(((value == 0) | (value == float("-inf"))).all())
+
+
+def bad_variances(module: nn.Module) -> List[str]:
+    """Return a line for each norm that divides by the root of nothing, or of less than nothing.
+
+    A variance of 0 is none of these where the norm adds an epsilon to it.
+    """
+    lines = []
+    for name, layer in module.named_modules():
+        variance = getattr(layer, "running_var", None)
+        if not isinstance(variance, torch.Tensor):
+            continue
+        # A traced layer does not tell its epsilon, and hardly ever has none.
+        unknown = 1.0 if isinstance(layer, torch.jit.ScriptModule) else 0.0
+        epsilon = float(getattr(layer, "eps", unknown))
+        bad = (variance < 0) | (variance + epsilon <= 0)
+        if bool(bad.any()):
+            lines.append(
+                f"{name + '.' if name else ''}running_var: {int(bad.sum())} of {bad.numel()} are 0 "
+                f"or below, down to {float(variance.min()):.3g} (epsilon {epsilon:g})"
+            )
+    return lines
+
+
+def spoilt_tensors(module: nn.Module) -> List[str]:
+    """Return the names of parameters and buffers that hold NaN or infinity."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return [name for name, value in tensors if is_spoilt(value)]
+
+
+@contextlib.contextmanager
+def first_nan_noted(module: nn.Module) -> Iterator[List[str]]:
+    """Watch the module's layers while the block runs.
+
+    What is given is a list; it gets one line: the first layer that gives NaN for what holds none.
+    TorchScript's layers cannot be watched.
+    """
+    found: List[str] = []
+    names = {layer: name for name, layer in module.named_modules()}
+
+    def look(layer: nn.Module, inputs: Any, outputs: Any) -> None:
+        if not found and _has_nan(outputs) and not _has_nan(inputs):
+            found.append(f"{names[layer] or 'the model'} ({type(layer).__name__})")
+
+    hooks = [
+        layer.register_forward_hook(look)
+        for layer in names
+        if not isinstance(layer, torch.jit.ScriptModule)
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.is_floating_point() and bool(torch.isnan(value).any())
+    if isinstance(value, Mapping):
+        return any(map(_has_nan, value.values()))
+    return isinstance(value, (tuple, list)) and any(map(_has_nan, value))
