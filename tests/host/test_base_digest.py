@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from trtyard.lock.base_digest import read_manifest
-from trtyard.pipeline.errors import IntegrityError
+from trtyard.lock.base_digest import inspect, read_manifest
+from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker.distribution.manifest"
@@ -48,6 +48,27 @@ def test_other_bytes_than_the_digest_names_are_refused_and_both_are_named():
         read_manifest(content + b"\n", f"example.org/base@{digest_of(content)}")
     assert digest_of(content) in caught.value.message
     assert digest_of(content + b"\n") in caught.value.message
+
+
+def test_a_registry_that_does_not_answer_is_said_with_the_clients_last_words(monkeypatch, tmp_path):
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho trying >&2\necho no route to host >&2\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setattr("trtyard.lock.base_digest.docker_command", lambda: docker)
+    with pytest.raises(EnvironmentLacksError, match=r"example\.org/base:1 .*: no route to host$"):
+        inspect("example.org/base:1")
+
+
+def test_a_registrys_bytes_are_asked_for_as_they_are(monkeypatch, tmp_path):
+    docker, content = tmp_path / "docker", raw(f"{OCI}.index.v1+json", ("linux", "amd64", AMD64))
+    (tmp_path / "raw").write_bytes(content)
+    docker.write_text(
+        f'#!/bin/sh\n[ "$*" = "buildx imagetools inspect --raw example.org/base:1" ] || exit 1\n'
+        f'cat "{tmp_path}/raw"\n'
+    )
+    docker.chmod(0o755)
+    monkeypatch.setattr("trtyard.lock.base_digest.docker_command", lambda: docker)
+    assert inspect("example.org/base:1").digest == digest_of(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"mediaType": 1}x'])

@@ -94,6 +94,13 @@ def test_a_pod_may_do_no_more_than_the_container_of_the_docker_executor():
     assert kinds == {"out": {"persistentVolumeClaim"}, "temporary": {"emptyDir"}}
 
 
+def test_a_pod_has_the_processors_and_the_memory_of_a_conversion():
+    [container] = documents(TWO_ROWS)[0]["spec"]["template"]["spec"]["containers"]
+    resources = container["resources"]
+    assert resources["requests"] == {"cpu": "2", "memory": "8Gi"}
+    assert resources["limits"]["memory"] == "8Gi"  # its memory disk counts too
+
+
 def test_the_node_has_a_gpu_that_loads_the_rows_engines():
     pod = documents(TWO_ROWS)[0]["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1

@@ -6,6 +6,7 @@ import pytest
 
 from trtyard.fetching.mirrors import NONE
 from trtyard.fetching.sources import Source, check_source, export_source, fetch_source
+from trtyard.fetching.sources import _environment as git_environment
 from trtyard.folders import locked
 from trtyard.images import build as module
 from trtyard.images.bake import Options, Plan
@@ -90,6 +91,34 @@ def test_a_source_is_what_a_recursive_clone_of_that_commit_has(hosted, tmp_path)
     expected = listing(clone)
     assert "deps/inner/third party/innermost/innermost file.txt" in expected
     assert listing(tmp_path / "exported" / "outer") == expected
+
+
+def test_a_submodule_that_gitmodules_does_not_name_is_left_out(hosted, tmp_path):
+    folder, source = hosted
+    outer = folder / "team" / "outer.git"
+    git("checkout", "--quiet", source.commit, cwd=outer)
+    git("update-index", "--add", "--cacheinfo", f"160000,{source.commit},ghost", cwd=outer)
+    git("commit", "--quiet", "--message", "ghost", cwd=outer)
+    source = replace(source, commit=git("rev-parse", "HEAD", cwd=outer).strip())
+    fetch_source(source, tmp_path / "store", mirror_of(folder))
+    export_source(source, tmp_path / "store", tmp_path / "exported")
+    exported = tmp_path / "exported" / "outer"
+    assert (exported / "deps" / "inner" / "inner file.txt").is_file()
+    assert list((exported / "ghost").iterdir()) == []  # as in a checkout
+
+
+def test_nothing_of_the_users_git_changes_what_a_commit_is(monkeypatch):
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        monkeypatch.setenv(name, "/of/the/user")
+    monkeypatch.setenv("SSL_CERT_FILE", "/company.pem")
+    monkeypatch.delenv("GIT_SSL_CAINFO", raising=False)
+    found = git_environment()
+    assert not [name for name, value in found.items() if value == "/of/the/user"]
+    assert found["GIT_TERMINAL_PROMPT"] == "0"
+    assert found["GIT_NO_REPLACE_OBJECTS"] == "1"
+    assert found["GIT_SSL_CAINFO"] == "/company.pem"
+    monkeypatch.setenv("GIT_SSL_CAINFO", "/git.pem")
+    assert git_environment()["GIT_SSL_CAINFO"] == "/git.pem"
 
 
 def test_what_is_there_needs_no_host(hosted, tmp_path):

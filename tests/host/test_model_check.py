@@ -1,0 +1,47 @@
+"""``doctor --model``: what is asked of the environment. Real answers are in tests/rows."""
+
+import pytest
+
+from trtyard.advice import model_check
+from trtyard.convert import row_and_lock
+from trtyard.environments.environment import environment_of
+from trtyard.pipeline.errors import ConversionError, UsageError
+
+
+@pytest.fixture
+def exported(monkeypatch, tmp_path):
+    """Return a function that has a model exported; its commands, and the code they end with."""
+    row, lock = row_and_lock("default")
+    commands, codes = [], [0]
+
+    def run(command, *, env):
+        commands.append([str(word) for word in command])
+        return codes[0]
+
+    monkeypatch.setattr(model_check, "run", run)
+    monkeypatch.setattr(model_check, "make_environment", lambda *_: environment_of(*_, row.python))
+
+    def export(model, input_shape="", size=""):
+        return model_check._file(row, lock, model, tmp_path, input_shape=input_shape, size=size)
+
+    return export, commands, codes
+
+
+def test_input_and_size_reach_the_export(exported, tmp_path):
+    export, commands, _ = exported
+    assert export("net.py:make", "1x3x8x8", "64") == tmp_path / "model.onnx"
+    assert commands[0][-4:] == ["--input", "1x3x8x8", "--size", "64"]
+    assert commands[0][commands[0].index("--model") + 1] == "net.py:make"
+    export("alexnet")
+    assert not {"--input", "--size"} & {*commands[1]}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [(4, ConversionError, "cannot be exported"), (2, UsageError, "was not exported")],
+)
+def test_a_failed_export_ends_as_the_pipeline_did(exported, code, kind, said):
+    export, _, codes = exported
+    codes[0] = code
+    with pytest.raises(kind, match=f"alexnet {said}"):
+        export("alexnet")
