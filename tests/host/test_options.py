@@ -26,7 +26,7 @@ module, _, name = target.partition(":")
 module = importlib.import_module(module)
 
 def record(*words, **options):
-    os.write(1, json.dumps({"words": words, **options}, default=plain).encode() + b"\\n")
+    os.write(1, json.dumps({**options, "words": words}, default=plain).encode() + b"\\n")
     return ["x"] if name in LISTS else 0 if name in CODES else "x"
 
 LISTS = ("build_all", "push", "pull")
@@ -43,7 +43,7 @@ for line in lines:
 
 FILE = str(ROOT / "README.md")
 CACHE = "type=local,dest=cache,mode=max"
-NET = ["--model", "net.onnx"]
+NET = ["--model", "alexnet"]
 
 # Task -> what it calls, the words that it needs, and for each option: its words behind the option,
 # and what stands then, and without it does not, among the arguments of what is called. A dot leads
@@ -53,16 +53,17 @@ CASES = {
         "trtyard.convert:convert",
         NET,
         {
-            "model": (["other.onnx"], {"words.0.model": "other.onnx"}),
+            "model": (["resnet18"], {"words.0.model": "resnet18"}),
             "trt": (["8.6"], {"words.0.row.name": "8.6"}),
             "in": (["host"], {"words.0.where": "host"}),
             "out": (["/some where"], {"words.0.out": "/some where"}),
             "weights": (["seeded:3"], {"words.0.weights": "seeded:3"}),
             "image": ([FILE], {"words.0.image": FILE}),
             "size": (["320"], {"words.0.options": ["--size", "320"]}),
-            "input": (["1x16:int64:9,1x2"], {"words.0.options": ["--input", "1x16:int64:9,1x2"]}),
+            "input": (["1x16:int64:9,1x2"], {"words.0.options": ["--input=1x16:int64:9,1x2"]}),
             "top-n": (["7"], {"words.0.options": ["--top-n", "7"]}),
             "opset": (["19"], {"words.0.options": ["--opset", "19"]}),
+            "norm-eps": (["1e-4"], {"words.0.options": ["--norm-eps", "1e-4"]}),
             "until": (["onnx"], {"words.0.until": "onnx"}),
             "plugins": ([FILE], {"words.0.plugins": FILE}),
             "memory": (["12g"], {"words.0.memory": "12g"}),
@@ -73,15 +74,37 @@ CASES = {
     "test": (
         "trtyard.selftest:run_tests",
         [],
-        {"trt": (["8.6"], {"words.0": "8.6"}), "only": (["rows"], {"words.1": "rows"})},
+        {
+            "trt": (["8.6"], {"words.0": "8.6"}),
+            "only": (["host,rows"], {"only": "host,rows"}),
+            "all": ([], {"all_parts": True}),
+        },
     ),
     "lint": ("trtyard.selftest:run_linters", [], {}),
     "lock": (
-        "trtyard.lock.relock:relock",
+        "trtyard.images.resolving:lock_and_render",
         [],
         {"upgrade": (["8.6"], {"upgrade": "8.6"}), "check": ([], None)},
     ),
     "matrix": ("trtyard.show:show_matrix", [], {"json": ([], {"as_json": True})}),
+    "row add": (
+        "trtyard.rows:add_row",
+        ["10.13"],
+        {
+            "like": (["10.16"], {"like": "10.16"}),
+            "torch": (["2.12"], {"torch": "2.12"}),
+            "python": (["3.11"], {"python": "3.11"}),
+            "cuda": (["13.0"], {"cuda": "13.0"}),
+            "opset": (["18"], {"opset": "18"}),
+            "release": (["10.14"], {"words.0": "10.14"}),
+        },
+    ),
+    "row list": ("trtyard.rows:list_rows", [], {"available": ([], {"available": True})}),
+    "row remove": (
+        "trtyard.rows:remove_row",
+        ["10.13"],
+        {"row": (["10.16"], {"words.0": "10.16"})},
+    ),
     "patches": (
         "trtyard.lock.patches:show_patches",
         [],
@@ -122,6 +145,7 @@ CASES = {
             "trt": (["8.6,rtx"], {"words.0": ["8.6", "rtx"]}),
             "base": (["local"], {"options.base": "local"}),
             "builder": (["remote"], {"options.builder": "remote"}),
+            "locked": ([], {"options.locked": True}),
             "no-cache": ([], {"options.no_cache": True}),
             "store": (["/a b"], {"options.store": "/a b"}),
             "target": (["final,runtime"], {"stages": ["final", "runtime"]}),
@@ -271,7 +295,7 @@ def at(value, path):
 
 def line_of(name, needed, option="", words=()):
     task, *more = name.split()
-    if option in ("model", "log"):
+    if option in ("model", "log", "release", "row"):
         needed = []
     if option == "target":
         more = []
@@ -297,7 +321,7 @@ def test_options_reach_the_work(name):
 def test_every_option_has_a_case():
     known = {}
     for name, (_, _, cases) in CASES.items():
-        known.setdefault(name.split()[0], set()).update(cases)
+        known.setdefault(name.partition(" --")[0], set()).update(cases)
     contexts = Collection.from_module(tasks_module).to_contexts()
     there = {one.name: {flag.lstrip("-") for flag in one.flags} for one in contexts}
     assert known == there

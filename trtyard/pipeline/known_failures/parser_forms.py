@@ -48,10 +48,12 @@ PARSER_FORMS: Tuple[KnownFailure, ...] = (
             r"Unsupported reduction type",
         ),
         affected=("any",),
-        cause="a scatter that adds, multiplies or compares (index_add, scatter_add, index_put with "
-        "accumulate). Full TensorRT from 10.0 on has it for ScatterElements, no release for "
+        cause="a scatter that adds, multiplies or compares (scatter_add, scatter_reduce, index_add, "
+        "index_put with accumulate=True). Full TensorRT from 10.0 on has it for ScatterElements, no release for "
         "ScatterND, and TensorRT for RTX for neither",
-        mend="write the sum as a matrix product: one_hot(index, nodes).T.to(x.dtype) @ x",
+        mend="a sum into n rows is a product with a one-hot matrix: "
+        "(index[None] == torch.arange(n)[:, None]).float() @ x; a largest is torch.where of the "
+        "same mask and amax",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/957",
             _CHANGELOG,

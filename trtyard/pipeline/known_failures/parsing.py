@@ -34,20 +34,6 @@ PARSING: Tuple[KnownFailure, ...] = (
         ),
     ),
     KnownFailure(
-        name="scatter-with-reduction",
-        patterns=(
-            r"In function import(?P<op>ScatterElements):\s+\[9\] Unsupported reduction type",
-            r"(?P<op>ScatterND) with reduction is not supported",
-        ),
-        affected=(),
-        cause="this parser takes no scatter that adds, multiplies or compares: scatter_add, "
-        "scatter_reduce, index_add, and index_put with accumulate=True become one",
-        mend="a sum into n rows is a product with a one-hot matrix: "
-        "(index[None] == torch.arange(n)[:, None]).float() @ x; a largest is torch.where of the "
-        "same mask and amax",
-        sources=(_RTX,),
-    ),
-    KnownFailure(
         name="fold",
         patterns=(r"In function check(?P<op>Col2Im):",),
         affected=(),
