@@ -1,12 +1,14 @@
 // Hopper's ways to overlap: bulk copies out of shared memory, and a kernel that starts before the one
-// it depends on has ended. On earlier GPUs the first is absent and the second does nothing.
+// it depends on has ended. On earlier GPUs and with earlier compilers the first is absent and the second
+// does nothing; launches do not overlap then (launch.cuh).
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// PTX has bulk copies from 8.0 on, which came with CUDA 12.0; sm_90 came with 11.8.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && __CUDACC_VER_MAJOR__ >= 12
 #define TRTYARD_HAS_BULK_COPY 1
 #else
 #define TRTYARD_HAS_BULK_COPY 0

@@ -71,8 +71,12 @@ struct Pair<__half> {
 template <>
 struct Pair<__nv_bfloat16> {
     static __device__ unsigned pack(float low, float high) {
-        return static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(low))) |
-               static_cast<unsigned>(__bfloat16_as_ushort(__float2bfloat16_rn(high))) << 16;
+        return bits(low) | bits(high) << 16;
+    }
+    // Not __bfloat16_as_ushort: in CUDA 11 the host's compiler does not know it.
+    static __device__ unsigned bits(float value) {
+        const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
+        return *reinterpret_cast<const unsigned short*>(&rounded);
     }
 };
 #endif

@@ -20,11 +20,13 @@ from trtyard.pipeline.cuda_compiler import (
     ARCHITECTURE,
     code_generation,
     find_nvcc,
+    host_compiler,
+    include_folders,
     library_folders,
+    nvcc_command,
     require_host_compiler,
     run_compiler,
     taken_by,
-    toolkit_of,
 )
 from trtyard.pipeline.errors import UsageError
 from trtyard.pipeline.files import sha256_of, write_json, written_whole
@@ -119,13 +121,13 @@ def compile_plugins(
         own = folder / "plugins"
         shutil.copytree(str(sources), str(own))
         maps = taken_by(["g++"], [f"-ffile-prefix-map={folder}=build"], "c++")
-        kernel = [str(compiler), *KERNEL_FLAGS, *code_generation(architectures)]
-        kernel += taken_by([str(compiler)], OPTIONAL_KERNEL_FLAGS, "cu")
+        nvcc_with_parts = nvcc_command(compiler)
+        kernel = [*nvcc_with_parts, *KERNEL_FLAGS, *code_generation(architectures)]
+        kernel += taken_by(nvcc_with_parts, OPTIONAL_KERNEL_FLAGS, "cu")
         kernel += [f"-Xcompiler={one}" for one in maps]
         shell = ["g++", *SHELL_FLAGS, *maps]
         if headers is not None:
-            for system_folder in (headers.resolve(), toolkit_of(compiler) / "include"):
-                shell += ["-isystem", str(system_folder)]
+            shell += ["-isystem", str(headers.resolve()), *include_folders(compiler)]
         objects = ["-".join(unit.parts) + ".o" for unit in units]
 
         def compile_unit(unit: Path, made: str) -> None:
@@ -204,6 +206,9 @@ def _facts(
         "architectures": list(architectures),
         "compiler": run_compiler([str(compiler), "--version"], sources).strip().splitlines()[-1],
         "host_compiler": run_compiler(["g++", "--version"], sources).splitlines()[0],
+        "kernel_host_compiler": run_compiler([host_compiler(compiler), "--version"], sources)
+        .strip()
+        .splitlines()[0],
         "flags": flags,
         "units": [unit.as_posix() for unit in units],
     }

@@ -30,11 +30,12 @@ COMPILING: Tuple[KnownFailure, ...] = (
         patterns=(
             r"Failed to preprocess host compiler properties",
             r"nvcc needs the C\+\+ compiler g\+\+, which is not on PATH",
+            r"No supported gcc/g\+\+ host compiler found",
         ),
         affected=(),
         cause="nvcc calls a C++ compiler, and there is none of the name that it looks for",
-        mend="sudo apt-get install g++, or correct the name behind -ccbin and in "
-        "NVCC_PREPEND_FLAGS",
+        mend="sudo apt-get install g++ (Debian's nvcc 11.8 takes g++-11), or correct the name "
+        "behind -ccbin and in NVCC_PREPEND_FLAGS",
         sources=(_NVCC,),
     ),
     KnownFailure(
