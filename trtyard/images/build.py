@@ -207,6 +207,7 @@ def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -
     folder = YARD / "checkouts" / row.name
     if dry_run:
         return folder
+    make_own(YARD)
     make_own(folder)
     with _in_use(folder):
         for source in sources_of(row):
