@@ -35,6 +35,7 @@ def show_matrix(*, as_json: bool) -> None:
                 "host_until": row.host_until,
                 "image_buildable": not lock.row(row.name).unresolved,
                 "unresolved": [asdict(one) for one in lock.row(row.name).unresolved],
+                "vendor_packages": dict(row.vendor_packages),
                 "image_here": images.get(row.name),
             }
             for row in matrix.rows.values()

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import shutil
 from collections import namedtuple
@@ -241,14 +242,15 @@ def test_a_row_named_twice_is_built_once(monkeypatch):
 class Engine:
     """An engine of which only the images and the folder are asked."""
 
-    def __init__(self, folder, there=()):
-        self.folder, self.there, self.api = folder, there, self
+    def __init__(self, folder, there=(), label=""):
+        self.folder, self.there, self.api, self.label = folder, there, self, label
 
     def info(self):
         return {"DockerRootDir": str(self.folder)}
 
     def images(self, name):
-        return [{"RepoTags": [f"{name}:0123"]}] if name in self.there else []
+        image = {"RepoTags": [f"{name}:0123"], "Labels": {"trtyard.lock": self.label}}
+        return [image] if name in self.there else []
 
 
 def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
@@ -262,3 +264,16 @@ def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
         check_disk(Engine(tmp_path), plans)
     check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
     check_disk(Engine(tmp_path / "elsewhere"), plans)
+
+
+@pytest.mark.parametrize(("label", "fits"), [("", False), ("of this lock", True)])
+def test_layers_of_another_rows_image_take_no_disk(tmp_path, monkeypatch, label, fits):
+    locked = read_lock(LOCK_FILE).row("11.3")
+    plan = replace(PUBLISHED, row=read_matrix(MATRIX_FILE).row("11.3"), locked=locked)
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("trtyard.images.build.shutil.disk_usage", lambda _: usage(2e9))
+    label = label and PUBLISHED.locked.matrix_sha256
+    engine = Engine(tmp_path, there=[f"trtyard/{ROW.name}"], label=label)
+    refused = pytest.raises(EnvironmentLacksError, match="takes about 21 GB")
+    with contextlib.nullcontext() if fits else refused:  # TensorRT and what only compiles fit
+        check_disk(engine, [plan])

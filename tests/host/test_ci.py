@@ -120,6 +120,7 @@ def test_the_jobs_come_in_order_and_the_gpu_job_needs_a_runner():
         "image": "images",
         "gpu": "gpu",
         "export": "exports",
+        "stand-ins": "stand_ins",
     }.items():
         include = found[name]["strategy"]["matrix"]["include"]
         assert include == f"${{{{ fromJSON(needs.plan.outputs.{listed}) }}}}"
@@ -170,6 +171,12 @@ def test_rows_on_one_base_share_its_job():
     assert {job["cache"] for job in found.bases} == set(caches)
     assert [job["default"] for job in found.images] == [True, False, False]
     assert found.exports == found.left_out == []
+
+
+def test_a_row_with_files_of_a_vendors_index_is_built_with_stand_ins_too():
+    found = jobs(row("1.1", vendor_packages={}), row("2.0", vendor_packages={"libs": "2.0.1"}))
+    assert found.stand_ins == [{"row": "2.0"}]
+    assert names(found.images) == ["1.1", "2.0"]
 
 
 def test_a_row_that_cannot_be_built_is_left_out_with_the_reason_and_exports():

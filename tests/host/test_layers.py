@@ -121,3 +121,9 @@ def test_the_patched_parser_of_8_6_goes_into_the_wheels_folder_and_the_inventory
     assert "from=env,source=/opt/trtyard/env/lib/python3.11/site-packages/tensorrt_libs" in stage(
         "8.6", "parser"
     )
+
+
+@pytest.mark.parametrize("name", ON_DEBIAN)
+def test_a_row_that_builds_its_parser_has_cmake_and_what_cmake_calls(name):
+    if MATRIX.rows[name].parser == "patched":  # Debian's cmake only recommends make
+        assert {"cmake", "make"} <= {deb.name for deb in LOCK.row(name).debs_of("build")}

@@ -7,7 +7,7 @@ import pytest
 from trtyard.fetching.mirrors import NONE
 from trtyard.fetching.sources import Source, check_source, export_source, fetch_source
 from trtyard.fetching.sources import _environment as git_environment
-from trtyard.folders import locked
+from trtyard.folders import is_own, locked
 from trtyard.images import build as module
 from trtyard.images.bake import Options, Plan
 from trtyard.images.build import _sources
@@ -254,6 +254,7 @@ def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
     monkeypatch.setattr("trtyard.images.build.YARD", tmp_path / "yard")
     sources = _sources(row, tmp_path / "store", NONE, dry_run=False)
     assert (sources / "outer" / "deps" / "inner" / "inner file.txt").is_file()
+    assert is_own(tmp_path / "yard")  # else the build's next part refuses it
     plan = Plan(
         row=row,
         locked=read_lock(LOCK_FILE).row(ROW.name),

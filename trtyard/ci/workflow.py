@@ -58,6 +58,7 @@ class Jobs:
     images: list[_Job] = field(default_factory=list)  # a row each
     gpu: list[_Job] = field(default_factory=list)  # rows whose engines run on the runner's device
     exports: list[_Job] = field(default_factory=list)  # row and model, where there is no image
+    stand_ins: list[_Job] = field(default_factory=list)  # rows with files of a vendor's own index
     left_out: list[str] = field(default_factory=list)  # a sentence each
 
 
@@ -113,7 +114,7 @@ def show_jobs(matrix_file: Path, capability: str) -> None:
     # Where the lock is resolved: a system whose apt knows the default row's distribution. It is not
     # in the workflow, because a pull request that a workflow makes may not change one.
     show(f"resolver={resolver}")
-    for name in ("bases", "images", "gpu", "exports"):
+    for name in ("bases", "images", "gpu", "exports", "stand_ins"):
         show(f"{name}={json.dumps(getattr(jobs, name), separators=(',', ':'))}")
     for sentence in jobs.left_out:
         say(f"left out: {sentence}")
@@ -153,6 +154,8 @@ def jobs_of(
                 "default": name == matrix["default"],
             }
             jobs.images.append(job)
+            if row.get("vendor_packages"):
+                jobs.stand_ins.append({"row": name})
             if capability in row["runs_on"]:
                 jobs.gpu.append(job)
             elif capability:

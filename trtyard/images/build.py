@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,15 @@ from trtyard.engine import (
 )
 from trtyard.folders import locked as held
 from trtyard.folders import make_own
-from trtyard.lock.file import Artifact, Deb, Lock, LockedRow, read_lock, refuse_unresolved
+from trtyard.lock.file import (
+    Artifact,
+    Deb,
+    Lock,
+    LockedRow,
+    read_lock,
+    refuse_unresolved,
+    requirements_text,
+)
 from trtyard.lock.patches import check_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.fetching.mirrors import Mirrors, read_mirrors
@@ -61,6 +70,8 @@ from trtyard.images.render import (
     Stage,
     check_rendered,
     context_key,
+    image_wheels,
+    layers_of,
     render,
     repository_of,
     stages_of,
@@ -208,6 +219,7 @@ def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -
     folder = YARD / "checkouts" / row.name
     if dry_run:
         return folder
+    make_own(YARD)
     make_own(folder)
     with _in_use(folder):
         for source in sources_of(row):
@@ -466,14 +478,44 @@ def check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
     folder = Path(str(client.info().get("DockerRootDir", "")))
     if not folder.is_dir():
         return
-    first = [one for one in plans if not list(_tags_of(client, one))]
-    needed = DISK_PER_WHEEL_BYTE * sum(map(wheel_bytes, first))
+    first = [one for one in plans if not any(_tags_of(client, one.row.name, one.stage))]
+    needed = DISK_PER_WHEEL_BYTE * bytes_of(_new_wheels(first, _layers_here(client)))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise EnvironmentLacksError(
             f"a first build takes about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
             "docker system df   shows what Docker keeps; docker builder prune   frees its cache",
         )
+
+
+def _layers_here(client: "DockerClient") -> Iterator[str]:
+    """Yield what the layers of those rows hold that have an image of this lock here."""
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    for row in matrix.rows.values():
+        locked = lock.row(row.name)
+        for stage in stages_of(row):
+            images = client.api.images(repository_of(row.name, stage))
+            labels = [(one.get("Labels") or {}).get("trtyard.lock") for one in images]
+            if locked.matrix_sha256 in labels:
+                yield from _layers(row, locked, stage)
+
+
+def _layers(row: Row, locked: LockedRow, stage: Stage) -> dict[str, tuple[Artifact, ...]]:
+    """Return the wheels of each layer by all that is in it and below it: so rows share it."""
+    layers = layers_of(row, image_wheels(row, locked, stage))
+    texts = accumulate(requirements_text(layer.wheels) + "\n" for layer in layers)
+    return {text: layer.wheels for text, layer in zip(texts, layers, strict=True)}
+
+
+def _new_wheels(plans: Iterable[Plan], here: Iterable[str]) -> list[Artifact]:
+    """Return the wheels that the images' builds install, but those of layers that are there."""
+    known, wheels = set(here), list[Artifact]()
+    for plan in plans:
+        layers = _layers(plan.row, plan.locked, plan.stage)
+        shared = {wheel for text in known & layers.keys() for wheel in layers[text]}
+        wheels += [one for one in wheels_of(plan.row, plan.locked, plan.stage) if one not in shared]
+        known |= layers.keys()
+    return wheels
 
 
 def wheels_of(row: Row, locked: LockedRow, stage: Stage) -> tuple[Artifact, ...]:
@@ -509,14 +551,14 @@ def _say_done(client: "DockerClient", plan: Plan) -> None:
     labels = client.images.get(plan.image).labels
     say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")
     say(f"  {labels.get('trtyard.base', 'unknown')}")
-    older = [name for name in _tags_of(client, plan) if name != plan.image]
+    older = [name for name in _tags_of(client, plan.row.name, plan.stage) if name != plan.image]
     if older:
         say(f"older images of the row: docker image rm {' '.join(older)}")
 
 
-def _tags_of(client: "DockerClient", plan: Plan) -> Iterator[str]:
+def _tags_of(client: "DockerClient", row: str, stage: Stage) -> Iterator[str]:
     # Not client.images: that asks for each image in turn, and fails where one went meanwhile.
-    repository = repository_of(plan.row.name, plan.stage)
+    repository = repository_of(row, stage)
     for image in client.api.images(repository):
         yield from (tag for tag in image["RepoTags"] or () if tag.startswith(f"{repository}:"))
 

@@ -1,0 +1,1 @@
+#define NV_TENSORRT_MAJOR 8
