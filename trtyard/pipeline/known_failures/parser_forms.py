@@ -48,9 +48,9 @@ PARSER_FORMS: Tuple[KnownFailure, ...] = (
             r"Unsupported reduction type",
         ),
         affected=("any",),
-        cause="a scatter that adds, multiplies or compares (scatter_add, scatter_reduce, index_add, "
-        "index_put with accumulate=True). Full TensorRT from 10.0 on has it for ScatterElements, no release for "
-        "ScatterND, and TensorRT for RTX for neither",
+        cause="a scatter that adds, multiplies or compares (scatter_add, scatter_reduce, "
+        "index_add, index_put with accumulate=True). Full TensorRT from 10.0 on has it for "
+        "ScatterElements, no release for ScatterND, and TensorRT for RTX for neither",
         mend="a sum into n rows is a product with a one-hot matrix: "
         "(index[None] == torch.arange(n)[:, None]).float() @ x; a largest is torch.where of the "
         "same mask and amax",
