@@ -50,7 +50,7 @@ def test_every_option_of_convert_is_explained(tasks):
         (["ci", "--out", "jobs.yml"], "github has no use for --out"),
         (["lock", "--check", "--upgrade"], "--check has no use for --upgrade"),
         (["inspect", "--sbom", "--json"], "--sbom has no use for --json"),
-        (["test", "--only", "everything"], "host, pipeline, rows, docker, gpu"),
+        (["test", "--only", "everything"], "host, pipeline, slow, rows, docker, gpu"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_what_is_right(tasks, words, said, tmp_path):
