@@ -7,6 +7,7 @@ interruption goes on upwards, so that nothing keeps writing behind the user's ba
 import contextlib
 import fcntl
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,8 @@ LINE_CHARACTERS = 300  # a compiler's own command line fills a screen
 # How to end a child, and how many seconds to wait before the next.
 _INSISTING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0))
 _AFTER_LEADER_SECONDS = 0.3
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # ask for colours where the output is no terminal
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _DIM, _PLAIN = "\033[2m", "\033[0m"
 
 Word = str | Path
@@ -35,8 +38,8 @@ class CommandError(EnvironmentLacksError):
     """A command that had to succeed did not; ``tail`` holds the end of what it printed."""
 
     def __init__(self, command: Sequence[Word], code: int, tail: str) -> None:
-        self.code, self.tail = code, tail
-        spoken = [line for line in tail.splitlines() if line.strip()]
+        self.code, self.tail = code, _TERMINAL_CODES.sub("", tail)
+        spoken = [line for line in self.tail.splitlines() if line.strip()]
         lines = [f"  {line[:LINE_CHARACTERS]}" for line in spoken[-TAIL_LINES:]]
         said = ":\n" + "\n".join(lines) if lines else ", and said nothing"
         super().__init__(f"{Path(command[0]).name} ended with exit code {code}{said}")
@@ -102,9 +105,11 @@ def output_of(
 ) -> str:
     """Run quietly and return what it wrote to stdout, and with ``errors`` to stderr.
 
-    ``CommandError`` if it fails.
+    It is not asked for colours, whatever ``env`` says. ``CommandError`` if it fails.
     """
-    with _running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
+    given = os.environ if env is None else env
+    plain = {name: value for name, value in given.items() if name not in COLOURS}
+    with _running(command, cwd, plain, subprocess.PIPE, pass_fds) as child:
         out, err = child.communicate()
     if child.returncode != 0:
         raise CommandError(command, child.returncode, (out + err).decode(errors="replace"))

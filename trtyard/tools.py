@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from trtyard.command import CommandError
+from trtyard.command import COLOURS, CommandError
 from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +53,7 @@ _CONTRADICTING = (
     "CONDA_PREFIX",
     "PYTHONHOME",
     "PYTHONPATH",
+    *COLOURS,  # its answers are read here
 )
 
 
@@ -86,6 +87,7 @@ def uv_environment(target: Path, program: Path | None = None) -> dict[str, str]:
     """Return the environment variables for a uv that installs into the existing ``target``."""
     env = {key: value for key, value in os.environ.items() if key not in _CONTRADICTING}
     env["UV_PYTHON_DOWNLOADS"] = "never"
+    env["COLUMNS"] = "1000"  # uv breaks its errors at a narrow terminal's edge; they are read here
     asked = [str(program or uv()), "cache", "dir"]
     done = subprocess.run(asked, capture_output=True, text=True, env=env, check=False)
     cache = Path(done.stdout.strip() or "/")

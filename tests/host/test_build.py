@@ -10,7 +10,7 @@ import pytest
 from trtyard.command import CommandError
 from trtyard.images.bake import Options, Plan, bake_command, cache_places
 from trtyard.images.base import local_bases
-from trtyard.images.build import build, build_all, check_disk, wheel_bytes
+from trtyard.images.build import _check_builder, build, build_all, check_disk, wheel_bytes
 from trtyard.images.buildkit import explained
 from trtyard.images.render import context_files, context_key
 from trtyard.lock.file import read_lock
@@ -33,6 +33,27 @@ def context(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("driver", "plan", "refused"),
+    [
+        ("docker", LOCAL, False),
+        ("docker-container", LOCAL, True),
+        ("kubernetes", LOCAL, True),
+        ("docker-container", PUBLISHED, False),
+    ],
+)
+def test_a_builder_apart_from_the_engine_cannot_take_a_local_base(tmp_path, driver, plan, refused):
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\nprintf 'Name:   there\\nDriver: {driver}\\n'\n")
+    docker.chmod(0o755)
+    if not refused:
+        _check_builder(docker, "there", plan)
+        return
+    with pytest.raises(EnvironmentLacksError, match=rf"builder there \({driver}\)") as caught:
+        _check_builder(docker, "there", plan)
+    assert "--base published" in caught.value.mend
 
 
 def test_the_key_changes_with_every_kind_of_file_that_goes_in(context):

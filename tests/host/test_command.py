@@ -31,6 +31,17 @@ def test_a_failure_is_raised_with_the_last_lines(capfd):
     assert capfd.readouterr().err.startswith("1\n2\n")  # and all of them came by
 
 
+def test_colours_are_shown_and_not_read(capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert output_of(["sh", "-c", 'echo "${FORCE_COLOR-none}"']) == "none\n"
+    red = r"printf '\033[1m\033[31merror\033[39m\033[0m: no network\n'; exit 1"
+    with pytest.raises(CommandError) as caught:
+        check(["sh", "-c", red])
+    assert caught.value.tail == "error: no network\n"
+    assert caught.value.message.endswith("  error: no network")
+    assert "\033[31merror" in capfd.readouterr().err
+
+
 def test_run_gives_the_exit_code_and_keeps_the_streams_apart(capfd):
     assert run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == 3
     assert capfd.readouterr() == ("out\n", "err\n")

@@ -191,6 +191,14 @@ def test_settings_of_uv_that_contradict_the_lock_do_nothing(row, lock, monkeypat
     assert imported_name(make_environment(row, lock)) == "tiny"
 
 
+@pytest.mark.parametrize(
+    "variable", [("FORCE_COLOR", "1"), ("CLICOLOR_FORCE", "1"), ("COLUMNS", "20")]
+)
+def test_how_uv_shows_things_is_nothing_to_the_environment(row, lock, monkeypatch, variable):
+    monkeypatch.setenv(*variable)
+    assert imported_name(make_environment(row, lock)) == "tiny"
+
+
 def test_packages_are_copied_where_uvs_cache_is_on_another_disk(tmp_path, monkeypatch):
     elsewhere = Path("/dev/shm")  # noqa: S108 - only its device is looked at
     if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:

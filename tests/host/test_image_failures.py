@@ -1,6 +1,7 @@
 """Known failures of image builds, provoked with the very programs that such a build runs."""
 
 import http.server
+import os
 import shutil
 import ssl
 import subprocess
@@ -10,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from trtyard.command import CommandError
+from trtyard.command import COLOURS, CommandError
 from trtyard.images.buildkit import explained
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.explanation import explain
@@ -33,7 +34,9 @@ def needs(*programs):
 
 
 def said(*command):
-    done = subprocess.run(command, capture_output=True, text=True)
+    plain = {name: value for name, value in os.environ.items() if name not in COLOURS}
+    plain["COLUMNS"] = "300"  # uv breaks its lines there
+    done = subprocess.run(command, capture_output=True, text=True, env=plain)
     assert done.returncode != 0, done.stdout
     return done.stdout + done.stderr
 

@@ -6,6 +6,23 @@ from trtyard.advice import model_check
 from trtyard.convert import row_and_lock
 from trtyard.environments.environment import environment_of
 from trtyard.pipeline.errors import ConversionError, UsageError
+from trtyard.pipeline.known_failures import named
+
+
+@pytest.mark.parametrize(
+    ("failure", "said", "words"),
+    [
+        ("nonzero", "refuses", named("nonzero").cause),
+        ("", "its input x is empty in a trial run", model_check._BEHIND),
+        ("", "the shape of its input x is unknown", model_check._BEHIND),
+        ("", "no such op", "no such op"),
+    ],
+)
+def test_the_reason_is_the_known_failures_cause_before_tensorrts_words(failure, said, words):
+    answer = model_check._Answer(
+        op="NonZero", state="unknown", number=1, nodes=[], said=said, failure=failure, ops=[]
+    )
+    assert model_check._reason(answer) == words
 
 
 @pytest.fixture
