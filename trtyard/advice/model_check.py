@@ -94,7 +94,7 @@ def _file(
     # With the value in one word: it may begin with a dash.
     command += [f"--{name}={value}" for name, value in options if value]
     say(f"exporting {model} as row {row.name} does")
-    code = run(command, env=pipeline_variables(Path.cwd()))
+    code = run(command, env=pipeline_variables())
     if code:
         raise (
             ConversionError(f"{model} cannot be exported")

@@ -17,7 +17,7 @@ from trtyard.console import say
 from trtyard.engine import connect, docker_command, has_nvidia_runtime, made_container
 from trtyard.executors import Job
 from trtyard.images.build import build, built_image, pull_offered
-from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
+from trtyard.images.render import PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
@@ -149,17 +149,16 @@ def settings_of(job: Job, places: Mapping[Path, str]) -> dict[str, Any]:
         Mount(target=place, source=str(path), type="bind", read_only=path != job.out)
         for path, place in places.items()
     ]
-    environment = rows_variable()
-    if job.code_folder is not None:
-        environment["PYTHONPATH"] = f"{CODE_PATH}:{places[job.code_folder]}"
+    stands_in = {} if job.code_folder is None else {"working_dir": places[job.code_folder]}
     return {
+        **stands_in,
         "network_mode": "none",
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "read_only": True,
         "tmpfs": TEMPORARY,
         "mounts": mounts,
-        "environment": environment,
+        "environment": {**rows_variable(), "PYTHONSAFEPATH": "1"},
         "labels": {LABEL: job.row.name, OUT_LABEL: str(job.out)},
     }
 

@@ -1,7 +1,6 @@
 """The host executor: a virtual environment made from the lock, for rows of Python packages only."""
 
 import os
-from pathlib import Path
 
 from trtyard.command import Word, run
 from trtyard.environments.environment import existing_environment, make_environment
@@ -42,15 +41,17 @@ def convert(job: Job) -> int:
     words = job.arguments("host", str(environment.row_file))
     words += ["--plugin-cache", str(environment.folder / "plugins")]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
-    env = {**pipeline_variables(job.code_folder), **rows_variable()}
+    env = {**pipeline_variables(), **rows_variable()}
     return run(command, env=env, pass_fds=(job.out_lock,))
 
 
-def pipeline_variables(code_folder: Path | None = None) -> dict[str, str]:
-    """Return the environment variables for the row's Python: trtyard's code, then the user's."""
+def pipeline_variables() -> dict[str, str]:
+    """Return the environment variables for the row's Python, which finds trtyard's code by them.
+
+    The pipeline itself adds the user's folders, behind the row's packages.
+    """
     env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
-    folders = [ROOT] if code_folder is None else [ROOT, code_folder]
-    env["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders)
+    env["PYTHONPATH"] = str(ROOT)
     env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
     env["PYTHONNOUSERSITE"] = "1"
     env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too
