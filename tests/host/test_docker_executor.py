@@ -103,6 +103,11 @@ def test_a_gpu_that_cannot_be_passed_is_told_apart_from_other_failures():
     assert "GPU" not in _start_error("no such file").message
 
 
+def test_terminal_codes_of_a_models_output_do_not_come_through():
+    pieces = [b"\x1b[31", b"mred\x1b[0m /mnt/", b"out\n", b"\x1b]0;title\x07end\x1b"]
+    assert list(_translated(pieces, {"/mnt/out": "/here"})) == ["red /here\n", "end"]
+
+
 def test_a_module_is_looked_for_behind_the_rows_packages(job):
     # As the current folder, which the pipeline adds at the end: PYTHONPATH comes first.
     folder = Path("/home/someone/w")

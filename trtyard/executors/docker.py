@@ -22,6 +22,7 @@ from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.plain_text import Plain
 from trtyard.registry.transfer import Registry
 
 if TYPE_CHECKING:
@@ -239,14 +240,18 @@ def _all_gpus() -> list[Any]:
 
 
 def _translated(pieces: Iterable[bytes], names: Mapping[str, str]) -> Iterator[str]:
-    """Yield the container's output line by line, its paths as they are on this machine."""
+    """Yield the container's output line by line, its paths as they are on this machine.
+
+    Terminal codes are taken out.
+    """
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     # A longer path first, so that none is taken for the beginning of another.
     ordered = sorted(names.items(), key=lambda pair: -len(pair[0]))
-    rest = ""
+    plain, rest = Plain(), ""
     for piece in pieces:
-        *lines, rest = (rest + decode(piece)).split("\n")
+        *lines, rest = (rest + decode(plain.feed(piece))).split("\n")
         yield from (_replaced(line, ordered) + "\n" for line in lines)
+    rest += decode(plain.rest())
     if rest:
         yield _replaced(rest, ordered)
 

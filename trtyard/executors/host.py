@@ -2,7 +2,7 @@
 
 import os
 
-from trtyard.command import Word, run
+from trtyard.command import Word, run_plainly
 from trtyard.environments.environment import existing_environment, make_environment
 from trtyard.environments.interpreters import find_python
 from trtyard.environments.pycuda import build_pycuda, has_cuda_device
@@ -10,6 +10,7 @@ from trtyard.executors import Job
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
+from trtyard.pipeline.out_lock import OUT_LOCK
 from trtyard.tools import ROOT
 
 # Of the user's shell these would change which code the row's Python finds.
@@ -42,7 +43,8 @@ def convert(job: Job) -> int:
     words += ["--plugin-cache", str(environment.folder / "plugins")]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
     env = {**pipeline_variables(), **rows_variable()}
-    return run(command, env=env, pass_fds=(job.out_lock,))
+    env[OUT_LOCK] = str(job.out_lock)
+    return run_plainly(command, env=env, pass_fds=(job.out_lock,))
 
 
 def pipeline_variables() -> dict[str, str]:

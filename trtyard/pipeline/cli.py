@@ -14,6 +14,7 @@ from trtyard.pipeline.errors import (
     EnvironmentLacksError,
     TrtyardError,
 )
+from trtyard.pipeline.out_lock import keep_to_this_process
 from trtyard.pipeline.row import read_row
 from trtyard.pipeline.stages import ENGINE, UNTIL
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    keep_to_this_process()
     row = read_row(options.row_file)
     if options.command == "plugins":
         from trtyard.pipeline.compile_plugins import compile_plugins
