@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import inspect
+import itertools
 import os
 import re
 import signal
@@ -120,6 +121,7 @@ class _Run(Program):
         sys.dont_write_bytecode = False  # invoke's default; the next call should start faster
 
     def parse_tasks(self) -> None:
+        self._refuse_repeated()
         with self._usage_errors():
             super().parse_tasks()
 
@@ -135,6 +137,29 @@ class _Run(Program):
         self.list_tasks()
         print("One task's options: ./run TASK --help. The manual: README.md.")  # noqa: T201
         raise Exit
+
+    def _refuse_repeated(self) -> None:
+        """End with a usage error where one task gets an option twice that takes one value.
+
+        Invoke takes the second value for a task's name, or forgets the first.
+        """
+        tasks = {one.name: one for one in self.collection.to_contexts() if one.name}
+        task, given = None, set[str]()
+        for word in itertools.takewhile(lambda one: one != "--", self.argv[1:]):
+            name = word.partition("=")[0]
+            if word in tasks:
+                task, given = tasks[word], set[str]()
+                continue
+            argument = None if task is None else task.flags.get(name)
+            if task is None or argument is None or not argument.takes_value:
+                continue
+            if name in given and argument.kind not in (list, tuple):
+                raise Exit(
+                    f"trtyard: {task.name}: {name} is given twice, and takes one value\n"
+                    f"  leave one out; or run {task.name} once for each",
+                    code=UsageError.exit_code,
+                )
+            given.add(name)
 
     @contextlib.contextmanager
     def _usage_errors(self) -> Iterator[None]:

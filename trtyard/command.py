@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import re
+import selectors
 import shlex
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from trtyard.interruptions import held_back
 from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.plain_text import Plain
 
 TAIL_BYTES = 1 << 16
 TAIL_LINES = 15
@@ -66,6 +68,95 @@ def run(
     """Run on the caller's own output streams; return the exit code."""
     with _running(command, cwd, env, None, pass_fds) as child:
         return child.wait()
+
+
+def run_plainly(
+    command: Sequence[Word],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> int:
+    """Run as ``run`` does, with terminal codes taken out of the output; return the exit code.
+
+    It ends when the command does, though something that it started keeps its output open.
+    """
+    relay = None
+    try:
+        with _running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
+            relay = _Relay(child)
+            return relay.until_ended()
+    except BaseException:
+        if relay is not None:  # what it says of its interruption
+            relay.drain()
+        raise
+    finally:
+        if relay is not None:
+            relay.close()
+
+
+class _Relay:
+    """Passes a child's two streams on as they come, each without terminal codes."""
+
+    _ENDED_SECONDS = 0.2  # how soon it is seen that the child ended and its output stays open
+
+    def __init__(self, child: "subprocess.Popen[bytes]") -> None:
+        self._child = child
+        self._selector = selectors.DefaultSelector()
+        for stream, to in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                self._selector.register(stream, selectors.EVENT_READ, (to.fileno(), Plain()))
+
+    def until_ended(self) -> int:
+        """Pass on until the child has ended; return its exit code."""
+        while self._selector.get_map():
+            ended = self._child.poll() is not None
+            self._pass_on(0 if ended else self._ENDED_SECONDS)
+            if ended:
+                break
+        code = self._child.wait()
+        self.drain()
+        return code
+
+    def drain(self) -> None:
+        """Pass on what is there already."""
+        with contextlib.suppress(BrokenPipeError):
+            while self._pass_on(0):
+                pass
+            for key in list(self._selector.get_map().values()):
+                self._end(key)
+
+    def close(self) -> None:
+        """Let go of the streams."""
+        self._selector.close()
+        for stream in (self._child.stdout, self._child.stderr):
+            if stream is not None:
+                stream.close()
+
+    def _pass_on(self, seconds: float) -> bool:
+        """Pass on one piece of each stream that has one; tell whether there was any."""
+        found = False
+        for key, _ in self._selector.select(seconds):
+            try:
+                piece = os.read(key.fd, 1 << 16)
+            except BlockingIOError:
+                continue
+            if piece:
+                found = True
+                _write_all(key.data[0], key.data[1].feed(piece))
+            else:
+                self._end(key)
+        return found
+
+    def _end(self, key: selectors.SelectorKey) -> None:
+        self._selector.unregister(key.fileobj)
+        _write_all(key.data[0], key.data[1].rest())
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(descriptor, text) :]
 
 
 def check(

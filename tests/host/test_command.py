@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trtyard import command
-from trtyard.command import CommandError, check, output_of, quoted, run
+from trtyard.command import CommandError, check, output_of, quoted, run, run_plainly
 from trtyard.interruptions import held_back
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.tools import ROOT
@@ -45,6 +45,34 @@ def test_colours_are_shown_and_not_read(capfd, monkeypatch):
 def test_run_gives_the_exit_code_and_keeps_the_streams_apart(capfd):
     assert run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == 3
     assert capfd.readouterr() == ("out\n", "err\n")
+
+
+def test_run_plainly_keeps_the_streams_apart_and_their_terminal_codes_away(capfd):
+    script = r"printf '\033[31mout\033[0m\n'; printf '\033]0;t\007err\n' >&2; exit 3"
+    assert run_plainly(["sh", "-c", script]) == 3
+    assert capfd.readouterr() == ("out\n", "err\n")
+    assert run_plainly(["sh", "-c", "seq 1 50000"]) == 0
+    assert capfd.readouterr().out.splitlines() == [str(number) for number in range(1, 50001)]
+
+
+def test_run_plainly_does_not_wait_for_what_the_command_left_running(capfd):
+    start = time.monotonic()
+    assert run_plainly(["sh", "-c", "sleep 60 & echo $!; exit 4"]) == 4
+    assert time.monotonic() - start < 30
+    os.kill(int(capfd.readouterr().out), signal.SIGKILL)
+
+
+def test_run_plainly_shows_what_is_said_of_an_interruption(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from trtyard.command import run_plainly\n"
+        "run_plainly(['sh', '-c', 'trap \"echo bye; exit 1\" INT; echo up; sleep 60 & wait'])\n"
+    )
+    words = [sys.executable, "-I", "-c", script, str(ROOT)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout.readline() == b"up\n"
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.read() == b"bye\n"
 
 
 def test_a_child_inherits_the_descriptors_it_is_given_and_no_other(tmp_path):

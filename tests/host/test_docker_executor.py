@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,8 @@ def test_files_are_the_callers_whatever_the_engine_makes_of_users():
 
 
 def test_the_container_is_told_of_the_matrixs_rows(job):
-    assert settings_of(job, places_of(job), LIMITS)["environment"] == rows_variable()
+    variables = settings_of(job, places_of(job), LIMITS)["environment"]
+    assert variables == {**rows_variable(), "PYTHONSAFEPATH": "1"}
 
 
 def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):
@@ -179,3 +181,19 @@ def test_output_that_is_not_text_does_not_end_the_conversion():
 def test_a_gpu_that_cannot_be_passed_is_told_apart_from_other_failures():
     assert "GPU" in _start_error("nvidia-container-cli: initialization error").message
     assert "GPU" not in _start_error("no such file").message
+
+
+def test_terminal_codes_of_a_models_output_do_not_come_through():
+    pieces = [b"\x1b[31", b"mred\x1b[0m /mnt/", b"out\n", b"\x1b]0;title\x07end\x1b"]
+    assert list(_translated(pieces, {"/mnt/out": "/here"})) == ["red /here\n", "end"]
+
+
+def test_a_module_is_looked_for_behind_the_rows_packages(job):
+    # As the current folder, which the pipeline adds at the end: PYTHONPATH comes first.
+    folder = Path("/home/someone/w")
+    standing = replace(job, model="nets:make", model_file=None, code_folder=folder)
+    places = places_of(standing)
+    settings = settings_of(standing, places)
+    assert settings["working_dir"] == places[folder]
+    assert "PYTHONPATH" not in settings["environment"]
+    assert "working_dir" not in settings_of(job, places_of(job))

@@ -70,6 +70,28 @@ def test_wrong_usage_ends_with_2_and_says_what_is_right(tasks, words, said, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("convert", "--model", "alexnet", "--model", "vgg16"),
+        ("convert", "--model=alexnet", "--dry-run", "--model", "vgg16"),
+        ("matrix", "convert", "--model", "alexnet", "--model", "convert"),
+    ],
+)
+def test_an_option_given_twice_is_named(tasks, words):
+    done = tasks(*words)
+    assert done.returncode == 2
+    assert "convert: --model is given twice, and takes one value" in done.stderr
+    assert "No idea" not in done.stderr
+
+
+def test_options_that_repeat_and_tasks_that_repeat_are_taken(tasks):
+    done = tasks("build", "--cache-from", "a", "--cache-from", "b", "--trt", "none")
+    assert "twice" not in done.stderr
+    line = ("convert", "--model", "alexnet", "--dry-run", "--in", "host")
+    assert tasks(*line, *line).returncode == 0
+
+
 def test_nothing_in_the_users_folder_stands_before_the_tools(tasks, tmp_path):
     for name in ("typing.py", "invoke.py", "tasks.py", "docker.py", "trtyard.py"):
         (tmp_path / name).write_text("raise SystemExit('imported from the user')")

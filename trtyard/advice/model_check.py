@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trtyard.advice.explain import as_is
 from trtyard.advice.verdicts import ok, problem, unknown
-from trtyard.command import CommandError, Word, output_of, run
+from trtyard.command import CommandError, Word, output_of, run_plainly
 from trtyard.console import say, show
 from trtyard.convert import row_and_lock
 from trtyard.environments.environment import RowEnvironment, make_environment
@@ -94,7 +94,7 @@ def _file(
     # With the value in one word: it may begin with a dash.
     command += [f"--{name}={value}" for name, value in options if value]
     say(f"exporting {model} as row {row.name} does")
-    code = run(command, env=pipeline_variables(Path.cwd(), environment))
+    code = run_plainly(command, env=pipeline_variables(environment))
     if code:
         raise (
             ConversionError(f"{model} cannot be exported")

@@ -19,12 +19,13 @@ from trtyard.executors import Job
 from trtyard.executors.limits import Limits, Watch, limits_of
 from trtyard.images.build import build, built_image, image_problems, pull_offered
 from trtyard.images.identity import note_id
-from trtyard.images.render import CODE_PATH, PLUGINS_PATH, ROW_PATH
+from trtyard.images.render import PLUGINS_PATH, ROW_PATH
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import rows_variable
 from trtyard.pipeline.errors import EnvironmentLacksError
 from trtyard.pipeline.shown_paths import replacing
+from trtyard.plain_text import Plain
 from trtyard.registry.transfer import Registry
 
 if TYPE_CHECKING:
@@ -192,11 +193,11 @@ def settings_of(job: Job, places: Mapping[Path, str], limits: Limits) -> dict[st
         Mount(target=place, source=str(path), type="bind", read_only=path != job.out)
         for path, place in places.items()
     ]
-    environment = rows_variable()
+    environment = {**rows_variable(), "PYTHONSAFEPATH": "1"}
     environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    if job.code_folder is not None:
-        environment["PYTHONPATH"] = f"{CODE_PATH}:{places[job.code_folder]}"
+    stands_in = {} if job.code_folder is None else {"working_dir": places[job.code_folder]}
     return {
+        **stands_in,
         "network_mode": "none",
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
@@ -285,12 +286,16 @@ def _all_gpus() -> list[Any]:
 
 
 def _translated(pieces: Iterable[bytes], names: Mapping[str, str]) -> Iterator[str]:
-    """Yield the container's output line by line, its paths as they are on this machine."""
+    """Yield the container's output line by line, its paths as they are on this machine.
+
+    Terminal codes are taken out.
+    """
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     replace = replacing(names)
-    rest = ""
+    plain, rest = Plain(), ""
     for piece in pieces:
-        *lines, rest = (rest + decode(piece)).split("\n")
+        *lines, rest = (rest + decode(plain.feed(piece))).split("\n")
         yield from (replace(line) + "\n" for line in lines)
+    rest += decode(plain.rest())
     if rest:
         yield replace(rest)

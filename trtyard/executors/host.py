@@ -1,9 +1,8 @@
 """The host executor: a virtual environment made from the lock, for rows of Python packages only."""
 
 import os
-from pathlib import Path
 
-from trtyard.command import Word, run
+from trtyard.command import Word, run_plainly
 from trtyard.environments.environment import (
     RowEnvironment,
     existing_environment,
@@ -47,21 +46,19 @@ def convert(job: Job) -> int:
     words = job.arguments("host", str(environment.row_file))
     words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
-    env = {**pipeline_variables(job.code_folder, environment), **rows_variable()}
-    return run(command, env=env)
+    env = {**pipeline_variables(environment), **rows_variable()}
+    return run_plainly(command, env=env)
 
 
-def pipeline_variables(
-    code_folder: Path | None = None, environment: RowEnvironment | None = None
-) -> dict[str, str]:
-    """Return the environment variables for the row's Python: trtyard's code, then the user's.
+def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, str]:
+    """Return the environment variables for the row's Python, which finds trtyard's code by them.
 
-    With ``environment``, compiled modules are kept in its folder: none is left beside the user's
-    files, and torch is compiled once even where PYTHONDONTWRITEBYTECODE is set.
+    The pipeline itself adds the user's folders, behind the row's packages. With ``environment``,
+    compiled modules are kept in its folder: none is left beside the user's files, and torch is
+    compiled once even where PYTHONDONTWRITEBYTECODE is set.
     """
     env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
-    folders = [ROOT] if code_folder is None else [ROOT, code_folder]
-    env["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders)
+    env["PYTHONPATH"] = str(ROOT)
     env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
     env["PYTHONNOUSERSITE"] = "1"
     env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too

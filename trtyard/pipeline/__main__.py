@@ -1,8 +1,17 @@
 """``python -m trtyard.pipeline``: what runs inside a row's environment."""
 
 import os
-import signal
 import sys
+
+if __name__ == "__main__":
+    # Before anything else is imported. Python puts the current folder first for -m, before 3.11
+    # whatever one says: a user's statistics.py would be imported by every library. Nor do files
+    # that lie beside trtyard's code come before the user's: it is a package by now, and found.
+    _code = os.path.abspath(os.path.join(__file__, "..", "..", ".."))  # noqa: PTH100, PTH118
+    _first = (_code, os.getcwd())  # noqa: PTH109
+    sys.path[:] = [each for each in sys.path if os.path.abspath(each) not in _first]  # noqa: PTH100
+
+import signal
 
 from trtyard.pipeline.cli import main
 from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE

@@ -52,6 +52,16 @@ def test_stages_say_their_result_time_and_reason():
     assert "598 layers, 137.9 MB, 3 plugins" in line_of(report, "engine")
 
 
+@pytest.mark.parametrize("name", ["encoder_last_hidden_state", "a" * 23, "a" * 24])
+def test_long_names_of_outputs_are_shown_whole(name):
+    (row, *_) = a_classifier_report().parity
+    lines = console_table(a_classifier_report()._replace(parity=(row._replace(output=name),)))
+    lines = lines.split("\n")
+    (number,) = [index for index, line in enumerate(lines) if line.startswith(name)]
+    assert "passed" in lines[number] + lines[number + 1]
+    assert not any(".." in line for line in lines[number : number + 2])
+
+
 def test_comparisons_say_their_result_difference_and_tolerance():
     assert line_of(a_report(), "labels").split() == ["labels", "passed", "0", "exact"]
     assert "0.05 + 1e-4 x |ref|" in line_of(a_report(), "boxes")

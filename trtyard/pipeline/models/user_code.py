@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trtyard.pipeline.errors import UsageError
+from trtyard.pipeline.models.shadowing import clash, is_elsewhere, module_in, refuse_clashes
 from trtyard.pipeline.users_frame import users_frame
 
 
@@ -49,8 +50,10 @@ def _import_file(place: str, spec: str) -> Any:
     path = Path(place).resolve()
     if not path.is_file():
         raise UsageError(f"{place}: no such file", "check the path before the colon")
+    refuse_clashes(path, path.parent)
     _add_to_path(path.parent)  # for what lies beside it
-    name = path.stem if path.stem not in sys.modules else f"trtyard_own_{path.stem}"
+    is_taken = path.stem in sys.modules or is_elsewhere(path.stem, path.parent)
+    name = f"trtyard_own_{path.stem}" if is_taken else path.stem
     description = importlib.util.spec_from_file_location(name, str(path))
     if description is None or description.loader is None:
         raise UsageError(f"{place} is not a Python file", "its name must end with .py")
@@ -76,7 +79,13 @@ def _import_module(place: str, spec: str) -> Any:
             f"{spec}: '{place}' is neither a module nor a file that ends with .py",
             "--model my_package.nets:make_net, or --model nets.py:make_net",
         )
-    _add_to_path(Path.cwd())
+    folder, top = Path.cwd(), place.partition(".")[0]
+    beside = module_in(folder, top)
+    if beside is not None:
+        if is_elsewhere(top, folder):
+            raise clash(top, beside, f"--model {spec} names")
+        refuse_clashes(beside.parent if beside.name == "__init__.py" else beside, folder)
+    _add_to_path(folder)
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:

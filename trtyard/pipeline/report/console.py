@@ -95,6 +95,10 @@ def _indented(text: str) -> List[str]:
 
 
 def _row(cells: Sequence[str], widths: Sequence[int] = _STAGE_COLUMNS) -> List[str]:
+    name = words.one_line(cells[0])
+    if len(name) >= widths[0]:  # a line of its own, or several
+        named = textwrap.wrap(name, WIDTH, break_on_hyphens=False)
+        return [*named, *_row(("", *cells[1:]), widths)]
     head = "".join(
         textwrap.shorten(words.one_line(cell), width - 1, placeholder="..").ljust(width)
         for cell, width in zip(cells, widths)
