@@ -139,3 +139,17 @@ def test_an_installed_toolkit_is_called_as_it_is() -> None:
     for nvcc in (Path("/opt/cuda/bin/nvcc"), Path("/usr/lib/nvidia-cuda-toolkit/bin/nvcc")):
         assert cuda_compiler.nvcc_command(nvcc) == [str(nvcc)]
     assert cuda_compiler.host_compiler(Path("/opt/cuda/bin/nvcc")) == "g++"
+
+
+def test_old_nvcc_tells_its_toolkit_whatever_flags_all_calls_get(old_nvcc, monkeypatch) -> None:
+    expected = cuda_compiler.library_folders(old_nvcc)
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", "--threads=0")  # as an image's build sets it
+    assert cuda_compiler.library_folders(old_nvcc) == expected
+
+
+def test_flags_for_all_calls_are_kept_from_the_dry_run(tmp_path: Path, monkeypatch) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text('#!/bin/sh\n[ -z "$NVCC_APPEND_FLAGS" ] && echo "#$ TOP=$PWD"\n')
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", "--threads=0")
+    assert cuda_compiler.toolkit_of(nvcc) == Path.cwd()

@@ -20,6 +20,7 @@ SYSTEM = Path("/usr")
 NATIVE = "native"  # the architecture of this machine's GPU
 ARCHITECTURE = re.compile(NATIVE + r"|[1-9][0-9]{1,2}[af]?")
 
+FLAG_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS")
 LAST_LINES = 30
 
 
@@ -95,7 +96,9 @@ def require_host_compiler() -> None:
 def toolkit_of(compiler: Path) -> Path:
     """Return the toolkit's folder, as nvcc tells it: the nvcc on PATH may be a wrapper script."""
     command = [str(compiler), "--dryrun", "-E", "-x", "cu", os.devnull]
-    told = dict(re.findall(r"^#\$ (TOP|_HERE_)=(.+)", run_compiler(command, Path()), re.MULTILINE))
+    # A dry run of nvcc 11.8 fails with --threads, which an image's build sets for all calls.
+    said = run_compiler(command, Path(), unset=FLAG_VARIABLES)
+    told = dict(re.findall(r"^#\$ (TOP|_HERE_)=(.+)", said, re.MULTILINE))
     root = debian_root(Path(told.get("_HERE_", "")) / "nvcc")
     if root is not None:
         return root
@@ -151,12 +154,16 @@ def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> Li
     return found
 
 
-def run_compiler(command: Sequence[str], folder: Path) -> str:
-    """Run ``command`` in ``folder``; return what it printed, or raise with its last lines."""
+def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()) -> str:
+    """Run ``command`` in ``folder``; return what it printed, or raise with its last lines.
+
+    The environment variables ``unset`` are kept from it.
+    """
+    environment = _environment(Path(command[0]))
     done = subprocess.run(
         list(command),
         cwd=str(folder),
-        env=_environment(Path(command[0])),
+        env={name: value for name, value in environment.items() if name not in unset},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         universal_newlines=True,
@@ -173,12 +180,12 @@ def run_compiler(command: Sequence[str], folder: Path) -> str:
     raise ConversionError(f"compiling the plugins failed (rc {done.returncode}):\n{lines}")
 
 
-def _environment(program: Path) -> Optional[Dict[str, str]]:
+def _environment(program: Path) -> Dict[str, str]:
     """Return the environment to run a program in: an unpacked Debian nvcc looks for its parts."""
     root = debian_root(program)
     if root is None and program.name == "g++":
         root = debian_root(program.with_name("nvcc"))
     if root is None or root == SYSTEM:
-        return None
+        return dict(os.environ)
     folders = [str(program.parent), str(root / "bin"), os.environ.get("PATH", "")]
     return dict(os.environ, PATH=os.pathsep.join(folders))
