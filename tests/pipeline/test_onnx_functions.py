@@ -252,6 +252,27 @@ def test_roi_align_function_keeps_half_precision():
     np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=1e-3)
 
 
+def test_roi_align_function_takes_rois_and_indices_of_other_types_as_the_torch_op_does():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(2, 3, 10, 10)).astype(np.float32)
+    rois = np.float16([[3, 4, 60, 70], [0, 0, 30, 20]])
+    images = np.int64([1, 0])
+    attributes = {
+        "output_height": 2,
+        "output_width": 2,
+        "spatial_scale": 0.1,
+        "sampling_ratio": 2,
+        "aligned": 0,
+    }
+    expected = roi_align(*map(torch.from_numpy, (features, rois, images)), **attributes).numpy()
+    for opset in (16, 22):
+        (actual,) = run_in_onnxruntime(
+            "MaskRcnnROIAlign", [features, rois, images], [(TensorProto.FLOAT, 4)], opset,
+            **attributes,
+        )  # fmt: skip
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_an_opset_without_the_needed_ops_is_refused():
     with pytest.raises(ValueError, match="opset 16 or newer"):
         function("PaddedNMS", 11)

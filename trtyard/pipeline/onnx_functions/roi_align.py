@@ -34,7 +34,9 @@ def roi_align(
         attributes: of the custom node.
         like_features: make the result the features' type, from opset 15 on; else it is float32.
     """
-    features, rois, batch_indices = inputs
+    features = inputs[0]
+    # As the torch op takes them: of any type.
+    rois, batch_indices = body.cast(inputs[1], np.float32), body.cast(inputs[2], np.int32)
     shape = body.add("Shape", features)
     batch, channels, *sizes = (
         body.add("Gather", shape, body.constant(axis, np.int64)) for axis in range(4)
