@@ -84,6 +84,19 @@ def test_second_conversion_is_refused_under_any_name_of_the_folder(tmp_path):
             pass
 
 
+def test_folder_that_was_made_and_stays_empty_goes(tmp_path):
+    with held(tmp_path / "row" / "model"):
+        assert is_held(tmp_path / "row" / "model")
+    assert not list(tmp_path.iterdir())
+    with held(tmp_path / "row" / "model"):
+        (tmp_path / "row" / "model" / "report.json").touch()
+    (tmp_path / "row" / "mine").mkdir()
+    with held(tmp_path / "row" / "mine"):
+        pass
+    assert (tmp_path / "row" / "model" / "report.json").exists()
+    assert (tmp_path / "row" / "mine").exists()
+
+
 def test_killed_conversion_lets_go(tmp_path):
     with holder(tmp_path) as (child, _):
         child.kill()

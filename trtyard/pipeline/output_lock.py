@@ -33,13 +33,14 @@ def is_held(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, which is made where it is missing.
+    """Hold ``folder``, which is made where it is missing, and removed if it stays empty then.
 
     A file system that has no such locks on folders is written into without one.
 
     Raises:
         EnvironmentLacksError: another process holds it.
     """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
     _held.append(descriptor)
@@ -60,6 +61,9 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.fcntl(descriptor, _OFD_SETLK, _lock(fcntl.F_UNLCK))
         _held.remove(descriptor)
         os.close(descriptor)
+        with contextlib.suppress(OSError):  # the first that is not empty
+            for one in made:
+                one.rmdir()
 
 
 def _is_held_by_another(descriptor: int) -> bool:
