@@ -102,7 +102,13 @@ def test_unusual_rois_are_the_same_with_the_reference_on_the_gpu(launched, align
     for sampling in (0, 2):
         arguments = (features, rois, images, 7, 7, 1 / 16, sampling, aligned, mode)
         expected = roi_align_reference(*arguments)
-        torch.testing.assert_close(ops.roi_align(*arguments), expected, rtol=1e-4, atol=1e-4)
+        got = ops.roi_align(*arguments)
+        usual = [0, 2, 3]
+        torch.testing.assert_close(got[usual], expected[usual], rtol=1e-4, atol=1e-4)
+        # Samples some 2,000 cells from a corner: float32's step there is 1.2e-4 of a cell, and both
+        # sides round on the way. A step is worth as much of the difference of two cells.
+        steps = 2 * 2.0**-13 * float(features.max() - features.min())
+        torch.testing.assert_close(got[1], expected[1], rtol=0, atol=steps)
         assert torch.equal(roi_align_reference(*[
             each.cpu() if isinstance(each, torch.Tensor) else each for each in arguments
         ])[0], torch.zeros(16, 7, 7))  # fmt: skip
