@@ -17,6 +17,7 @@ from trtyard.pipeline.symptoms import (
     box_symptoms,
     is_frozen,
     padding_symptoms,
+    shaped_by_values,
     symptoms_of,
     tied_keypoints,
 )
@@ -340,3 +341,23 @@ def test_keypoints_that_differ_for_another_reason_are_not_called_tied(tied, wron
 
 def test_keypoints_that_agree_are_not_called_tied(tied):
     assert tied_keypoints(compared(tied[0], tied[0])) == []
+
+
+class Unpacked(nn.Module):
+    """As long as the longest of its sequences."""
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)[0]
+
+
+def test_a_shape_that_depends_on_values_is_found():
+    inputs = (torch.rand(3, 5, 4), torch.tensor([3, 1, 2]))
+    weights = Weights("none", "0")
+    model = Model("net", TENSOR, Unpacked(), ("x", "n"), ("y",), inputs, weights, None, (1.0, 1.0))
+    (found,) = shaped_by_values(model, {"y": Unpacked()(*inputs).numpy()})
+    assert found.name == "shape-by-values"
+    assert "y is [3, 3, 4] in PyTorch, [3, 1, 4] for others" in found.detail
+    fixed = model._replace(module=nn.Linear(4, 2).eval(), inputs=inputs[:1])
+    reference = {"y": fixed.module(*fixed.inputs).detach().numpy()}
+    assert shaped_by_values(fixed, reference) == []

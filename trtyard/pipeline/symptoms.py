@@ -65,6 +65,9 @@ def symptoms_of(
 
 
 def _tied_or_frozen(model: Model, file: Path, reference: Outputs) -> List[Symptom]:
+    shaped = shaped_by_values(model, reference)
+    if shaped:
+        return shaped
     ties = tied_choices(model, file, reference)
     if ties or not is_frozen(model, file):
         return ties
@@ -149,6 +152,25 @@ def tied_choices(model: Model, file: Path, reference: Outputs) -> List[Symptom]:
         "choice in its place ONNX Runtime gives PyTorch's results"
     )
     return [Symptom("choice-of-a-tie", detail)]
+
+
+def shaped_by_values(model: Model, reference: Outputs) -> List[Symptom]:
+    """Tell whether an output of PyTorch's has another shape for other values of the inputs."""
+    whole = [value for value in model.inputs if not value.is_floating_point() and value.numel()]
+    smallest = tuple(
+        value if value.is_floating_point() or not value.numel() else value.min().expand_as(value)
+        for value in model.inputs
+    )
+    for values in (tuple(other_values(model.inputs)), smallest if whole else model.inputs):
+        try:
+            others = outputs_of(model._replace(inputs=values))
+        except ConversionError:
+            continue
+        for name, value in reference.items():
+            if value.shape != others[name].shape:
+                shapes = f"{list(value.shape)} in PyTorch, {list(others[name].shape)} for others"
+                return [Symptom("shape-by-values", f"{name} is {shapes} of the inputs' values")]
+    return []
 
 
 def box_symptoms(

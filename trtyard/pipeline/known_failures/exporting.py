@@ -165,7 +165,7 @@ EXPORTING: Tuple[KnownFailure, ...] = (
     KnownFailure(
         name="module-converted-in-forward",
         patterns=(r"Cannot swap t[12] because it has weakref associated with it",),
-        affected=("exporter == dynamo",),
+        affected=(),
         cause="forward converts or moves a module each time it runs: .half(), .float(), .to() or "
         ".cuda() of a module changes its parameters, which torch.export does not allow",
         mend="convert the module once, where the model is made, and only tensors in forward: "

@@ -113,6 +113,16 @@ SYMPTOMS: Tuple[KnownFailure, ...] = (
         sources=("measured: torch 2.13.0 and ONNX Runtime 1.32.0, topk among zeros",),
     ),
     KnownFailure(
+        name="shape-by-values",
+        symptom="an output has another shape than PyTorch's",
+        affected=("any",),
+        cause="the output's shape depends on the input's values (lengths, a mask, a count), and "
+        "the file has the one of the run that was traced",
+        mend="keep the shape fixed: the largest that can come (pad_packed_sequence takes "
+        "total_length), and a mask or a count beside it",
+        sources=("measured: torch 2.13.0, a traced pad_packed_sequence",),
+    ),
+    KnownFailure(
         name="checker-segfault",
         symptom="the process dies in onnx.checker.check_model; Segmentation fault",
         patterns=(
