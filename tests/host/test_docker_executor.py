@@ -193,7 +193,7 @@ def test_a_module_is_looked_for_behind_the_rows_packages(job):
     folder = Path("/home/someone/w")
     standing = replace(job, model="nets:make", model_file=None, code_folder=folder)
     places = places_of(standing)
-    settings = settings_of(standing, places)
+    settings = settings_of(standing, places, LIMITS)
     assert settings["working_dir"] == places[folder]
     assert "PYTHONPATH" not in settings["environment"]
-    assert "working_dir" not in settings_of(job, places_of(job))
+    assert "working_dir" not in settings_of(job, places_of(job), LIMITS)
