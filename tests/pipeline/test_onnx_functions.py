@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from one_node import nms_by_function, run_in_onnxruntime
 from onnx import TensorProto
 
-from trtyard.pipeline.onnx_functions import function
+from trtyard.pipeline.onnx_functions import OP_TYPES, function, nodes_within
 from trtyard.pipeline.ops import padded_nms, roi_align
 
 NEWEST_IN_ONNXRUNTIME = 25  # opset of ONNX Runtime 1.32; it warns of newer ones
@@ -271,6 +271,15 @@ def test_roi_align_function_takes_rois_and_indices_of_other_types_as_the_torch_o
             **attributes,
         )  # fmt: skip
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [16, 18, 22])
+@pytest.mark.parametrize("op_type", OP_TYPES)
+def test_every_node_has_a_name_of_its_own(op_type, opset):
+    """ONNX Runtime 1.18 refuses a model whose fused nodes get the same name."""
+    names = [node.name for node in nodes_within(function(op_type, opset).node)]
+    assert all(names)
+    assert len(set(names)) == len(names)
 
 
 def test_an_opset_without_the_needed_ops_is_refused():

@@ -1,7 +1,7 @@
 """The custom ops written in standard ONNX ops, for every runtime that has no kernel for them."""
 
 from pathlib import Path
-from typing import List
+from typing import Iterable, Iterator, List
 
 import onnx
 import onnx.helper
@@ -59,7 +59,18 @@ def function(op_type: str, opset: int) -> "onnx.FunctionProto":
     import onnx.parser  # from onnx 1.9 on
 
     text = (Path(__file__).parent / f"{op_type}.onnxtxt").read_text(encoding="utf-8")
-    return onnx.parser.parse_function(text.replace("OPSET", str(opset), 1))
+    parsed = onnx.parser.parse_function(text.replace("OPSET", str(opset), 1))
+    for node in nodes_within(parsed.node):
+        node.name = node.output[0]  # as in body.py
+    return parsed
+
+
+def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+    """Yield ``nodes`` and those in the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from nodes_within(attribute.g.node)
 
 
 def _roi_align(opset: int) -> "onnx.FunctionProto":

@@ -27,7 +27,9 @@ class Body:
     def add(self, op_type: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name, a new one unless given."""
         name = output or self.new_name(op_type)
-        self.nodes.append(helper.make_node(op_type, list(inputs), [name], **attributes))
+        # With a name of its own: ONNX Runtime 1.18 makes names of fused nodes from theirs.
+        node = helper.make_node(op_type, list(inputs), [name], name=name, **attributes)
+        self.nodes.append(node)
         return name
 
     def over(self, op_type: str, axes: Sequence[int], value: str, **attributes: Any) -> str:
