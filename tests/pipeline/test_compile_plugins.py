@@ -9,11 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtyard.pipeline import cuda_compiler
-from trtyard.pipeline.compile_plugins import CompiledPlugins, compile_plugins, find_nvcc
+from trtyard.pipeline.compile_plugins import (
+    LIBRARY_NAME,
+    CompiledPlugins,
+    compile_plugins,
+    find_nvcc,
+)
 from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
 
 SOURCES = Path(__file__).parents[2] / "plugins"
-ARCHITECTURES = ["80"]  # one is enough here, and quick; a row's list is longer
+ARCHITECTURES = ["89"]  # one is enough here, and quick; a row's list is longer
 EXPORTS = {
     "trtyard_abi_version",
     "trtyard_status_string",
@@ -38,10 +43,9 @@ def require_compilers() -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledPlugins:
+def compiled(plugin_cache: Path) -> CompiledPlugins:
     require_compilers()
-    library = tmp_path_factory.mktemp("plugins") / "libtrtyard_plugins.so"
-    return compile_plugins(SOURCES, library, ARCHITECTURES)
+    return compile_plugins(SOURCES, plugin_cache / LIBRARY_NAME, ARCHITECTURES)
 
 
 @pytest.fixture(scope="module")
@@ -230,17 +234,22 @@ def test_without_a_gpu_a_call_returns_cuda_s_own_error(library: ctypes.CDLL) -> 
         assert library.trtyard_status_string(status) != b"unknown status"
 
 
+@pytest.mark.slow
 def test_the_same_sources_in_another_folder_give_the_same_bytes(
     compiled: CompiledPlugins, tmp_path: Path
 ) -> None:
-    sources = tmp_path / "elsewhere, with a space" / "deeper"
-    shutil.copytree(str(SOURCES), str(sources))
-    library = tmp_path / "other-name.so"
-    again = compile_plugins(sources, library, ARCHITECTURES)
+    assert_the_same_elsewhere(SOURCES, compiled, tmp_path)
+
+
+def assert_the_same_elsewhere(sources: Path, compiled: CompiledPlugins, folder: Path) -> None:
+    copy = folder / "elsewhere, with a space" / "deeper"
+    shutil.copytree(str(sources), str(copy))
+    library = folder / "other-name.so"
+    again = compile_plugins(copy, library, ARCHITECTURES)
     assert not again.cached
     assert again.sha256 == compiled.sha256
-    for folder in (tmp_path, SOURCES.parent, find_nvcc().parents[1]):
-        assert str(folder).encode() not in library.read_bytes()
+    for each in (folder, sources.parent, find_nvcc().parents[1]):
+        assert str(each).encode() not in library.read_bytes()
 
 
 @pytest.fixture
@@ -251,6 +260,13 @@ def small_sources(tmp_path: Path) -> Path:
     (folder / "one").mkdir(parents=True)
     (folder / "one" / "one.cu").write_text('extern "C" int one() { return 1; }\n')
     return folder
+
+
+def test_a_small_source_in_another_folder_gives_the_same_bytes(
+    small_sources: Path, tmp_path: Path
+) -> None:
+    first = compile_plugins(small_sources, tmp_path / "lib.so", ARCHITECTURES)
+    assert_the_same_elsewhere(small_sources, first, tmp_path)
 
 
 def test_compiles_again_only_when_something_changed(small_sources: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,6 +33,11 @@ ROW = {
     "architectures": ["89"],
     "runs_on": RUNS_ON,
 }
+VARIABLES = {
+    "PYTHONPATH": str(ROOT),
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def convert(row_file, model, out, *options, cwd=ROOT, **environment):
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/local/bin:/usr/bin:/bin", **environment},
+        env={**VARIABLES, **environment},
     )
     file = out / "report.json"
     return done, json.loads(file.read_text()) if file.exists() else None
@@ -102,9 +108,9 @@ def test_what_needs_a_device_is_not_run_and_says_so(alexnet):
 
 
 @pytest.fixture(scope="module")
-def detector(row_file, tmp_path_factory):
+def detector(row_file, plugin_cache, tmp_path_factory):
     out = tmp_path_factory.mktemp("detector")
-    options = ["--size", "256", "--top-n", "60"]
+    options = ["--size", "256", "--top-n", "60", "--plugin-cache", str(plugin_cache)]
     return (*convert(row_file, "faster_rcnn", out, *options), out)
 
 
@@ -264,7 +270,7 @@ def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"},
+        env={**VARIABLES, "PYTHONUNBUFFERED": "1"},
     )
     for line in process.stdout:
         if line.startswith("export"):

@@ -49,6 +49,20 @@ def reshaped_by_its_own_shape():
     )
 
 
+def test_an_initializer_that_is_an_input_too_keeps_its_value():
+    scalars = [helper.make_tensor(name, 7, [], [value]) for name, value in zip("abc", (0, 5, 1))]
+    graph = helper.make_graph(
+        [helper.make_node("Range", ["a", "b", "c"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info(name, 7, []) for name in "abc"],
+        [helper.make_tensor_value_info("y", 7, None)],
+        initializer=scalars,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    found = trial_run(model)["y"]
+    assert (found.shape, found.value.tolist()) == ((5,), [0, 1, 2, 3, 4])
+
+
 def test_every_tensor_has_its_shape_from_a_trial_run():
     tensors = trial_run(reshaped_by_its_own_shape())
     assert tensors["y"].shape == tensors["z"].shape == (2, 12)

@@ -54,11 +54,18 @@ def test_the_maximum_is_of_weighted_corners_and_not_of_samples():
 
 def test_samples_outside_of_the_map_are_zeros_in_the_maximum():
     features = torch.full((1, 1, 4, 4), -3.0)
-    rois = torch.tensor([[0.3, 0.3, 2.3, 2.3], [0.3, 0.3, 40.0, 2.3], [90.0, 90.0, 95.0, 95.0]])
-    images = torch.zeros(3, dtype=torch.int32)
+    rois = torch.tensor(
+        [
+            [0.3, 0.3, 2.3, 2.3],
+            [0.3, 0.3, 40.0, 2.3],
+            [90.0, 90.0, 95.0, 95.0],
+            [0.3, 0.3, 7.3, 2.3],  # the samples of one column
+        ]
+    )
+    images = torch.zeros(4, dtype=torch.int32)
     got = roi_align(features, rois, images, 1, 1, 1.0, 2, 1, 1).flatten().tolist()
     assert got[0] < 0
-    assert got[1:] == [0.0, 0.0]
+    assert got[1:] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("mode", [0, 1])

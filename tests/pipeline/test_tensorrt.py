@@ -16,7 +16,7 @@ from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.kernels import ABI_VERSION, KernelLibrary
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
+from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx, plugin_layers_in_plan
 from trtyard.pipeline.tensorrt.engine import build_engine
 from trtyard.pipeline.tensorrt.shells import (
     KernelPluginCreator,
@@ -50,6 +50,13 @@ def model_file(folder, nodes, inputs, outputs, functions=()):
     file = Path(folder) / "model.onnx"
     onnx.save(model, file)
     return file
+
+
+def test_an_engine_without_one_of_the_networks_plugins_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(DriverRtx, "plugins_in_plan", lambda self, plan: ["PaddedNMS"])
+    with pytest.raises(ConversionError, match="the engine holds"):
+        build_engine(both_ops(tmp_path), tmp_path / "model.engine")
+    assert not (tmp_path / "model.engine").exists()
 
 
 def both_ops(folder, with_functions=True, nms=NMS):

@@ -110,6 +110,7 @@ def test_functions_are_for_models_whose_opset_has_their_ops(opset, functions):
     assert [function.name for function in functions_for(model(opset=opset))] == functions
 
 
+@pytest.mark.slow
 def test_the_bodies_compute_what_torch_does():
     # tests/rows/test_twin.py does the same with the oldest ONNX Runtime.
     done = subprocess.run(

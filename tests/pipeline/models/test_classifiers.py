@@ -22,11 +22,6 @@ SEEDED = Choice(None, 0)
 SMALL = "shufflenet_v2_x0_5"
 
 
-@pytest.fixture(autouse=True)
-def _two_threads():
-    torch.set_num_threads(2)
-
-
 def logits_of(model):
     with torch.no_grad():
         return model.module(*model.inputs)

@@ -22,11 +22,6 @@ PICTURES = Path(skimage.__file__).parent / "data"
 TOP_N = 30
 
 
-@pytest.fixture(autouse=True)
-def _two_threads():
-    torch.set_num_threads(2)
-
-
 @functools.lru_cache(maxsize=1)
 def seeded_state(seed):
     network = FasterRCNN(ImageShape(1, 64, 64))
