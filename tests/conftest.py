@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 
 def pytest_configure():
     """Let SIGINT interrupt: a shell has it ignored in what it starts in the background.
@@ -10,3 +12,9 @@ def pytest_configure():
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def plugin_cache(tmp_path_factory):
+    """Return the folder where the first test that needs the plugins compiles them."""
+    return tmp_path_factory.mktemp("plugins")

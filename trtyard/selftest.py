@@ -138,7 +138,12 @@ def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
     if found.host_until != "engine":
         return f"row {found.name} has no environment on the host that holds TensorRT"
     environment = make_environment(found, lock)
-    return _pytest([environment.python], part, words, pipeline_variables(environment=environment))
+    env = pipeline_variables(environment=environment)
+    if part == "pipeline":
+        # The models are small, and threads that wait for each other take four times the processor
+        # time on a busy machine.
+        env.setdefault("OMP_NUM_THREADS", "1")
+    return _pytest([environment.python], part, words, env)
 
 
 def _gpu(row: str, words: Sequence[str]) -> int | str:

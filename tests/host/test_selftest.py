@@ -38,13 +38,14 @@ def commands(monkeypatch):
 
     class Commands(list):
         def __init__(self):
-            self.codes = {}
+            self.codes, self.threads = {}, []
 
     called = Commands()
 
     def run(command, *, cwd, env):
         words = [str(word) for word in command]
         called.append(words[words.index("pytest") + 1 :])
+        called.threads.append(env.get("OMP_NUM_THREADS"))
         return called.codes.get(words[words.index("pytest") + 1], 0)
 
     monkeypatch.setattr(selftest, "run", run)
@@ -65,6 +66,14 @@ def test_by_default_the_slow_tests_are_left_out_and_that_is_said(commands, capsy
         "not asked for: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
     )
     assert "./run test --all" in said
+
+
+def test_the_pipelines_tests_have_one_thread_unless_the_user_says_more(commands, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run_tests("default", only="", all_parts=False, words=[])
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    run_tests("default", only="", all_parts=False, words=[])
+    assert commands.threads == [None, "1", "3", "3"]
 
 
 def test_all_of_them_run_once_and_what_cannot_is_said(commands, capsys):
