@@ -269,6 +269,16 @@ def test_a_small_source_in_another_folder_gives_the_same_bytes(
     assert_the_same_elsewhere(small_sources, first, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["two words", "a,b", "(é)", "it's"])
+def test_any_name_of_the_temporary_folder_will_do(
+    small_sources: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
+    assert compile_plugins(small_sources, tmp_path / "lib.so", ARCHITECTURES).library.is_file()
+    assert not list((tmp_path / name).iterdir())
+
+
 def test_compiles_again_only_when_something_changed(small_sources: Path, tmp_path: Path) -> None:
     library = tmp_path / "lib.so"
     first = compile_plugins(small_sources, library, ARCHITECTURES)

@@ -51,6 +51,9 @@ SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
 
 MAJOR = re.compile(r"#define\s+(?:NV_TENSORRT|TRT)_MAJOR(?:_ENTERPRISE)?\s+(\d+)")
 
+# nvcc hands its working folder on to g++ unquoted.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
+
 # Fixed: g++ draws names of hidden symbols from it.
 RANDOM_SEED = "-frandom-seed=trtyard"
 
@@ -114,7 +117,7 @@ def compile_plugins(
         if known.get("sha256") == digest:
             return CompiledPlugins(library, digest, True)
 
-    with tempfile.TemporaryDirectory(prefix="trtyard-plugins-") as name:
+    with tempfile.TemporaryDirectory(prefix="trtyard-plugins-", dir=_plain_folder()) as name:
         folder = Path(name)
         # A copy, because nvcc hands its folder on to g++ unquoted: a space in it, or a comma in
         # a list of -Xcompiler, would end the word.
@@ -144,6 +147,13 @@ def compile_plugins(
     digest = sha256_of(library)
     write_json(note, dict(facts, sha256=digest))
     return CompiledPlugins(library, digest, False)
+
+
+def _plain_folder() -> str:
+    """Return the folder for temporary files, or another one if its name has a space or the like."""
+    folders = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]  # noqa: S108 - made safely
+    plain = [each for each in folders if PLAIN_PATH.fullmatch(each) and os.access(each, os.W_OK)]
+    return (plain or folders)[0]
 
 
 def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path]) -> List[Path]:
