@@ -36,11 +36,7 @@ ROW = {
 VARIABLES = {
     "PYTHONPATH": str(ROOT),
     "PATH": "/usr/local/bin:/usr/bin:/bin",
-<<<<<<< HEAD
-    "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
-=======
     "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
->>>>>>> h/tests
 }
 
 
