@@ -3,7 +3,7 @@
 Everything heavy is imported inside the task that needs it, so that ``./run --list`` is quick.
 """
 
-from trtyard.cli import Optional, Repeated, command, refuse, words_after_dashes
+from trtyard.cli.command import Optional, Repeated, command, refuse, words_after_dashes
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
@@ -47,7 +47,7 @@ def convert(
     dry_run: bool = False,
 ) -> int:
     """Convert a model to ONNX and TensorRT, and compare all runtimes with PyTorch."""
-    from trtyard.convert import Request, convert
+    from trtyard.run.convert import Request, convert
 
     request = Request.checked(
         model=model,
@@ -86,7 +86,7 @@ def run_tests(
 
     Words behind -- go to pytest: ./run test --only host -- -k lock
     """
-    from trtyard import selftest
+    from trtyard.run import selftest
 
     if only:
         refuse("--only", all=all)
@@ -96,7 +96,7 @@ def run_tests(
 @command()
 def lint() -> int:
     """Check style, layout and types: ruff check, ruff format --check, mypy."""
-    from trtyard.selftest import run_linters
+    from trtyard.run.selftest import run_linters
 
     return run_linters()
 
@@ -111,8 +111,8 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
     Only rows that changed are resolved. What differs afterwards is printed. Exit code 3: a part of
     the row that was asked for stays unresolved.
     """
-    from trtyard.images.resolving import lock_and_render
     from trtyard.lock.relock import ALL, check_locks
+    from trtyard.render.resolving import lock_and_render
 
     if check:
         refuse("--check", upgrade=upgrade)
@@ -122,7 +122,7 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
 @command(json="For programs: every row as JSON.")
 def matrix(json: bool = False) -> None:
     """Show the rows: what is in them, their aliases, what is ready on this machine."""
-    from trtyard.show import show_matrix
+    from trtyard.cli.matrix import show_matrix
 
     show_matrix(as_json=json)
 
@@ -149,7 +149,7 @@ def row_add(
 
     It is written to versions.toml, versions.lock and images/, or to none of them if anything fails.
     """
-    from trtyard.rows import add_row
+    from trtyard.render.rows import add_row
 
     add_row(release, like=like, torch=torch, python=python, cuda=cuda, opset=opset)
 
@@ -157,7 +157,7 @@ def row_add(
 @command(name="row list", available="TensorRT releases that the package index has bindings of.")
 def row_list(available: bool = False) -> None:
     """List the rows, or the TensorRT releases that can be added as rows."""
-    from trtyard.rows import list_rows
+    from trtyard.render.rows import list_rows
 
     list_rows(available=available)
 
@@ -165,7 +165,7 @@ def row_list(available: bool = False) -> None:
 @command(name="row remove", row="The row's name.")
 def row_remove(row: str) -> None:
     """Remove a row from versions.toml, versions.lock and images/."""
-    from trtyard.rows import remove_row
+    from trtyard.render.rows import remove_row
 
     remove_row(row)
 
@@ -189,7 +189,7 @@ def patches(trt: str = "", json: bool = False) -> None:
 )
 def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
     """Compile the TensorRT plugins with the row's own nvcc."""
-    from trtyard.plugins import compile_plugins
+    from trtyard.run.plugins import compile_plugins
 
     return compile_plugins(trt, headers=headers, out=out)
 
@@ -201,7 +201,7 @@ def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
 )
 def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
     """Show and then delete what trtyard made to work: .trtyard and .venv. Results stay."""
-    from trtyard.clean import clean
+    from trtyard.run.clean import clean
 
     clean(old=old, dry_run=dry_run, yes=yes)
 
@@ -209,7 +209,7 @@ def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
 @command(check="Only compare; exit 5 and name the files that differ.")
 def render(check: bool = False) -> None:
     """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file."""
-    from trtyard.images.render import render_all
+    from trtyard.render.dockerfiles import render_all
 
     render_all(check=check)
 
@@ -221,8 +221,8 @@ def render(check: bool = False) -> None:
 )
 def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> None:
     """Make the row's base images from this machine's apt sources, without a registry."""
-    from trtyard.convert import row_and_lock
-    from trtyard.images.base import make_bases
+    from trtyard.build.local_base import make_bases
+    from trtyard.lock.row_and_lock import row_and_lock
 
     make_bases(*row_and_lock(trt), force=force, dry_run=dry_run)
 
@@ -253,9 +253,9 @@ def build(
     dry_run: bool = False,
 ) -> None:
     """Build the rows' Docker images with one buildx bake, and print their names."""
-    from trtyard.console import show
-    from trtyard.images.bake import Options, cache_places
-    from trtyard.images.build import build_all
+    from trtyard.build.bake import Options, cache_places
+    from trtyard.build.build import build_all
+    from trtyard.system.terminal import show
 
     options = Options(
         base=base,
@@ -281,7 +281,7 @@ def build(
 )
 def plan(trt: str = "default", target: str = "final", store: str = "", json: bool = False) -> None:
     """Say what a build would make and download, what is there, and what stands in its way."""
-    from trtyard.images.forecast import show_plan
+    from trtyard.build.plan import show_plan
 
     show_plan(trt.split(","), stages=target.split(","), store=store, as_json=json)
 
@@ -307,7 +307,7 @@ def reproduce(
     dry_run: bool = False,
 ) -> None:
     """Build the row's image twice from nothing, and name every file that is not the same."""
-    from trtyard.images.reproduce import reproduce
+    from trtyard.prove.reproduce import reproduce
 
     reproduce(
         trt,
@@ -334,8 +334,8 @@ def push(
 
     Everything is read back from the registry, and what is damaged there is replaced.
     """
-    from trtyard.console import show
-    from trtyard.images.exchange import push
+    from trtyard.publish.push_and_pull import push
+    from trtyard.system.terminal import show
 
     for name in push(trt, stages=target.split(","), registry=registry, dry_run=dry_run):
         show(name)
@@ -351,8 +351,8 @@ def pull(
     trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
 ) -> None:
     """Pull the very images that build would make, by digest, and print their names here."""
-    from trtyard.console import show
-    from trtyard.images.exchange import pull
+    from trtyard.publish.push_and_pull import pull
+    from trtyard.system.terminal import show
 
     for name in pull(trt, stages=target.split(","), registry=registry, dry_run=dry_run):
         show(name)
@@ -373,7 +373,7 @@ def inspect(
     sbom: bool = False,
 ) -> None:
     """Show what a built image holds, without running it: packages, libraries, layers."""
-    from trtyard.images.inspect import show_image
+    from trtyard.prove.inspect import show_image
 
     if sbom:
         refuse("--sbom", json=json)
@@ -387,7 +387,7 @@ def inspect(
 )
 def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
     """Collect every file of the row by its hash, to build without a network."""
-    from trtyard.images.store import fetch
+    from trtyard.build.store import fetch
 
     fetch(trt, into, pythons=pythons)
 
@@ -422,7 +422,7 @@ def ci(
 ) -> None:
     """Render .github/workflows/images.yml from templates/ci/, or Kubernetes Jobs."""
     if target == "kubernetes":
-        from trtyard.ci.kubernetes import render_jobs
+        from trtyard.publish.kubernetes import render_jobs
 
         refuse("--target kubernetes", check=check, jobs=jobs, capability=capability)
         render_jobs(
@@ -436,7 +436,7 @@ def ci(
             out=out,
         )
         return
-    from trtyard.ci.workflow import run
+    from trtyard.render.workflow import run
 
     refuse(f"--target {target}", image=image, registry=registry, out=out)
     run(target, check=check, jobs=jobs, capability=capability)
@@ -449,7 +449,7 @@ def ci(
 )
 def verified(from_: str = "", check: bool = False, need: str = "") -> None:
     """Make the README's table of what was verified from a run's reports, or check it."""
-    from trtyard.ci.verified import run
+    from trtyard.prove.verified import run
 
     run(folder=from_, check=check, need=need)
 
@@ -464,7 +464,7 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
 
     Exit code 0: what failed is known. 1: it is not; the lines that look like errors are shown.
     """
-    from trtyard.advice.explain import explain_log
+    from trtyard.diagnose.explain import explain_log
 
     return explain_log(log, onnx=onnx, row=trt)
 
@@ -485,6 +485,6 @@ def doctor(
 
     Exit code 0: the row can make engines here. 3: it cannot. 4: it does not take the model.
     """
-    from trtyard.advice.doctor import doctor
+    from trtyard.diagnose.doctor import doctor
 
     return doctor(trt, model=model, input_shape=input, size=size)

@@ -20,8 +20,8 @@ import timing  # noqa: E402
 import torch  # noqa: E402
 import torchvision  # noqa: E402
 
+from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
 from trtyard.pipeline import ops  # noqa: E402
-from trtyard.pipeline.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn import detections, proposals  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights  # noqa: E402

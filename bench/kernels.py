@@ -22,8 +22,8 @@ import timing  # noqa: E402
 import torch  # noqa: E402
 import torchvision  # noqa: E402
 
-from trtyard.pipeline.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
-from trtyard.pipeline.kernels import KernelLibrary  # noqa: E402
+from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
+from trtyard.pipeline.ops.kernels import KernelLibrary  # noqa: E402
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 PICTURE = 800  # pixels a side

@@ -34,12 +34,12 @@ sys.path.insert(0, str(ROOT / "bench"))
 import zoo_page  # noqa: E402
 from zoo_cases import SIZES, Case, cases  # noqa: E402
 
-from trtyard.environments.environment import existing_environment  # noqa: E402
-from trtyard.executors.host import pipeline_variables  # noqa: E402
 from trtyard.lock.file import read_lock  # noqa: E402
 from trtyard.matrix.reader import read_matrix  # noqa: E402
-from trtyard.matrix.toolchains import matrix_toolchains  # noqa: E402
-from trtyard.tools import LOCK_FILE, MATRIX_FILE  # noqa: E402
+from trtyard.matrix.rows_variable import matrix_toolchains  # noqa: E402
+from trtyard.run.environment import existing_environment  # noqa: E402
+from trtyard.run.on_host import pipeline_variables  # noqa: E402
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE  # noqa: E402
 
 RESULTS = ROOT / "out" / "zoo"
 SECONDS = 240  # for a child, unless told; a Mask R-CNN's export takes a fifth of it

@@ -72,7 +72,7 @@ def first_line(error):
 
 
 def known(words):
-    from trtyard.pipeline.explanation import explain
+    from trtyard.known_failures.explanation import explain
 
     names = [one.failure.name for one in explain(words) if not one.failure.warning]
     return names[0] if names else ""
@@ -83,15 +83,15 @@ def export(options):
         import onnx
         import torch
 
-        from trtyard.pipeline.comparison import compare_outputs
         from trtyard.pipeline.conversion import outputs_of
         from trtyard.pipeline.export.exporter import export_onnx
         from trtyard.pipeline.models.registry import load_model
-        from trtyard.pipeline.one_node_models import inner_ops
-        from trtyard.pipeline.onnxruntime_runner import run_onnx
+        from trtyard.pipeline.onnx_model.one_node import inner_ops
+        from trtyard.pipeline.onnx_model.runner import run_onnx
+        from trtyard.pipeline.parity.comparison import compare_outputs
         from trtyard.pipeline.row import read_row
         from trtyard.pipeline.symptoms import tied_keypoints
-        from trtyard.pipeline.torch_patches import releases_of, symbolics
+        from trtyard.pipeline.torch_support.patches import releases_of, symbolics
 
         torch.set_num_threads(options.threads)
     row = read_row(options.row_file)

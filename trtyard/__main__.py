@@ -7,12 +7,12 @@ from pathlib import Path
 # front of the tools; this repository is then not on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtyard.console import open_streams
-from trtyard.damaged import make_anew
+from trtyard.cli.damaged import make_anew
+from trtyard.system.terminal import open_streams
 
 HAS_STDOUT = open_streams()
 try:
-    from trtyard.cli import main
+    from trtyard.cli.command import main
 except Exception as error:
     make_anew(error)
 

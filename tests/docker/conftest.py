@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.engine import connect
-from trtyard.executors.docker import engine_problem
 from trtyard.matrix.reader import read_matrix
-from trtyard.selftest import REQUIRE_DOCKER
-from trtyard.tools import MATRIX_FILE, ROOT
+from trtyard.run.in_docker import engine_problem
+from trtyard.run.selftest import REQUIRE_DOCKER
+from trtyard.system.docker_engine import connect
+from trtyard.system.uv import MATRIX_FILE, ROOT
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "100", "BUILDKIT_PROGRESS": "plain"}
 

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trtyard.core.patches.patch_set import read_series
 from trtyard.lock.file import read_lock, write_lock
 from trtyard.lock.patches import patches_now
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.patch_set import read_series
 
 SOURCES = Path(__file__).parent / "stand_in_sources"
 PARSER = "onnx/onnx-tensorrt"

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.images.base import make_bases
+from trtyard.build.local_base import make_bases
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock import base_debs
 from trtyard.lock.base_debs import resolve_on
 from trtyard.lock.file import read_lock
 from trtyard.matrix.row import Debs
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import LOCK_FILE
+from trtyard.system.uv import LOCK_FILE
 
 PACKAGES = [
     ("trtyard-lib", "1.0", ""),

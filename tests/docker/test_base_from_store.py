@@ -4,14 +4,14 @@ import shutil
 
 import pytest
 
-from trtyard.engine import docker_command, image_id
-from trtyard.images import base as module
-from trtyard.images.base import MAKER, LocalBase, _make, make_bases
-from trtyard.images.store import DEBS
+from trtyard.build import local_base as module
+from trtyard.build.local_base import MAKER, LocalBase, _make, make_bases
+from trtyard.build.store import DEBS
+from trtyard.core.errors import IntegrityError
 from trtyard.lock.debs import deb_filename, download_debs
 from trtyard.lock.file import read_lock
-from trtyard.pipeline.errors import IntegrityError
-from trtyard.tools import LOCK_FILE
+from trtyard.system.docker_engine import docker_command, image_id
+from trtyard.system.uv import LOCK_FILE
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import shutil
 import pytest
 from test_registry import Server
 
-from trtyard.command import CommandError, check
-from trtyard.engine import docker_command
-from trtyard.images.buildkit import explained
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.pipeline.explanation import explain
-from trtyard.selftest import REQUIRE_DOCKER
+from trtyard.build.buildkit import explained
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.known_failures.explanation import explain
+from trtyard.run.selftest import REQUIRE_DOCKER
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.processes import CommandError, check
 
 
 @pytest.fixture

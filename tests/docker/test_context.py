@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from trtyard.engine import SOCKET, docker_command
-from trtyard.tools import ROOT
+from trtyard.system.docker_engine import SOCKET, docker_command
+from trtyard.system.uv import ROOT
 
 
 class Relay:
@@ -85,8 +85,8 @@ def test_a_context_that_is_not_there_is_named(context, monkeypatch):
 def test_the_builder_is_the_engine_of_the_context_too(context):
     script = (
         "import subprocess\n"
-        "from trtyard.engine import connect, context_variables, docker_command\n"
-        "from trtyard.images.bake import DEFAULT_BUILDER\n"
+        "from trtyard.system.docker_engine import connect, context_variables, docker_command\n"
+        "from trtyard.build.bake import DEFAULT_BUILDER\n"
         "connect().version()\n"
         "input(context_variables()['DOCKER_HOST'] + '\\n')\n"
         "command = [docker_command(), 'buildx', 'inspect', '--bootstrap', DEFAULT_BUILDER]\n"

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, run_task
 
-from trtyard.executors import Job
-from trtyard.executors.docker import (
+from trtyard.build.local_base import make_bases
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.output_lock import is_held
+from trtyard.lock.file import read_lock
+from trtyard.run.in_docker import (
     LABEL,
     OUT_PATH,
     _container,
@@ -21,12 +24,9 @@ from trtyard.executors.docker import (
     places_of,
     settings_of,
 )
-from trtyard.executors.limits import Limits
-from trtyard.images.base import make_bases
-from trtyard.lock.file import read_lock
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.pipeline.output_lock import is_held
-from trtyard.tools import LOCK_FILE
+from trtyard.run.job import Job
+from trtyard.run.limits import Limits
+from trtyard.system.uv import LOCK_FILE
 
 # What a conversion can see and do, from inside.
 PROBE = """

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import pytest
 from conftest import run_task
 
-from trtyard.engine import docker_command, image_id
-from trtyard.images import base as base_module
-from trtyard.images.base import RECIPE_LABEL, base_problem, have_bases, local_bases, make_bases
-from trtyard.images.forecast import forecasts
-from trtyard.images.identity import Expected, noted_id, problem_of
+from trtyard.build import local_base as base_module
+from trtyard.build.identity import Expected, noted_id, problem_of
+from trtyard.build.local_base import RECIPE_LABEL, base_problem, have_bases, local_bases, make_bases
+from trtyard.build.plan import forecasts
 from trtyard.lock.file import read_lock
-from trtyard.tools import LOCK_FILE, ROOT
+from trtyard.system.docker_engine import docker_command, image_id
+from trtyard.system.uv import LOCK_FILE, ROOT
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import tarfile
 import pytest
 from conftest import copy_of, run_task
 
-from trtyard.command import output_of
-from trtyard.engine import docker_command
-from trtyard.images.bake import DEFAULT_BUILDER, VARIABLES
-from trtyard.images.base import have_bases
-from trtyard.images.build import plan_of
-from trtyard.images.render import IMAGES, INVENTORY_PATH, target_of
+from trtyard.build.bake import DEFAULT_BUILDER, VARIABLES
+from trtyard.build.build import plan_of
+from trtyard.build.local_base import have_bases
+from trtyard.core.inventory import read_debs, read_requirements
 from trtyard.lock.file import read_lock
-from trtyard.pipeline.inventory import read_debs, read_requirements
-from trtyard.tools import LOCK_FILE, ROOT
+from trtyard.render.dockerfiles import IMAGES, INVENTORY_PATH, target_of
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.processes import output_of
+from trtyard.system.uv import LOCK_FILE, ROOT
 
 TEMPORARY = "/tmp"  # noqa: S108 - the image's
 SETTINGS = {"network_mode": "none", "remove": True}
@@ -48,7 +48,7 @@ def test_an_image_that_is_not_what_its_lists_name_ends_the_build(
     lines = lines[1:] if change == "one less" else ["no-such-package==1.0\n", *lines]
     (tmp_path / "packages.txt").write_text("".join(lines))
     (tmp_path / "debs.txt").write_text((ROOT / IMAGES / row.name / "debs.txt").read_text())
-    script = "trtyard/pipeline/inventory.py"
+    script = "trtyard/core/inventory.py"
     mounts = {str(tmp_path): {"bind": "/lists"}, str(ROOT / script): {"bind": "/inventory.py"}}
     container = engine.containers.run(
         image,
@@ -142,5 +142,5 @@ def test_the_checkouts_modes_are_not_in_the_image(engine, row, tree, tmp_path):
         modes = {
             one.name: (one.isdir(), one.mode) for one in tar if one.name.startswith("out/opt/")
         }
-    assert any(name.endswith("/trtyard/pipeline/files.py") for name in modes)
+    assert any(name.endswith("/trtyard/core/files.py") for name in modes)
     assert set(modes.values()) == {(True, 0o755), (False, 0o644)}

@@ -12,10 +12,10 @@ import uuid
 import pytest
 from docker.models.containers import ContainerCollection
 
-from trtyard.engine import docker_command
-from trtyard.images.inspect import holdings, inspect, layers_of, show_image
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.show import held
+from trtyard.cli.matrix import held
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
+from trtyard.prove.inspect import holdings, inspect, layers_of, show_image
+from trtyard.system.docker_engine import docker_command
 
 LIBRARY = {"path": "/opt/x.so", "sha256": "1" * 64, "size": 7, "package": "numpy"}
 INVENTORY = {

@@ -3,8 +3,8 @@
 import json
 import sys
 
-from trtyard.ci.kubernetes import RowJob, manifest
-from trtyard.tools import ROOT
+from trtyard.publish.kubernetes import RowJob, manifest
+from trtyard.system.uv import ROOT
 
 sys.path.append(str(ROOT / "tests" / "host"))
 from validators import documents

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from trtyard.engine import docker_command
-from trtyard.images.render import IMAGES
 from trtyard.matrix.reader import read_matrix
-from trtyard.tools import MATRIX_FILE, ROOT
+from trtyard.render.dockerfiles import IMAGES
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.uv import MATRIX_FILE, ROOT
 
 ROWS = read_matrix(MATRIX_FILE).rows
 

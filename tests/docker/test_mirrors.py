@@ -20,12 +20,12 @@ import zipfile
 
 import pytest
 
-from trtyard.engine import docker_command
+from trtyard.build import bake
+from trtyard.build.local_base import have_bases, local_bases
 from trtyard.fetching.mirrors import read_mirrors
-from trtyard.images import bake
-from trtyard.images.base import have_bases, local_bases
 from trtyard.lock.file import read_lock
-from trtyard.tools import LOCK_FILE, ROOT, uv
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.uv import LOCK_FILE, ROOT, uv
 
 PASSWORD = "hunter2-" + uuid.uuid4().hex
 SETTLE_TIME = "1767225600"

@@ -5,13 +5,13 @@ import tarfile
 import pytest
 from conftest import copy_of
 
-from trtyard.engine import docker_command
-from trtyard.images.bake import DEFAULT_BUILDER, VARIABLES
-from trtyard.images.base import have_bases, make_bases
-from trtyard.images.build import plan_of
-from trtyard.images.render import CODE_PATH
+from trtyard.build.bake import DEFAULT_BUILDER, VARIABLES
+from trtyard.build.build import plan_of
+from trtyard.build.local_base import have_bases, make_bases
 from trtyard.lock.file import read_lock
-from trtyard.tools import LOCK_FILE
+from trtyard.render.dockerfiles import CODE_PATH
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.uv import LOCK_FILE
 
 
 @pytest.fixture

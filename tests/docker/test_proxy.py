@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from trtyard.engine import docker_command
-from trtyard.images.bake import DEFAULT_BUILDER, Plan
+from trtyard.build.bake import DEFAULT_BUILDER, Plan
 from trtyard.lock.file import read_lock
-from trtyard.tools import LOCK_FILE, ROOT
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.uv import LOCK_FILE, ROOT
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 

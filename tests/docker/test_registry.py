@@ -25,17 +25,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from trtyard.engine import connect, docker_command, image_id
-from trtyard.images import build, exchange
-from trtyard.images.render import INVENTORY_PATH
+from trtyard.build import build
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.file import read_lock
 from trtyard.matrix.row import UNRESOLVED, BaseImage
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.publish import push_and_pull as exchange
 from trtyard.registry import referrers, repository
 from trtyard.registry import transfer as registry
 from trtyard.registry.transfer import NotPublishedError, digest_of, pull_image, push_image
-from trtyard.tools import LOCK_FILE, ROOT
+from trtyard.render.dockerfiles import INVENTORY_PATH
+from trtyard.system.docker_engine import connect, docker_command, image_id
+from trtyard.system.uv import LOCK_FILE, ROOT
 
 LABELS = {"trtyard.row": "tiny", "trtyard.content": "0123"}
 CONFIG = """version: 0.1

@@ -3,8 +3,8 @@
 import pytest
 from docker.errors import ContainerError
 
-from trtyard.images.render import TEMPLATES
-from trtyard.tools import ROOT
+from trtyard.render.dockerfiles import TEMPLATES
+from trtyard.system.uv import ROOT
 
 STEP = ROOT / TEMPLATES / "steps" / "replace-library"
 # Another library under the same name: an ELF file may have bytes behind its end.

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import pytest
 from conftest import ENVIRONMENT, copy_of, run_task
 
-from trtyard.command import output_of
-from trtyard.engine import docker_command
-from trtyard.folders import TAG_NAME
-from trtyard.images import layouts
-from trtyard.images.base import have_bases, local_bases
-from trtyard.images.build import content_labels, plan_of
-from trtyard.images.layouts import (
+from trtyard.build.build import content_labels, plan_of
+from trtyard.build.local_base import have_bases, local_bases
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
+from trtyard.core.inventory import BASE_FACTS
+from trtyard.lock.file import read_lock
+from trtyard.prove import layouts
+from trtyard.prove.layouts import (
     Built,
     from_engine,
     from_nothing,
@@ -30,11 +30,11 @@ from trtyard.images.layouts import (
     plain_command,
     workplace,
 )
-from trtyard.images.oci import differences
-from trtyard.lock.file import read_lock
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.pipeline.inventory import BASE_FACTS
-from trtyard.tools import LOCK_FILE
+from trtyard.prove.oci import differences
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.folders import TAG_NAME
+from trtyard.system.processes import output_of
+from trtyard.system.uv import LOCK_FILE
 
 STEADY = "RUN mkdir /made && echo text > /made/file && touch -d @1 /made /made/file"
 PACKAGES = "--mount=type=cache,id=packages,target=/cache"

@@ -5,9 +5,9 @@ import pytest
 from conftest import run_task
 from docker.errors import ContainerError
 
-from trtyard.images.render import IMAGES, INVENTORY_PATH
-from trtyard.pipeline.inventory import read_requirements
-from trtyard.tools import ROOT
+from trtyard.core.inventory import read_requirements
+from trtyard.render.dockerfiles import IMAGES, INVENTORY_PATH
+from trtyard.system.uv import ROOT
 
 MOST_BYTES = 700e6
 SETTINGS = {"network_mode": "none", "remove": True, "read_only": True, "tmpfs": {"/tmp": ""}}  # noqa: S108
@@ -43,7 +43,7 @@ def test_all_that_running_needs_loads_but_the_driver(engine, runtime):
     code = (
         "import numpy, pycuda, trtyard.pipeline.run_engine\n"
         "from pathlib import Path\n"
-        "from trtyard.pipeline.kernels import KernelLibrary\n"
+        "from trtyard.pipeline.ops.kernels import KernelLibrary\n"
         "from trtyard.pipeline.run_engine import PLUGINS\n"
         "from trtyard.pipeline.tensorrt.shells import RegisteredShells, trt\n"
         "with RegisteredShells(KernelLibrary(PLUGINS)): print(trt.__version__)"

@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from trtyard.engine import docker_command
-from trtyard.images.base import have_bases, local_bases
+from trtyard.build.local_base import have_bases, local_bases
 from trtyard.lock.file import read_lock
-from trtyard.tools import LOCK_FILE, ROOT
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.uv import LOCK_FILE, ROOT
 
 TIME, LATER = "20260131T101112Z", "20260201T101112Z"
 SUITES = (

@@ -15,10 +15,10 @@ from conftest import copy_of, run_task
 from stand_ins import lock_to_stand_ins, serving, write_mirrors
 from test_image import in_container
 
-from trtyard.images.render import IMAGES, INVENTORY_PATH
+from trtyard.core.inventory import read_debs, read_requirements
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.inventory import read_debs, read_requirements
-from trtyard.tools import MATRIX_FILE
+from trtyard.render.dockerfiles import IMAGES, INVENTORY_PATH
+from trtyard.system.uv import MATRIX_FILE
 
 VARIABLE = "TRTYARD_STAND_IN_ROWS"
 MATRIX = read_matrix(MATRIX_FILE)

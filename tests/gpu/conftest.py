@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from gpu_kernels import Kernels
 
-from trtyard.pipeline.compile_plugins import LIBRARY_NAME, compile_plugins, find_nvcc
-from trtyard.pipeline.cuda_compiler import require_host_compiler
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, compile_plugins, find_nvcc
+from trtyard.core.plugins.cuda_compiler import require_host_compiler
 
 SOURCES = Path(__file__).parents[2] / "plugins"
 

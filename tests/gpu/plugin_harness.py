@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from trtyard.pipeline.compile_plugins import find_nvcc
-from trtyard.pipeline.cuda_compiler import toolkit_of
+from trtyard.core.plugins.compile_plugins import find_nvcc
+from trtyard.core.plugins.cuda_compiler import toolkit_of
 
 SOURCE = Path(__file__).with_name("plugin_harness.cpp")
 CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.int32: 3}

@@ -20,15 +20,15 @@ torchvision = pytest.importorskip("torchvision")
 
 from plugin_harness import HWC, HWC8, Formatted, Harness, Plugin  # noqa: E402 - needs torch
 
-from trtyard.pipeline.compile_plugins import (  # noqa: E402
+from trtyard.core.errors import EnvironmentLacksError  # noqa: E402
+from trtyard.core.plugins.compile_plugins import (  # noqa: E402
     SHELL_LIBRARY_NAME,
     SHELL_LIBRARY_NAME_V2,
     compile_plugins,
     find_nvcc,
     shells_for,
 )
-from trtyard.pipeline.cuda_compiler import require_host_compiler  # noqa: E402
-from trtyard.pipeline.errors import EnvironmentLacksError  # noqa: E402
+from trtyard.core.plugins.cuda_compiler import require_host_compiler  # noqa: E402
 
 HEADERS = "TRTYARD_NVINFER_HEADERS"
 LIBRARY = "TRTYARD_NVINFER_LIBRARY"

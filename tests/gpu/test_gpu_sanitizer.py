@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from gpu_kernels import Kernels
 
-from trtyard.pipeline.compile_plugins import find_nvcc
-from trtyard.pipeline.cuda_compiler import toolkit_of
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.plugins.compile_plugins import find_nvcc
+from trtyard.core.plugins.cuda_compiler import toolkit_of
 
 EXERCISE = Path(__file__).with_name("exercise.py")
 FOUND = 86  # the exit code compute-sanitizer is told to end with when it found something

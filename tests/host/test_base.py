@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.images import base
-from trtyard.images.base import local_bases
+from trtyard.build import local_base as base
+from trtyard.build.local_base import local_bases
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)

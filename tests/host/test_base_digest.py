@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock.base_digest import inspect, read_manifest
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
 
 OCI = "application/vnd.oci.image"
 DOCKER = "application/vnd.docker.distribution.manifest"

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.command import CommandError
-from trtyard.images.bake import Options, Plan, bake_command, cache_places
-from trtyard.images.base import local_bases
-from trtyard.images.build import _check_builder, build, build_all, check_disk, wheel_bytes
-from trtyard.images.buildkit import explained
-from trtyard.images.render import context_files, context_key
+from trtyard.build.bake import Options, Plan, bake_command, cache_places
+from trtyard.build.build import _check_builder, build, build_all, check_disk, wheel_bytes
+from trtyard.build.buildkit import explained
+from trtyard.build.local_base import local_bases
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.render.dockerfiles import context_files, context_key
+from trtyard.system.processes import CommandError
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)
@@ -61,7 +61,7 @@ def test_the_key_changes_with_every_kind_of_file_that_goes_in(context):
     for path in (
         f"images/{ROW.name}/requirements.txt",
         "templates/steps/settle",
-        "trtyard/pipeline/files.py",
+        "trtyard/core/files.py",
         "plugins/include/trtyard_kernels.h",
     ):
         file = context / path
@@ -176,7 +176,7 @@ def test_without_an_engine_building_says_so_and_ends_with_3(tasks):
 
 
 def test_images_that_are_not_as_rendered_are_not_built(monkeypatch):
-    monkeypatch.setattr("trtyard.images.build.render", lambda *_: {Path("images/none"): ""})
+    monkeypatch.setattr("trtyard.build.build.render", lambda *_: {Path("images/none"): ""})
     with pytest.raises(IntegrityError, match=r"images/none"):
         build("default", options=Options(dry_run=True))
 
@@ -239,10 +239,10 @@ class Unasked:
 
 def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("trtyard.images.build.connect", lambda: Unasked)
-    monkeypatch.setattr("trtyard.images.build.docker_command", lambda: Path("docker"))
+    monkeypatch.setattr("trtyard.build.build.connect", lambda: Unasked)
+    monkeypatch.setattr("trtyard.build.build.docker_command", lambda: Path("docker"))
     monkeypatch.setattr(
-        "trtyard.images.build._there_or_planned",
+        "trtyard.build.build._there_or_planned",
         lambda client, docker, row, locked, stage, options: seen.append((row.name, stage)) or "x",
     )
     names = ("rtx-1.7", "11.3", "10.16", "8.6")
@@ -254,9 +254,9 @@ def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch,
 
 
 def test_a_row_named_twice_is_built_once(monkeypatch):
-    monkeypatch.setattr("trtyard.images.build.connect", lambda: Unasked)
-    monkeypatch.setattr("trtyard.images.build.docker_command", lambda: Path("docker"))
-    monkeypatch.setattr("trtyard.images.build._there_or_planned", lambda *_: "x")
+    monkeypatch.setattr("trtyard.build.build.connect", lambda: Unasked)
+    monkeypatch.setattr("trtyard.build.build.docker_command", lambda: Path("docker"))
+    monkeypatch.setattr("trtyard.build.build._there_or_planned", lambda *_: "x")
     assert build_all(["rtx", "rtx-1.7"]) == ["x"]
 
 
@@ -278,7 +278,7 @@ def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
     plans = [PUBLISHED, replace(PUBLISHED, stage="runtime")]
     one, both = (7 * sum(map(wheel_bytes, some)) for some in (plans[:1], plans))
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr("trtyard.images.build.shutil.disk_usage", lambda _: usage(both - 1))
+    monkeypatch.setattr("trtyard.build.build.shutil.disk_usage", lambda _: usage(both - 1))
     assert one < both - 1
     check_disk(Engine(tmp_path), plans[:1])
     with pytest.raises(EnvironmentLacksError, match="first build takes about"):
@@ -292,7 +292,7 @@ def test_layers_of_another_rows_image_take_no_disk(tmp_path, monkeypatch, label,
     locked = read_lock(LOCK_FILE).row("11.3")
     plan = replace(PUBLISHED, row=read_matrix(MATRIX_FILE).row("11.3"), locked=locked)
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr("trtyard.images.build.shutil.disk_usage", lambda _: usage(2e9))
+    monkeypatch.setattr("trtyard.build.build.shutil.disk_usage", lambda _: usage(2e9))
     label = label and PUBLISHED.locked.matrix_sha256
     engine = Engine(tmp_path, there=[f"trtyard/{ROW.name}"], label=label)
     refused = pytest.raises(EnvironmentLacksError, match="takes about 21 GB")

@@ -4,7 +4,10 @@ import re
 import pytest
 from validators import documents, validate
 
-from trtyard.ci.workflow import (
+from trtyard.core.errors import IntegrityError
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.render.workflow import (
     CHECKOUT,
     MODELS,
     UPLOAD,
@@ -14,10 +17,7 @@ from trtyard.ci.workflow import (
     render_workflow,
     workflow,
 )
-from trtyard.lock.file import read_lock
-from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 TEXT = workflow()
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from trtyard.pipeline.cited_lines import is_library
-from trtyard.pipeline.log_places import python_line
+from trtyard.core.cited_lines import is_library
+from trtyard.known_failures.log_places import python_line
 
 PIECES = [
     *"aé日 \t,;:!?#%&*+=-~^`'\"()[]{}<>|$\\@1",

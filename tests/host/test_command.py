@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from trtyard import command
-from trtyard.command import CommandError, check, output_of, quoted, run, run_plainly
-from trtyard.interruptions import held_back
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import ROOT
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.system import processes as command
+from trtyard.system.interruptions import held_back
+from trtyard.system.processes import CommandError, check, output_of, quoted, run, run_plainly
+from trtyard.system.uv import ROOT
 
 
 def test_output_is_returned_and_errors_only_on_request():
@@ -65,7 +65,7 @@ def test_run_plainly_does_not_wait_for_what_the_command_left_running(capfd):
 def test_run_plainly_shows_what_is_said_of_an_interruption(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from trtyard.command import run_plainly\n"
+        "from trtyard.system.processes import run_plainly\n"
         "run_plainly(['sh', '-c', 'trap \"echo bye; exit 1\" INT; echo up; sleep 60 & wait'])\n"
     )
     words = [sys.executable, "-I", "-c", script, str(ROOT)]
@@ -100,7 +100,7 @@ def test_it_has_a_terminal_where_the_user_has_one():
     """Under a pseudo terminal the child sees one too, as wide as the real one."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from trtyard.command import check\n"
+        "from trtyard.system.processes import check\n"
         "check(['sh', '-c', 'test -t 2 && stty size <&2'])\n"
     )
     leader, follower = os.openpty()
@@ -121,8 +121,8 @@ def test_it_has_a_terminal_where_the_user_has_one():
 def test_an_interruption_ends_the_childs_whole_group(tmp_path, number):
     script = (
         "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from trtyard.cli import _end\n"
-        "from trtyard.command import run\n"
+        "from trtyard.cli.command import _end\n"
+        "from trtyard.system.processes import run\n"
         "signal.signal(signal.SIGTERM, _end)\n"
         "run(['sh', '-c', 'sleep 300 & echo $! > child; wait'])\n"
     )
@@ -145,7 +145,7 @@ def test_an_interruption_in_the_moment_of_a_childs_start_ends_it_too(tmp_path):
     script = """
 import os, signal, subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from trtyard import command
+from trtyard.system import processes as command
 
 class Interrupted(subprocess.Popen):
     def __init__(self, *words, **options):
@@ -167,7 +167,7 @@ def test_a_second_interruption_waits_no_longer(tmp_path):
     """The child notes the first, and would outlive it."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from trtyard.command import run\n"
+        "from trtyard.system.processes import run\n"
         "run(['sh', '-c', 'trap \"touch noted\" INT TERM; echo $$ > child;"
         " while :; do sleep 0.02; done'])\n"
     )

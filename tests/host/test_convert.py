@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from trtyard import convert as convert_module
-from trtyard.convert import Request, choose_executor, folder_name, output_folder, row_and_lock
-from trtyard.environments.environment import environment_of
-from trtyard.executors import Job, host
-from trtyard.executors.host import pipeline_variables
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
-from trtyard.pipeline.files import PARTIAL_PREFIX, write_text, written_whole
-from trtyard.tools import ROOT
+from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
+from trtyard.core.files import PARTIAL_PREFIX, write_text, written_whole
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.run import convert as convert_module
+from trtyard.run import on_host as host
+from trtyard.run.convert import Request, choose_executor, folder_name, output_folder
+from trtyard.run.environment import environment_of
+from trtyard.run.job import Job
+from trtyard.run.on_host import pipeline_variables
+from trtyard.system.uv import ROOT
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_pat
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from trtyard.pipeline.files import written_whole\n"
+        "from trtyard.core.files import written_whole\n"
         "with written_whole(Path('model.onnx')) as partial:\n"
         "    partial.write_bytes(b'half'); print(flush=True); time.sleep(60)\n"
     )
@@ -232,7 +234,7 @@ def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from trtyard.convert import output_folder\n"
+        "from trtyard.run.convert import output_folder\n"
         "with output_folder(Path(sys.argv[2])): print(flush=True); input()\n"
     )
     command = [sys.executable, "-I", "-c", script, str(ROOT), str(tmp_path / "out")]

@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.debs import resolve_debs, suite_sources
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 
 @pytest.fixture(scope="module")

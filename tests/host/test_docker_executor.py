@@ -5,21 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.executors import Job
-from trtyard.executors import docker as docker_executor
-from trtyard.executors.docker import (
-    _start_error,
-    _translated,
-    caller_on,
-    places_of,
-    settings_of,
-)
-from trtyard.executors.limits import Limits, Watch, limits_of, memory_in_bytes
+from trtyard.core.errors import UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.matrix.toolchains import rows_variable
-from trtyard.pipeline.errors import UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.matrix.rows_variable import rows_variable
+from trtyard.run import in_docker as docker_executor
+from trtyard.run.in_docker import _start_error, _translated, caller_on, places_of, settings_of
+from trtyard.run.job import Job
+from trtyard.run.limits import Limits, Watch, limits_of, memory_in_bytes
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)

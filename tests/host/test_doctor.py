@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.advice import doctor, model_check, nvidia
-from trtyard.advice.doctor import _Place
-from trtyard.advice.nvidia import Gpu, driver_verdict, driver_version, gpu_verdict, gpus
-from trtyard.advice.verdicts import ok, problem, unknown
-from trtyard.convert import row_and_lock
+from trtyard.diagnose import doctor, model_check, nvidia
+from trtyard.diagnose.doctor import _Place
+from trtyard.diagnose.nvidia import Gpu, driver_verdict, driver_version, gpu_verdict, gpus
+from trtyard.diagnose.verdicts import ok, problem, unknown
+from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows
 RTX, FULL = ROWS["rtx-1.7"], ROWS["8.6"]

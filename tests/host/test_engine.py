@@ -4,8 +4,8 @@ import warnings
 
 import pytest
 
-from trtyard import engine
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.system import docker_engine as engine
 
 
 @pytest.fixture

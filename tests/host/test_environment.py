@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.environments import environment as module
-from trtyard.environments.environment import environment_of, existing_environment, make_environment
-from trtyard.folders import is_own
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, uv_environment
+from trtyard.run import environment as module
+from trtyard.run.environment import (
+    environment_of,
+    existing_environment,
+    make_environment,
+)
+from trtyard.system.folders import is_own
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, uv_environment
 
 TENSORRT_FILES = {
     "tensorrt_rtx_libs/__init__.py": b"",

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.advice.explain import as_is
-from trtyard.matrix.toolchains import matrix_toolchains, rows_variable
-from trtyard.pipeline.explanation import (
+from trtyard.core.toolchains import Toolchain, is_within, outside_in_words, rows_told
+from trtyard.diagnose.explain import as_is
+from trtyard.known_failures import KNOWN_FAILURES, named
+from trtyard.known_failures.explanation import (
     Explanation,
     conversion_error,
     error_lines,
     explain,
     takes_as_is,
 )
-from trtyard.pipeline.known_failures import KNOWN_FAILURES, named
-from trtyard.pipeline.log_places import Place
-from trtyard.pipeline.toolchains import Toolchain, is_within, outside_in_words, rows_told
-from trtyard.tools import ROOT
+from trtyard.known_failures.log_places import Place
+from trtyard.matrix.rows_variable import matrix_toolchains, rows_variable
+from trtyard.system.uv import ROOT
 
 LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
 SUCCESSFUL = sorted(Path(__file__).with_name("logs").glob("successful/*.log"))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from trtyard.pipeline.files import write_text, written_whole
+from trtyard.core.files import write_text, written_whole
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

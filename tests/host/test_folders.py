@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from trtyard.clean import clean
-from trtyard.convert import row_and_lock
-from trtyard.environments.environment import environment_of
-from trtyard.folders import empty_own, is_own, locked, make_own, remove_own
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.tools import ROOT
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.run.clean import clean
+from trtyard.run.environment import environment_of
+from trtyard.system.folders import empty_own, is_own, locked, make_own, remove_own
+from trtyard.system.uv import ROOT
 
 
 def test_an_own_folder_is_known_by_its_mark_and_can_be_removed(tmp_path):
@@ -116,8 +116,8 @@ def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path):
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    monkeypatch.setattr("trtyard.clean.YARD", tmp_path / ".trtyard")
-    monkeypatch.setattr("trtyard.clean.ROOT", tmp_path)
+    monkeypatch.setattr("trtyard.run.clean.YARD", tmp_path / ".trtyard")
+    monkeypatch.setattr("trtyard.run.clean.ROOT", tmp_path)
     make_own(tmp_path / ".trtyard")
     (tmp_path / ".trtyard" / "big").write_bytes(os.urandom(2_000_000))
     (tmp_path / ".trtyard" / "same").hardlink_to(tmp_path / ".trtyard" / "big")
@@ -147,7 +147,7 @@ def test_clean_deletes_nothing_on_a_dry_run_or_without_being_asked(house):
 
 
 def test_clean_old_takes_only_what_no_row_uses_now(house, monkeypatch):
-    monkeypatch.setattr("trtyard.environments.environment.YARD", house / ".trtyard")
+    monkeypatch.setattr("trtyard.run.environment.YARD", house / ".trtyard")
     row, locked = row_and_lock("default")
     current = environment_of(row, locked, row.pythons[-1]).folder
     earlier = current.with_name("0123456789abcdef")

@@ -4,7 +4,7 @@ import pytest
 
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent.sock"}
 ROWS = read_matrix(MATRIX_FILE).rows

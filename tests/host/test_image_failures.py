@@ -11,11 +11,11 @@ import urllib.request
 
 import pytest
 
-from trtyard.command import COLOURS, CommandError
-from trtyard.images.buildkit import explained
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.pipeline.explanation import explain
-from trtyard.tools import uv
+from trtyard.build.buildkit import explained
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.known_failures.explanation import explain
+from trtyard.system.processes import COLOURS, CommandError
+from trtyard.system.uv import uv
 
 # BuildKit's frame around what a failed step printed.
 FAILED = """\

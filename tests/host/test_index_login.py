@@ -9,12 +9,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.images import store as module
-from trtyard.images.store import fetch_files, wanted_files
+from trtyard.build import store as module
+from trtyard.build.store import fetch_files, wanted_files
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)

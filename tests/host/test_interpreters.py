@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from trtyard.environments import interpreters
-from trtyard.environments.interpreters import find_python
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.run import interpreters
+from trtyard.system.interpreters import find_python
 
 OWN = f"3.{sys.version_info.minor}"
 

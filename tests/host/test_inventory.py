@@ -7,8 +7,8 @@ from email.parser import HeaderParser
 
 import pytest
 
-from trtyard.pipeline import inventory
-from trtyard.pipeline.inventory import (
+from trtyard.core import inventory
+from trtyard.core.inventory import (
     Difference,
     Recorded,
     compare,

@@ -3,9 +3,9 @@ import re
 import pytest
 from validators import documents, validate
 
-from trtyard.ci import kubernetes
-from trtyard.ci.kubernetes import RowJob, capabilities, manifest
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
+from trtyard.publish import kubernetes
+from trtyard.publish.kubernetes import RowJob, capabilities, manifest
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 IMAGE = f"registry.example.org/team/rtx-1.7@{DIGEST}"

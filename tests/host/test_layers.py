@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from trtyard.images.render import IMAGES, image_wheels, layers_of, render, stages_of
 from trtyard.lock.file import read_lock, requirements_text
 from trtyard.matrix.reader import read_matrix
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.render.dockerfiles import IMAGES, image_wheels, layers_of, render, stages_of
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 MATRIX, LOCK = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
 FILES = render(MATRIX, LOCK)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard.core.errors import IntegrityError
 from trtyard.lock.file import Lock, check_lock, read_lock, write_lock
 from trtyard.lock.relock import HOST_TXT, check_locks
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 
 @pytest.fixture(scope="module")

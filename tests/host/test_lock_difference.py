@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.difference import difference
 from trtyard.lock.file import Unresolved, read_lock, refuse_unresolved
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import LOCK_FILE
+from trtyard.system.uv import LOCK_FILE
 
 ROWS = read_lock(LOCK_FILE).rows
 RTX = ROWS["rtx-1.7"]

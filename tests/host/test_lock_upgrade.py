@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.images import render, resolving
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock import relock as module
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.render import dockerfiles as render
+from trtyard.render import resolving
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 import pytest
 
+from trtyard.core.errors import UsageError
 from trtyard.matrix import compatibility
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import UsageError
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import threading
 import pytest
 from tiny_wheels import make_wheel
 
+from trtyard.build.bake import PLACES
+from trtyard.core.errors import UsageError
 from trtyard.fetching.mirrors import NONE, read_mirrors
 from trtyard.fetching.vendor import vendor_address
-from trtyard.images.bake import PLACES
 from trtyard.lock.resolve import _uv_packages
-from trtyard.pipeline.errors import UsageError
 
 WHOLE = """
 schema = 1

@@ -2,11 +2,11 @@
 
 import pytest
 
-from trtyard.advice import model_check
-from trtyard.convert import row_and_lock
-from trtyard.environments.environment import environment_of
-from trtyard.pipeline.errors import ConversionError, UsageError
-from trtyard.pipeline.known_failures import named
+from trtyard.core.errors import ConversionError, UsageError
+from trtyard.diagnose import model_check
+from trtyard.known_failures import named
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.run.environment import environment_of
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard.core.errors import UsageError
 from trtyard.matrix import compatibility
 from trtyard.matrix.new_row import row_like, torchvision_of
 from trtyard.matrix.reader import parse_matrix, read_matrix
 from trtyard.matrix.text import with_row, without_row
-from trtyard.pipeline.errors import UsageError
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 TEXT = MATRIX_FILE.read_text()
 MATRIX = read_matrix(MATRIX_FILE)

@@ -5,8 +5,8 @@ import tarfile
 
 import pytest
 
-from trtyard.images.oci import differences, read_image
-from trtyard.pipeline.errors import IntegrityError
+from trtyard.core.errors import IntegrityError
+from trtyard.prove.oci import differences, read_image
 
 FILES = {"etc/": {"type": tarfile.DIRTYPE, "mode": 0o755}, "etc/a": {}, "etc/b": {}}
 CONFIG = {"Env": ["PATH=/bin", "HOME=/tmp"], "Labels": {"one": "1"}}

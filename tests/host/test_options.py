@@ -8,7 +8,7 @@ import pytest
 from invoke.collection import Collection
 
 import tasks as tasks_module
-from trtyard.tools import ROOT
+from trtyard.system.uv import ROOT
 
 # Runs command lines with one function replaced by what prints its arguments, a line each.
 RECORDING = """
@@ -50,7 +50,7 @@ NET = ["--model", "alexnet"]
 # into a value, a number to one of the arguments without a name.
 CASES = {
     "convert": (
-        "trtyard.convert:convert",
+        "trtyard.run.convert:convert",
         NET,
         {
             "model": (["resnet18"], {"words.0.model": "resnet18"}),
@@ -72,7 +72,7 @@ CASES = {
         },
     ),
     "test": (
-        "trtyard.selftest:run_tests",
+        "trtyard.run.selftest:run_tests",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -80,15 +80,15 @@ CASES = {
             "all": ([], {"all_parts": True}),
         },
     ),
-    "lint": ("trtyard.selftest:run_linters", [], {}),
+    "lint": ("trtyard.run.selftest:run_linters", [], {}),
     "lock": (
-        "trtyard.images.resolving:lock_and_render",
+        "trtyard.render.resolving:lock_and_render",
         [],
         {"upgrade": (["8.6"], {"upgrade": "8.6"}), "check": ([], None)},
     ),
-    "matrix": ("trtyard.show:show_matrix", [], {"json": ([], {"as_json": True})}),
+    "matrix": ("trtyard.cli.matrix:show_matrix", [], {"json": ([], {"as_json": True})}),
     "row add": (
-        "trtyard.rows:add_row",
+        "trtyard.render.rows:add_row",
         ["10.13"],
         {
             "like": (["10.16"], {"like": "10.16"}),
@@ -99,9 +99,9 @@ CASES = {
             "release": (["10.14"], {"words.0": "10.14"}),
         },
     ),
-    "row list": ("trtyard.rows:list_rows", [], {"available": ([], {"available": True})}),
+    "row list": ("trtyard.render.rows:list_rows", [], {"available": ([], {"available": True})}),
     "row remove": (
-        "trtyard.rows:remove_row",
+        "trtyard.render.rows:remove_row",
         ["10.13"],
         {"row": (["10.16"], {"words.0": "10.16"})},
     ),
@@ -111,7 +111,7 @@ CASES = {
         {"trt": (["8.6"], {"words.0": "8.6"}), "json": ([], {"as_json": True})},
     ),
     "plugins": (
-        "trtyard.plugins:compile_plugins",
+        "trtyard.run.plugins:compile_plugins",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -120,7 +120,7 @@ CASES = {
         },
     ),
     "clean": (
-        "trtyard.clean:clean",
+        "trtyard.run.clean:clean",
         [],
         {
             "old": ([], {"old": True}),
@@ -128,9 +128,9 @@ CASES = {
             "yes": ([], {"yes": True}),
         },
     ),
-    "render": ("trtyard.images.render:render_all", [], {"check": ([], {"check": True})}),
+    "render": ("trtyard.render.dockerfiles:render_all", [], {"check": ([], {"check": True})}),
     "base": (
-        "trtyard.images.base:make_bases",
+        "trtyard.build.local_base:make_bases",
         [],
         {
             "trt": (["8.6"], {"words.0.name": "8.6"}),
@@ -139,7 +139,7 @@ CASES = {
         },
     ),
     "build": (
-        "trtyard.images.build:build_all",
+        "trtyard.build.build:build_all",
         [],
         {
             "trt": (["8.6,rtx"], {"words.0": ["8.6", "rtx"]}),
@@ -155,7 +155,7 @@ CASES = {
         },
     ),
     "plan": (
-        "trtyard.images.forecast:show_plan",
+        "trtyard.build.plan:show_plan",
         [],
         {
             "trt": (["8.6,rtx"], {"words.0": ["8.6", "rtx"]}),
@@ -165,7 +165,7 @@ CASES = {
         },
     ),
     "reproduce": (
-        "trtyard.images.reproduce:reproduce",
+        "trtyard.prove.reproduce:reproduce",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -179,7 +179,7 @@ CASES = {
         },
     ),
     "push": (
-        "trtyard.images.exchange:push",
+        "trtyard.publish.push_and_pull:push",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -189,7 +189,7 @@ CASES = {
         },
     ),
     "pull": (
-        "trtyard.images.exchange:pull",
+        "trtyard.publish.push_and_pull:pull",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -199,7 +199,7 @@ CASES = {
         },
     ),
     "inspect": (
-        "trtyard.images.inspect:show_image",
+        "trtyard.prove.inspect:show_image",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -210,7 +210,7 @@ CASES = {
         },
     ),
     "fetch": (
-        "trtyard.images.store:fetch",
+        "trtyard.build.store:fetch",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -219,7 +219,7 @@ CASES = {
         },
     ),
     "ci": (
-        "trtyard.ci.workflow:run",
+        "trtyard.render.workflow:run",
         [],
         {
             "check": ([], {"check": True}),
@@ -228,7 +228,7 @@ CASES = {
         },
     ),
     "ci --target kubernetes": (
-        "trtyard.ci.kubernetes:render_jobs",
+        "trtyard.publish.kubernetes:render_jobs",
         [],
         {
             "target": (["kubernetes"], {"models": "alexnet,faster_rcnn"}),
@@ -243,7 +243,7 @@ CASES = {
         },
     ),
     "verified": (
-        "trtyard.ci.verified:run",
+        "trtyard.prove.verified:run",
         [],
         {
             "from": (["/a b"], {"folder": "/a b"}),
@@ -252,7 +252,7 @@ CASES = {
         },
     ),
     "explain": (
-        "trtyard.advice.explain:explain_log",
+        "trtyard.diagnose.explain:explain_log",
         ["a log"],
         {
             "log": (["another"], {"words.0": "another"}),
@@ -261,7 +261,7 @@ CASES = {
         },
     ),
     "doctor": (
-        "trtyard.advice.doctor:doctor",
+        "trtyard.diagnose.doctor:doctor",
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
@@ -329,7 +329,7 @@ def test_every_option_has_a_case():
 
 def test_repeated_options_add_up():
     words = ["build", "--cache-to", "type=inline", "--cache-from", "type=local,src=a"]
-    (found,) = recorded("trtyard.images.build:build_all", [[*words, "--cache-from", "type=gha"]])
+    (found,) = recorded("trtyard.build.build:build_all", [[*words, "--cache-from", "type=gha"]])
     assert at(found, "options.cache_from") == ["type=local,src=a", "type=gha"]
     assert at(found, "options.cache_to") == ["type=inline"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from trtyard import convert as convert_module
-from trtyard.convert import end_orphans, output_folder
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.pipeline.output_lock import held, is_held
-from trtyard.tools import ROOT
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.output_lock import held, is_held
+from trtyard.run import convert as convert_module
+from trtyard.run.convert import end_orphans, output_folder
+from trtyard.system.uv import ROOT
 
 HOLDS = """
 import os, sys, time

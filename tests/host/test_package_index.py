@@ -6,8 +6,8 @@ import pytest
 from loopback_index import JSON, served
 from packaging.version import Version
 
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.fetching.package_index import published
-from trtyard.pipeline.errors import EnvironmentLacksError
 
 LINUX = "manylinux_2_28_x86_64"
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from open_patches import take_hashes_out
 
+from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.core.files import sha256_of
+from trtyard.core.patches.patch_set import read_series
+from trtyard.core.patches.patching import apply, reverse
 from trtyard.lock.patches import PATCHES, dropped_for, patch_sets, patches_for
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError, UsageError
-from trtyard.pipeline.files import sha256_of
-from trtyard.pipeline.patch_set import read_series
-from trtyard.pipeline.patching import apply, reverse
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows
 TORCH_1_4 = [

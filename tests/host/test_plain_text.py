@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from trtyard.plain_text import Plain
+from trtyard.system.plain_text import Plain
 
 TEXTS = {
     b"a\x1b[31mred\x1b[0m b": b"ared b",

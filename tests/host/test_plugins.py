@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.plugins import compile_plugins
+from trtyard.core.errors import UsageError
+from trtyard.run.plugins import compile_plugins
 
 
 def test_headers_of_an_api_that_the_row_does_not_take_are_refused(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.images.provenance import statement
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.prove.provenance import statement
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROWS, LOCK = read_matrix(MATRIX_FILE).rows, read_lock(LOCK_FILE)
 DIGEST = "sha256:" + "d" * 64

@@ -1,6 +1,6 @@
 import pytest
 
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.registry.transfer import VARIABLE, NotPublishedError, Registry, explained
 
 IMAGE = "registry.example.org/team/row:0123"

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.images.render import (
+from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.lock.file import read_lock
+from trtyard.lock.patches import patches_for, releases_of
+from trtyard.matrix.reader import read_matrix
+from trtyard.render.dockerfiles import (
     BAKE_FILE,
     COMPILING_MODULES,
     IMAGES,
@@ -19,11 +23,7 @@ from trtyard.images.render import (
     render,
     write_rendered,
 )
-from trtyard.lock.file import read_lock
-from trtyard.lock.patches import patches_for, releases_of
-from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 MATRIX = read_matrix(MATRIX_FILE)
 LOCK = read_lock(LOCK_FILE)
@@ -65,8 +65,8 @@ def test_rendering_again_in_another_process_gives_the_same_bytes():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from trtyard.lock.file import read_lock; from trtyard.matrix.reader import read_matrix\n"
-        "from trtyard.images.render import render\n"
-        "from trtyard.tools import LOCK_FILE, MATRIX_FILE\n"
+        "from trtyard.render.dockerfiles import render\n"
+        "from trtyard.system.uv import LOCK_FILE, MATRIX_FILE\n"
         "files = render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE))\n"
         "sys.stdout.write(repr([(str(path), text) for path, text in files.items()]))"
     )
@@ -230,7 +230,7 @@ def test_every_rendered_file_that_may_hold_a_comment_says_that_it_is_generated(r
 def test_compiling_the_plugins_imports_no_module_but_those_that_its_stage_copies():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import trtyard.pipeline.compile_plugins\n"
+        "import trtyard.core.plugins.compile_plugins\n"
         "for name in sorted(sys.modules):\n"
         "    if name.partition('.')[0] == 'trtyard': print(sys.modules[name].__file__)"
     )
@@ -414,7 +414,7 @@ def test_a_row_that_names_a_commit_of_protobuf_gets_its_sources_beside_the_parse
 def test_the_patching_modules_are_all_that_patching_imports():
     script = (
         "import sys; sys.argv = ['x', '--help']; import runpy\n"
-        "try: runpy.run_path('trtyard/pipeline/patching.py', run_name='__main__')\n"
+        "try: runpy.run_path('trtyard/core/patches/patching.py', run_name='__main__')\n"
         "except SystemExit: pass\n"
         "names = [m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'trtyard']\n"
         "sys.stderr.write('\\n'.join(map(str, names)))"
@@ -423,7 +423,7 @@ def test_the_patching_modules_are_all_that_patching_imports():
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
     )
     imported = {Path(line).relative_to(ROOT).as_posix() for line in done.stderr.splitlines()}
-    assert imported | {"trtyard/pipeline/patching.py"} == set(PATCHING_MODULES)
+    assert imported | {"trtyard/core/patches/patching.py"} == set(PATCHING_MODULES)
 
 
 @every_row

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.images.bake import Plan
-from trtyard.images.base import local_bases
-from trtyard.images.layouts import Built, build_command, with_own_bases
-from trtyard.images.oci import Difference, Image, differences
-from trtyard.images.reproduce import _in_bases, _report
+from trtyard.build.bake import Plan
+from trtyard.build.local_base import local_bases
+from trtyard.core.errors import IntegrityError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.prove.layouts import Built, build_command, with_own_bases
+from trtyard.prove.oci import Difference, Image, differences
+from trtyard.prove.reproduce import _in_bases, _report
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)

@@ -3,13 +3,13 @@
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.command import CommandError
+from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.lock.relock import relock
 from trtyard.lock.resolve import _best_wheel, _compiled, _releases, _uv_packages
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.processes import CommandError
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 
 @pytest.fixture(scope="module")

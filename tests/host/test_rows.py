@@ -20,7 +20,7 @@ from tiny_wheels import make_sdist, make_wheel
 from trtyard.lock.file import read_lock
 from trtyard.lock.resolve import _vendor_wheels
 from trtyard.matrix.reader import read_matrix
-from trtyard.tools import MATRIX_FILE, ROOT
+from trtyard.system.uv import MATRIX_FILE, ROOT
 
 MATRIX = read_matrix(MATRIX_FILE)
 LIKE = MATRIX.row("10.16")

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard.core.errors import UsageError
 from trtyard.matrix.compatibility import DRIVERS, NVCC, TENSORRT, TORCH, release_of
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.rules import RULES, problems
-from trtyard.pipeline.errors import UsageError
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows
 

@@ -20,7 +20,7 @@ import pytest
 from tiny_wheels import make_wheel
 
 from trtyard.lock.file import requirements_text
-from trtyard.tools import ROOT, uv
+from trtyard.system.uv import ROOT, uv
 
 INVOKED = b"""\
 import json, os, sys
@@ -36,14 +36,11 @@ def house(tmp_path):
     store.mkdir()
     for name in ("run", "trtyard", "requirements"):
         if (ROOT / name).is_dir():
-            hidden = shutil.ignore_patterns("__pycache__", "pipeline")
+            hidden = shutil.ignore_patterns("__pycache__", "pipeline", "known_failures")
             shutil.copytree(ROOT / name, root / name, ignore=hidden)
         else:
             root.mkdir(parents=True)
             shutil.copy2(ROOT / name, root / name)
-    (root / "trtyard" / "pipeline").mkdir()
-    for name in ("__init__.py", "errors.py", "files.py"):
-        shutil.copy2(ROOT / "trtyard" / "pipeline" / name, root / "trtyard" / "pipeline" / name)
     (root / "trtyard" / "__main__.py").write_bytes(INVOKED)
     wheels = (make_wheel(store, "tiny"), make_wheel(store, "tool"))
     lock_to(root, *wheels)

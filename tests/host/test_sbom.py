@@ -5,11 +5,11 @@ import re
 import pytest
 from validators import validate
 
-from trtyard.images.sbom import Contents, Library, document
+from trtyard.core.errors import IntegrityError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.prove.sbom import Contents, Library, document
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROWS = read_matrix(MATRIX_FILE).rows
 ROW = ROWS["rtx-1.7"]

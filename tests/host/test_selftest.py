@@ -2,14 +2,14 @@
 
 import pytest
 
-from trtyard import selftest
-from trtyard.environments.environment import UNPACKED, environment_of
-from trtyard.environments.interpreters import find_python
+from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.selftest import PARTS, chosen_parts, downloads, run_tests
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.run import selftest
+from trtyard.run.environment import UNPACKED, environment_of
+from trtyard.run.selftest import PARTS, chosen_parts, downloads, run_tests
+from trtyard.system.interpreters import find_python
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, 
 
 
 def test_what_is_downloaded_is_said_with_the_bytes_of_the_lock(monkeypatch, tmp_path):
-    monkeypatch.setattr("trtyard.environments.environment.YARD", tmp_path)  # none is made there
+    monkeypatch.setattr("trtyard.run.environment.YARD", tmp_path)  # none is made there
     (said,) = [line for line in downloads("default", ("pipeline",)) if "download" in line]
     row = read_matrix(MATRIX_FILE).row("default")
     size = sum(wheel.size for wheel in read_lock(LOCK_FILE).row(row.name).wheels_for("3.11"))
@@ -133,7 +133,7 @@ def test_what_is_downloaded_is_said_with_the_bytes_of_the_lock(monkeypatch, tmp_
 
 
 def test_a_wheel_of_two_rows_is_downloaded_once(monkeypatch, tmp_path):
-    monkeypatch.setattr("trtyard.environments.environment.YARD", tmp_path)
+    monkeypatch.setattr("trtyard.run.environment.YARD", tmp_path)
     lock, files = read_lock(LOCK_FILE), {}
     skipped = []
     for row in read_matrix(MATRIX_FILE).rows.values():

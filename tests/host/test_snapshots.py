@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard.build.store import DEBS, have_debs
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.fetching.snapshots import snapshot_sources, snapshot_times
-from trtyard.images.store import DEBS, have_debs
 from trtyard.lock.debs import deb_filename, download_debs
 from trtyard.lock.file import Deb, read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from trtyard.build import build as module
+from trtyard.build.bake import Options, Plan
+from trtyard.build.build import _sources
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.fetching.mirrors import NONE
 from trtyard.fetching.sources import Source, check_source, export_source, fetch_source
 from trtyard.fetching.sources import _environment as git_environment
-from trtyard.folders import is_own, locked
-from trtyard.images import build as module
-from trtyard.images.bake import Options, Plan
-from trtyard.images.build import _sources
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.folders import is_own, locked
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("8.6")
 WHO = ("user.name=tester", "user.email=tester@example.org", "protocol.file.allow=always")
@@ -251,7 +251,7 @@ def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
     folder, source = hosted
     row = replace(ROW, commits={source.repository: source.commit})
     fetch_source(source, tmp_path / "store", mirror_of(folder))
-    monkeypatch.setattr("trtyard.images.build.YARD", tmp_path / "yard")
+    monkeypatch.setattr("trtyard.build.build.YARD", tmp_path / "yard")
     sources = _sources(row, tmp_path / "store", NONE, dry_run=False)
     assert (sources / "outer" / "deps" / "inner" / "inner file.txt").is_file()
     assert is_own(tmp_path / "yard")  # else the build's next part refuses it

@@ -11,14 +11,14 @@ from dataclasses import replace
 import pytest
 from tiny_wheels import make_wheel
 
-from trtyard.folders import locked
-from trtyard.images import store as module
-from trtyard.images.bake import Plan
-from trtyard.images.store import check_store, fetch, fetch_files, look_into, wanted_files
+from trtyard.build import store as module
+from trtyard.build.bake import Plan
+from trtyard.build.store import check_store, fetch, fetch_files, look_into, wanted_files
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.system.folders import locked
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
 LOCKED = read_lock(LOCK_FILE).row(ROW.name)
@@ -95,7 +95,7 @@ def test_what_a_killed_run_left_half_written_goes_with_the_next(wanted, tmp_path
     script.write_text(
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from trtyard.pipeline.files import written_whole\n"
+        "from trtyard.core.files import written_whole\n"
         "with written_whole(Path(sys.argv[1])) as partial:\n"
         "    partial.write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from trtyard.tools import ROOT
+from trtyard.system.uv import ROOT
 
 
 def test_the_list_names_every_task_with_a_line_about_it(tasks):
@@ -270,9 +270,9 @@ def test_a_bug_has_an_exit_code_that_no_result_has(tasks, checkout):
 
 def test_a_place_in_a_variable_is_where_the_user_stands(tmp_path):
     script = (
-        "import os, sys, trtyard.show\n"
-        "trtyard.show.show_matrix = lambda as_json: print(os.environ['SSL_CERT_FILE'])\n"
-        "from trtyard.cli import main\n"
+        "import os, sys, trtyard.cli.matrix\n"
+        "trtyard.cli.matrix.show_matrix = lambda as_json: print(os.environ['SSL_CERT_FILE'])\n"
+        "from trtyard.cli.command import main\n"
         "sys.argv = ['run', 'matrix']\n"
         "main()\n"
     )

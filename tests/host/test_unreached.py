@@ -7,7 +7,7 @@ import pytest
 from trtyard.lock.file import Artifact, Deb, Unresolved, read_lock
 from trtyard.lock.relock import relock
 from trtyard.lock.unreached import with_earlier
-from trtyard.tools import LOCK_FILE
+from trtyard.system.uv import LOCK_FILE
 
 INDEX, PLATFORM = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 from open_patches import take_hashes_out
 
+from trtyard.core.errors import IntegrityError
+from trtyard.core.file_changes import change_together
+from trtyard.core.patches.patch_set import read_series
+from trtyard.core.patches.patching import apply, states
 from trtyard.lock.file import Unresolved, read_lock, write_lock
 from trtyard.lock.patches import patches_for, patches_now
 from trtyard.lock.upstream import filled, resolved_patches
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError
-from trtyard.pipeline.file_changes import change_together
-from trtyard.pipeline.patch_set import read_series
-from trtyard.pipeline.patching import apply, states
-from trtyard.tools import MATRIX_FILE
+from trtyard.system.uv import MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("8.6")
 REPOSITORY = "onnx/onnx-tensorrt"

@@ -11,19 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.images import store as module
-from trtyard.images.bake import Plan
-from trtyard.images.store import (
-    PACKAGES,
-    StoredFile,
-    confirm_pins,
-    fetch_files,
-    have_vendor_files,
-)
+from trtyard.build import store as module
+from trtyard.build.bake import Plan
+from trtyard.build.store import PACKAGES, StoredFile, confirm_pins, fetch_files, have_vendor_files
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock.file import Artifact, Lock, read_lock, write_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("11.3")
 CONTENT, ORIGIN = b"PK stand-in", "a page of the tests"

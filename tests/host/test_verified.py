@@ -3,8 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from trtyard.ci import verified
-from trtyard.ci.verified import (
+from trtyard.build.build import content_labels
+from trtyard.core.errors import IntegrityError, ParityError, UsageError
+from trtyard.lock.file import read_lock
+from trtyard.matrix.reader import read_matrix
+from trtyard.prove import verified
+from trtyard.prove.verified import (
     BEGIN,
     COLUMNS,
     DATA,
@@ -17,11 +21,7 @@ from trtyard.ci.verified import (
     table,
     with_table,
 )
-from trtyard.images.build import content_labels
-from trtyard.lock.file import read_lock
-from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import IntegrityError, ParityError, UsageError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 MATRIX, LOCK = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
 LABELS = content_labels(MATRIX.row("rtx"), LOCK.row("rtx-1.7"))
@@ -178,7 +178,7 @@ def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
     found = run()
     readme = tmp_path / "README.md"
     readme.write_text(with_table(f"{BEGIN}\n{END}\n", MATRIX, found))
-    monkeypatch.setattr("trtyard.ci.verified.README", readme)
+    monkeypatch.setattr("trtyard.prove.verified.README", readme)
     check_readme(found, MATRIX)
     readme.write_text(readme.read_text().replace("; not run: engine run (1)", ", engine run"))
     with pytest.raises(IntegrityError, match="README"):

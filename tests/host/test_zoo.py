@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from trtyard.pipeline.toolchains import Toolchain
-from trtyard.tools import ROOT
+from trtyard.core.toolchains import Toolchain
+from trtyard.system.uv import ROOT
 
 
 def of_bench(name):

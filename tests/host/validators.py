@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from trtyard.tools import ROOT
+from trtyard.system.uv import ROOT
 
 FOLDER = ROOT / ".venv" / "validators"
 REQUIRE = "TRTYARD_REQUIRE_VALIDATORS"

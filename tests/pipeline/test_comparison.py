@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from trtyard.pipeline.comparison import Comparison, compare_outputs
-from trtyard.pipeline.detections import unpadded
-from trtyard.pipeline.errors import ParityError
+from trtyard.core.errors import ParityError
+from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
+from trtyard.pipeline.parity.padded import unpadded
 
 PAIR = ("torch", "onnxruntime")
 
@@ -127,7 +127,7 @@ def test_outputs_that_break_their_contract_fail_and_name_the_runtime(words):
 
 
 def detectors_of(words):
-    from trtyard.pipeline.detections import images_in
+    from trtyard.pipeline.parity.padded import images_in
 
     return images_in(broken(BREAKS[words]))
 

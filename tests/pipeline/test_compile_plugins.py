@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtyard.pipeline import cuda_compiler
-from trtyard.pipeline.compile_plugins import (
+from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
+from trtyard.core.plugins import cuda_compiler
+from trtyard.core.plugins.compile_plugins import (
     LIBRARY_NAME,
     CompiledPlugins,
     compile_plugins,
     find_nvcc,
 )
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, UsageError
 
 SOURCES = Path(__file__).parents[2] / "plugins"
 ARCHITECTURES = ["89"]  # one is enough here, and quick; a row's list is longer

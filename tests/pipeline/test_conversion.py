@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from trtyard.core import cuda_device as device
 from trtyard.pipeline import conversion as conversion_module
 from trtyard.pipeline.conversion import Conversion, PluginSource
 from trtyard.pipeline.export.exporter import Exported
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError
-from trtyard.pipeline.tensorrt import device, engine
+from trtyard.pipeline.tensorrt import engine
 
 ROW = Row("8.6", "8.6.1.6", "full", "torchscript", 17, "12.1", ("89",), ("8.9",))
 RTX = ROW._replace(name="rtx-1.7", tensorrt="1.7.1.116", flavour="rtx")

@@ -15,10 +15,10 @@ import onnxruntime
 import pytest
 import torch
 
+from trtyard.core.cuda_device import usable_device
 from trtyard.pipeline import artifacts, cli
 from trtyard.pipeline import convert as convert_module
 from trtyard.pipeline.models.registry import load_model
-from trtyard.pipeline.tensorrt.device import usable_device
 from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from torch import nn
 
 from trtyard.pipeline.export.equations import in_small_letters, use_small_letters
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.tensorrt.engine import build_engine
 
 

@@ -12,13 +12,13 @@ from onnx import helper
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import explain
+from trtyard.core.errors import ConversionError
+from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx, other_values, problem_of
-from trtyard.pipeline.model_symptoms import holds_float16
 from trtyard.pipeline.models.user_code import find_callable
-from trtyard.pipeline.onnx_origin import keep_lines, origin_of
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.origin import keep_lines, origin_of
+from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.onnx_model.symptoms import holds_float16
 from trtyard.pipeline.ops import padded_nms, roi_align
 
 BOTH = pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])

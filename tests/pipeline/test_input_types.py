@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from trtyard.pipeline.export.exporter import export_onnx, problem_of
 from trtyard.pipeline.export.input_types import cast_whole_numbers
-from trtyard.pipeline.onnx_origin import origin_of
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.origin import origin_of
+from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.tensorrt.engine import build_engine
 
 X = torch.arange(20.0).reshape(5, 4)

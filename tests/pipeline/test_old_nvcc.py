@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.pipeline import cuda_compiler
-from trtyard.pipeline.compile_plugins import compile_plugins, find_nvcc, shells_for
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.plugins import cuda_compiler
+from trtyard.core.plugins.compile_plugins import compile_plugins, find_nvcc, shells_for
 
 SOURCES = Path(__file__).parents[2] / "plugins"
 VARIABLE = "TRTYARD_OLD_NVCC"

@@ -5,11 +5,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.one_node_models import inner_ops, one_node_models
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, function
-from trtyard.pipeline.onnx_versions import session
-from trtyard.pipeline.trial_run import trial_run
+from trtyard.pipeline.onnx_model.one_node import inner_ops, one_node_models
+from trtyard.pipeline.onnx_model.trial_run import trial_run
+from trtyard.pipeline.onnx_model.versions import session
 
 node = helper.make_node
 

@@ -9,11 +9,11 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from trtyard.known_failures.explanation import explain
+from trtyard.known_failures.log_places import Place
 from trtyard.pipeline import cli
-from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.log_places import Place
-from trtyard.pipeline.onnx_origin import nodes_in_words
+from trtyard.pipeline.onnx_model.origin import nodes_in_words
 
 
 class Masked(nn.Module):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trtyard.pipeline.compile_plugins import compile_plugins, find_nvcc, shells_for
-from trtyard.pipeline.cuda_compiler import require_host_compiler, toolkit_of
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.plugins.compile_plugins import compile_plugins, find_nvcc, shells_for
+from trtyard.core.plugins.cuda_compiler import require_host_compiler, toolkit_of
 
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 SOURCES = Path(__file__).parents[2] / "plugins"

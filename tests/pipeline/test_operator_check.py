@@ -10,12 +10,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from trtyard.pipeline import cli, operator_check
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.cuda_device import first_device
+from trtyard.core.errors import UsageError
+from trtyard.pipeline import cli
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.operator_check import REFUSED, TAKEN, UNKNOWN, check_model
+from trtyard.pipeline.onnx_model import operator_check
+from trtyard.pipeline.onnx_model.operator_check import REFUSED, TAKEN, UNKNOWN, check_model
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.device import first_device
 from trtyard.pipeline.tensorrt.logger import KeptLog
 
 node = helper.make_node

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trtyard.pipeline.parity import HIGHEST_DECADE, LOWEST_DECADE, compare, not_compared
+from trtyard.pipeline.parity.outputs import HIGHEST_DECADE, LOWEST_DECADE, compare, not_compared
 
 PAIR = ("torch", "onnxruntime")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.pipeline import file_changes, patching
-from trtyard.pipeline.errors import IntegrityError, UsageError
-from trtyard.pipeline.patch_set import read_series
-from trtyard.pipeline.patching import apply, result_sha256, reverse, states
+from trtyard.core import file_changes
+from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.core.patches import patching
+from trtyard.core.patches.patch_set import read_series
+from trtyard.core.patches.patching import apply, result_sha256, reverse, states
 
 ROOT = Path(__file__).resolve().parents[2]
 UPSTREAM = {"pkg/a.py": b"one\ntwo\nthree\nfour\n", "pkg/b.py": b"x = 1\ny = 2\n"}
@@ -167,8 +168,9 @@ def test_a_write_that_fails_puts_back_what_was_written(three, root, failing, mon
 
 def test_a_process_killed_between_two_files_is_finished_or_taken_back(three, root):
     script = (
-        "import os, sys; from pathlib import Path; from trtyard.pipeline import file_changes\n"
-        "from trtyard.pipeline.patching import apply; from trtyard.pipeline.patch_set import *\n"
+        "import os, sys; from pathlib import Path; from trtyard.core import file_changes\n"
+        "from trtyard.core.patches.patching import apply\n"
+        "from trtyard.core.patches.patch_set import *\n"
         "put = file_changes._put\n"
         "def dies(staged, file):\n"
         "    put(staged, file)\n"

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from trtyard.pipeline.compile_plugins import (
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.plugins.compile_plugins import (
     SHELL_LIBRARY_NAME_V2,
     compile_plugins,
     find_nvcc,
     shells_for,
 )
-from trtyard.pipeline.cuda_compiler import require_host_compiler, toolkit_of
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.core.plugins.cuda_compiler import require_host_compiler, toolkit_of
 
 pytest.importorskip("torch")
 

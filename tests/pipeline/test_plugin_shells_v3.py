@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from trtyard.pipeline.compile_plugins import (
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.plugins.compile_plugins import (
     SHELL_LIBRARY_NAME,
     compile_plugins,
     find_nvcc,
     shells_for,
 )
-from trtyard.pipeline.cuda_compiler import require_host_compiler, toolkit_of
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.plugins.cuda_compiler import require_host_compiler, toolkit_of
 
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 HERE = Path(__file__).parent

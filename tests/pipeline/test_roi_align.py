@@ -7,8 +7,8 @@ import torch
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
-from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
 from trtyard.pipeline.ops import roi_align
+from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
 
 ATTRIBUTES = {
     "output_height": 3,

@@ -15,8 +15,8 @@ from one_node import one_node_model, run_model
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
-from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
 from trtyard.pipeline.ops import roi_align
+from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
 
 INF, NAN = float("inf"), float("nan")
 FARTHEST = 2**20  # cells; the README of the op says so

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from trtyard.pipeline.comparison import compare_outputs
-from trtyard.pipeline.scales import unequal_scales
+from trtyard.pipeline.parity.comparison import compare_outputs
+from trtyard.pipeline.parity.scales import unequal_scales
 
 RANDOM = np.random.RandomState(0)
 BOXES = RANDOM.uniform(0, 640, (1, 300, 4)).astype(np.float32)

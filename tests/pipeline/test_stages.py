@@ -2,7 +2,7 @@
 
 import pytest
 
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.stages import NotRunError, StageBook
 
 

@@ -8,11 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torchvision.models.detection.roi_heads import heatmaps_to_keypoints
 
-from trtyard.pipeline.comparison import compare_outputs
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.model_symptoms import model_symptoms
 from trtyard.pipeline.models.model import TENSOR, TORCHVISION_DETECTOR, Model, Weights
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.onnx_model.symptoms import model_symptoms
+from trtyard.pipeline.parity.comparison import compare_outputs
 from trtyard.pipeline.symptoms import (
     box_symptoms,
     is_frozen,

@@ -12,9 +12,9 @@ import pytest
 import tensorrt_rtx_libs
 from onnx import TensorProto, helper
 
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
-from trtyard.pipeline.kernels import ABI_VERSION, KernelLibrary
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
+from trtyard.pipeline.ops.kernels import ABI_VERSION, KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx, plugin_layers_in_plan
 from trtyard.pipeline.tensorrt.engine import build_engine

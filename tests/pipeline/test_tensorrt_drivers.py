@@ -6,7 +6,7 @@ import pytest
 from onnx import helper
 from test_tensorrt import both_ops, model_file, tensor
 
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.onnx_functions import DOMAIN, OP_TYPES
 from trtyard.pipeline.tensorrt import engine
 from trtyard.pipeline.tensorrt.driver_before_10 import library_with_shells

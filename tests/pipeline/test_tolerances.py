@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from trtyard.pipeline.parity import compare
-from trtyard.pipeline.tolerances import ANY, DETECTION, TOLERANCES, tolerance_for
+from trtyard.pipeline.parity.outputs import compare
+from trtyard.pipeline.parity.tolerances import ANY, DETECTION, TOLERANCES, tolerance_for
 
 
 def test_every_entry_says_where_it_comes_from():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trtyard.pipeline.unified_diff import DiffError, MisfitError, changed, lines_of, parse
+from trtyard.core.patches.unified_diff import DiffError, MisfitError, changed, lines_of, parse
 
 HEADER = b"--- a/f\n+++ b/f\n"
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from trtyard.convert import row_and_lock
-from trtyard.environments.environment import make_environment
-from trtyard.environments.interpreters import find_python
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.run.environment import make_environment
+from trtyard.system.interpreters import find_python
 
 
 @pytest.fixture(scope="session")

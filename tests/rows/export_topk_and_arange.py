@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import torch
 
-from trtyard.pipeline.torch_patches import is_patched, symbolics
+from trtyard.pipeline.torch_support.patches import is_patched, symbolics
 
 
 class Net(torch.nn.Module):

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from trtyard.tools import ROOT
+from trtyard.system.uv import ROOT
 
 NET = """
 import torch

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.environments.environment import make_environment
+from trtyard.known_failures.operators import NATIVE_FROM
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.known_failures.operators import NATIVE_FROM
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.run.environment import make_environment
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROWS = [row for row in read_matrix(MATRIX_FILE).rows.values() if row.host_until == "onnx"]
 

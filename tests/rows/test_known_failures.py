@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.convert import row_and_lock
-from trtyard.environments.environment import make_environment
-from trtyard.environments.interpreters import find_python
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.pipeline.explanation import explain
-from trtyard.pipeline.known_failures import named
-from trtyard.pipeline.toolchains import Toolchain, is_within
-from trtyard.tools import uv
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.toolchains import Toolchain, is_within
+from trtyard.known_failures import named
+from trtyard.known_failures.explanation import explain
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.run.environment import make_environment
+from trtyard.system.interpreters import find_python
+from trtyard.system.uv import uv
 
 SCRIPT = Path(__file__).with_name("torch_1_4_failures.py")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from tensorrt_api.stand_ins import extension_in, make_stand_ins, output
 
-from trtyard.executors.host import pipeline_variables
-from trtyard.pipeline.compile_plugins import LIBRARY_NAME, SHELL_LIBRARY_NAME_V2
-from trtyard.tools import ROOT
+from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, SHELL_LIBRARY_NAME_V2
+from trtyard.run.on_host import pipeline_variables
+from trtyard.system.uv import ROOT
 
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 KERNELS = """

@@ -20,8 +20,8 @@ import pytest
 from tensorrt_api.stand_ins import extension_in, make_stand_ins, output
 from tensorrt_api.stubs import StubWriter
 
-from trtyard.executors.host import pipeline_variables
-from trtyard.tools import ROOT, uv
+from trtyard.run.on_host import pipeline_variables
+from trtyard.system.uv import ROOT, uv
 
 PACKAGE = "trtyard.pipeline.tensorrt"
 SOURCES = ROOT / "trtyard" / "pipeline" / "tensorrt"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.environments.environment import make_environment
-from trtyard.environments.interpreters import find_python
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.run.environment import make_environment
+from trtyard.system.interpreters import find_python
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 SERIES = ROOT / "patches" / "torch" / "1.4.0"
 PATCHED_FILE = "torch/onnx/symbolic_opset10.py"

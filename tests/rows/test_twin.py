@@ -6,12 +6,12 @@ import subprocess
 
 import pytest
 
-from trtyard.environments.environment import make_environment
-from trtyard.environments.interpreters import find_python
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT
+from trtyard.run.environment import make_environment
+from trtyard.system.interpreters import find_python
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 
 def test_the_oldest_onnxruntime_computes_what_torch_does():

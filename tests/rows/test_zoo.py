@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from trtyard.convert import row_and_lock
-from trtyard.environments.interpreters import find_python
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.tools import ROOT
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.system.interpreters import find_python
+from trtyard.system.uv import ROOT
 
 
 def converted(row, model, size, out):

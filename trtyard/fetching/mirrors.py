@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.reading import Table, nearest, parse_toml
-from trtyard.tools import ROOT, home
+from trtyard.core.errors import UsageError
+from trtyard.system.reading import Table, nearest, parse_toml
+from trtyard.system.uv import ROOT, home
 
 VARIABLE = "TRTYARD_MIRRORS"
 FILE = ROOT / "mirrors.toml"

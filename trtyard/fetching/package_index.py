@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.fetching.http import http_session, index_login
-from trtyard.pipeline.errors import EnvironmentLacksError
 
 if TYPE_CHECKING:
     from requests import Session

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-from trtyard.command import CommandError, Word, check, output_of
-from trtyard.console import say
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.fetching.mirrors import NONE, Mirrors
-from trtyard.folders import make_own
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.system.folders import make_own
+from trtyard.system.processes import CommandError, Word, check, output_of
+from trtyard.system.terminal import say
 
 FOLDER = Path("sources")
 HOST = "https://github.com"

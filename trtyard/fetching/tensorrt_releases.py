@@ -7,11 +7,11 @@ from typing import get_args
 
 from packaging.version import Version
 
+from trtyard.core.errors import UsageError
 from trtyard.fetching.package_index import published
 from trtyard.matrix.compatibility import DRIVERS, Release, release_of
 from trtyard.matrix.new_row import tensorrt_packages
 from trtyard.matrix.row import Flavour, Row
-from trtyard.pipeline.errors import UsageError
 
 _WORD = re.compile(r"(?P<rtx>rtx-)?(?P<numbers>\d+\.\d+(\.\d+)*)")
 _ROW_NUMBERS = 2  # that name a row

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from trtyard.console import say
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.fetching.http import http_session
 from trtyard.fetching.mirrors import VENDOR_HOSTS, Mirrors
 from trtyard.fetching.package_index import PublishedFile, files_on
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.system.terminal import say
 
 (INDEX_HOST,) = VENDOR_HOSTS
 _PAGE = (b"<!doctype html", b"<html")

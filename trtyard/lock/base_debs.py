@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from trtyard.command import CommandError, check
-from trtyard.console import say
-from trtyard.engine import connect, docker_command, image_id, made_container
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.debs import facts_of, planned
 from trtyard.lock.file import Deb, DebStage
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.system.docker_engine import connect, docker_command, image_id, made_container
+from trtyard.system.processes import CommandError, check
+from trtyard.system.terminal import say
 
 if TYPE_CHECKING:
     from docker import DockerClient

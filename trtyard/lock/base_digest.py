@@ -9,12 +9,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from trtyard.command import CommandError, Word, output_of
-from trtyard.console import say
-from trtyard.engine import docker_command
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.lock.file import LockedBase, Unresolved
 from trtyard.matrix.row import UNRESOLVED, BaseImage, DigestKind
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
+from trtyard.system.docker_engine import docker_command
+from trtyard.system.processes import CommandError, Word, output_of
+from trtyard.system.terminal import say
 
 PLATFORM = ("linux", "amd64")
 # OCI image specification; Docker's image manifest version 2, schema 2.

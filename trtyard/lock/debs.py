@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trtyard.command import CommandError, check, output_of
-from trtyard.console import say
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.fetching.snapshots import snapshot_sources
 from trtyard.lock.file import Deb, DebStage
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.system.processes import CommandError, check, output_of
+from trtyard.system.terminal import say
 
 # What a minimal base image of this family holds (debootstrap's variant minbase).
 _MINIMAL = ("?essential", "?priority(required)", "apt")

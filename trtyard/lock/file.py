@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
+from trtyard.core.files import write_text
 from trtyard.matrix.reader import Matrix
 from trtyard.matrix.row import UNRESOLVED, DigestKind, Row
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.pipeline.files import write_text
-from trtyard.reading import Table
+from trtyard.system.reading import Table
 
 LOCK_SCHEMA = 3
 CHECKSUM_KEY = "checksum"

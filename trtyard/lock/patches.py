@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trtyard.console import show
+from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.core.patches.patch_set import UNRESOLVED, Patch, deciding_releases, read_series
 from trtyard.lock.file import LockedPatch, LockedRow
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import IntegrityError, UsageError
-from trtyard.pipeline.patch_set import UNRESOLVED, Patch, deciding_releases, read_series
-from trtyard.tools import MATRIX_FILE, ROOT
+from trtyard.system.terminal import show
+from trtyard.system.uv import MATRIX_FILE, ROOT
 
 PATCHES = ROOT / "patches"
 TORCH, PARSER = "torch", "onnx-tensorrt"

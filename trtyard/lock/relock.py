@@ -13,8 +13,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from trtyard.command import CommandError, Word, output_of
-from trtyard.console import say, show
+from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.core.file_changes import change_together
+from trtyard.core.files import write_text
 from trtyard.lock.difference import difference
 from trtyard.lock.file import (
     Lock,
@@ -29,10 +30,9 @@ from trtyard.lock.unreached import with_earlier
 from trtyard.lock.upstream import resolved_patches
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import UNRESOLVED, Row
-from trtyard.pipeline.errors import IntegrityError, UsageError
-from trtyard.pipeline.file_changes import change_together
-from trtyard.pipeline.files import write_text
-from trtyard.tools import LOCK_FILE, MATRIX_FILE, ROOT, uv
+from trtyard.system.processes import CommandError, Word, output_of
+from trtyard.system.terminal import say, show
+from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT, uv
 
 HOST_IN = ROOT / "requirements" / "host.in"
 HOST_TXT = ROOT / "requirements" / "host.txt"

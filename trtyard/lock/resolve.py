@@ -17,8 +17,7 @@ from urllib.parse import unquote
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from trtyard.command import CommandError, output_of
-from trtyard.console import say
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.vendor import vendor_files
 from trtyard.lock.base_debs import resolve_on
@@ -26,9 +25,10 @@ from trtyard.lock.base_digest import resolve_base
 from trtyard.lock.debs import resolve_debs
 from trtyard.lock.file import Artifact, Deb, LockedBase, LockedRow, Unresolved, check_row
 from trtyard.matrix.row import UNRESOLVED, Row
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, UsageError
-from trtyard.reading import parse_toml
-from trtyard.tools import uv
+from trtyard.system.processes import CommandError, output_of
+from trtyard.system.reading import parse_toml
+from trtyard.system.terminal import say
+from trtyard.system.uv import uv
 
 # How uv puts it when an index does not answer; an index that has no such release is another matter.
 _NO_NETWORK = (

@@ -5,9 +5,9 @@ A registry that does not answer today is no reason to lose what it said before: 
 
 from dataclasses import replace
 
-from trtyard.console import say
 from trtyard.lock.file import LockedBase, LockedRow, UnresolvedKind
 from trtyard.matrix.row import UNRESOLVED
+from trtyard.system.terminal import say
 
 
 def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:

@@ -11,15 +11,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trtyard.console import say
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
+from trtyard.core.file_changes import Change
+from trtyard.core.patches.patch_set import UNRESOLVED, Patch, read_series
+from trtyard.core.patches.unified_diff import MisfitError, changed
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.sources import Source, fetch_files
 from trtyard.lock.patches import PATCHES, patch_sets
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.pipeline.file_changes import Change
-from trtyard.pipeline.patch_set import UNRESOLVED, Patch, read_series
-from trtyard.pipeline.unified_diff import MisfitError, changed
+from trtyard.system.terminal import say
 
 _FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):")
 _NOT_OURS = "the patch is for another release of the file; nothing was written"

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from trtyard.core.errors import UsageError
 from trtyard.matrix.compatibility import DRIVERS, TENSORRT, Release, release_of
 from trtyard.matrix.row import Row
 from trtyard.matrix.rules import problems
-from trtyard.pipeline.errors import UsageError
 
 _TENSORRT_PACKAGE = re.compile(r"tensorrt(?P<rtx>-rtx)?(-cu\d+)?-(?P<part>bindings|libs)")
 _FIRST_BY_CUDA = (10, 0)  # the first TensorRT whose package names say for which CUDA they are

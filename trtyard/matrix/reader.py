@@ -12,6 +12,7 @@ from typing import cast, get_args
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from trtyard.core.errors import UsageError
 from trtyard.matrix.row import (
     UNRESOLVED,
     BaseContents,
@@ -29,8 +30,7 @@ from trtyard.matrix.row import (
     TensorrtFrom,
 )
 from trtyard.matrix.rules import problems
-from trtyard.pipeline.errors import UsageError
-from trtyard.reading import Table, nearest, parse_toml
+from trtyard.system.reading import Table, nearest, parse_toml
 
 MATRIX_SCHEMA = 1
 DEFAULT_ALIAS = "default"

@@ -7,9 +7,9 @@ again and compared with what was meant, so a layout that is not known here is re
 import re
 from collections.abc import Iterator, Mapping
 
+from trtyard.core.errors import UsageError
 from trtyard.matrix.reader import Matrix, parse_matrix
 from trtyard.matrix.row import Row
-from trtyard.pipeline.errors import UsageError
 
 _HEADER = re.compile(r'\[rows\."(?P<row>[^"]+)"(\.(?P<table>[^]]+))?\]\s*(#.*)?')
 _ENTRY = re.compile(

@@ -13,8 +13,8 @@ if __name__ == "__main__":
 
 import signal
 
+from trtyard.core.errors import INTERRUPTED_EXIT_CODE
 from trtyard.pipeline.cli import main
-from trtyard.pipeline.errors import INTERRUPTED_EXIT_CODE
 
 
 def _interrupt(_number: int, _frame: object) -> None:

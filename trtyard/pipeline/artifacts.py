@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from trtyard.pipeline.files import sha256_of, write_json
+from trtyard.core.files import sha256_of, write_json
 from trtyard.pipeline.report.schema import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
 from trtyard.pipeline.row import Row
 

@@ -11,16 +11,16 @@ import traceback
 from pathlib import Path
 from typing import Optional, Sequence
 
-from trtyard.pipeline import run_engine
-from trtyard.pipeline.errors import (
+from trtyard.core.errors import (
     INTERRUPTED_EXIT_CODE,
     ConversionError,
     EnvironmentLacksError,
     TrtyardError,
 )
-from trtyard.pipeline.output_lock import held
+from trtyard.core.output_lock import held
+from trtyard.core.shown_paths import set_names
+from trtyard.pipeline import run_engine
 from trtyard.pipeline.row import Row, read_row
-from trtyard.pipeline.shown_paths import set_names
 from trtyard.pipeline.stages import ENGINE, UNTIL
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     row = read_row(options.row_file)
     if options.command == "plugins":
-        from trtyard.pipeline.compile_plugins import compile_plugins
-        from trtyard.pipeline.explanation import compiler_explained
+        from trtyard.core.plugins.compile_plugins import compile_plugins
+        from trtyard.known_failures.explanation import compiler_explained
 
         with compiler_explained():
             compiled = compile_plugins(
@@ -66,11 +66,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "run-engine":
         return run_engine.run(row, options)
     if options.command == "onnx-facts":
-        from trtyard.pipeline import onnx_facts
+        from trtyard.pipeline.onnx_model import facts as onnx_facts
 
         return onnx_facts.run(options)
     if options.command == "check-model":
-        from trtyard.pipeline.operator_check import print_answers
+        from trtyard.pipeline.onnx_model.operator_check import print_answers
 
         return print_answers(options.onnx)
     if options.command == "export":

@@ -8,22 +8,22 @@ import numpy as np
 import onnx
 import torch
 
+from trtyard.core.errors import ConversionError
+from trtyard.core.files import write_json
+from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.twin import needs_twin, write_twin
-from trtyard.pipeline.files import write_json
 from trtyard.pipeline.models.flat_outputs import unwrapped
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.row import Row, toolchain_of
 from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, Stage, StageBook
-from trtyard.pipeline.toolchains import RTX
-from trtyard.pipeline.torch_patches import patched_files, releases_of, symbolics
+from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
 _MOST_NAMES = 3  # in a note
@@ -189,8 +189,8 @@ class Conversion:
             raise NotRunError("the model has no custom ops")
         if self._plugins.library is not None:
             return self._plugins.library
-        from trtyard.pipeline.compile_plugins import compile_plugins
-        from trtyard.pipeline.explanation import compiler_explained
+        from trtyard.core.plugins.compile_plugins import compile_plugins
+        from trtyard.known_failures.explanation import compiler_explained
 
         library = self._plugins.cache / "libtrtyard_plugins.so"
         with compiler_explained():
@@ -212,13 +212,13 @@ class Conversion:
         try:
             return build_engine(file, engine, self._library)
         except ConversionError as error:
-            from trtyard.pipeline.operator_check import with_place
+            from trtyard.pipeline.onnx_model.operator_check import with_place
 
             raise with_place(error, file) from error
 
     def _require_full_tensorrt(self) -> None:
         """See that full TensorRT can build here: it times what it may choose from on the GPU."""
-        from trtyard.pipeline.tensorrt.device import usable_device
+        from trtyard.core.cuda_device import usable_device
 
         release = f"TensorRT {self._row.tensorrt}"
         device, reason = usable_device(self._row.runs_on)
@@ -230,7 +230,7 @@ class Conversion:
             raise NotRunError(f"{release} is not in this environment: {error}") from error
 
     def _tensorrt(self) -> Outputs:
-        from trtyard.pipeline.tensorrt.device import usable_device
+        from trtyard.core.cuda_device import usable_device
 
         device, reason = usable_device(self._row.runs_on)
         if device is None:

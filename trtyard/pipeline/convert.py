@@ -9,16 +9,17 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from trtyard.core.errors import ConversionError, ParityError, UsageError
+from trtyard.core.files import published_together
+from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.comparison import Comparison, compare_outputs, detections_in
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
-from trtyard.pipeline.detection_parity import Thresholds
-from trtyard.pipeline.errors import ConversionError, ParityError, UsageError
-from trtyard.pipeline.files import published_together
 from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
+from trtyard.pipeline.parity.detections import Thresholds
 from trtyard.pipeline.report.console import console_table, notes_in_words
 from trtyard.pipeline.report.overlay import draw_overlay
 from trtyard.pipeline.report.schema import (
@@ -32,7 +33,6 @@ from trtyard.pipeline.report.schema import (
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row, exporting
-from trtyard.pipeline.shown_paths import shown
 from trtyard.pipeline.stages import ENGINE, FAILED
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Tuple
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.toolchains import Toolchain
+from trtyard.core.errors import UsageError
+from trtyard.core.toolchains import Toolchain
 
 EXPORTERS = ("dynamo", "torchscript")
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.pipeline.files import written_whole
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.files import written_whole
 from trtyard.pipeline.row import Row
 
 # Where an image has them.
@@ -33,7 +33,7 @@ def run(row: Row, options: argparse.Namespace) -> int:
         EnvironmentLacksError: there is no device that runs this row's engines.
         UsageError: the engine or the inputs cannot be read or do not fit.
     """
-    from trtyard.pipeline.tensorrt.device import usable_device
+    from trtyard.core.cuda_device import usable_device
 
     if options.repeat < 1:
         raise UsageError("--repeat must be 1 or more")

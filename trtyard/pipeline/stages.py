@@ -3,7 +3,7 @@
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, TypeVar
 
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
 
 PASSED = "passed"
 FAILED = "failed"

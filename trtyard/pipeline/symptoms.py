@@ -6,16 +6,16 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 import onnx
 
+from trtyard.core.errors import ConversionError
+from trtyard.known_failures import named
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.comparison import Comparison, compare_outputs
 from trtyard.pipeline.conversion import outputs_of
-from trtyard.pipeline.errors import ConversionError
 from trtyard.pipeline.export.exporter import other_values
-from trtyard.pipeline.known_failures import named
-from trtyard.pipeline.model_symptoms import Symptom, holds_float16, model_symptoms
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
-from trtyard.pipeline.onnxruntime_runner import run_onnx
-from trtyard.pipeline.ties import proven_ties
+from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.onnx_model.symptoms import Symptom, holds_float16, model_symptoms
+from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
+from trtyard.pipeline.parity.ties import proven_ties
 
 Outputs = Mapping[str, np.ndarray]
 

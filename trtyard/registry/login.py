@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from trtyard.engine import ANSWER_SECONDS
+from trtyard.system.docker_engine import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response, Session

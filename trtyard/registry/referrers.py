@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.registry.repair import problem_of, upload
 from trtyard.registry.repository import IMAGES, INDEX, MANIFEST, Repository
 

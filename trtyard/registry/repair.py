@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from trtyard.console import say
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError
-from trtyard.pipeline.files import sha256_of
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
+from trtyard.core.files import sha256_of
 from trtyard.registry.repository import IMAGES, Repository
 from trtyard.registry.saved import saved_blobs
-from trtyard.tools import GIGA
+from trtyard.system.terminal import say
+from trtyard.system.uv import GIGA
 
 if TYPE_CHECKING:
     from docker import DockerClient

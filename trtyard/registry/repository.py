@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from trtyard.engine import ANSWER_SECONDS
 from trtyard.fetching.http import http_session
 from trtyard.registry.login import LOCAL, Login
+from trtyard.system.docker_engine import ANSWER_SECONDS
 
 if TYPE_CHECKING:
     from requests import Response

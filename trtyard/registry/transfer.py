@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from trtyard.command import CommandError, check
-from trtyard.console import say
-from trtyard.engine import ANSWER_SECONDS
-from trtyard.pipeline.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
 from trtyard.registry.repair import verified
 from trtyard.registry.repository import Repository
+from trtyard.system.docker_engine import ANSWER_SECONDS
+from trtyard.system.processes import CommandError, check
+from trtyard.system.terminal import say
 
 if TYPE_CHECKING:
     from docker import DockerClient

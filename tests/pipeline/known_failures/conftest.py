@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from trtyard.pipeline.explanation import explain
+from trtyard.known_failures.explanation import explain
 
 
 def tensor(name, shape, of_type=TensorProto.FLOAT):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import first
 
-from trtyard.pipeline import cuda_compiler
+from trtyard.core.errors import EnvironmentLacksError, TrtyardError
+from trtyard.core.plugins import cuda_compiler
+from trtyard.core.plugins.compile_plugins import compile_plugins, find_nvcc
+from trtyard.known_failures.explanation import compiler_explained
 from trtyard.pipeline.cli import main
-from trtyard.pipeline.compile_plugins import compile_plugins, find_nvcc
-from trtyard.pipeline.errors import EnvironmentLacksError, TrtyardError
-from trtyard.pipeline.explanation import compiler_explained
 
 SOURCES = Path(__file__).parents[3] / "plugins"
 KERNEL = """

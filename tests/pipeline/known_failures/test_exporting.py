@@ -9,9 +9,9 @@ import torchvision
 from conftest import first, traceback_of
 from torch import nn
 
-from trtyard.pipeline.errors import ConversionError
+from trtyard.core.errors import ConversionError
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.runner import run_onnx
 
 
 class BoxList:

@@ -5,8 +5,8 @@ import pytest
 from conftest import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.core.errors import ConversionError
+from trtyard.pipeline.onnx_model.runner import run_onnx
 
 node = helper.make_node
 ROW = np.zeros((1, 50), np.float32)

@@ -10,12 +10,12 @@ from torch import nn
 from torch.ao import quantization
 from torch.nn import functional
 
+from trtyard.core.errors import ConversionError
+from trtyard.core.toolchains import Toolchain
+from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.conversion import Conversion, PluginSource
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.row import Row
-from trtyard.pipeline.toolchains import Toolchain
 
 ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",))
 RTX = Toolchain("rtx-1.7", "rtx", "1.7.1.116", "2.13.0", "dynamo", 18, ("8.9",))

@@ -14,10 +14,10 @@ from conftest import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import explain
+from trtyard.core.cuda_device import first_device
+from trtyard.core.errors import ConversionError
+from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.device import first_device
 from trtyard.pipeline.tensorrt.engine import build_engine
 from trtyard.pipeline.tensorrt.logger import KeptLog
 

@@ -7,10 +7,10 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from trtyard.pipeline.comparison import compare_outputs
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.model import TENSOR, Model, Weights
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.parity.comparison import compare_outputs
 from trtyard.pipeline.symptoms import tied_choices
 
 torch.manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import (
     MAXIMUM_LISTED,
     fit,

@@ -7,8 +7,7 @@ import torchvision
 from PIL import Image
 from torchvision import transforms
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.images import read_picture
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.classifier import (
     DEVIATIONS,
     MEANS,
@@ -16,6 +15,7 @@ from trtyard.pipeline.models.classifier import (
     load_classifier,
     network_input,
 )
+from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.weights import Choice
 
 SEEDED = Choice(None, 0)

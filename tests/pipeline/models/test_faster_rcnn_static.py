@@ -8,7 +8,6 @@ import pytest
 import skimage
 import torch
 
-from trtyard.pipeline.images import read_picture
 from trtyard.pipeline.models.faster_rcnn import conventions as c
 from trtyard.pipeline.models.faster_rcnn import detections
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
@@ -16,6 +15,7 @@ from trtyard.pipeline.models.faster_rcnn.preprocess import network_input
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.reference import detect
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights
+from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.registry import load_model
 
 PICTURES = Path(skimage.__file__).parent / "data"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.files import sha256_of
+from trtyard.core.errors import UsageError
+from trtyard.core.files import sha256_of
 from trtyard.pipeline.models.checkpoint import state_sha256
 from trtyard.pipeline.models.faster_rcnn.anchors import cell_anchors
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN

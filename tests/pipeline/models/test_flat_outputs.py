@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 
 A, B, C = (torch.full((2,), float(number)) for number in range(3))

@@ -11,8 +11,8 @@ import pytest
 import skimage
 from PIL import Image
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.images import MAXIMUM_PIXELS, MAXIMUM_SIDE, MINIMUM_SIDE, read_picture
+from trtyard.core.errors import UsageError
+from trtyard.pipeline.models.picture import MAXIMUM_PIXELS, MAXIMUM_SIDE, MINIMUM_SIDE, read_picture
 
 ASTRONAUT = Path(skimage.__file__).parent / "data" / "astronaut.png"
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.own_inputs import OwnInput, parse_inputs
 from trtyard.pipeline.models.seeding import Seed
 

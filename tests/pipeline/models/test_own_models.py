@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models import own
 from trtyard.pipeline.models.own import load_own
 from trtyard.pipeline.models.weights import Choice

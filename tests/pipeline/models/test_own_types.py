@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models import own
 from trtyard.pipeline.models.checkpoint import state_sha256
 from trtyard.pipeline.models.own import load_own

@@ -2,9 +2,9 @@
 
 import pytest
 
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.known_models import KINDS
 from trtyard.pipeline.models import classifier, segmenter, torchvision_detector
-from trtyard.pipeline.models.known_models import KINDS
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.models.weights import Choice, choose
 

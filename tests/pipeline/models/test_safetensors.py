@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import read_state
 from trtyard.pipeline.models.safetensors import read_safetensors
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.classifier import network_input
 from trtyard.pipeline.models.segmenter import load_segmenter, segmenter_names
 from trtyard.pipeline.models.weights import Choice

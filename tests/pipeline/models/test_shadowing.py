@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.shadowing import is_elsewhere, refuse_clashes
 
 ROOT = Path(__file__).parents[3]

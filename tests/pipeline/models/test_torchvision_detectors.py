@@ -7,13 +7,11 @@ import torchvision
 from PIL import Image
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from trtyard.pipeline.comparison import TORCHVISION_DETECTOR, compare_outputs
-from trtyard.pipeline.detections import COCO_80, COCO_90
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
+from trtyard.core.files import sha256_of
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.files import sha256_of
-from trtyard.pipeline.images import read_picture
 from trtyard.pipeline.models import norm_epsilon
+from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.torchvision_detector import (
     MAXIMUM_SIZE,
     MINIMUM_SIZE,
@@ -21,7 +19,9 @@ from trtyard.pipeline.models.torchvision_detector import (
     load_detector,
 )
 from trtyard.pipeline.models.weights import Choice
-from trtyard.pipeline.onnxruntime_runner import run_onnx
+from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.parity.comparison import TORCHVISION_DETECTOR, compare_outputs
+from trtyard.pipeline.parity.padded import COCO_80, COCO_90
 from trtyard.pipeline.report.labels import class_name
 
 SEEDED = Choice(None, 0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.parity.comparison import compare_outputs
 from trtyard.pipeline.report.schema import (
     EngineFacts,
     Image,

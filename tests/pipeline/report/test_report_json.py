@@ -12,7 +12,7 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.parity.comparison import compare_outputs
 from trtyard.pipeline.report.json_file import report_value
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trtyard.pipeline.detections import Detections
+from trtyard.pipeline.parity.padded import Detections
 from trtyard.pipeline.report.labels import COCO_NAMES, class_name
 from trtyard.pipeline.report.lettering import letters
 from trtyard.pipeline.report.overlay import (

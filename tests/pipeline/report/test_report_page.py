@@ -18,8 +18,8 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.pipeline.comparison import Comparison, compare_outputs
-from trtyard.pipeline.parity import compare
+from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
+from trtyard.pipeline.parity.outputs import compare
 from trtyard.pipeline.report.markup import Markup, joined, tag
 from trtyard.pipeline.report.page import page
 from trtyard.pipeline.report.schema import Proposals, Weights

@@ -11,7 +11,7 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.pipeline.comparison import compare_outputs
+from trtyard.pipeline.parity.comparison import compare_outputs
 from trtyard.pipeline.report.schema import STAGES, check_report
 from trtyard.pipeline.report.verdict import verdict
 from trtyard.pipeline.stages import Stage

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from report_examples import a_report, passed_stages
 
-from trtyard.pipeline.detections import Detections
+from trtyard.pipeline.parity.padded import Detections
 from trtyard.pipeline.report import draw_overlay, write_report
 from trtyard.pipeline.stages import Stage
 

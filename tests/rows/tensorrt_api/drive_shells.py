@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trtyard.pipeline.kernels import KernelLibrary
+from trtyard.pipeline.ops.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.shells import KernelPluginCreator, PaddedNmsPlugin, RoiAlignPlugin
 

@@ -10,7 +10,7 @@ import trtyard.pipeline.ops  # noqa: F401 - makes torch.ops.trtyard
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.inner_lines import name_users_lines
 from trtyard.pipeline.export.schemas import register_schemas
-from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN, Op
+from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN, Op
 
 _OPS = onnxscript.values.Opset(DOMAIN, DOMAIN_VERSION)
 

@@ -5,7 +5,7 @@ import string
 
 import onnx
 
-from trtyard.pipeline.model_symptoms import inner_graphs
+from trtyard.pipeline.onnx_model.symptoms import inner_graphs
 
 _CAPITAL = re.compile("[A-Z]")
 

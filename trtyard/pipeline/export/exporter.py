@@ -8,20 +8,20 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import onnx
 import torch
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import conversion_error, explain
+from trtyard.core.errors import ConversionError
+from trtyard.core.files import write_bytes
+from trtyard.core.shown_paths import show_in_model
+from trtyard.core.toolchains import Toolchain, is_within, rows_told
+from trtyard.known_failures.explanation import conversion_error, explain
+from trtyard.known_failures.operators import lacking
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_whole_numbers
 from trtyard.pipeline.export.quiet import output_kept_away
-from trtyard.pipeline.files import write_bytes
-from trtyard.pipeline.known_failures.operators import lacking
-from trtyard.pipeline.model_symptoms import holds_float16
 from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
-from trtyard.pipeline.onnx_origin import describe, nodes_in_words
-from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS, invalid_model_errors
-from trtyard.pipeline.shown_paths import show_in_model
-from trtyard.pipeline.toolchains import Toolchain, is_within, rows_told
+from trtyard.pipeline.onnx_model.origin import describe, nodes_in_words
+from trtyard.pipeline.onnx_model.symptoms import holds_float16
+from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS, invalid_model_errors
 
 # protobuf refuses messages of 2 GiB and more.
 _LARGEST_FILE = 2**31 - 1

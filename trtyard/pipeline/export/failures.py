@@ -5,12 +5,12 @@ import re
 import traceback
 from typing import Any, Iterator, List, Optional
 
-from trtyard.pipeline.cited_lines import GRAPH_COMMENT
-from trtyard.pipeline.errors import TrtyardError
-from trtyard.pipeline.explanation import conversion_error
+from trtyard.core.cited_lines import GRAPH_COMMENT
+from trtyard.core.errors import TrtyardError
+from trtyard.known_failures.explanation import conversion_error
 from trtyard.pipeline.export.traced_node import traced_node
-from trtyard.pipeline.onnx_origin import last_line_in
-from trtyard.pipeline.users_frame import users_frame
+from trtyard.pipeline.models.users_frame import users_frame
+from trtyard.pipeline.onnx_model.origin import last_line_in
 
 _OP_NAMES = (
     re.compile(r"OpOverload\(op='([^']+)'"),

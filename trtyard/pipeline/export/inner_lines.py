@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterable, Tuple
 import onnx
 import torch
 
-from trtyard.pipeline.model_symptoms import inner_graphs
-from trtyard.pipeline.onnx_origin import STACK_TRACE
+from trtyard.pipeline.onnx_model.origin import STACK_TRACE
+from trtyard.pipeline.onnx_model.symptoms import inner_graphs
 
 _GENERATED = re.compile(
     r'File "(<eval_with_key>[^"]*)", line \d+, in \S+\n\s*(\w+)(?:: [^=\n]+)? = '

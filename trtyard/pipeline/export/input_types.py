@@ -9,7 +9,7 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 import onnx
 from onnx import TensorProto, helper
 
-from trtyard.pipeline.model_symptoms import inner_graphs
+from trtyard.pipeline.onnx_model.symptoms import inner_graphs
 
 # By ONNX's names for them. A mask may be stored as uint8.
 _WHOLE = {

@@ -4,7 +4,7 @@ from typing import List, Sequence
 
 from onnx.defs import OpSchema, SchemaError, get_schema, register_schema
 
-from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN
+from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN
 
 _FLOATS = ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")
 _INT32 = "tensor(int32)"

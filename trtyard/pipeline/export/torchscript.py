@@ -8,8 +8,8 @@ import torch
 from torch.onnx import symbolic_helper
 
 from trtyard.pipeline.export.failures import explained
-from trtyard.pipeline.onnx_origin import keep_lines
-from trtyard.pipeline.op_contracts import (
+from trtyard.pipeline.onnx_model.origin import keep_lines
+from trtyard.pipeline.ops.contracts import (
     DOMAIN,
     DOMAIN_VERSION,
     OP_TYPES,
@@ -18,7 +18,7 @@ from trtyard.pipeline.op_contracts import (
     Op,
 )
 from trtyard.pipeline.ops.output_types import set_padded_nms_types, set_roi_align_types
-from trtyard.pipeline.torch_versions import (
+from trtyard.pipeline.torch_support.versions import (
     attention_in_parts,
     custom_node,
     doc_string_choice,

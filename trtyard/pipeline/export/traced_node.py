@@ -9,7 +9,7 @@ from typing import Iterator, NamedTuple, Optional
 
 import torch
 
-from trtyard.pipeline.onnx_origin import line_in_doc
+from trtyard.pipeline.onnx_model.origin import line_in_doc
 
 
 class TracedNode(NamedTuple):

@@ -9,12 +9,12 @@ from typing import Callable, Optional
 
 import onnx
 
-from trtyard.pipeline.errors import ConversionError
+from trtyard.core.errors import ConversionError
+from trtyard.core.files import write_bytes
+from trtyard.core.shown_paths import show_in_model
 from trtyard.pipeline.export.exporter import Exported, problem_of
-from trtyard.pipeline.files import write_bytes
 from trtyard.pipeline.onnx_functions.inline import OPSETS, in_standard_ops
-from trtyard.pipeline.onnx_versions import HAS_FUNCTIONS
-from trtyard.pipeline.shown_paths import show_in_model
+from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS
 
 # The patches change opset 10 alone.
 _OPSET = OPSETS[0]

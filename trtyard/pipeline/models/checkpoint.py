@@ -11,7 +11,7 @@ from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint_keys import (
     COUNT,
     STATE_KEYS,
@@ -22,7 +22,7 @@ from trtyard.pipeline.models.checkpoint_keys import (
 )
 from trtyard.pipeline.models.not_numbers import bad_variances, is_spoilt
 from trtyard.pipeline.models.safetensors import SUFFIX, read_safetensors
-from trtyard.pipeline.torch_versions import load_tensors
+from trtyard.pipeline.torch_support.versions import load_tensors
 
 MAXIMUM_LISTED = 20
 # What torch.load adds to every refusal: how to load the file all the same, which runs its code.

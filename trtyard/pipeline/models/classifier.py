@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.images import read_picture
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.model import CLASSIFIER, Model
 from trtyard.pipeline.models.network_seeding import seed_classifier
+from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
-from trtyard.pipeline.torch_versions import classifier_names, untrained_classifier
+from trtyard.pipeline.torch_support.versions import classifier_names, untrained_classifier
 
 __all__ = ["classifier_names", "load_classifier", "network_input"]
 

@@ -6,7 +6,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 import torch
 from torch import nn
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 
 _OUTPUT = "output"
 _TYPES = (

@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 
-from trtyard.pipeline.images import Picture
+from trtyard.pipeline.models.picture import Picture
 
 DETECTOR = "detector"
 CLASSIFIER = "classifier"

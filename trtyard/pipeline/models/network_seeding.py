@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.pipeline.models.seeding import Seed
-from trtyard.pipeline.torch_versions import power_of_two
+from trtyard.pipeline.torch_support.versions import power_of_two
 
 # Of the logits, about: an untrained classifier is undecided. Rounding errors grow with it.
 LOGIT_DEVIATION = 1.0 / 16

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from trtyard.pipeline.files import sha256_of
+from trtyard.core.files import sha256_of
 from trtyard.pipeline.models.checkpoint_keys import COUNT, State
 
 FROZEN_EPSILON = 1e-5

@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.model import TENSOR, Model
 from trtyard.pipeline.models.own_inputs import EXAMPLE, parse_inputs

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Tuple
 
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.seeding import Seed
 
 EXAMPLE = "--input 1x3x224x224"

@@ -5,7 +5,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.models.own_inputs import OwnInput

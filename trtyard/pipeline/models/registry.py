@@ -2,8 +2,8 @@
 
 from typing import Any, List, Optional
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.models.known_models import FASTER_RCNN, unknown
+from trtyard.core.errors import UsageError
+from trtyard.core.known_models import FASTER_RCNN, unknown
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.weights import choose
 

@@ -12,7 +12,7 @@ from typing import Any, Dict
 import numpy as np
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 
 SUFFIX = ".safetensors"
 _LENGTH = 8  # bytes of the header's length

@@ -4,15 +4,15 @@ from typing import Optional, Tuple
 
 import torch
 
-from trtyard.pipeline.images import read_picture
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, network_input
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import SEGMENTER, Model
 from trtyard.pipeline.models.network_seeding import seed_network
+from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
-from trtyard.pipeline.torch_versions import segmenter_names, untrained_segmenter
+from trtyard.pipeline.torch_support.versions import segmenter_names, untrained_segmenter
 
 __all__ = ["load_segmenter", "segmenter_names"]
 

@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Iterator, List, Optional, Set, Tuple
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 
 _MOST_FILES = 500  # of a package, that are read
 

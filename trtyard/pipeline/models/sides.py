@@ -1,6 +1,6 @@
 """What ``--size`` may be."""
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 
 
 def require_side(name: str, side: int, smallest: int, largest: int, usual: int) -> None:

@@ -14,17 +14,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.images import read_picture
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import refuse_bad_variances
 from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
+from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
-from trtyard.pipeline.torch_versions import detector_names, untrained_detector
+from trtyard.pipeline.torch_support.versions import detector_names, untrained_detector
 
 __all__ = ["detector_names", "load_detector"]
 

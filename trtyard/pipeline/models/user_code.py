@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.shadowing import clash, is_elsewhere, module_in, refuse_clashes
-from trtyard.pipeline.users_frame import users_frame
+from trtyard.pipeline.models.users_frame import users_frame
 
 
 def find_callable(spec: str) -> Any:

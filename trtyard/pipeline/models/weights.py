@@ -6,8 +6,8 @@ from typing import NamedTuple, Optional
 
 import torch
 
-from trtyard.pipeline.errors import EnvironmentLacksError, UsageError
-from trtyard.pipeline.files import sha256_of
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.files import sha256_of
 from trtyard.pipeline.models.checkpoint import Checkpoint, read_checkpoint, state_sha256
 from trtyard.pipeline.models.model import Weights
 

@@ -8,7 +8,7 @@ import onnx.helper
 
 from trtyard.pipeline.onnx_functions.body import Attributes, Body
 from trtyard.pipeline.onnx_functions.roi_align import roi_align
-from trtyard.pipeline.op_contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES, ROI_ALIGN
+from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES, ROI_ALIGN
 
 __all__ = [
     "DOMAIN",

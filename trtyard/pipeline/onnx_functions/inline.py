@@ -8,7 +8,7 @@ from onnx import helper
 from trtyard.pipeline.onnx_functions import opset11, opset_of
 from trtyard.pipeline.onnx_functions.body import Attributes, Body
 from trtyard.pipeline.onnx_functions.roi_align import roi_align
-from trtyard.pipeline.op_contracts import DOMAIN, PADDED_NMS
+from trtyard.pipeline.ops.contracts import DOMAIN, PADDED_NMS
 
 # From 13 on Squeeze, Unsqueeze and ReduceSum take their axes as inputs.
 OPSETS = (opset11.OPSET, 12)

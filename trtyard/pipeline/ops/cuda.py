@@ -8,7 +8,7 @@ from typing import List, Optional, Tuple
 
 import torch
 
-from trtyard.pipeline.kernels import KernelLibrary
+from trtyard.pipeline.ops.kernels import KernelLibrary
 from trtyard.pipeline.ops.padded_nms import padded_nms_reference
 from trtyard.pipeline.ops.roi_align import (
     AVERAGE,

@@ -4,12 +4,12 @@ from typing import Any, Tuple
 
 import torch
 
-from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN
+from trtyard.pipeline.ops.contracts import PADDED_NMS, ROI_ALIGN
 from trtyard.pipeline.ops.cuda import padded_nms_cuda, roi_align_cuda
 from trtyard.pipeline.ops.output_types import set_padded_nms_types, set_roi_align_types
 from trtyard.pipeline.ops.padded_nms import PADDING, padded_nms_reference
 from trtyard.pipeline.ops.roi_align import AVERAGE, roi_align_reference
-from trtyard.pipeline.torch_versions import custom_node, untraced
+from trtyard.pipeline.torch_support.versions import custom_node, untraced
 
 
 class _PaddedNMS(torch.autograd.Function):

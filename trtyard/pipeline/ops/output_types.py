@@ -7,8 +7,8 @@ from typing import Any, Sequence
 
 import torch
 
-from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN
-from trtyard.pipeline.torch_versions import set_type, size_of
+from trtyard.pipeline.ops.contracts import PADDED_NMS, ROI_ALIGN
+from trtyard.pipeline.torch_support.versions import set_type, size_of
 
 
 def set_padded_nms_types(arguments: Sequence[Any], outputs: Sequence[Any]) -> None:

@@ -4,7 +4,7 @@ from typing import List, Tuple
 
 import torch
 
-from trtyard.pipeline.torch_versions import descending, floor_divided, maximum, minimum
+from trtyard.pipeline.torch_support.versions import descending, floor_divided, maximum, minimum
 
 PADDING = -1
 

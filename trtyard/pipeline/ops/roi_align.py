@@ -4,7 +4,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import torch
 
-from trtyard.pipeline import torch_versions
+from trtyard.pipeline.torch_support import versions as torch_versions
 
 # Cells of the map, from its first one, that a corner may be away. Beyond, float32 has no step finer
 # than an eighth of a cell, and the numbers of samples would not end. As in samples.cuh.

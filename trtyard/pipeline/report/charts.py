@@ -3,7 +3,12 @@
 import math
 from typing import List, Optional
 
-from trtyard.pipeline.parity import HIGHEST_DECADE, LOWEST_DECADE, ErrorHistogram, OutputParity
+from trtyard.pipeline.parity.outputs import (
+    HIGHEST_DECADE,
+    LOWEST_DECADE,
+    ErrorHistogram,
+    OutputParity,
+)
 from trtyard.pipeline.report import words
 from trtyard.pipeline.report.markup import Markup, tag
 

@@ -2,8 +2,8 @@
 
 from typing import Dict, List, Optional, Tuple
 
-from trtyard.pipeline.detection_parity import DetectionParity, Match
-from trtyard.pipeline.parity import OutputParity
+from trtyard.pipeline.parity.detections import DetectionParity, Match
+from trtyard.pipeline.parity.outputs import OutputParity
 from trtyard.pipeline.report import words
 from trtyard.pipeline.report.charts import error_histogram
 from trtyard.pipeline.report.facts import worst_element

@@ -2,8 +2,8 @@
 
 from typing import Optional
 
-from trtyard.pipeline.detection_parity import DetectionParity
-from trtyard.pipeline.parity import OutputParity
+from trtyard.pipeline.parity.detections import DetectionParity
+from trtyard.pipeline.parity.outputs import OutputParity
 from trtyard.pipeline.report import words
 
 

@@ -3,8 +3,8 @@
 import math
 from typing import Any, Dict, Optional
 
-from trtyard.pipeline.detection_parity import DetectionParity
-from trtyard.pipeline.parity import ErrorHistogram, OutputParity
+from trtyard.pipeline.parity.detections import DetectionParity
+from trtyard.pipeline.parity.outputs import ErrorHistogram, OutputParity
 from trtyard.pipeline.report.schema import SCHEMA, Report
 from trtyard.pipeline.report.verdict import judge
 from trtyard.pipeline.stages import Stage

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import List
 
-from trtyard.pipeline.detections import COCO_80, COCO_90
+from trtyard.pipeline.parity.padded import COCO_80, COCO_90
 
 
 def _read() -> List[str]:

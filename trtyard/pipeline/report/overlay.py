@@ -6,8 +6,8 @@ from typing import List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from trtyard.pipeline.detections import Detections
-from trtyard.pipeline.files import written_whole
+from trtyard.core.files import written_whole
+from trtyard.pipeline.parity.padded import Detections
 from trtyard.pipeline.report import words
 from trtyard.pipeline.report.labels import class_name
 from trtyard.pipeline.report.lettering import letters

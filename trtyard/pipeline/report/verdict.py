@@ -2,9 +2,9 @@
 
 from typing import Dict, Iterable, List, NamedTuple, Tuple, Union
 
-from trtyard.pipeline.detection_parity import DetectionParity
-from trtyard.pipeline.errors import ConversionError, EnvironmentLacksError, ParityError
-from trtyard.pipeline.parity import OutputParity
+from trtyard.core.errors import ConversionError, EnvironmentLacksError, ParityError
+from trtyard.pipeline.parity.detections import DetectionParity
+from trtyard.pipeline.parity.outputs import OutputParity
 from trtyard.pipeline.report import words
 from trtyard.pipeline.report.schema import COMPARED_RUNTIMES, REFERENCE_RUNTIME, Report
 from trtyard.pipeline.stages import FAILED, NOT_RUN, PASSED, Stage

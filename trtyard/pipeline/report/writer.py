@@ -7,7 +7,7 @@ from typing import Optional
 
 from PIL import Image
 
-from trtyard.pipeline.files import write_json, write_text
+from trtyard.core.files import write_json, write_text
 from trtyard.pipeline.report.json_file import report_value
 from trtyard.pipeline.report.junit import junit_text
 from trtyard.pipeline.report.page import page

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ContextManager, List, Optional, cast
 
-from trtyard.pipeline.kernels import KernelLibrary
+from trtyard.pipeline.ops.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_named import NamedTensorsDriver
 from trtyard.pipeline.tensorrt.shells import RegisteredShells

@@ -9,9 +9,9 @@ import ctypes
 from pathlib import Path
 from typing import Any, ContextManager, Iterator, List, Optional, cast
 
-from trtyard.pipeline.compile_plugins import LIBRARY_NAME, SHELL_LIBRARY_NAME_V2
-from trtyard.pipeline.errors import EnvironmentLacksError
-from trtyard.pipeline.op_contracts import OP_TYPES
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, SHELL_LIBRARY_NAME_V2
+from trtyard.pipeline.ops.contracts import OP_TYPES
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 

@@ -3,7 +3,7 @@
 import re
 from typing import List, Optional
 
-from trtyard.pipeline.op_contracts import OP_TYPES
+from trtyard.pipeline.ops.contracts import OP_TYPES
 from trtyard.pipeline.tensorrt.driver_10 import Driver10
 
 # A plan names the type of each plugin it will create: `"<layer>_pluginType" size=<name + NUL>`.

@@ -2,10 +2,10 @@
 
 from typing import Tuple
 
-from trtyard.pipeline.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.toolchains import release
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
-from trtyard.pipeline.toolchains import release
 
 # From here on up to, but not including: what a driver was checked against, and no more.
 _SEVEN = ((7, 0), (7, 1))

@@ -7,8 +7,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 import pycuda.driver as cuda
 
-from trtyard.pipeline.errors import ConversionError
-from trtyard.pipeline.explanation import conversion_error
+from trtyard.core.errors import ConversionError
+from trtyard.known_failures.explanation import conversion_error
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 from trtyard.pipeline.tensorrt.drivers import this_driver

@@ -8,8 +8,8 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Type, c
 
 import numpy as np
 
-from trtyard.pipeline.kernels import KernelLibrary
-from trtyard.pipeline.op_contracts import PADDED_NMS, ROI_ALIGN, Op
+from trtyard.pipeline.ops.contracts import PADDED_NMS, ROI_ALIGN, Op
+from trtyard.pipeline.ops.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
 
 VERSION = "1"

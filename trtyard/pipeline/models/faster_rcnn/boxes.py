@@ -5,7 +5,7 @@ from typing import Sequence
 import torch
 
 from trtyard.pipeline.models.faster_rcnn.conventions import BOX_OFFSET, LOG_SCALE_LIMIT
-from trtyard.pipeline.torch_versions import minimum
+from trtyard.pipeline.torch_support.versions import minimum
 
 
 def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode, last_pixels
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.selection import take_rows
 from trtyard.pipeline.ops import padded_nms, roi_align
-from trtyard.pipeline.torch_versions import keep_beside_weights, not_negative
+from trtyard.pipeline.torch_support.versions import keep_beside_weights, not_negative
 
 # Probabilities lie in 0..1: the score of what a padded proposal would have been.
 _REMOVED = -1.0

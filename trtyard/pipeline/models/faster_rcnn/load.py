@@ -2,8 +2,7 @@
 
 from typing import Optional, Tuple
 
-from trtyard.pipeline.errors import UsageError
-from trtyard.pipeline.images import Picture, read_picture
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.faster_rcnn import conventions as c
 from trtyard.pipeline.models.faster_rcnn.network import INPUT_NAMES, OUTPUT_NAMES, FasterRCNN
 from trtyard.pipeline.models.faster_rcnn.preprocess import network_input
@@ -11,6 +10,7 @@ from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights
 from trtyard.pipeline.models.faster_rcnn.weights import load_weights
 from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.models.picture import Picture, read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 

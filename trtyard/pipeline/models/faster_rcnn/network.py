@@ -14,7 +14,7 @@ from trtyard.pipeline.models.faster_rcnn.conventions import PROPOSALS
 from trtyard.pipeline.models.faster_rcnn.detections import BoxHead
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape, RegionProposalNetwork
 from trtyard.pipeline.models.faster_rcnn.resnet import backbone_and_head
-from trtyard.pipeline.torch_versions import is_tracing
+from trtyard.pipeline.torch_support.versions import is_tracing
 
 INPUT_NAMES = ("images",)
 OUTPUT_NAMES = ("boxes", "scores", "labels", "count", "proposals")

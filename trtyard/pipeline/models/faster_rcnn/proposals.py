@@ -11,7 +11,7 @@ from trtyard.pipeline.models.faster_rcnn.anchors import grid_anchors
 from trtyard.pipeline.models.faster_rcnn.boxes import clip, decode, last_pixels
 from trtyard.pipeline.models.faster_rcnn.selection import highest, take_rows
 from trtyard.pipeline.ops import padded_nms
-from trtyard.pipeline.torch_versions import keep_beside_weights, not_negative, smallest
+from trtyard.pipeline.torch_support.versions import keep_beside_weights, not_negative, smallest
 
 # Objectness lies in 0..1: this is the score of a box that has been taken out, and no other's.
 _REMOVED = -1.0

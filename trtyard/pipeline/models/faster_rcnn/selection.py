@@ -4,7 +4,7 @@ from typing import List, Tuple
 
 import torch
 
-from trtyard.pipeline.torch_versions import as_index, smallest
+from trtyard.pipeline.torch_support.versions import as_index, smallest
 
 # "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
 # it, in every release up to 11; its ITopKLayer documents the same limit.

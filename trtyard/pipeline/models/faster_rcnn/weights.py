@@ -8,7 +8,7 @@ from typing import Tuple
 
 import torch
 
-from trtyard.pipeline.errors import UsageError
+from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit, read_checkpoint
 from trtyard.pipeline.models.faster_rcnn.anchors import cell_anchors
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN

@@ -1,0 +1,551 @@
+"""Building a row's image with buildx bake, from the rendered files alone.
+
+The image's tag is the hash of everything that goes in: the rendered files, the step scripts, the
+plugins, the pipeline, and the base images where those were made here. So an image that is there
+under its tag is the one that a build would give.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtyard.build.bake import (
+    DEFAULT_BUILDER,
+    USUAL,
+    VARIABLES,
+    BaseKind,
+    Options,
+    Plan,
+    bake_command,
+)
+from trtyard.build.buildkit import explained
+from trtyard.build.identity import Expected, note_id, problem_of
+from trtyard.build.local_base import base_problem, have_bases, local_bases, make_bases, why_not_here
+from trtyard.build.store import DEBS, check_store, confirm_pins, have_debs, have_vendor_files
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
+from trtyard.fetching.mirrors import Mirrors, read_mirrors
+from trtyard.fetching.sources import export_source, fetch_source, sources_of
+from trtyard.lock.file import (
+    Artifact,
+    Deb,
+    Lock,
+    LockedRow,
+    read_lock,
+    refuse_unresolved,
+    requirements_text,
+)
+from trtyard.lock.patches import check_patches
+from trtyard.matrix.reader import Matrix, read_matrix
+from trtyard.matrix.row import Row
+from trtyard.registry.transfer import NotPublishedError, Registry, pull_image
+from trtyard.render.dockerfiles import (
+    CONTENT_LABEL,
+    Stage,
+    check_rendered,
+    context_key,
+    image_wheels,
+    layers_of,
+    render,
+    repository_of,
+    stages_of,
+)
+from trtyard.render.resolving import resolved
+from trtyard.system.docker_engine import (
+    connect,
+    context_variables,
+    docker_command,
+    image_id,
+    registry_problem,
+    require_builder,
+)
+from trtyard.system.folders import locked as held
+from trtyard.system.folders import make_own
+from trtyard.system.processes import CommandError, Word, check, output_of, quoted
+from trtyard.system.terminal import say, show
+from trtyard.system.uv import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+ALL = "all"
+TITLE_LABEL = "org.opencontainers.image.title"
+LAST_STEP = "COPY /out/ /"  # of the Dockerfile's images, in BuildKit's words
+# Bytes that a first build takes for each byte of wheel: the package cache, the layer, its
+# compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
+DISK_PER_WHEEL_BYTE = 7
+
+
+def build(row_name: str, *, stage: str = "final", options: Options = USUAL) -> str:
+    """Build the row's image if it is not there; return its name, see ``build_all``."""
+    return build_all([row_name], stages=[stage], options=options)[0]
+
+
+def build_all(
+    row_names: Sequence[str], *, stages: Sequence[str] = ("final",), options: Options = USUAL
+) -> list[str]:
+    """Build those images of the rows that are not there, all at once; return all their names.
+
+    ``all`` as the only row means every row whose lock is whole. ``EnvironmentLacksError`` where
+    Docker, buildx, disk or network are missing, ``IntegrityError`` where something is not what
+    the lock says.
+    """
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    rows = _rows(matrix, lock, row_names)
+    if not options.locked and not options.dry_run:
+        lock = resolved(rows, lock)
+    check_rendered(render(matrix, lock))
+    wanted = [(row, checked_stage(row, stage)) for row in rows for stage in stages]
+    for row in rows:
+        check_patches(row, lock.row(row.name))
+        refuse_unresolved(lock.row(row.name))
+        if options.store:
+            check_store(row, lock.row(row.name), Path(options.store).resolve())
+    if options.store and options.base == "published":
+        raise UsageError("--store builds without a registry: --base published cannot be had")
+    client, docker = connect(), docker_command()
+    if options.builder in ("", DEFAULT_BUILDER):
+        require_builder(client.version())
+    results = [
+        _there_or_planned(client, docker, row, lock.row(row.name), stage, options)
+        for row, stage in wanted
+    ]
+    plans = [one for one in results if isinstance(one, Plan)]
+    if plans:
+        _build(client, docker, plans, options)
+    return [one.image if isinstance(one, Plan) else one for one in results]
+
+
+def rows_named(matrix: Matrix, names: Sequence[str]) -> list[Row]:
+    """Return the rows of these names or aliases, each once."""
+    return list({matrix.row(name).name: matrix.row(name) for name in names}.values())
+
+
+def _rows(matrix: Matrix, lock: Lock, names: Sequence[str]) -> list[Row]:
+    if list(names) != [ALL]:
+        return rows_named(matrix, names)
+    for name, locked in lock.rows.items():
+        if locked.unresolved:
+            say(f"row {name} is left out: {len(locked.unresolved)} parts of it are unresolved")
+    return [row for row in matrix.rows.values() if not lock.row(row.name).unresolved]
+
+
+def _there_or_planned(
+    client: "DockerClient",
+    docker: Path,
+    row: Row,
+    locked: LockedRow,
+    stage: Stage,
+    options: Options,
+) -> Plan | str:
+    """Return the image's name where it is there or was pulled, or else the plan of its build.
+
+    In a dry run the name is empty where it follows from bases that are not made yet.
+    """
+    base = "local" if options.store else options.base
+    if base == "auto" and not options.no_cache:
+        found = built_image(client, row, locked, stage)
+        if found is not None:
+            say(f"{found} is there already; nothing that goes into it has changed")
+            if not options.dry_run:
+                note_id(client, found)
+            return found
+        for problem in image_problems(client, row, locked, stage):
+            say(f"{problem}; it is not used")
+        found = pull_offered(client, docker, row, locked, stage, dry_run=options.dry_run)
+        if found is not None:
+            return found
+    kind = base_kind(client, row, locked, base)
+    if kind == "local":
+        make_bases(row, locked, store=options.store, dry_run=options.dry_run)
+        if options.dry_run and not have_bases(client, row, locked):
+            say("the image's name follows from theirs; that would be built next")
+            return ""
+    plan = with_folders(
+        plan_of(client, row, locked, kind, stage), options.store, dry_run=options.dry_run
+    )
+    if _is_there(client, plan) and not options.no_cache:
+        say(f"{plan.image} is there already; nothing that goes into it has changed")
+        return plan.image
+    return plan
+
+
+def with_folders(plan: Plan, store: str = "", *, dry_run: bool = False) -> Plan:
+    """Return the plan with the folders of this machine that it takes files from."""
+    row, mirrors = plan.row, read_mirrors()
+    if store:
+        plan = replace(plan, store=Path(store).resolve())
+    if sources_of(row) and (plan.store or mirrors.git):
+        plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=dry_run))
+    vendors = [one for one in plan.locked.wheels_for(row.python) if one.is_vendors]
+    if vendors and mirrors.vendor and not plan.store:  # where a mirror is, a build need not reach
+        plan = replace(plan, vendor=YARD / "vendor" / row.name)
+        if not dry_run:
+            make_own(YARD)
+            have_vendor_files(vendors, YARD / "vendor" / row.name)
+    if row.debs.unpacked and (plan.store or plan.base == "local"):
+        plan = replace(plan, debs=_unpacked(row, plan.locked, plan.store, dry_run=dry_run))
+    return plan
+
+
+def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -> Path:
+    """Return a folder with the row's source repositories as files, from the store or a mirror.
+
+    Without either BuildKit fetches them by itself.
+    """
+    folder = YARD / "checkouts" / row.name
+    if dry_run:
+        return folder
+    make_own(YARD)
+    make_own(folder)
+    with _in_use(folder):
+        for source in sources_of(row):
+            if store is None:
+                fetch_source(source, YARD, mirrors)
+            export_source(source, store or YARD, folder)
+    return folder
+
+
+def _unpacked(row: Row, locked: LockedRow, store: Path | None, *, dry_run: bool) -> Path:
+    """Return a folder with the packages that are unpacked only: a local base has no apt sources."""
+    own = store or YARD / "store"
+    if dry_run or store:
+        return own / DEBS
+    make_own(YARD)
+    return have_debs(row, locked, locked.debs_of("unpacked"), own)
+
+
+def _in_use(folder: Path) -> AbstractContextManager[int]:
+    return held(folder, waiting=f"waiting for another run that uses {folder}")
+
+
+def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Options) -> None:
+    builder = options.builder or DEFAULT_BUILDER
+    for plan in plans:
+        _check_builder(docker, builder, plan)
+    command = bake_command(
+        plans,
+        docker,
+        builder,
+        no_cache=options.no_cache,
+        cache_from=options.cache_from,
+        cache_to=options.cache_to,
+    )
+    doing = "would build" if options.dry_run else "building"
+    for plan in plans:
+        say(f"{doing} {plan.image} from {_in_words(plan)}")
+        if plan.row.terms:
+            say(f"  what it takes from its vendor comes under {plan.row.terms}")
+    if options.dry_run:
+        variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
+        show(f"{quoted(variables)} {quoted(command)}")
+        return
+    check_disk(client, plans)
+    bases = {one.image: image_id(client, one.image) for plan in plans for one in plan.local}
+    with ExitStack() as stack:
+        # Another run would take them away to write them anew, while the builder reads them.
+        for folder in sorted({plan.sources for plan in plans if plan.sources is not None}):
+            stack.enter_context(_in_use(folder))
+        bake(command)
+    if {name: image_id(client, name) for name in bases} != bases:
+        raise IntegrityError(
+            f"{', '.join(bases)}: replaced while images were built on it", "the same command again"
+        )
+    for plan in plans:
+        _say_done(client, plan)
+        confirm_pins(plan.row)
+
+
+def checked_stage(row: Row, stage: str) -> Stage:
+    """Return the stage of that name; ``UsageError`` where the row has no such image."""
+    for known in stages_of(row):
+        if stage == known:
+            return known
+    raise UsageError(
+        f"--target {stage!r}: the images of {row.name} are {', '.join(stages_of(row))}"
+    )
+
+
+def plan_of(
+    client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind, stage: Stage = "final"
+) -> Plan:
+    """Return the plan with that kind of base; a local base that is not made yet has no name."""
+    local = local_bases(row, locked) if kind == "local" else ()
+    names = [f"{base.stage} {image_id(client, base.image)}" for base in local]
+    image = f"{repository_of(row.name, stage)}:{context_key(row, names)}"
+    return Plan(row=row, locked=locked, base=kind, local=local, image=image, stage=stage)
+
+
+def built_image(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> str | None:
+    """Return the name of the row's image as it would be built now, or None if it is not there.
+
+    Another image under that name is none, see ``image_problems``.
+    """
+    plans = _plans_here(client, row, locked, stage)
+    return next((plan.image for plan in plans if _problem(client, plan) is None), None)
+
+
+def image_problems(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> list[str]:
+    """Return why an image here under the row's name is not the row's; none where none is."""
+    bases = local_bases(row, locked) if row.base.contents == "minimal" else ()
+    problems = [base_problem(client, base) for base in bases]
+    problems += [_problem(client, plan) for plan in _plans_here(client, row, locked, stage)]
+    return [problem for problem in problems if problem is not None]
+
+
+def refuse_other_images(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
+) -> None:
+    """``IntegrityError`` where another image has the name of the row's image or of its base."""
+    problems = image_problems(client, row, locked, stage)
+    if problems:
+        raise IntegrityError(
+            "; ".join(problems), f"./run build --trt {row.name} --target {stage}   makes it anew"
+        )
+
+
+def _plans_here(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage
+) -> Iterator[Plan]:
+    """Yield the plans whose image's name is there."""
+    kinds: tuple[BaseKind, ...] = ("published",)
+    if have_bases(client, row, locked):
+        kinds = ("local", "published")
+    for kind in kinds:
+        plan = plan_of(client, row, locked, kind, stage)
+        if image_id(client, plan.image):
+            yield plan
+
+
+def _problem(client: "DockerClient", plan: Plan) -> str | None:
+    """Return why the image under the plan's name is not the plan's, or None."""
+    below: list[str] = []
+    if plan.local:
+        base = client.images.get(plan.local[0].image)
+        below = list(base.attrs["RootFS"].get("Layers") or ())
+    labels = content_labels(plan.row, plan.locked, plan.stage)
+    expected = Expected(labels=labels, below=below, last_step=LAST_STEP)
+    return problem_of(client, plan.image, expected)
+
+
+def pull_offered(
+    client: "DockerClient",
+    docker: Path,
+    row: Row,
+    locked: LockedRow,
+    stage: Stage = "final",
+    *,
+    dry_run: bool = False,
+) -> str | None:
+    """Pull the row's image if a registry is configured and has it; return its name here, or None.
+
+    What the registry lacks can be built; what it gives and is not right ends with
+    ``IntegrityError``.
+    """
+    registry = Registry.configured()
+    if registry is None:
+        return None
+    remote, local = published_name(registry, row, stage), local_name(row, stage)
+    if dry_run:
+        say(f"would first ask for {remote}")
+        return None
+    say(f"asking for {remote}")
+    try:
+        pull_image(client, docker, remote, local, content_labels(row, locked, stage))
+        note_id(client, local)
+        return local
+    except NotPublishedError as error:
+        say(error.message)
+    except EnvironmentLacksError as error:
+        say(f"not pulled: {error}")
+    return None
+
+
+def local_name(row: Row, stage: Stage = "final") -> str:
+    """Return the name of the row's image that does not depend on anything made here."""
+    return f"{repository_of(row.name, stage)}:{context_key(row, [])}"
+
+
+def published_name(registry: Registry, row: Row, stage: Stage = "final") -> str:
+    """Return the name of the row's image in a registry: anyone with this tree can tell it."""
+    name = repository_of(row.name, stage).removeprefix("trtyard/")
+    return registry.image(name, context_key(row, []))
+
+
+def content_labels(row: Row, locked: LockedRow, stage: Stage = "final") -> dict[str, str]:
+    """Return the labels that an image built from this tree has."""
+    return {
+        TITLE_LABEL: f"trtyard {row.name}" + (" runtime" if stage == "runtime" else ""),
+        CONTENT_LABEL: context_key(row, []),
+        "trtyard.row": row.name,
+        "trtyard.lock": locked.matrix_sha256,
+    }
+
+
+def _is_there(client: "DockerClient", plan: Plan) -> bool:
+    """Tell whether the plan's image is there; a pulled one may have someone's local base."""
+    if not image_id(client, plan.image) or _problem(client, plan) is not None:
+        return False
+    base = str(client.images.get(plan.image).labels.get("trtyard.base", ""))
+    return plan.base == "local" or not base.startswith("local")
+
+
+def base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:
+    """Return the kind of base that ``--base`` means here; ``EnvironmentLacksError`` if none is."""
+    match base:
+        case "local" | "published":
+            return base
+        case "auto":
+            pass
+        case _:
+            raise UsageError(f"--base must be auto, local or published, not {base!r}")
+    if have_bases(client, row, locked):
+        return "local"
+    problem = registry_problem(client, read_mirrors().image(locked.base.reference))
+    if problem is None:
+        return "published"
+    say(f"the published base image cannot be had: {problem}")
+    obstacle = why_not_here(row)
+    if obstacle is None:
+        return "local"
+    raise _no_base(obstacle)
+
+
+def base_obstacle(client: "DockerClient", row: Row, locked: LockedRow, store: str = "") -> str:
+    """Return why a build finds no base image, or "". The registry is asked where that decides it.
+
+    With a ``store`` the bases are made of its packages, where they are not there.
+    """
+    if have_bases(client, row, locked):
+        return ""
+    obstacle = why_not_here(row, store=bool(store))
+    if obstacle is None:
+        return ""
+    if store:
+        return f"no base image, and none can be made here: {obstacle}"
+    reference = read_mirrors().image(locked.base.reference)
+    return _no_base(obstacle).message if registry_problem(client, reference) else ""
+
+
+def _no_base(obstacle: str) -> EnvironmentLacksError:
+    return EnvironmentLacksError(
+        f"no base image: the registry does not give it, and making one here needs more: {obstacle}",
+        "sudo apt-get install mmdebstrap, then: ./run base   (see docs/images.md)",
+    )
+
+
+def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
+    text = output_of([docker, "buildx", "inspect", builder])
+    match = re.search(r"^Driver:\s+(\S+)", text, flags=re.MULTILINE)
+    driver = match[1] if match else "unknown"
+    if plan.local and driver != "docker":
+        raise EnvironmentLacksError(
+            f"builder {builder} ({driver}) does not see this engine's own images, and the base is"
+            " one of them",
+            "leave out --builder, or take the published base: --base published",
+        )
+
+
+def check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
+    """Refuse early what cannot fit; where a row has an image already, layers are shared."""
+    folder = Path(str(client.info().get("DockerRootDir", "")))
+    if not folder.is_dir():
+        return
+    first = [one for one in plans if not any(_tags_of(client, one.row.name, one.stage))]
+    needed = DISK_PER_WHEEL_BYTE * bytes_of(_new_wheels(first, _layers_here(client)))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise EnvironmentLacksError(
+            f"a first build takes about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
+            "docker system df   shows what Docker keeps; docker builder prune   frees its cache",
+        )
+
+
+def _layers_here(client: "DockerClient") -> Iterator[str]:
+    """Yield what the layers of those rows hold that have an image of this lock here."""
+    matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
+    for row in matrix.rows.values():
+        locked = lock.row(row.name)
+        for stage in stages_of(row):
+            images = client.api.images(repository_of(row.name, stage))
+            labels = [(one.get("Labels") or {}).get("trtyard.lock") for one in images]
+            if locked.matrix_sha256 in labels:
+                yield from _layers(row, locked, stage)
+
+
+def _layers(row: Row, locked: LockedRow, stage: Stage) -> dict[str, tuple[Artifact, ...]]:
+    """Return the wheels of each layer by all that is in it and below it: so rows share it."""
+    layers = layers_of(row, image_wheels(row, locked, stage))
+    texts = accumulate(requirements_text(layer.wheels) + "\n" for layer in layers)
+    return {text: layer.wheels for text, layer in zip(texts, layers, strict=True)}
+
+
+def _new_wheels(plans: Iterable[Plan], here: Iterable[str]) -> list[Artifact]:
+    """Return the wheels that the images' builds install, but those of layers that are there."""
+    known, wheels = set(here), list[Artifact]()
+    for plan in plans:
+        layers = _layers(plan.row, plan.locked, plan.stage)
+        shared = {wheel for text in known & layers.keys() for wheel in layers[text]}
+        wheels += [one for one in wheels_of(plan.row, plan.locked, plan.stage) if one not in shared]
+        known |= layers.keys()
+    return wheels
+
+
+def wheels_of(row: Row, locked: LockedRow, stage: Stage) -> tuple[Artifact, ...]:
+    """Return the wheels that an image's build installs, those that only compile for it too."""
+    wheels = locked.wheels_for(row.python)
+    if stage == "final":
+        return wheels
+    taken = {*row.image.runtime, *row.image.compile_with}
+    return tuple(wheel for wheel in wheels if wheel.name in taken)
+
+
+def wheel_bytes(plan: Plan) -> int:
+    """Return how large the wheels of the plan's image are, in bytes."""
+    return bytes_of(wheels_of(plan.row, plan.locked, plan.stage))
+
+
+def bytes_of(files: Iterable[Artifact | Deb]) -> int:
+    """Return how large these files are together, in bytes."""
+    return sum(file.size for file in files)
+
+
+def bake(command: list[Word]) -> None:
+    """Run a bake command; what BuildKit says of a failure is explained."""
+    try:
+        check(command, cwd=ROOT, env={**os.environ, **VARIABLES})
+    except CommandError as error:
+        raise explained(error) from None
+
+
+def _say_done(client: "DockerClient", plan: Plan) -> None:
+    note_id(client, plan.image)
+    unpacked = sum(layer["Size"] for layer in client.images.get(plan.image).history())
+    labels = client.images.get(plan.image).labels
+    say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")
+    say(f"  {labels.get('trtyard.base', 'unknown')}")
+    older = [name for name in _tags_of(client, plan.row.name, plan.stage) if name != plan.image]
+    if older:
+        say(f"older images of the row: docker image rm {' '.join(older)}")
+
+
+def _tags_of(client: "DockerClient", row: str, stage: Stage) -> Iterator[str]:
+    # Not client.images: that asks for each image in turn, and fails where one went meanwhile.
+    repository = repository_of(row, stage)
+    for image in client.api.images(repository):
+        yield from (tag for tag in image["RepoTags"] or () if tag.startswith(f"{repository}:"))
+
+
+def _in_words(plan: Plan) -> str:
+    if plan.base == "local":
+        return "a base made on this machine: " + ", ".join(base.image for base in plan.local)
+    return f"the published base {plan.locked.base.reference}"

@@ -1,0 +1,237 @@
+"""Compile the kernel cores, and the C++ shells where TensorRT's headers are given.
+
+The same sources, compiler and architectures give the same bytes, whatever folder they lie in:
+every unit is compiled from inside a copy of the source folder by its relative name, nvcc keeps its
+temporary files, whose names it would otherwise write into the objects, beside the object, and g++
+links, because nvcc writes the toolkit's folder into what it links.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from trtyard.core.errors import UsageError
+from trtyard.core.files import sha256_of, write_json, written_whole
+from trtyard.core.plugins.cuda_compiler import (
+    ARCHITECTURE,
+    code_generation,
+    find_nvcc,
+    host_compiler,
+    include_folders,
+    library_folders,
+    nvcc_command,
+    require_host_compiler,
+    run_compiler,
+    taken_by,
+)
+
+__all__ = [
+    "LIBRARY_NAME",
+    "SHELL_LIBRARY_NAME",
+    "SHELL_LIBRARY_NAME_V2",
+    "CompiledPlugins",
+    "compile_plugins",
+    "find_nvcc",
+    "shells_for",
+]
+
+LIBRARY_NAME = "libtrtyard_plugins.so"
+SHELL_LIBRARY_NAME = "libtrtyard_plugins_v3.so"
+SHELL_LIBRARY_NAME_V2 = "libtrtyard_plugins_v2.so"
+
+KERNELS = "*/*.cu"
+SHELLS = {"cpp-v2": "*/*_v2.cpp", "cpp-v3": "*/*_v3.cpp"}
+SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
+
+MAJOR = re.compile(r"#define\s+(?:NV_TENSORRT|TRT)_MAJOR(?:_ENTERPRISE)?\s+(\d+)")
+
+# nvcc hands its working folder on to g++ unquoted.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
+
+# Fixed: g++ draws names of hidden symbols from it.
+RANDOM_SEED = "-frandom-seed=trtyard"
+
+KERNEL_FLAGS = (
+    "-std=c++14",
+    "-O3",
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra",
+    "-Xcompiler=" + RANDOM_SEED,
+)
+# So that nothing of where it was compiled is in it; taken where the compiler knows it.
+OPTIONAL_KERNEL_FLAGS = ("--objdir-as-tempdir",)
+SHELL_FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fvisibility-inlines-hidden",
+    "-Wall",
+    "-Wextra",
+    RANDOM_SEED,
+)
+# The CUDA runtime is linked in and hidden: torch's and TensorRT's own copies stay apart from it.
+LINK_FLAGS = ("-shared", "-Wl,--exclude-libs=ALL", "-Wl,--strip-all", "-Wl,--no-undefined")
+LINK_LIBRARIES = ("-lcudart_static", "-ldl", "-lpthread", "-lrt")
+
+
+class CompiledPlugins(NamedTuple):
+    """What a call of ``compile_plugins`` made, or found already made."""
+
+    library: Path
+    sha256: str
+    cached: bool
+
+
+def compile_plugins(
+    sources: Path,
+    library: Path,
+    architectures: Sequence[str],
+    nvcc: Optional[Path] = None,
+    headers: Optional[Path] = None,
+) -> CompiledPlugins:
+    """Compile every ``.cu`` below ``sources`` into ``library``, a shared library.
+
+    ``architectures`` are compute capabilities without the dot, such as ``["80", "120"]``; each gets
+    machine code, the highest also PTX for later GPUs. ``["native"]`` takes this machine's GPU. Code
+    for 12.0 runs on 12.1 as it is. With ``headers``, a folder that holds ``NvInfer.h``, the C++
+    shells for that release (``shells_for``) go into the library too: TensorRT can then load it.
+
+    Beside the library goes ``<library>.json`` with the hash of all that went in; while that holds,
+    nothing is compiled again. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that
+    this nvcc does not know), UsageError (wrong arguments), ConversionError (the compiler's words).
+    """
+    units = _units(sources, architectures, headers)
+    compiler = find_nvcc() if nvcc is None else nvcc
+    require_host_compiler()
+    facts = _facts(sources, units, architectures, compiler, headers)
+    note = library.with_name(library.name + ".json")
+    known = _read_note(note)
+    if known.get("inputs") == facts["inputs"] and library.is_file():
+        digest = sha256_of(library)
+        if known.get("sha256") == digest:
+            return CompiledPlugins(library, digest, True)
+
+    with tempfile.TemporaryDirectory(prefix="trtyard-plugins-", dir=_plain_folder()) as name:
+        folder = Path(name)
+        # A copy, because nvcc hands its folder on to g++ unquoted: a space in it, or a comma in
+        # a list of -Xcompiler, would end the word.
+        own = folder / "plugins"
+        shutil.copytree(str(sources), str(own))
+        maps = taken_by(["g++"], [f"-ffile-prefix-map={folder}=build"], "c++")
+        nvcc_with_parts = nvcc_command(compiler)
+        kernel = [*nvcc_with_parts, *KERNEL_FLAGS, *code_generation(architectures)]
+        kernel += taken_by(nvcc_with_parts, OPTIONAL_KERNEL_FLAGS, "cu")
+        kernel += [f"-Xcompiler={one}" for one in maps]
+        shell = ["g++", *SHELL_FLAGS, *maps]
+        if headers is not None:
+            shell += ["-isystem", str(headers.resolve()), *include_folders(compiler)]
+        objects = ["-".join(unit.parts) + ".o" for unit in units]
+
+        def compile_unit(unit: Path, made: str) -> None:
+            command = kernel if unit.suffix == ".cu" else shell
+            output = ["-c", unit.as_posix(), "-o", str(folder / made)]
+            run_compiler([*command, "-Iinclude", "-I.", *output], own)
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for _ in pool.map(compile_unit, units, objects):
+                pass  # raises what a unit raised
+        with written_whole(library) as partial:
+            link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects]
+            run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)
+    digest = sha256_of(library)
+    write_json(note, dict(facts, sha256=digest))
+    return CompiledPlugins(library, digest, False)
+
+
+def _plain_folder() -> str:
+    """Return the folder for temporary files, or another one if its name has a space or the like."""
+    folders = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]  # noqa: S108 - made safely
+    plain = [each for each in folders if PLAIN_PATH.fullmatch(each) and os.access(each, os.W_OK)]
+    return (plain or folders)[0]
+
+
+def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path]) -> List[Path]:
+    """Return the files to compile, relative to ``sources``, after checking the arguments."""
+    kernels = sorted(path.relative_to(sources) for path in sources.glob(KERNELS))
+    if not kernels:
+        raise UsageError(
+            f"{sources}: no kernels ({KERNELS}) in this folder",
+            "give the folder plugins of the trtyard sources",
+        )
+    if not architectures:
+        raise UsageError("no GPU architecture given", 'give at least one, such as "80"')
+    for architecture in architectures:
+        if ARCHITECTURE.fullmatch(architecture) is None:
+            raise UsageError(
+                f"{architecture!r} is no GPU architecture",
+                'write the compute capability without its dot, such as "80" for 8.0',
+            )
+    if headers is None:
+        return kernels
+    pattern = SHELLS[shells_for(headers)]
+    return kernels + sorted(path.relative_to(sources) for path in sources.glob(pattern))
+
+
+def shells_for(headers: Path) -> str:
+    """Return which C++ shells TensorRT's headers in this folder are for: "cpp-v2" or "cpp-v3".
+
+    V2 is for TensorRT before 10; TensorRT for RTX, which counts its releases from 1, takes V3 only.
+    Raises UsageError: there is no ``NvInfer.h``, or no version that can be read.
+    """
+    hint = "give the folder include of the TensorRT release that will load the plugins"
+    if not (headers / "NvInfer.h").is_file():
+        raise UsageError(f"{headers}: NvInfer.h is not in this folder", hint)
+    try:
+        text = (headers / "NvInferVersion.h").read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the release of the headers: {error}", hint) from error
+    # From 11 on NV_TENSORRT_MAJOR is another macro of the same file.
+    found = MAJOR.search(text)
+    if found is None:
+        raise UsageError(f"{headers / 'NvInferVersion.h'}: no major version in it", hint)
+    return "cpp-v2" if 5 <= int(found.group(1)) < 10 else "cpp-v3"
+
+
+def _facts(
+    sources: Path,
+    units: Sequence[Path],
+    architectures: Sequence[str],
+    compiler: Path,
+    headers: Optional[Path],
+) -> Dict[str, object]:
+    """Return what the library is made from; ``inputs`` is the hash of all of it."""
+    files = sorted(path for path in sources.rglob("*") if path.suffix in SOURCE_SUFFIXES)
+    named: List[Tuple[str, Path]] = [(path.relative_to(sources).as_posix(), path) for path in files]
+    flags = [*KERNEL_FLAGS, *OPTIONAL_KERNEL_FLAGS, *LINK_FLAGS, *LINK_LIBRARIES]
+    if headers is not None:
+        named += [("headers/" + path.name, path) for path in sorted(headers.glob("*.h"))]
+        flags += SHELL_FLAGS
+    facts: Dict[str, object] = {
+        "architectures": list(architectures),
+        "compiler": run_compiler([str(compiler), "--version"], sources).strip().splitlines()[-1],
+        "host_compiler": run_compiler(["g++", "--version"], sources).splitlines()[0],
+        "kernel_host_compiler": run_compiler([host_compiler(compiler), "--version"], sources)
+        .strip()
+        .splitlines()[0],
+        "flags": flags,
+        "units": [unit.as_posix() for unit in units],
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, path in named:
+        digest.update(f"{name} {sha256_of(path)}\n".encode())
+    facts["inputs"] = digest.hexdigest()
+    return facts
+
+
+def _read_note(note: Path) -> Dict[str, object]:
+    try:
+        known = json.loads(note.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

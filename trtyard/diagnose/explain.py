@@ -1,0 +1,206 @@
+"""``explain``: what a log from anywhere says went wrong, why, and what to do."""
+
+import json
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
+from trtyard.known_failures.explanation import Explanation, error_lines, explain, rows_in_words
+from trtyard.known_failures.log_places import Place
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.matrix.rows_variable import matrix_toolchains
+from trtyard.run.environment import make_environment
+from trtyard.run.on_host import pipeline_variables
+from trtyard.system.processes import CommandError, Word, output_of
+from trtyard.system.reading import nearest
+from trtyard.system.terminal import say, show
+
+NOTHING_KNOWN = 1  # the exit code, as grep's
+_STDIN = "-"
+_WIDTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Log:
+    name: str
+    text: str
+
+
+def explain_log(given: str, *, onnx: str, row: str) -> int:
+    """Explain the log in the file ``given``, from stdin (``-``), or the words themselves.
+
+    ``onnx`` names the model's file, in which a node's origin is looked up. Returns 0 if what failed
+    is known, 1 if it is not.
+    """
+    file = _onnx_file(onnx)
+    entry = next((one for one in KNOWN_FAILURES if one.name == given), None)
+    if entry is not None:
+        show(_entry_in_words(entry))
+        return 0
+    log = _read(given)
+    found = explain(log.text)
+    symptoms = _symptoms_meant(log.text) if log.name == "" else []
+    facts = _look_up(file, found[0].place if found else Place(), row) if file else {}
+    for number, one in enumerate(found):
+        show(_in_words(one, log.name, facts if number == 0 else {}, brief=number > 0))
+    for symptom in symptoms:
+        show(_entry_in_words(symptom))
+    for finding in facts.get("symptoms", []):
+        show(_finding_in_words(finding))
+    if symptoms or any(not one.failure.warning for one in found):
+        return 0
+    return _say_unknown(log, found, has_findings=bool(facts.get("symptoms")))
+
+
+def as_is(explanation: Explanation) -> str:
+    """Return which rows of the matrix take the model as it is, and which releases do."""
+    return rows_in_words(explanation, matrix_toolchains())
+
+
+def _read(given: str) -> _Log:
+    if given == _STDIN:
+        return _Log(name="stdin", text=_filled(sys.stdin.buffer.read(), "stdin"))
+    path = Path(given).expanduser()
+    if path.is_file():
+        return _Log(name=given, text=_filled(path.read_bytes(), given))
+    if len(given.split()) > 1:  # pasted, in quotes
+        return _Log(name="", text=given)
+    names = [one.name for one in KNOWN_FAILURES]
+    raise UsageError(
+        f"there is no file {given}, and no known failure of that name{nearest(given, names)}",
+        "give a file, - for stdin, or the error's words in quotes",
+    )
+
+
+def _filled(content: bytes, name: str) -> str:
+    if not content.strip():
+        raise UsageError(
+            f"{name} is empty", "./run explain LOG, or: COMMAND 2>&1 | ./run explain -"
+        )
+    return content.decode("utf-8", errors="replace")
+
+
+def _onnx_file(given: str) -> Path | None:
+    if not given:
+        return None
+    file = Path(given).expanduser().absolute()
+    if not file.is_file():
+        raise UsageError(f"--onnx {given}: there is no such file")
+    return file
+
+
+def _symptoms_meant(words: str) -> list[KnownFailure]:
+    """Return the symptoms that hold every word of three letters and more that was typed."""
+    wanted = {word.strip(".,;:") for word in words.lower().split() if len(word) > 2}
+    return [
+        one
+        for one in KNOWN_FAILURES
+        if one.symptom and wanted and all(word in one.symptom.lower() for word in wanted)
+    ]
+
+
+def _look_up(file: Path, place: Place, row: str) -> dict[str, Any]:
+    """Ask the file, in the row's environment, for the node that the log names."""
+    found, lock = row_and_lock(row)
+    if "host" not in found.executors:
+        raise UsageError(f"row {found.name} has no environment on the host", "leave out --trt")
+    environment = make_environment(found, lock)
+    command: list[Word] = [environment.python, "-m", "trtyard.pipeline", "onnx-facts"]
+    command += ["--row-file", environment.row_file, "--onnx", file, "--node", place.node]
+    command += ["--op", place.op]
+    if place.number is not None:
+        command += ["--number", str(place.number)]
+    try:
+        env = pipeline_variables(environment=environment)
+        facts: dict[str, Any] = json.loads(output_of(command, env=env))
+    except CommandError as error:
+        words = error.tail.strip().removeprefix("trtyard: ")
+        raise UsageError(words) if error.code == UsageError.exit_code else error from None
+    except ValueError as error:
+        raise EnvironmentLacksError(f"the row's environment gave no answer: {error}") from None
+    return facts
+
+
+def _in_words(one: Explanation, log: str, facts: dict[str, Any], *, brief: bool) -> str:
+    kind = "warning: " if one.failure.warning else ""
+    where = f", line {one.line} of {log}" if log else ""
+    lines = [f"{kind}{one.failure.name}{where}"]
+    if not brief:
+        lines.append(f"  {one.words}")
+    lines += _columns(_details(one, facts))
+    if not brief:
+        lines += _columns([("known", source) for source in one.failure.sources])
+    return "\n".join(lines) + "\n"
+
+
+def _details(one: Explanation, facts: dict[str, Any]) -> list[tuple[str, str]]:
+    place, nodes = one.place, facts.get("nodes", [])
+    details = []
+    if len(nodes) == 1:
+        place = replace_place(place, nodes[0])
+    node = f"node {place.node}" if place.node else ""
+    number = f"number {place.number}" if place.number is not None else ""
+    details.append(("op", ", ".join(part for part in (place.op, node, number) if part)))
+    details.append(("at", place.python))
+    if len(nodes) > 1:
+        details += [("at", f"{each['node']}: {each['origin']}") for each in nodes]
+        if facts["more"]:
+            details.append(("at", f"and {facts['more']} more nodes"))
+    details += [("why", one.failure.cause), ("do", one.failure.mend), ("as is", as_is(one))]
+    return details
+
+
+def replace_place(place: Place, node: dict[str, str]) -> Place:
+    """Return the place with what the ONNX file knows of the node."""
+    return place._replace(
+        op=node["op"], node=node["node"] or place.node, python=node["origin"] or place.python
+    )
+
+
+def _entry_in_words(entry: KnownFailure) -> str:
+    details = [
+        ("shows", entry.symptom),
+        ("why", entry.cause),
+        ("do", entry.mend),
+        ("as is", as_is(Explanation(entry, 0, "", Place(), entry.affected))),
+        *(("known", source) for source in entry.sources),
+    ]
+    return "\n".join([entry.name, *_columns(details)]) + "\n"
+
+
+def _columns(details: list[tuple[str, str]]) -> list[str]:
+    """Return one paragraph a detail, with its name in front and the rest wrapped beside it."""
+    wrapped = textwrap.TextWrapper(
+        width=_WIDTH, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
+    )
+    return [
+        wrapped.fill(f"  {name if number == 0 or name != details[number - 1][0] else '':<7}{value}")
+        for number, (name, value) in enumerate(details)
+        if value
+    ]
+
+
+def _finding_in_words(finding: dict[str, str]) -> str:
+    entry = next(one for one in KNOWN_FAILURES if one.name == finding["name"])
+    detail = finding["detail"].replace("\n", "\n  ")
+    lines = [f"in the file: {entry.name}", f"  {detail}"]
+    return "\n".join([*lines, *_columns([("why", entry.cause), ("do", entry.mend)])]) + "\n"
+
+
+def _say_unknown(log: _Log, found: list[Explanation], *, has_findings: bool) -> int:
+    explained = {one.words for one in found}
+    lines = [line for line in error_lines(log.text) if line not in explained]
+    if not lines and (found or has_findings):
+        return 0
+    say("nothing is known about what failed" if lines or not found else "nothing failed")
+    if lines:
+        show("lines that look like errors:")
+        for line in lines:
+            show(f"  {line}")
+    else:
+        show("no line of it looks like an error")
+    return NOTHING_KNOWN

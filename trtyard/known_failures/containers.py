@@ -1,0 +1,173 @@
+"""What goes wrong when Docker, or NVIDIA's runtime for it, is to start or to pull a container."""
+
+from typing import Tuple
+
+from trtyard.known_failures.entry import KnownFailure
+
+_DOCKER = "measured: Docker 28.5.2"
+
+CONTAINERS: Tuple[KnownFailure, ...] = (
+    KnownFailure(
+        name="docker-without-gpu-runtime",
+        patterns=(
+            r"could not select device driver \"\w*\" with capabilities: \[\[",
+            r"[Uu]nknown (?:or invalid )?runtime (?:specified|name):? \"?nvidia",
+            r"failed to discover GPU vendor",
+            r"unresolvable CDI devices? nvidia\.com/gpu",
+        ),
+        affected=(),
+        cause="GPUs are asked for (--gpus, --runtime=nvidia), and Docker has no NVIDIA runtime: "
+        "the NVIDIA Container Toolkit is not installed, not configured for this Docker, or Docker "
+        "was not restarted since",
+        mend="sudo apt-get install nvidia-container-toolkit; sudo nvidia-ctk runtime configure "
+        "--runtime=docker; sudo systemctl restart docker. On a machine without an NVIDIA GPU leave "
+        "--gpus out: ./run convert asks for GPUs only where Docker offers them",
+        sources=(
+            "https://github.com/NVIDIA/nvidia-docker/issues/1034",
+            "https://github.com/NVIDIA/nvidia-docker/issues/838",
+            "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/"
+            "install-guide.html",
+        ),
+    ),
+    KnownFailure(
+        name="container-without-driver",
+        patterns=(
+            r"nvidia-container-cli: (?:initialization|detection|ldcache|device) error",
+            r"load library failed: libnvidia-ml\.so",
+            r"WSL environment detected but no adapters were found",
+            r"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver",
+        ),
+        affected=(),
+        cause="the NVIDIA Container Toolkit is there, and the machine itself has no NVIDIA driver, "
+        "or the driver is not loaded. Containers use the machine's driver",
+        mend="run nvidia-smi outside the container: if it fails too, install the driver and "
+        "restart the machine. In WSL the driver belongs into Windows, and none into WSL (wsl "
+        "--update)",
+        sources=(
+            "https://github.com/NVIDIA/libnvidia-container/issues/231",
+            "https://github.com/docker/for-win/issues/13835",
+        ),
+    ),
+    KnownFailure(
+        name="driver-too-old-for-image",
+        patterns=(
+            r"unsatisfied condition: (?:cuda|driver|brand) ?[<>=]+",
+            r"nvidia-container-cli: requirement error",
+        ),
+        affected=(),
+        cause="the image says which CUDA its driver must support, and this machine's driver is "
+        "older",
+        mend="update the driver, or take an image (a row: ./run matrix) of an older CUDA. Where "
+        "the driver is of the same major CUDA release, NVIDIA_DISABLE_REQUIRE=1 skips the check",
+        sources=(
+            "https://github.com/NVIDIA/nvidia-container-toolkit/issues/152",
+            "https://github.com/SyneRBI/PETRIC2/issues/27",
+            "https://github.com/NVIDIA/nvidia-docker/issues/1442",
+        ),
+    ),
+    KnownFailure(
+        name="docker-socket-denied",
+        patterns=(
+            r"permission denied while trying to connect to the [Dd]ocker",
+            r"dial unix \S+\.sock: connect: permission denied",
+        ),
+        affected=(),
+        cause="only root and members of the group docker may use Docker's socket",
+        mend="sudo usermod -aG docker $USER, then log in again; or sudo for this one command",
+        sources=(
+            "https://github.com/docker-library/postgres/issues/1124",
+            "https://github.com/tomsik68/docker-xampp/issues/63",
+        ),
+    ),
+    KnownFailure(
+        name="docker-not-running",
+        patterns=(
+            r"Cannot connect to the Docker daemon at",
+            r"failed to connect to the docker API at",
+            r"Is the docker daemon running\?",
+        ),
+        affected=(),
+        cause="no Docker answers at this address: it is not started, or DOCKER_HOST or the Docker "
+        "context names another place",
+        mend="sudo systemctl start docker; docker context ls and echo $DOCKER_HOST show the "
+        "address",
+        sources=(_DOCKER + " with DOCKER_HOST at an address where nothing listens",),
+    ),
+    KnownFailure(
+        name="registry-wants-login",
+        patterns=(
+            r"unauthorized: (?:authentication|access|incorrect)",
+            r"failed to (?:authorize|fetch (?:anonymous|oauth) token)(?![^\n]*(?:dial tcp|x509:))",
+            r"pull access denied for \S+",
+            r"denied: requested access to the resource is denied",
+            r"no basic auth credentials",
+        ),
+        affected=(),
+        cause="the registry gives the image to nobody, or not to this user: it wants a login, the "
+        "saved login is wrong or has expired, or there is no image of that name",
+        mend="docker logout HOST, then docker login HOST; for nvcr.io the user is $oauthtoken and "
+        "the password an NGC API key. Check the name: one without a host is looked for on Docker "
+        "Hub, where an image that was built here is not",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/82",
+            "https://github.com/NVIDIA/TensorRT-LLM/issues/419",
+            "https://github.com/NVIDIA/workbench-llamafactory/issues/2",
+            "https://github.com/haanjack/openpose-trt-optimize/issues/2",
+        ),
+    ),
+    KnownFailure(
+        name="registry-limits-pulls",
+        patterns=(r"\btoomanyrequests\b", r"You have reached your (?:\w+ )?pull rate limit"),
+        affected=(),
+        cause="the registry counts pulls of an address or a user, and the limit is reached",
+        mend="docker login, which has a higher limit; wait; or name a mirror in mirrors.toml "
+        "(docs/offline.md)",
+        sources=("https://docs.docker.com/docker-hub/usage/pulls/",),
+    ),
+    KnownFailure(
+        name="image-of-other-architecture",
+        patterns=(
+            r"exec format error",
+            r"no matching manifest for \S+ in the manifest list",
+            r"no match for platform in manifest",
+            r"cannot execute binary file",
+        ),
+        affected=(),
+        cause="the image or program is for another processor: most often x86-64 on an Arm machine "
+        "such as a Jetson",
+        mend="docker image inspect -f '{{.Architecture}}' IMAGE, and uname -m. For a Jetson take "
+        "NVIDIA's l4t images; the rows of versions.toml are for x86-64",
+        sources=(
+            "https://github.com/NVIDIA/nvidia-docker/issues/1116",
+            "https://github.com/FoundationVision/ByteTrack/issues/162",
+            "https://github.com/linghu8812/tensorrt_inference/issues/144",
+        ),
+    ),
+    KnownFailure(
+        name="network-unreachable",
+        patterns=(
+            r"dial tcp\b[^\n]*(?:no such host|i/o timeout|refused|unreachable|server misbehaving)",
+            r"Temporary failure (?:in name resolution|resolving)",
+            r"Could not resolve (?:host|'[^']+')",
+            r"Name or service not known|Network is unreachable",
+            r"\bdns error\b|Failed to establish a new connection|NameResolutionError",
+        ),
+        affected=(),
+        cause="the server that is named cannot be reached from here: no network, a name that is "
+        "not resolved, or a proxy that this program does not know. Docker pulls with its own "
+        "settings, not with the shell's",
+        mend="set HTTPS_PROXY and NO_PROXY for the program (for Docker in its service or in "
+        "~/.docker/config.json), or name mirrors that can be reached in mirrors.toml "
+        "(docs/offline.md)",
+        sources=(_DOCKER + " and uv 0.13 without a network",),
+    ),
+    KnownFailure(
+        name="disk-full",
+        patterns=(r"[Nn]o space left on device", r"[Dd]isk quota exceeded"),
+        affected=(),
+        cause="a file system is full; it need not be the one you work in: Docker, pip and uv keep "
+        "their files in places of their own",
+        mend="df -h shows which. docker system df, ./run clean and pip cache info show who uses it",
+        sources=("measured: Python 3.11 writing to /dev/full",),
+    ),
+)

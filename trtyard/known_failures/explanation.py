@@ -1,0 +1,203 @@
+"""Which known failures a log holds: where each is, why it comes, what to do."""
+
+import contextlib
+import re
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.toolchains import ANY, Toolchain, is_within, outside_in_words, rows_told
+from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
+from trtyard.known_failures.compiling import COMPILING
+from trtyard.known_failures.images import IMAGES
+from trtyard.known_failures.log_places import NEAR_LINES, Place, place_near
+from trtyard.known_failures.operators import STANDARD_OPS, outside_of
+
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_LOOKS_LIKE_ERROR = re.compile(
+    r"error|exception|traceback|assert|fail|abort|fatal|not supported|unsupported|segfault|"
+    r"segmentation fault|core dumped|\[E\]|^E: |Expired:|"
+    r"no such file|not found|cannot |can't |could not|couldn't|unable to|denied|unauthorized|"
+    r"undefined (?:symbol|reference)|no space left|out of memory|\bkilled\b|\bpanic\b|"
+    r"timed out|timeout:|\brefused\b|\bmismatch\b",
+    re.IGNORECASE,
+)
+_NO_ERROR = re.compile(
+    r"\b(?:0|no) (?:\w+ )?(?:errors?|failures?|failed|exceptions?)\b|"
+    r"\b(?:errors?|failures?|failed): ?0\b",
+    re.IGNORECASE,
+)
+_LONGEST_LINE = 300  # characters of a log's line that are shown
+
+
+class Explanation(NamedTuple):
+    """One known failure in a log."""
+
+    failure: KnownFailure
+    line: int  # of the log, from 1
+    words: str  # that line
+    place: Place
+    affected: Tuple[str, ...]  # the failure's, or narrower where the op tells more
+    capability: str = ""  # of the GPU, where the error names it, such as "8.9"
+
+
+def explain(log: str) -> List[Explanation]:
+    """Return every known failure that ``log`` holds, what says most of its cause first.
+
+    Errors come before warnings, specific ones before general ones, earlier ones before later ones.
+    """
+    log = cleaned(log)
+    found = [one for failure in KNOWN_FAILURES for one in _matches(failure, log)]
+    kept = [one for number, one in enumerate(found) if not _is_covered(one, found, number)]
+    return sorted(kept, key=lambda one: (one.failure.warning, one.failure.general, one.line))
+
+
+def _is_covered(one: Explanation, found: Sequence[Explanation], number: int) -> bool:
+    """Tell whether something less general, or as general and known before, says this too."""
+    return one.failure.general and any(
+        (not other.failure.general or position < number)
+        and other.failure.warning == one.failure.warning
+        and (
+            other.line == one.line
+            or other.place.op == one.place.op != ""
+            or (not one.place.op and abs(other.line - one.line) <= NEAR_LINES)
+        )
+        for position, other in enumerate(found)
+        if other is not one
+    )
+
+
+def cleaned(log: str) -> str:
+    """Return the log without a terminal's colours and with plain line ends."""
+    return _TERMINAL_CODES.sub("", log).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def error_lines(log: str, most: int = 8) -> List[str]:
+    """Return the lines that look like errors: the first and the last ones, where there are many."""
+    lines = [
+        line.strip()
+        for line in cleaned(log).splitlines()
+        if _LOOKS_LIKE_ERROR.search(_NO_ERROR.sub("", line))
+    ]
+    lines = [line[:_LONGEST_LINE] for line in dict.fromkeys(lines)]
+    return lines if len(lines) <= most else [*lines[: most // 2], *lines[-most // 2 :]]
+
+
+def takes_as_is(explanation: Explanation, toolchain: Toolchain) -> Optional[bool]:
+    """Tell whether that toolchain takes the model as it is; None where that is not the matter."""
+    if explanation.capability:
+        return explanation.capability in toolchain.runs_on
+    if not explanation.affected:
+        return None
+    return not is_within(toolchain, explanation.affected)
+
+
+def taken_by(affected: Sequence[str]) -> str:
+    """Return which releases take the model as it is; empty where that is not the matter."""
+    return outside_in_words(affected) if affected else ""
+
+
+def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
+    """Return which of ``rows`` take the model as it is, and which releases do; empty: no matter."""
+    answers = {row.row: takes_as_is(explanation, row) for row in rows}
+    if None in answers.values():
+        return ""
+    taking = [name for name, answer in answers.items() if answer]
+    words = f"row {', '.join(taking)}" if taking else "no row of versions.toml"
+    if explanation.capability:
+        return f"{words} (engines run on compute capability {explanation.capability})"
+    return f"{words} ({taken_by(explanation.affected)})"
+
+
+def conversion_error(message: str, words: str, otherwise: Optional[str] = None) -> ConversionError:
+    """Return the error of a stage, with what is known about it.
+
+    Args:
+        message: what failed, and where, as far as the caller knows.
+        words: all that the failing part said.
+        otherwise: the mend where nothing more is known.
+    """
+    explanations = [one for one in explain(words) if not one.failure.warning]
+    if not explanations:
+        return ConversionError(message, otherwise)
+    first = explanations[0]
+    lines = [message, f"  why: {first.failure.cause}"]
+    rows = rows_told()
+    if first.affected not in ((), (ANY,)) or (rows and first.capability):
+        taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
+        lines.append(f"  taken as is by: {taking}")
+    return ConversionError("\n".join(lines), first.failure.mend)
+
+
+def build_failure(words: str) -> Optional[KnownFailure]:
+    """Return the known failure of a compiler or of an image's build that ``words`` hold, if any."""
+    found = (one.failure for one in explain(words) if one.failure in (*COMPILING, *IMAGES))
+    return next(found, None)
+
+
+@contextlib.contextmanager
+def compiler_explained() -> Iterator[None]:
+    """Add to a compiler's failure in the block what is known about it.
+
+    Raises:
+        EnvironmentLacksError: where it is the machine that is at fault.
+    """
+    try:
+        yield
+    except (ConversionError, EnvironmentLacksError) as error:
+        known = build_failure(error.message)
+        if known is None:
+            raise
+        words = f"{error.message}\n  why: {known.cause}"
+        raise EnvironmentLacksError(words, known.mend) from error
+
+
+def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
+    """Yield the failure once for each op that it names, or once."""
+    seen: Set[str] = set()
+    # What conversion_error has explained before stands in its message, in other words.
+    own = rf"\n  why: {re.escape(failure.cause)}\n"
+    for pattern in (*failure.patterns, own):
+        for match in re.finditer(pattern, log):
+            one = _explanation(failure, log, match)
+            kind = "standard" if one.place.op in STANDARD_OPS else "custom"
+            if pattern != own and failure.op and (not one.place.op or failure.op != kind):
+                continue
+            if one.place.op not in seen and not (seen and not one.place.op):
+                seen.add(one.place.op)
+                yield one
+
+
+def _explanation(failure: KnownFailure, log: str, match: "re.Match[str]") -> Explanation:
+    named = match.groupdict()
+    # What the failure's own words begin with may be lines before: the last of them is the error.
+    end = match.end()
+    place = place_near(log, match.start())
+    if named.get("op"):
+        same = place.op == named["op"]
+        place = place._replace(op=named["op"])
+        if not same:
+            place = place._replace(node="", number=None)
+    if named.get("node"):
+        place = place._replace(node=named["node"])
+    start = log.rfind("\n", 0, end) + 1
+    last = log.find("\n", end)
+    affected = failure.affected
+    if failure.op == "standard":
+        affected = outside_of(place.op)
+    return Explanation(
+        failure,
+        line=log.count("\n", 0, end) + 1,
+        words=log[start : last if last >= 0 else len(log)].strip()[:_LONGEST_LINE],
+        place=place,
+        affected=affected,
+        capability=_capability(named),
+    )
+
+
+def _capability(named: Dict[str, Optional[str]]) -> str:
+    """Return 8.9 for the ways in which TensorRT writes it: 0x809, 89, 8.9; 120 gives 12.0."""
+    if named.get("sm_hex"):
+        number = int(named["sm_hex"] or "", 16)
+        return f"{number >> 8}.{number & 0xFF}"
+    sm = named.get("sm") or ""
+    return sm if not sm or "." in sm else f"{sm[:-1]}.{sm[-1]}"

@@ -1,0 +1,144 @@
+"""Libraries and Python packages of releases that do not fit together."""
+
+from typing import Tuple
+
+from trtyard.known_failures.entry import KnownFailure
+
+_CUDA = r"lib(?:cublas\w*|cusparse\w*|cusolver\w*|cudnn\w*|cufft\w*|nvJitLink|nvrtc\w*|cudart)\b"
+
+LIBRARIES: Tuple[KnownFailure, ...] = (
+    KnownFailure(
+        name="torchvision-of-other-torch",
+        patterns=(
+            r"(?:operator|No such operator) torchvision::\w+(?: does not exist)?",
+            r"Couldn't load custom C\+\+ ops",
+            r"PyTorch and torchvision were compiled with different CUDA",
+        ),
+        affected=(),
+        cause="this torchvision was compiled for another torch than the installed one, so its ops "
+        "are not registered",
+        mend="install both together from one index: pip install torch==VERSION "
+        "torchvision==VERSION; ./run matrix shows pairs that fit, and a row's environment has them",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/122494",
+            "https://github.com/fudan-generative-vision/hallo/issues/98",
+            "https://github.com/ZQPei/deep_sort_pytorch/issues/189",
+        ),
+    ),
+    KnownFailure(
+        name="numpy-of-other-major",
+        patterns=(
+            r"compiled using NumPy 1\.x cannot be run in",
+            r"AttributeError: _ARRAY_API not found",
+            r"numpy\.core\.multiarray failed to import",
+            r"numpy\.\w+ size changed, may indicate binary incompatibility",
+        ),
+        affected=(),
+        cause="a package here was compiled for another NumPy than the installed one: before 2.0 "
+        "for NumPy 1 only",
+        mend="pip install 'numpy<2', or a newer release of the package that the traceback names "
+        "(onnxruntime from 1.19 on, torch from 2.3 on)",
+        sources=(
+            "https://github.com/microsoft/onnxruntime/issues/21063",
+            "https://github.com/dusty-nv/jetson-containers/issues/1374",
+            "https://github.com/NVIDIA/Model-Optimizer/issues/87",
+        ),
+    ),
+    KnownFailure(
+        name="onnxruntime-without-cuda",
+        patterns=(
+            r"Failed to load library \S*onnxruntime_providers_\w+\.(?:so|dll)",
+            r"Failed to create (?:CUDA|Tensorrt|NvTensorRTRTX)ExecutionProvider",
+            r"(?:CUDA|Tensorrt)ExecutionProvider' is not in available provider names",
+        ),
+        affected=(),
+        cause="ONNX Runtime cannot load its GPU provider and goes on with the CPU. The name behind "
+        "'with error' is the library that it wants and does not find: each release is for one CUDA "
+        "and one cuDNN (libcublasLt.so.11 is CUDA 11, libcudnn.so.9 cuDNN 9). Or the package is "
+        "onnxruntime, which has no GPU provider",
+        mend="install the onnxruntime-gpu for your CUDA and cuDNN (its page on execution providers "
+        "has the table); import torch first or onnxruntime.preload_dlls() finds the libraries of "
+        "pip's nvidia packages. trtyard itself compares on the CPU",
+        sources=(
+            "https://github.com/microsoft/onnxruntime/issues/21684",
+            "https://github.com/microsoft/onnxruntime/issues/19616",
+            "https://github.com/stepfun-ai/Step-Audio-EditX/issues/3",
+            "https://github.com/microsoft/onnxruntime/issues/17537",
+        ),
+    ),
+    KnownFailure(
+        name="cuda-libraries-mixed",
+        patterns=(
+            r"undefined symbol: __nvJitLink\w+",
+            rf"{_CUDA}[\w.]*: undefined symbol",
+            rf"{_CUDA}[\w.]*: symbol \w+,? version \S+ not defined in file",
+            r"undefined symbol: (?:cublas|cudnn|cusparse|cusolver|nvrtc|nccl)\w+",
+        ),
+        affected=(),
+        cause="two releases of CUDA's libraries are mixed in one process: one comes from pip or "
+        "conda, and the loader finds another one's companion first, most often through "
+        "LD_LIBRARY_PATH",
+        mend="unset LD_LIBRARY_PATH and try again; ldd FILE shows which are found. Else reinstall "
+        "torch with its nvidia packages into an environment of its own, such as a row's",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/134929",
+            "https://github.com/infiniflow/ragflow/issues/4466",
+            "https://github.com/naver/dust3r/issues/198",
+            "https://github.com/ultralytics/ultralytics/issues/10203",
+            "https://github.com/microsoft/onnxruntime/issues/8594",
+        ),
+    ),
+    KnownFailure(
+        name="tensorrt-libraries-mixed",
+        patterns=(
+            r"undefined symbol: (?:get(?:Builder)?PluginRegistry|createInfer\w+|createNv\w+)",
+            r"undefined symbol: _Z\w*(?:nvinfer1|nvonnxparser|TRTPlugin)",
+            r"lib(?:nvinfer|nvonnxparser)\w*\.so[\d.]*: undefined symbol",
+        ),
+        affected=(),
+        cause="a library or plugin is for another TensorRT release than the libnvinfer that is "
+        "loaded, or none is loaded yet: a plugin that is not linked to it needs it first",
+        mend="ldd FILE | grep nvinfer shows which is found: let LD_LIBRARY_PATH lead to one "
+        "release only. Compile the plugin against that very release with -lnvinfer, or import "
+        "tensorrt before ctypes.CDLL",
+        sources=(
+            "https://github.com/wang-xinyu/tensorrtx/issues/492",
+            "https://github.com/NVIDIA/TensorRT/issues/1987",
+            "https://github.com/NVIDIA/TensorRT/issues/3810",
+            "https://github.com/triton-inference-server/server/issues/3734",
+            "https://github.com/NVIDIA/Model-Optimizer/issues/34",
+        ),
+    ),
+    KnownFailure(
+        name="system-too-old",
+        patterns=(
+            r"version [`'](?:GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+' not found",
+            r"_ZNSt\w+: symbol not found",
+        ),
+        affected=(),
+        cause="the file was compiled on a newer Linux than this one: it wants a newer C or C++ "
+        "library. For GLIBCXX and CXXABI an older libstdc++ may also stand in front (conda's)",
+        mend="run it where the system is newer, such as in an image, or take a build for this one. "
+        "For GLIBCXX: conda install -c conda-forge libstdcxx-ng, or unset LD_LIBRARY_PATH",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/1124",
+            "https://github.com/ultralytics/ultralytics/issues/21757",
+            "https://github.com/microsoft/onnxruntime/issues/20588",
+        ),
+    ),
+    KnownFailure(
+        name="thread-storage-full",
+        patterns=(r"cannot allocate memory in static TLS block",),
+        affected=(),
+        cause="a library that wants a fixed place in every thread's storage is loaded late, when "
+        "the small reserve is used up; with glibc before 2.32 on Arm (Jetson) nearly always "
+        "libgomp",
+        mend="load it first: LD_PRELOAD=FILE with the file that the message names, before the "
+        "command; in Python import torch, cv2 or sklearn before the others",
+        sources=(
+            "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/563",
+            "https://github.com/NVIDIA-AI-IOT/trt_pose/issues/111",
+            "https://github.com/CMU-cabot/cabot/issues/86",
+        ),
+    ),
+)

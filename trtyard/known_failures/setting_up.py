@@ -1,0 +1,203 @@
+"""What goes wrong before any op matters: libraries, the driver, memory, files, a changed API."""
+
+from typing import Tuple
+
+from trtyard.known_failures.entry import KnownFailure
+
+_RTX = "measured: TensorRT for RTX 1.7.1"
+_GONE = (
+    "max_workspace_size|max_batch_size|build_cuda_engine|build_engine|fp16_mode|int8_mode|"
+    "num_bindings|get_binding_\\w+|set_binding_shape|binding_is_input|execute_async|"
+    "execute_async_v2|EXPLICIT_BATCH|FP16|INT8"
+)
+_GONE_IN_C = (
+    "getNbBindings|getBinding\\w+|bindingIsInput|setBindingDimensions|enqueueV2|enqueue|"
+    "setMaxWorkspaceSize|setMaxBatchSize|buildCudaEngine|buildEngineWithConfig|setFp16Mode|"
+    "setInt8Mode|destroy|getMaxBatchSize"
+)
+
+SETTING_UP: Tuple[KnownFailure, ...] = (
+    KnownFailure(
+        name="library-not-found",
+        patterns=(
+            r"lib(?!cuda\.so)(?:nvinfer|nvonnxparser|nvparsers|cu[a-z]+|nvrtc|nvJitLink|nccl|tensorrt|"
+            r"onnxruntime)\w*\.so[\w.]*: cannot open shared object file",
+            r"Unable to load library: \S*nvinfer_builder_resource",
+        ),
+        affected=(),
+        cause="the loader finds no library of that very name; the number behind .so is the major "
+        "release. Either TensorRT, CUDA or cuDNN is of another release than what wants it (the "
+        "Python package tensorrt is only bindings), or its folder is not searched",
+        mend="ldconfig -p | grep nvinfer   shows what is found; put the folder of the same release "
+        "into LD_LIBRARY_PATH. Or take a row's environment or image, where they fit: ./run matrix",
+        sources=(
+            "https://github.com/open-mmlab/mmdeploy/issues/913",
+            "https://github.com/wang-xinyu/tensorrtx/issues/1501",
+            "https://github.com/open-mmlab/mmdeploy/issues/2594",
+            "https://github.com/daswer123/xtts-finetune-webui/issues/18",
+            "measured: the loader of glibc 2.36",
+        ),
+    ),
+    KnownFailure(
+        name="cuda-does-not-start",
+        patterns=(
+            r"(?i:cuda) initialization failure with error:? \d+",
+            r"pybind11::init\(\): factory function returned nullptr",
+        ),
+        affected=(),
+        cause="TensorRT cannot start CUDA. The number is CUDA's own: 35 an older driver than this "
+        "CUDA needs, or none; 100 no GPU to be seen; 2 its memory is full; 222 code for a newer "
+        "driver; 999 often after the machine slept",
+        mend="./run doctor   compares driver and GPU with the row; in a container the GPUs must be "
+        "passed (docker run --gpus all). With 999: sudo rmmod nvidia_uvm, sudo modprobe nvidia_uvm",
+        sources=(
+            "https://github.com/wang-xinyu/tensorrtx/issues/685",
+            "https://github.com/linghu8812/tensorrt_inference/issues/173",
+            "https://github.com/NVIDIA/TensorRT/issues/1052",
+            "https://github.com/traveller59/torch2trt/issues/1",
+            "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html",
+        ),
+    ),
+    KnownFailure(
+        name="gpu-memory-full",
+        patterns=(
+            r"Error Code 2: OutOfMemory",
+            r"Requested amount of (?:GPU )?memory \(\d+ bytes\) could not be allocated",
+            r"Cuda Error in [\w:]*allocate: 2 \(out of memory\)",
+            r"OutOfMemory Error in \w",
+            r"CUDA out of memory\.",
+            r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED",
+            r"Failed to allocate memory for requested buffer of size",
+        ),
+        affected=(),
+        cause="the GPU has not that much memory free. While building, kernels that do not fit are "
+        "passed over (Skipping tactic): then it stops nothing, unless none is left",
+        mend="nvidia-smi shows who holds it; then a workspace below what is free "
+        "(--memPoolSize=workspace:1024), a smaller batch or --maxShapes, or fp16",
+        sources=(
+            "https://github.com/marcoslucianops/DeepStream-Yolo/issues/366",
+            "https://github.com/VoltaML/voltaML-fast-stable-diffusion/issues/15",
+            "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/661",
+            "https://github.com/NVIDIA/TensorRT/issues/477",
+        ),
+    ),
+    KnownFailure(
+        name="onnx-file-not-whole",
+        patterns=(
+            r"Error parsing text-format onnx2trt_onnx\.ModelProto",
+            r"MODEL_DESERIALIZE_FAILED",
+            r"Protobuf parsing failed",
+            r"Could not open file \S+\.onnx",
+        ),
+        affected=(),
+        cause="the file is not there, is cut short, or is no ONNX: where the complaint says 'no "
+        "field named \"version\"', it is Git LFS's pointer to the file",
+        mend="look at its size and beginning (ls -l, head -c 100); git lfs pull, or copy or export "
+        "it again; onnx.load(FILE) tells whether it is whole",
+        sources=(
+            "https://github.com/NVIDIA-AI-IOT/CUDA-PointPillars/issues/1",
+            "https://github.com/StephenYang190/rangenet_lib/issues/1",
+            "https://github.com/onnx/onnx/issues/4392",
+            "https://github.com/linghu8812/tensorrt_inference/issues/163",
+            _RTX + " and ONNX Runtime 1.32.0",
+        ),
+    ),
+    KnownFailure(
+        name="weights-file-missing",
+        patterns=(
+            r"(?:onnx2trt_utils|WeightsContext|importerUtils)\.cpp:\d+: Failed to open file: ?",
+            r"should be stored in \S+, but it doesn't exist or is not accessible",
+            r"External data path (?:validation failed|does not exist|for initializer)[^\n]*",
+            r"GetExtDataFromTensorProto|External initializer: [^\n]* offset",
+            r"UnpackTensor: the pre-allocate size does not match",
+        ),
+        affected=(),
+        cause="the weights are in a second file (external data, as with models over 2 GB and the "
+        "dynamo exporter), and it is not beside the ONNX file, has another name than the file "
+        "says, or is not whole. A parser that gets the bytes alone does not know the folder",
+        mend="keep both files in one folder under their own names; parser.parse_from_file(PATH), "
+        "or parse(data, path=PATH). onnx.save(onnx.load(PATH), NEW) makes one file of up to 2 GB; "
+        "convert always writes one",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/586",
+            "https://github.com/onnx/onnx-tensorrt/issues/818",
+            "https://github.com/onnx/onnx-tensorrt/issues/542",
+            "https://github.com/ELS-RD/transformer-deploy/issues/118",
+            "measured: onnx 1.23.2, ONNX Runtime 1.32.0 and TensorRT for RTX 1.7.1",
+        ),
+    ),
+    KnownFailure(
+        name="plugin-library-without-creators",
+        patterns=(
+            r"SymbolAddress for (?:getCreators|getPluginCreators|setLoggerFinder) could not",
+        ),
+        affected=(),
+        cause="loadLibrary and --setPluginsToSerialize look for the functions getCreators "
+        "(TensorRT 10) or getPluginCreators and setLoggerFinder in the library, and it has none: "
+        "it registers its plugins by itself",
+        mend="load it with dlopen or ctypes.CDLL instead (trtexec: --staticPlugins), or write "
+        'these functions (extern "C"); ./run plugins makes libraries that have them',
+        sources=("https://github.com/NVIDIA/TensorRT/issues/4121",),
+    ),
+    KnownFailure(
+        name="engine-is-another-file",
+        patterns=(
+            r"Magic tag does not match",
+            r"magicTag\w* == ?(?:kMAGIC_TAG|magicTag|rt::kPLAN_MAGIC_TAG) failed",
+        ),
+        affected=(),
+        cause="the file does not begin as this TensorRT's engines do. Another TensorRT built it "
+        "(two are installed, and LD_LIBRARY_PATH finds the other one here), it is an ONNX file or "
+        "a checkpoint, or something stands before the engine (Ultralytics writes its metadata "
+        "there)",
+        mend="see that what builds and what loads is one release (ldd, LD_LIBRARY_PATH), and build "
+        "it again: ./run convert. Of Ultralytics' files skip the metadata: four bytes with its "
+        "length, little endian, and as many as they say",
+        sources=(
+            "https://github.com/lix19937/tensorrt-insight/issues/65",
+            "https://github.com/NVIDIA/TensorRT/issues/1384",
+            "https://github.com/NVIDIA/TensorRT/issues/2915",
+            "https://github.com/NVIDIA/TensorRT/issues/1596",
+            "https://github.com/NVIDIA-AI-IOT/Lidar_AI_Solution/issues/271",
+            "https://github.com/laugh12321/TensorRT-YOLO/issues/2",
+        ),
+    ),
+    KnownFailure(
+        name="tensorrt-api-gone",
+        patterns=(
+            rf"tensorrt\w*\.\w+' has no attribute '(?:{_GONE})'",
+            rf"tensorrt\w*\.\w+' object has no attribute '(?:{_GONE})'",
+            rf"nvinfer1::\w+[^\n]{{0,60}} has no member named .(?:{_GONE_IN_C})\b",
+            rf"no member named .(?:{_GONE_IN_C}). in .nvinfer1::",
+        ),
+        affected=(),
+        cause="the script is for an older TensorRT. max_workspace_size and build_cuda_engine of "
+        "the builder went with 8.0, bindings by number and max_workspace_size of its config with "
+        "10.0, precision flags, calibrators and EXPLICIT_BATCH with 11.0 and in TensorRT for RTX",
+        mend="config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, BYTES), builder."
+        "build_serialized_network, engine.num_io_tensors with get_tensor_name, context."
+        "set_tensor_address and execute_async_v3; or run the script with a row of its own time",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/3816",
+            "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/557",
+            "https://github.com/wang-xinyu/tensorrtx/issues/1555",
+            "https://github.com/NVIDIA/trt-samples-for-hackathon-cn/issues/112",
+            "https://docs.nvidia.com/deeplearning/tensorrt/migration-guide/index.html",
+            _RTX,
+        ),
+    ),
+    KnownFailure(
+        name="numpy-too-new-for-tensorrt",
+        patterns=(
+            r"tensorrt/__init__\.py[\s\S]{0,600}module 'numpy' has no attribute 'bool'",
+            r"\bnptype\b[\s\S]{0,600}module 'numpy' has no attribute 'bool'",
+        ),
+        affected=("tensorrt < 8.6",),
+        cause="trt.nptype of TensorRT before 8.6 asks for numpy.bool, which numpy removed in 1.24",
+        mend="pin numpy < 1.24, as row 7.0's lock does",
+        sources=(
+            "https://github.com/NVIDIA/TensorRT/issues/2557",
+            "https://github.com/NVIDIA/TensorRT/issues/2701",
+        ),
+    ),
+)

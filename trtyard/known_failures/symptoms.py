@@ -1,0 +1,138 @@
+"""Failures that raise no error: what one sees, and what looks for it."""
+
+from typing import Tuple
+
+from trtyard.known_failures.entry import KnownFailure
+
+SYMPTOMS: Tuple[KnownFailure, ...] = (
+    KnownFailure(
+        name="results-frozen",
+        symptom="the same result for every input; NMS results baked in as constants",
+        affected=("exporter == torchscript",),
+        cause="an op that the tracer does not see into, or a value that left it, was written into "
+        "the file as the constant that it was in the traced run",
+        mend="give the op a symbolic (torch.onnx.register_custom_op_symbolic), as "
+        "trtyard.pipeline.ops has; convert traces other values than it compares, so that this "
+        "shows as a difference",
+        sources=("https://github.com/NVIDIA/TensorRT/issues/1134", "measured: torch 1.4.0"),
+    ),
+    KnownFailure(
+        name="results-vary",
+        symptom="another result each time for the same input; the runtimes never agree",
+        affected=("any",),
+        cause="forward draws random numbers (dropout that stays active, noise), or keeps something "
+        "from one run to the next in an attribute that is no buffer",
+        mend="switch it off where self.training is False (F.dropout takes training=self.training); "
+        "give noise as an input; give a state as an input and return it as an output",
+        sources=("measured: torch 2.13.0 and 1.4.0",),
+    ),
+    KnownFailure(
+        name="left-in-training",
+        symptom="the runtimes differ; batch norms or dropouts that stay in training mode",
+        affected=("any",),
+        cause="a module stays in training mode although eval() was called: its own train() sees to "
+        "that, or forward switches it back. Statistics then come from the input, and exporters "
+        "write the learned ones",
+        mend="let eval() reach every module before exporting; set the statistics that a frozen "
+        "batch norm is to use and leave it in eval mode",
+        sources=("measured: torch 2.13.0, both exporters",),
+    ),
+    KnownFailure(
+        name="boxes-all-zero",
+        symptom="boxes all 0",
+        affected=("exporter == torchscript",),
+        cause="an assignment to slices of a new tensor is lost in the trace",
+        mend="torch.stack(..., dim=-1).flatten(-2) in place of boxes[:, 0::4] = ...",
+        sources=("measured: torch 1.4.0",),
+    ),
+    KnownFailure(
+        name="boxes-outside",
+        symptom="boxes outside the picture",
+        affected=("exporter == torchscript",),
+        cause="an in-place clamp of a view is lost in the trace",
+        mend="x = x.clamp(min=0, max=width - 1) in place of x.clamp_(...)",
+        sources=("measured: torch 1.4.0",),
+    ),
+    KnownFailure(
+        name="slower-than-pytorch",
+        symptom="the engine is slower than PyTorch; few boxes alive among many padded",
+        affected=("any",),
+        cause="padded boxes go through the box head like real ones",
+        mend="keep fewer proposals: --top-n. The report shows alive against padded",
+        sources=(
+            "https://github.com/open-mmlab/mmdeploy/issues/809",
+            "https://github.com/NVIDIA/TensorRT/issues/4248",
+        ),
+    ),
+    KnownFailure(
+        name="rois-half-a-pixel-off",
+        symptom="rois half a pixel off; features shifted",
+        affected=("opset < 16",),
+        cause="RoiAlign before opset 16 has no coordinate_transformation_mode: what it should be "
+        "is not in the file, and runtimes choose",
+        mend="export at opset 16 or later, or use trtyard.pipeline.ops.roi_align",
+        sources=(
+            "https://github.com/pytorch/vision/pull/4692",
+            "https://github.com/pytorch/vision/pull/6704",
+        ),
+    ),
+    KnownFailure(
+        name="keypoint-scores-of-the-first",
+        symptom="keypoints_scores of torchvision's Keypoint R-CNN differ, but for each first one",
+        affected=("torch < 1.6",),
+        cause="the form that torchvision before 0.7 gives to an exporter reads every keypoint's "
+        "score at the place of the first one; the places are right",
+        mend="take a newer row, or leave the output keypoints_scores alone",
+        sources=(
+            "https://github.com/pytorch/vision/pull/2312",
+            "measured: torchvision 0.5.0",
+        ),
+    ),
+    KnownFailure(
+        name="keypoint-of-a-tie",
+        symptom="a few keypoints differ by pixels, and no score of a keypoint does",
+        affected=("any",),
+        cause="a keypoint is the place of the largest value of its map; where two places hold "
+        "the same to within rounding, another runtime takes the other one",
+        mend="nothing to do where few move and keypoints_scores agree: by the network's own values "
+        "both places are as good",
+        sources=(
+            "measured: torchvision 0.17.2 and 0.28.0, keypointrcnn_resnet50_fpn with seeded "
+            "weights; maps that are the same from right to left",
+        ),
+    ),
+    KnownFailure(
+        name="choice-of-a-tie",
+        symptom="indices of a top-k, sort or argmax differ, or what is taken at them; the values "
+        "are equal",
+        affected=("any",),
+        cause="among equal values, or values that differ by rounding, each runtime may choose "
+        "another one, and no order is promised: either choice is right",
+        mend="nothing to do where any of the equal ones will do. Else make them differ: add a "
+        "small multiple of the position before choosing, or sort by a second key",
+        sources=("measured: torch 2.13.0 and ONNX Runtime 1.32.0, topk among zeros",),
+    ),
+    KnownFailure(
+        name="shape-by-values",
+        symptom="an output has another shape than PyTorch's",
+        affected=("any",),
+        cause="the output's shape depends on the input's values (lengths, a mask, a count), and "
+        "the file has the one of the run that was traced",
+        mend="keep the shape fixed: the largest that can come (pad_packed_sequence takes "
+        "total_length), and a mask or a count beside it",
+        sources=("measured: torch 2.13.0, a traced pad_packed_sequence",),
+    ),
+    KnownFailure(
+        name="checker-segfault",
+        symptom="the process dies in onnx.checker.check_model; Segmentation fault",
+        patterns=(
+            r"Fatal Python error: Segmentation fault[\s\S]{0,400}"
+            r"onnx/checker\.py\", line \d+ in check_model",
+        ),
+        affected=(),
+        cause="onnx 1.6 and torch 1.4 bring two copies of one library, and torch was imported "
+        "first",
+        mend="take onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",
+        sources=("measured: onnx 1.6.0 with torch 1.4.0 on Python 3.6 and 3.7",),
+    ),
+)

@@ -1,0 +1,133 @@
+"""Torch's symbolic functions with and without the patches, in one process and environment.
+
+The files on disk may be either: what the other would be is worked out from them and the patches,
+and stands in torch's place for as long as a block lasts. So one process writes the graph for
+TensorRT with the patches, and its twin for ONNX Runtime without.
+"""
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+import torch
+
+from trtyard.core.errors import IntegrityError
+from trtyard.core.patches.patch_set import Patch, deciding_releases, read_series
+from trtyard.core.patches.patching import FileState, states
+from trtyard.pipeline.row import Row
+
+PATCHES = Path(__file__).resolve().parents[3] / "patches" / "torch"
+
+_SYMBOLICS = re.compile(r"torch/onnx/symbolic_opset(\d+)\.py")
+_OWN_DOMAIN = ""  # torch's name for its own ops; others come from register_custom_op_symbolic
+
+
+def releases_of(row: Row) -> Dict[str, str]:
+    """Return what decides which patches the row needs, with the torch that is installed."""
+    return deciding_releases(row.flavour, row.tensorrt, torch.__version__.partition("+")[0])
+
+
+def patches_of_torch(folder: Path = PATCHES) -> Tuple[Patch, ...]:
+    """Return the series for the torch that is installed, or none."""
+    series = folder / torch.__version__.partition("+")[0]
+    return read_series(series) if series.is_dir() else ()
+
+
+def patched_files(releases: Optional[Mapping[str, str]] = None) -> Tuple[FileState, ...]:
+    """Return the files of the installed torch that patches change, as they are and would be.
+
+    Args:
+        releases: product to version (``torch``, ``tensorrt``); None takes every patch.
+
+    Raises:
+        IntegrityError: a file is neither PyTorch's nor the patched one.
+    """
+    return states(patches_of_torch(), Path(torch.__file__).resolve().parents[1], releases)
+
+
+def is_patched(releases: Optional[Mapping[str, str]] = None) -> bool:
+    """Tell whether the installed torch has all its patches; true where it needs none."""
+    return all(one.is_patched for one in patched_files(releases))
+
+
+@contextlib.contextmanager
+def symbolics(*, patched: bool, releases: Optional[Mapping[str, str]] = None) -> Iterator[None]:
+    """Let torch export with its patches, or without, while the block lasts.
+
+    Nothing on disk changes. Without patches for this torch the block runs as it is.
+
+    Args:
+        patched: which of the two.
+        releases: as for ``patched_files``.
+
+    Raises:
+        IntegrityError: a file is neither PyTorch's nor the patched one.
+    """
+    files = [one for one in patched_files(releases) if one.is_patched != patched]
+    if not files:
+        yield
+        return
+    registry = importlib.import_module("torch.onnx.symbolic_registry")
+    versions: Dict[int, ModuleType] = registry._symbolic_versions
+    ours = {_opset(one.path): _module(one, patched) for one in files}
+    theirs = {opset: versions[opset] for opset in ours}
+    kept = _taken_out(registry)
+    try:
+        _put_in(versions, ours)
+        yield
+    finally:
+        _put_in(versions, theirs)
+        _taken_out(registry)
+        registry._registry.update(kept)
+
+
+def _opset(path: str) -> int:
+    match = _SYMBOLICS.fullmatch(path)
+    if match is None:
+        raise IntegrityError(
+            f"{path} holds no symbolic functions of an opset, so it cannot be exchanged in a"
+            " running process",
+            "patch it in the environment",
+        )
+    return int(match.group(1))
+
+
+def _module(file: FileState, patched: bool) -> ModuleType:
+    text = file.patched if patched else file.upstream
+    name = file.path[: -len(".py")].replace("/", ".")
+    loader = _Text((text or b"").decode("utf-8"))
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=f"{file.path}, patched: {patched}")
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+class _Text(importlib.abc.InspectLoader):
+    """Loads a module from text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_source(self, fullname: str) -> str:  # noqa: ARG002 - the loader's interface
+        return self._text
+
+
+def _put_in(versions: Dict[int, ModuleType], modules: Mapping[int, ModuleType]) -> None:
+    """Set the modules wherever torch looks for them."""
+    for opset, module in modules.items():
+        versions[opset] = module
+        sys.modules[module.__name__] = module
+        setattr(torch.onnx, module.__name__.rpartition(".")[2], module)
+
+
+def _taken_out(registry: Any) -> Dict[Tuple[str, int], Any]:
+    """Take the tables of torch's own ops out of the registry, which fills them anew when asked."""
+    own = [key for key in registry._registry if key[0] == _OWN_DOMAIN]
+    return {key: registry._registry.pop(key) for key in own}

@@ -1,0 +1,280 @@
+"""What older torch and torchvision releases lack, in the words of the newer ones."""
+
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+import torchvision
+
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline.ops.contracts import DOMAIN, Op
+
+# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the two ops.
+HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
+# torch.onnx.export takes ``dynamo`` from torch 2.1 on, and names the dynamo form the default later.
+HAS_DYNAMO_CHOICE = HAS_CUSTOM_OP
+
+
+def minimum(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the smaller of each pair (torch.minimum from 1.7 on)."""
+    return torch.minimum(first, second) if hasattr(torch, "minimum") else torch.min(first, second)
+
+
+def maximum(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the larger of each pair (torch.maximum from 1.7 on)."""
+    return torch.maximum(first, second) if hasattr(torch, "maximum") else torch.max(first, second)
+
+
+def smallest(values: torch.Tensor) -> torch.Tensor:
+    """Return the smallest along the last dimension (torch.amin from 1.7 on)."""
+    return torch.amin(values, dim=-1) if hasattr(torch, "amin") else values.min(dim=-1)[0]
+
+
+def not_negative(values: torch.Tensor) -> torch.Tensor:
+    """Return whole numbers with zeros for those below zero.
+
+    torch 1.4 exports ``clamp`` of them as Clip, which takes only floats before opset 12.
+    """
+    if hasattr(torch, "minimum"):
+        return torch.clamp(values, min=0)
+    return torch.where(values < 0, torch.zeros_like(values), values)
+
+
+def descending(values: torch.Tensor) -> torch.Tensor:
+    """Return the order of a row of values, the highest first, equal ones by their index.
+
+    torch sorts stably on request from 1.9 on.
+    """
+    if _at_least(1, 9):
+        return torch.sort(values, descending=True, stable=True)[1]
+    order = (-values.detach().cpu().numpy()).argsort(kind="stable")
+    return torch.from_numpy(order).to(values.device)
+
+
+def floor_divided(values: torch.Tensor, divisor: int) -> torch.Tensor:
+    """Return whole quotients of int64 values, none of them below zero."""
+    if _at_least(1, 8):
+        return torch.div(values, divisor, rounding_mode="floor")
+    return values // divisor
+
+
+def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
+    """Return two to the power of each (torch.exp2 from 1.7 on)."""
+    if hasattr(torch, "exp2"):
+        return torch.exp2(exponent)
+    return torch.pow(torch.full_like(exponent, 2), exponent)
+
+
+def as_index(rows: torch.Tensor) -> torch.Tensor:
+    """Return row numbers in a type that index_select takes (int32 from 1.5 on)."""
+    return rows if _at_least(1, 5) else rows.long()
+
+
+def is_tracing() -> bool:
+    """Tell whether a TorchScript trace is being recorded (torch.jit.is_tracing from 1.7 on)."""
+    if hasattr(torch.jit, "is_tracing"):
+        return bool(torch.jit.is_tracing())
+    return torch._C._get_tracing_state() is not None
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Compute without the tracer's looking on; it would warn of every value that is looked at."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
+def keep_beside_weights(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
+    """Register a buffer that is no part of the state dict (torch 1.6), or set an attribute."""
+    if _at_least(1, 6):
+        module.register_buffer(name, value, persistent=False)
+    else:
+        setattr(module, name, value)
+
+
+def load_tensors(path: str) -> Any:
+    """Load a checkpoint without running anything in it.
+
+    Raises:
+        UsageError: this torch cannot do that; it came with 1.13.
+    """
+    if not _at_least(1, 13):
+        raise UsageError(
+            f"torch {torch.__version__} cannot read {path} without running what is in it",
+            "save the weights as FILE.safetensors, which holds no code, or use --weights seeded",
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def roi_align(
+    features: torch.Tensor,
+    rois: torch.Tensor,
+    size: Tuple[int, int],
+    scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> torch.Tensor:
+    """torchvision's; before 0.6 it knew only the form that is not aligned.
+
+    Raises:
+        EnvironmentLacksError: aligned is asked for there.
+    """
+    if _at_least(1, 5):
+        return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio, aligned)
+    if aligned:
+        raise EnvironmentLacksError(
+            f"torchvision {torchvision.__version__} has no aligned RoIAlign", "take a newer row"
+        )
+    return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio)
+
+
+def classifier_names() -> List[str]:
+    """Return the names of torchvision's classification models, sorted."""
+    return _names_in(torchvision.models)
+
+
+def segmenter_names() -> List[str]:
+    """Return the names of torchvision's models for semantic segmentation, sorted."""
+    return _names_in(torchvision.models.segmentation)
+
+
+def detector_names() -> List[str]:
+    """Return the names of torchvision's detectors, those of masks and keypoints too, sorted."""
+    return _names_in(torchvision.models.detection)
+
+
+def _names_in(package: Any) -> List[str]:
+    if hasattr(torchvision.models, "list_models"):  # from 0.14 on
+        return sorted(torchvision.models.list_models(module=package))
+    return sorted(
+        name
+        for name, value in vars(package).items()
+        if name.islower() and not name.startswith("_") and callable(value)
+    )
+
+
+def untrained_classifier(name: str, **options: bool) -> torch.nn.Module:
+    """Return torchvision's model of that name, without published weights."""
+    models = torchvision.models
+    if hasattr(models, "get_model"):
+        return models.get_model(name, weights=None, **options)
+    if name == "inception_v3" and not _at_least(1, 5):
+        options.pop("init_weights", None)  # from torchvision 0.6 on
+    return getattr(models, name)(pretrained=False, **options)
+
+
+def untrained_segmenter(name: str, **options: bool) -> torch.nn.Module:
+    """Return torchvision's model of that name, nothing of it with published weights."""
+    return _without_backbone_weights(torchvision.models.segmentation, name, **options)
+
+
+def untrained_detector(name: str) -> torch.nn.Module:
+    """Return torchvision's model of that name, nothing of it with published weights."""
+    return _without_backbone_weights(torchvision.models.detection, name)
+
+
+def _without_backbone_weights(package: Any, name: str, **options: bool) -> torch.nn.Module:
+    if hasattr(torchvision.models, "get_model"):
+        return torchvision.models.get_model(name, weights=None, weights_backbone=None, **options)
+    return getattr(package, name)(pretrained=False, pretrained_backbone=False, **options)
+
+
+@contextlib.contextmanager
+def attention_in_parts(module: torch.nn.Module) -> Iterator[None]:
+    """Keep nn.MultiheadAttention from its fast path, one op that has no form in ONNX.
+
+    It takes that path in eval mode where nothing asks for gradients. From 2.3 on torch has a
+    switch; before, a parameter that asks for them does it.
+    """
+    if hasattr(torch.backends, "mha"):
+        enabled = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(enabled)
+        return
+    attentions = [
+        each for each in module.modules() if isinstance(each, torch.nn.MultiheadAttention)
+    ]
+    frozen = [
+        parameter
+        for each in attentions
+        for parameter in each.parameters(recurse=False)
+        if not parameter.requires_grad
+    ]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.set_grad_enabled(bool(attentions)):
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def export_choice() -> Dict[str, bool]:
+    """Return what makes ``torch.onnx.export`` take the TorchScript-based exporter."""
+    return {"dynamo": False} if HAS_DYNAMO_CHOICE else {}
+
+
+def doc_string_choice() -> Dict[str, bool]:
+    """Return what makes the TorchScript-based exporter keep each node's stack as its doc string.
+
+    ``strip_doc_string`` went with torch 1.10's ``verbose``, which prints the graph as well.
+    """
+    return {"verbose": True} if _at_least(1, 10) else {"strip_doc_string": False}
+
+
+def example_choice(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Dict[str, Any]:
+    """Return what the exporter must be told of TorchScript's outputs before torch 1.10."""
+    if _at_least(1, 10) or not isinstance(module, torch.jit.ScriptModule):
+        return {}
+    return {"example_outputs": module(*[value.clone() for value in inputs])}
+
+
+def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
+    """Add a custom op's node to the exporter's graph and return its output or outputs.
+
+    torch 1.4 takes no node of another domain than ONNX's; who called the exporter has to move it.
+    """
+    tensors, values = op.apart(arguments)
+    domain = DOMAIN + "::" if _at_least(1, 5) else ""
+    attributes = {
+        name + ("_f" if kind is float else "_i"): values[name] for name, kind in op.attributes
+    }
+    return graph.op(domain + op.op_type, *tensors, outputs=len(op.outputs), **attributes)
+
+
+def set_type(
+    value: Any, like: Any, sizes: Sequence[Optional[int]], dtype: Optional[torch.dtype] = None
+) -> None:
+    """Give a value of the exporter's graph a type: that of ``like``, of other sizes and dtype.
+
+    A size that is None stays open. torch 1.4 keeps the types of the trace, and sets no others.
+    """
+    if hasattr(torch._C.TensorType, "with_sizes"):
+        kind = like.type() if dtype is None else like.type().with_dtype(dtype)
+        value.setType(kind.with_sizes(list(sizes)))
+
+
+def size_of(value: Any, dimension: int) -> Optional[int]:
+    """Return a size of a value of the exporter's graph; None where the values decide it."""
+    kind = value.type()
+    sizes = kind.varyingSizes() if hasattr(kind, "varyingSizes") else kind.sizes()
+    return None if sizes is None else sizes[dimension]
+
+
+def register_symbolic(name: str, symbolic: Any, opset: int) -> None:
+    """Register a custom op's ONNX form; autograd functions bring their own."""
+    if HAS_CUSTOM_OP:
+        torch.onnx.register_custom_op_symbolic(name, symbolic, opset)
+
+
+def _at_least(major: int, minor: int) -> bool:
+    found = torch.__version__.split("+")[0].split(".")
+    return tuple(int(part) for part in found[:2]) >= (major, minor)

@@ -1,0 +1,69 @@
+"""What a row's image was made from: an in-toto statement with SLSA's provenance, version 1.
+
+It says what this tree and its lock name for an image that carries their labels: every wheel, source
+and distribution package by its hash, the base by its digest, the tree by its content key. It is the
+word of whoever pushes, and signed by nobody. Times and machines are not in it, so that two who push
+the same image attach the same bytes. Fields: in-toto attestation framework's Statement v1, and
+SLSA v1.0.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trtyard.lock.file import LockedRow
+from trtyard.matrix.row import Row
+from trtyard.render.dockerfiles import CONTENT_LABEL
+
+MEDIA_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "urn:trtyard:bake:1"
+
+
+def statement(
+    name: str, digest: str, row: Row, locked: LockedRow, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the statement about the image ``name`` with that digest in a registry.
+
+    Args:
+        name: as it was pushed, without a tag.
+        digest: of its manifest, ``sha256:`` and 64 hex digits.
+        row: that it was built of.
+        locked: the row's lock; the image's labels must be this one's.
+        labels: of the image.
+    """
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": _digest(digest.partition(":")[2])}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"row": row.name, "content": labels[CONTENT_LABEL]},
+                "internalParameters": {"base": labels.get("trtyard.base", "")},
+                "resolvedDependencies": list(_materials(row, locked, labels)),
+            },
+            "runDetails": {"builder": {"id": "urn:trtyard:whoever-pushed-it"}},
+        },
+    }
+
+
+def _materials(row: Row, locked: LockedRow, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    # A base that was made on someone's machine is of the distribution packages below.
+    if not labels.get("trtyard.base", "").startswith("local"):
+        digest = locked.base.digest.partition(":")[2]
+        yield {"name": locked.base.image, "digest": _digest(digest)}
+    for package in (*locked.wheels_for(row.python), *locked.sdists_for(row.python)):
+        yield {"name": package.filename, "digest": _digest(package.sha256)}
+    for deb in locked.debs:
+        if deb.sha256:
+            name = f"{deb.name}_{deb.version}_{deb.architecture}"
+            yield {"name": name, "digest": _digest(deb.sha256)}
+    for patch in locked.patches:
+        yield {"name": f"patches/{patch.path}", "digest": _digest(patch.sha256)}
+    for repository, commit in row.commits.items():
+        yield {"uri": f"git+https://github.com/{repository}", "digest": {"gitCommit": commit}}
+
+
+def _digest(sha256: str) -> dict[str, str]:
+    return {"sha256": sha256}

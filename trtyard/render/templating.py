@@ -1,0 +1,41 @@
+"""Rendering a template: what it names must exist, and what comes out has no HTML escapes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trtyard.core.errors import UsageError
+
+# A workflow has braces of its own, so the templates of CI put theirs in square ones.
+BRACES = ("{%", "%}", "{{", "}}", "{#", "#}")
+BRACKETS = ("[%", "%]", "[[", "]]", "[#", "#]")
+
+
+def rendered(
+    folder: Path, name: str, facts: Mapping[str, Any], marks: tuple[str, ...] = BRACES
+) -> str:
+    """Return the template ``folder/name`` with ``facts``; ``UsageError`` names it if it is wrong.
+
+    ``marks`` open and close a block, a value and a comment, in that order.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+    # The output is no HTML, and escaping would break it.
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        block_start_string=marks[0],
+        block_end_string=marks[1],
+        variable_start_string=marks[2],
+        variable_end_string=marks[3],
+        comment_start_string=marks[4],
+        comment_end_string=marks[5],
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    try:
+        return environment.get_template(name).render(facts).lstrip("\n")
+    except TemplateError as error:
+        where = getattr(error, "name", None) or name
+        raise UsageError(f"{folder.name}/{where}: {error}", "mend the template") from None

@@ -1,0 +1,68 @@
+"""The host executor: a virtual environment made from the lock, for rows of Python packages only."""
+
+import os
+
+from trtyard.lock.file import LockedRow
+from trtyard.matrix.row import Row
+from trtyard.matrix.rows_variable import rows_variable
+from trtyard.run.environment import (
+    RowEnvironment,
+    existing_environment,
+    make_environment,
+)
+from trtyard.run.job import Job
+from trtyard.run.pycuda import build_pycuda, has_cuda_device
+from trtyard.system.interpreters import find_python
+from trtyard.system.processes import Word, run_plainly
+from trtyard.system.uv import ROOT
+
+# Of the user's shell these would change which code the row's Python finds.
+_DROPPED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONWARNINGS")
+_WITHOUT_CACHE_PREFIX = ("3.6", "3.7")  # PYTHONPYCACHEPREFIX is of Python 3.8
+
+
+def why_not(row: Row, locked: LockedRow) -> str | None:  # noqa: ARG001 - as every executor's
+    """Return why the row cannot run on the host, or None."""
+    return None if "host" in row.executors else f"row {row.name} runs in Docker only"
+
+
+def describe(row: Row, locked: LockedRow) -> str:
+    """Return what would run, and what would have to be made first.
+
+    ``EnvironmentLacksError`` where it cannot be made here.
+    """
+    ready = existing_environment(row, locked)
+    if ready is None:
+        find_python(row.host_pythons)
+        return "a virtual environment on this machine, which is made first"
+    return f"the virtual environment in {ready.folder}"
+
+
+def convert(job: Job) -> int:
+    """Run the job in the row's environment, which is made first where it is missing."""
+    environment = make_environment(job.row, job.locked)
+    if has_cuda_device():
+        build_pycuda(environment, job.locked.sdists_for(environment.python_version))
+    words = job.arguments("host", str(environment.row_file))
+    words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
+    command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
+    env = {**pipeline_variables(environment), **rows_variable()}
+    return run_plainly(command, env=env)
+
+
+def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, str]:
+    """Return the environment variables for the row's Python, which finds trtyard's code by them.
+
+    The pipeline itself adds the user's folders, behind the row's packages. With ``environment``,
+    compiled modules are kept in its folder: none is left beside the user's files, and torch is
+    compiled once even where PYTHONDONTWRITEBYTECODE is set.
+    """
+    env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
+    env["PYTHONPATH"] = str(ROOT)
+    env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
+    env["PYTHONNOUSERSITE"] = "1"
+    env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too
+    if environment is not None and environment.python_version not in _WITHOUT_CACHE_PREFIX:
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        env["PYTHONPYCACHEPREFIX"] = str(environment.folder / "bytecode")
+    return env

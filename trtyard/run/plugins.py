@@ -1,0 +1,43 @@
+"""``plugins`` on the host side: compile the kernels with the row's own nvcc."""
+
+from pathlib import Path
+
+from trtyard.core.errors import UsageError
+from trtyard.core.plugins.compile_plugins import shells_for
+from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.run.environment import make_environment
+from trtyard.run.on_host import pipeline_variables
+from trtyard.system.processes import Word, run
+from trtyard.system.uv import OUT, ROOT
+
+LIBRARY_NAME = "libtrtyard_plugins.so"
+
+
+def compile_plugins(name: str, *, headers: str, out: str) -> int:
+    """Compile the plugins of the row into ``out``; return the exit code."""
+    row, lock = row_and_lock(name)
+    if row.host_until != "engine":
+        raise UsageError(
+            f"row {row.name} compiles its plugins in its image", f"./run build --trt {row.name}"
+        )
+    folder = Path(headers).expanduser().absolute() if headers else None
+    if folder is not None and shells_for(folder) not in row.plugin_shells:
+        raise UsageError(
+            f"{folder} holds the headers of a TensorRT whose plugins are {shells_for(folder)}; "
+            f"row {row.name} takes {', '.join(row.plugin_shells)}",
+            f"give the folder include of TensorRT {row.tensorrt}'s own API, or another row",
+        )
+    library = Path(out).expanduser().absolute() if out else OUT / row.name / LIBRARY_NAME
+    environment = make_environment(row, lock)
+    words: list[Word] = [
+        "plugins",
+        "--row-file",
+        environment.row_file,
+        "--sources",
+        ROOT / "plugins",
+    ]
+    words += ["--out", library]
+    if folder is not None:
+        words += ["--headers", folder]
+    command = [environment.python, "-m", "trtyard.pipeline", *words]
+    return run(command, env=pipeline_variables(environment=environment))

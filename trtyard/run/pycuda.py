@@ -1,0 +1,98 @@
+"""Building pycuda into a row's environment on the host, where there is a CUDA device to use it.
+
+pycuda is published as source only. It is built from the locked source with the row's own CUDA
+headers, without CURAND, and linked against an empty library that carries libcuda's name: the
+driver's own is taken when it is loaded. Nothing but a C++ compiler and Python's headers is needed
+from the machine. A failure is no error of the conversion: it says why TensorRT is not run.
+"""
+
+import ctypes
+import shutil
+import tempfile
+from pathlib import Path
+
+from trtyard.core.errors import EnvironmentLacksError, TrtyardError
+from trtyard.core.files import write_json, write_text
+from trtyard.lock.file import Artifact, requirements_text
+from trtyard.run.environment import RowEnvironment
+from trtyard.system.folders import locked
+from trtyard.system.processes import CommandError, Word, check, output_of
+from trtyard.system.terminal import say
+from trtyard.system.uv import explained, uv, uv_environment
+
+DRIVER_SONAME = "libcuda.so.1"
+_DEVICE_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux; Windows' subsystem for it
+_HEADERS = "import sysconfig; print(sysconfig.get_path('include'))"
+
+
+def has_cuda_device() -> bool:
+    """Tell whether this machine may have a CUDA device: its node, or its driver's library."""
+    if any(Path(node).exists() for node in _DEVICE_NODES):
+        return True
+    try:
+        ctypes.CDLL(DRIVER_SONAME)
+    except OSError:
+        return False
+    return True
+
+
+def build_pycuda(environment: RowEnvironment, sdists: tuple[Artifact, ...]) -> None:
+    """Build the row's pycuda into ``environment`` if it is not there; say why if it cannot be."""
+    sdist = next((one for one in sdists if one.name == "pycuda"), None)
+    if sdist is None:
+        return
+    waiting = "another run is building pycuda; waiting for it"
+    with locked(environment.folder, waiting=waiting) as held:
+        if (environment.site_packages / f"pycuda-{sdist.version}.dist-info").is_dir():
+            return
+        try:
+            _require_compiler(environment)
+            say(f"building pycuda {sdist.version} for the CUDA device, once; about three minutes")
+            _build(environment, sdist, held)
+            problem = None
+        except TrtyardError as error:
+            say(f"pycuda cannot be built, so TensorRT will not be run: {error}")
+            problem = f"pycuda cannot be built: {error.message}"
+        facts = environment.row.facts(environment.python_version)
+        write_json(environment.row_file, {**facts, "pycuda_problem": problem})
+
+
+def _require_compiler(environment: RowEnvironment) -> None:
+    include = output_of([environment.python, "-I", "-c", _HEADERS]).strip()
+    missing = [] if shutil.which("g++") else ["g++"]
+    if not Path(include, "Python.h").is_file():
+        missing.append(f"python{environment.python_version}-dev")
+    if missing:
+        names = " ".join(missing)
+        raise EnvironmentLacksError(f"{names} is missing", f"sudo apt-get install {names}")
+
+
+def _build(environment: RowEnvironment, sdist: Artifact, held: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="trtyard-pycuda-") as name:
+        folder = Path(name)
+        stub: list[Word] = ["g++", "-shared", f"-Wl,-soname,{DRIVER_SONAME}", "-x", "c++"]
+        check([*stub, "/dev/null", "-o", folder / "libcuda.so"])
+        toolkit = environment.site_packages / "nvidia" / "cu13"
+        # pycuda's setup reads this file from the home folder.
+        write_text(
+            folder / ".aksetup-defaults.py",
+            f"CUDA_ROOT = {str(toolkit)!r}\n"
+            "CUDA_ENABLE_CURAND = False\n"
+            f"CUDADRV_LIB_DIR = [{str(folder)!r}]\n",
+        )
+        write_text(folder / "pycuda.txt", requirements_text((sdist,)))
+        env = uv_environment(environment.folder)
+        # Nothing is taken from the empty library, and some linkers drop what is not needed.
+        env["LDFLAGS"] = "-Wl,--no-as-needed"
+        # A cache of its own: uv would take a pycuda that was built otherwise for this one.
+        env.update(HOME=name, UV_CACHE_DIR=str(folder / "cache"), UV_LINK_MODE="copy")
+        install: list[Word] = [uv(), "pip", "install", "--python", environment.python]
+        install += ["--no-deps", "--no-build-isolation", "--no-binary", "pycuda"]
+        install += ["--require-hashes", "-r", folder / "pycuda.txt"]
+        try:
+            # Its thousands of warnings are not ours.
+            output_of(install, cwd=folder, env=env, pass_fds=(held,))
+        except CommandError as error:
+            if "failed to build" in error.tail.lower():
+                raise EnvironmentLacksError(error.message) from None
+            raise explained(error, environment.folder) from None

@@ -1,0 +1,106 @@
+"""Folders that trtyard makes to work in: marked as its own, locked while they change.
+
+The mark is a CACHEDIR.TAG (bford.info/cachedir), so that backup programs skip them too. Nothing
+without the mark is ever deleted.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.files import PARTIAL_PREFIX, write_text
+from trtyard.system.terminal import say
+
+TAG_NAME = "CACHEDIR.TAG"
+_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"  # fixed by the specification
+_TAG = f"{_SIGNATURE}\n# This folder was made by trtyard, and ./run clean may delete it.\n"
+
+
+def make_own(folder: Path) -> None:
+    """Make ``folder`` and mark it; ``EnvironmentLacksError`` if it exists and is someone else's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_own(folder):
+            return
+        # One at a time, and asked again: another run may be marking it at this moment.
+        with locked(folder, waiting=f"another run holds {folder}; waiting for it"):
+            if is_own(folder):
+                return
+            if _holds_more_than_a_mark(folder):
+                raise EnvironmentLacksError(
+                    f"{folder} was not made by trtyard", f"move it away: mv {folder} {folder}.old"
+                )
+            write_text(folder / TAG_NAME, _TAG)
+    except OSError as error:
+        raise EnvironmentLacksError(
+            f"cannot make {folder}: {error.strerror}",
+            "take a place that you own, such as a checkout of your own",
+        ) from None
+
+
+def _holds_more_than_a_mark(folder: Path) -> bool:
+    """Tell whether anything lies in ``folder`` but what a run killed while marking it leaves."""
+    return any(
+        not (entry.name.startswith(PARTIAL_PREFIX) and entry.name.endswith(TAG_NAME))
+        for entry in folder.iterdir()
+    )
+
+
+def is_own(folder: Path) -> bool:
+    """Tell whether ``folder`` carries trtyard's mark."""
+    tag = folder / TAG_NAME
+    return not folder.is_symlink() and tag.is_file() and tag.read_text(encoding="utf-8") == _TAG
+
+
+def empty_own(folder: Path) -> None:
+    """Delete everything in ``folder`` but its mark; it must carry one."""
+    if not is_own(folder):
+        raise EnvironmentLacksError(f"{folder} was not made by trtyard and is left alone")
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != TAG_NAME:
+            entry.unlink()
+
+
+def remove_own(folder: Path) -> None:
+    """Delete ``folder`` with everything in it; it must carry trtyard's mark, which goes last."""
+    empty_own(folder)
+    (folder / TAG_NAME).unlink()
+    folder.rmdir()
+
+
+@contextlib.contextmanager
+def emptied_on_failure(folder: Path) -> Iterator[None]:
+    """Leave nothing half-made in ``folder`` when the block is interrupted or fails."""
+    try:
+        yield
+    except BaseException:
+        empty_own(folder)
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, waiting: str | None) -> Iterator[int]:
+    """Hold ``folder`` against other runs; yield the descriptor that holds it.
+
+    The lock is on the folder itself: no file is left behind, and a killed process lets go of it.
+    A child that inherits the descriptor keeps holding. Where another run holds it: ``waiting``
+    is said and this one waits; with None, ``BlockingIOError``.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise
+            say(waiting)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
