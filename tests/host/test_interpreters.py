@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from trtyard.core.errors import EnvironmentLacksError
-from trtyard.run import interpreters
+from trtyard.system import interpreters
 from trtyard.system.interpreters import find_python
 
 OWN = f"3.{sys.version_info.minor}"
