@@ -443,6 +443,21 @@ def ci(
 
 
 @command(
+    folder="Folders that hold report.json at any depth; may be repeated.",
+    out="The index page over several reports (default: index.html in the folder of them all).",
+)
+def report(folder: Repeated, out: str = "") -> None:
+    """Make report.html and junit.xml from report.json, and an index page of several.
+
+    Such as: ./run report out. A conversion with ./run makes its own pages; this is for the
+    report.json of containers that were started without it.
+    """
+    from trtyard.report.pages import make_pages
+
+    make_pages(list(folder), out=out)
+
+
+@command(
     from_="Folder with ROW/MODEL/report.json and ROW/image.json of a CI run.",
     check="Only compare: README against the data, and with --from this run against both.",
     need="ROW:COLUMN, such as rtx:engine-run: fail unless the reports show it passed.",

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trtyard.core.report import DetectionTolerance
 from trtyard.pipeline.parity.detections import Thresholds, match_detections, maximum_matching
 from trtyard.pipeline.parity.padded import Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION, DetectionTolerance
+from trtyard.pipeline.parity.tolerances import DETECTION
 
 PAIR = ("torch", "onnxruntime")
 THRESHOLDS = Thresholds(score=0.05, iou=0.5)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trtyard.pipeline.parity.outputs import HIGHEST_DECADE, LOWEST_DECADE, compare, not_compared
+from trtyard.core.report import HIGHEST_DECADE, LOWEST_DECADE
+from trtyard.pipeline.parity.outputs import compare, not_compared
 
 PAIR = ("torch", "onnxruntime")
 

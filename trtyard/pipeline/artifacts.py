@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from trtyard.core.files import sha256_of, write_json
-from trtyard.pipeline.report.schema import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
+from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
 from trtyard.pipeline.row import Row
 
 ONNX = "model.onnx"

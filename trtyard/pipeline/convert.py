@@ -9,8 +9,20 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from trtyard.core.errors import ConversionError, ParityError, UsageError
-from trtyard.core.files import published_together
+from trtyard.core.errors import ParityError, UsageError
+from trtyard.core.files import published_together, write_json
+from trtyard.core.report import (
+    JSON_FILE,
+    Inputs,
+    Picture,
+    Proposals,
+    Report,
+    TensorInput,
+    Weights,
+    check_report,
+    exit_code,
+)
+from trtyard.core.report_json import report_value
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
@@ -18,22 +30,11 @@ from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE
 from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
 from trtyard.pipeline.parity.detections import Thresholds
-from trtyard.pipeline.report.console import console_table, notes_in_words
-from trtyard.pipeline.report.overlay import draw_overlay
-from trtyard.pipeline.report.schema import (
-    Image,
-    Inputs,
-    Proposals,
-    Report,
-    TensorInput,
-    Weights,
-)
-from trtyard.pipeline.report.verdict import verdict
-from trtyard.pipeline.report.writer import write_report
 from trtyard.pipeline.row import Row, exporting
-from trtyard.pipeline.stages import ENGINE, FAILED
+from trtyard.pipeline.stages import ENGINE
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
 
@@ -61,7 +62,7 @@ class Request(NamedTuple):
 
 
 def convert(row: Row, request: Request) -> int:
-    """Convert, compare and report; print a short table and return the exit code.
+    """Convert, compare and write the report; return the exit code.
 
     Files are moved into ``request.out`` together at the end: an interruption leaves what an
     earlier run wrote.
@@ -87,16 +88,9 @@ def convert(row: Row, request: Request) -> int:
         )
         outcome = Conversion(row, model, folder, plugins, _announce).run(request.until)
         report = _report(row, request, model, outcome, folder)
-        write_report(shown(report), folder)
-    sys.stdout.write(f"\n{console_table(report)}\n")
-    sys.stdout.flush()
-    if report.notes:
-        sys.stdout.write(f"\n{notes_in_words(report)}\n")
-        sys.stdout.flush()
-    for stage in report.stages:
-        if stage.status == FAILED:  # the table has room for the first words only
-            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")
-    return verdict(report)[0]
+        check_report(report)
+        write_json(folder / JSON_FILE, report_value(shown(report)))
+    return exit_code(report)
 
 
 def _refuse_to_replace(folder: Path) -> None:
@@ -192,7 +186,7 @@ def _inputs(model: Model) -> Inputs:
         ),
         image=None
         if picture is None
-        else Image(picture.name, picture.sha256, picture.rgb.shape[1], picture.rgb.shape[0]),
+        else Picture(picture.name, picture.sha256, picture.rgb.shape[1], picture.rgb.shape[0]),
         weights=Weights(model.weights.source, model.weights.sha256),
     )
 

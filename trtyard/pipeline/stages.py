@@ -1,13 +1,10 @@
 """The stages of a conversion: what ran, how long, and why something did not."""
 
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, TypeVar
+from typing import Callable, Dict, List, Optional, Sequence, TypeVar
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
-
-PASSED = "passed"
-FAILED = "failed"
-NOT_RUN = "not-run"
+from trtyard.core.report import FAILED, NOT_RUN, PASSED, Stage
 
 # What a conversion may end with.
 ONNX = "onnx"
@@ -15,17 +12,6 @@ ENGINE = "engine"
 UNTIL = (ONNX, ENGINE)
 
 T = TypeVar("T")
-
-
-class Stage(NamedTuple):
-    """One stage as the report shows it."""
-
-    name: str
-    status: str  # PASSED, FAILED or NOT_RUN
-    seconds: Optional[float] = None  # None when it was not run
-    reason: Optional[str] = None  # why it failed or was not run
-    mend: Optional[str] = None  # what to do about it
-    note: Optional[str] = None  # what its result does not say by itself
 
 
 class NotRunError(Exception):

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,20 +25,23 @@ from trtyard.core.errors import (
 from trtyard.core.files import PARTIAL_PREFIX
 from trtyard.core.known_models import refuse_impossible
 from trtyard.core.output_lock import is_held
+from trtyard.core.report import FAILED, JSON_FILE
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.row import ExecutorName, Row, Until
 from trtyard.matrix.rules import problems
+from trtyard.report.console import console_table, notes_in_words
+from trtyard.report.pages import write_pages
+from trtyard.report.reading import read_report
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
 from trtyard.system.folders import locked
-from trtyard.system.terminal import say
+from trtyard.system.terminal import say, show
 from trtyard.system.uv import OUT
 
 Where = Literal["auto", "docker", "host"]
 _ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
 _EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
-_REPORT = "report.json"  # the pipeline's, which cannot be imported here
 _BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
 _ORPHAN_SECONDS = 10  # how long what was ended may take to be gone
@@ -174,13 +178,28 @@ def convert(request: Request, *, dry_run: bool) -> int:
         code = module.convert(job)
         if code not in _EXIT_CODES or (code == 0 and _written_at(request.out) == before):
             raise _ended(code)
+        if _written_at(request.out) != before:
+            _show_report(request.out)
         return code
+
+
+def _show_report(folder: Path) -> None:
+    """Make the pages of the report in ``folder`` and print its table, notes and failures."""
+    report = read_report(folder)
+    write_pages(report, folder)
+    show(f"\n{console_table(report)}")
+    if report.notes:
+        show(f"\n{notes_in_words(report)}")
+    sys.stdout.flush()
+    for stage in report.stages:
+        if stage.status == FAILED:  # the table has room for the first words only
+            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")
 
 
 def _written_at(folder: Path) -> tuple[int, int] | None:
     """Return what tells one report from the next; None where there is none."""
     try:
-        facts = (folder / _REPORT).stat()
+        facts = (folder / JSON_FILE).stat()
     except FileNotFoundError:
         return None
     return facts.st_ino, facts.st_mtime_ns

@@ -7,6 +7,7 @@ import torchvision
 from PIL import Image
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from trtyard.core.coco import COCO_80, COCO_90, class_name
 from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of
 from trtyard.pipeline.export.exporter import export_onnx
@@ -21,8 +22,6 @@ from trtyard.pipeline.models.torchvision_detector import (
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.parity.comparison import TORCHVISION_DETECTOR, compare_outputs
-from trtyard.pipeline.parity.padded import COCO_80, COCO_90
-from trtyard.pipeline.report.labels import class_name
 
 SEEDED = Choice(None, 0)
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"

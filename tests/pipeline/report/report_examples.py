@@ -2,21 +2,27 @@
 
 import numpy as np
 
-from trtyard.pipeline.parity.comparison import compare_outputs
-from trtyard.pipeline.report.schema import (
+from trtyard.core.report import (
     EngineFacts,
-    Image,
     Inputs,
+    Picture,
     Proposals,
     Report,
+    Stage,
     TensorInput,
     Weights,
 )
-from trtyard.pipeline.stages import Stage
+from trtyard.pipeline.parity.comparison import compare_outputs
+from trtyard.report.verdict import judge
 
 PAIR = ("torch", "onnxruntime")
 NO_DEVICE = "no CUDA device on this machine"
 SHA = "0123456789abcdef" * 4
+
+
+def verdict(report):
+    judged = judge(report)
+    return judged.exit_code, judged.text
 
 
 def passed_stages(**others):
@@ -77,7 +83,7 @@ def a_report(comparison=None, **changes):
         artifacts={"model.onnx": {"sha256": SHA, "bytes": 135_000_000}},
         inputs=Inputs(
             (TensorInput("image", (1, 3, 512, 512), "float32"),),
-            Image("astronaut.png", SHA, 512, 512),
+            Picture("astronaut.png", SHA, 512, 512),
             Weights("seeded:0", SHA),
         ),
         versions={"tensorrt": "1.7.1.116", "torch": "2.13.0", "python": "3.11.7"},
@@ -124,7 +130,7 @@ def a_hostile_report():
         artifacts={HOSTILE: {"sha256": HOSTILE, "bytes": 3}},
         inputs=Inputs(
             (TensorInput(HOSTILE, (1,), HOSTILE),),
-            Image(HOSTILE, HOSTILE, 1, 1),
+            Picture(HOSTILE, HOSTILE, 1, 1),
             Weights(HOSTILE, HOSTILE),
         ),
         versions={HOSTILE: HOSTILE},
@@ -141,3 +147,10 @@ def a_hostile_report():
             each._replace(pair=(HOSTILE, HOSTILE)) for each in a_failed_report().detections
         ),
     )
+
+
+def a_broken_report():
+    """Return a report of outputs with NaN and infinity, where floats are no plain JSON."""
+    reference = {"out": np.array([1.0, -np.inf, np.nan], np.float32)}
+    candidate = {"out": np.array([np.nan, np.inf, np.nan], np.float32)}
+    return a_report(compare_outputs("tensor", PAIR, reference, candidate))

@@ -6,10 +6,10 @@ from report_examples import (
     a_hostile_report,
     a_report,
     stages_failed_at,
+    verdict,
 )
 
-from trtyard.pipeline.report.console import console_table, notes_in_words
-from trtyard.pipeline.report.verdict import verdict
+from trtyard.report.console import console_table, notes_in_words
 
 REPORTS = {
     "passed": a_report(),

@@ -6,14 +6,17 @@ from report_examples import (
     NO_DEVICE,
     PAIR,
     SHA,
+    a_broken_report,
     a_failed_report,
     a_hostile_report,
     a_report,
     stages_failed_at,
 )
 
+from trtyard.core.errors import UsageError
+from trtyard.core.report_json import report_value
 from trtyard.pipeline.parity.comparison import compare_outputs
-from trtyard.pipeline.report.json_file import report_value
+from trtyard.report.reading import report_of
 
 
 def stored(report):
@@ -30,7 +33,7 @@ def test_keys_that_other_programs_rely_on():
         "engine", "artifacts", "inputs", "versions",
     }  # fmt: skip
     assert promised <= set(value)
-    assert value["schema"] == 1
+    assert value["schema"] == 2
     assert (value["row"], value["model"]) == ("rtx-1.7", "faster_rcnn")
     row = {"pair", "output", "max_abs", "max_rel", "cosine", "atol", "rtol", "passed"}
     assert all(row <= set(each) for each in value["parity"])
@@ -82,14 +85,41 @@ def test_histogram_bins_have_their_edges():
     assert row["histogram"]["exact"] == 1
 
 
-def test_numbers_that_json_lacks_become_null():
+def test_numbers_that_json_lacks_are_named():
     reference = {"out": np.array([1.0, 2.0, np.nan], np.float32)}
     candidate = {"out": np.array([np.nan, np.inf, np.nan], np.float32)}
     [row] = stored(a_report(compare_outputs("tensor", PAIR, reference, candidate)))["parity"]
-    assert row["max_abs"] is None
-    assert row["worst"]["candidate"] is None
+    assert row["max_abs"] == "Infinity"
+    assert row["worst"]["candidate"] == "NaN"
     assert row["passed"] is False
     assert row["histogram"]["non_finite"] == 2
+
+
+@pytest.mark.parametrize("make", [a_report, a_failed_report, a_hostile_report, a_broken_report])
+def test_a_report_is_read_back_as_it_was_written(make):
+    report = make()
+    assert repr(report_of(stored(report))) == repr(report)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda value: value.pop("row"), "report.json lacks row"),
+        (lambda value: value.update(opset="18"), "report.json.opset is '18', expected int"),
+        (lambda value: value["stages"][0].update(status=1), "stages[0].status is 1, expected str"),
+        (lambda value: value["stages"].append([]), "stages[6] is [], expected dict"),
+        (lambda value: value["parity"][0].update(histogram={}), "parity[0].histogram is not a"),
+        (lambda value: value["parity"][0].update(max_abs="inf"), "parity[0].max_abs is 'inf'"),
+        (lambda value: value["parity"][0].update(passed=1), "parity[0].passed is 1, expected bool"),
+        (lambda value: value["parity"][0]["pair"].pop(), "parity[0].pair has 1 values, expected 2"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_path(change, said):
+    value = stored(a_report())
+    change(value)
+    with pytest.raises(UsageError) as caught:
+        report_of(value)
+    assert said in str(caught.value)
 
 
 def test_what_was_not_made_is_null_not_absent():

@@ -9,9 +9,8 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.pipeline.report.junit import junit_text
-from trtyard.pipeline.report.schema import STAGES
-from trtyard.pipeline.stages import Stage
+from trtyard.core.report import STAGES, Stage
+from trtyard.report.junit import junit_text
 
 
 def parsed(report):

@@ -3,14 +3,13 @@
 import json
 import xml.etree.ElementTree as Tree
 
-from report_examples import a_report, passed_stages
+from report_examples import a_report, passed_stages, verdict
 
-from trtyard.pipeline.report.console import console_table
-from trtyard.pipeline.report.json_file import report_value
-from trtyard.pipeline.report.junit import junit_text
-from trtyard.pipeline.report.page import page
-from trtyard.pipeline.report.verdict import verdict
-from trtyard.pipeline.stages import Stage
+from trtyard.core.report import Stage
+from trtyard.core.report_json import report_value
+from trtyard.report.console import console_table
+from trtyard.report.junit import junit_text
+from trtyard.report.page import page
 
 NOTE = "ran model.twin.onnx, because onnx is old"
 NOTED = a_report(stages=passed_stages(onnxruntime=Stage("onnxruntime", "passed", 2.0, note=NOTE)))

@@ -2,17 +2,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trtyard.pipeline.parity.padded import Detections
-from trtyard.pipeline.report.labels import COCO_NAMES, class_name
-from trtyard.pipeline.report.lettering import letters
-from trtyard.pipeline.report.overlay import (
+from trtyard.core.coco import COCO_NAMES, class_name
+from trtyard.core.runtime_styles import style_of
+from trtyard.pipeline.lettering import letters
+from trtyard.pipeline.overlay import (
     LARGEST_SIDE,
     MOST_BOXES,
     MOST_LABELS,
     SMALLEST_SIDE,
     draw_overlay,
 )
-from trtyard.pipeline.report.styles import style_of
+from trtyard.pipeline.parity.padded import Detections
 
 GREY = (128, 128, 128)
 BLUE = style_of("torch").colour

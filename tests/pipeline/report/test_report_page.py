@@ -18,12 +18,11 @@ from report_examples import (
     stages_failed_at,
 )
 
+from trtyard.core.report import Proposals, Stage, Weights
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
 from trtyard.pipeline.parity.outputs import compare
-from trtyard.pipeline.report.markup import Markup, joined, tag
-from trtyard.pipeline.report.page import page
-from trtyard.pipeline.report.schema import Proposals, Weights
-from trtyard.pipeline.stages import Stage
+from trtyard.report.markup import Markup, joined, tag
+from trtyard.report.page import page
 
 PICTURE = "data:image/jpeg;base64,AAAA"
 VOID = {"br", "img", "meta"}

@@ -9,12 +9,11 @@ from report_examples import (
     detector_outputs,
     passed_stages,
     stages_failed_at,
+    verdict,
 )
 
+from trtyard.core.report import STAGES, Stage, check_report
 from trtyard.pipeline.parity.comparison import compare_outputs
-from trtyard.pipeline.report.schema import STAGES, check_report
-from trtyard.pipeline.report.verdict import verdict
-from trtyard.pipeline.stages import Stage
 
 
 def test_agreement_is_0_and_names_what_was_not_run():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from trtyard.pipeline.report import words
+from trtyard.report import words
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,9 @@ from typing import List, Mapping, NamedTuple, Optional, Tuple
 import numpy as np
 
 from trtyard.core.errors import ParityError
-from trtyard.pipeline.parity.detections import (
-    DetectionParity,
-    Thresholds,
-    match_detections,
-    not_matched,
-)
-from trtyard.pipeline.parity.outputs import OutputParity, compare, not_compared
+from trtyard.core.report import DetectionParity, OutputParity
+from trtyard.pipeline.parity.detections import Thresholds, match_detections, not_matched
+from trtyard.pipeline.parity.outputs import compare, not_compared
 from trtyard.pipeline.parity.padded import (
     BOXES,
     LABELS,

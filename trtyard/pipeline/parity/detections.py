@@ -11,57 +11,14 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from trtyard.pipeline.parity.padded import COCO_80, Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION, DetectionTolerance
+from trtyard.core.report import DetectionParity, DetectionTolerance, Match, Unmatched
+from trtyard.pipeline.parity.padded import Detections, pairwise_iou
+from trtyard.pipeline.parity.tolerances import DETECTION
 
 # Below this overlap two boxes are not called the same object (Pascal VOC's and COCO's lowest).
 SAME_OBJECT_IOU = 0.5
 # How near its threshold an IoU must be for the suppression to hang on rounding.
 NEAR_IOU = 1e-3
-
-
-class Match(NamedTuple):
-    """A detection of the reference and its counterpart."""
-
-    reference: int  # row among the reference's detections
-    candidate: int
-    labels: Tuple[int, int]
-    scores: Tuple[float, float]
-    iou: float
-    box_diff: float  # largest difference of a coordinate, network-input pixels
-    score_diff: float
-    within: bool  # labels equal, box and score within tolerance
-
-
-class Unmatched(NamedTuple):
-    """A detection that only one runtime has."""
-
-    runtime: str
-    row: int
-    label: int
-    score: float
-    box: Tuple[float, float, float, float]
-    explanation: str
-
-
-class DetectionParity(NamedTuple):
-    """Two runtimes' detections in one image, compared."""
-
-    pair: Tuple[str, str]
-    reference: int  # detections of the reference
-    candidate: int
-    matched: int
-    labels_equal: int
-    worst_iou: Optional[float]  # None when nothing was matched
-    worst_score_diff: Optional[float]
-    worst_box_diff: Optional[float]  # network-input pixels
-    tolerance: DetectionTolerance
-    passed: bool
-    matches: Tuple[Match, ...] = ()  # in the reference's order
-    unmatched: Tuple[Unmatched, ...] = ()
-    image: int = 0
-    problem: Optional[str] = None
-    numbering: str = COCO_80  # of the labels
 
 
 class Thresholds(NamedTuple):

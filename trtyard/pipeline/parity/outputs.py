@@ -9,51 +9,17 @@ compute the same function), and it is said how many there are; in one runtime on
 mismatch.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
-# Decades that a histogram may span; smaller and larger errors go into the first and the last one.
-LOWEST_DECADE = -12
-HIGHEST_DECADE = 6
-
-
-class ErrorHistogram(NamedTuple):
-    """How many elements differ by how much, one bin for each power of ten."""
-
-    exact: int  # elements that do not differ at all
-    lowest: int  # decades[i] counts 10**(lowest + i) <= error < 10**(lowest + i + 1)
-    decades: Tuple[int, ...]  # empty when nothing differs by a finite amount
-    non_finite: int  # NaN or infinity in one runtime only
-
-
-class WorstElement(NamedTuple):
-    """The element furthest beyond its tolerance, or nearest to it when all are within."""
-
-    position: Tuple[int, ...]
-    reference: float
-    candidate: float
-
-
-class OutputParity(NamedTuple):
-    """One output of two runtimes, compared."""
-
-    pair: Tuple[str, str]  # reference, candidate
-    output: str
-    elements: int
-    max_abs: Optional[float]  # infinity when one side alone is not finite; None: not comparable
-    max_rel: Optional[float]  # over the elements whose reference exceeds atol
-    cosine: Optional[float]  # over the elements that are finite in both; 1 when both are all zeros
-    atol: float
-    rtol: float
-    mismatches: int
-    passed: bool
-    worst: Optional[WorstElement] = None
-    non_finite_alike: int = 0  # the same NaN or infinity in both
-    histogram: Optional[ErrorHistogram] = None
-    problem: Optional[str] = None  # why it failed, where numbers alone do not say it
-    caution: Optional[str] = None  # why passing says little
-    tolerance_source: str = ""
+from trtyard.core.report import (
+    HIGHEST_DECADE,
+    LOWEST_DECADE,
+    ErrorHistogram,
+    OutputParity,
+    WorstElement,
+)
 
 
 def compare(

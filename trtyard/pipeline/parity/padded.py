@@ -4,12 +4,11 @@ from typing import Mapping, NamedTuple
 
 import numpy as np
 
+from trtyard.core.coco import COCO_80, COCO_90
 from trtyard.core.errors import ParityError
 
 BOXES, SCORES, LABELS, COUNT = "boxes", "scores", "labels", "count"
 PADDING_LABEL = 0
-# COCO's 80 classes one after the other from 1; and by their ids there, 1 to 90 with gaps.
-COCO_80, COCO_90 = "coco-80", "coco-90"
 BOX_OFFSET = 1  # maskrcnn-benchmark's boxes end with the last pixel that they hold
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple, Tuple
 
 import numpy as np
 
+from trtyard.core.report import DetectionTolerance
+
 ANY = "*"
 FILLING = 1e4
 _GAP = 1e-2
@@ -32,13 +34,6 @@ class Tolerance(NamedTuple):
         if not self.rtol:  # by which a filling of 1e9 is judged, where it is left out of atol
             return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
         return self.atol * _largest(finite), self.rtol
-
-
-class DetectionTolerance(NamedTuple):
-    """For one matched pair of detections."""
-
-    box: float  # network-input pixels, each corner coordinate
-    score: float
 
 
 _EXACT = "integers are equal or they are not"

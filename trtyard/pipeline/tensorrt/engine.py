@@ -8,12 +8,12 @@ import onnx
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.files import write_bytes
+from trtyard.core.report import EngineFacts
 from trtyard.known_failures.explanation import conversion_error
 from trtyard.pipeline.onnx_model.facts import data_files
 from trtyard.pipeline.onnx_model.origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS
 from trtyard.pipeline.ops.contracts import DOMAIN, OP_TYPES
-from trtyard.pipeline.report.schema import EngineFacts
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 from trtyard.pipeline.tensorrt.drivers import this_driver

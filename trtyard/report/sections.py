@@ -1,15 +1,12 @@
 """The sections of a report's page, from the verdict at the top to the hashes at the bottom."""
 
-from typing import Dict, List, Optional, Tuple
+from trtyard.core.report import FAILED, NOT_RUN, PASSED, Report, Stage, exit_code
+from trtyard.report import words
+from trtyard.report.charts import time_bar
+from trtyard.report.markup import Child, Markup, joined, tag
+from trtyard.report.verdict import judge
 
-from trtyard.pipeline.report import words
-from trtyard.pipeline.report.charts import time_bar
-from trtyard.pipeline.report.markup import Child, Markup, joined, tag
-from trtyard.pipeline.report.schema import Report
-from trtyard.pipeline.report.verdict import judge
-from trtyard.pipeline.stages import FAILED, NOT_RUN, PASSED, Stage
-
-Facts = List[Tuple[str, Child]]  # names and values
+Facts = list[tuple[str, Child]]  # names and values
 
 _SIGNS = {"passed": "✓", "failed": "✗", "not-run": words.NOTHING}
 
@@ -19,7 +16,7 @@ def section(title: str, *children: Child) -> Markup:
     return tag("section", tag("h2", title), *children)
 
 
-def badge(status: str, text: Optional[str] = None) -> Markup:
+def badge(status: str, text: str | None = None) -> Markup:
     """Return a status as a sign and a word, or other text; colour only repeats them."""
     sign = tag("span", _SIGNS.get(status, ""), aria_hidden="true")
     return tag("span", sign, " ", text or words.status_word(status), class_=f"badge {status}")
@@ -30,7 +27,7 @@ def passed_badge(passed: bool) -> Markup:
     return badge(PASSED if passed else FAILED)
 
 
-def definitions(pairs: Facts, class_: Optional[str] = None) -> Markup:
+def definitions(pairs: Facts, class_: str | None = None) -> Markup:
     """Return names and values; a value of None is left out."""
     rows = [
         tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value is not None
@@ -53,10 +50,7 @@ def header(report: Report) -> Markup:
 
 def verdict_section(report: Report) -> Markup:
     """Return the verdict in plain words, what was not run, and the figures that matter most."""
-    judged = judge(report)
-    status = PASSED if judged.exit_code == 0 else FAILED
-    if not any(stage.status == PASSED for stage in report.stages) and judged.exit_code != 4:
-        status = NOT_RUN
+    judged, status = judge(report), status_of(report)
     lines = [tag("p", caution, class_="caution") for caution in judged.cautions]
     if judged.not_run:
         items = [tag("li", words.one_line(reason)) for reason in judged.not_run]
@@ -72,13 +66,21 @@ def verdict_section(report: Report) -> Markup:
     )
 
 
+def status_of(report: Report) -> str:
+    """Return whether the conversion passed, failed or was not run at all."""
+    code = exit_code(report)
+    if not any(stage.status == PASSED for stage in report.stages) and code != 4:
+        return NOT_RUN
+    return FAILED if code else PASSED
+
+
 def _status(report: Report, status: str) -> str:
     idle = sum(stage.status == NOT_RUN for stage in report.stages)
     rest = f", {words.counted(idle, 'stage')} not run" if idle and status != NOT_RUN else ""
     return words.status_word(status) + rest
 
 
-def _key_figures(report: Report) -> Optional[Markup]:
+def _key_figures(report: Report) -> Markup | None:
     figures: Facts = []
     for each in report.detections[:1]:
         if each.problem is None:
@@ -123,12 +125,12 @@ def _stage(stage: Stage, longest: float) -> Markup:
     )
 
 
-def engine_section(report: Report) -> Optional[Markup]:
+def engine_section(report: Report) -> Markup | None:
     """Return the engine's size, layers and plugins."""
     engine = report.engine
     if engine is None:
         return None
-    plugins: Dict[str, int] = {}
+    plugins: dict[str, int] = {}
     for name in engine.plugin_layers:
         plugins[name] = plugins.get(name, 0) + 1
     names = [
@@ -176,7 +178,7 @@ def origin_section(report: Report) -> Markup:
     again: Facts = [("Made", report.created)]
     if report.command is not None:
         again.insert(0, ("Command", tag("code", report.command)))
-    blocks: Dict[str, Facts] = {
+    blocks: dict[str, Facts] = {
         "Inputs": given,
         "Artifacts": left,
         "Versions": [*report.versions.items()],
@@ -192,7 +194,7 @@ def origin_section(report: Report) -> Markup:
     )
 
 
-def notes_section(report: Report) -> Optional[Markup]:
+def notes_section(report: Report) -> Markup | None:
     """Return the report's notes, if there are any."""
     if not report.notes:
         return None

@@ -5,12 +5,10 @@ that for a pass.
 """
 
 import xml.etree.ElementTree as Tree
-from typing import List, Optional
 
-from trtyard.pipeline.report import words
-from trtyard.pipeline.report.facts import detection_facts, parity_facts
-from trtyard.pipeline.report.schema import Report
-from trtyard.pipeline.stages import FAILED, PASSED, Stage
+from trtyard.core.report import FAILED, PASSED, Report, Stage
+from trtyard.report import words
+from trtyard.report.facts import detection_facts, parity_facts
 
 
 def junit_text(report: Report) -> str:
@@ -44,7 +42,7 @@ def junit_text(report: Report) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'
 
 
-def _suite(report: Report, name: str, cases: List[Tree.Element]) -> Tree.Element:
+def _suite(report: Report, name: str, cases: list[Tree.Element]) -> Tree.Element:
     suite = Tree.Element("testsuite", {"name": name})
     suite.set("tests", str(len(cases)))
     suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
@@ -77,7 +75,7 @@ def _case(name: str, passed: bool, facts: str) -> Tree.Element:
     return case
 
 
-def _child(case: Tree.Element, kind: str, reason: Optional[str], mend: Optional[str]) -> None:
+def _child(case: Tree.Element, kind: str, reason: str | None, mend: str | None) -> None:
     text = words.printable("\n".join(filter(None, (reason, mend))))
     child = Tree.SubElement(case, kind, {"message": words.one_line(reason or "")})
     child.text = text

@@ -6,12 +6,12 @@ from typing import List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from trtyard.core.coco import class_name
 from trtyard.core.files import written_whole
+from trtyard.core.report import RUNTIME_NAMES
+from trtyard.core.runtime_styles import RuntimeStyle, style_of
+from trtyard.pipeline.lettering import letters
 from trtyard.pipeline.parity.padded import Detections
-from trtyard.pipeline.report import words
-from trtyard.pipeline.report.labels import class_name
-from trtyard.pipeline.report.lettering import letters
-from trtyard.pipeline.report.styles import RuntimeStyle, style_of
 
 # The drawing's longer side: small pictures are enlarged so that labels fit, large ones reduced so
 # that the file can be mailed.
@@ -195,7 +195,8 @@ def _with_legend(
 
 
 def _legend(runtime: str, found: Detections) -> str:
-    text = f"{words.runtime_name(runtime)}: {words.counted(len(found.scores), 'detection')}"
+    count = len(found.scores)
+    text = f"{RUNTIME_NAMES.get(runtime, runtime)}: {count:,} detection{'s' if count != 1 else ''}"
     if len(found.scores) > MOST_BOXES:
         text += f", the best {MOST_BOXES} drawn"
     return text

@@ -4,9 +4,8 @@
 """
 
 import html
-from typing import Union
 
-from trtyard.pipeline.report.words import printable
+from trtyard.report.words import printable
 
 _VOID = frozenset(("br", "img", "meta"))
 
@@ -17,7 +16,7 @@ class Markup(str):
     __slots__ = ()
 
 
-Child = Union[str, None]
+Child = str | None
 
 
 def escaped(text: str) -> Markup:
@@ -30,7 +29,7 @@ def joined(*children: Child) -> Markup:
     return Markup("".join(escaped(child) for child in children if child is not None))
 
 
-def tag(element: str, *children: Child, **attributes: Union[str, float, None]) -> Markup:
+def tag(element: str, *children: Child, **attributes: str | float | None) -> Markup:
     """Return an element. ``class_`` gives class, ``stroke_width`` gives stroke-width."""
     words = [element]
     for key, value in attributes.items():
@@ -40,5 +39,5 @@ def tag(element: str, *children: Child, **attributes: Union[str, float, None]) -
     return Markup(opening if element in _VOID else f"{opening}{joined(*children)}</{element}>")
 
 
-def _text(value: Union[str, float]) -> str:
+def _text(value: str | float) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"

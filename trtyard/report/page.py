@@ -1,12 +1,11 @@
 """report.html: one file that needs no network and no script."""
 
 from pathlib import Path
-from typing import Optional
 
-from trtyard.pipeline.report.comparison_sections import detections_section, parity_section
-from trtyard.pipeline.report.markup import Markup, joined, tag
-from trtyard.pipeline.report.schema import Report
-from trtyard.pipeline.report.sections import (
+from trtyard.core.report import Report
+from trtyard.report.comparison_sections import detections_section, parity_section
+from trtyard.report.markup import Child, Markup, joined, tag
+from trtyard.report.sections import (
     engine_section,
     header,
     notes_section,
@@ -19,13 +18,28 @@ from trtyard.pipeline.report.sections import (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def page(report: Report, picture: Optional[str] = None) -> str:
+def page(report: Report, picture: str | None = None) -> str:
     """Return the report as HTML.
 
     Args:
         report: the report.
         picture: the overlay as a data URI; None when there is none.
     """
+    return document(
+        f"{report.model} on {report.row}: trtyard report",
+        header(report),
+        verdict_section(report),
+        stages_section(report),
+        detections_section(report, picture),
+        parity_section(report),
+        engine_section(report),
+        notes_section(report),
+        origin_section(report),
+    )
+
+
+def document(title: str, *children: Child) -> str:
+    """Return a whole HTML document that loads and runs nothing."""
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -33,21 +47,8 @@ def page(report: Report, picture: Optional[str] = None) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{report.model} on {report.row}: trtyard report"),
+        tag("title", title),
         tag("style", Markup(style)),
     )
-    body = tag(
-        "body",
-        tag(
-            "main",
-            header(report),
-            verdict_section(report),
-            stages_section(report),
-            detections_section(report, picture),
-            parity_section(report),
-            engine_section(report),
-            notes_section(report),
-            origin_section(report),
-        ),
-    )
+    body = tag("body", tag("main", *children))
     return joined(Markup("<!DOCTYPE html>\n"), tag("html", head, body, lang="en"), "\n")

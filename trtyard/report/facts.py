@@ -1,10 +1,7 @@
 """What was measured, in a line of words: for the console and for JUnit."""
 
-from typing import Optional
-
-from trtyard.pipeline.parity.detections import DetectionParity
-from trtyard.pipeline.parity.outputs import OutputParity
-from trtyard.pipeline.report import words
+from trtyard.core.report import DetectionParity, OutputParity
+from trtyard.report import words
 
 
 def parity_facts(row: OutputParity) -> str:
@@ -26,7 +23,7 @@ def parity_remarks(row: OutputParity) -> str:
     return words.one_line("; ".join(remark for remark in remarks if remark))
 
 
-def worst_element(row: OutputParity) -> Optional[str]:
+def worst_element(row: OutputParity) -> str | None:
     """Return the worst element with both values; None when there is none."""
     if row.worst is None:
         return None

@@ -1,7 +1,9 @@
 """Names and numbers as a person reads them."""
 
 import math
-from typing import Iterable, Optional
+from collections.abc import Iterable
+
+from trtyard.core.report import RUNTIME_NAMES
 
 # Signs that are easily taken for others in source code.
 TIMES, NOTHING, MINUS, INFINITY = (
@@ -11,7 +13,6 @@ TIMES, NOTHING, MINUS, INFINITY = (
     "\N{INFINITY}",
 )
 
-_RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
 _STAGES = {
     "torch": "Run in PyTorch",
     "export": "Export to ONNX",
@@ -28,7 +29,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 def runtime_name(runtime: str) -> str:
     """Return a runtime's own spelling of its name."""
-    return _RUNTIMES.get(runtime, runtime)
+    return RUNTIME_NAMES.get(runtime, runtime)
 
 
 def stage_name(stage: str) -> str:
@@ -38,7 +39,7 @@ def stage_name(stage: str) -> str:
 
 def subject(stage: str) -> str:
     """Return a stage as the thing that it is about: "TensorRT", "the engine"."""
-    return _RUNTIMES.get(stage, _SUBJECTS.get(stage, stage))
+    return RUNTIME_NAMES.get(stage, _SUBJECTS.get(stage, stage))
 
 
 def status_word(status: str) -> str:
@@ -57,7 +58,7 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
-def number(value: Optional[float], digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
     """Return a measured number with few significant digits: "0", "0.0039", "3.9e-5"."""
     if value is None:
         return NOTHING
@@ -81,7 +82,7 @@ def tolerance(atol: float, rtol: float) -> str:
     return relative if not atol else (number(atol) + (f" + {relative}" if rtol else ""))
 
 
-def seconds(value: Optional[float]) -> str:
+def seconds(value: float | None) -> str:
     """Return a duration: "< 0.01 s", "0.24 s", "9.0 s", "43 s", "2 min 05 s"."""
     if value is None:
         return NOTHING

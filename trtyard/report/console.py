@@ -1,13 +1,12 @@
 """The short table that a conversion ends with: 80 columns, plain ASCII punctuation, no colour."""
 
 import textwrap
-from typing import List, Sequence, Tuple
+from collections.abc import Sequence
 
-from trtyard.pipeline.report import words
-from trtyard.pipeline.report.facts import detection_facts, parity_remarks
-from trtyard.pipeline.report.schema import HTML_FILE, Report
-from trtyard.pipeline.report.verdict import compared_pairs, judge
-from trtyard.pipeline.stages import PASSED, Stage
+from trtyard.core.report import HTML_FILE, PASSED, Report, Stage, compared_pairs
+from trtyard.report import words
+from trtyard.report.facts import detection_facts, parity_remarks
+from trtyard.report.verdict import judge
 
 WIDTH = 80
 _STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the detail takes the rest
@@ -43,7 +42,7 @@ def console_table(report: Report) -> str:
 
 def notes_in_words(report: Report) -> str:
     """Return the report's notes, the first of them whole, in lines of at most 80 columns."""
-    lines: List[str] = []
+    lines: list[str] = []
     for note in report.notes[:_MOST_NOTES]:
         lines += textwrap.wrap(
             f"Note: {words.one_line(note)}", WIDTH, subsequent_indent="  ", break_on_hyphens=False
@@ -67,7 +66,7 @@ def _stage_detail(report: Report, stage: Stage) -> str:
     return stage.note or ""
 
 
-def _compared(report: Report, pair: Tuple[str, str]) -> List[str]:
+def _compared(report: Report, pair: tuple[str, str]) -> list[str]:
     lines = _row((f"{pair[0]}/{pair[1]}", "result", "max diff", "tolerance"), _PARITY_COLUMNS)
     for row in report.parity:
         if row.pair == pair:
@@ -87,21 +86,21 @@ def _result(passed: bool) -> str:
     return "passed" if passed else "FAILED"
 
 
-def _indented(text: str) -> List[str]:
+def _indented(text: str) -> list[str]:
     indent = "  "
     return textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
 
 
-def _row(cells: Sequence[str], widths: Sequence[int] = _STAGE_COLUMNS) -> List[str]:
+def _row(cells: Sequence[str], widths: Sequence[int] = _STAGE_COLUMNS) -> list[str]:
     name = words.one_line(cells[0])
     if len(name) >= widths[0]:  # a line of its own, or several
         named = textwrap.wrap(name, WIDTH, break_on_hyphens=False)
         return [*named, *_row(("", *cells[1:]), widths)]
     head = "".join(
         textwrap.shorten(words.one_line(cell), width - 1, placeholder="..").ljust(width)
-        for cell, width in zip(cells, widths)
+        for cell, width in zip(cells, widths, strict=False)
     )
     room = WIDTH - len(head)
     detail = textwrap.wrap(words.one_line(cells[-1]), room, break_on_hyphens=False) or [""]

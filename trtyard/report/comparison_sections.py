@@ -1,22 +1,18 @@
 """The sections of a report's page about agreement: outputs element by element, and detections."""
 
-from typing import Dict, List, Optional, Tuple
-
-from trtyard.pipeline.parity.detections import DetectionParity, Match
-from trtyard.pipeline.parity.outputs import OutputParity
-from trtyard.pipeline.report import words
-from trtyard.pipeline.report.charts import error_histogram
-from trtyard.pipeline.report.facts import worst_element
-from trtyard.pipeline.report.labels import class_name
-from trtyard.pipeline.report.markup import Child, Markup, joined, tag
-from trtyard.pipeline.report.schema import SEEDED, Report
-from trtyard.pipeline.report.sections import passed_badge, section
-from trtyard.pipeline.report.styles import style_of
+from trtyard.core.coco import class_name
+from trtyard.core.report import SEEDED, DetectionParity, Match, OutputParity, Report
+from trtyard.core.runtime_styles import style_of
+from trtyard.report import words
+from trtyard.report.charts import error_histogram
+from trtyard.report.facts import worst_element
+from trtyard.report.markup import Child, Markup, joined, tag
+from trtyard.report.sections import passed_badge, section
 
 _WORTH_SAYING = 0.2  # share of the box head's work that is spent on padding
 
 
-def parity_section(report: Report) -> Optional[Markup]:
+def parity_section(report: Report) -> Markup | None:
     """Return every compared output as a row of figures, with a histogram of its differences."""
     if not report.parity:
         return None
@@ -45,28 +41,28 @@ def parity_section(report: Report) -> Optional[Markup]:
     )
 
 
-def _tolerances(report: Report) -> Optional[Markup]:
-    sources: Dict[str, str] = {row.output: row.tolerance_source for row in report.parity}
+def _tolerances(report: Report) -> Markup | None:
+    sources: dict[str, str] = {row.output: row.tolerance_source for row in report.parity}
     items = [tag("li", tag("b", name), f": {source}") for name, source in sources.items() if source]
     if not items:
         return None
     return joined(tag("h3", "Why these tolerances"), tag("ul", *items, class_="note"))
 
 
-def _matched_note(report: Report) -> Optional[Markup]:
+def _matched_note(report: Report) -> Markup | None:
     if not report.detections:
         return None
     return tag("p", "Compared between matched detections, whatever their order.", class_="note")
 
 
-def _by_pair(rows: Tuple[OutputParity, ...]) -> List[Tuple[Tuple[str, str], List[OutputParity]]]:
-    pairs: Dict[Tuple[str, str], List[OutputParity]] = {}
+def _by_pair(rows: tuple[OutputParity, ...]) -> list[tuple[tuple[str, str], list[OutputParity]]]:
+    pairs: dict[tuple[str, str], list[OutputParity]] = {}
     for row in rows:
         pairs.setdefault(row.pair, []).append(row)
     return list(pairs.items())
 
 
-def _parity_row(row: OutputParity) -> List[Child]:
+def _parity_row(row: OutputParity) -> list[Child]:
     beyond = f"{row.mismatches:,} of {row.elements:,}"
     return [
         tag("b", row.output),
@@ -79,10 +75,13 @@ def _parity_row(row: OutputParity) -> List[Child]:
     ]
 
 
-def _table(head: Tuple[str, ...], rows: List[List[Child]]) -> Markup:
+def _table(head: tuple[str, ...], rows: list[list[Child]]) -> Markup:
     # On a phone each row becomes a card; the column's name then stands beside the value.
     body = [
-        tag("tr", *(tag("td", cell, data_name=name) for name, cell in zip(head, cells)))
+        tag(
+            "tr",
+            *(tag("td", cell, data_name=name) for name, cell in zip(head, cells, strict=False)),
+        )
         for cells in rows
     ]
     heads = tag("tr", *(tag("th", name, scope="col") for name in head))
@@ -102,7 +101,7 @@ def _histogram(row: OutputParity) -> Markup:
     return tag("figure", tag("figcaption", caption), chart)
 
 
-def detections_section(report: Report, picture: Optional[str]) -> Optional[Markup]:
+def detections_section(report: Report, picture: str | None) -> Markup | None:
     """Return the picture with the boxes, and how the detections were matched.
 
     Args:
@@ -119,7 +118,7 @@ def detections_section(report: Report, picture: Optional[str]) -> Optional[Marku
     )
 
 
-def _picture(report: Report, picture: Optional[str]) -> Optional[Markup]:
+def _picture(report: Report, picture: str | None) -> Markup | None:
     if picture is None:
         return None
     runtimes = {name: None for each in report.detections for name in each.pair}
@@ -165,14 +164,14 @@ def _matched(each: DetectionParity) -> Markup:
     return joined(title, summary, _different(each), _alone(each), _all_matches(each))
 
 
-def _different(each: DetectionParity) -> Optional[Markup]:
+def _different(each: DetectionParity) -> Markup | None:
     beyond = [match for match in each.matches if not match.within]
     if not beyond:
         return None
     return joined(tag("p", "Matched, but beyond the tolerance:"), _match_table(each, beyond))
 
 
-def _alone(each: DetectionParity) -> Optional[Markup]:
+def _alone(each: DetectionParity) -> Markup | None:
     if not each.unmatched:
         return None
     items = [
@@ -187,17 +186,17 @@ def _alone(each: DetectionParity) -> Optional[Markup]:
     return joined(tag("p", "Without a counterpart:"), tag("ul", *items))
 
 
-def _all_matches(each: DetectionParity) -> Optional[Markup]:
+def _all_matches(each: DetectionParity) -> Markup | None:
     if not each.matches:
         return None
     title = tag("summary", f"All {words.counted(each.matched, 'matched detection')}")
     return tag("details", title, _match_table(each, list(each.matches)))
 
 
-def _match_table(each: DetectionParity, matches: List[Match]) -> Markup:
+def _match_table(each: DetectionParity, matches: list[Match]) -> Markup:
     left, right = (words.runtime_name(name) for name in each.pair)
     head = (left, right, "Box difference", "Score difference", "IoU")
-    rows: List[List[Child]] = [
+    rows: list[list[Child]] = [
         [
             f"{class_name(match.labels[0], each.numbering)} {match.scores[0]:.4f}",
             f"{class_name(match.labels[1], each.numbering)} {match.scores[1]:.4f}",
@@ -210,7 +209,7 @@ def _match_table(each: DetectionParity, matches: List[Match]) -> Markup:
     return _table(head, rows)
 
 
-def _proposals(report: Report) -> Optional[Markup]:
+def _proposals(report: Report) -> Markup | None:
     if not report.proposals:
         return None
     items = [

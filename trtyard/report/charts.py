@@ -1,16 +1,10 @@
 """The two charts of a report: stage times as bars, errors as a histogram (inline SVG)."""
 
 import math
-from typing import List, Optional
 
-from trtyard.pipeline.parity.outputs import (
-    HIGHEST_DECADE,
-    LOWEST_DECADE,
-    ErrorHistogram,
-    OutputParity,
-)
-from trtyard.pipeline.report import words
-from trtyard.pipeline.report.markup import Markup, tag
+from trtyard.core.report import HIGHEST_DECADE, LOWEST_DECADE, ErrorHistogram, OutputParity
+from trtyard.report import words
+from trtyard.report.markup import Markup, tag
 
 _WIDTH, _HEIGHT = 340, 168
 _LEFT, _RIGHT, _TOP, _BOTTOM = 6, 14, 34, 34
@@ -20,7 +14,7 @@ _WIDEST_DECADE = 44
 _MOST_TICKS = 8
 
 
-def time_bar(value: Optional[float], longest: float) -> Markup:
+def time_bar(value: float | None, longest: float) -> Markup:
     """Draw a duration as a bar; an empty track when there is none."""
     if value is None or longest <= 0:
         return tag("span", class_="track")
@@ -28,7 +22,7 @@ def time_bar(value: Optional[float], longest: float) -> Markup:
     return tag("span", tag("span", style=f"width:{share:.1f}%", class_="bar"), class_="track")
 
 
-def error_histogram(row: OutputParity) -> Optional[Markup]:
+def error_histogram(row: OutputParity) -> Markup | None:
     """Draw how many elements differ by how much, on a logarithmic axis with the tolerance on it.
 
     Heights are logarithmic too, so that one bad element among a million is seen; counts stand
@@ -70,7 +64,7 @@ class _Axis:
 
     def __init__(self, histogram: ErrorHistogram, atol: float) -> None:
         ends = [histogram.lowest, histogram.lowest + max(len(histogram.decades), 1)]
-        self.log_atol: Optional[float] = math.log10(atol) if atol > 0 else None
+        self.log_atol: float | None = math.log10(atol) if atol > 0 else None
         if self.log_atol is not None:
             # A limit far outside what is counted is left out rather than drawn at a wrong place.
             if LOWEST_DECADE <= self.log_atol <= HIGHEST_DECADE + 1:
@@ -87,7 +81,7 @@ class _Axis:
     def x(self, exponent: float) -> float:
         return self.left + (exponent - self.lowest) * self.step
 
-    def ticks(self) -> List[Markup]:
+    def ticks(self) -> list[Markup]:
         lines = [_line(self.left, _FLOOR, self.right, _FLOOR, "axis")]
         every = math.ceil((self.highest - self.lowest) / _MOST_TICKS)
         for exponent in range(self.lowest, self.highest + 1, every):
@@ -99,7 +93,7 @@ class _Axis:
         )
         return lines
 
-    def limit(self, row: OutputParity) -> List[Markup]:
+    def limit(self, row: OutputParity) -> list[Markup]:
         if self.log_atol is None:
             return []
         at = self.x(self.log_atol)
@@ -111,7 +105,7 @@ class _Axis:
         ]
 
 
-def _bar(kind: str, left: float, width: float, count: int, tallest: float) -> List[Markup]:
+def _bar(kind: str, left: float, width: float, count: int, tallest: float) -> list[Markup]:
     if not count:
         return []
     height = max(3.0, (_FLOOR - _TOP) * math.log1p(count) / tallest)

@@ -1,0 +1,260 @@
+"""What a report is made of: the facts of one conversion.
+
+The pipeline fills these records and writes them as report.json; the host reads that file and makes
+everything a person sees. Standard library only, Python 3.6.
+"""
+
+from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from trtyard.core.coco import COCO_80
+from trtyard.core.errors import ConversionError, EnvironmentLacksError, ParityError
+
+SCHEMA = 2
+
+PASSED = "passed"
+FAILED = "failed"
+NOT_RUN = "not-run"
+
+STAGES = ("torch", "export", "onnxruntime", "plugins", "engine", "tensorrt")
+REFERENCE_RUNTIME = "torch"
+# The stages whose outputs are compared with the reference's.
+COMPARED_RUNTIMES = ("onnxruntime", "tensorrt")
+RUNTIME_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
+
+# How the source of weights that nobody trained begins; the seed follows.
+SEEDED = "seeded"
+
+JSON_FILE, HTML_FILE, JUNIT_FILE = "report.json", "report.html", "junit.xml"
+
+# Decades that a histogram may span; smaller and larger errors go into the first and the last one.
+LOWEST_DECADE = -12
+HIGHEST_DECADE = 6
+
+
+class Stage(NamedTuple):
+    """One stage as the report shows it."""
+
+    name: str
+    status: str  # PASSED, FAILED or NOT_RUN
+    seconds: Optional[float] = None  # None when it was not run
+    reason: Optional[str] = None  # why it failed or was not run
+    mend: Optional[str] = None  # what to do about it
+    note: Optional[str] = None  # what its result does not say by itself
+
+
+class ErrorHistogram(NamedTuple):
+    """How many elements differ by how much, one bin for each power of ten."""
+
+    exact: int  # elements that do not differ at all
+    lowest: int  # decades[i] counts 10**(lowest + i) <= error < 10**(lowest + i + 1)
+    decades: Tuple[int, ...]  # empty when nothing differs by a finite amount
+    non_finite: int  # NaN or infinity in one runtime only
+
+
+class WorstElement(NamedTuple):
+    """The element furthest beyond its tolerance, or nearest to it when all are within."""
+
+    position: Tuple[int, ...]
+    reference: float
+    candidate: float
+
+
+class OutputParity(NamedTuple):
+    """One output of two runtimes, compared."""
+
+    pair: Tuple[str, str]  # reference, candidate
+    output: str
+    elements: int
+    max_abs: Optional[float]  # infinity when one side alone is not finite; None: not comparable
+    max_rel: Optional[float]  # over the elements whose reference exceeds atol
+    cosine: Optional[float]  # over the elements that are finite in both; 1 when both are all zeros
+    atol: float
+    rtol: float
+    mismatches: int
+    passed: bool
+    worst: Optional[WorstElement] = None
+    non_finite_alike: int = 0  # the same NaN or infinity in both
+    histogram: Optional[ErrorHistogram] = None
+    problem: Optional[str] = None  # why it failed, where numbers alone do not say it
+    caution: Optional[str] = None  # why passing says little
+    tolerance_source: str = ""
+
+
+class DetectionTolerance(NamedTuple):
+    """For one matched pair of detections."""
+
+    box: float  # network-input pixels, each corner coordinate
+    score: float
+
+
+class Match(NamedTuple):
+    """A detection of the reference and its counterpart."""
+
+    reference: int  # row among the reference's detections
+    candidate: int
+    labels: Tuple[int, int]
+    scores: Tuple[float, float]
+    iou: float
+    box_diff: float  # largest difference of a coordinate, network-input pixels
+    score_diff: float
+    within: bool  # labels equal, box and score within tolerance
+
+
+class Unmatched(NamedTuple):
+    """A detection that only one runtime has."""
+
+    runtime: str
+    row: int
+    label: int
+    score: float
+    box: Tuple[float, float, float, float]
+    explanation: str
+
+
+class DetectionParity(NamedTuple):
+    """Two runtimes' detections in one image, compared."""
+
+    pair: Tuple[str, str]
+    reference: int  # detections of the reference
+    candidate: int
+    matched: int
+    labels_equal: int
+    worst_iou: Optional[float]  # None when nothing was matched
+    worst_score_diff: Optional[float]
+    worst_box_diff: Optional[float]  # network-input pixels
+    tolerance: DetectionTolerance
+    passed: bool
+    matches: Tuple[Match, ...] = ()  # in the reference's order
+    unmatched: Tuple[Unmatched, ...] = ()
+    image: int = 0
+    problem: Optional[str] = None
+    numbering: str = COCO_80  # of the labels
+
+
+Compared = Union[OutputParity, DetectionParity]
+
+
+class EngineFacts(NamedTuple):
+    """The engine that was built."""
+
+    bytes: int
+    layers: int  # of the network, before the builder fuses them
+    plugin_layers: Tuple[str, ...]  # op types, one for each layer
+    warnings: Tuple[str, ...] = ()  # the builder's own words
+
+
+class TensorInput(NamedTuple):
+    """One input of the network."""
+
+    name: str
+    shape: Tuple[int, ...]
+    dtype: str
+
+
+class Picture(NamedTuple):
+    """The picture that went in."""
+
+    name: str
+    sha256: str
+    width: int  # pixels of the file, before it is resized for the network
+    height: int
+
+
+class Weights(NamedTuple):
+    """The weights that the model had."""
+
+    source: str  # "seeded:0", or the file's name
+    sha256: str
+
+
+class Inputs(NamedTuple):
+    """What the conversion was given."""
+
+    tensors: Tuple[TensorInput, ...] = ()
+    image: Optional[Picture] = None
+    weights: Optional[Weights] = None
+
+
+class Proposals(NamedTuple):
+    """How many of a detector's padded proposals were real ones, by one runtime's count."""
+
+    runtime: str
+    alive: int
+    padded: Optional[int]  # rows that went through the box head; None if not known
+
+
+class Report(NamedTuple):
+    """One conversion."""
+
+    row: str
+    model: str
+    precision: str  # "fp32"
+    executor: str  # "host" or "docker"
+    stages: Tuple[Stage, ...]  # all of STAGES, in that order
+    parity: Tuple[OutputParity, ...] = ()
+    detections: Tuple[DetectionParity, ...] = ()
+    engine: Optional[EngineFacts] = None
+    artifacts: Mapping[str, Mapping[str, Any]] = {}  # name -> {"sha256": hex, "bytes": int}
+    inputs: Inputs = Inputs()
+    versions: Mapping[str, str] = {}
+    proposals: Tuple[Proposals, ...] = ()
+    exporter: Optional[str] = None  # "dynamo" or "torchscript"
+    opset: Optional[int] = None
+    command: Optional[str] = None  # what to type to do it again
+    created: Optional[str] = None  # ISO 8601
+    peak_memory_bytes: Optional[int] = None
+    overlay: Optional[str] = None  # the picture's file name in the report's folder
+    notes: Tuple[str, ...] = ()  # anything else a reader should know, a sentence each
+
+
+def check_report(report: Report) -> None:
+    """See that a report can be believed, before anything is written.
+
+    Raises:
+        ValueError: a stage is missing, twice, out of order or of no known status; one that did
+            not pass gives no reason; or one that was not run has a time.
+    """
+    names = tuple(stage.name for stage in report.stages)
+    if names != STAGES:
+        raise ValueError(f"a report has the stages {STAGES}, not {names}")
+    for stage in report.stages:
+        if stage.status not in (PASSED, FAILED, NOT_RUN):
+            raise ValueError(f"stage {stage.name}: no status is called {stage.status!r}")
+        if stage.status != PASSED and not stage.reason:
+            raise ValueError(f"stage {stage.name} is {stage.status} and does not say why")
+        if stage.status == NOT_RUN and stage.seconds is not None:
+            raise ValueError(f"stage {stage.name} was not run, yet took {stage.seconds} s")
+
+
+def compared_pairs(report: Report) -> List[Tuple[str, str]]:
+    """Return every pair of runtimes that was compared, each once, in order."""
+    compared = [row.pair for row in report.parity] + [each.pair for each in report.detections]
+    return list(dict.fromkeys(compared))
+
+
+def uncompared_runtimes(report: Report) -> List[str]:
+    """Return the runtimes that ran and whose outputs nothing was compared with."""
+    compared = {name for pair in compared_pairs(report) for name in pair}
+    ran = [stage.name for stage in report.stages if stage.status == PASSED]
+    return [
+        name
+        for name in COMPARED_RUNTIMES
+        if name in ran and REFERENCE_RUNTIME in ran and name not in compared
+    ]
+
+
+def exit_code(report: Report) -> int:
+    """Return the exit code of a conversion.
+
+    0: all that could run passed. 1: runtimes disagree, or one ran and was not compared.
+    3: nothing ran at all. 4: a stage failed.
+    """
+    statuses = {stage.status for stage in report.stages}
+    if FAILED in statuses:
+        return ConversionError.exit_code
+    if PASSED not in statuses:
+        return EnvironmentLacksError.exit_code
+    compared = (*report.parity, *report.detections)  # type: Tuple[Compared, ...]
+    if not all(each.passed for each in compared) or uncompared_runtimes(report):
+        return ParityError.exit_code
+    return 0

@@ -1,0 +1,50 @@
+"""report.json: the facts of a conversion for other programs.
+
+JSON has no NaN and no infinity: such a number is one of the strings "NaN", "Infinity", "-Infinity".
+"""
+
+import math
+from typing import Any, Dict
+
+from trtyard.core.report import SCHEMA, ErrorHistogram, Report, Stage, exit_code
+
+
+def report_value(report: Report) -> Dict[str, Any]:
+    """Return the report as plain values that ``json`` can write."""
+    value = {
+        "schema": SCHEMA,
+        "row": report.row,
+        "model": report.model,
+        "verdict": {"exit_code": exit_code(report)},
+    }  # type: Dict[str, Any]
+    for name, each in report._asdict().items():
+        value[name] = _plain(each)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ErrorHistogram):
+        return _histogram(value)
+    if isinstance(value, Stage):
+        return {name: one for name, one in value._asdict().items() if one is not None}
+    if hasattr(value, "_asdict"):
+        return {name: _plain(one) for name, one in value._asdict().items()}
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value
+
+
+def _histogram(histogram: ErrorHistogram) -> Dict[str, Any]:
+    bins = [
+        {
+            "from": float(f"1e{histogram.lowest + offset}"),
+            "to": float(f"1e{histogram.lowest + offset + 1}"),
+            "count": count,
+        }
+        for offset, count in enumerate(histogram.decades)
+    ]
+    return {"exact": histogram.exact, "bins": bins, "non_finite": histogram.non_finite}

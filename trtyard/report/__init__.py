@@ -1,0 +1,1 @@
+"""From report.json to what a person reads: pages, junit.xml, the terminal's table, an index."""
