@@ -446,7 +446,7 @@ def ci(
     folder="Folders that hold report.json at any depth; may be repeated.",
     out="The index page over several reports (default: index.html in the folder of them all).",
 )
-def report(folder: Repeated, out: str = "") -> None:
+def report(folder: Repeated = (), out: str = "") -> None:
     """Make report.html and junit.xml from report.json, and an index page of several.
 
     Such as: ./run report out. A conversion with ./run makes its own pages; this is for the

@@ -48,7 +48,7 @@ http: {{addr: "127.0.0.1:0"}}
 HTPASSWD = "me:$2b$05$yGwpWSYyGxc1nkJ81dVSaecQcxYu.eCuhDHXB53EbV8SX/dBrYkcO\n"
 PUSH = """
 import sys
-from trtyard.engine import connect, docker_command
+from trtyard.system.docker_engine import connect, docker_command
 from trtyard.registry.transfer import push_image
 push_image(connect(), docker_command(), sys.argv[1], sys.argv[2])
 """

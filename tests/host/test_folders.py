@@ -70,7 +70,7 @@ def test_one_killed_while_it_marked_leaves_the_folder_to_the_next(tmp_path):
     script = """
 import resource, signal, sys
 from pathlib import Path
-from trtyard.folders import make_own
+from trtyard.system.folders import make_own
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

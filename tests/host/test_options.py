@@ -14,7 +14,7 @@ from trtyard.system.uv import ROOT
 RECORDING = """
 import dataclasses, importlib, json, os, sys
 
-from trtyard.cli import main
+from trtyard.cli.command import main
 
 def plain(value):
     if dataclasses.is_dataclass(value):
@@ -239,6 +239,14 @@ CASES = {
             "claim": (["c"], {"claim": "c"}),
             "namespace": (["n"], {"namespace": "n"}),
             "gpus": (["0"], {"gpus": "0"}),
+            "out": (["/a b"], {"out": "/a b"}),
+        },
+    ),
+    "report": (
+        "trtyard.report.pages:make_pages",
+        ["/a", "/b c"],
+        {
+            "folder": (["/d"], {"words.0": ["/a", "/b c", "/d"]}),
             "out": (["/a b"], {"out": "/a b"}),
         },
     ),

@@ -19,7 +19,7 @@ from trtyard.system.uv import ROOT
 HOLDS = """
 import os, sys, time
 from pathlib import Path
-from trtyard.pipeline.output_lock import held
+from trtyard.core.output_lock import held
 with held(Path(sys.argv[1])):
     if "fork" in sys.argv and os.fork() > 0:
         sys.stdin.read(1)

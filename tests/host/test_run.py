@@ -196,7 +196,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from trtyard.damaged import make_anew
+from trtyard.cli.damaged import make_anew
 
 try:
     import tool

@@ -118,7 +118,7 @@ def make():
 LINES = {"Conv": "self.conv(x)", "Relu": "torch.relu", "TopK": "topk(2)"}
 LOOK = """
 import sys, onnx, json
-from trtyard.pipeline.onnx_origin import origin_of
+from trtyard.pipeline.onnx_model.origin import origin_of
 model = onnx.load(sys.argv[1])
 found = {node.op_type: origin_of(node) for node in model.graph.node}
 docs = sum(len(node.doc_string) for node in model.graph.node)

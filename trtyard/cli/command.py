@@ -101,10 +101,20 @@ def words_after_dashes() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-def _with_sub_words(words: list[str]) -> list[str]:
-    """Join ``row`` and the word behind it, which invoke takes for two tasks, to one task's name."""
+def _as_invoke_reads(words: list[str]) -> list[str]:
+    """Return the words of the command line in the form that invoke can parse.
+
+    ``row add`` is one task's name, which invoke takes for two tasks. The folders of ``report A B``
+    become ``--folder A --folder B``, since invoke has no positional argument of many values.
+    """
     if words[:1] == ["row"] and len(words) > 1 and not words[1].startswith("-"):
         return [" ".join(words[:2]), *words[2:]]
+    if words[:1] == ["report"]:
+        joined = ["report"]
+        for before, word in itertools.pairwise(words):
+            is_value = before in ("--folder", "--out")
+            joined += [word] if is_value or word.startswith("-") else ["--folder", word]
+        return joined
     return words
 
 
@@ -113,7 +123,7 @@ class _Run(Program):
 
     def parse_core(self, argv: list[str] | None) -> None:
         super().parse_core(argv)
-        words = _with_sub_words(self.core.unparsed)
+        words = _as_invoke_reads(self.core.unparsed)
         if words[:1] != self.core.unparsed[:1] and {"-h", "--help"} & set(words):
             # Invoke would take it for the value that the task wants.
             self.args["help"].value, words = words[0], []

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from trtyard.build.build import content_labels
 from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.core.report import SCHEMA
 from trtyard.lock.file import Lock, LockedRow
 from trtyard.matrix.reader import Matrix
 from trtyard.matrix.row import Row
@@ -83,7 +84,7 @@ def _report(file: Path, row: Row, model: str) -> Mapping[str, Any] | None:
         return None
     except ValueError as error:
         raise UsageError(f"{file} is no report: {error}") from None
-    if (report.get("schema"), report.get("row"), report.get("model")) != (1, row.name, model):
+    if (report.get("schema"), report.get("row"), report.get("model")) != (SCHEMA, row.name, model):
         raise UsageError(f"{file} is no report of row {row.name} and model {model}")
     _check_versions(file, row, report["versions"])
     return report

@@ -38,6 +38,8 @@ def make_pages(paths: Sequence[str], out: str = "") -> None:
     Raises:
         UsageError: no report is found, or one of them cannot be read. Nothing is written then.
     """
+    if not paths:
+        raise UsageError("report needs a folder", "./run report out")
     files = [file for path in paths for file in _reports_in(Path(path))]
     folders = list(dict.fromkeys(file.parent.absolute() for file in files))
     found = [(folder, read_report(folder)) for folder in folders]
