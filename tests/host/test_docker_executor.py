@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trtyard.core.errors import UsageError
+from trtyard.core.request import ConversionRequest
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.rows_variable import rows_variable
@@ -25,14 +26,11 @@ def job(tmp_path):
     return Job(
         row=ROW,
         locked=LOCKED,
-        model="nets.py:make",
+        request=ConversionRequest(model="nets.py:make"),
         model_file=Path("/home/someone/nets.py"),
-        code_folder=None,
         out=tmp_path,
         weights=Path("/data/weights.pt"),
         image=Path("/data/weights.pt"),
-        plugins=None,
-        options=(),
     )
 
 
@@ -185,7 +183,8 @@ def test_terminal_codes_of_a_models_output_do_not_come_through():
 def test_a_module_is_looked_for_behind_the_rows_packages(job):
     # As the current folder, which the pipeline adds at the end: PYTHONPATH comes first.
     folder = Path("/home/someone/w")
-    standing = replace(job, model="nets:make", model_file=None, code_folder=folder)
+    asked = ConversionRequest(model="nets:make")
+    standing = replace(job, request=asked, model_file=None, code_folder=folder)
     places = places_of(standing)
     settings = settings_of(standing, places, LIMITS)
     assert settings["working_dir"] == places[folder]

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from trtyard.core.report import FAILED, PASSED
+from trtyard.core.request import ONNX
 from trtyard.pipeline.conversion import Conversion, PluginSource
 from trtyard.pipeline.models.model import TENSOR, Model, Weights
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.row import Row
-from trtyard.pipeline.stages import ONNX
 
 ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "torchscript", 18, "13.0", ("89",), ("8.9",))
 

@@ -11,6 +11,7 @@ import torch
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_json
 from trtyard.core.report import EngineFacts, Stage
+from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
@@ -22,7 +23,7 @@ from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, 
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.row import Row, toolchain_of
-from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, StageBook
+from trtyard.pipeline.stages import NotRunError, StageBook
 from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]

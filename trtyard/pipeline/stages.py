@@ -6,11 +6,6 @@ from typing import Callable, Dict, List, Optional, Sequence, TypeVar
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.report import FAILED, NOT_RUN, PASSED, Stage
 
-# What a conversion may end with.
-ONNX = "onnx"
-ENGINE = "engine"
-UNTIL = (ONNX, ENGINE)
-
 T = TypeVar("T")
 
 
