@@ -14,7 +14,7 @@ from trtyard.system.uv import ROOT
 RECORDING = """
 import dataclasses, importlib, json, os, sys
 
-from trtyard.cli import main
+from trtyard.cli.command import main
 
 def plain(value):
     if dataclasses.is_dataclass(value):
