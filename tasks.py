@@ -95,7 +95,7 @@ def run_tests(
 
 @command()
 def lint() -> int:
-    """Check style, layout and types: ruff check, ruff format --check, mypy."""
+    """Check style, layout, types and spelling: ruff, mypy and codespell."""
     from trtyard.run.selftest import run_linters
 
     return run_linters()
