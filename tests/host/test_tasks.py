@@ -251,7 +251,7 @@ def test_a_name_of_any_bytes_is_taken_in_any_locale(locale, name, tasks, tmp_pat
 
 
 def test_a_package_of_venv_that_is_gone_is_no_bug(tasks, checkout):
-    file = checkout / "trtyard" / "show.py"
+    file = checkout / "trtyard" / "cli" / "matrix.py"
     file.write_text("import a_package_that_is_not_here\n")
     done = tasks("matrix", root=checkout)
     assert done.returncode == 3
@@ -261,7 +261,7 @@ def test_a_package_of_venv_that_is_gone_is_no_bug(tasks, checkout):
 
 
 def test_a_bug_has_an_exit_code_that_no_result_has(tasks, checkout):
-    file = checkout / "trtyard" / "show.py"
+    file = checkout / "trtyard" / "cli" / "matrix.py"
     file.write_text(file.read_text() + "\n\ndef show_matrix(*, as_json):\n    raise KeyError(1)\n")
     done = tasks("matrix", root=checkout)
     assert done.returncode == 70
