@@ -1,4 +1,4 @@
-"""What the project says of itself: its version."""
+"""The version is the same everywhere."""
 
 import trtyard
 from trtyard.system.reading import parse_toml
@@ -13,3 +13,7 @@ def test_pyproject_has_the_package_version():
 def test_version_option_prints_the_package_version(tasks):
     done = tasks("--version")
     assert (done.returncode, done.stdout) == (0, f"trtyard {trtyard.__version__}\n")
+
+
+def test_changelog_has_the_package_version():
+    assert f"\n## {trtyard.__version__} - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
