@@ -44,7 +44,7 @@ def run_tests(
 
 @command()
 def lint() -> int:
-    """Check style, layout and types: ruff check, ruff format --check, mypy."""
+    """Check style, layout, types and spelling: ruff, mypy and codespell."""
     from trtyard.run.selftest import run_linters
 
     return run_linters()
@@ -157,7 +157,10 @@ def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
 
 @command(check="Only compare; exit 5 and name the files that differ.")
 def render(check: bool = False) -> None:
-    """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file."""
+    """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file.
+
+    Also writes versions.schema.json, the JSON schema of versions.toml.
+    """
     from trtyard.render.dockerfiles import render_all
 
     render_all(check=check)

@@ -22,6 +22,7 @@ from invoke.parser.argument import Argument
 from invoke.program import Program
 from invoke.tasks import Task
 
+from trtyard import __version__
 from trtyard.cli.damaged import is_of_venv
 from trtyard.core.errors import (
     BUG_EXIT_CODE,
@@ -33,7 +34,7 @@ from trtyard.core.errors import (
 from trtyard.core.request import ConversionRequest
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.system.processes import set_echo
-from trtyard.system.reading import nearest, parse_toml
+from trtyard.system.reading import nearest
 from trtyard.system.uv import ROOT, VENV, make_places_absolute
 
 _OF_THE_MACHINE = (
@@ -179,8 +180,7 @@ class _Run(Program):
             super().parse_cleanup()
 
     def print_version(self) -> None:
-        project = parse_toml((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        print(f"trtyard {project['version']}")  # noqa: T201
+        print(f"trtyard {__version__}")  # noqa: T201
 
     def no_tasks_given(self) -> None:
         self.list_tasks()

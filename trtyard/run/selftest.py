@@ -170,11 +170,12 @@ def _in_words(result: int | str) -> str:
 
 
 def run_linters() -> int:
-    """Run every linter, whatever the ones before it say; return 1 if one complains."""
+    """Run every linter, also after one has failed; return 1 if any failed, else 0."""
     linters: list[list[Word]] = [
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
+        ["codespell_lib"],
     ]
     codes = [run([sys.executable, "-m", *linter], cwd=ROOT) for linter in linters]
     return 1 if any(codes) else 0

@@ -111,6 +111,13 @@ class Table:
         for number, one in enumerate(value):
             yield self._child(one, f"{key}[{number}]")
 
+    def keys(self, pattern: str, expected: str) -> Iterator[str]:
+        """Yield the keys as written, in the file's order; each must match ``pattern``."""
+        for key in self:
+            if not re.fullmatch(pattern, key):
+                raise self.fail(key, f"must be {expected}")
+            yield key
+
     def __iter__(self) -> Iterator[str]:
         """Yield the keys as written, in the file's order."""
         return iter(self._value)
