@@ -44,7 +44,7 @@ def run_tests(
 
 @command()
 def lint() -> int:
-    """Check style, layout, types and spelling: ruff, mypy and codespell."""
+    """Check style, types, spelling and the direction of imports."""
     from trtyard.run.selftest import run_linters
 
     return run_linters()

@@ -51,8 +51,8 @@ def test_a_request_is_read_as_it_was_written(tmp_path):
 def test_a_request_is_frozen():
     with pytest.raises(AttributeError):
         ConversionRequest().model = "alexnet"
-    with pytest.raises(TypeError, match="no modell"):
-        ConversionRequest(modell="alexnet")
+    with pytest.raises(TypeError, match="no colour"):
+        ConversionRequest(colour="alexnet")
     assert ConversionRequest().replaced(model="alexnet").given() == {"model": "alexnet"}
 
 
@@ -62,7 +62,7 @@ def test_a_request_is_frozen():
         ("{", "is not a request"),
         ("[]", "is not a request of schema 1"),
         ('{"schema": 2}', "is not a request of schema 1"),
-        ('{"schema": 1, "modell": "a"}', "has an unknown entry 'modell'"),
+        ('{"schema": 1, "colour": "a"}', "has an unknown entry 'colour'"),
         ('{"schema": 1, "size": "320"}', "size is '320', expected int"),
         ('{"schema": 1, "size": true}', "size is True, expected int"),
     ],

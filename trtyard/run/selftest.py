@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Literal, get_args
 
 from trtyard.build.build import DISK_PER_WHEEL_BYTE, built_image, bytes_of
@@ -177,5 +178,7 @@ def run_linters() -> int:
         ["mypy"],
         ["codespell_lib"],
     ]
-    codes = [run([sys.executable, "-m", *linter], cwd=ROOT) for linter in linters]
+    commands: list[list[Word]] = [[sys.executable, "-m", *linter] for linter in linters]
+    commands.append([Path(sys.executable).parent / "lint-imports", "--no-logo"])
+    codes = [run(command, cwd=ROOT) for command in commands]
     return 1 if any(codes) else 0
