@@ -160,7 +160,7 @@ def failures(summaries: dict[str, Summary]) -> Sequence[str]:
     for name, keys in sorted(names.items(), key=lambda item: -len(item[1])):
         known = named(name)
         taking = "-" if known.affected in ((), (ANY,)) else taken_by(known.affected)
-        lines.append(f"| `{name}` | {len(keys)} | {known.cause} | {taking} | {known.mend} |")
+        lines.append(f"| `{name}` | {len(keys)} | {known.cause} | {taking} | {known.hint} |")
     return [*lines, ""]
 
 

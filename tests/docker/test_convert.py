@@ -169,7 +169,7 @@ def test_an_engine_that_does_not_see_this_machines_files_is_said(engine, base, j
         _container(engine, base, ["true"], settings),
     ):
         pass
-    assert "--in host" in caught.value.mend
+    assert "--in host" in caught.value.hint
     assert not (tmp_path / "elsewhere").exists()
 
 

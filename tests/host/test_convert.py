@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written_says_so():
     with pytest.raises(EnvironmentLacksError) as caught, output_folder(Path("/proc/self/out")):
         pass
     assert "cannot write into /proc/self/out" in caught.value.message
-    assert "--out" in caught.value.mend
+    assert "--out" in caught.value.hint
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so(
     assert choose_executor(row, locked, "host", "onnx")[0] == "host"
     with pytest.raises(UsageError, match="goes as far as ONNX") as caught:
         choose_executor(row, locked, "host", "engine")
-    assert "--until onnx" in caught.value.mend
+    assert "--until onnx" in caught.value.hint
     assert choose_executor(row, locked, "auto", "engine")[0] == "docker"
 
 
@@ -328,7 +328,7 @@ def test_a_code_of_0_without_a_report_is_no_success(monkeypatch, tmp_path):
 def test_a_conversion_that_died_is_said_to_have(monkeypatch, tmp_path, code, error, words):
     with pytest.raises(error, match=words) as caught:
         ended(monkeypatch, tmp_path, code, writes=False)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def checked(**words):
@@ -356,7 +356,7 @@ def test_what_no_row_can_convert_is_refused_at_once(words, said, advised):
     with pytest.raises(UsageError) as caught:
         checked(**words)
     assert said in caught.value.message
-    assert advised is None or advised in caught.value.mend
+    assert advised is None or advised in caught.value.hint
 
 
 def test_a_model_that_rows_may_have_is_left_to_them():

@@ -98,7 +98,7 @@ def test_limit_that_was_hit_is_named(line, state, words):
     error = watch.hit(state)
     assert error.exit_code == 3
     assert words[0] in error.message
-    assert words[1] in error.mend
+    assert words[1] in error.hint
 
 
 @pytest.mark.parametrize("line", ["No space left on device: '/mnt/out/x'", "TensorRT says no"])

@@ -51,7 +51,7 @@ def test_nan_in_an_output_fails_and_names_the_layer(tmp_path):
     assert stages["torch"].status == FAILED
     assert "computes NaN in PyTorch itself: output" in stages["torch"].reason
     assert "the first layer to give NaN: 1 (Log)" in stages["torch"].reason
-    assert stages["torch"].mend
+    assert stages["torch"].hint
     assert stages["export"].status == stages["onnxruntime"].status == "not-run"
 
 

@@ -226,7 +226,7 @@ def test_a_missing_attribute_is_named(tmp_path):
     assert not (tmp_path / "model.engine").exists()
 
 
-def test_an_op_that_the_parser_lacks_is_named_with_a_mend(tmp_path):
+def test_an_op_that_the_parser_lacks_is_named_with_a_hint(tmp_path):
     file = model_file(
         tmp_path,
         [helper.make_node("NonZero", ["image"], ["where"], name="the_culprit")],
@@ -235,10 +235,10 @@ def test_an_op_that_the_parser_lacks_is_named_with_a_mend(tmp_path):
     )
     with pytest.raises(ConversionError, match="the_culprit") as failure:
         build_engine(file, tmp_path / "model.engine")
-    assert "torch.where" in failure.value.mend
+    assert "torch.where" in failure.value.hint
 
 
-def test_an_op_that_the_builder_lacks_is_named_with_a_mend(tmp_path):
+def test_an_op_that_the_builder_lacks_is_named_with_a_hint(tmp_path):
     file = model_file(
         tmp_path,
         [
@@ -249,7 +249,7 @@ def test_an_op_that_the_builder_lacks_is_named_with_a_mend(tmp_path):
     )
     with pytest.raises(ConversionError, match=r"op: NonMaxSuppression \(node culprit\)") as failure:
         build_engine(file, tmp_path / "model.engine")
-    assert "padded_nms" in failure.value.mend
+    assert "padded_nms" in failure.value.hint
 
 
 def test_a_top_k_beyond_the_limit_is_explained(tmp_path):
@@ -262,7 +262,7 @@ def test_a_top_k_beyond_the_limit_is_explained(tmp_path):
     )
     with pytest.raises(ConversionError, match=r"op: TopK \(node culprit\)") as failure:
         build_engine(file, tmp_path / "model.engine")
-    assert "split the TopK" in failure.value.mend
+    assert "split the TopK" in failure.value.hint
 
 
 def test_a_missing_library_link_is_an_error_and_not_an_abort(tmp_path):

@@ -111,7 +111,7 @@ def test_the_checker_dies_where_torch_is_imported_first(old_python, onnx_1_6, fi
         capture_output=True,
         text=True,
     )
-    if first == "onnx":  # as the mend says
+    if first == "onnx":  # as the hint says
         assert done.stdout == "1.6.0 checked\n", done.stderr
     else:
         assert done.returncode == -signal.SIGSEGV, done.stderr

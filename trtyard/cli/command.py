@@ -222,7 +222,7 @@ class _Run(Program):
             what = re.sub(
                 r"^Flag <Argument: ([\w-]+).* needed value.*", r"--\1 needs a value", str(error)
             )
-            what, mend = what.rstrip("!"), "the tasks: ./run --list"
+            what, hint = what.rstrip("!"), "the tasks: ./run --list"
             if needed := re.search(r"required positional arguments?: (.*)", what):
                 what = f"{said} needs {needed[1].upper()}".replace("'", "")
                 raise Exit(
@@ -230,10 +230,10 @@ class _Run(Program):
                 ) from None
             known = [name for one in tasks.values() for name in (one.name, *one.aliases) if name]
             if task is not None and said.startswith("-"):
-                what, mend = f"{task.name} has no option {said!r}", f"./run {task.name} --help"
+                what, hint = f"{task.name} has no option {said!r}", f"./run {task.name} --help"
                 known = list(task.flags)
             raise Exit(
-                f"trtyard: {what}{nearest(said, known)}\n  {mend}", code=UsageError.exit_code
+                f"trtyard: {what}{nearest(said, known)}\n  {hint}", code=UsageError.exit_code
             ) from None
 
 

@@ -13,7 +13,7 @@ class KnownFailure(NamedTuple):
     name: str
     affected: Tuple[str, ...]
     cause: str
-    mend: str
+    hint: str
     sources: Tuple[str, ...]  # threads and pages, or "measured: " and with what
     patterns: Tuple[str, ...] = ()  # regular expressions; one of them found in a log is enough
     symptom: str = ""  # what one sees where no error is raised

@@ -114,7 +114,7 @@ def conversion_error(message: str, words: str, otherwise: Optional[str] = None) 
     Args:
         message: what failed, and where, as far as the caller knows.
         words: all that the failing part said.
-        otherwise: the mend where nothing more is known.
+        otherwise: the hint where nothing more is known.
     """
     explanations = [one for one in explain(words) if not one.failure.warning]
     if not explanations:
@@ -125,7 +125,7 @@ def conversion_error(message: str, words: str, otherwise: Optional[str] = None) 
     if first.affected not in ((), (ANY,)) or (rows and first.capability):
         taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
         lines.append(f"  taken as is by: {taking}")
-    return ConversionError("\n".join(lines), first.failure.mend)
+    return ConversionError("\n".join(lines), first.failure.hint)
 
 
 def build_failure(words: str) -> Optional[KnownFailure]:
@@ -148,7 +148,7 @@ def compiler_explained() -> Iterator[None]:
         if known is None:
             raise
         words = f"{error.message}\n  why: {known.cause}"
-        raise EnvironmentLacksError(words, known.mend) from error
+        raise EnvironmentLacksError(words, known.hint) from error
 
 
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:

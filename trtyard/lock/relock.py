@@ -175,7 +175,7 @@ def _resolved_host(*, anew: bool) -> str:
         except CommandError as error:
             raise UsageError(
                 f"requirements/host.in cannot be resolved: {error.message}",
-                "mend it, or look to the network if packages could not be fetched",
+                "fix it, or look to the network if packages could not be fetched",
             ) from None
         return f"{_first_line()}\n{answer.read_text(encoding='utf-8')}"
 

@@ -1,7 +1,7 @@
 """The matrix: ``versions.toml``, read and checked.
 
 A row is one exact toolchain. Reading refuses unknown keys, wrong types and values that cannot be
-right, naming file, key and mend; past that point a ``Row`` can be trusted.
+right, naming file, key and hint; past that point a ``Row`` can be trusted.
 """
 
 import re
@@ -78,13 +78,13 @@ class Matrix:
 
 
 def read_matrix(file: Path) -> Matrix:
-    """Read and check ``versions.toml``; ``UsageError`` names file, key and mend."""
+    """Read and check ``versions.toml``; ``UsageError`` names file, key and hint."""
     try:
         return parse_matrix(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
         raise UsageError(f"{file} is missing", "git checkout -- versions.toml") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file.name} is not TOML: {error}", f"mend {file}") from None
+        raise UsageError(f"{file.name} is not TOML: {error}", f"fix {file}") from None
 
 
 def parse_matrix(text: str, file: Path) -> Matrix:
@@ -92,9 +92,9 @@ def parse_matrix(text: str, file: Path) -> Matrix:
     try:
         value = parse_toml(text)
     except ValueError as error:
-        raise UsageError(f"{file.name} is not TOML: {error}", f"mend {file}") from None
+        raise UsageError(f"{file.name} is not TOML: {error}", f"fix {file}") from None
     top = Table(
-        value, file=file, path="", error=UsageError, mend=f"mend {file}; keys: docs/matrix.md"
+        value, file=file, path="", error=UsageError, hint=f"fix {file}; keys: docs/matrix.md"
     )
     schema = top.integer("schema", 1, 999)
     if schema != MATRIX_SCHEMA:

@@ -28,7 +28,7 @@ class _Recorder(Table):
     """A table that has every key it is asked for, and records what each must be."""
 
     def __init__(self) -> None:
-        super().__init__({}, file=SCHEMA_FILE, path="", error=UsageError, mend="")
+        super().__init__({}, file=SCHEMA_FILE, path="", error=UsageError, hint="")
         self._kinds: dict[str, dict[str, Any] | _Recorder] = {}
         self._optional: set[str] = set()
         self._names: dict[str, Any] = {}

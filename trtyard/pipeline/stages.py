@@ -61,9 +61,9 @@ class StageBook:
             stage = Stage(name, PASSED, time.perf_counter() - start)
         except ConversionError as error:
             seconds = time.perf_counter() - start
-            stage = Stage(name, FAILED, seconds, error.message, error.mend)
+            stage = Stage(name, FAILED, seconds, error.message, error.hint)
         except EnvironmentLacksError as error:
-            stage = Stage(name, NOT_RUN, reason=error.message, mend=error.mend)
+            stage = Stage(name, NOT_RUN, reason=error.message, hint=error.hint)
         except NotRunError as error:
             stage = Stage(name, NOT_RUN, reason=str(error))
         self._stages[name] = stage._replace(note=self._notes.get(name))

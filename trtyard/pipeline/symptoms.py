@@ -239,4 +239,4 @@ def _disagree(comparison: Comparison) -> bool:
 def _sentence(symptom: Symptom) -> str:
     failure = named(symptom.name)
     detail = " ".join(symptom.detail.split())
-    return f"{detail}: {failure.cause}. {failure.mend} ({failure.name})"
+    return f"{detail}: {failure.cause}. {failure.hint} ({failure.name})"

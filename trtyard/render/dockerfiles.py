@@ -292,7 +292,7 @@ def _named(
         raise UsageError(
             f"versions.toml: rows.{row.name}.image.{key} names {', '.join(unknown)}, which"
             f" versions.lock does not have for Python {row.python}",
-            "mend versions.toml",
+            "fix versions.toml",
         )
     return tuple(by_name[name] for name in sorted(names))
 
@@ -339,7 +339,7 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         raise UsageError(
             f"versions.toml: rows.{row.name}.parser is patched, but the row names no commit of"
             f" {PARSER_REPOSITORY}, or patches/{PARSER}/ has nothing for TensorRT {row.tensorrt}",
-            "mend versions.toml, or add the patches",
+            "fix versions.toml, or add the patches",
         )
     return rendered(templates, "Dockerfile.j2", facts)
 

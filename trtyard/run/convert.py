@@ -126,7 +126,7 @@ def _show_report(folder: Path) -> None:
     sys.stdout.flush()
     for stage in report.stages:
         if stage.status == FAILED:  # the table has room for the first words only
-            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")
+            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
 
 
 def _written_at(folder: Path) -> tuple[int, int] | None:

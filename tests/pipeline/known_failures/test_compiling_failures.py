@@ -122,7 +122,7 @@ def test_a_compiler_that_the_system_ends_is_known(nvcc, tmp_path):
     assert first(words).failure.name == "compiler-killed"
 
 
-def test_plugins_that_cannot_be_compiled_end_with_cause_and_mend(nvcc, row_file, tmp_path, capsys):
+def test_plugins_that_cannot_be_compiled_end_with_cause_and_hint(nvcc, row_file, tmp_path, capsys):
     words = ["plugins", "--row-file", str(row_file), "--sources", str(SOURCES)]
     assert main([*words, "--out", str(tmp_path / "x.so")]) == EnvironmentLacksError.exit_code
     error = capsys.readouterr().err
@@ -138,7 +138,7 @@ def test_an_unsupported_host_compiler_ends_with_3_and_what_is_not_known_with_4(
     with pytest.raises(TrtyardError) as failure, compiler_explained():
         compile_plugins(SOURCES, tmp_path / "x.so", ["80"])
     assert failure.value.exit_code == EnvironmentLacksError.exit_code
-    assert "-ccbin g++-12" in failure.value.mend
+    assert "-ccbin g++-12" in failure.value.hint
 
     broken = tmp_path / "plugins"
     shutil.copytree(SOURCES, broken)

@@ -223,11 +223,11 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
         export_onnx(
             module.eval(), (torch.rand(3, 3),), ["x"], ["y"], exporter, 18, tmp_path / "model.onnx"
         )
-    assert words in failure.value.mend
+    assert words in failure.value.hint
     assert "\n  why: " in failure.value.message
     # Its own message, given to ./run explain, leads to the same.
     explanation = first(str(failure.value))
-    assert explanation.failure.mend == failure.value.mend
+    assert explanation.failure.hint == failure.value.hint
     at = [line for line in failure.value.message.splitlines() if line.startswith("  at ")]
     assert ["  at " + explanation.place.python for _ in at] == at
 

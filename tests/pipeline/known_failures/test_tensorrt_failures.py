@@ -391,7 +391,7 @@ def test_convert_knows_it_too(name, model, op, written, tmp_path):
     assert (explanation.failure.name, explanation.place.op) == (name, op)
     assert explanation.place.node == "culprit"
     assert f"why: {explanation.failure.cause}" in failure.value.message
-    assert failure.value.mend == explanation.failure.mend
+    assert failure.value.hint == explanation.failure.hint
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):
     explanation = first(failure.value.message)
     assert explanation.failure.name == "non-max-suppression"
     assert (explanation.place.op, explanation.place.node) == ("NonMaxSuppression", "culprit")
-    assert "padded_nms" in failure.value.mend
+    assert "padded_nms" in failure.value.hint
     assert "taken as is by: TensorRT 8.0 and newer, not TensorRT for RTX" in failure.value.message
 
 

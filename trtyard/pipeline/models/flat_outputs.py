@@ -80,19 +80,19 @@ def _could_meet(module: nn.Module) -> bool:
 def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
     """Refuse what not every runtime can give back, or numpy cannot hold."""
     what = str(value.dtype).replace("torch.", "")
-    mend = "call .float() on it before it is returned"
+    hint = "call .float() on it before it is returned"
     if "complex" in what:
-        mend = "return torch.view_as_real() of it: ONNX has no complex numbers"
+        hint = "return torch.view_as_real() of it: ONNX has no complex numbers"
     elif value.device.type == "meta":
-        what, mend = "on the meta device", "compute it on the CPU: there it has no values"
+        what, hint = "on the meta device", "compute it on the CPU: there it has no values"
     elif value.layout != torch.strided:
-        what, mend = (
+        what, hint = (
             str(value.layout).replace("torch.", ""),
             "call .to_dense() on it before it is returned",
         )
     elif value.dtype in _TYPES:
         return
-    raise UsageError(f"{spec}: its output '{name}' is {what}, which cannot be compared", mend)
+    raise UsageError(f"{spec}: its output '{name}' is {what}, which cannot be compared", hint)
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:

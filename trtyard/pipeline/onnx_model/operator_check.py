@@ -103,8 +103,8 @@ def with_place(error: ConversionError, file: Path) -> ConversionError:
     more = sum(one.number for one in refused) - len(places[:_MOST_NODES])
     lines += [f"  and {more} more nodes"] if more > 0 else []
     if why:
-        return ConversionError("\n".join(lines) + why + rest, error.mend)
-    return conversion_error("\n".join(lines), f"{error.message}\n{refused[0].said}", error.mend)
+        return ConversionError("\n".join(lines) + why + rest, error.hint)
+    return conversion_error("\n".join(lines), f"{error.message}\n{refused[0].said}", error.hint)
 
 
 def _answers_for(kinds: Sequence[OneNode]) -> Iterator[Answer]:
