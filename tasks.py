@@ -162,8 +162,10 @@ def render(check: bool = False) -> None:
     Also writes versions.schema.json, the JSON schema of versions.toml.
     """
     from trtyard.render.dockerfiles import render_all
+    from trtyard.report.reading import write_schema
 
     render_all(check=check)
+    write_schema(check=check)
 
 
 @command(
