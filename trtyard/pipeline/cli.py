@@ -19,6 +19,7 @@ from trtyard.core.errors import (
     UsageError,
 )
 from trtyard.core.output_lock import held
+from trtyard.core.report import FAILED, JSON_FILE, NOT_RUN, Report, exit_code
 from trtyard.core.request import ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
@@ -88,13 +89,28 @@ def _run(options: argparse.Namespace) -> int:
 def _convert(row: Row, options: argparse.Namespace) -> int:
     from trtyard.pipeline.convert import Surroundings, convert
 
-    return convert(
+    report = convert(
         row,
         _request(options),
         Surroundings(
             options.executor, options.out, _PACKAGE_ROOT / "plugins", options.plugin_cache
         ),
     )
+    if options.request is None:  # otherwise who wrote it shows the report
+        _show_stages(report)
+    return exit_code(report)
+
+
+def _show_stages(report: Report) -> None:
+    """Print what did not pass, and the file that has the rest."""
+    for stage in report.stages:
+        if stage.status == NOT_RUN:
+            sys.stdout.write(f"{stage.name}: not run: {stage.reason}\n")
+    sys.stdout.write(f"{JSON_FILE} is written; ./run report FOLDER makes its pages\n")
+    sys.stdout.flush()
+    for stage in report.stages:
+        if stage.status == FAILED:
+            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
 
 
 def _request(options: argparse.Namespace) -> ConversionRequest:

@@ -20,7 +20,6 @@ from trtyard.core.report import (
     TensorInput,
     Weights,
     check_report,
-    exit_code,
 )
 from trtyard.core.report_json import report_value
 from trtyard.core.request import REQUEST_FILE, ConversionRequest
@@ -51,8 +50,8 @@ class Surroundings(NamedTuple):
     plugin_cache: Optional[Path]  # where to compile plugins; None: in ``out``
 
 
-def convert(row: Row, request: ConversionRequest, where: Surroundings) -> int:
-    """Convert, compare and write the report; return the exit code.
+def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report:
+    """Convert, compare, write the report and return it.
 
     Files are moved into ``where.out`` together at the end: an interruption leaves what an
     earlier run wrote.
@@ -83,7 +82,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> int:
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
-    return exit_code(report)
+    return report
 
 
 def _refuse_to_replace(folder: Path) -> None:

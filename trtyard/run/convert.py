@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,19 +24,17 @@ from trtyard.core.errors import (
 from trtyard.core.files import PARTIAL_PREFIX
 from trtyard.core.known_models import refuse_impossible
 from trtyard.core.output_lock import is_held
-from trtyard.core.report import FAILED, JSON_FILE
+from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ENGINE, ConversionRequest
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.row import ExecutorName, Row
 from trtyard.matrix.rules import problems
-from trtyard.report.console import console_table, notes_in_words
-from trtyard.report.pages import write_pages
-from trtyard.report.reading import read_report
+from trtyard.report.result import show_result
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
 from trtyard.system.folders import locked
-from trtyard.system.terminal import say, show
+from trtyard.system.terminal import say
 from trtyard.system.uv import OUT
 
 _ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
@@ -112,21 +109,8 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         if code not in _EXIT_CODES or (code == 0 and _written_at(out) == before):
             raise _ended(code)
         if _written_at(out) != before:
-            _show_report(out)
+            show_result(out)
         return code
-
-
-def _show_report(folder: Path) -> None:
-    """Make the pages of the report in ``folder`` and print its table, notes and failures."""
-    report = read_report(folder)
-    write_pages(report, folder)
-    show(f"\n{console_table(report)}")
-    if report.notes:
-        show(f"\n{notes_in_words(report)}")
-    sys.stdout.flush()
-    for stage in report.stages:
-        if stage.status == FAILED:  # the table has room for the first words only
-            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
 
 
 def _written_at(folder: Path) -> tuple[int, int] | None:
