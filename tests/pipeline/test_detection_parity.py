@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trtyard.pipeline.parity.detections import Thresholds, match_detections, maximum_matching
 from trtyard.pipeline.parity.padded import Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION, DetectionTolerance
+from trtyard.pipeline.parity.tolerance import DETECTION, DetectionTolerance
 
 PAIR = ("torch", "onnxruntime")
 THRESHOLDS = Thresholds(score=0.05, iou=0.5)

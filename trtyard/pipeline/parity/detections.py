@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from trtyard.pipeline.parity.padded import COCO_80, Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION, DetectionTolerance
+from trtyard.pipeline.parity.tolerance import DETECTION, DetectionTolerance
 
 # Below this overlap two boxes are not called the same object (Pascal VOC's and COCO's lowest).
 SAME_OBJECT_IOU = 0.5
