@@ -8,7 +8,8 @@ import torch
 from trtyard.core.report import FAILED, PASSED
 from trtyard.core.request import ONNX
 from trtyard.pipeline.conversion import Conversion, PluginSource
-from trtyard.pipeline.models.model import TENSOR, Model, Weights
+from trtyard.pipeline.models.families import own
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.row import Row
 
@@ -35,7 +36,7 @@ def model_of(module, inputs):
     module = module.eval()
     weights = Weights("own", "")
     return Model(
-        "net", TENSOR, module, ("input",), ("output",), (inputs,), weights, None, (1.0, 1.0)
+        "net", own.KIND.name, module, ("input",), ("output",), (inputs,), weights, None, (1.0, 1.0)
     )
 
 

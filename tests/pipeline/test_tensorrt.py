@@ -15,15 +15,13 @@ from onnx import TensorProto, helper
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.ops.kernels import ABI_VERSION, KernelLibrary
+from trtyard.pipeline.ops.padded_nms_op.shell import Plugin as PaddedNmsPlugin
+from trtyard.pipeline.ops.roi_align_op.shell import Plugin as RoiAlignPlugin
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx, plugin_layers_in_plan
 from trtyard.pipeline.tensorrt.engine import build_engine
-from trtyard.pipeline.tensorrt.shells import (
-    KernelPluginCreator,
-    PaddedNmsPlugin,
-    RegisteredShells,
-    RoiAlignPlugin,
-)
+from trtyard.pipeline.tensorrt.shell import KernelPluginCreator
+from trtyard.pipeline.tensorrt.shells import RegisteredShells
 
 NMS = {"iou_threshold": 0.5, "score_threshold": -1.0, "keep_top_k": 10, "box_offset": 1}
 ROI = {

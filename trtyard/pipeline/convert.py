@@ -26,19 +26,15 @@ from trtyard.core.request import REQUEST_FILE, ConversionRequest
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
-from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
-from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.families import kind_of
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
-from trtyard.pipeline.parity.detections import Thresholds
 from trtyard.pipeline.row import Row, exporting
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
-
-# Of faster_rcnn, by which a difference near one of them is explained.
-_THRESHOLDS = Thresholds(SCORE_THRESHOLD, DETECTION_IOU)
 
 
 class Surroundings(NamedTuple):
@@ -150,7 +146,7 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
     """Compare every pair of runtimes that ran, the earlier one as the reference."""
     outputs = outcome.outputs
     names = list(outputs)
-    thresholds = _THRESHOLDS if model.kind == DETECTOR else None
+    thresholds = kind_of(model.kind).thresholds
     has_float16 = outcome.exported is not None and outcome.exported.has_float16
     return [
         compare_outputs(
@@ -162,7 +158,7 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
 
 
 def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path) -> Optional[str]:
-    if model.kind not in (DETECTOR, TORCHVISION_DETECTOR) or model.picture is None:
+    if not kind_of(model.kind).is_detector or model.picture is None:
         return None
     detections = {}
     for runtime, values in outputs.items():

@@ -9,7 +9,8 @@ from PIL import Image
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
-from trtyard.pipeline.models.model import CLASSIFIER, Model
+from trtyard.pipeline.models.families.classifier import KIND
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.network_seeding import seed_classifier
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
@@ -65,7 +66,7 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         ) from error
     return Model(
         name=name,
-        kind=CLASSIFIER,
+        kind=KIND.name,
         module=module,
         input_names=("images",),
         output_names=("logits",),

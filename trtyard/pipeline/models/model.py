@@ -6,12 +6,6 @@ import torch
 
 from trtyard.pipeline.models.picture import Picture
 
-DETECTOR = "detector"
-CLASSIFIER = "classifier"
-SEGMENTER = "segmenter"
-TORCHVISION_DETECTOR = "torchvision_detector"  # outputs without padding: a row for each detection
-TENSOR = "tensor"  # a user's own module: inputs and outputs are just tensors
-
 
 class Weights(NamedTuple):
     """Where a model's weights came from."""
@@ -24,7 +18,7 @@ class Model(NamedTuple):
     """A model ready to run, export and compare."""
 
     name: str  # as the user typed it
-    kind: str  # one of those above
+    kind: str  # the name of its family's kind, such as "classifier"
     module: torch.nn.Module  # in eval mode, on the CPU
     input_names: Tuple[str, ...]
     output_names: Tuple[str, ...]

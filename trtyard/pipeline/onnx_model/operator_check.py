@@ -26,7 +26,7 @@ from trtyard.pipeline.onnx_model.one_node import (
     op_of,
 )
 from trtyard.pipeline.onnx_model.origin import origin_of
-from trtyard.pipeline.ops.contracts import DOMAIN
+from trtyard.pipeline.ops.contract import DOMAIN
 
 _MOST_NODES = 5
 # A literal: the module's own name is another when it is run.

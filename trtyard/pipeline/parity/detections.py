@@ -13,7 +13,7 @@ import numpy as np
 
 from trtyard.core.report import DetectionParity, DetectionTolerance, Match, Unmatched
 from trtyard.pipeline.parity.padded import Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION
+from trtyard.pipeline.parity.tolerance import DETECTION
 
 # Below this overlap two boxes are not called the same object (Pascal VOC's and COCO's lowest).
 SAME_OBJECT_IOU = 0.5

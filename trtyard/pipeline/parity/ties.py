@@ -20,13 +20,13 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.origin import origin_of
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.parity.tolerances import TOLERANCES
+from trtyard.pipeline.parity.tolerance import VALUES
 
 _TOP_K = "TopK"
 _ARGUMENTS = ("ArgMax", "ArgMin")
 _MOST_CHOICES = 50  # more are not looked at: each is a run of the model
 # Inputs further apart than outputs may be are no rounding.
-_SAME = TOLERANCES["tensor", "*"]
+_SAME = VALUES
 
 
 class _Choice(NamedTuple):

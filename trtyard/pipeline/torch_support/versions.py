@@ -7,9 +7,9 @@ import torch
 import torchvision
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
-from trtyard.pipeline.ops.contracts import DOMAIN, Op
+from trtyard.pipeline.ops.contract import DOMAIN, Op
 
-# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the two ops.
+# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the ops.
 HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
 # torch.onnx.export takes ``dynamo`` from torch 2.1 on, and names the dynamo form the default later.
 HAS_DYNAMO_CHOICE = HAS_CUSTOM_OP

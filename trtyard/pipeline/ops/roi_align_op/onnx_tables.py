@@ -8,7 +8,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from trtyard.pipeline.onnx_functions.body import Body
+from trtyard.pipeline.ops.onnx_body import Body
 
 # Samples of an adaptive bin are more than half a cell apart: so many of them, for each cell and in
 # all, cover the map and the steps that float32 rounds.
