@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -378,3 +379,22 @@ def test_a_dry_run_refuses_what_the_run_would(monkeypatch, tmp_path):
     with pytest.raises(EnvironmentLacksError, match="no Python"):
         convert_module.convert(asked, dry_run=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("python", "variables", "expected"),
+    [
+        ("3.6", {}, "C.UTF-8"),
+        ("3.6", {"LANG": "C", "LC_ALL": ""}, "C.UTF-8"),
+        ("3.6", {"LC_ALL": "POSIX", "LANG": "en_US.UTF-8"}, "C.UTF-8"),
+        ("3.6", {"LANG": "de_DE.utf8"}, None),
+        ("3.11", {}, None),
+    ],
+)
+def test_python_3_6_reads_paths_as_utf8(monkeypatch, tmp_path, python, variables, expected):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made = SimpleNamespace(python_version=python, folder=tmp_path)
+    assert pipeline_variables(made).get("LC_ALL") == expected

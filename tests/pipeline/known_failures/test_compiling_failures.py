@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import first
+from failing_models import first
 
 from trtyard.core.errors import EnvironmentLacksError, TrtyardError
 from trtyard.core.plugins import cuda_compiler

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 import torchvision
-from conftest import first, traceback_of
+from failing_models import first, traceback_of
 from torch import nn
 
 from trtyard.core.errors import ConversionError

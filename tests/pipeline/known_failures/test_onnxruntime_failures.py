@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import first, model_of, tensor, traceback_of
+from failing_models import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 
 from trtyard.core.errors import ConversionError
