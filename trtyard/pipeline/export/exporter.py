@@ -15,7 +15,7 @@ from trtyard.core.toolchains import Toolchain, is_within, rows_told
 from trtyard.known_failures.explanation import conversion_error, explain
 from trtyard.known_failures.operators import lacking
 from trtyard.pipeline.export.equations import use_small_letters
-from trtyard.pipeline.export.input_types import cast_whole_numbers
+from trtyard.pipeline.export.input_types import cast_inputs
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
@@ -110,7 +110,7 @@ def export_model(
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
-    cast_whole_numbers(model)
+    cast_inputs(model)
     return model, _worth_telling(caught)
 
 
