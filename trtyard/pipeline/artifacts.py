@@ -9,7 +9,7 @@ from trtyard.core.request import REQUEST_FILE
 from trtyard.pipeline.row import Row
 
 ONNX = "model.onnx"
-TWIN = "model.twin.onnx"  # what ONNX Runtime ran where it cannot run model.onnx
+TWIN = "model.twin.onnx"  # what ONNX Runtime ran if it cannot run model.onnx
 ENGINE = "model.engine"
 ENGINE_NOTE = "model.engine.json"
 ENGINE_LAYERS = "model.engine.layers.json"

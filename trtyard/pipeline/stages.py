@@ -14,7 +14,7 @@ class NotRunError(Exception):
 
 
 class StageBook:
-    """Runs stages one after the other and keeps what became of each."""
+    """Runs stages one after the other and keeps their results."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self._announce = announce
@@ -36,7 +36,7 @@ class StageBook:
         self._notes[name] = note
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Note a stage that nobody asked for."""
+        """Record a stage as not run, because it was not asked for."""
         self._stages[name] = Stage(name, NOT_RUN, reason=reason)
 
     def attempt(

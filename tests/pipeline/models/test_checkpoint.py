@@ -196,7 +196,7 @@ def test_several_values_for_one_shared_tensor_are_refused(tmp_path):
     module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     path = saved(module.state_dict(), tmp_path / "weights.pth")
     module[1].weight = module[0].weight
-    with pytest.raises(UsageError, match=r"several values for what is one tensor.*\n  0\.weight"):
+    with pytest.raises(UsageError, match=r"different values for one tensor.*\n  0\.weight"):
         fit(module, read_state(path), path)
     shared = saved(module.state_dict(), tmp_path / "shared.pth")
     fit(module, read_state(shared), shared)

@@ -90,7 +90,7 @@ def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
     factor = shorter / min(height, width)
     size = max(shorter, round(width * factor)), max(shorter, round(height * factor))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    # Only what is cropped is computed, so that a very long picture costs no more than a square.
+    # Only the crop is computed, so a very long picture costs no more than a square.
     box = tuple(edge / factor for edge in (left, top, left + side, top + side))
     box = (box[0], box[1], min(box[2], width), min(box[3], height))
     resized = Image.fromarray(rgb).resize((side, side), Image.BILINEAR, box=box)

@@ -39,7 +39,7 @@ class Family(NamedTuple):
     hint: str  # for a user who gives another one
     load: Callable[[str, Options], "Model"]  # what the user typed after --model, and the rest
     names: Callable[[], Sequence[str]]  # that this row has
-    is_own: bool = False  # the user's own models, which have a colon in what is typed
+    is_own: bool = False  # the user's own models; their names have a colon
 
     def has(self, spec: str) -> bool:
         """Tell whether ``spec``, typed after --model, is one of the family."""

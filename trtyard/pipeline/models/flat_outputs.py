@@ -1,4 +1,4 @@
-"""A module's outputs as named tensors, whatever mappings, tuples and lists they come in."""
+"""A module's outputs as named tensors, out of nested mappings, tuples and lists."""
 
 import re
 from typing import Any, List, Mapping, Sequence, Tuple
@@ -16,7 +16,7 @@ _TYPES = (
 
 
 class FlatOutputs(nn.Module):
-    """A module whose outputs come as a tuple of tensors."""
+    """Wraps a module so that it returns its outputs as a tuple of tensors."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:
-    """Return what is no container, each with the keys (text) and indices (int) that lead to it."""
+    """Return the leaves, each with the keys (text) and indices (int) that lead to it."""
     if value is None:
         return []
     if isinstance(value, Mapping):

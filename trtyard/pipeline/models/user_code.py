@@ -103,7 +103,7 @@ def _import_module(place: str, spec: str) -> Any:
 
 
 def call(make: Any, spec: str) -> Any:
-    """Return ``make()``; whatever it raises becomes a UsageError."""
+    """Return ``make()``; any exception becomes a UsageError."""
     try:
         return make()
     except (Exception, SystemExit) as error:  # the user's code may raise anything

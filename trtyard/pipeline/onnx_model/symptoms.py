@@ -15,11 +15,11 @@ class Symptom(NamedTuple):
 
     name: str
     detail: str
-    output: str = ""  # of the model, where it is about one
+    output: str = ""  # of the model, if the symptom is about one
 
 
 def model_symptoms(model: onnx.ModelProto) -> List[Symptom]:
-    """Return what is wrong in ``model`` without any runtime saying so."""
+    """Return faults in ``model`` that no runtime reports."""
     return [*_frozen(model.graph), *_roi_align(model), *_own_nms(model)]
 
 

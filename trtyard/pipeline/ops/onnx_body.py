@@ -30,7 +30,7 @@ class Body:
     def add(self, op_type: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name, a new one unless given."""
         name = output or self.new_name(op_type)
-        # With a name of its own: ONNX Runtime 1.18 makes names of fused nodes from theirs.
+        # Each node has its own name: ONNX Runtime 1.18 names fused nodes after their parts.
         node = helper.make_node(op_type, list(inputs), [name], name=name, **attributes)
         self.nodes.append(node)
         return name
@@ -63,7 +63,7 @@ class Body:
         first: "Callable[[Body], str]",
         second: "Callable[[Body], str]",
     ) -> str:
-        """Add an If whose graphs give one float32 tensor each; return what it gives."""
+        """Add an If with one float32 output; return the output's name."""
         graphs = {}
         for name, branch in (("then_branch", first), ("else_branch", second)):
             inner = self.inside()
@@ -139,7 +139,7 @@ AddNodes = Callable[[Body, Sequence[str], Sequence[str], Attributes], None]
 
 
 def function_of_nodes(op: Op, opset: int, add_nodes: AddNodes) -> "onnx.FunctionProto":
-    """Return the op's function, whose body is what ``add_nodes`` adds."""
+    """Return the op's ONNX function; ``add_nodes`` adds the nodes of its body."""
     body = Body("", opset)
     add_nodes(body, op.inputs, op.outputs, Attributes(op))
     return helper.make_function(

@@ -8,11 +8,11 @@ from trtyard.pipeline.parity.detections import Thresholds
 from trtyard.pipeline.parity.padded import Detections
 from trtyard.pipeline.parity.tolerance import Tolerance
 
-ANY = "*"  # every output that has no tolerance of its own
+ANY = "*"  # any output without its own tolerance
 
 
 class Kind(NamedTuple):
-    """What a family says of its outputs."""
+    """How a family's outputs are compared."""
 
     name: str  # ``Model.kind``
     tolerances: Mapping[str, Tolerance]  # by output, or ANY

@@ -14,7 +14,7 @@ _GAP = 1e-2
 
 
 class Tolerance(NamedTuple):
-    """An absolute and a relative part, and where they come from."""
+    """An absolute and a relative tolerance, and the reason for them."""
 
     atol: float
     rtol: float
@@ -29,7 +29,7 @@ class Tolerance(NamedTuple):
             return self.atol, self.rtol
         magnitudes = np.abs(np.asarray(reference, dtype=np.float64))
         finite = magnitudes[np.isfinite(magnitudes)]
-        if not self.rtol:  # by which a filling of 1e9 is judged, where it is left out of atol
+        if not self.rtol:  # which judges a fill value of 1e9, if atol ignores it
             return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
         return self.atol * _largest(finite), self.rtol
 
@@ -61,7 +61,7 @@ DETECTION = DetectionTolerance(box=BOXES.atol, score=SCORES.atol)
 
 
 def _largest(magnitudes: np.ndarray) -> float:
-    """Return the largest magnitude; of what is no filling, where there is filling.
+    """Return the largest magnitude, without fill values.
 
     Masks fill with -1e9 and the like. A share of that may be more than every other value, and the
     comparison would say nothing. Such a filling is at least ``FILLING`` large, and no value is

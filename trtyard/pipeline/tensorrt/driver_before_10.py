@@ -24,7 +24,7 @@ class DriverBefore10(Driver):
     takes_functions = False
 
     def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
-        """Make an empty network, whose tensors have all of their dimensions."""
+        """Return an empty network with explicit batch dimensions."""
         return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
 
     def plugins(self, library: Optional[Path], logger: "trt.ILogger") -> ContextManager[Any]:

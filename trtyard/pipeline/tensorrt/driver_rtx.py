@@ -1,4 +1,4 @@
-"""TensorRT for RTX, whose interface is TensorRT 11's and whose plans can be read."""
+"""TensorRT for RTX. Its API is TensorRT 11's, and its plans can be read."""
 
 import re
 from typing import List, Optional
@@ -11,7 +11,7 @@ _PLUGIN_IN_PLAN = re.compile(rb'name="([^"]*)_pluginType" size=(\d+)')
 
 
 class DriverRtx(Driver10):
-    """Builds without a device, where nothing but the plan itself can tell what is in it."""
+    """Builds without a device; then only the plan itself shows its content."""
 
     def plugins_in_plan(self, plan: bytes) -> Optional[List[str]]:
         """Return the op types of a plan's plugins, in the plan's order."""

@@ -42,7 +42,7 @@ class KernelPlugin(
     op: Op
 
     def __init__(self, values: Dict[str, float], kernels: Optional[KernelLibrary]) -> None:
-        # Each base must be initialised by itself, or the bindings crash.
+        # Each base class needs its own __init__ call, or the bindings crash.
         trt.IPluginV3.__init__(self)
         trt.IPluginV3OneCore.__init__(self)
         trt.IPluginV3OneBuild.__init__(self)

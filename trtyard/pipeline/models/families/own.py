@@ -13,7 +13,7 @@ KIND = Kind("tensor", {ANY: VALUES}, may_hold_float16=True)
 
 
 def names() -> Sequence[str]:
-    """Return no name: what is typed has a colon."""
+    """Return no names: own models are recognized by their colon."""
     return ()
 
 

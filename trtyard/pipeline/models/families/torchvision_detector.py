@@ -1,4 +1,4 @@
-"""torchvision's own detectors, whose outputs have a row for each detection and no padding."""
+"""torchvision's detectors. Their outputs have one row for each detection and no padding."""
 
 from typing import TYPE_CHECKING, List, Mapping, Sequence
 

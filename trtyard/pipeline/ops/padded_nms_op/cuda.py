@@ -1,4 +1,4 @@
-"""PaddedNMS on CUDA tensors: the kernel, or the reference where there is none."""
+"""PaddedNMS on CUDA tensors: the kernel, or the reference if there is no kernel."""
 
 from typing import Tuple
 

@@ -18,7 +18,7 @@ _NO_CLASS = -1
 def add_nodes(
     body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Attributes
 ) -> None:
-    """Add the nodes of PaddedNMS, whose attributes are known numbers."""
+    """Add the nodes of PaddedNMS with fixed attribute values."""
     boxes, scores = (body.cast(each, np.float32) for each in inputs)
     rows = attributes.known("keep_top_k")
     nothing = body.constant(-np.inf, np.float32)
@@ -57,13 +57,13 @@ class _Pairs(NamedTuple):
 
 
 def _in_one_row(body: Body, values: str, last: str) -> str:
-    """Return [B, C, N] as [B, C * N + 1], whose last column keeps it from being empty."""
+    """Return [B, C, N] as [B, C * N + 1]; the last column avoids an empty tensor."""
     one_more = body.constant([0, 0, 0, 1], np.int64)
     return body.add("Pad", body.add("Flatten", values, axis=1), one_more, last)
 
 
 def _pairs(body: Body, boxes: str, like: str, attributes: Attributes) -> _Pairs:
-    """Return what is known of the pairs; ``like`` is any bool [B, C, N]."""
+    """Return the mask of the pairs; ``like`` is any bool [B, C, N]."""
     shape = body.add("Shape", like)
     zero, one = body.constant(0, np.int64), body.constant(1, np.int64)
     no_corner, no_class = body.constant(0, np.float32), body.constant(_NO_CLASS, np.float32)
@@ -99,7 +99,7 @@ def _pairs(body: Body, boxes: str, like: str, attributes: Attributes) -> _Pairs:
 def _kept_by_turn(
     body: Body, pairs: _Pairs, live: str, nothing: str, attributes: Attributes
 ) -> str:
-    """Add the loop and return what it keeps: int64 [turns, B], -1 where nothing is left.
+    """Add the loop and return the kept indices: int64 [turns, B], -1 if nothing is left.
 
     One turn keeps the best pair that is left in each image and strikes out what it suppresses.
     ``live`` has the pairs' scores, and -inf for what is out.

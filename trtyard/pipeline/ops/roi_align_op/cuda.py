@@ -1,4 +1,4 @@
-"""MaskRcnnROIAlign on CUDA tensors: the kernel, or the reference where there is none."""
+"""MaskRcnnROIAlign on CUDA tensors: the kernel, or the reference if there is no kernel."""
 
 import torch
 
