@@ -171,9 +171,9 @@ def test_the_task_writes_a_file(tasks, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no image is named for row rtx-1.7"),
-        (["--image", "rtx=registry.example.org/rtx:latest"], "named by its digest"),
-        (["--image", f"rtx={IMAGE}0"], "named by its digest"),
+        ([], "no image given for row rtx-1.7"),
+        (["--image", "rtx=registry.example.org/rtx:latest"], "an image needs a digest"),
+        (["--image", f"rtx={IMAGE}0"], "an image needs a digest"),
         (["--image", f"rtx={IMAGE},rtx-1.7={IMAGE}"], "twice"),
         (["--image", f"rtx={IMAGE}", "--models", "alexnet,alexnet"], "twice"),
         (["--image", f"rtx={IMAGE}", "--models", "alexnet;reboot"], "'alexnet;reboot'"),
