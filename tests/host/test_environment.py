@@ -125,7 +125,7 @@ def test_two_at_once_make_it_once(row, lock, capfd):
     for thread in threads:
         thread.join()
     assert [imported_name(one) for one in made] == ["tiny", "tiny"]
-    assert capfd.readouterr().err.count(", once: Python") == 1
+    assert capfd.readouterr().err.count(" (once): Python") == 1
 
 
 def test_what_writes_into_it_holds_it_too(row, lock, tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_a_disk_too_small_is_said_before_anything_is_fetched(row, lock, monkeypa
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
     big = replace(lock.wheels[0], size=4_000_000_000)
     # The files are not in uv's cache yet, so they would have to be fetched.
-    with pytest.raises(EnvironmentLacksError, match=r"needs 7\.6 GB .* 0\.0 GB are free"):
+    with pytest.raises(EnvironmentLacksError, match=r"needs 7\.6 GB .* 0\.0 GB free"):
         make_environment(row, replace(lock, wheels=(big, lock.wheels[1])))
 
 

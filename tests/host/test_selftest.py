@@ -62,9 +62,7 @@ def test_by_default_the_slow_tests_are_left_out_and_that_is_said(commands, capsy
     assert run_tests("default", only="", all_parts=False, words=["-x"]) == 0
     assert commands == [["tests/host", "-x"], ["tests/pipeline", "-m", "not slow", "-x"]]
     said = capsys.readouterr().err
-    assert (
-        "not asked for: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
-    )
+    assert "not selected: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
     assert "./run test --all" in said
 
 
@@ -108,7 +106,7 @@ def test_the_exit_code_is_that_of_all_parts(commands, only, words, codes, code):
 def test_a_row_without_tensorrt_on_the_host_has_no_pipeline_tests(commands, capsys):
     assert run_tests("8.6", only="pipeline", all_parts=False, words=[]) == 1
     assert not commands
-    assert "tests/pipeline: NOT RUN: row 8.6 has no environment" in capsys.readouterr().err
+    assert "tests/pipeline: NOT RUN: row 8.6 has no TensorRT on the host" in capsys.readouterr().err
 
 
 def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, monkeypatch):

@@ -52,15 +52,18 @@ def test_help_is_no_value_of_a_positional_argument(words, tasks):
         (["convert", "--model", "alexnet", "--processes", "0"], "--processes must be a whole"),
         (
             ["convert", "--model", "alexnet", "--in", "host", "--memory", "1g"],
-            "--memory and --processes limit a container",
+            "--memory and --processes need Docker",
         ),
         (["convert", "--model", "alexnet", "--norm-eps", "-1e-5"], "a number from 0 up to 1"),
         (["convert", "--model", "alexnet", "--norm-eps", "nan"], "--norm-eps must be a number"),
         (["convert", "--model", "alexnet", "--opset", "9"], "--opset is 9; the dynamo exporter"),
         (["convert", "--model", "alexnet", "--trt", "7.0", "--opset", "12"], "--opset is 12"),
-        (["convert", "--model", "alexnet", "--image", "no.png"], "--image no.png: there is no"),
-        (["convert", "--model", "alexnet", "--weights", "seded"], "--weights seded: there is no"),
-        (["convert", "--model", "no.py:net", "--in", "host"], "no.py: there is no such file"),
+        (["convert", "--model", "alexnet", "--image", "no.png"], "--image no.png: file not found"),
+        (
+            ["convert", "--model", "alexnet", "--weights", "seded"],
+            "--weights seded: file not found",
+        ),
+        (["convert", "--model", "no.py:net", "--in", "host"], "no.py: file not found"),
         (["plugins", "--trt", "9"], "no row '9'"),
         (["ci", "--target", "kubernetes", "--check"], "kubernetes has no use for --check"),
         (["ci", "--out", "jobs.yml"], "github has no use for --out"),
@@ -250,7 +253,7 @@ def test_a_name_of_any_bytes_is_taken_in_any_locale(locale, name, tasks, tmp_pat
     env = {"LC_ALL": locale, "LANG": locale}
     done = tasks("explain", log, env=env)
     assert done.returncode == 2
-    assert "there is no file" in done.stderr
+    assert "is neither a file nor a known failure" in done.stderr
     with open(log, "w") as file:  # noqa: PTH123 - bytes
         file.write("K exceeds the maximum value allowed (3840)\n")
     done = tasks("explain", log, env=env)
