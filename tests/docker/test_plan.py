@@ -29,9 +29,9 @@ def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, i
 
 def test_matrix_shows_what_a_built_image_holds(tree, image, row):
     done = run_task("matrix", root=tree)
-    assert f"image here {image}\n" in done.stdout
+    assert f"  image      {image}\n" in done.stdout
     packages = len(read_lock(LOCK_FILE).row(row.name).wheels_for(row.python))
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  it holds"))
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  contents"))
     assert re.search(r" \d+ debs, (\d+) packages, \d+ libraries, 1 plugin libraries", line)
     assert 0 < int(re.search(r"(\d+) packages", line)[1]) <= packages + 1
     rows = json.loads(run_task("matrix", "--json", root=tree).stdout)["rows"]

@@ -154,7 +154,7 @@ def test_what_is_there_is_not_announced():
 def test_all_and_only_exclude_each_other(tasks):
     done = tasks("test", "--all", "--only", "rows")
     assert done.returncode == 2
-    assert "--only has no use for --all" in done.stderr
+    assert "--only does not support --all" in done.stderr
 
 
 def test_words_behind_the_dashes_reach_pytest(tasks):

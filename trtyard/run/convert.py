@@ -210,7 +210,7 @@ def end_orphans(folder: Path) -> None:
     while is_held(folder):
         if time.monotonic() > deadline:
             raise EnvironmentLacksError(
-                f"another conversion is writing into {folder}",
+                f"a conversion from another command is writing into {folder}",
                 "wait for it, stop it (find it with docker ps or ps), or use another --out",
             )
         time.sleep(0.05)

@@ -128,10 +128,10 @@ def test_stages_with_one_reason_are_said_together():
     [
         (passed_stages()[:-1], "has the stages"),
         (passed_stages()[::-1], "has the stages"),
-        (passed_stages(export=Stage("export", "skipped", 1.0, "x")), "no status is called"),
-        (passed_stages(export=Stage("export", "not-run")), "does not say why"),
-        (passed_stages(export=Stage("export", "failed", 1.0)), "does not say why"),
-        (passed_stages(export=Stage("export", "not-run", 1.0, "x")), "yet took 1.0 s"),
+        (passed_stages(export=Stage("export", "skipped", 1.0, "x")), "unknown status"),
+        (passed_stages(export=Stage("export", "not-run")), "has no reason"),
+        (passed_stages(export=Stage("export", "failed", 1.0)), "has no reason"),
+        (passed_stages(export=Stage("export", "not-run", 1.0, "x")), "has a time of 1.0 s"),
     ],
 )
 def test_report_that_contradicts_itself_is_refused(stages, words):
