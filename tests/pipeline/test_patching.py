@@ -143,7 +143,7 @@ def test_a_middle_patch_that_does_not_sit_leaves_nothing_changed(series, root):
 
 def test_a_hunk_that_would_sit_elsewhere_is_refused(series, root):
     folder = series(one=patch_text(of("pkg/a.py"), LAST.replace("-4 +4", "-3 +3")))
-    with pytest.raises(IntegrityError, match="line 3 is 'three', not 'four'"):
+    with pytest.raises(IntegrityError, match="'three' in line 3, not 'four'"):
         apply(read_series(folder), root)
 
 
@@ -300,7 +300,7 @@ def test_two_upstream_files_in_one_series_are_refused(series):
 
 
 def run_script(*words):
-    command = [sys.executable, "-I", ROOT / "trtyard" / "pipeline" / "patching.py", *words]
+    command = [sys.executable, "-I", ROOT / "trtyard" / "core" / "patches" / "patching.py", *words]
     return subprocess.run(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
     )
