@@ -222,7 +222,7 @@ def test_compiled_modules_are_kept_in_the_environment(row, python, kept, monkeyp
     assert bool(list(made.folder.rglob("net.*.pyc"))) == kept
 
 
-def test_an_executor_asked_for_is_taken_and_the_reason_is_said(row):
+def test_in_option_selects_the_executor(row):
     locked = row_and_lock("default")[1]
     assert choose_executor(row, locked, "host") == ("host", "--in host")
     executor, reason = choose_executor(row, locked, "auto")
@@ -230,7 +230,7 @@ def test_an_executor_asked_for_is_taken_and_the_reason_is_said(row):
     assert reason
 
 
-def test_an_executor_that_the_row_lacks_is_a_usage_error(row):
+def test_unsupported_executor_is_a_usage_error(row):
     locked = row_and_lock("default")[1]
     with pytest.raises(UsageError, match="does not support --in host"):
         choose_executor(replace(row, executors=("docker",)), locked, "host")
@@ -255,7 +255,7 @@ def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
     assert f"another conversion is writing into {tmp_path / 'out'}" in done.stderr
 
 
-def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so():
+def test_row_without_tensorrt_on_pypi_stops_after_onnx_on_the_host():
     row, locked = row_and_lock("8.6")
     assert choose_executor(row, locked, "host", "onnx")[0] == "host"
     with pytest.raises(UsageError, match="stops after ONNX on the host") as caught:
@@ -265,7 +265,7 @@ def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so(
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "a#b.pth"])
-def test_the_key_behind_a_file_of_weights_goes_with_it(name, tmp_path):
+def test_weights_key_is_passed_to_the_pipeline(name, tmp_path):
     file = tmp_path / name
     file.write_bytes(b"")
     for text, key in ((str(file), ""), (f"{file}#params_ema", "params_ema")):
@@ -304,12 +304,12 @@ def ended(monkeypatch, out, code, *, writes):
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 130])
-def test_the_pipelines_own_codes_go_on(monkeypatch, tmp_path, code):
+def test_exit_codes_of_the_pipeline_are_kept(monkeypatch, tmp_path, code):
     for _ in range(2):  # the second report stands where the first did
         assert ended(monkeypatch, tmp_path / "out", code, writes=True) == code
 
 
-def test_a_code_of_0_without_a_report_is_no_success(monkeypatch, tmp_path):
+def test_exit_code_0_without_a_report_is_an_error(monkeypatch, tmp_path):
     (tmp_path / "report.json").write_text("of an earlier run")
     with pytest.raises(ConversionError, match="ended with exit code 0 and left no report"):
         ended(monkeypatch, tmp_path, 0, writes=False)
@@ -325,7 +325,7 @@ def test_a_code_of_0_without_a_report_is_no_success(monkeypatch, tmp_path):
         (77, ConversionError, "ended with exit code 77"),
     ],
 )
-def test_a_conversion_that_died_is_said_to_have(monkeypatch, tmp_path, code, error, words):
+def test_conversion_without_a_report_is_an_error(monkeypatch, tmp_path, code, error, words):
     with pytest.raises(error, match=words) as caught:
         ended(monkeypatch, tmp_path, code, writes=False)
     assert caught.value.hint
@@ -352,14 +352,14 @@ def checked(**words):
         ({"model": "faster_rcnn", "size": "63"}, "from 64 to 1333 pixels", "--size 64"),
     ],
 )
-def test_what_no_row_can_convert_is_refused_at_once(words, said, advised):
+def test_impossible_requests_are_refused_at_once(words, said, advised):
     with pytest.raises(UsageError) as caught:
         checked(**words)
     assert said in caught.value.message
     assert advised is None or advised in caught.value.hint
 
 
-def test_a_model_that_rows_may_have_is_left_to_them():
+def test_unknown_callables_are_left_to_the_row():
     for model in ("faster_rcnn", "vit_b_16", "my_package.nets:make", f"{__file__}:make"):
         assert checked(model=model, size="224").request.model == model
 

@@ -86,7 +86,7 @@ def test_the_driver_is_compared_with_what_the_row_needs(machine, row, driver, st
     assert bool(verdict.hint) == (state != "ok")
 
 
-def test_no_driver_is_a_problem_and_a_device_without_an_answer_cannot_be_told(machine):
+def test_missing_driver_is_a_problem_and_unknown_driver_is_cant_tell(machine):
     machine()
     assert driver_verdict(RTX).state == gpu_verdict(RTX).state == "problem"
     machine(node=True)
@@ -190,7 +190,7 @@ def test_verdict_is_one_paragraph_with_the_hint_below():
     assert unknown("GPU", "fact").in_words() == "can't tell  GPU           fact"
 
 
-def test_the_command_ends_as_it_says(tasks):
+def test_exit_code_agrees_with_the_summary(tasks):
     for row in ("rtx-1.7", "8.6"):
         done = tasks("doctor", "--trt", row)
         assert done.returncode == (0 if f"row {row} can build" in done.stdout else 3)
@@ -246,7 +246,7 @@ def test_an_op_inside_an_if_decides_which_rows_take_it(capsys):
     assert "supported by: row 11.3, 10.16, 8.6 (" in out
 
 
-def test_an_op_of_which_no_release_is_known_recommends_none(capsys):
+def test_op_without_known_release_recommends_none(capsys):
     model_check._show_answers(WHOLE, [answer("Unique", "refused", 1, "standard-op-unsupported")])
     assert "supported by" not in capsys.readouterr().out
 
@@ -257,7 +257,7 @@ def test_a_model_refused_though_every_node_is_taken_says_what_tensorrt_said(caps
     assert "problem     the model     In function importNonZero [8] no" in out
 
 
-def test_a_row_whose_builder_is_not_here_is_judged_by_its_release(capsys):
+def test_row_that_cannot_build_here_is_judged_by_its_release(capsys):
     assert not model_check._show_facts(ROWS["7.0"], ["Relu", "NonZero", "Einsum"])
     out = " ".join(capsys.readouterr().out.split())
     assert "problem NonZero TensorRT 7.0.0.11 does not have it" in out

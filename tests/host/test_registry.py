@@ -19,7 +19,7 @@ def test_a_host_and_folders_name_a_registry(monkeypatch, text):
 @pytest.mark.parametrize(
     "text", ["team", "team/x", "a.example.org/Team", "a.example.org/x:tag", "a.example.org/", "-"]
 )
-def test_what_docker_would_take_for_something_else_is_refused(monkeypatch, text):
+def test_invalid_registry_is_refused(monkeypatch, text):
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(UsageError, match=VARIABLE):
         Registry.configured()
@@ -36,7 +36,7 @@ def test_a_password_is_refused_and_not_shown(tasks):
         assert "hunter2" not in done.stderr
 
 
-def test_without_a_registry_push_and_pull_say_how_to_name_one(tasks):
+def test_push_and_pull_need_a_registry(tasks):
     for task in ("push", "pull"):
         done = tasks(task, "--dry-run", env={VARIABLE: ""})
         assert done.returncode == 2

@@ -109,7 +109,7 @@ def test_a_base_that_differs_is_a_difference_though_the_images_are_the_same(buil
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_as_json_it_says_all_of_it(built, capsys, same):
+def test_json_has_all_differences(built, capsys, same):
     second = built("second") if same else built("second", digest="2" * 64, a="2")
     if same:
         report(built("first"), second, as_json=True)
@@ -131,13 +131,13 @@ def test_as_json_it_says_all_of_it(built, capsys, same):
         ("--store nowhere --base published", "--store and --base published exclude each other"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_built(tasks, words, said):
+def test_invalid_options_are_refused_before_a_build(tasks, words, said):
     done = tasks("reproduce", *shlex.split(words), env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 2
     assert said in done.stderr
 
 
-def test_a_row_whose_lock_has_gaps_is_refused_with_what_is_missing(tasks):
+def test_row_with_unresolved_entries_is_refused(tasks):
     done = tasks("reproduce", "--trt", "7.0", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 3
     assert "versions.lock has no hash of" in done.stderr

@@ -120,7 +120,7 @@ def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, 
     assert commands[1:] == [["tests/docker"]]
 
 
-def test_what_is_downloaded_is_said_with_the_bytes_of_the_lock(monkeypatch, tmp_path):
+def test_download_size_is_shown(monkeypatch, tmp_path):
     monkeypatch.setattr("trtyard.run.environment.YARD", tmp_path)  # none is made there
     (said,) = [line for line in downloads("default", ("pipeline",)) if "download" in line]
     row = read_matrix(MATRIX_FILE).row("default")
@@ -147,7 +147,7 @@ def test_a_wheel_of_two_rows_is_downloaded_once(monkeypatch, tmp_path):
     assert [line.partition(":")[0] for line in missing] == [f"row {name}" for name in skipped]
 
 
-def test_what_is_there_is_not_announced():
+def test_complete_environments_need_no_download():
     assert list(downloads("default", ("host",))) == []
 
 

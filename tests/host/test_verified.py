@@ -135,7 +135,7 @@ def test_parity_that_failed_or_was_never_compared_does_not_pass(run, change, sta
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_an_image_of_another_row_lock_or_tree_is_not_the_rows(run, label):
+def test_image_with_other_labels_fails(run, label):
     assert run(image={**LABELS, label: "0" * 12})["rtx-1.7"]["built"].status == "failed"
 
 
@@ -148,7 +148,7 @@ def test_another_models_report_is_refused(run):
         run(alexnet=report("resnet50"))
 
 
-def test_a_run_that_shows_less_than_is_claimed_fails_and_names_the_cell(run):
+def test_run_that_passes_less_than_the_data_fails(run):
     claimed = run()
     check_no_worse(claimed, claimed)
     less = {**claimed["rtx-1.7"], "parity": Cell(status="not-run", reason="asleep")}

@@ -37,7 +37,7 @@ class Image:
     layers: tuple[str, ...]  # digests of the plain tars, lowest first
 
     def layer(self, digest: str) -> Path:
-        """Return the file that holds a layer."""
+        """Return a layer's file."""
         return _blob(self.folder, digest)
 
     @property
@@ -77,14 +77,14 @@ def read_image(folder: Path) -> Image:
     try:
         listed = json.loads((folder / "index.json").read_text(encoding="utf-8"))["manifests"]
         if len(listed) != 1:
-            raise IntegrityError(f"{folder} holds {len(listed)} images instead of one")
+            raise IntegrityError(f"{folder} has {len(listed)} images, expected one")
         manifest = json.loads(_checked(folder, listed[0]["digest"]).read_bytes())
         digest = manifest["config"]["digest"]
         config = json.loads(_checked(folder, digest).read_bytes())
         layers = tuple(layer["digest"] for layer in manifest["layers"])
         named = tuple(config["rootfs"]["diff_ids"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{folder} holds no image in OCI layout: {error!r}") from None
+        raise IntegrityError(f"{folder} is not an OCI layout with an image: {error!r}") from None
     for layer in dict.fromkeys(layers):
         _checked(folder, layer)
     if layers != named:

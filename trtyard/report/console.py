@@ -95,7 +95,7 @@ def _indented(text: str) -> list[str]:
 
 def _row(cells: Sequence[str], widths: Sequence[int] = _STAGE_COLUMNS) -> list[str]:
     name = words.one_line(cells[0])
-    if len(name) >= widths[0]:  # a line of its own, or several
+    if len(name) >= widths[0]:  # too long for its column: on separate lines
         named = textwrap.wrap(name, WIDTH, break_on_hyphens=False)
         return [*named, *_row(("", *cells[1:]), widths)]
     head = "".join(

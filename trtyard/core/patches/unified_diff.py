@@ -89,7 +89,7 @@ def changed(diff: FileDiff, text: Optional[bytes], reverse: bool = False) -> Opt
         position = start + len(before)
     result += lines[position:]
     if any(not line.endswith(b"\n") for line in result[:-1]):
-        raise MisfitError("ends without a newline where the diff goes on")
+        raise MisfitError("ends without a newline, but the diff adds lines after it")
     if reverse and not diff.old_exists:
         if result:
             raise MisfitError(f"has {_shown(result[0])}, which the diff did not add")
