@@ -1,12 +1,12 @@
-"""Measure the whole commands that a person types, and what they leave.
+"""Measure the time and accuracy of ./run convert, and compare them with the targets.
 
     python3 bench/convert.py [--runs 3] [--from-nothing] [--image]
 
-Prints a table with the target of each figure. Run it in an otherwise idle checkout whose row
+Prints a table of figures with their targets. Run it on an idle machine, in a checkout whose row
 environment is ready (``./run convert --model alexnet`` makes it). ``--from-nothing`` also clones
-the checkout into an empty folder and measures the very first command there, with an empty package
-cache: several GB are downloaded. ``--image`` also edits a clone and measures how long the row's
-image takes to build again; it needs a Docker engine.
+the checkout and measures the first command there with an empty package cache, which downloads
+several GB. ``--image`` also edits files in a clone and measures how long the image takes to
+rebuild; it needs Docker.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RUN = str(ROOT / "run")
 
-# What a conversion imports and does not control; its time is not our own.
+# Imports of a conversion whose time trtyard does not control.
 LIBRARIES = "import torch, torchvision, onnx, onnxruntime, onnxscript, tensorrt_rtx_bindings"
-# The stages whose time is spent inside torch, ONNX Runtime, TensorRT or nvcc.
+# Stages that spend their time in torch, ONNX Runtime, TensorRT or nvcc.
 LIBRARY_STAGES = {"torch", "export", "onnxruntime", "plugins", "engine", "tensorrt"}
 
 
 def seconds(command, **options):
-    """Return the wall-clock seconds of a command that must succeed."""
+    """Return the wall-clock seconds of a command; exit if it fails."""
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, **options)
     wall = time.perf_counter() - start
@@ -58,7 +58,7 @@ def parity_of(report, output):
 
 
 def row_python():
-    """Return the Python of the newest row environment that is whole."""
+    """Return the Python of the newest complete row environment."""
     stamps = sorted(ROOT.glob(".trtyard/rows/*/*/whole"), key=lambda path: path.stat().st_mtime)
     return stamps[-1].parent / "venv" / "bin" / "python"
 
@@ -114,7 +114,7 @@ def rebuilds():
             for kind, target in (("trtyard/pipeline/convert.py", 15), ("plugins/*/*.cu", 60)):
                 file = sorted(clone.glob(kind))[0]
                 comment = "#" if file.suffix == ".py" else "//"
-                # Unlike any edit of an earlier run, which the builder may still have in its cache.
+                # A unique edit: the builder may still have those of earlier runs in its cache.
                 file.write_text(f"{file.read_text()}\n{comment} {uuid.uuid4()}\n")
                 wall = seconds(build, stderr=subprocess.DEVNULL)
                 if turn == "measure":

@@ -2,9 +2,10 @@
 
     python3 bench/faster_rcnn_gpu.py [--library LIB.so] [--batch N ...] [--dtype D ...] [--compiled]
 
-Needs a GPU, torch, torchvision, nvcc and g++. 800 x 800 pixels, seeded weights, 1000 proposals an
-image; float16 is torch.autocast. A row says the whole forward pass, the two ops in it (events
-around each call, eager), and their share; ``--compiled`` adds the whole through torch.compile.
+Needs a GPU, torch, torchvision, nvcc and g++. Uses 800 x 800 pixels, seeded weights and 1000
+proposals per image; float16 is torch.autocast. Each line has the time of the forward pass (eager),
+of the two ops in it (CUDA events around each call), and their share. ``--compiled`` adds the time
+of the forward pass with torch.compile.
 """
 
 import argparse
@@ -28,11 +29,11 @@ from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights  # noqa: E40
 
 SIDE = 800  # pixels
 REPEATS = 9
-PIXEL_SPREAD = 60.0  # of the input, about that of a picture less the pixel means
+PIXEL_SPREAD = 60.0  # standard deviation of the input, about that of a normalized picture
 
 
 def torchvision_nms(boxes, scores, iou_threshold, score_threshold, keep_top_k, box_offset):
-    """PaddedNMS as a user of torchvision writes it: image by image, with what that waits for."""
+    """Return PaddedNMS's outputs with torchvision, image by image, with the syncs that it needs."""
     batch, classes, count = scores.shape
     indices = torch.full((batch, keep_top_k), -1, dtype=torch.int32, device=scores.device)
     kept = torch.zeros(batch, dtype=torch.int32, device=scores.device)
@@ -50,14 +51,14 @@ def torchvision_nms(boxes, scores, iou_threshold, score_threshold, keep_top_k, b
 
 
 def torchvision_roi_align(features, rois, images, height, width, scale, sampling, aligned):
-    """MaskRcnnROIAlign by torchvision, which knows no padding."""
+    """Return MaskRcnnROIAlign's output with torchvision, which has no padding."""
     places = torch.cat([images.clamp(min=0)[:, None].to(rois.dtype), rois], 1).to(features.dtype)
     ratio = sampling if sampling > 0 else -1
     return torchvision.ops.roi_align(features, places, (height, width), scale, ratio, bool(aligned))
 
 
 class Noted:
-    """An op with events around each call."""
+    """An op that records CUDA events around each call."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
@@ -77,7 +78,7 @@ class Noted:
 
 
 def use(nms: Callable[..., object], roi: Callable[..., object]) -> None:
-    """Let the network call these."""
+    """Make the network call these ops."""
     proposals.padded_nms = nms
     detections.padded_nms = nms
     detections.roi_align = roi

@@ -1,10 +1,10 @@
-"""Time the kernel cores against torchvision and against the speed of a copy, on this machine's GPU.
+"""Time the kernel cores on this machine's GPU, and compare with torchvision and a memory copy.
 
     python3 bench/kernels.py [--library LIB.so] [--only nms|roi] [--words WORDS] [--json FILE]
 
-Needs a GPU, torch, torchvision, nvcc and g++. Every call has inputs of its own, drawn afresh, and
-the calls of a round go through more memory than the L2 holds. Targets are those of docs/kernels.md;
-ends with 1 when one is missed.
+Needs a GPU, torch, torchvision, nvcc and g++. Every call has its own random inputs, and the calls
+of a round use more memory than the L2 cache. The targets are in docs/kernels.md. Exit code 1: a
+target is missed.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Row(NamedTuple):
     graphed: timing.Time
     plain: timing.Time
     torchvision: timing.Time | None
-    floor: float | None  # microseconds its bytes take at the speed of the copy
+    floor: float | None  # microseconds to copy the same number of bytes
     target: float | None
 
     def met(self) -> bool | None:
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 def random_boxes(*shape: int, largest: float = 200.0) -> torch.Tensor:
-    """Corners in a picture; sides from 1 pixel to ``largest``."""
+    """Return random boxes (x1, y1, x2, y2), with sides from 1 to ``largest`` pixels."""
     corner = torch.rand(*shape, 2, device="cuda") * (PICTURE - largest)
     side = torch.rand(*shape, 2, device="cuda") * (largest - 1) + 1
     return torch.cat([corner, corner + side], -1).contiguous()
@@ -116,7 +116,7 @@ def nms_rows(library: KernelLibrary) -> list[Row]:
         (1, 12000, 1000, 0.7, 1.0, 200.0, 120.0),
         (80, 1000, 100, 0.5, 1.0, 200.0, 150.0),
         (80, 1000, 100, 0.5, 0.01, 200.0, 30.0),
-        (1, 6000, 1000, 0.3, 1.0, 400.0, None),  # crowded: all candidates are looked at
+        (1, 6000, 1000, 0.3, 1.0, 400.0, None),  # crowded: all candidates are compared
         (1, 12000, 1000, 0.3, 1.0, 400.0, None),
         (1, 1000, 100, 0.3, 1.0, 600.0, None),
     ]
@@ -141,7 +141,7 @@ def nms_rows(library: KernelLibrary) -> list[Row]:
 
 
 class Map(NamedTuple):
-    """A map of features: its size in cells, cells per pixel, the largest roi's sides in pixels."""
+    """A feature map: its size in cells, cells per pixel, and the largest roi side in pixels."""
 
     name: str
     channels: int
@@ -151,9 +151,9 @@ class Map(NamedTuple):
     largest: float
 
 
-C4 = Map("", 1024, 50, 50, 1 / 16, 200.0)  # of ResNet-50 and a picture of 800 x 800
-C4_LARGE = Map(" sides to 780", 1024, 50, 50, 1 / 16, 780.0)  # up to the whole picture
-P2 = Map(" P2 200x304", 256, 200, 304, 1 / 4, 112.0)  # of a pyramid, 800 x 1216: the smallest rois
+C4 = Map("", 1024, 50, 50, 1 / 16, 200.0)  # ResNet-50 on a picture of 800 x 800
+C4_LARGE = Map(" sides to 780", 1024, 50, 50, 1 / 16, 780.0)  # rois up to the whole picture
+P2 = Map(" P2 200x304", 256, 200, 304, 1 / 4, 112.0)  # FPN on 800 x 1216: the smallest rois
 P3 = Map(" P3 100x152", 256, 100, 152, 1 / 8, 224.0)
 
 
@@ -162,7 +162,7 @@ class Roi(NamedTuple):
     bins: int
     sampling: int
     dtype: torch.dtype
-    target: float | None = None  # microseconds, or, if small, times the bytes at copy speed
+    target: float | None = None  # microseconds; below 2: a multiple of the copy time
     of: Map = C4
     batch: int = 1
     alive: int | None = None
@@ -197,7 +197,7 @@ def roi_call(library: KernelLibrary, case: Roi) -> Callable[[], object]:
         images[case.alive :] = -1
     pooled = torch.empty(
         case.count, case.of.channels, case.bins, case.bins, device="cuda", dtype=case.dtype
-    )  # of the size that either format has
+    )  # the same size in both formats
     sizes = (*features.shape, case.count, case.bins, case.bins)
     size = library.size("trtyard_roi_align_workspace", *sizes)
     workspace = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
@@ -215,7 +215,7 @@ def roi_call(library: KernelLibrary, case: Roi) -> Callable[[], object]:
 
 def torchvision_roi(case: Roi) -> Callable[[], object] | None:
     if case.dtype == torch.bfloat16 or case.alive is not None:
-        return None  # torchvision has no such kernel, and knows no padding
+        return None  # torchvision has no bfloat16 kernel and no padding
     features = case.features()
     images = torch.randint(0, case.batch, (case.count, 1), device="cuda").float()
     rois = torch.cat([images, random_boxes(case.count, largest=case.of.largest)], 1).to(case.dtype)
@@ -281,7 +281,10 @@ def roi_rows(library: KernelLibrary, bandwidth: float, words: str) -> list[Row]:
 
 
 def padded_rows(library: KernelLibrary, slack: float) -> list[Row]:
-    """1000 rois of which 60 live: held against writing 940 zero rois and pooling 60 alone."""
+    """Return the times for 1000 rois with 60 alive.
+
+    The target is the time to write 940 zero rois and to pool 60 rois.
+    """
     rows = []
     for dtype in (torch.float32, torch.float16):
         pooled = 940 * C4.channels * 14 * 14 * dtype.itemsize
@@ -324,7 +327,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--library", type=Path, help="a compiled library; default: compile one")
     parser.add_argument("--only", choices=["nms", "roi"])
-    parser.add_argument("--words", default="", help="only the roi cases with this in their name")
+    parser.add_argument("--words", default="", help="only roi cases whose name contains this")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
     torch.manual_seed(torch.seed() % 2**31)

@@ -1,4 +1,4 @@
-"""Times of device work: medians over rotated buffers, in CUDA graphs and as plain launches."""
+"""Time GPU work: medians over rotated buffers, in CUDA graphs and as plain launches."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -8,14 +8,14 @@ import torch
 
 REPEATS = 25
 WARM_UP = 3
-L2_MULTIPLE = 4  # buffers that a round goes through, in sizes of the L2 cache
-MOST_SETS = 64  # more would only take longer to prepare
+L2_MULTIPLE = 4  # total size of a round's buffers, in sizes of the L2 cache
+MOST_SETS = 64  # more only take longer to prepare
 
 Call = Callable[[], object]
 
 
 class Time(NamedTuple):
-    """Microseconds a call; ``low`` and ``high`` are the deciles of the repeats."""
+    """Microseconds per call; ``low`` and ``high`` are the first and last decile of the repeats."""
 
     median: float
     low: float
@@ -23,7 +23,7 @@ class Time(NamedTuple):
 
 
 def buffer_sets(bytes_per_set: int) -> int:
-    """Return how many sets of buffers one round needs so that none of them is still in the L2."""
+    """Return how many sets of buffers a round needs so that none stays in the L2 cache."""
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     return max(2, min(MOST_SETS, -(-L2_MULTIPLE * cache // max(1, bytes_per_set))))
 
@@ -46,7 +46,7 @@ def _time(round_of_calls: Call, calls: int, repeats: int) -> Time:
 
 
 def plain(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
-    """Time a call of ``calls``, launched one after the other from Python."""
+    """Return the time per call of ``calls``, launched one after another from Python."""
 
     def one_round() -> None:
         for call in calls:
@@ -56,7 +56,7 @@ def plain(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
 
 
 def graphed(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
-    """Time a call of ``calls`` inside one CUDA graph that holds them all."""
+    """Return the time per call of ``calls``, all in one CUDA graph."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for call in calls:
@@ -70,7 +70,7 @@ def graphed(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
 
 
 def copy_bandwidth(size: int = 1 << 30) -> float:
-    """Bytes read and written a second by a device-to-device copy of ``size`` bytes."""
+    """Return the bytes read and written per second by a device-to-device copy of ``size`` bytes."""
     source = torch.empty(size // 4, device="cuda").normal_()
     target = torch.empty_like(source)
     time = plain([lambda: target.copy_(source)])
@@ -78,7 +78,7 @@ def copy_bandwidth(size: int = 1 << 30) -> float:
 
 
 def fill_bandwidth(size: int = 1 << 30) -> float:
-    """Bytes written a second by filling ``size`` bytes."""
+    """Return the bytes written per second by filling ``size`` bytes."""
     target = torch.empty(size // 4, device="cuda")
     time = plain([target.zero_])
     return size / (time.median * 1e-6)

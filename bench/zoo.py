@@ -1,19 +1,19 @@
-"""torchvision's models through every row's exporters, judged; docs/zoo.md shows the results.
+"""Convert torchvision's models with every row's exporters; docs/zoo.md shows the results.
 
     .venv/bin/python bench/zoo.py run [--most N] [--only PATTERN] [--again | --failed]
     .venv/bin/python bench/zoo.py render [--check]
 
-``run`` takes each case of zoo_cases.py that has no result yet: the model is exported in the row's
-own environment, ONNX Runtime is compared with PyTorch there, and TensorRT for RTX parses the file
-and builds an engine, whichever row it is of. Each in a process of its own with a limit of time and
-memory: what ends it is a result. Results are kept in out/zoo, one file a case; ended, the same
-command goes on. What docs/zoo.json holds is a result too, unless ``--again`` or ``--failed`` asks
-for those to be tried anew; to try anew what is in out/zoo, remove its file. With ``--most`` it ends
-after that many cases, and with exit code 1 once none is left. Rows need their environments:
-./run convert --in host --trt ROW --until onnx --model alexnet makes one.
+``run`` runs each case of zoo_cases.py that has no result yet. It exports the model in the row's
+environment and compares ONNX Runtime with PyTorch there. Then TensorRT for RTX parses the file and
+builds an engine, for every row. Each case runs in a separate process with a limit of time and
+memory; a crash is a result too. Results go to out/zoo, one file per case; after an interruption the
+same command continues. Cases in docs/zoo.json count as done, unless ``--again`` (run all) or
+``--failed`` (run those that failed) is given. To repeat a case of out/zoo, delete its file. With
+``--most`` it stops after that many cases. Exit code 1: no case is left. The rows' environments must
+exist: ./run convert --in host --trt ROW --until onnx --model alexnet makes one.
 
-``render`` puts what is in out/zoo into docs/zoo.json, and the tables of docs/zoo.md from that.
-What docs/zoo.json holds of other cases stays.
+``render`` merges the results in out/zoo into docs/zoo.json, and writes the tables of docs/zoo.md
+from that file.
 """
 
 import argparse
@@ -42,13 +42,13 @@ from trtyard.run.on_host import pipeline_variables  # noqa: E402
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE  # noqa: E402
 
 RESULTS = ROOT / "out" / "zoo"
-SECONDS = 240  # for a child, unless told; a Mask R-CNN's export takes a fifth of it
+SECONDS = 240  # default limit of a child process; exporting a Mask R-CNN takes a fifth of it
 BUILDER = "rtx-1.7"
 CHILD = ROOT / "bench" / "zoo_case.py"
 
 
 def environments():
-    """Return interpreter and facts of each row whose environment is ready here."""
+    """Return the environments that are ready on this machine, by row."""
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     found = {
         row.name: existing_environment(row, lock.row(row.name)) for row in matrix.rows.values()
@@ -57,7 +57,7 @@ def environments():
 
 
 def child(python, words, seconds):
-    """Return what each stage of a child said, by name, the one that ended it included."""
+    """Run a child process; return the facts of each stage by name, including one that crashed."""
     command = [str(python), str(CHILD), *map(str, words)]
     process = subprocess.Popen(
         command,
@@ -85,7 +85,7 @@ def child(python, words, seconds):
             facts["error"] = ended or f"the process ended with {process.returncode}"
             facts["words"] = err[-6000:]
     if not stages:
-        raise SystemExit(f"{command} said nothing:\n{err}")
+        raise SystemExit(f"{command} printed no result:\n{err}")
     return stages
 
 
@@ -111,7 +111,7 @@ def run(options) -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     left = to_try(options.only, published(), options.again, options.failed)
     for name in sorted(({one.row for one in left} | {BUILDER}) - set(rows)):
-        print(f"row {name} has no environment here: its cases are left out", flush=True)
+        print(f"skipping row {name}: it has no environment on this machine", flush=True)
     if BUILDER not in rows:
         return 1
     left = [one for one in left if one.row in rows][: options.most]
@@ -129,7 +129,7 @@ def run(options) -> int:
 
 
 def published() -> dict:
-    """Return what docs/zoo.json holds, by the case's key."""
+    """Return the content of docs/zoo.json, by the case's key."""
     data = ROOT / zoo_page.DATA
     return json.loads(data.read_text(encoding="utf-8")) if data.exists() else {}
 
@@ -140,8 +140,8 @@ def to_try(only: str, kept: dict, again: bool = False, failed: bool = False) -> 
     Args:
         only: pattern of ROW.MODEL.EXPORTER-OPSET.
         kept: the published results.
-        again: those do not count.
-        failed: those with a failure do not count, and nothing else is taken.
+        again: include cases with a published result.
+        failed: include only cases whose published result is a failure.
     """
     wanted = [
         one for one in cases() if fnmatch.fnmatch(one.key, only) and not result_of(one).exists()
@@ -178,7 +178,7 @@ def render(check: bool) -> int:
     wanted = zoo_page.with_tables(text, json.loads(data.read_text(encoding="utf-8")))
     if check:
         if text != wanted:
-            print(f"{page} does not show what {data} holds: bench/zoo.py render", file=sys.stderr)
+            print(f"{page} is not up to date with {data}: bench/zoo.py render", file=sys.stderr)
         return int(text != wanted)
     page.write_text(wanted, encoding="utf-8")
     return 0
@@ -191,9 +191,11 @@ def main() -> int:
     running.add_argument("--most", type=int)
     running.add_argument("--only", default="*", help="pattern of ROW.MODEL.EXPORTER-OPSET")
     which = running.add_mutually_exclusive_group()
-    which.add_argument("--again", action="store_true", help="also what docs/zoo.json holds")
-    which.add_argument("--failed", action="store_true", help="only what failed by docs/zoo.json")
-    running.add_argument("--seconds", type=int, default=SECONDS, help="that a process may take")
+    which.add_argument("--again", action="store_true", help="also cases in docs/zoo.json")
+    which.add_argument(
+        "--failed", action="store_true", help="only cases that failed in docs/zoo.json"
+    )
+    running.add_argument("--seconds", type=int, default=SECONDS, help="time limit of a process")
     running.add_argument("--jobs", type=int, default=2)
     rendering = commands.add_parser("render")
     rendering.add_argument("--check", action="store_true", help="only compare page and data")

@@ -1,7 +1,7 @@
-"""One model through one exporter at one opset, or one ONNX file through TensorRT for RTX.
+"""Export one model with one exporter and opset, or build one ONNX file with TensorRT for RTX.
 
-Runs in a row's own Python, 3.6 too, in a process of its own: what ends it is a result. Prints a
-line of JSON when a stage begins and one when it is over; bench/zoo.py reads them.
+Runs in the row's Python (3.6 or newer) in a separate process, so that a crash is a result too.
+Prints a line of JSON when a stage starts and one when it ends; bench/zoo.py reads them.
 
     python bench/zoo_case.py export --row-file row.json --model resnet18 --exporter torchscript \\
         --opset 17 --file model.onnx
@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# All that one case may take, so that it cannot take the machine.
+# Memory limit of one case in bytes, to protect the machine.
 MEMORY = 10 << 30
-# Of an error, what goes into a result.
+# How many characters of an error go into a result.
 MOST_WORDS = 6000
 
-# Exporters send the process's own stdout and stderr away; these stay.
+# Copies, because exporters redirect the process's stdout and stderr.
 OUT, ERR = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w")
 
 
@@ -34,7 +34,7 @@ def say(**facts):
 
 
 class Stage:
-    """Says when it begins and how it ended; a failure ends the process, orderly."""
+    """Prints when a stage starts and how it ends; a failure ends the process with exit code 0."""
 
     def __init__(self, name):
         self.name, self.facts = name, {}
@@ -57,7 +57,7 @@ class Stage:
 
 
 def words_of(error):
-    """Return the messages of an error and of all that it came from, the last one raised last."""
+    """Return the messages of an error and its causes, oldest first."""
     words = []
     while error is not None:
         words.insert(0, f"{type(error).__name__}: {error}")
@@ -66,7 +66,7 @@ def words_of(error):
 
 
 def first_line(error):
-    words = str(error).replace(f"{ROOT}{os.sep}", "")  # of no one machine
+    words = str(error).replace(f"{ROOT}{os.sep}", "")  # no paths of this machine
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     return "; ".join(lines[:4])[:400] or type(error).__name__
 
@@ -161,7 +161,7 @@ def main():
     faulthandler.enable(ERR)
     (export if options.what == "export" else build)(options)
     OUT.flush()
-    os._exit(0)  # what a library's own end would say or do is no result
+    os._exit(0)  # skip the libraries' cleanup: a crash there is no result
 
 
 if __name__ == "__main__":

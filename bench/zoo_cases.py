@@ -1,10 +1,10 @@
-"""Which models go through which exporters: the cases of bench/zoo.py, the most telling first."""
+"""The cases of bench/zoo.py: models by exporter and opset, the most informative first."""
 
 from typing import NamedTuple
 
 DYNAMO, TORCHSCRIPT = "dynamo", "torchscript"
 
-# By row: exporter and opset, the row's own first. Row 11.4 exports with rtx-1.7's very torch.
+# Exporter and opset by row, the row's default first. Row 11.4 has the same torch as rtx-1.7.
 ROWS = {
     "rtx-1.7": [(DYNAMO, 18), (TORCHSCRIPT, 18), (TORCHSCRIPT, 17), (DYNAMO, 20), (DYNAMO, 23)],
     "10.16": [(DYNAMO, 18), (TORCHSCRIPT, 18), (TORCHSCRIPT, 17), (DYNAMO, 20)],
@@ -12,7 +12,7 @@ ROWS = {
     "7.0": [(TORCHSCRIPT, 11), (TORCHSCRIPT, 10)],
 }
 
-# One of each family, the second of some; the side of the input where it is not the default's.
+# One model of each family; SECOND has another of some. SIZES has sides other than the default.
 CLASSIFIERS = [
     "alexnet", "resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny",
     "vit_b_16", "swin_t", "swin_v2_t", "maxvit_t", "regnet_y_400mf", "shufflenet_v2_x0_5",
@@ -20,7 +20,7 @@ CLASSIFIERS = [
     "resnext50_32x4d", "vgg11_bn",
 ]  # fmt: skip
 SECOND = ["efficientnet_v2_s", "regnet_x_400mf", "wide_resnet50_2", "mobilenet_v3_large"]
-# Those whose graphs differ most from one exporter and opset to the next.
+# Models whose graphs differ most between exporters and opsets.
 TELLING = [
     "vit_b_16", "swin_v2_t", "efficientnet_b0", "maxvit_t", "mobilenet_v3_small", "convnext_tiny",
     "googlenet", "resnet18",
@@ -38,7 +38,7 @@ SIZES = {
     "ssd300_vgg16": 300,
 }
 
-# What torchvision 0.5 of row 7.0 has.
+# The models in torchvision 0.5 (row 7.0).
 OLDEST = {
     "alexnet", "resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "squeezenet1_1", "densenet121",
     "googlenet", "inception_v3", "mnasnet0_5", "resnext50_32x4d", "vgg11_bn", "wide_resnet50_2",
@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
 
 def cases() -> list[Case]:
-    """Return every case, in the order in which they are worth having."""
+    """Return every case, the most informative first."""
     first, second, third, others = slice(0, 1), slice(1, 2), slice(2, 3), slice(1, None)
     newest, older, every = ["rtx-1.7"], ["8.6", "7.0"], list(ROWS)
     waves: list[tuple[list[str], slice, list[str]]] = [
@@ -84,7 +84,7 @@ def cases() -> list[Case]:
         for row in rows
         if row != "7.0" or model in OLDEST
         for setting in ROWS[row][settings]
-        # torch.export stops at them, whatever the opset.
+        # torch.export fails on them at every opset.
         if not (model in DETECTORS and setting[0] == DYNAMO and setting[1] > 18)
     ]
     return list(dict.fromkeys(found))

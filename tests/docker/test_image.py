@@ -68,7 +68,7 @@ def test_an_image_that_is_not_what_its_lists_name_ends_the_build(
     finally:
         container.remove(force=True)
     assert code == 5
-    assert ("too much: " if change == "one less" else "missing: no-such-package") in said
+    assert ("extra: " if change == "one less" else "missing: no-such-package") in said
 
 
 def test_neither_compilers_nor_test_tools_nor_build_leftovers_are_in_the_image(engine, image):

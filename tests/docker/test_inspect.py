@@ -79,7 +79,13 @@ def test_an_image_is_shown_without_running_it_and_nothing_is_left(engine, make, 
     name = make(*an_image())
     show_image("default", target="final", image=name)
     said = capsys.readouterr().out
-    for words in ("row        tiny", "numpy 2.0", "/opt/x.so", NOTE["sha256"], "MB that no other"):
+    for words in (
+        "row        tiny",
+        "numpy 2.0",
+        "/opt/x.so",
+        NOTE["sha256"],
+        "MB not shared with other",
+    ):
         assert words in said
     assert not containers_of(engine, name)
     show_image("default", target="final", image=name, as_json=True)
@@ -137,7 +143,7 @@ def test_unique_bytes_are_those_of_layers_that_no_other_image_has(engine, make):
 
 def test_other_plugins_than_were_compiled_are_refused(engine, make):
     name = make(*an_image(plugin=b"another"))
-    with pytest.raises(IntegrityError, match=f"expects sha256 {NOTE['sha256']}, found"):
+    with pytest.raises(IntegrityError, match=f"expected sha256 {NOTE['sha256']}, found"):
         inspect(engine, name)
     assert not containers_of(engine, name)
 
@@ -145,7 +151,7 @@ def test_other_plugins_than_were_compiled_are_refused(engine, make):
 def test_a_second_library_of_plugins_is_shown_and_compared_too(engine, make, capsys):
     inventory, files = an_image()
     other = {SHELLS: b"shells", f"{SHELLS}.json": json.dumps(NOTE).encode()}
-    with pytest.raises(IntegrityError, match=f"{SHELLS} expects sha256 {NOTE['sha256']}"):
+    with pytest.raises(IntegrityError, match=f"{SHELLS}: expected sha256 {NOTE['sha256']}"):
         inspect(engine, make(inventory, {**files, **other}))
     noted = {"sha256": hashlib.sha256(b"shells").hexdigest()}
     name = make(inventory, {**files, **other, f"{SHELLS}.json": json.dumps(noted).encode()})
@@ -153,19 +159,19 @@ def test_a_second_library_of_plugins_is_shown_and_compared_too(engine, make, cap
     said = capsys.readouterr().out
     for one in (NOTE, noted):
         assert f"plugins    {one['sha256']}" in said
-    assert holdings(engine, name) == "1 debs, 1 packages, 1 libraries, 2 of plugins"
+    assert holdings(engine, name) == "1 debs, 1 packages, 1 libraries, 2 plugin libraries"
 
 
 def test_a_damaged_image_does_not_keep_matrix_from_showing_the_rows(engine, make):
     name = make(*an_image(plugin=b"another"))
-    assert f"expects sha256 {NOTE['sha256']}" in held(name)
+    assert f"expected sha256 {NOTE['sha256']}" in held(name)
     assert held(make(*an_image())).startswith("1 debs, 1 packages")
 
 
 def test_no_image_and_an_image_of_someone_else_are_told_apart(engine, make):
-    with pytest.raises(EnvironmentLacksError, match="there is no image trtyard/none:here here"):
+    with pytest.raises(EnvironmentLacksError, match="image trtyard/none:here not found"):
         inspect(engine, "trtyard/none:here")
     name = make({"file": b"x"})
-    with pytest.raises(EnvironmentLacksError, match="is no image of trtyard"):
+    with pytest.raises(EnvironmentLacksError, match="is not a trtyard image"):
         inspect(engine, name)
     assert not containers_of(engine, name)

@@ -29,10 +29,10 @@ def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, i
 
 def test_matrix_shows_what_a_built_image_holds(tree, image, row):
     done = run_task("matrix", root=tree)
-    assert f"image here {image}\n" in done.stdout
+    assert f"  image      {image}\n" in done.stdout
     packages = len(read_lock(LOCK_FILE).row(row.name).wheels_for(row.python))
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  it holds"))
-    assert re.search(r" \d+ debs, (\d+) packages, \d+ libraries, 1 of plugins", line)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  contents"))
+    assert re.search(r" \d+ debs, (\d+) packages, \d+ libraries, 1 plugin libraries", line)
     assert 0 < int(re.search(r"(\d+) packages", line)[1]) <= packages + 1
     rows = json.loads(run_task("matrix", "--json", root=tree).stdout)["rows"]
     here = {one["name"]: one["image_here"] for one in rows}

@@ -240,7 +240,9 @@ def test_what_is_kept_stays_until_the_next_run(engine, place, built_instead):
 
 def test_a_disk_too_small_is_said_before_anything_is_built(engine, place):
     with (
-        pytest.raises(EnvironmentLacksError, match=r"this takes about \d+ GB, .* has \d+ GB"),
+        pytest.raises(
+            EnvironmentLacksError, match=r"not enough disk space: .* about \d+ GB and has \d+ GB"
+        ),
         workplace(engine, place, builds=100_000, keep=False),
     ):
         pytest.fail("it went on")
@@ -284,14 +286,14 @@ def test_an_image_that_this_tree_does_not_build_is_refused_at_once(
         return done.returncode, done.stderr
 
     code, said = against("trtyard/no-such-image:0123")
-    assert (code, "no such image here" in said) == (2, True)
+    assert (code, "image not found" in said) == (2, True)
     labels = content_labels(row, locked)
     code, said = against(tiny("RUN true", labels={**labels, "trtyard.content": "0123"}))
-    assert (code, "not what this tree builds" in said) == (5, True)
+    assert (code, "not the image that this checkout builds" in said) == (5, True)
     title = "trtyard rtx-1.7 runtime"
     code, said = against(
         tiny("RUN true", labels={**labels, "org.opencontainers.image.title": title})
     )
-    assert (code, "name its stage with --target" in said) == (2, True)
+    assert (code, "give its stage: --target" in said) == (2, True)
     code, said = against(image)
     assert code == 0, said

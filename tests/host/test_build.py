@@ -150,15 +150,15 @@ def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words
 
 def test_the_failed_steps_own_output_is_shown_rather_than_the_dockerfile():
     said = (
-        "#11 0.2 inventory: too much: left-pad 1.0\n------\n > [final 1/4] RUN --network=none"
-        " (python3 ...):\n0.2 inventory: too much: left-pad 1.0\n------\nDockerfile:37\n"
+        "#11 0.2 inventory: extra: left-pad 1.0\n------\n > [final 1/4] RUN --network=none"
+        " (python3 ...):\n0.2 inventory: extra: left-pad 1.0\n------\nDockerfile:37\n"
         "--------------------\n  37 | >>> RUN\n--------------------\n"
         'ERROR: process "x" did not complete successfully: exit code: 5\n'
     )
     for text in (said, said.replace("\n", "\r\n")):
         found = explained(CommandError(["docker"], 1, text))
         assert type(found) is IntegrityError
-        assert "[final 1/4] failed:\n  0.2 inventory: too much: left-pad 1.0" in found.message
+        assert "[final 1/4] failed:\n  0.2 inventory: extra: left-pad 1.0" in found.message
         assert ">>> RUN" not in found.message
 
 

@@ -120,7 +120,7 @@ def test_variables_that_messages_advise_are_passed_on(job, monkeypatch):
     assert advised <= set(docker_executor.PASSED_ON)
 
 
-def test_files_are_the_callers_whatever_the_engine_makes_of_users():
+def test_caller_owns_the_files_with_rootless_and_userns():
     caller = f"{os.getuid()}:{os.getgid()}"
     usual = ["name=seccomp,profile=builtin", "name=cgroupns"]
     assert caller_on({"SecurityOptions": usual}) == {"user": caller}
@@ -141,7 +141,7 @@ def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):
         assert path == job.out or Path(place).name == path.name
 
 
-def test_output_speaks_of_this_machines_paths_whatever_pieces_it_comes_in():
+def test_output_has_this_machines_paths_in_any_chunks():
     names = {"/mnt/out": "/home/someone/out", "/mnt/inputs/1/a.png": "/pictures/a.png"}
     text = "wrote /mnt/out/é.onnx\ncannot read /mnt/inputs/1/a.png\nno end of line /mnt/out"
     expected = (

@@ -70,7 +70,7 @@ def test_each_row_is_an_indexed_job_of_its_models_with_its_image():
     assert not {"ingress", "egress"} & set(policy["spec"])
 
 
-def test_what_a_retry_cannot_mend_is_not_retried_and_a_lost_node_costs_nothing():
+def test_final_errors_are_not_retried_and_lost_nodes_do_not_count():
     rules = documents(TWO_ROWS)[0]["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["Ignore", "FailIndex"]
     assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
@@ -171,9 +171,9 @@ def test_the_task_writes_a_file(tasks, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no image is named for row rtx-1.7"),
-        (["--image", "rtx=registry.example.org/rtx:latest"], "named by its digest"),
-        (["--image", f"rtx={IMAGE}0"], "named by its digest"),
+        ([], "no image given for row rtx-1.7"),
+        (["--image", "rtx=registry.example.org/rtx:latest"], "an image needs a digest"),
+        (["--image", f"rtx={IMAGE}0"], "an image needs a digest"),
         (["--image", f"rtx={IMAGE},rtx-1.7={IMAGE}"], "twice"),
         (["--image", f"rtx={IMAGE}", "--models", "alexnet,alexnet"], "twice"),
         (["--image", f"rtx={IMAGE}", "--models", "alexnet;reboot"], "'alexnet;reboot'"),
@@ -184,7 +184,7 @@ def test_the_task_writes_a_file(tasks, tmp_path):
         (["--trt", "rtx,rtx-1.7"], "rtx-1.7 twice"),
     ],
 )
-def test_wrong_words_end_with_2_and_say_what_is_right(tasks, words, said):
+def test_wrong_options_are_usage_errors(tasks, words, said):
     done = tasks("ci", "--target", "kubernetes", *words, env={"TRTYARD_REGISTRY": ""})
     assert done.returncode == UsageError.exit_code
     assert said in done.stderr

@@ -126,7 +126,7 @@ def test_folder_that_is_held_is_not_cleared(tmp_path, monkeypatch):
     (tmp_path / ".partial-model").mkdir()
     with (
         holder(tmp_path),
-        pytest.raises(EnvironmentLacksError, match="started elsewhere"),
+        pytest.raises(EnvironmentLacksError, match="from another command"),
         output_folder(tmp_path, end_orphans),
     ):
         pass

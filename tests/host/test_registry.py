@@ -19,7 +19,7 @@ def test_a_host_and_folders_name_a_registry(monkeypatch, text):
 @pytest.mark.parametrize(
     "text", ["team", "team/x", "a.example.org/Team", "a.example.org/x:tag", "a.example.org/", "-"]
 )
-def test_what_docker_would_take_for_something_else_is_refused(monkeypatch, text):
+def test_invalid_registry_is_refused(monkeypatch, text):
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(UsageError, match=VARIABLE):
         Registry.configured()
@@ -36,7 +36,7 @@ def test_a_password_is_refused_and_not_shown(tasks):
         assert "hunter2" not in done.stderr
 
 
-def test_without_a_registry_push_and_pull_say_how_to_name_one(tasks):
+def test_push_and_pull_need_a_registry(tasks):
     for task in ("push", "pull"):
         done = tasks(task, "--dry-run", env={VARIABLE: ""})
         assert done.returncode == 2
@@ -46,20 +46,28 @@ def test_without_a_registry_push_and_pull_say_how_to_name_one(tasks):
 @pytest.mark.parametrize(
     ("said", "error", "words"),
     [
-        ("failed commit: unexpected commit digest sha256:00", IntegrityError, "other bytes"),
+        (
+            "failed commit: unexpected commit digest sha256:00",
+            IntegrityError,
+            "not match its digest",
+        ),
         ("write: no space left on device", EnvironmentLacksError, "disk is full"),
         ("toomanyrequests: slow down", EnvironmentLacksError, "too many requests"),
-        ("denied: requested access", EnvironmentLacksError, "refuses"),
-        ("manifest unknown", NotPublishedError, "is not there"),
+        ("denied: requested access", EnvironmentLacksError, "refused access"),
+        ("manifest unknown", NotPublishedError, "not found in the registry"),
         (
             "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
             EnvironmentLacksError,
-            "the Docker engine went away",
+            "lost the connection to Docker",
         ),
-        ("dial tcp: lookup x: no such host", EnvironmentLacksError, "cannot be reached"),
+        (
+            "dial tcp: lookup x: no such host",
+            EnvironmentLacksError,
+            "cannot reach registry.example",
+        ),
     ],
 )
-def test_the_engines_words_become_what_was_wrong(said, error, words):
+def test_docker_messages_become_errors(said, error, words):
     found = explained(IMAGE, said)
     assert isinstance(found, error)
     assert words in found.message

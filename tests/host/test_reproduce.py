@@ -87,7 +87,7 @@ def test_of_many_differences_some_are_shown_and_the_rest_counted(built):
         report(built("first"), built("second", digest="2" * 64, **labels))
     lines = caught.value.message.splitlines()
     assert len([line for line in lines if "Labels.l" in line]) == 40
-    assert lines[-1].strip() == "and 10 more, which --json gives: 10 of value in config"
+    assert lines[-1].strip() == "and 10 more (--json prints all): 10 of value in config"
 
 
 def test_times_that_differ_do_not_hide_other_differences(built):
@@ -99,7 +99,7 @@ def test_times_that_differ_do_not_hide_other_differences(built):
         _report(LOCAL, built("first"), built("second"), found, as_json=False)
     lines = caught.value.message.splitlines()
     assert lines[1].strip() == "layer 2: /z: mode 1 and 2"
-    assert lines[-1].strip() == "and 61 more, which --json gives: 61 of mtime in layer 2"
+    assert lines[-1].strip() == "and 61 more (--json prints all): 61 of mtime in layer 2"
 
 
 def test_a_base_that_differs_is_a_difference_though_the_images_are_the_same(built):
@@ -109,7 +109,7 @@ def test_a_base_that_differs_is_a_difference_though_the_images_are_the_same(buil
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_as_json_it_says_all_of_it(built, capsys, same):
+def test_json_has_all_differences(built, capsys, same):
     second = built("second") if same else built("second", digest="2" * 64, a="2")
     if same:
         report(built("first"), second, as_json=True)
@@ -128,16 +128,16 @@ def test_as_json_it_says_all_of_it(built, capsys, same):
     [
         ("--trt rtxx", "rtx-1.7"),
         ("--target none", "final, runtime"),
-        ("--store nowhere --base published", "--base published cannot be had"),
+        ("--store nowhere --base published", "--store and --base published exclude each other"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_built(tasks, words, said):
+def test_invalid_options_are_refused_before_a_build(tasks, words, said):
     done = tasks("reproduce", *shlex.split(words), env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 2
     assert said in done.stderr
 
 
-def test_a_row_whose_lock_has_gaps_is_refused_with_what_is_missing(tasks):
+def test_row_with_unresolved_entries_is_refused(tasks):
     done = tasks("reproduce", "--trt", "7.0", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 3
     assert "versions.lock has no hash of" in done.stderr

@@ -172,7 +172,7 @@ def test_what_a_killed_call_started_is_waited_for(house, tmp_path):
         said = second.stderr.readline()
         go_on.touch()
         _, err = second.communicate(timeout=120)
-    assert "another run is making .venv; waiting for it" in said
+    assert "waiting for another run that makes .venv" in said
     assert second.returncode == 0, err
     assert has_tools(house)
 
@@ -292,7 +292,7 @@ def test_what_cannot_be_read_is_said_without_a_traceback(house):
     (house / "requirements" / "host.txt").mkdir()
     code, _, said = call(house)
     assert code == 3
-    assert f".venv cannot be made: Is a directory ({house}/requirements/host.txt)" in said
+    assert f"cannot make .venv: Is a directory ({house}/requirements/host.txt)" in said
     assert "Traceback" not in said
 
 

@@ -133,7 +133,7 @@ def test_an_older_inventory_lists_no_libraries(inventory):
     "change", [{"schema": 4}, {"debs": []}, {"libraries": [{}]}, {"packages": {"a": 1}}]
 )
 def test_what_is_no_inventory_is_said_to_be_none(inventory, change):
-    with pytest.raises(IntegrityError, match="x: its inventory is none that this trtyard knows"):
+    with pytest.raises(IntegrityError, match="x: this trtyard cannot read the image's inventory"):
         Contents.read("x", {**inventory, **change}, [])
     with pytest.raises(IntegrityError):
         Contents.read("x", [], None)

@@ -62,9 +62,7 @@ def test_by_default_the_slow_tests_are_left_out_and_that_is_said(commands, capsy
     assert run_tests("default", only="", all_parts=False, words=["-x"]) == 0
     assert commands == [["tests/host", "-x"], ["tests/pipeline", "-m", "not slow", "-x"]]
     said = capsys.readouterr().err
-    assert (
-        "not asked for: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
-    )
+    assert "not selected: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
     assert "./run test --all" in said
 
 
@@ -108,7 +106,7 @@ def test_the_exit_code_is_that_of_all_parts(commands, only, words, codes, code):
 def test_a_row_without_tensorrt_on_the_host_has_no_pipeline_tests(commands, capsys):
     assert run_tests("8.6", only="pipeline", all_parts=False, words=[]) == 1
     assert not commands
-    assert "tests/pipeline: NOT RUN: row 8.6 has no environment" in capsys.readouterr().err
+    assert "tests/pipeline: NOT RUN: row 8.6 has no TensorRT on the host" in capsys.readouterr().err
 
 
 def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, monkeypatch):
@@ -122,7 +120,7 @@ def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, 
     assert commands[1:] == [["tests/docker"]]
 
 
-def test_what_is_downloaded_is_said_with_the_bytes_of_the_lock(monkeypatch, tmp_path):
+def test_download_size_is_shown(monkeypatch, tmp_path):
     monkeypatch.setattr("trtyard.run.environment.YARD", tmp_path)  # none is made there
     (said,) = [line for line in downloads("default", ("pipeline",)) if "download" in line]
     row = read_matrix(MATRIX_FILE).row("default")
@@ -149,14 +147,14 @@ def test_a_wheel_of_two_rows_is_downloaded_once(monkeypatch, tmp_path):
     assert [line.partition(":")[0] for line in missing] == [f"row {name}" for name in skipped]
 
 
-def test_what_is_there_is_not_announced():
+def test_complete_environments_need_no_download():
     assert list(downloads("default", ("host",))) == []
 
 
 def test_all_and_only_exclude_each_other(tasks):
     done = tasks("test", "--all", "--only", "rows")
     assert done.returncode == 2
-    assert "--only has no use for --all" in done.stderr
+    assert "--only does not support --all" in done.stderr
 
 
 def test_words_behind_the_dashes_reach_pytest(tasks):

@@ -193,7 +193,7 @@ def test_a_known_hash_beside_an_open_one_is_compared(repository, reachable, seri
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("Other.cpp", "found no file"), ("made.hpp", "is there already")]
+    ("name", "said"), [("Other.cpp", "found no file"), ("made.hpp", "already exists")]
 )
 def test_a_file_that_is_not_there_or_there_already_is_refused(
     repository, reachable, series, tmp_path, name, said

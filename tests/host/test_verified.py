@@ -73,7 +73,7 @@ def test_the_committed_table_is_what_the_data_gives():
     check_readme(read_verified(DATA), MATRIX)
 
 
-def test_what_reports_show_is_taken_and_nothing_else_passes(run):
+def test_only_reported_steps_pass(run):
     found = run()
     assert set(found) == set(MATRIX.rows)
     cells = found["rtx-1.7"]
@@ -101,14 +101,16 @@ def test_a_run_without_one_of_the_models_does_not_pass_and_hides_no_failure(run)
     ("name", "version"),
     [("torch", "2.12.0"), ("tensorrt", "1.7.1.115"), ("tensorrt", "1.7.11"), ("torch", "2.13")],
 )
-def test_a_report_of_other_releases_than_the_rows_is_refused(run, name, version):
+def test_report_with_other_versions_than_the_row_is_refused(run, name, version):
     value = report("alexnet")
     value["versions"][name] = version
-    with pytest.raises(IntegrityError, match=rf"alexnet/report.json is of {name} {version}"):
+    with pytest.raises(
+        IntegrityError, match=rf"alexnet/report.json was made with {name} {version}"
+    ):
         run(alexnet=value)
 
 
-def test_bindings_that_leave_out_a_releases_last_number_are_of_that_release(run):
+def test_tensorrt_version_may_lack_the_last_number(run):
     value = report("alexnet")
     value["versions"]["tensorrt"] = "1.7.1"
     assert run(alexnet=value)["rtx-1.7"]["parity"].status == "passed"
@@ -133,7 +135,7 @@ def test_parity_that_failed_or_was_never_compared_does_not_pass(run, change, sta
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_an_image_of_another_row_lock_or_tree_is_not_the_rows(run, label):
+def test_image_with_other_labels_fails(run, label):
     assert run(image={**LABELS, label: "0" * 12})["rtx-1.7"]["built"].status == "failed"
 
 
@@ -146,7 +148,7 @@ def test_another_models_report_is_refused(run):
         run(alexnet=report("resnet50"))
 
 
-def test_a_run_that_shows_less_than_is_claimed_fails_and_names_the_cell(run):
+def test_run_that_passes_less_than_the_data_fails(run):
     claimed = run()
     check_no_worse(claimed, claimed)
     less = {**claimed["rtx-1.7"], "parity": Cell(status="not-run", reason="asleep")}
@@ -168,13 +170,13 @@ def test_the_table_names_every_row_and_reason_and_stands_between_its_marks(run):
     for fact in ("TensorRT for RTX 1.7.1.116", "2.13.0 / 0.28.0", "18, dynamo", "8.0, 8.6, 8.9"):
         assert f"| {fact}" in line
     assert "1. no tensorrt" in made
-    failed = {**found["rtx-1.7"], "parity": Cell(status="failed", reason="the runtimes differ")}
+    failed = {**found["rtx-1.7"], "parity": Cell(status="failed", reason="the outputs differ")}
     assert "; **FAILED**: parity (1); not run: " in table(MATRIX, {**found, "rtx-1.7": failed})
-    with pytest.raises(IntegrityError, match="marks"):
+    with pytest.raises(IntegrityError, match="markers"):
         with_table("no marks", MATRIX, found)
 
 
-def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
+def test_check_finds_a_readme_that_differs_from_the_data(run, monkeypatch, tmp_path):
     found = run()
     readme = tmp_path / "README.md"
     readme.write_text(with_table(f"{BEGIN}\n{END}\n", MATRIX, found))
@@ -183,15 +185,33 @@ def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
     readme.write_text(readme.read_text().replace("; not run: engine run (1)", ", engine run"))
     with pytest.raises(IntegrityError, match="README"):
         check_readme(found, MATRIX)
-    # What that error says to type fixes it.
+    # The hint's command fixes it.
     verified.run(folder="", check=False, need="")
     check_readme(read_verified(DATA), MATRIX)
-    with pytest.raises(IntegrityError, match="other rows"):
+    with pytest.raises(IntegrityError, match=r"verified.json has row .*rtx-1\.7.*versions.toml"):
         check_readme(found, replace(MATRIX, rows={}))
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_missing_row_in_verified_json_is_an_error(monkeypatch, tmp_path, check):
+    data = json.loads(DATA.read_text())
+    del data["rows"]["8.6"]
+    file, readme = tmp_path / "verified.json", tmp_path / "README.md"
+    file.write_text(json.dumps(data))
+    readme.write_text(before := verified.README.read_text())
+    monkeypatch.setattr(verified, "DATA", file)
+    monkeypatch.setattr(verified, "README", readme)
+    with pytest.raises(IntegrityError) as caught:
+        verified.run(folder="", check=check, need="")
+    assert caught.value.exit_code == 5
+    assert caught.value.message == "docs/verified.json lacks row 8.6"
+    assert "copy another row's entry" in caught.value.hint
+    assert caught.value.hint.endswith("./run verified")
+    assert readme.read_text() == before
+
+
 @pytest.mark.parametrize("need", ["rtx", "rtx:speed", "nine:built"])
-def test_a_need_that_is_none_is_wrong_usage(tasks, tmp_path, need):
+def test_invalid_need_is_a_usage_error(tasks, tmp_path, need):
     assert tasks("verified", "--from", str(tmp_path), "--need", need).returncode == 2
 
 
@@ -202,7 +222,7 @@ def test_a_need_that_is_not_met_ends_with_1(tasks, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "empty"])
-def test_what_was_verified_is_not_replaced_by_nothing(tasks, checkout, tmp_path, folder):
+def test_folder_without_reports_changes_nothing(tasks, checkout, tmp_path, folder):
     (tmp_path / "empty").mkdir()
     before = (checkout / "README.md").read_bytes()
     done = tasks("verified", "--from", str(tmp_path / folder), root=checkout)

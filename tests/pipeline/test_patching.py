@@ -136,14 +136,14 @@ def test_a_middle_patch_that_does_not_sit_leaves_nothing_changed(series, root):
         middle=patch_text(of("pkg/a.py"), SECOND.replace("-two", "-2")),
         last=patch_text(of("pkg/a.py"), LAST),
     )
-    with pytest.raises(IntegrityError, match=r"middle\.patch does not sit.*line 2 is 'two'"):
+    with pytest.raises(IntegrityError, match=r"middle\.patch does not apply.*'two' in line 2"):
         apply(read_series(folder), root)
     assert content(root) == UPSTREAM
 
 
 def test_a_hunk_that_would_sit_elsewhere_is_refused(series, root):
     folder = series(one=patch_text(of("pkg/a.py"), LAST.replace("-4 +4", "-3 +3")))
-    with pytest.raises(IntegrityError, match="line 3 is 'three', not 'four'"):
+    with pytest.raises(IntegrityError, match="'three' in line 3, not 'four'"):
         apply(read_series(folder), root)
 
 
@@ -209,7 +209,7 @@ def test_compiled_forms_of_a_patched_file_go(three, root):
 def test_a_path_that_leads_outside_is_refused(three, root, tmp_path):
     (root / "pkg").rename(tmp_path / "elsewhere")
     (root / "pkg").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(IntegrityError, match="not a plain file below"):
+    with pytest.raises(IntegrityError, match="is not a regular file in"):
         apply(read_series(three), root)
 
 
@@ -222,7 +222,7 @@ def test_without_a_hash_the_hunks_decide(series, root):
     reverse(patches, root)
     assert content(root) == UPSTREAM
     (root / "pkg" / "a.py").write_bytes(b"zero\n" + UPSTREAM["pkg/a.py"])
-    with pytest.raises(IntegrityError, match=r"line 2 is 'one', not 'two'.*unresolved"):
+    with pytest.raises(IntegrityError, match=r"'one' in line 2, not 'two'.*unresolved"):
         apply(patches, root)
 
 
@@ -235,7 +235,7 @@ def test_without_a_hash_what_fits_both_ways_is_refused(series, root):
 
 def test_a_result_other_than_the_header_says_is_refused(series, root):
     folder = series(one=patch_text(of("pkg/a.py"), LAST, Result="pkg/a.py sha256:" + "0" * 64))
-    with pytest.raises(IntegrityError, match=r"makes another pkg/a\.py.*000, found"):
+    with pytest.raises(IntegrityError, match=r"the patched pkg/a\.py does not match .*000, found"):
         apply(read_series(folder), root)
     assert content(root) == UPSTREAM
 
@@ -267,16 +267,16 @@ def test_releases_decide_which_patches_are_needed(series, root, releases, taken)
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (LAST, "Description is missing"),
-        (patch_text([], LAST), "Applies-To is missing"),
-        (patch_text(of("pkg/b.py"), LAST), "just the files that the diff changes"),
-        (patch_text(["pkg/a.py new"], LAST), "just the files that the diff changes"),
+        (LAST, "the header has no Description"),
+        (patch_text([], LAST), "the header has no Applies-To"),
+        (patch_text(of("pkg/b.py"), LAST), "exactly the files that the diff changes"),
+        (patch_text(["pkg/a.py new"], LAST), "exactly the files that the diff changes"),
         (patch_text(["pkg/a.py sha256:12"], LAST), "must be PATH sha256:HEX"),
         (patch_text(of("pkg/a.py"), LAST, Fixed="x"), "Fixed is unknown"),
         (patch_text(of("pkg/a.py"), LAST, Last_Update="today"), "must be a date"),
         (patch_text(of("pkg/a.py"), LAST, Needed_Until="cuda 10"), "must be one of tensorrt"),
         (patch_text(of("pkg/a.py"), LAST, Result="pkg/b.py sha256:" + "0" * 64), "does not change"),
-        (patch_text(of("pkg/a.py"), "nothing"), "no diff in it"),
+        (patch_text(of("pkg/a.py"), "nothing"), "it has no diff"),
         ("well\n" + patch_text(of("pkg/a.py"), LAST), "neither a field"),
     ],
 )
@@ -293,12 +293,14 @@ def test_a_series_names_just_its_patches(three):
 
 def test_two_upstream_files_in_one_series_are_refused(series):
     other = ["pkg/a.py sha256:" + "1" * 64]
-    with pytest.raises(IntegrityError, match=r"different upstream files.*expected.*found 1111"):
+    with pytest.raises(
+        IntegrityError, match=r"different hashes of upstream's pkg/a\.py.*expected.*found 1111"
+    ):
         read_series(series(one=patch_text(of("pkg/a.py"), LAST), two=patch_text(other, SECOND)))
 
 
 def run_script(*words):
-    command = [sys.executable, "-I", ROOT / "trtyard" / "pipeline" / "patching.py", *words]
+    command = [sys.executable, "-I", ROOT / "trtyard" / "core" / "patches" / "patching.py", *words]
     return subprocess.run(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
     )
@@ -313,7 +315,7 @@ def test_the_bare_script_applies_and_says_the_result(three, root):
     result = result_sha256(states(read_series(three), root)).encode()
     assert b"result: sha256 " + result in first.stdout
     assert result in second.stdout
-    assert b"now as upstream has it" in run_script("reverse", *words).stdout
+    assert b"now unpatched" in run_script("reverse", *words).stdout
     assert content(root) == UPSTREAM
 
 

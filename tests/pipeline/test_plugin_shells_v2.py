@@ -150,7 +150,7 @@ def test_headers_without_a_release_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"NvInfer\.h is not in this folder"):
         shells_for(tmp_path)
     (tmp_path / "NvInfer.h").touch()
-    with pytest.raises(UsageError, match="cannot read the release"):
+    with pytest.raises(UsageError, match="cannot read the version"):
         shells_for(tmp_path)
     (tmp_path / "NvInferVersion.h").write_text("#define SOMETHING 8\n", encoding="utf-8")
     with pytest.raises(UsageError, match="no major version"):

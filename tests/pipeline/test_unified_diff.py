@@ -128,7 +128,7 @@ def test_every_byte_of_what_a_hunk_holds_matters(old, new, data):
 def test_a_hunk_one_line_off_is_refused_though_its_context_is_there():
     (diff,) = parse(HEADER + b"@@ -2,2 +2,1 @@\n a\n-b\n")
     assert changed(diff, b"x\na\nb\n") == b"x\na\n"
-    with pytest.raises(MisfitError, match="line 2 is 'x', not 'a'"):
+    with pytest.raises(MisfitError, match="'x' in line 2, not 'a'"):
         changed(diff, b"x\nx\na\nb\n")
 
 
@@ -137,9 +137,9 @@ def test_a_new_file_is_made_and_taken_away():
     assert (diff.path, diff.old_exists) == ("d/f", False)
     assert changed(diff, None) == b"a\nb\n"
     assert changed(diff, b"a\nb\n", reverse=True) is None
-    with pytest.raises(MisfitError, match="is there already"):
+    with pytest.raises(MisfitError, match="already exists"):
         changed(diff, b"")
-    with pytest.raises(MisfitError, match="beyond"):
+    with pytest.raises(MisfitError, match="did not add"):
         changed(diff, b"a\nb\nc\n", reverse=True)
 
 
@@ -147,19 +147,19 @@ def test_a_new_file_is_made_and_taken_away():
     ("data", "problem"),
     [
         (b"", "no file"),
-        (b"--- a/f\n", "'\\+\\+\\+ ' expected"),
-        (HEADER, "without a hunk"),
+        (b"--- a/f\n", "expected '\\+\\+\\+ '"),
+        (HEADER, "has no hunk"),
         (b"--- a/f\n+++ b/g\n@@ -1 +1 @@\n-a\n+b\n", "renames f to g"),
         (b"--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n", "deletes"),
-        (b"--- a/../f\n+++ b/../f\n@@ -1 +1 @@\n-a\n+b\n", "stay below"),
+        (b"--- a/../f\n+++ b/../f\n@@ -1 +1 @@\n-a\n+b\n", "without . and .."),
         (b"--- /etc/f\n+++ /etc/f\n@@ -1 +1 @@\n-a\n+b\n", "a/… or b/…"),
         (HEADER + b"@@ -1,2 +1,2 @@\n-a\n+b\n", "ends too early"),
-        (HEADER + b"@@ -1 +1 @@\n-a\n+b\n+c\n", "'--- ' expected"),
+        (HEADER + b"@@ -1 +1 @@\n-a\n+b\n+c\n", "expected '--- '"),
         (HEADER + b"@@ -1,2 +1,1 @@\n+b\n+b\n-a\n-a\n", "more lines"),
-        (HEADER + b"@@ -1 +1 @@\n-a\n\n+b\n", "no line of a hunk"),
+        (HEADER + b"@@ -1 +1 @@\n-a\n\n+b\n", "not a line of a hunk"),
         (HEADER + b"@@ -1 +2 @@\n-a\n+b\n", "contradict"),
-        (HEADER + b"@@ -1,2 +1,2 @@\n a\n-b\n+c\n@@ -2 +2 @@\n-c\n+d\n", "inside the one before"),
-        (HEADER + b"@@ -1 +1 @@\n\\ No newline at end of file\n-a\n+b\n", "could be said of"),
+        (HEADER + b"@@ -1,2 +1,2 @@\n a\n-b\n+c\n@@ -2 +2 @@\n-c\n+d\n", "overlaps the previous"),
+        (HEADER + b"@@ -1 +1 @@\n\\ No newline at end of file\n-a\n+b\n", "does not follow a line"),
         (HEADER + b"@@ -1 +1 @@\n-a\n+b\n" + HEADER + b"@@ -1 +1 @@\n-a\n+b\n", "twice"),
         (b"diff --git a/f b/f\nold mode 100644\nnew mode 100755\n", "expected"),
         (b"diff --git a/f b/f\nGIT binary patch\n", "expected"),

@@ -65,7 +65,7 @@ def exports(python, *words, path=()):
 
 
 def patching(python, command, root):
-    script = ROOT / "trtyard" / "pipeline" / "patching.py"
+    script = ROOT / "trtyard" / "core" / "patches" / "patching.py"
     words = ["-I", script, command, "--series", SERIES, "--into", root]
     return run(python, *words, "--release", "torch=1.4.0", "--release", "tensorrt=7.0.0.11")
 

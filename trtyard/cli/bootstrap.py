@@ -1,8 +1,8 @@
-"""Making ``.venv``, the host tools' environment. ``run`` calls it where ``.venv`` is not whole.
+"""Make ``.venv``, the host tools' environment. ``run`` calls this if ``.venv`` is not complete.
 
-Runs on a bare Python 3.10 or newer: standard library only, as is everything it imports. All that
-is installed is named by hash in ``requirements/host.txt``; uv installs it, and where the machine
-has no uv, pip fetches the one that the same file names.
+Runs on a bare Python 3.10 or newer: this module and its imports need the standard library only. uv
+installs the packages in ``requirements/host.txt``, all by hash. If the machine has no uv, pip first
+downloads the uv that the file names.
 """
 
 import errno
@@ -27,8 +27,8 @@ from trtyard.system.uv import ROOT, VENV, explained, make_places_absolute, uv_en
 LOCK = ROOT / "requirements" / "host.txt"
 STAMP = VENV / "stamp"
 PYTHON = VENV / "bin" / "python"
-# Settings of pip that say where packages come from are the user's (their hashes are checked);
-# these say what is installed or where to.
+# The user's pip settings for package sources apply, because hashes are checked. These settings
+# would change what is installed, or where.
 _CONTRADICTING = re.compile(
     "PIP_(BREAK_SYSTEM_PACKAGES|CONSTRAINT|DRY_RUN|IGNORE_INSTALLED|NO_BINARY|NO_DEPS|PREFIX|PRE"
     "|PYTHON|REPORT|REQUIRE_VIRTUALENV|REQUIREMENT|ROOT|TARGET|UPGRADE|USER)|PYTHON(HOME|PATH)"
@@ -36,12 +36,12 @@ _CONTRADICTING = re.compile(
 
 
 def main() -> int:
-    """Make ``.venv`` whole; return the exit code."""
+    """Make ``.venv`` if it is not complete; return the exit code."""
     open_streams()
     try:
         make_places_absolute()
         make_own(VENV)
-        with locked(VENV, waiting="another run is making .venv; waiting for it") as held:
+        with locked(VENV, waiting="waiting for another run that makes .venv") as held:
             if not is_whole():
                 with emptied_on_failure(VENV):
                     make(held)
@@ -50,19 +50,19 @@ def main() -> int:
         return error.exit_code
     except OSError as error:  # another user's .venv, a full disk
         where = f" ({error.filename})" if error.filename else ""
-        sys.stderr.write(f"trtyard: .venv cannot be made: {error.strerror}{where}\n")
+        sys.stderr.write(f"trtyard: cannot make .venv: {error.strerror}{where}\n")
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "free some space" if full else "take a checkout of your own: git clone"
-        sys.stderr.write(f"  {hint}, then the same command\n")
+        hint = "free some space" if full else "make your own checkout with git clone"
+        sys.stderr.write(f"  {hint}, then run the same command again\n")
         return EnvironmentLacksError.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("trtyard: interrupted; the same command again goes on\n")
+        sys.stderr.write("trtyard: interrupted; run the same command again to continue\n")
         return INTERRUPTED_EXIT_CODE
     return 0
 
 
 def is_whole() -> bool:
-    """Tell whether ``.venv`` was made to the end from the lock as it is now."""
+    """Return whether ``.venv`` is complete and made from the current lock."""
     return STAMP.is_file() and STAMP.read_bytes() == LOCK.read_bytes() and _runs(PYTHON)
 
 
@@ -75,20 +75,20 @@ def _runs(python: Path) -> bool:
 
 
 def make(held: int) -> None:
-    """Make ``.venv`` from nothing; its stamp goes last.
+    """Make ``.venv`` from nothing; write its stamp last.
 
-    What writes there inherits ``held``, the lock's descriptor: if this process is killed, the next
-    one waits until the last of them is gone.
+    Child processes inherit ``held``, the lock's file descriptor: if this process is killed, the
+    next one waits until they end.
     """
-    say("making .venv with trtyard's own tools, once")
+    say("making .venv with trtyard's tools (once)")
     STAMP.unlink(missing_ok=True)
     empty_own(VENV)
     lock = LOCK.read_bytes()
-    # Without pip, venv needs no ensurepip, which Debian keeps apart. The interpreter's own name
-    # (python3.11, not python3): when an upgrade takes it away, .venv is seen to be broken.
+    # Without pip, venv needs no ensurepip, which Debian has in another package. With the real
+    # interpreter (python3.11, not python3), .venv is found to be broken once an upgrade removes it.
     base = os.path.realpath(sys.executable)
     check([base, "-I", "-m", "venv", "--without-pip", VENV], pass_fds=(held,))
-    # Not in /tmp, from which nothing may be executed on some machines.
+    # Not in /tmp: some machines mount it noexec.
     with tempfile.TemporaryDirectory(dir=VENV) as folder:
         uv = uv_on_path() or fetch_uv(Path(folder), held)
         install: list[Word] = [uv, "pip", "sync", "--quiet", "--python", PYTHON]
@@ -101,7 +101,7 @@ def make(held: int) -> None:
 
 
 def uv_on_path() -> Path | None:
-    """Return a uv of this machine that works and knows the options used here."""
+    """Return the uv on PATH if it works and has the options used here, else None."""
     found = shutil.which("uv")
     if found is None:
         return None
@@ -113,7 +113,7 @@ def uv_on_path() -> Path | None:
 
 
 def fetch_uv(folder: Path, held: int) -> Path:
-    """Install the locked uv into ``folder`` with pip, and return it."""
+    """Install the locked uv into ``folder`` with pip; return its path."""
     blocks = re.findall(r"^uv==.*(?:\n    --hash.*)+", LOCK.read_text(), flags=re.MULTILINE)
     (folder / "uv.txt").write_text(blocks[0] + "\n")
     target = folder / "uv"
@@ -136,7 +136,10 @@ def fetch_uv(folder: Path, held: int) -> Path:
 
 
 def _pip(folder: Path, held: int) -> Sequence[Word]:
-    """Return a command for pip: its own, or the system's where Debian took ensurepip out."""
+    """Return the pip command: from a new venv, or the system's if ensurepip is missing (Debian).
+
+    Raises ``EnvironmentLacksError`` if there is neither.
+    """
     if importlib.util.find_spec("ensurepip") is not None:
         venv = folder / "pip"
         made = [sys.executable, "-I", "-m", "venv", str(venv)]
@@ -148,7 +151,8 @@ def _pip(folder: Path, held: int) -> Sequence[Word]:
     release = f"{sys.version_info[0]}.{sys.version_info[1]}"
     raise EnvironmentLacksError(
         f"{sys.executable} has no pip and cannot make one (the module ensurepip is missing)",
-        f"sudo apt-get install python3-venv   (or python{release}-venv), then the same command",
+        f"sudo apt-get install python3-venv   (or python{release}-venv), then run the same command"
+        " again",
     )
 
 

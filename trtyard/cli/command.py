@@ -1,4 +1,4 @@
-"""Between invoke and trtyard: errors become exit codes, and invoke's own errors do so too."""
+"""The command line, built on invoke: tasks from functions, and exit codes from errors."""
 
 import contextlib
 import errno
@@ -42,21 +42,24 @@ _OF_THE_MACHINE = (
     *(errno.ENOMEM, errno.ENOSYS, errno.ENOTSUP, errno.ENXIO, errno.ESTALE, errno.ETXTBSY),
 )
 _Task = Task[Callable[..., None]]
-Repeated = Sequence[str]  # the kind of an option that may be given more than once
-Optional = str | bool  # the kind of an option that may stand without a value, which is then True
+Repeated = Sequence[str]  # the type of an option that may be given more than once
+Optional = str | bool  # the type of an option whose value may be left out; then it is True
 
 
 def command(
     name: str | None = None, record: type[ConversionRequest] | None = None, **helps: str
 ) -> Callable[[Callable[..., int | None]], _Task]:
-    """Make a task of a function: its keywords are options, ``helps`` says what each is for.
+    """Return a decorator that makes a task of a function; its keywords become options.
 
-    The fields of ``record`` are options too; the function gets them as words, "" if not given.
+    The function returns the exit code. A ``TrtyardError`` is printed without a traceback and sets
+    the exit code; for other exceptions see ``main``.
 
-    What the function returns is the exit code. A ``TrtyardError`` is printed without a traceback
-    and gives its own code; of any other exception see ``main``.
+    Args:
+        name: the task's name (default: the function's).
+        record: its fields become options too, passed as text, "" if not given.
+        helps: the help of each option.
     """
-    # A field's name is what the function is called with, its option's name what is typed.
+    # The option's name is typed; the function is called with the field's name.
     names = {
         _keyword(one.name): field for field, one in (record.options() if record else {}).items()
     }
@@ -74,7 +77,7 @@ def command(
             if code:
                 raise Exit(code=code)
 
-        # invoke reads the options from the signature, and wants its context first.
+        # invoke reads the options from the signature; the context comes first.
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         fields = {} if record is None else {one.name: one for one in record.options().values()}
         own = [_of_field(name) for name in fields]
@@ -99,7 +102,7 @@ def command(
 
 
 class _HelpfulTask(Task[Callable[..., None]]):
-    """A task whose help survives: invoke empties it when it makes the arguments a first time."""
+    """A task that keeps its help texts: invoke removes them when it first makes the arguments."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         kept = dict(self.help)
@@ -110,7 +113,7 @@ class _HelpfulTask(Task[Callable[..., None]]):
 
 
 def _keyword(option: str) -> str:
-    """Return the parameter that invoke turns into that option; ``in`` is a word of Python."""
+    """Return the parameter name for an option; Python keywords such as ``in`` get an underscore."""
     word = option.replace("-", "_")
     return f"{word}_" if keyword.iskeyword(word) else word
 
@@ -120,31 +123,30 @@ def _of_field(option: str) -> inspect.Parameter:
 
 
 def _for_invoke(parameter: inspect.Parameter) -> inspect.Parameter:
-    """Return the parameter with a default that invoke reads as its kind is meant.
+    """Return the parameter; one of type Repeated gets the default None.
 
-    Of any default but None invoke takes the type as the option's: a tuple would split the words
-    that are given into their characters.
+    invoke takes an option's type from its default, and with a tuple splits values into characters.
     """
     return parameter.replace(default=None) if parameter.annotation == Repeated else parameter
 
 
 def refuse(where: str, **options: object) -> None:
-    """``UsageError`` naming those of ``options`` that were given, since ``where`` ignores them."""
+    """Raise ``UsageError`` if one of ``options`` was given; ``where`` does not support them."""
     given = [f"--{name}" for name, value in options.items() if value]
     if given:
-        raise UsageError(f"{where} has no use for {', '.join(given)}", "leave out one of the two")
+        raise UsageError(f"{where} does not support {', '.join(given)}", "leave out one of them")
 
 
 def words_after_dashes() -> list[str]:
-    """Return what stands behind ``--`` on the command line, word by word as it was quoted."""
+    """Return the words after ``--`` on the command line."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
 def _as_invoke_reads(words: list[str]) -> list[str]:
-    """Return the words of the command line in the form that invoke can parse.
+    """Return the words of the command line in a form that invoke can parse.
 
-    ``row add`` is one task's name, which invoke takes for two tasks. The folders of ``report A B``
-    become ``--folder A --folder B``, since invoke has no positional argument of many values.
+    ``row add`` becomes one word, a task's name. ``report A B`` becomes ``report --folder A --folder
+    B``, because invoke has no positional argument with several values.
     """
     if words[:1] == ["row"] and len(words) > 1 and not words[1].startswith("-"):
         return [" ".join(words[:2]), *words[2:]]
@@ -158,17 +160,17 @@ def _as_invoke_reads(words: list[str]) -> list[str]:
 
 
 class _Run(Program):
-    """invoke's own program, with usage errors ending as trtyard's do."""
+    """invoke's program, with trtyard's messages and exit codes for usage errors."""
 
     def parse_core(self, argv: list[str] | None) -> None:
         super().parse_core(argv)
         words = _as_invoke_reads(self.core.unparsed)
         own = itertools.takewhile(lambda word: word != "--", words)
         if words and not words[0].startswith("-") and {"-h", "--help"} & set(own):
-            # Invoke would take it for the value that the task wants.
+            # invoke would read --help as the value of the task's argument.
             self.args["help"].value, words = words[0], []
         self.core.unparsed = words
-        sys.dont_write_bytecode = False  # invoke's default; the next call should start faster
+        sys.dont_write_bytecode = False  # invoke sets it; with bytecode the next call starts faster
 
     def parse_tasks(self) -> None:
         self._refuse_repeated()
@@ -188,9 +190,9 @@ class _Run(Program):
         raise Exit
 
     def _refuse_repeated(self) -> None:
-        """End with a usage error where one task gets an option twice that takes one value.
+        """Exit with a usage error if a task gets a single-value option twice.
 
-        Invoke takes the second value for a task's name, or forgets the first.
+        invoke would read the second value as a task's name, or drop the first value.
         """
         tasks = {one.name: one for one in self.collection.to_contexts() if one.name}
         task, given = None, set[str]()
@@ -204,8 +206,8 @@ class _Run(Program):
                 continue
             if name in given and argument.kind not in (list, tuple):
                 raise Exit(
-                    f"trtyard: {task.name}: {name} is given twice, and takes one value\n"
-                    f"  leave one out; or run {task.name} once for each",
+                    f"trtyard: {task.name}: {name} is given twice but takes one value\n"
+                    f"  leave one out, or run {task.name} once for each value",
                     code=UsageError.exit_code,
                 )
             given.add(name)
@@ -218,11 +220,11 @@ class _Run(Program):
             tasks = {one.name: one for one in self.collection.to_contexts()}
             task = tasks.get(getattr(error.context, "name", None))
             said, *_ = [*re.findall(r"'([^']*)'", str(error)), ""]
-            # Invoke shows an object where a value is missing.
+            # invoke prints an object if a value is missing.
             what = re.sub(
                 r"^Flag <Argument: ([\w-]+).* needed value.*", r"--\1 needs a value", str(error)
             )
-            what, hint = what.rstrip("!"), "the tasks: ./run --list"
+            what, hint = what.rstrip("!"), "list the tasks: ./run --list"
             if needed := re.search(r"required positional arguments?: (.*)", what):
                 what = f"{said} needs {needed[1].upper()}".replace("'", "")
                 raise Exit(
@@ -238,17 +240,18 @@ class _Run(Program):
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    # As an exception, so that children are ended and unfinished files removed on the way out.
+    # As an exception, so that child processes are ended and partial files removed.
     raise SystemExit(128 + number)
 
 
 def main(*, has_stdout: bool = True) -> None:
-    """Run the tasks named on the command line; never returns.
+    """Run the tasks on the command line and exit; never returns.
 
-    ``has_stdout`` says whether standard output was open.
+    Errors of the machine, such as a full disk, give exit code 3. Any other unknown exception is a
+    bug: it is printed with its traceback and gives exit code 70.
 
-    What the machine refuses ends with exit code 3. Any other exception is a bug: it keeps its
-    traceback, and has an exit code of its own.
+    Args:
+        has_stdout: whether standard output was open at the start.
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
@@ -258,7 +261,7 @@ def main(*, has_stdout: bool = True) -> None:
 def _run_tasks(*, has_stdout: bool) -> None:
     if not has_stdout:
         raise EnvironmentLacksError(
-            "standard output is closed, and results go there", "leave out >&-, or take >/dev/null"
+            "standard output is closed, but results go there", "leave out >&-, or use >/dev/null"
         )
     make_places_absolute()
     read_mirrors().set_variables(os.environ)
@@ -266,15 +269,15 @@ def _run_tasks(*, has_stdout: bool) -> None:
 
 
 def _exit_code(*, has_stdout: bool) -> int:
-    """Run the tasks; return the exit code, that of a parity failure (1) for nothing else."""
+    """Run the tasks; return the exit code. 1 always means a parity failure."""
     code: object = 0
     try:
         try:
             _run_tasks(has_stdout=has_stdout)
         except SystemExit as ended:
             code = ended.code
-        sys.stdout.flush()  # a result that was not written is none
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stdout.flush()  # raises here if the output cannot be written
+    except BrokenPipeError:  # the reader (head, less) has ended
         _drop_output()
         return 0
     except Exception as error:
@@ -289,35 +292,35 @@ def _exit_code(*, has_stdout: bool) -> int:
 
 
 def _from_outside(error: Exception) -> TrtyardError | None:
-    """Return what the machine refused as an error that says so; None where it is a bug."""
+    """Return an error for an exception that the machine caused; None if it is a bug."""
     said = str(getattr(error, "explanation", None) or error)
     if type(error).__module__.startswith(("docker.", "requests.", "urllib3.")):
-        return EnvironmentLacksError(f"the Docker engine or a server refused: {said}")
+        return EnvironmentLacksError(f"Docker or a server reported an error: {said}")
     if is_of_venv(error):
         return EnvironmentLacksError(
             f".venv is damaged ({type(error).__name__}: {said})",
-            f"rm -rf {VENV}, then the same command makes it anew",
+            f"rm -rf {VENV}, then run the same command again",
         )
     if not isinstance(error, OSError):
         return None
     if error.errno == errno.ENOENT and not _stands_somewhere():
         return EnvironmentLacksError(
-            "the folder you stand in was deleted", "cd to another one, then the same command"
+            "the current folder was deleted", "cd to another one, then run the same command again"
         )
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentLacksError(
-            f"the disk is full{where}", "free some space, then the same command again"
+            f"the disk is full{where}", "free some space, then run the same command again"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentLacksError(
-            f"no right to write or read{where}: {error.strerror}",
-            "give a place that you own, or run it as who owns this one",
+            f"permission denied{where}: {error.strerror}",
+            "use a path that you own, or run the command as the owner of this one",
         )
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG):
         return UsageError(f"{error.filename}: {error.strerror}")
     if error.errno in _OF_THE_MACHINE:
-        return EnvironmentLacksError(f"the machine refused{where}: {error.strerror}")
+        return EnvironmentLacksError(f"system error{where}: {error.strerror}")
     return None
 
 
@@ -330,5 +333,5 @@ def _stands_somewhere() -> bool:
 
 
 def _drop_output() -> None:
-    """Leave nothing in the buffer that the end of the process would try to write once more."""
+    """Redirect stdout to /dev/null: at exit Python would try to write its buffer again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

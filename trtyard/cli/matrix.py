@@ -1,4 +1,4 @@
-"""The matrix for people and for programs."""
+"""``matrix``: print the matrix as text or JSON."""
 
 import json
 from contextlib import closing
@@ -48,7 +48,7 @@ def show_matrix(*, as_json: bool) -> None:
 
 
 def _images_here(matrix: Matrix, lock: Lock) -> dict[str, str]:
-    """Return of each row whose image is here, as this tree has it, the image's name."""
+    """Return the image's name for each row whose image is built for this checkout."""
     try:
         client = connect()
     except EnvironmentLacksError:
@@ -61,7 +61,7 @@ def _images_here(matrix: Matrix, lock: Lock) -> dict[str, str]:
 
 
 def held(image: str) -> str:
-    """Return what an image holds, or why that cannot be told; the rows are shown all the same."""
+    """Return a summary of an image's contents, or the error message if it cannot be read."""
     try:
         with closing(connect()) as client:
             return f"{holdings(client, image)}; ./run inspect"
@@ -101,10 +101,10 @@ def _paragraph(matrix: Matrix, row: Row, locked: LockedRow, image: tuple[str, st
         **({"terms": row.terms} if row.terms else {}),
         "runs in": ", ".join(row.executors)
         + (" (on the host up to ONNX)" if row.host_until == "onnx" else ""),
-        "here": f"environment ready (Python {ready.python_version})"
+        "host": f"environment ready (Python {ready.python_version})"
         if ready
         else "no environment yet; convert makes it",
-        **({"image here": image[0], "it holds": image[1]} if image else {}),
+        **({"image": image[0], "contents": image[1]} if image else {}),
     }
     aliases = ", ".join(_aliases(matrix, row))
     names = f"{row.name}   (also: {aliases})" if aliases else row.name

@@ -1,15 +1,15 @@
-"""Patterns for the lines of Python code that a text cites, whatever characters their paths hold.
+"""Regular expressions for lines of Python code that a log or message cites.
 
-A path ends at its ``.py`` and what follows there, such as ``", line 3, in``; nothing in it ends it
-sooner but the end of the line. Every pattern has the groups ``file`` and ``line``, and ``function``
-and ``code`` where the text has them.
+A path may contain any characters; it ends at ``.py`` followed by text such as ``", line 3, in``, or
+at the end of the line. Every pattern has the groups ``file`` and ``line``; some also ``function``
+and ``code``.
 """
 
 import re
 
 _FILE = r"(?P<file>\S[^\n]*?\.py)"
 _FUNCTION = r"(?P<function>[\w.<>]+)"
-# What others write on the line before an absolute path: a time stamp, a logger's name.
+# Text that loggers write before an absolute path: a time stamp, a logger's name.
 _ABSOLUTE = r"(?:/|~/|[A-Za-z]:[\\/])"
 _BEFORE = rf"(?:(?!{_ABSOLUTE})[^\n]*?[ \t:](?={_ABSOLUTE}))?"
 
@@ -17,11 +17,11 @@ _BEFORE = rf"(?:(?!{_ABSOLUTE})[^\n]*?[ \t:](?={_ABSOLUTE}))?"
 OWN_AT = re.compile(
     rf"^\s*at {_FILE}:(?P<line>\d+)(?: in {_FUNCTION}(?:: (?P<code>.*))?)?$", re.MULTILINE
 )
-# A traceback, and the stack that the dynamo exporter records: outermost call first.
+# A traceback, or the stack that the dynamo exporter records: outermost call first.
 FRAME = re.compile(
     rf'File "{_FILE}", line (?P<line>\d+), in {_FUNCTION}(?:\n[^\S\n]*(?!File ")(?P<code>\S.*))?'
 )
-# The same from a notebook.
+# A traceback in a notebook.
 NOTEBOOK_FRAME = re.compile(
     rf"^File {_FILE}:(?P<line>\d+), in {_FUNCTION}\([^\n]*\)$"
     r"(?:[\s\S]{0,2000}?\n-+> (?P=line)\s+(?P<code>.*))?",
@@ -46,5 +46,5 @@ _LIBRARY = re.compile(
 
 
 def is_library(file: str) -> bool:
-    """Tell whether ``file`` belongs to Python, an installed package, torch or an exporter."""
+    """Return whether ``file`` belongs to Python, an installed package, torch or an exporter."""
     return _LIBRARY.search(file.replace("\\", "/")) is not None

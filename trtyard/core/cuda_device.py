@@ -1,4 +1,4 @@
-"""Which CUDA device there is, asked from the driver itself: no package needs to be there."""
+"""Find the first CUDA device through the driver library; needs no package."""
 
 import ctypes
 from typing import NamedTuple, Optional, Sequence, Tuple
@@ -36,7 +36,7 @@ def first_device() -> Optional[Device]:
 
 
 def usable_device(supported: Sequence[str]) -> Tuple[Optional[Device], str]:
-    """Return the device that engines can run on, or None and the reason why there is none.
+    """Return the first device if engines can run on it, else None; and the reason, else "".
 
     Args:
         supported: compute capabilities that this TensorRT runs on, such as "8.9".

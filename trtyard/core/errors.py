@@ -1,7 +1,7 @@
-"""What can go wrong, each class with the exit code the command line ends with.
+"""The error classes, each with its exit code.
 
-An error says what, where (the user's own file and line if there is one), and ``hint``: the next
-command to type. Used on both sides: on the host and inside the row's environment.
+The message says what happened and where (the user's file and line if there is one); ``hint`` is the
+next command to type. Used on the host and in the row's environment.
 """
 
 from typing import Optional
@@ -28,7 +28,7 @@ class ParityError(TrtyardError):
 
 
 class UsageError(TrtyardError):
-    """The command was given something it cannot take."""
+    """The command line has an invalid value or combination of options."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""Several files changed together: all of them, or none."""
+"""Change several files together: all of them or none."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from trtyard.core.files import PARTIAL_PREFIX
 
 
 class Change(NamedTuple):
-    """A file's content before and after; None stands for no file."""
+    """A file's content before and after; None means that the file does not exist."""
 
     file: Path
     old: Optional[bytes]
@@ -18,10 +18,11 @@ class Change(NamedTuple):
 
 
 def change_together(changes: Sequence[Change]) -> None:
-    """Write every change; on any failure put back those that were already in place.
+    """Write every change; after a failure restore the files that were already changed.
 
-    Everything that needs disk is written beside its file first, the way back too. A file gets a new
-    inode, so that another one linked to it (in uv's cache) stays as it is.
+    Old and new contents are first written to temporary files in the same folder, so that neither
+    the change nor the restore can run out of disk. Each changed file gets a new inode: a hard link
+    to it (in uv's cache) keeps the old content.
     """
     with contextlib.ExitStack() as stack:
         staged = [
@@ -52,7 +53,7 @@ def _stage(
 
 @contextlib.contextmanager
 def _beside(file: Path, content: bytes, mode: int) -> Iterator[Path]:
-    """Give a temporary file with that content in the same folder; it is gone at the end."""
+    """Yield a temporary file with that content in the same folder; delete it at the end."""
     handle, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=str(file.parent))
     partial = Path(name)
     try:
@@ -65,7 +66,7 @@ def _beside(file: Path, content: bytes, mode: int) -> Iterator[Path]:
 
 
 def _put(staged: Optional[Path], file: Path) -> None:
-    if file.suffix == ".py":  # some compiled forms are never compared with their source
+    if file.suffix == ".py":  # Python never compares some .pyc files with their source
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
             _remove(compiled)
     if staged is None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files completely or not at all."""
 
 import contextlib
 import errno
@@ -15,17 +15,17 @@ PARTIAL_PREFIX = ".partial-"
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path in ``path``'s folder; rename it to ``path`` when the block ends well.
+    """Yield a temporary path in ``path``'s folder; rename it to ``path`` if the block succeeds.
 
-    On any exception the temporary file is removed and ``path`` is left as it was.
+    After an exception, the temporary file is removed and ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
-    # The system makes the mode: the umask cannot be read without changing it for every thread.
+    # touch sets the mode from the umask, which cannot be read without changing it in all threads.
     try:
         partial.touch(exist_ok=False)
-    except FileNotFoundError:  # the folder is there, and takes no files, as /proc
-        raise PermissionError(errno.EACCES, "no file can be made there", str(path)) from None
+    except FileNotFoundError:  # the folder exists but takes no files, such as /proc
+        raise PermissionError(errno.EACCES, "cannot create files there", str(path)) from None
     try:
         mode = partial.stat().st_mode & 0o777
         yield partial
@@ -38,11 +38,11 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def published_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Give an empty folder for new files; move them into ``folder`` when the block ends well.
+    """Yield an empty folder for new files; move them into ``folder`` if the block succeeds.
 
-    ``names`` are all files that a run may write: one that this run did not write is removed from
-    ``folder``, so that no file of an earlier run stands among those of a later one. On any
-    exception the new files are removed and ``folder`` is left as it was.
+    ``names`` lists all files that a run may write. Those that this run did not write are removed
+    from ``folder``, so files of different runs never mix. After an exception, the new files are
+    removed and ``folder`` is unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=str(folder)))
@@ -59,19 +59,19 @@ def published_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, completely or not at all."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data``, whole or not at all."""
+    """Write ``data``, completely or not at all."""
     with written_whole(path) as partial:
         partial.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON with a final newline, whole or not at all."""
+    """Write ``value`` as indented JSON with a final newline, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,8 +1,8 @@
-"""What an image really holds, compared with what its lists name: both ways.
+"""Compare the contents of an image with the lock, and write the image's inventory.
 
-Runs as the last build step that installs anything, in the image's own Python and from the standard
-library alone. A package that is missing, too much or of another version ends the build. So does a
-file that is not as its package's RECORD says (binary distribution format, PyPA), or is in none.
+Runs after the last build step that installs anything, in the image's Python, standard library only.
+The build fails if a package is missing, extra or has another version, and if a file differs from
+its package's RECORD (binary distribution format, PyPA) or is in no RECORD.
 """
 
 import argparse
@@ -20,25 +20,25 @@ from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple
 
-BASE_FACTS = Path("/opt/trtyard/base.json")  # left there by a locally made base image
+BASE_FACTS = Path("/opt/trtyard/base.json")  # written in a local base image
 INTEGRITY_EXIT_CODE = 5
 SCHEMA = 3
-LICENSE_REF = "LicenseRef-"  # how SPDX marks a license that is not on its list
-# In the order in which a package's hash is looked for; RECORD may hold no weaker one (PEP 427).
+LICENSE_REF = "LicenseRef-"  # SPDX's prefix for a license that is not on its list
+# In order of preference; RECORD may contain no weaker hash (PEP 427).
 ALGORITHMS = ("sha256", "sha384", "sha512")
 # libc.so, libc.so.6, _C.cpython-311-x86_64-linux-gnu.so
 _LIBRARY = re.compile(r".+\.so(\.\d+)*")
-# What uv's venv puts beside the packages for an old Python.
+# Files that uv's venv adds to site-packages for an old Python.
 _ENVIRONMENT_FILES = ("_virtualenv.py", "_virtualenv.pth")
 _PIECE = 1 << 20
-# License-Expression is SPDX's by the rules (PEP 639); in the older License anything may stand.
+# License-Expression must be an SPDX expression (PEP 639); the older License may be any text.
 _EXPRESSION = re.compile(r"[A-Za-z0-9.+() -]+")
 _LICENSE_CLASSIFIER = "License :: "
-_NAME_LENGTH = 80  # a License beyond this is a text, not a name
+_NAME_LENGTH = 80  # a longer License field is a text, not a name
 
 
 class Difference(NamedTuple):
-    """One package that is not as its list says; an empty version stands for none."""
+    """One package that differs from the lock; an empty version means that there is none."""
 
     name: str
     expected: str
@@ -48,12 +48,12 @@ class Difference(NamedTuple):
         if not self.found:
             return f"missing: {self.name} {self.expected}"
         if not self.expected:
-            return f"too much: {self.name} {self.found}"
+            return f"extra: {self.name} {self.found}"
         return f"other version: {self.name} {self.found}, expected {self.expected}"
 
 
 class Recorded(NamedTuple):
-    """A file that a package's RECORD names with a hash, such as ``sha256=...`` in hex."""
+    """A file in a package's RECORD with its hash, such as ``sha256=...`` in hex."""
 
     package: str
     path: Path
@@ -61,7 +61,7 @@ class Recorded(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """A file that is not as its package says: expected and found, as in ``Recorded``."""
+    """A file that differs from its package's RECORD, with both hashes as in ``Recorded``."""
 
     package: str
     path: str
@@ -70,35 +70,35 @@ class Damage(NamedTuple):
 
     def __str__(self) -> str:
         if not self.package:
-            return f"too much: {self.path} ({self.found}) is of no package"
+            return f"extra: {self.path} ({self.found}) belongs to no package"
         return f"damaged: {self.package}: {self.path}: expected {self.expected}, found {self.found}"
 
 
 def compare(expected: Dict[str, str], found: Dict[str, str]) -> List[Difference]:
-    """Return what differs between two tables of name to version, by name."""
+    """Return the differences between two mappings of name to version, sorted by name."""
     names = sorted(set(expected) | set(found))
     pairs = ((name, expected.get(name, ""), found.get(name, "")) for name in names)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
 def read_debs(text: str) -> Dict[str, str]:
-    """Read lines that start with a package's name and version."""
+    """Return name to version from lines that start with a package's name and version."""
     return {words[0]: words[1] for words in map(str.split, text.splitlines()) if words}
 
 
 def read_requirements(text: str) -> Dict[str, str]:
-    """Read ``name==version --hash=...`` lines."""
+    """Return name to version from lines ``name==version --hash=...``."""
     pins = (line.split()[0].partition("==") for line in text.splitlines() if line.strip())
     return {normalised(name): version for name, _, version in pins}
 
 
 def normalised(name: str) -> str:
-    """Return a Python package's name as PEP 503 compares it."""
+    """Return a Python package's normalized name (PEP 503)."""
     return name.replace("_", "-").replace(".", "-").lower()
 
 
 def installed_debs() -> Dict[str, str]:
-    """Return what dpkg has installed, name to version."""
+    """Return the installed Debian packages, name to version."""
     entries = "${db:Status-Abbrev}${Package} ${Version}\n"
     command = ["dpkg-query", "--show", "--showformat", entries]
     listed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.decode()
@@ -106,7 +106,7 @@ def installed_debs() -> Dict[str, str]:
 
 
 class License(NamedTuple):
-    """What a package says of its license: an SPDX expression, or else names of no standard."""
+    """A package's declared license: an SPDX expression, or else free-form names."""
 
     expression: str
     named: str
@@ -132,7 +132,7 @@ def python_packages(environment: Path) -> List[Package]:
 
 
 def license_of(metadata: Message) -> License:
-    """Read a license from a package's core metadata (PyPA)."""
+    """Return the license in a package's core metadata (PyPA)."""
     named = str(metadata.get("License", "")).strip()
     expression = str(metadata.get("License-Expression", ""))
     if not expression and named.startswith(LICENSE_REF):
@@ -158,14 +158,14 @@ def installed_packages(environment: Path) -> Dict[str, Dict[str, str]]:
 
 
 def recorded_files(environment: Path) -> List[Recorded]:
-    """Return each file of an environment that a package names with a hash, by package."""
+    """Return the files of an environment that have a hash in a RECORD, by package."""
     return [
         file for one in python_packages(environment) for file in read_record(one.name, one.folder)
     ]
 
 
 def read_record(package: str, metadata: Path) -> List[Recorded]:
-    """Return the files that ``metadata/RECORD`` has a hash for; itself and bytecode have none."""
+    """Return the files with a hash in ``metadata/RECORD``; RECORD and bytecode have none."""
     found = []
     with (metadata / "RECORD").open(encoding="utf-8", newline="") as lines:
         for path, digest, _ in csv.reader(lines):
@@ -173,16 +173,16 @@ def read_record(package: str, metadata: Path) -> List[Recorded]:
             if not code:
                 continue
             content = base64.urlsafe_b64decode(code + "=" * (-len(code) % 4))
-            # Parts like ../../../bin are taken away without following links.
+            # normpath resolves parts like ../../../bin without following symlinks.
             file = Path(os.path.normpath(str(metadata.parent / path)))
             found.append(Recorded(package, file, f"{algorithm}={content.hex()}"))
     return found
 
 
 def unrecorded_files(environment: Path) -> List[str]:
-    """Return the files among an environment's packages that no package's RECORD names.
+    """Return the files in an environment's lib folder that are in no RECORD.
 
-    Bytecode of a file that one names is none of them, nor is a link to such a file.
+    Bytecode of recorded files and symlinks to them are left out.
     """
     known = {str(path) for one in python_packages(environment) for path in _named(one.folder)}
     found = []
@@ -200,15 +200,15 @@ def unrecorded_files(environment: Path) -> List[str]:
 
 
 def _named(metadata: Path) -> List[Path]:
-    """Return every file that ``metadata/RECORD`` names, with a hash or without."""
+    """Return every file in ``metadata/RECORD``, with a hash or without."""
     with (metadata / "RECORD").open(encoding="utf-8", newline="") as lines:
         return [Path(os.path.normpath(str(metadata.parent / row[0]))) for row in csv.reader(lines)]
 
 
 def hash_of(path: Path, algorithm: str) -> str:
-    """Return a file's hash as ``Recorded`` has it, or why there is none."""
+    """Return a file's hash in the form of ``Recorded``, or the reason why there is none."""
     if algorithm not in ALGORITHMS:
-        return f"a hash of a kind that proves nothing: {algorithm}"
+        return f"unsupported hash algorithm: {algorithm}"
     digest = hashlib.new(algorithm)
     try:
         with path.open("rb") as stream:
@@ -220,10 +220,14 @@ def hash_of(path: Path, algorithm: str) -> str:
 
 
 def with_patches(files: Iterable[Recorded], patched: Iterable[str]) -> List[Recorded]:
-    """Expect of each file that ``patched`` names what its patch gives, instead of what RECORD says.
+    """Return the files with the expected hash of each patched file replaced.
 
-    A name is ``PATH=SHA256``, the path below site-packages.
-    ``ValueError`` names a path that no package has.
+    Args:
+        files: from the RECORD files.
+        patched: ``PATH=SHA256`` of each patched file, the path relative to site-packages.
+
+    Raises:
+        ValueError: a path is in no package.
     """
     hashes = dict(one.split("=", 1) for one in patched)
     changed, found = set(), []
@@ -235,15 +239,14 @@ def with_patches(files: Iterable[Recorded], patched: Iterable[str]) -> List[Reco
         else:
             found.append(one)
     for path in sorted(set(hashes) - changed):
-        raise ValueError(f"patched, and of no package: {path}")
+        raise ValueError(f"patched file belongs to no package: {path}")
     return found
 
 
 def verified(files: Iterable[Recorded]) -> List[Damage]:
-    """Hash every file, several at a time, and return those of other content than recorded.
+    """Return the files whose content differs from the recorded hash; hashes them in parallel.
 
-    Where two packages have the same path, the last installed one's content is there: it must be
-    what one of them says.
+    If several packages have the same path, the content must match one of them.
     """
     wanted: Dict[Path, List[Recorded]] = {}
     for one in files:
@@ -256,7 +259,7 @@ def verified(files: Iterable[Recorded]) -> List[Damage]:
             return []
         return [Damage(one.package, str(one.path), one.expected, found[0]) for one in same]
 
-    # hashlib lets other threads run meanwhile. The largest first, so that none is left at the end.
+    # hashlib releases the GIL. Largest files first, so that the threads end at the same time.
     largest = sorted(wanted.values(), key=lambda same: -_size(same[0].path))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         damaged = [one for several in pool.map(check, largest) for one in several]
@@ -264,9 +267,9 @@ def verified(files: Iterable[Recorded]) -> List[Damage]:
 
 
 def native_libraries(environment: Path, files: Iterable[Recorded]) -> List[Dict[str, Any]]:
-    """Return the environment's shared libraries by path: package, hash, size in bytes.
+    """Return the environment's shared libraries, sorted by path: package, hash, size in bytes.
 
-    The hashes are RECORD's, so ``verified`` comes first. One of no package has an empty name.
+    The hashes are those of RECORD: call ``verified`` first. The package is "" if there is none.
     """
     known = {one.path: one for one in files}
     found = []
@@ -291,9 +294,9 @@ def _size(path: Path) -> int:
 
 
 def without_declared(differences: Iterable[Difference], base: Dict[str, Any]) -> List[Difference]:
-    """Drop the versions that a locally made base says it had to take instead of the locked ones.
+    """Return the differences without the other versions that a local base declares.
 
-    It may not declare a package that is missing or too much.
+    Missing and extra packages stay, even if the base declares them.
     """
     declared = {tuple(entry) for entry in base.get("other_versions", ())}
     return [
@@ -302,7 +305,7 @@ def without_declared(differences: Iterable[Difference], base: Dict[str, Any]) ->
 
 
 def main(arguments: List[str]) -> int:
-    """Compare, write the inventory, return 0 or the exit code of a lock that does not match."""
+    """Compare the image with the lock and write its inventory; return 0, or 5 if they differ."""
     parser = argparse.ArgumentParser(prog="inventory")
     parser.add_argument("--environment", type=Path, required=True)
     parser.add_argument("--debs", type=Path, nargs="+", required=True)
@@ -325,7 +328,7 @@ def main(arguments: List[str]) -> int:
         sys.stderr.write(f"inventory: {difference}\n")
     if differences:
         count = len(differences)
-        sys.stderr.write(f"inventory: not what versions.lock says, in {count} packages\n")
+        sys.stderr.write(f"inventory: {count} packages differ from versions.lock\n")
         return INTEGRITY_EXIT_CODE
     try:
         files = with_patches(recorded_files(options.environment), options.patched)
@@ -341,7 +344,7 @@ def main(arguments: List[str]) -> int:
         sys.stderr.write(f"inventory: {one}\n")
     if damaged:
         count = len(damaged)
-        sys.stderr.write(f"inventory: not what its packages say, in {count} files\n")
+        sys.stderr.write(f"inventory: {count} files differ from their packages' RECORD\n")
         return INTEGRITY_EXIT_CODE
     libraries = native_libraries(options.environment, files)
     content = {
@@ -355,10 +358,10 @@ def main(arguments: List[str]) -> int:
     others = len(base.get("other_versions", ()))
     as_locked = "as locked"
     if others:
-        as_locked += f" but for {others} debs that the base has in another version"
+        as_locked += f" except {others} debs that the base has in another version"
     sys.stdout.write(
         f"inventory: {len(debs)} debs and {len(packages)} packages, {as_locked};"
-        f" {len(files)} files as recorded, {len(libraries)} native libraries among them\n"
+        f" {len(files)} files match their hashes, including {len(libraries)} native libraries\n"
     )
     return 0
 

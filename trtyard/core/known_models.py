@@ -1,7 +1,7 @@
-"""What ``--model`` and ``--size`` may be, as far as that is known without PyTorch.
+"""Check ``--model`` and ``--size`` without importing PyTorch.
 
-The command line asks here, so that a misspelt name is refused at once. A test compares the names
-with torchvision's; older rows lack some of them, which they say themselves.
+The command line uses this to reject a misspelt name at once. A test compares the names with
+torchvision's. Older rows lack some of them; the pipeline reports that.
 """
 
 import difflib
@@ -35,18 +35,18 @@ fasterrcnn_resnet50_fpn_v2 fcos_resnet50_fpn keypointrcnn_resnet50_fpn maskrcnn_
 maskrcnn_resnet50_fpn_v2 retinanet_resnet50_fpn retinanet_resnet50_fpn_v2 ssd300_vgg16
 ssdlite320_mobilenet_v3_large
 """
-# Files that are no models by themselves, with what takes them.
+# Files that convert cannot use as a model: what they are, and the right command.
 _FILES = (
-    ((".onnx",), "an ONNX file", "./run doctor --model {}   checks which of its ops a row takes"),
+    ((".onnx",), "an ONNX file", "./run doctor --model {}   checks which of its ops are supported"),
     (
         (".pt", ".pth", ".ckpt", ".bin", ".safetensors"),
-        "a file of weights",
-        "name the model too: --model NAME --weights {}",
+        "a weights file",
+        "give the model too: --model NAME --weights {}",
     ),
     (
         (".engine", ".plan", ".trt"),
-        "an engine, which convert makes",
-        "name the model that it is made from: --model nets.py:make_net",
+        "an engine, the output of convert",
+        "give the model that it was built from: --model nets.py:make_net",
     ),
     ((".py",), "a file without a callable", "--model {}:make_net"),
 )
@@ -56,7 +56,7 @@ class Kind(NamedTuple):
     """Models with the same options."""
 
     names: Tuple[str, ...]
-    smallest: int  # sides of the network's input, in pixels
+    smallest: int  # side of the network's input, in pixels
     largest: int
 
 
@@ -69,24 +69,24 @@ KINDS = {
 
 
 def refuse_impossible(spec: str, size: Optional[int] = None) -> None:
-    """Raise a UsageError for a model that no row has, or a size that it never takes.
+    """Raise ``UsageError`` for a model that no row has, or a size that it does not support.
 
     Args:
-        spec: what the user typed after ``--model``.
-        size: after ``--size``.
+        spec: the value of ``--model``.
+        size: the value of ``--size``.
     """
     kind = next((one for one in KINDS.values() if spec in one.names), None)
     if kind is not None:
         if size is not None and not kind.smallest <= size <= kind.largest:
             raise UsageError(
-                f"--size {size}: {spec} takes a side from {kind.smallest} to {kind.largest} pixels",
+                f"--size {size}: {spec} supports {kind.smallest} to {kind.largest} pixels",
                 f"--size {max(kind.smallest, min(kind.largest, size))}",
             )
         return
     for endings, what, instead in _FILES:
         if spec.lower().endswith(endings):
             raise UsageError(
-                f"--model {spec}: this is {what}; convert takes a PyTorch model",
+                f"--model {spec}: this is {what}; convert needs a PyTorch model",
                 instead.format(spec),
             )
     if ":" not in spec:
@@ -94,18 +94,18 @@ def refuse_impossible(spec: str, size: Optional[int] = None) -> None:
 
 
 def unknown(spec: str, names: Sequence[str]) -> UsageError:
-    """Return the error for a name that is none of ``names``."""
+    """Return the error for a model name that is not in ``names``."""
     near: List[str] = difflib.get_close_matches(
         spec.lower().replace("-", "_"), names, n=3, cutoff=0.5
     )
-    own = "a model of your own: --model package.module:callable or --model file.py:callable"
+    own = "your own model: --model package.module:callable or --model file.py:callable"
     if near:
         return UsageError(
-            f"there is no model '{spec}'; the nearest: {', '.join(near)}",
+            f"unknown model '{spec}'; similar names: {', '.join(near)}",
             f"--model {near[0]}, or {own}",
         )
     return UsageError(
-        f"there is no model '{spec}'; there are {FASTER_RCNN} and torchvision's {len(names) - 1} "
-        "for pictures: alexnet, resnet50, vit_b_16, deeplabv3_resnet50, ...",
+        f"unknown model '{spec}'; known are {FASTER_RCNN} and {len(names) - 1} image models of "
+        "torchvision: alexnet, resnet50, vit_b_16, deeplabv3_resnet50, ...",
         f"--model {FASTER_RCNN}, or {own}",
     )

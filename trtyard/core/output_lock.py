@@ -1,10 +1,10 @@
-"""The lock of a conversion on its output folder, held by the process that writes into it.
+"""The lock on an output folder of the process that writes into it.
 
-A command on the host holds the folder too (``trtyard.system.folders.locked``). It can be killed
-while the process that it started, for example in a container, goes on. This lock is that process's
-own. It is a shared record lock on the folder (fcntl(2), "Open file description locks"), so the
-kernel sees it under every name and mount of the folder, from inside a container too, and lets go
-of it when the process ends. It stands beside the command's flock(2) and does not conflict with it.
+The command on the host locks the folder too (``trtyard.system.folders.locked``), but it can be
+killed while its conversion goes on, for example in a container. So the conversion has its own lock:
+a shared record lock on the folder (fcntl(2), "Open file description locks"). It applies to every
+path and mount of the folder, also from inside a container, and ends with the process. It does not
+conflict with the command's flock(2).
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from typing import Iterator, List
 
 from trtyard.core.errors import EnvironmentLacksError
 
-# Linux's numbers: the module has names for them since Python 3.9.
+# Values on Linux; fcntl has constants for them since Python 3.9.
 _OFD_GETLK, _OFD_SETLK = 36, 37
 _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 _held: List[int] = []
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether another process holds ``folder``."""
+    """Return whether another process has locked ``folder``."""
     descriptor = os.open(str(folder), os.O_RDONLY | os.O_DIRECTORY)
     try:
         return _is_held_by_another(descriptor)
@@ -33,12 +33,12 @@ def is_held(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, which is made where it is missing, and removed if it stays empty then.
+    """Lock ``folder`` during the block; make it if missing, and remove it again if it stays empty.
 
-    A file system that has no such locks on folders is written into without one.
+    On a file system without such locks, nothing is locked.
 
     Raises:
-        EnvironmentLacksError: another process holds it.
+        EnvironmentLacksError: another process has locked it.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,21 +47,21 @@ def held(folder: Path) -> Iterator[None]:
     try:
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, _OFD_SETLK, _lock(fcntl.F_RDLCK))
-        # Shared locks do not exclude each other, and a folder takes no other kind: so it is asked
-        # for afterwards. Of two that come at once both may be refused, and never none.
+        # A folder supports shared locks only, which do not exclude each other: so check for others
+        # after locking. Of two processes at the same time, one or both are refused.
         if _is_held_by_another(descriptor):
             raise EnvironmentLacksError(
                 f"another conversion is writing into {folder}",
-                "wait for it, or give another --out",
+                "wait for it, or use another --out",
             )
         yield
     finally:
-        # A process that the model's code has forked may live on with the descriptor.
+        # Unlock explicitly: a process forked by the model's code may still have the descriptor.
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, _OFD_SETLK, _lock(fcntl.F_UNLCK))
         _held.remove(descriptor)
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # the first that is not empty
+        with contextlib.suppress(OSError):  # stops at the first folder that is not empty
             for one in made:
                 one.rmdir()
 

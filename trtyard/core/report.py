@@ -1,7 +1,7 @@
-"""What a report is made of: the facts of one conversion.
+"""The records of a report: the facts of one conversion.
 
-The pipeline fills these records and writes them as report.json; the host reads that file and makes
-everything a person sees. Standard library only, Python 3.6.
+The pipeline fills these records and writes them as report.json. The host reads that file and makes
+the pages. Standard library only, Python 3.6.
 """
 
 from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, Union
@@ -21,29 +21,29 @@ REFERENCE_RUNTIME = "torch"
 COMPARED_RUNTIMES = ("onnxruntime", "tensorrt")
 RUNTIME_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
 
-# How the source of weights that nobody trained begins; the seed follows.
+# Prefix of the source of untrained weights; the seed follows.
 SEEDED = "seeded"
 
 JSON_FILE, HTML_FILE, JUNIT_FILE = "report.json", "report.html", "junit.xml"
 
-# Decades that a histogram may span; smaller and larger errors go into the first and the last one.
+# The range of a histogram's decades; smaller and larger errors count in the first and last one.
 LOWEST_DECADE = -12
 HIGHEST_DECADE = 6
 
 
 class Stage(NamedTuple):
-    """One stage as the report shows it."""
+    """The result of one stage."""
 
     name: str
     status: str  # PASSED, FAILED or NOT_RUN
     seconds: Optional[float] = None  # None when it was not run
     reason: Optional[str] = None  # why it failed or was not run
-    hint: Optional[str] = None  # what to do about it
-    note: Optional[str] = None  # what its result does not say by itself
+    hint: Optional[str] = None  # the fix, or the next command
+    note: Optional[str] = None  # a remark on its result
 
 
 class ErrorHistogram(NamedTuple):
-    """How many elements differ by how much, one bin for each power of ten."""
+    """Numbers of elements by the size of their difference, one bin per power of ten."""
 
     exact: int  # elements that do not differ at all
     lowest: int  # decades[i] counts 10**(lowest + i) <= error < 10**(lowest + i + 1)
@@ -52,7 +52,7 @@ class ErrorHistogram(NamedTuple):
 
 
 class WorstElement(NamedTuple):
-    """The element furthest beyond its tolerance, or nearest to it when all are within."""
+    """The element with the largest difference relative to its tolerance."""
 
     position: Tuple[int, ...]
     reference: float
@@ -60,7 +60,7 @@ class WorstElement(NamedTuple):
 
 
 class OutputParity(NamedTuple):
-    """One output of two runtimes, compared."""
+    """The comparison of one output between two runtimes."""
 
     pair: Tuple[str, str]  # reference, candidate
     output: str
@@ -75,13 +75,13 @@ class OutputParity(NamedTuple):
     worst: Optional[WorstElement] = None
     non_finite_alike: int = 0  # the same NaN or infinity in both
     histogram: Optional[ErrorHistogram] = None
-    problem: Optional[str] = None  # why it failed, where numbers alone do not say it
-    caution: Optional[str] = None  # why passing says little
+    problem: Optional[str] = None  # why it failed, if the numbers do not show it
+    caution: Optional[str] = None  # why passing proves little
     tolerance_source: str = ""
 
 
 class DetectionTolerance(NamedTuple):
-    """For one matched pair of detections."""
+    """The tolerance for one matched pair of detections."""
 
     box: float  # network-input pixels, each corner coordinate
     score: float
@@ -112,7 +112,7 @@ class Unmatched(NamedTuple):
 
 
 class DetectionParity(NamedTuple):
-    """Two runtimes' detections in one image, compared."""
+    """The comparison of two runtimes' detections in one image."""
 
     pair: Tuple[str, str]
     reference: int  # detections of the reference
@@ -140,7 +140,7 @@ class EngineFacts(NamedTuple):
     bytes: int
     layers: int  # of the network, before the builder fuses them
     plugin_layers: Tuple[str, ...]  # op types, one for each layer
-    warnings: Tuple[str, ...] = ()  # the builder's own words
+    warnings: Tuple[str, ...] = ()  # of the builder
 
 
 class TensorInput(NamedTuple):
@@ -152,7 +152,7 @@ class TensorInput(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """The picture that went in."""
+    """The input picture."""
 
     name: str
     sha256: str
@@ -161,14 +161,14 @@ class Picture(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The weights that the model had."""
+    """The weights of the model."""
 
     source: str  # "seeded:0", or the file's name
     sha256: str
 
 
 class Inputs(NamedTuple):
-    """What the conversion was given."""
+    """The inputs of the conversion."""
 
     tensors: Tuple[TensorInput, ...] = ()
     image: Optional[Picture] = None
@@ -176,7 +176,7 @@ class Inputs(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """How many of a detector's padded proposals were real ones, by one runtime's count."""
+    """How many of a detector's proposals are real and not padding, in one runtime."""
 
     runtime: str
     alive: int
@@ -200,40 +200,40 @@ class Report(NamedTuple):
     proposals: Tuple[Proposals, ...] = ()
     exporter: Optional[str] = None  # "dynamo" or "torchscript"
     opset: Optional[int] = None
-    command: Optional[str] = None  # what to type to do it again
+    command: Optional[str] = None  # the command that repeats the conversion
     created: Optional[str] = None  # ISO 8601
     peak_memory_bytes: Optional[int] = None
     overlay: Optional[str] = None  # the picture's file name in the report's folder
-    notes: Tuple[str, ...] = ()  # anything else a reader should know, a sentence each
+    notes: Tuple[str, ...] = ()  # further remarks, one sentence each
 
 
 def check_report(report: Report) -> None:
-    """See that a report can be believed, before anything is written.
+    """Check that a report is consistent before it is written.
 
     Raises:
-        ValueError: a stage is missing, twice, out of order or of no known status; one that did
-            not pass gives no reason; or one that was not run has a time.
+        ValueError: a stage is missing, repeated, out of order or has an unknown status; a stage
+            that did not pass has no reason; or a stage that was not run has a time.
     """
     names = tuple(stage.name for stage in report.stages)
     if names != STAGES:
         raise ValueError(f"a report has the stages {STAGES}, not {names}")
     for stage in report.stages:
         if stage.status not in (PASSED, FAILED, NOT_RUN):
-            raise ValueError(f"stage {stage.name}: no status is called {stage.status!r}")
+            raise ValueError(f"stage {stage.name}: unknown status {stage.status!r}")
         if stage.status != PASSED and not stage.reason:
-            raise ValueError(f"stage {stage.name} is {stage.status} and does not say why")
+            raise ValueError(f"stage {stage.name} is {stage.status} but has no reason")
         if stage.status == NOT_RUN and stage.seconds is not None:
-            raise ValueError(f"stage {stage.name} was not run, yet took {stage.seconds} s")
+            raise ValueError(f"stage {stage.name} was not run but has a time of {stage.seconds} s")
 
 
 def compared_pairs(report: Report) -> List[Tuple[str, str]]:
-    """Return every pair of runtimes that was compared, each once, in order."""
+    """Return the pairs of runtimes that were compared, without repeats, in order."""
     compared = [row.pair for row in report.parity] + [each.pair for each in report.detections]
     return list(dict.fromkeys(compared))
 
 
 def uncompared_runtimes(report: Report) -> List[str]:
-    """Return the runtimes that ran and whose outputs nothing was compared with."""
+    """Return the runtimes that ran but whose outputs were not compared."""
     compared = {name for pair in compared_pairs(report) for name in pair}
     ran = [stage.name for stage in report.stages if stage.status == PASSED]
     return [

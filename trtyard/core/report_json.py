@@ -1,6 +1,6 @@
-"""report.json: the facts of a conversion for other programs.
+"""report.json: the facts of a conversion as JSON.
 
-JSON has no NaN and no infinity: such a number is one of the strings "NaN", "Infinity", "-Infinity".
+JSON has no NaN or infinity: they are the strings "NaN", "Infinity" and "-Infinity".
 """
 
 import math
@@ -10,7 +10,7 @@ from trtyard.core.report import SCHEMA, ErrorHistogram, Report, Stage, exit_code
 
 
 def report_value(report: Report) -> Dict[str, Any]:
-    """Return the report as plain values that ``json`` can write."""
+    """Return the report as dictionaries, lists and values for ``json``."""
     value = {
         "schema": SCHEMA,
         "row": report.row,

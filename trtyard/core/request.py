@@ -1,4 +1,4 @@
-"""What a user asks of a conversion: one field makes the option, its help and the JSON entry.
+"""The conversion request: each field defines an option, its help and its JSON entry.
 
 The host reads the command line into a ``ConversionRequest`` and writes it as request.json; the
 pipeline reads that file. To add an option, add a field here and use it. Standard library only,
@@ -18,14 +18,14 @@ ONNX, ENGINE = "onnx", "engine"
 
 
 class Option(NamedTuple):
-    """One field: its option on the command line and what it takes."""
+    """One field: its option on the command line, and how its value is read."""
 
     name: str  # without the dashes
     help: str
     default: Any
-    read: Callable[[str, str], Any]  # of the option's name and its words
-    kinds: Tuple[type, ...]  # that JSON has for it
-    host_only: bool  # the host alone needs it; it is not in request.json
+    read: Callable[[str, str], Any]  # from the option's name and its text
+    kinds: Tuple[type, ...]  # its types in JSON
+    host_only: bool  # only the host needs it; it is not in request.json
 
 
 def _text(_name: str, words: str) -> str:
@@ -63,13 +63,13 @@ def _one_of(*choices: str) -> Callable[[str, str], str]:
 
 
 def option(
-    help: str,  # noqa: A002 - what argparse calls it
+    help: str,  # noqa: A002 - as in argparse
     read: Callable[[str, str], Any] = _text,
     default: Any = None,
     name: str = "",
     host_only: bool = False,
 ) -> Any:
-    """Declare a field of a request; see ``Option``. Its name is the field's unless given."""
+    """Return the ``Option`` for a field of a request; ``name`` defaults to the field's name."""
     kinds = (str,)  # type: Tuple[type, ...]
     if read is _number:
         kinds = (int,)
@@ -79,7 +79,7 @@ def option(
 
 
 class ConversionRequest:
-    """One conversion as the user asked for it; None is an option that was not given. Frozen."""
+    """The options of one conversion; None means that an option was not given. Frozen."""
 
     model: str = option(
         "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
@@ -109,18 +109,18 @@ class ConversionRequest:
     image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")
     size: Optional[int] = option("Side of the network's input in pixels.", _number)
     input: Optional[str] = option(
-        "Inputs of a model of your own, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool."
+        "Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool."
     )
     top_n: Optional[int] = option("How many proposals a detector keeps.", _number)
     norm_eps: Optional[float] = option(
-        "Epsilon of the norms of a torchvision detector's checkpoint, if the file does not say it.",
+        "Epsilon of a torchvision detector's norm layers, if the checkpoint does not have it.",
         _share,
     )
     opset: Optional[int] = option("ONNX opset (default: the row's).", _number)
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
     memory: Optional[str] = option(
-        "Memory limit of the container, such as 12g (default: 80% of the engine's memory).",
+        "Memory limit of the container, such as 12g (default: 80% of Docker's memory).",
         host_only=True,
     )
     processes: Optional[int] = option(
@@ -149,7 +149,7 @@ class ConversionRequest:
 
     @classmethod
     def options(cls) -> Dict[str, Option]:
-        """Return every field's option by the field's name, in the order of their declaration."""
+        """Return the options by field name, in order of declaration."""
         return {
             name: one._replace(name=one.name or name.replace("_", "-"))
             for kind in reversed(cls.__mro__)
@@ -159,10 +159,10 @@ class ConversionRequest:
 
     @classmethod
     def from_words(cls, words: Mapping[str, str]) -> "ConversionRequest":
-        """Return the request of a command line; an empty word is an option that was not given.
+        """Return the request for command-line values; an empty value means not given.
 
         Raises:
-            UsageError: an option has a value that it never takes.
+            UsageError: a value is not valid for its option.
         """
         known = cls.options()
         return cls(
@@ -174,7 +174,7 @@ class ConversionRequest:
         )
 
     def replaced(self, **changes: Any) -> "ConversionRequest":
-        """Return the request with other values in some fields."""
+        """Return a copy of the request with these fields changed."""
         return type(self)(**dict(self.__dict__, **changes))
 
     def given(self) -> Dict[str, Any]:
@@ -183,7 +183,7 @@ class ConversionRequest:
         return {name: one for name, one in self.__dict__.items() if one != known[name].default}
 
     def to_json(self) -> Dict[str, Any]:
-        """Return what request.json holds."""
+        """Return the content of request.json."""
         known = self.options()
         fields = {name: one for name, one in self.__dict__.items() if not known[name].host_only}
         return dict(schema=SCHEMA, **fields)
@@ -193,7 +193,7 @@ class ConversionRequest:
         """Return the request in a request.json.
 
         Raises:
-            UsageError: it is not one, or has an entry of another type; the message names it.
+            UsageError: the file is not a request, or an entry is unknown or has the wrong type.
         """
         try:
             value = json.loads(file.read_text(encoding="utf-8"))

@@ -1,15 +1,15 @@
-"""How each runtime is drawn, the same in the picture and in the page around it."""
+"""The line style of each runtime, in the picture and on the page."""
 
 from typing import NamedTuple, Tuple
 
 
 class RuntimeStyle(NamedTuple):
-    """A line: colour and dashes tell runtimes apart, also without seeing colours."""
+    """A line style; dashes also distinguish runtimes for readers who cannot see colours."""
 
     colour: Tuple[int, int, int]
     width: float  # in units of the drawing's line width
     dash: Tuple[int, int]  # on, off in line widths; (1, 0) is solid
-    edge: float  # how much wider the dark line below is, likewise
+    edge: float  # how much wider the dark line below is, in the same units
     word: str
 
     @property
@@ -18,8 +18,8 @@ class RuntimeStyle(NamedTuple):
         return "#{:02x}{:02x}{:02x}".format(*self.colour)
 
 
-# Okabe and Ito's palette for all kinds of colour vision. The reference lies below, wide and solid,
-# and the others are dashes on it, so that what agrees shows both.
+# Okabe and Ito's palette for all kinds of colour vision. The reference is a wide solid line below;
+# the others are dashes on it, so that both show where they agree.
 _STYLES = {
     "torch": RuntimeStyle((86, 180, 233), 3.4, (1, 0), 1.2, "solid"),
     "onnxruntime": RuntimeStyle((240, 228, 66), 1.4, (6, 8), 0.6, "dashed"),
@@ -29,5 +29,5 @@ _OTHER = RuntimeStyle((204, 121, 167), 1.4, (11, 4), 0.6, "long dashes")
 
 
 def style_of(runtime: str) -> RuntimeStyle:
-    """Return how a runtime is drawn."""
+    """Return a runtime's line style."""
     return _STYLES.get(runtime, _OTHER)

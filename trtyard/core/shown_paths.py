@@ -1,7 +1,7 @@
-"""Paths of a container under the names that they have on the machine that started it.
+"""Replace a container's paths with the user's paths.
 
-A conversion in a container sees the user's files below ``/mnt``. Whatever it leaves for a person
-(reports, the lines of code that an ONNX file cites) names them as the user knows them.
+A conversion in a container sees the user's files in ``/mnt``. Reports and the source lines in an
+ONNX file show the user's paths instead.
 """
 
 import re
@@ -11,29 +11,29 @@ _names: Dict[str, str] = {}
 
 
 def set_names(names: Mapping[str, str]) -> None:
-    """Set what ``shown`` replaces: the path here to the path there."""
+    """Set the mapping for ``shown``: path in the container to the user's path."""
     _names.clear()
     _names.update(names)
 
 
 def replacing(names: Mapping[str, str]) -> Callable[[str], str]:
-    """Return a function that replaces whole paths in a text, those of files below them too."""
+    """Return a function that replaces these paths in a text, also as a prefix of longer paths."""
     if not names:
         return str
-    # A longer path first, so that none is taken for the beginning of another; and all at once, so
-    # that what replaces one is not replaced again.
+    # Longer paths first, so that none matches as the prefix of another; in one pass, so that no
+    # replacement is replaced again.
     ordered = sorted(names, key=len, reverse=True)
     path = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, ordered))})(?!\w|[.-]\w)")
     return lambda text: path.sub(lambda match: names[match.group(0)], text)
 
 
 def shown(value: Any) -> Any:
-    """Return a text, or a record, tuple, list or mapping of such, with the paths replaced."""
+    """Return a text, record, tuple, list or mapping with the paths in it replaced."""
     return _in_value(value, replacing(_names)) if _names else value
 
 
 def show_in_model(model: Any) -> None:
-    """Replace the paths in the lines of code that the nodes of an ``onnx.ModelProto`` cite."""
+    """Replace the paths in the source lines of an ``onnx.ModelProto``'s nodes."""
     if _names:
         replace = replacing(_names)
         for nodes in (model.graph.node, *(one.node for one in getattr(model, "functions", ()))):

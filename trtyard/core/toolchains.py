@@ -1,4 +1,4 @@
-"""Which toolchains a fact is about, as words that people and programs read: ``tensorrt < 8.5``."""
+"""Ranges of toolchains as text, such as ``tensorrt < 8.5``."""
 
 import json
 import os
@@ -6,8 +6,8 @@ import re
 from typing import List, NamedTuple, Sequence, Tuple
 
 ANY = "any"  # every toolchain
-RTX = "rtx"  # the flavour, as row.json has it
-ROWS_VARIABLE = "TRTYARD_ROWS"  # by which the host side tells of the matrix's rows
+RTX = "rtx"  # the flavour, as in row.json
+ROWS_VARIABLE = "TRTYARD_ROWS"  # in which the host passes the matrix's rows to the pipeline
 
 _TERM = re.compile(
     r"(?P<subject>tensorrt|rtx|torch|opset|exporter)"
@@ -16,7 +16,7 @@ _TERM = re.compile(
 
 
 class Toolchain(NamedTuple):
-    """What of a row decides whether it takes a model."""
+    """The facts of a row that decide whether it supports a model."""
 
     row: str
     flavour: str  # "rtx" or "full"
@@ -28,31 +28,31 @@ class Toolchain(NamedTuple):
 
 
 def as_json(toolchains: Sequence[Toolchain]) -> str:
-    """Return them for the environment variable that ``rows_told`` reads."""
+    """Return the value of the environment variable that ``rows_told`` reads."""
     return json.dumps([one._asdict() for one in toolchains])
 
 
 def rows_told() -> Tuple[Toolchain, ...]:
-    """Return the matrix's rows, where the host side has told of them; else none."""
+    """Return the matrix's rows from the environment variable; empty if it is not set."""
     told = json.loads(os.environ.get(ROWS_VARIABLE) or "[]")
     return tuple(Toolchain(**dict(one, runs_on=tuple(one["runs_on"]))) for one in told)
 
 
 def is_within(toolchain: Toolchain, ranges: Sequence[str]) -> bool:
-    """Tell whether one of ``ranges`` holds ``toolchain``.
+    """Return whether ``toolchain`` is in one of ``ranges``.
 
     A range is terms joined by ", ", all of which must hold: ``any``; ``rtx`` (TensorRT for RTX) and
     ``tensorrt`` (full TensorRT), alone or with ``<`` or ``>=`` and a release; ``torch < 2.1``;
     ``opset < 16``; ``exporter == dynamo``.
 
     Raises:
-        ValueError: a term is none of these.
+        ValueError: a term is invalid.
     """
     return any(all(_holds(term, toolchain) for term in one.split(", ")) for one in ranges)
 
 
 def outside_in_words(ranges: Sequence[str]) -> str:
-    """Return what no range holds, such as ``TensorRT 8.5 and newer, not TensorRT for RTX``."""
+    """Return the releases in no range, such as ``TensorRT 8.5 and newer, not TensorRT for RTX``."""
     if ANY in ranges:
         return "no release"
     parsed = [[_parsed(term) for term in one.split(", ")] for one in ranges]
@@ -72,7 +72,7 @@ def outside_in_words(ranges: Sequence[str]) -> str:
 
 
 def _outside(ranges: List[List[Tuple[str, str, str]]], subject: str, name: str) -> str:
-    """Return the releases of ``subject`` that are between, before and after ``ranges``."""
+    """Return the releases of ``subject`` before, between and after ``ranges``, as text."""
     spans = []
     for terms in ranges:
         own = {relation: value for found, relation, value in terms if found == subject}
@@ -110,10 +110,10 @@ def _holds(term: str, toolchain: Toolchain) -> bool:
 def _parsed(term: str) -> Tuple[str, str, str]:
     match = _TERM.fullmatch(term)
     if match is None:
-        raise ValueError(f"no range of toolchains: {term!r}")
+        raise ValueError(f"not a range of toolchains: {term!r}")
     return match.group("subject"), match.group("relation") or "", match.group("value") or ""
 
 
 def release(version: str) -> Tuple[int, ...]:
-    """Return the numbers at the front of a version: ``2.13.0+cu130`` gives (2, 13, 0)."""
+    """Return the numbers of a version before a plus sign: (2, 13, 0) for ``2.13.0+cu130``."""
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))

@@ -1,4 +1,4 @@
-"""``doctor``: can a row do its job on this machine, and if not, what is in the way."""
+"""``doctor``: check whether this machine can build and run a row's engines."""
 
 import shutil
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Whether a row can run in Docker, or on the host, with every verdict about that."""
+    """The verdicts about Docker, or about the host, and whether the row can run there."""
 
     verdicts: tuple[Verdict, ...]
     usable: bool
 
 
 def doctor(row_name: str, *, model: str = "", input_shape: str = "", size: str = "") -> int:
-    """Print a verdict a line; return 0 if the row can make engines here, 3 if it cannot.
+    """Print all verdicts; return 0 if the row can build engines on this machine, else 3.
 
-    With a model: 4 where the row does not take one of its ops.
+    With a model, check its ops too; return 4 if the row does not support one of them.
     """
     row, lock = row_and_lock(row_name)
     docker, host = _docker(row, lock), _host(row, lock)
@@ -52,7 +52,7 @@ def doctor(row_name: str, *, model: str = "", input_shape: str = "", size: str =
 
 
 def _conclusion(row: Row, *, docker: _Place, host: _Place, device: list[Verdict]) -> bool:
-    """Print what it all comes to; tell whether engines can be made."""
+    """Print the summary; return whether engines can be built on this machine."""
     places = [
         name for name, place in (("in Docker", docker), ("on the host", host)) if place.usable
     ]
@@ -62,14 +62,16 @@ def _conclusion(row: Row, *, docker: _Place, host: _Place, device: list[Verdict]
     able = bool(builds) and (row.flavour == "rtx" or has_device)
     show("")
     if able:
-        run = "and run them" if has_device else "but not run them"
-        show(f"row {row.name} can make engines here, {' and '.join(builds)}, {run}")
+        run = "and run" if has_device else "but not run"
+        show(f"row {row.name} can build {run} engines on this machine, {' and '.join(builds)}")
     elif places:
-        lacking = "TensorRT is not" if not builds else "a GPU that TensorRT builds on is not"
-        show(f"row {row.name} can go up to ONNX here, {' and '.join(places)}: {lacking} here")
+        lacking = "TensorRT is missing" if not builds else "TensorRT builds on a GPU only"
+        show(
+            f"row {row.name} can export to ONNX on this machine, {' and '.join(places)}; {lacking}"
+        )
         show(f"  ./run convert --model M --trt {row.name} --until onnx")
     else:
-        show(f"row {row.name} can do nothing here")
+        show(f"row {row.name} cannot run on this machine")
     return able
 
 
@@ -80,14 +82,14 @@ def _docker(row: Row, lock: LockedRow) -> _Place:
         client = connect()
     except EnvironmentLacksError as error:
         return _Place(verdicts=(problem("Docker", error.message, error.hint),), usable=False)
-    verdicts = [ok("Docker", f"the engine answers, {client.version().get('Version', '')}")]
+    verdicts = [ok("Docker", f"version {client.version().get('Version', '')} is running")]
     image = built_image(client, row, lock)
     buildx = _buildx()
     if image:
         verdicts += [buildx, ok("image", f"{image} is built")]
     elif problems := image_problems(client, row, lock):
-        anew = f"./run build --trt {row.name}   makes it anew"
-        verdicts += [buildx, *(problem("image", one, anew) for one in problems)]
+        rebuild = f"build it again: ./run build --trt {row.name}"
+        verdicts += [buildx, *(problem("image", one, rebuild) for one in problems)]
     else:
         verdicts += [buildx, *_image(client, row, lock)]
     device = gpu_verdict(row)
@@ -95,7 +97,7 @@ def _docker(row: Row, lock: LockedRow) -> _Place:
         verdicts.append(
             problem(
                 "Docker's GPU",
-                "the engine cannot pass GPUs into containers: no runtime called nvidia",
+                "Docker cannot pass GPUs into containers: it has no nvidia runtime",
                 "install nvidia-container-toolkit, then: sudo nvidia-ctk runtime configure",
             )
         )
@@ -112,11 +114,11 @@ def _buildx() -> Verdict:
         words = output_of([command, "buildx", "version"]).split()
     except CommandError as error:
         return unknown("BuildKit", error.message)
-    return ok("BuildKit", f"buildx {words[1] if len(words) > 1 else ''} of {command}")
+    return ok("BuildKit", f"buildx {words[1] if len(words) > 1 else ''} ({command})")
 
 
 def _image(client: "DockerClient", row: Row, lock: LockedRow) -> list[Verdict]:
-    """Return whether the row's image, which is not there, can be built."""
+    """Return the verdicts about building the row's image, which does not exist yet."""
     try:
         refuse_unresolved(lock)
     except TrtyardError as error:
@@ -126,14 +128,14 @@ def _image(client: "DockerClient", row: Row, lock: LockedRow) -> list[Verdict]:
     needed = DISK_PER_WHEEL_BYTE * packed
     not_built = ok("image", f"not built yet; convert builds it, or: ./run build --trt {row.name}")
     if not folder.is_dir():
-        return [not_built, unknown("Docker's disk", f"{folder} is not this machine's to look at")]
+        return [not_built, unknown("Docker's disk", f"{folder} is not on this machine")]
     return [
         not_built,
         _disk(
             "Docker's disk",
             folder,
             needed,
-            "docker system df   and docker builder prune show and free what Docker keeps",
+            "show Docker's disk usage: docker system df; free its cache: docker builder prune",
         ),
     ]
 
@@ -153,7 +155,7 @@ def _host(row: Row, lock: LockedRow) -> _Place:
     verdicts = (
         ok("interpreter", f"Python {version}, {python}"),
         ok("environment", "not made yet; convert makes it"),
-        _disk("disk", YARD, int(packed * UNPACKED), "./run clean   shows what trtyard takes"),
+        _disk("disk", YARD, int(packed * UNPACKED), "show trtyard's disk usage: ./run clean"),
     )
     return _Place(verdicts=verdicts, usable=all(verdict.state != "problem" for verdict in verdicts))
 
@@ -171,7 +173,7 @@ def _caches() -> list[Verdict]:
     verdicts = []
     if old:
         verdicts.append(
-            problem("old ones", f"{len(old)} environments of earlier locks", "./run clean --old")
+            problem("environments", f"{len(old)} outdated, from earlier locks", "./run clean --old")
         )
     try:
         cache = Path(output_of([uv(), "cache", "dir"]).strip())
@@ -181,9 +183,9 @@ def _caches() -> list[Verdict]:
         return [*verdicts, ok("uv's cache", f"none yet at {cache}")]
     there = YARD if YARD.exists() else ROOT
     if cache.stat().st_dev != there.stat().st_dev:
-        words = f"{cache} is on another disk than {there}: packages are copied, not linked"
+        words = f"{cache} is not on the same disk as {there}: packages are copied, not hard-linked"
         return [*verdicts, ok("uv's cache", words)]
-    return [*verdicts, ok("uv's cache", f"{cache}, linked from")]
+    return [*verdicts, ok("uv's cache", f"{cache}; packages are hard-linked from it")]
 
 
 def _short(folder: Path) -> str:

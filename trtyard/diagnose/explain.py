@@ -1,4 +1,4 @@
-"""``explain``: what a log from anywhere says went wrong, why, and what to do."""
+"""``explain``: find the known failures in a log, with cause and fix."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from trtyard.system.processes import CommandError, Word, output_of
 from trtyard.system.reading import nearest
 from trtyard.system.terminal import say, show
 
-NOTHING_KNOWN = 1  # the exit code, as grep's
+NOTHING_KNOWN = 1  # the exit code, like grep's
 _STDIN = "-"
 _WIDTH = 100
 
@@ -31,10 +31,12 @@ class _Log:
 
 
 def explain_log(given: str, *, onnx: str, row: str) -> int:
-    """Explain the log in the file ``given``, from stdin (``-``), or the words themselves.
+    """Explain a log; return 0 if the failure is known, else 1.
 
-    ``onnx`` names the model's file, in which a node's origin is looked up. Returns 0 if what failed
-    is known, 1 if it is not.
+    Args:
+        given: the log's file, ``-`` for stdin, the error's text, or a known failure's name.
+        onnx: the model's ONNX file, to look up where a node comes from; may be "".
+        row: the row whose environment reads that file.
     """
     file = _onnx_file(onnx)
     entry = next((one for one in KNOWN_FAILURES if one.name == given), None)
@@ -57,7 +59,7 @@ def explain_log(given: str, *, onnx: str, row: str) -> int:
 
 
 def as_is(explanation: Explanation) -> str:
-    """Return which rows of the matrix take the model as it is, and which releases do."""
+    """Return the rows and TensorRT releases that convert the model unchanged, as text."""
     return rows_in_words(explanation, matrix_toolchains())
 
 
@@ -67,12 +69,12 @@ def _read(given: str) -> _Log:
     path = Path(given).expanduser()
     if path.is_file():
         return _Log(name=given, text=_filled(path.read_bytes(), given))
-    if len(given.split()) > 1:  # pasted, in quotes
+    if len(given.split()) > 1:  # the error's text
         return _Log(name="", text=given)
     names = [one.name for one in KNOWN_FAILURES]
     raise UsageError(
-        f"there is no file {given}, and no known failure of that name{nearest(given, names)}",
-        "give a file, - for stdin, or the error's words in quotes",
+        f"{given} is neither a file nor a known failure{nearest(given, names)}",
+        "give a file, - for stdin, or the error's text in quotes",
     )
 
 
@@ -89,12 +91,12 @@ def _onnx_file(given: str) -> Path | None:
         return None
     file = Path(given).expanduser().absolute()
     if not file.is_file():
-        raise UsageError(f"--onnx {given}: there is no such file")
+        raise UsageError(f"--onnx {given}: file not found")
     return file
 
 
 def _symptoms_meant(words: str) -> list[KnownFailure]:
-    """Return the symptoms that hold every word of three letters and more that was typed."""
+    """Return the failures whose symptom contains every typed word of three or more letters."""
     wanted = {word.strip(".,;:") for word in words.lower().split() if len(word) > 2}
     return [
         one
@@ -104,7 +106,10 @@ def _symptoms_meant(words: str) -> list[KnownFailure]:
 
 
 def _look_up(file: Path, place: Place, row: str) -> dict[str, Any]:
-    """Ask the file, in the row's environment, for the node that the log names."""
+    """Return facts from the ONNX file about the node that the log names.
+
+    The row's environment reads the file.
+    """
     found, lock = row_and_lock(row)
     if "host" not in found.executors:
         raise UsageError(f"row {found.name} has no environment on the host", "leave out --trt")
@@ -121,7 +126,9 @@ def _look_up(file: Path, place: Place, row: str) -> dict[str, Any]:
         words = error.tail.strip().removeprefix("trtyard: ")
         raise UsageError(words) if error.code == UsageError.exit_code else error from None
     except ValueError as error:
-        raise EnvironmentLacksError(f"the row's environment gave no answer: {error}") from None
+        raise EnvironmentLacksError(
+            f"cannot read the output of row {found.name}'s environment: {error}"
+        ) from None
     return facts
 
 
@@ -155,7 +162,7 @@ def _details(one: Explanation, facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def replace_place(place: Place, node: dict[str, str]) -> Place:
-    """Return the place with what the ONNX file knows of the node."""
+    """Return the place with the node's op, name and source line from the ONNX file."""
     return place._replace(
         op=node["op"], node=node["node"] or place.node, python=node["origin"] or place.python
     )
@@ -173,7 +180,7 @@ def _entry_in_words(entry: KnownFailure) -> str:
 
 
 def _columns(details: list[tuple[str, str]]) -> list[str]:
-    """Return one paragraph a detail, with its name in front and the rest wrapped beside it."""
+    """Return a wrapped paragraph for each detail, with its name in the left column."""
     wrapped = textwrap.TextWrapper(
         width=_WIDTH, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
     )
@@ -196,11 +203,11 @@ def _say_unknown(log: _Log, found: list[Explanation], *, has_findings: bool) -> 
     lines = [line for line in error_lines(log.text) if line not in explained]
     if not lines and (found or has_findings):
         return 0
-    say("nothing is known about what failed" if lines or not found else "nothing failed")
+    say("no known failure found" if lines or not found else "no error found, only warnings")
     if lines:
         show("lines that look like errors:")
         for line in lines:
             show(f"  {line}")
     else:
-        show("no line of it looks like an error")
+        show("no line looks like an error")
     return NOTHING_KNOWN

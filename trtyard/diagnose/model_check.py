@@ -1,4 +1,4 @@
-"""The model's part of ``doctor``: which of its ops a row takes, and which rows take the others."""
+"""``doctor --model``: check which ops of a model a row supports, and which rows the others."""
 
 import json
 import tempfile
@@ -26,14 +26,14 @@ from trtyard.system.processes import CommandError, Word, output_of, run_plainly
 from trtyard.system.terminal import say, show
 from trtyard.system.uv import MATRIX_FILE
 
-TAKEN, REFUSED = "taken", "refused"  # as pipeline/operator_check.py says it
+TAKEN, REFUSED = "taken", "refused"  # as in pipeline/operator_check.py
 _MOST_NODES = 5
-_BEHIND = "behind a node whose output has no fixed shape, or was empty in a trial run"
+_BEHIND = "comes after a node whose output has no fixed shape or was empty in a trial run"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """Every kind of node of one op type that had the same answer."""
+    """The result for all nodes of one op type that had the same result."""
 
     op: str
     state: str
@@ -45,18 +45,17 @@ class _Answer:
 
 
 def check_model(row: Row, lock: LockedRow, model: str, *, input_shape: str, size: str) -> int:
-    """Print a verdict for every op of the model; return 0 if the row takes all, else 4.
+    """Print a verdict for every op of the model; return 0 if the row supports all, else 4.
 
-    ``model`` is an ONNX file, or a model by name, which is exported first as the row does it. The
-    ops are parsed and built by TensorRT for RTX, which needs no GPU; for another row its own
-    releases' facts are added.
+    ``model`` is an ONNX file or a model that the row exports first. TensorRT for RTX, which needs
+    no GPU, parses and builds the ops. For another row, known facts about its release are added.
     """
     builder = _builder_row(row)
     environment = make_environment(*row_and_lock(builder.name))
     with tempfile.TemporaryDirectory() as folder:
         file = _file(row, lock, model, Path(folder), input_shape=input_shape, size=size)
         whole, kinds = _answers(environment, file)
-    show(f"{whole.number} nodes, parsed and built for real by row {builder.name}:")
+    show(f"{whole.number} nodes, parsed and built with row {builder.name}:")
     taken = _show_answers(whole, kinds)
     if row.name != builder.name:
         taken = _show_facts(row, whole.ops)
@@ -64,13 +63,13 @@ def check_model(row: Row, lock: LockedRow, model: str, *, input_shape: str, size
 
 
 def _builder_row(row: Row) -> Row:
-    """Return the row itself if its builder runs on any machine, else the one whose builder does."""
+    """Return the row if it builds engines without a GPU, else the first row that does."""
     if row.host_until == "engine":
         return row
     for other in read_matrix(MATRIX_FILE).rows.values():
         if other.host_until == "engine":
             return other
-    raise EnvironmentLacksError("no row builds on the host", "leave out --model")
+    raise EnvironmentLacksError("no row builds engines on the host", "leave out --model")
 
 
 def _file(
@@ -79,33 +78,35 @@ def _file(
     if model.endswith(".onnx"):
         given = Path(model).expanduser().absolute()
         if not given.is_file():
-            raise UsageError(f"--model {model}: there is no such file")
+            raise UsageError(f"--model {model}: file not found")
         return given
     refuse_impossible(model, int(size) if size.isdecimal() else None)
     if "host" not in row.executors:
         raise UsageError(
-            f"row {row.name} exports in its image only", "export it first, and give --model M.onnx"
+            f"row {row.name} exports in its Docker image only",
+            f"export it: ./run convert --model {model} --trt {row.name} --until onnx; then check"
+            " the ONNX file: --model FILE.onnx",
         )
     environment = make_environment(row, lock)
     file = folder / "model.onnx"
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", "export"]
     command += ["--row-file", environment.row_file, "--model", model, "--out", file]
     options = (("input", input_shape), ("size", size))
-    # With the value in one word: it may begin with a dash.
+    # As --name=value: the value may begin with a dash.
     command += [f"--{name}={value}" for name, value in options if value]
-    say(f"exporting {model} as row {row.name} does")
+    say(f"exporting {model} with row {row.name}")
     code = run_plainly(command, env=pipeline_variables(environment))
     if code:
         raise (
-            ConversionError(f"{model} cannot be exported")
+            ConversionError(f"cannot export {model}; the error is above")
             if code == 4
-            else UsageError(f"{model} was not exported")
+            else UsageError(f"did not export {model}; the error is above")
         )
     return file
 
 
 def _answers(environment: RowEnvironment, file: Path) -> tuple[_Answer, list[_Answer]]:
-    """Return what TensorRT says of the whole model, and where it refuses that, of its nodes."""
+    """Return TensorRT's result for the whole model, and for each kind of node if it is refused."""
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", "check-model"]
     command += ["--row-file", environment.row_file, "--onnx", file]
     try:
@@ -119,7 +120,7 @@ def _answers(environment: RowEnvironment, file: Path) -> tuple[_Answer, list[_An
 
 
 def _merged(kinds: Iterable[_Answer]) -> list[_Answer]:
-    """Put kinds of nodes of one op type with the same answer together."""
+    """Return the answers with those of the same op type and result merged."""
     merged: dict[tuple[str, str, str], _Answer] = {}
     for one in kinds:
         key = (one.op, one.state, one.failure)
@@ -133,14 +134,14 @@ def _merged(kinds: Iterable[_Answer]) -> list[_Answer]:
 
 
 def _show_answers(whole: _Answer, kinds: list[_Answer]) -> bool:
-    """Print a verdict for each op that is not taken, and one for the others; tell if all are."""
+    """Print a verdict for each unsupported op and one for the others; return whether all pass."""
     if whole.state == TAKEN:
-        show(ok("the model", f"taken whole: {', '.join(whole.ops)}").in_words())
+        show(ok("the model", f"all ops are supported: {', '.join(whole.ops)}").in_words())
         return True
     refused = [one for one in kinds if one.state == REFUSED]
     for one in refused:
         show(_refusal(one))
-    if not refused:  # each node alone is taken, or cannot be told
+    if not refused:  # each node alone is supported or cannot be judged
         show(problem("the model", _first_lines(whole.said), _what_to_do(whole)).in_words())
     told = {one.op for one in refused}
     unclear = [one for one in kinds if one.state not in (TAKEN, REFUSED) and one.op not in told]
@@ -155,7 +156,7 @@ def _show_answers(whole: _Answer, kinds: list[_Answer]) -> bool:
 
 
 def _reason(one: _Answer) -> str:
-    """Return why an op cannot be judged, the same words for all that lie behind one node."""
+    """Return why an op cannot be judged; the same text for all ops after an unclear node."""
     if one.failure:
         return named(one.failure).cause
     return _BEHIND if one.said.startswith(("its input", "the shape of its input")) else one.said
@@ -164,7 +165,7 @@ def _reason(one: _Answer) -> str:
 def _refusal(one: _Answer) -> str:
     fact = f"{one.number} node{'s' if one.number > 1 else ''}: {_what_is_known(one)}"
     if one.ops:
-        fact += f"; its own graphs hold {', '.join(one.ops)}"
+        fact += f"; its subgraphs have {', '.join(one.ops)}"
     hint = [_what_to_do(one)]
     for node in one.nodes[:_MOST_NODES]:
         hint.append(f"node {node['node']}" + (f" at {node['origin']}" if node["origin"] else ""))
@@ -172,7 +173,7 @@ def _refusal(one: _Answer) -> str:
         hint.append(f"and {one.number - min(len(one.nodes), _MOST_NODES)} more")
     rows = as_is(_explanation(one)) if one.failure else ""
     if rows:
-        hint.append(f"taken as is by: {rows}")
+        hint.append(f"supported by: {rows}")
     return problem(one.op, fact, "\n".join(line for line in hint if line)).in_words()
 
 
@@ -187,7 +188,7 @@ def _what_to_do(one: _Answer) -> str:
 def _explanation(one: _Answer) -> Explanation:
     failure = named(one.failure)
     affected = outside_of(one.op) if failure.op == "standard" else failure.affected
-    for op in one.ops:  # those in its own graphs
+    for op in one.ops:  # in its subgraphs
         affected += lacking(op)
     return Explanation(failure, 0, "", Place(op=one.op), affected)
 
@@ -197,16 +198,16 @@ def _first_lines(said: str) -> str:
 
 
 def _show_facts(row: Row, ops: list[str]) -> bool:
-    """Print which ops the row's TensorRT is known to lack; tell whether there are none."""
+    """Print which ops the row's TensorRT is known to lack; return whether it lacks none."""
     toolchain = toolchain_of(row)
     lacked = [op for op in ops if is_within(toolchain, lacking(op))]
-    show(f"by what is known of its release, row {row.name}:")
+    show(f"known about TensorRT {row.tensorrt} of row {row.name}:")
     for op in lacked:
         explanation = Explanation(named("standard-op-unsupported"), 0, "", Place(), lacking(op))
-        hint = f"taken as is by: {as_is(explanation)}"
+        hint = f"supported by: {as_is(explanation)}"
         show(problem(op, f"TensorRT {row.tensorrt} does not have it", hint).in_words())
     others = [op for op in ops if op not in lacked]
     if others:
-        words = f"nothing is known against {', '.join(others)}; not parsed and not built here"
+        words = f"no known problem with {', '.join(others)}; not parsed or built with this release"
         show(unknown("the others" if lacked else "the model", words).in_words())
     return not lacked

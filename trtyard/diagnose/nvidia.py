@@ -1,4 +1,4 @@
-"""NVIDIA's driver and GPUs on this machine, against what a row needs."""
+"""Compare NVIDIA's driver and the GPUs of this machine with a row's requirements."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from trtyard.matrix.row import Row
 from trtyard.run.pycuda import has_cuda_device
 
 _PROC_FILE = Path("/proc/driver/nvidia/version")
-_ANSWER_SECONDS = 30  # a GPU that was asleep takes some
+_ANSWER_SECONDS = 30  # a sleeping GPU takes several seconds
 
 _SOURCE = "docs.nvidia.com/deploy/cuda-compatibility"
 _UPDATE = "update NVIDIA's driver with the distribution's packages, then restart"
@@ -29,7 +29,7 @@ class Gpu:
 
 
 def driver_version() -> str | None:
-    """Return the driver's release, from nvidia-smi or else the kernel module; None if neither."""
+    """Return the driver's version from nvidia-smi, else from the kernel module, else None."""
     found = _ask("driver_version")
     if found:
         return found[0]
@@ -42,7 +42,7 @@ def driver_version() -> str | None:
 
 
 def gpus() -> list[Gpu]:
-    """Return the GPUs that nvidia-smi lists, or else the first that the driver itself names."""
+    """Return the GPUs that nvidia-smi lists, else the first one that the CUDA driver reports."""
     listed = []
     for line in _ask("name,compute_cap"):
         name, _, capability = line.rpartition(", ")
@@ -55,56 +55,56 @@ def gpus() -> list[Gpu]:
 
 
 def driver_verdict(row: Row) -> Verdict:
-    """Compare the driver with the least that runs the row's CUDA."""
+    """Return whether the driver is new enough for the row's CUDA."""
     version = driver_version()
     needed = f"row {row.name} (CUDA {row.cuda}) needs {row.driver}"
     if version is None:
         if has_cuda_device():
             return unknown(
-                "driver", f"there is a device, and neither nvidia-smi nor {_PROC_FILE} says more"
+                "driver", f"there is a device, but no version in nvidia-smi or {_PROC_FILE}"
             )
-        return problem("driver", f"there is no NVIDIA driver; {needed} or newer")
+        return problem("driver", f"no NVIDIA driver found; {needed} or newer")
     if release(version) >= release(row.driver):
         return ok("driver", f"{version}; {needed} or newer")
-    # An older one that knows the same major release runs it "with limited feature-set".
+    # An older driver for the same major release runs it "with limited feature-set".
     least = DRIVERS[release_of(row.cuda)[0]]
     if release(version) >= least:
         dotted = ".".join(map(str, least))
         return unknown(
             "driver",
-            f"{version}; {needed} or newer, and from {dotted} on it runs with limits ({_SOURCE})",
+            f"{version}; {needed} or newer; from {dotted} it runs with limits ({_SOURCE})",
             _UPDATE,
         )
     return problem("driver", f"{version} is too old: {needed} or newer", _UPDATE)
 
 
 def gpu_verdict(row: Row) -> Verdict:
-    """Compare the GPUs' compute capability with what the row's engines run on."""
+    """Return whether a GPU's compute capability is one that the row's engines run on."""
     found = gpus()
     supported = f"engines of row {row.name} run on {', '.join(row.runs_on)}"
     if not found:
         if has_cuda_device():
-            return unknown("GPU", f"there is a device, and the driver names none; {supported}")
+            return unknown("GPU", f"there is a device, but the driver lists none; {supported}")
         return problem("GPU", "no CUDA device on this machine", _no_gpu(row))
     words = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found)
     if any(gpu.capability in row.runs_on for gpu in found):
         return ok("GPU", words)
-    return problem("GPU", f"{words}; {supported}", "take a row that runs on it: ./run matrix")
+    return problem("GPU", f"{words}; {supported}", "choose a row that supports it: ./run matrix")
 
 
 def _no_gpu(row: Row) -> str:
     if row.flavour == "rtx":
-        return "engines are built without one; to run them take a machine with a supported GPU"
-    return "TensorRT builds on a GPU only: take a machine that has one, or --trt rtx"
+        return "building engines needs no GPU; to run them, use a machine with a supported GPU"
+    return "TensorRT builds on a GPU only: use a machine that has one, or --trt rtx"
 
 
 def _ask(fields: str) -> list[str]:
-    """Return nvidia-smi's answer, a line a GPU; nothing where it is missing or fails."""
+    """Return nvidia-smi's output, one line per GPU; empty if it is missing or fails."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
     try:
-        # Not through trtyard.system.processes: a failure is an answer here.
+        # Not through trtyard.system.processes: a failure is a normal result here.
         done = subprocess.run(
             [command, f"--query-gpu={fields}", "--format=csv,noheader"],
             capture_output=True,

@@ -1,4 +1,4 @@
-"""What a check found: fine, a problem, or not to be told from here; and what fixes it."""
+"""The result of one check: ok, problem or can't tell, with a hint."""
 
 import textwrap
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _STATE_WIDTH, _SUBJECT_WIDTH, _WIDTH = 12, 14, 100
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One line of ``doctor``."""
+    """One result of ``doctor``."""
 
     subject: str
     state: State
@@ -19,7 +19,7 @@ class Verdict:
     hint: str = ""
 
     def in_words(self) -> str:
-        """Return state, subject and fact in one paragraph, and the hint below."""
+        """Return state, subject and fact as a wrapped paragraph, with the hint below."""
         column = " " * (_STATE_WIDTH + _SUBJECT_WIDTH)
         head = f"{self.state:<{_STATE_WIDTH}}{self.subject:<{_SUBJECT_WIDTH - 1}} "
         lines = textwrap.wrap(
@@ -43,15 +43,15 @@ class Verdict:
 
 
 def ok(subject: str, fact: str) -> Verdict:
-    """Return that all is well with ``subject``."""
+    """Return the verdict ok."""
     return Verdict(subject=subject, state="ok", fact=fact)
 
 
 def problem(subject: str, fact: str, hint: str | None = None) -> Verdict:
-    """Return that ``subject`` stands in the way, and what to type."""
+    """Return the verdict problem; ``hint`` is the fix."""
     return Verdict(subject=subject, state="problem", fact=fact, hint=hint or "")
 
 
 def unknown(subject: str, fact: str, hint: str = "") -> Verdict:
-    """Return that ``subject`` cannot be judged from here."""
+    """Return the verdict can't tell."""
     return Verdict(subject=subject, state="can't tell", fact=fact, hint=hint)

@@ -1,7 +1,7 @@
-"""``inspect``: what an image holds, read from its files and its configuration; none of it is run.
+"""``inspect``: show the contents of an image from its files and configuration, without running it.
 
-Layers are compared by DiffID (OCI image specification, config.md), the hash of the plain tar, so
-what two images share is told whatever registry or builder they came from.
+Layers are compared by DiffID, the hash of the uncompressed tar (OCI image specification,
+config.md): it does not depend on the registry or builder an image came from.
 """
 
 import io
@@ -43,25 +43,25 @@ class Layer:
     """One layer of an image."""
 
     diff_id: str
-    size: int | None  # bytes unpacked; None where the engine does not tell layers from settings
-    step: str  # what made it, in the builder's words
-    shared_with: tuple[str, ...]  # trtyard's other images here that have it
+    size: int | None  # bytes uncompressed; None if the history does not match the layers
+    step: str  # the build step that made it
+    shared_with: tuple[str, ...]  # other local trtyard images that have it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """What an image holds."""
+    """The contents of an image."""
 
     image: str
     id: str
-    made_here: str | None  # the id that was noted of the name, see images/identity.py
+    made_here: str | None  # the id recorded for this name, see trtyard/build/identity.py
     labels: Mapping[str, str]
     contents: Contents
     layers: tuple[Layer, ...]
 
     @property
     def unique_bytes(self) -> int | None:
-        """Return what no other image of trtyard here has."""
+        """Return the bytes of layers that no other local trtyard image has; None if unknown."""
         sizes = [layer.size for layer in self.layers if not layer.shared_with]
         return None if None in sizes else sum(size or 0 for size in sizes)
 
@@ -69,10 +69,10 @@ class Inspected:
 def show_image(
     row_name: str, *, target: str, image: str = "", as_json: bool = False, sbom: bool = False
 ) -> None:
-    """Print what the row's image, or the one named, holds.
+    """Print the contents of the row's image, or of ``image``.
 
-    ``EnvironmentLacksError`` where it is not here or is none of trtyard's, ``IntegrityError``
-    where its plugins are not what was compiled for it.
+    Raises ``EnvironmentLacksError`` if there is no such local image or trtyard did not build it,
+    ``IntegrityError`` if a plugin library was changed after it was compiled.
     """
     client = connect()
     name = image or _image_of(client, row_name, target)
@@ -87,10 +87,10 @@ def show_image(
 
 
 def inspect(client: "DockerClient", name: str) -> Inspected:
-    """Read an image that is here: its inventory, its plugins, its layers."""
+    """Return the inventory, plugins and layers of a local image."""
     if image_id(client, name) is None:
         raise EnvironmentLacksError(
-            f"there is no image {name} here", "./run build, or: docker pull"
+            f"image {name} not found", f"./run build, or: docker pull {name}"
         )
     image = client.images.get(name)
     return Inspected(
@@ -104,17 +104,17 @@ def inspect(client: "DockerClient", name: str) -> Inspected:
 
 
 def holdings(client: "DockerClient", name: str) -> str:
-    """Return in a line what an image holds by its inventory, which the lock was compared with."""
+    """Return one line with the numbers of packages, libraries and plugins in an image."""
     contents = _contents(client, name)
     libraries = "" if contents.libraries is None else f", {len(contents.libraries)} libraries"
     return (
         f"{len(contents.debs)} debs, {len(contents.packages)} packages{libraries},"
-        f" {len(contents.plugins)} of plugins"
+        f" {len(contents.plugins)} plugin libraries"
     )
 
 
 def bill_of(found: Inspected) -> dict[str, Any]:
-    """Return the image's SPDX document, with the lock's hashes where it was built by this lock."""
+    """Return the image's SPDX document, with hashes if the image was built from this lock."""
     name = found.labels.get("trtyard.row", "")
     row, locked = read_matrix(MATRIX_FILE).rows.get(name), read_lock(LOCK_FILE).rows.get(name)
     same = locked is not None and locked.matrix_sha256 == found.labels.get("trtyard.lock")
@@ -122,7 +122,7 @@ def bill_of(found: Inspected) -> dict[str, Any]:
 
 
 def layers_of(client: "DockerClient", name: str) -> tuple[Layer, ...]:
-    """Return the layers, lowest first, each with trtyard's other images here that have it."""
+    """Return the layers, lowest first, each with the other local trtyard images that have it."""
     from docker.errors import ImageNotFound
 
     image = client.images.get(name)
@@ -134,7 +134,7 @@ def layers_of(client: "DockerClient", name: str) -> tuple[Layer, ...]:
                 for diff_id in client.api.inspect_image(listed["Id"])["RootFS"].get("Layers") or ():
                     others.setdefault(diff_id, []).append(names[0])
     diff_ids = image.attrs["RootFS"].get("Layers") or []
-    # The history also has a step for each setting; those take no bytes.
+    # The history also has steps without a layer, such as ENV; their size is 0.
     steps = [step for step in reversed(image.history()) if step["Size"]]
     known = len(steps) == len(diff_ids)
     return tuple(
@@ -154,8 +154,8 @@ def _image_of(client: "DockerClient", row_name: str, target: str) -> str:
     if name is None:
         refuse_other_images(client, row, locked, checked_stage(row, target))
         raise EnvironmentLacksError(
-            f"the {target} image of row {row.name} is not built as this tree has it",
-            f"./run build --trt {row.name} --target {target}   or name another: --image NAME",
+            f"the {target} image of row {row.name} is not built for this checkout",
+            f"./run build --trt {row.name} --target {target}   or give another: --image NAME",
         )
     return name
 
@@ -166,8 +166,8 @@ def _contents(client: "DockerClient", name: str) -> Contents:
         text = read(INVENTORY_PATH)
         if text is None:
             raise EnvironmentLacksError(
-                f"{name} is no image of trtyard: it has no {INVENTORY_PATH}",
-                "docker image ls 'trtyard/*'   lists those that are",
+                f"{name} is not a trtyard image: it has no {INVENTORY_PATH}",
+                "list them: docker image ls 'trtyard/*'",
             )
         for library in PLUGIN_LIBRARIES:
             path = f"{PLUGINS_PATH}/{library}"
@@ -178,19 +178,22 @@ def _contents(client: "DockerClient", name: str) -> Contents:
 
 
 def _as_noted(image: str, plugin: Library, note: bytes | None) -> Library:
-    """Return the library if it is what was compiled, by the note beside it."""
+    """Return the library if its hash is the one in ``note``, the JSON file of its compilation."""
     expected = json.loads(note)["sha256"] if note else "none"
     if plugin.sha256 != expected:
         raise IntegrityError(
-            f"{image}: {plugin.path} expects sha256 {expected}, found {plugin.sha256}",
-            "do not use it; build it anew: ./run build --no-cache",
+            f"{image}: {plugin.path}: expected sha256 {expected}, found {plugin.sha256}",
+            "do not use it; build it again: ./run build --no-cache",
         )
     return plugin
 
 
 @contextmanager
 def _not_started(client: "DockerClient", name: str) -> Iterator[Any]:
-    """Give a function that reads a file of the image, None where it is not there."""
+    """Yield a function that returns the bytes of a file in the image, or None without the file.
+
+    The container is created but never started.
+    """
     from docker.errors import NotFound
 
     with made_container(client, name, network_mode="none") as container:
@@ -212,14 +215,14 @@ def _lines(found: Inspected) -> Iterator[str]:
     contents = found.contents
     yield f"{found.image}   {found.id}"
     if found.made_here not in (None, found.id):
-        yield f"  identity   another image: the one made here under this name was {found.made_here}"
+        yield f"  identity   replaced: ./run build made {found.made_here} under this name"
     yield f"  row        {found.labels.get('trtyard.row', 'unknown')}"
     yield f"  base       {found.labels.get('trtyard.base', 'unknown')}"
     yield f"  debs       {len(contents.debs)}"
     yield f"  packages   {len(contents.packages)}"
     yield from (f"    {name} {version}" for name, version in contents.packages.items())
     if contents.libraries is None:
-        yield "  libraries  not listed: the image is of an older trtyard"
+        yield "  libraries  not listed: an older trtyard built the image"
     else:
         size = sum(one.size for one in contents.libraries)
         yield f"  libraries  {len(contents.libraries)}, {size / _MEGA:.1f} MB; the largest:"
@@ -234,4 +237,4 @@ def _lines(found: Inspected) -> Iterator[str]:
         shared = f"also in {', '.join(layer.shared_with)}" if layer.shared_with else "only here"
         yield f"    {size_text}  {layer.diff_id[7:19]}  {shared}"
     if found.unique_bytes is not None:
-        yield f"  unique     {found.unique_bytes / _MEGA:.1f} MB that no other image here has"
+        yield f"  unique     {found.unique_bytes / _MEGA:.1f} MB not shared with other local images"

@@ -1,7 +1,7 @@
-"""Images written as OCI layouts: built from nothing, or taken out of the engine.
+"""Write images as OCI layouts: from a build without cache, or exported from Docker.
 
-From nothing: no step and no cache mount of an earlier build is used, and bases that are made here
-are made anew, under names of their own. What is taken as it is has its hash in ``versions.lock``.
+A build from nothing uses no build cache and no cache mount, and builds its local bases again under
+temporary names. All other inputs have a hash in ``versions.lock``.
 """
 
 import contextlib
@@ -35,34 +35,34 @@ if TYPE_CHECKING:
 
 FOLDER = YARD / "reproduce"
 NAMES = ("first", "second")
-MOUNTS = "trtyard-reproduce"  # before the names of a build's cache mounts
-# Bytes that a build takes in the builder and as a layout for each byte of wheel. Measured for row
-# rtx-1.7: 12 GB and 5.5 GB from 3.06 GB.
+MOUNTS = "trtyard-reproduce"  # prefix of the names of a build's cache mounts
+# Disk space of a build, in the builder and as a layout, for each byte of wheels. Measured for row
+# rtx-1.7: 12 GB and 5.5 GB for 3.06 GB of wheels.
 BUILDER_PER_WHEEL_BYTE = 4
 LAYOUT_PER_WHEEL_BYTE = 2
-# Layers as plain tars, which can be read file by file and take no time to compress.
+# Layers as uncompressed tars: fast to write and to read file by file.
 _LAYOUT = "type=oci,tar=false,compression=uncompressed,force-compression=true,dest="
-# Of this checkout's bases, so that another's on the same engine are not in the way.
+# Names of bases differ between checkouts that use the same Docker.
 _SUFFIX = f"-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """An image, and how it came about."""
+    """An image and how it was built."""
 
     name: str  # one of NAMES, or the image's own
     image: Image
     seconds: float
-    bases: tuple[str | None, ...] = ()  # ids of the bases that were made for it, as base.STAGES
+    bases: tuple[str | None, ...] = ()  # ids of its local bases, in the order of base.STAGES
 
 
 def from_nothing(
     client: "DockerClient", docker: Path, plan: Plan, name: str, *, like: bool = False
 ) -> Built:
-    """Build the plan's image, its own bases first.
+    """Build the plan's bases and image without cache, and return the image.
 
-    With ``like`` the plan's bases take their place where the distribution has moved on since those
-    were made, so that nothing is left but what the build itself does.
+    With ``like``, use the plan's existing bases if the distribution has newer packages now. Then
+    only the build itself can cause a difference.
     """
     say(f"building {plan.row.name}, {plan.stage}, from nothing: {name}")
     started = time.monotonic()
@@ -80,26 +80,26 @@ def from_nothing(
 
 
 def base_ids(client: "DockerClient", plan: Plan) -> tuple[str | None, ...]:
-    """Return the ids of the plan's bases that were made here, None for one that is not there."""
+    """Return the ids of the plan's local bases, None for one that does not exist."""
     return tuple(image_id(client, base.image) for base in plan.local)
 
 
 def moved_on(client: "DockerClient", plan: Plan, own: Plan) -> bool:
-    """Tell whether the distribution has other versions now than in the plan's bases."""
+    """Return whether the distribution's package versions differ from those in the plan's bases."""
     for before, now in zip(plan.local, own.local, strict=True):
         if image_id(client, before.image) is None:
             continue
         old, new = (_other_versions(client, base.image) for base in (before, now))
         if old != new:
             changed = ", ".join(sorted({name for name, *_ in old ^ new}))
-            say(f"the apt sources have other versions of {changed} by now than {before.image},")
-            say("which is taken as it is")
+            say(f"the apt sources have newer versions than {before.image} of {changed};")
+            say("using the existing base")
             return True
     return False
 
 
 def _other_versions(client: "DockerClient", image: str) -> set[tuple[str, ...]]:
-    """Return the packages of a base that are not in the locked version: name, locked, there."""
+    """Return a base's packages that differ from the lock: name, locked and installed version."""
     show_facts = {"entrypoint": "cat", "command": [str(BASE_FACTS)]}
     limits = {"mem_limit": "256m", "pids_limit": 16}
     text = client.containers.run(image, **show_facts, **limits, network_mode="none", remove=True)
@@ -107,31 +107,31 @@ def _other_versions(client: "DockerClient", image: str) -> set[tuple[str, ...]]:
 
 
 def from_engine(client: "DockerClient", docker: Path, name: str, other: Built) -> Built:
-    """Take an image out of the engine, unless the engine says that it is the ``other``.
+    """Export an image from Docker; return ``other``'s layout if both have the same digest.
 
-    Taking it out is the build of a Dockerfile that only names it, which keeps its configuration.
+    The export builds a Dockerfile of one FROM line, which keeps the configuration.
     """
     started = time.monotonic()
     facts = client.images.get(name).attrs
-    # The older image store calls an image by its configuration, the newer one by its manifest.
+    # The id is the configuration's digest in the classic image store, the manifest's in containerd.
     noted = (facts.get("Descriptor") or {}).get("annotations") or {}
     if other.image.digest in (facts["Id"], noted.get("config.digest")):
         image = other.image
     else:
-        say(f"reading {name}, which is not the same")
+        say(f"exporting {name}: its digest differs")
         context, folder = FOLDER / "context", FOLDER / NAMES[0]
         context.mkdir()
         (context / "Dockerfile").write_text(f"FROM {name}\n", encoding="utf-8")
         image = layout_of(plain_command(docker, context, folder), folder)
     if list(image.layers) != facts["RootFS"]["Layers"]:
-        raise IntegrityError(f"the layers of {name} are not those that the engine names")
+        raise IntegrityError(f"{name}: the exported layers are not those that Docker lists")
     return Built(name=name, image=image, seconds=time.monotonic() - started)
 
 
 def layout_of(
     command: Sequence[Word], folder: Path, variables: Mapping[str, str] | None = None
 ) -> Image:
-    """Run a build that writes its image as a layout into ``folder``, and read that."""
+    """Run a build that writes an OCI layout into ``folder``; return the image."""
     try:
         check(command, cwd=ROOT, env={**os.environ, **(variables or {})})
     except CommandError as error:
@@ -140,7 +140,7 @@ def layout_of(
 
 
 def plain_command(docker: Path, context: Path, folder: Path) -> list[Word]:
-    """Return the command that builds a folder with a Dockerfile and writes the layout."""
+    """Return the command that builds the Dockerfile in ``context`` and writes the layout."""
     command: list[Word] = [docker, "buildx", "build", "--builder", DEFAULT_BUILDER, "--no-cache"]
     return [*command, "--provenance=false", "--output", f"{_LAYOUT}{folder}", context]
 
@@ -148,16 +148,16 @@ def plain_command(docker: Path, context: Path, folder: Path) -> list[Word]:
 def build_command(docker: Path, plan: Plan, name: str, mounts: str) -> list[Word]:
     """Return the command that builds the plan's image from nothing and writes the layout.
 
-    ``mounts`` goes before the names of its cache mounts, so that they are this build's alone.
+    ``mounts`` is the prefix of its cache mounts' names; no other build shares them.
     """
     output = f"{_LAYOUT}{FOLDER / name}"
     *words, target = plan.command(docker, DEFAULT_BUILDER, no_cache=True, output=output)
-    # --no-cache alone sees no cache mount of an earlier build today, but no document says so.
+    # --no-cache also ignores earlier cache mounts today, but that is not documented.
     return [*words, "--set", f"{target}.args.BUILDKIT_CACHE_MOUNT_NS={mounts}", target]
 
 
 def with_own_bases(plan: Plan, name: str) -> Plan:
-    """Return the plan with bases, where they are made here, under names of this build alone."""
+    """Return the plan with its local bases, if any, renamed for this build only."""
     if not plan.local:
         return plan
     return replace(plan, local=local_bases(plan.row, plan.locked, f"{_SUFFIX}-{name}"))
@@ -165,20 +165,20 @@ def with_own_bases(plan: Plan, name: str) -> Plan:
 
 @contextlib.contextmanager
 def workplace(client: "DockerClient", plan: Plan, *, builds: int, keep: bool) -> Iterator[None]:
-    """Hold an empty ``FOLDER`` for the layouts, and empty it at the end.
+    """Lock and empty ``FOLDER`` for the layouts, and empty it again at the end.
 
-    What a killed run left behind, the next one removes. One run of a checkout at a time.
+    It also removes what a killed run left. Only one run per checkout can hold the folder.
     """
     make_own(YARD)
     make_own(FOLDER)
-    with locked(FOLDER, waiting="another run reproduces an image here; waiting for it"):
+    with locked(FOLDER, waiting="waiting for another ./run reproduce in this checkout"):
         empty_own(FOLDER)
         _check_disk(client, wheel_bytes(plan), builds)
         try:
             yield
         finally:
             if keep:
-                say(f"kept in {FOLDER}, until the next ./run reproduce or ./run clean")
+                say(f"kept in {FOLDER} until the next ./run reproduce or ./run clean")
             else:
                 empty_own(FOLDER)
 
@@ -186,30 +186,31 @@ def workplace(client: "DockerClient", plan: Plan, *, builds: int, keep: bool) ->
 def _check_disk(client: "DockerClient", wheels: int, builds: int) -> None:
     needed: dict[int, tuple[Path, int]] = {}
     engine = Path(str(client.info().get("DockerRootDir", "")))
-    # The builder forgets one build before the next.
+    # The builder's cache is removed after each build, so it counts once.
     for folder, size in (
         (engine, wheels * BUILDER_PER_WHEEL_BYTE),
         (FOLDER, wheels * LAYOUT_PER_WHEEL_BYTE * builds),
     ):
-        if folder.is_dir():  # the engine may be on another machine
+        if folder.is_dir():  # Docker may run on another machine
             before = needed.get(folder.stat().st_dev, (folder, 0))[1]
             needed[folder.stat().st_dev] = (folder, before + size)
     for folder, size in needed.values():
         free = shutil.disk_usage(folder).free
         if free < size:
             raise EnvironmentLacksError(
-                f"this takes about {size / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
-                "docker system df   shows what Docker keeps; docker builder prune   frees its"
-                " cache",
+                f"not enough disk space: {folder} needs about {size / GIGA:.0f} GB and has"
+                f" {free / GIGA:.0f} GB free",
+                "show Docker's disk usage: docker system df; free its build cache:"
+                " docker builder prune",
             )
 
 
 @contextlib.contextmanager
 def _forgotten(client: "DockerClient", docker: Path, plan: Plan, mounts: str) -> Iterator[None]:
-    """Remove at the end what a build leaves in the engine: its bases, and its cache.
+    """Remove the build's bases and cache from Docker at the end.
 
-    The cache of a build without cache is of no use, and would push out that of other builds. What
-    is removed is what is new; a build that runs beside this one may lose a part of its own.
+    The cache of a build without cache is useless and would push out other builds' cache. New cache
+    records are removed; a build that runs at the same time may lose some of its own.
     """
     from docker.errors import APIError
 
@@ -220,26 +221,26 @@ def _forgotten(client: "DockerClient", docker: Path, plan: Plan, mounts: str) ->
         for base in plan.local:
             with contextlib.suppress(APIError, OSError):
                 client.images.remove(base.image)
-        with contextlib.suppress(CommandError):  # what went wrong before says more
+        with contextlib.suppress(CommandError):  # keep the build's own error
             _forget_new(docker, before, mounts)
 
 
 def _forget_new(docker: Path, before: Container[str], mounts: str) -> None:
-    # A build that was broken off holds its records for a moment longer.
+    # An interrupted build keeps its records in use for a moment.
     for seconds in (0, 0.5, 1, 2):
         time.sleep(seconds)
         new = {key: text for key, text in _records(docker).items() if key not in before}
-        # A cache mount that is another build's holds its packages.
+        # Keep other builds' cache mounts: they contain downloaded packages.
         mine = [key for key, text in new.items() if mounts in text or not _is_mount(text)]
         if not mine:
             return
         prune: list[Word] = [docker, "buildx", "--builder", DEFAULT_BUILDER, "prune", "--force"]
-        # Without --all those stay that share their lower layers with an image.
+        # Without --all, records that share layers with an image stay.
         output_of([*prune, "--all", "--filter", f"id=^({'|'.join(mine)})$"])
 
 
 def _records(docker: Path) -> dict[str, str]:
-    """Return the records of the builder's cache by their ids."""
+    """Return the text of each record of the builder's cache, by id."""
     listed = output_of([docker, "buildx", "--builder", DEFAULT_BUILDER, "du", "--verbose"])
     records = re.split(r"^ID:\s+", listed, flags=re.MULTILINE)[1:]
     return {record.split(maxsplit=1)[0]: record for record in records}

@@ -1,4 +1,4 @@
-"""The matrix in Markdown, a line a row, with what was verified of each."""
+"""The matrix as a Markdown table, with the verification status of each row."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ _EXPORTERS = {"torchscript": "TorchScript"}
 
 
 def table(matrix: Matrix, verified: Verified) -> str:
-    """Return the table, and under it a line for each reason why something was not run."""
+    """Return the table, followed by a numbered list of the reasons for failed or skipped steps."""
     reasons = list(
         dict.fromkeys(
             cell.reason for cells in verified.values() for cell in cells.values() if cell.reason
@@ -51,7 +51,7 @@ def _facts(matrix: Matrix, row: Row) -> tuple[str, ...]:
 
 
 def _in_words(cells: Mapping[Column, Cell], reasons: Sequence[str]) -> str:
-    """Return first what passed, then what failed, then what was not run, each with its reason."""
+    """Return the columns that passed, failed and were not run, each with its reason's number."""
     said = []
     for status, words in (("passed", ""), ("failed", "**FAILED**: "), ("not-run", "not run: ")):
         names = [

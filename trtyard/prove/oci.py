@@ -1,8 +1,8 @@
-"""Two images in OCI layouts, compared down to the file and the attribute in which they differ.
+"""Compare two images in OCI layouts, down to the attributes of each file.
 
-The layers are plain tars, so that their digests are the ``diff_ids`` of the configuration
-(OCI image specification, config.md): the configuration's digest then names every byte of an
-image, whatever its layers are compressed with elsewhere.
+The layers are uncompressed tars, so their digests are the ``diff_ids`` of the configuration
+(OCI image specification, config.md). The configuration's digest then identifies every byte of an
+image, however its layers are compressed elsewhere.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from trtyard.core.errors import IntegrityError
 from trtyard.core.files import sha256_of
 
 _PIECE = 1 << 20
-_WHITEOUT = ".wh."  # before a name: the layer takes that file away (layer.md)
-_XATTR = "SCHILY.xattr."  # how a tar holds an extended attribute, file capabilities among them
+_WHITEOUT = ".wh."  # prefix of a file name: the layer removes that file (layer.md)
+_XATTR = "SCHILY.xattr."  # prefix of extended attributes in a tar, such as file capabilities
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_MISSING: Any = object()  # unlike anything that a configuration may hold
+_MISSING: Any = object()  # equal to no value of a configuration
 
-_Key = tuple[str, bool]  # a path, and whether the layer takes it away
+_Key = tuple[str, bool]  # a path, and whether the layer removes it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image in a folder, every blob of it compared with its digest."""
+    """An image in a folder; every blob was compared with its digest."""
 
     folder: Path
     digest: str  # of the configuration
@@ -37,7 +37,7 @@ class Image:
     layers: tuple[str, ...]  # digests of the plain tars, lowest first
 
     def layer(self, digest: str) -> Path:
-        """Return the file that holds a layer."""
+        """Return a layer's file."""
         return _blob(self.folder, digest)
 
     @property
@@ -48,7 +48,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One attribute that is not the same in both; None where one of them lacks the thing."""
+    """One attribute that differs; its value is None in an image that lacks the file or key."""
 
     where: str  # config, or layer and its number from 1
     path: str  # of the file, or the key of the configuration; empty for all of it
@@ -65,35 +65,35 @@ class Difference:
         return f"{what}: {self.attribute} {self.first} and {self.second}"
 
     def facts(self) -> dict[str, str | None]:
-        """Return it for programs."""
+        """Return the difference as a dictionary for JSON."""
         return asdict(self)
 
 
 def read_image(folder: Path) -> Image:
-    """Read the one image of the layout, and compare each blob with the digest that names it.
+    """Return the single image of the layout, after comparing each blob with its digest.
 
-    ``IntegrityError`` where a blob is another, missing, or the folder is no such layout.
+    Raises ``IntegrityError`` if a blob is damaged or missing, or the folder is no OCI layout.
     """
     try:
         listed = json.loads((folder / "index.json").read_text(encoding="utf-8"))["manifests"]
         if len(listed) != 1:
-            raise IntegrityError(f"{folder} holds {len(listed)} images instead of one")
+            raise IntegrityError(f"{folder} has {len(listed)} images, expected one")
         manifest = json.loads(_checked(folder, listed[0]["digest"]).read_bytes())
         digest = manifest["config"]["digest"]
         config = json.loads(_checked(folder, digest).read_bytes())
         layers = tuple(layer["digest"] for layer in manifest["layers"])
         named = tuple(config["rootfs"]["diff_ids"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{folder} holds no image in OCI layout: {error!r}") from None
+        raise IntegrityError(f"{folder} is not an OCI layout with an image: {error!r}") from None
     for layer in dict.fromkeys(layers):
         _checked(folder, layer)
     if layers != named:
-        raise IntegrityError(f"{folder}: its layers are not the plain tars that its config names")
+        raise IntegrityError(f"{folder}: the layers do not match the configuration's diff_ids")
     return Image(folder=folder, digest=digest, config=config, layers=layers)
 
 
 def differences(first: Image, second: Image) -> Iterator[Difference]:
-    """Give every difference; none only where both configurations have the same digest."""
+    """Yield every difference; at least one unless both configurations have the same digest."""
     if first.digest == second.digest:
         return
     found = False
@@ -162,7 +162,7 @@ def _in_files(
 
 
 def _members(file: Path) -> dict[_Key, dict[str, str]]:
-    """Return each file of the layer with its attributes, of one that is there twice the last."""
+    """Return the attributes of each file in the layer; the last entry of a path counts."""
     found = {}
     try:
         with tarfile.open(file, "r:") as tar:
@@ -171,7 +171,7 @@ def _members(file: Path) -> dict[_Key, dict[str, str]]:
                     "type": _TYPES.get(member.type, repr(member.type)),
                     "mode": f"{member.mode:04o}",
                     "owner": f"{member.uid}:{member.gid}",
-                    # Not as the number that tarfile makes of it: it has too few digits.
+                    # As text: tarfile's float has too few digits.
                     "mtime": member.pax_headers.get("mtime", f"{member.mtime}"),
                     "link": member.linkname or "none",
                     "device": f"{member.devmajor}:{member.devminor}",
@@ -179,7 +179,7 @@ def _members(file: Path) -> dict[_Key, dict[str, str]]:
                     "content": _content(tar, member),
                 }
     except tarfile.TarError as error:
-        raise IntegrityError(f"{file} is no layer: {error}") from None
+        raise IntegrityError(f"{file} is not a tar layer: {error}") from None
     return found
 
 
@@ -221,14 +221,14 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 def _checked(folder: Path, digest: str) -> Path:
     file = _blob(folder, digest)
     if not file.is_file():
-        raise IntegrityError(f"{folder} lacks the blob {digest}")
+        raise IntegrityError(f"{folder}: blob {digest} is missing")
     found = sha256_of(file)
     if f"sha256:{found}" != digest:
-        raise IntegrityError(f"the blob {digest} in {folder} has sha256 {found}")
+        raise IntegrityError(f"{folder}: blob {digest} has sha256 {found}")
     return file
 
 
 def _blob(folder: Path, digest: str) -> Path:
     if not _DIGEST.fullmatch(digest):
-        raise IntegrityError(f"{folder} names a blob {digest!r}, which is no sha256 digest")
+        raise IntegrityError(f"{folder}: {digest!r} is not a sha256 digest")
     return folder / "blobs" / Path(*digest.split(":"))

@@ -1,10 +1,9 @@
-"""What a row's image was made from: an in-toto statement with SLSA's provenance, version 1.
+"""Provenance of a row's image: an in-toto statement with SLSA's predicate, version 1.
 
-It says what this tree and its lock name for an image that carries their labels: every wheel, source
-and distribution package by its hash, the base by its digest, the tree by its content key. It is the
-word of whoever pushes, and signed by nobody. Times and machines are not in it, so that two who push
-the same image attach the same bytes. Fields: in-toto attestation framework's Statement v1, and
-SLSA v1.0.
+It lists the inputs of the image from this checkout and its lock: every wheel, source and
+distribution package by hash, the base by digest, the checkout by content key. It is unsigned: a
+claim of the person who pushes. It contains no times or machine names, so pushing the same image
+again attaches the same bytes. Fields: in-toto attestation framework's Statement v1, and SLSA v1.0.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,11 +25,11 @@ def statement(
     """Return the statement about the image ``name`` with that digest in a registry.
 
     Args:
-        name: as it was pushed, without a tag.
-        digest: of its manifest, ``sha256:`` and 64 hex digits.
-        row: that it was built of.
-        locked: the row's lock; the image's labels must be this one's.
-        labels: of the image.
+        name: the image's name in the registry, without a tag.
+        digest: the digest of its manifest, ``sha256:`` and 64 hex digits.
+        row: the row of the image.
+        locked: the row's lock, which the image was built from.
+        labels: the image's labels.
     """
     return {
         "_type": STATEMENT,
@@ -49,7 +48,7 @@ def statement(
 
 
 def _materials(row: Row, locked: LockedRow, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    # A base that was made on someone's machine is of the distribution packages below.
+    # A local base consists of the distribution packages below.
     if not labels.get("trtyard.base", "").startswith("local"):
         digest = locked.base.digest.partition(":")[2]
         yield {"name": locked.base.image, "digest": _digest(digest)}

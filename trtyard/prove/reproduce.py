@@ -1,4 +1,4 @@
-"""Proving that a row's image can be made again: two builds from nothing, compared to the byte."""
+"""Check that a row's image is reproducible: build it twice without cache and compare all bytes."""
 
 import json
 from collections import Counter
@@ -54,7 +54,7 @@ from trtyard.system.uv import GIGA, LOCK_FILE, MATRIX_FILE
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_SHOWN = 40  # differences; --json gives them all
+_SHOWN = 40  # differences; --json prints all of them
 
 
 def reproduce(
@@ -68,9 +68,9 @@ def reproduce(
     as_json: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Build twice, or once to compare with the image ``against``; print the digests if they agree.
+    """Build the image twice, or once and compare it with ``against``; print the digests.
 
-    ``IntegrityError`` names what differs. What was built is removed, or kept with ``keep``.
+    Raises ``IntegrityError`` with the differences. The layouts are removed unless ``keep`` is set.
     """
     row, locked = row_and_lock(row_name)
     check_rendered(render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)))
@@ -78,7 +78,9 @@ def reproduce(
     refuse_unresolved(locked)
     if store:
         if base == "published":
-            raise UsageError("--store builds without a registry: --base published cannot be had")
+            raise UsageError(
+                "--store and --base published exclude each other: a store has no published base"
+            )
         check_store(row, locked, Path(store).resolve())
         base = "local"
     client, docker = connect(), docker_command()
@@ -96,7 +98,7 @@ def reproduce(
             first = from_nothing(client, docker, plan, NAMES[0])
             second = from_nothing(client, docker, plan, NAMES[1])
         else:
-            # What it was built on is known only of an image that was built here.
+            # The base is known only for an image that was built on this machine.
             built_here = against == plan.image
             second = from_nothing(client, docker, plan, NAMES[1], like=built_here)
             first = from_engine(client, docker, against, second)
@@ -109,34 +111,40 @@ def reproduce(
 def _name_of(client: "DockerClient", image: str) -> str:
     names = client.images.get(image).tags if image_id(client, image) else []
     if not names:
-        raise UsageError(f"--against {image}: no such image here", "docker image ls 'trtyard/*'")
+        raise UsageError(f"--against {image}: image not found", "docker image ls 'trtyard/*'")
     return image if image in names else str(names[0])
 
 
 def _base_of(
     client: "DockerClient", image: str, row: Row, locked: LockedRow, stage: Stage
 ) -> BaseKind:
-    """Return the kind of base of an image that this tree builds as that stage.
+    """Return the kind of base of an image, after checking that this checkout builds it.
 
-    ``IntegrityError`` where it is of another tree, ``UsageError`` where it is of another stage.
+    Raises ``IntegrityError`` if the image belongs to another checkout, ``UsageError`` if to another
+    stage.
     """
     labels = content_labels(row, locked)
-    labels.pop(TITLE_LABEL)  # of which below
+    labels.pop(TITLE_LABEL)  # checked below
     check_labels(client, image, labels)
     if noted_id(client, image) not in (None, image_id(client, image)):
         raise IntegrityError(
-            f"--against {image}: this is another image than was made here under that name",
-            f"./run build --trt {row.name} --target {stage}   makes it anew",
+            f"--against {image}: not the image that ./run build made under this name",
+            f"build it again: ./run build --trt {row.name} --target {stage}",
         )
     labels = dict(client.images.get(image).labels)
     title = labels.get(TITLE_LABEL, "")
     if title.endswith(" runtime") != (stage == "runtime"):
-        raise UsageError(f"--against {image} is {title!r}", "name its stage with --target")
+        raise UsageError(
+            f"--against {image} is {title!r}, not the {stage} image", "give its stage: --target"
+        )
     return "local" if labels.get("trtyard.base", "").startswith("local") else "published"
 
 
 def _in_bases(first: Built, second: Built) -> Iterator[Difference]:
-    """Give the bases that differ: one of them is in no image, and yet compiles parts of it."""
+    """Yield the bases that differ.
+
+    The build base compiles parts of the image without being one of its layers.
+    """
     for stage, one, other in zip(STAGES, first.bases, second.bases, strict=False):
         if one != other:
             yield Difference(where=stage, path="", attribute="image", first=one, second=other)
@@ -145,7 +153,7 @@ def _in_bases(first: Built, second: Built) -> Iterator[Difference]:
 def _report(
     plan: Plan, first: Built, second: Built, found: Sequence[Difference], *, as_json: bool
 ) -> None:
-    """Print both digests; ``IntegrityError`` where they, or what leads to them, differ."""
+    """Print both digests; raise ``IntegrityError`` if the images or their bases differ."""
     what = f"{plan.row.name}, {plan.stage}"
     if as_json:
         facts = {
@@ -159,16 +167,16 @@ def _report(
         }
         show(json.dumps(facts, indent=2))
     if found:
-        # A time that differs says little beside a file of other content.
+        # Different times last: other differences explain more.
         ordered = sorted(found, key=lambda one: one.attribute == "mtime")
         lines = [f"  {one}" for one in ordered[:_SHOWN]]
         if len(found) > _SHOWN:
             counts = Counter(f"{one.attribute} in {one.where}" for one in ordered[_SHOWN:])
             rest = ", ".join(f"{count} of {what}" for what, count in counts.items())
-            lines.append(f"  and {len(found) - _SHOWN} more, which --json gives: {rest}")
+            lines.append(f"  and {len(found) - _SHOWN} more (--json prints all): {rest}")
         raise IntegrityError(
-            "\n".join([f"{what}: {first.name} and {second.name} are not the same:", *lines]),
-            "docs/reproduce.md says what such differences come from; --keep leaves both images",
+            "\n".join([f"{what}: {first.name} and {second.name} differ:", *lines]),
+            "docs/reproduce.md explains common causes; --keep keeps both images",
         )
     if not as_json:
         size = first.image.layer_bytes / GIGA
@@ -191,10 +199,10 @@ def _say_what_would_be_done(docker: Path, plan: Plan, against: str) -> None:
     for name in NAMES[1:] if against else NAMES:
         own = with_own_bases(plan, name)
         for base in own.local:
-            say(f"would make {base.image} anew")
+            say(f"would build {base.image} again")
         say(f"would build {plan.row.name}, {plan.stage}, from nothing: {name}")
         variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(build_command(docker, own, name, MOUNTS))}")
     if against:
-        say(f"would compare it with {against}, reading that only where their digests differ")
+        say(f"would compare it with {against}, exporting that only if their digests differ")
         show(quoted(plain_command(docker, FOLDER / "context", FOLDER / NAMES[0])))

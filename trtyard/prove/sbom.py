@@ -1,9 +1,9 @@
-"""A bill of materials, SPDX 2.3 as JSON, made of an image's inventory and the lock's hashes alone.
+"""Bill of materials: SPDX 2.3 as JSON, from an image's inventory and the lock's hashes.
 
-The same contents give the same bytes: its time is that of the image's files, and its name is the
-hash of all that it says. Of licenses it has what Python packages declare. Field names and the
-meaning of each: the SPDX 2.3 specification. Native libraries are packages there, not files: a file
-of SPDX needs a SHA1, and RECORD has none.
+The same contents give the same bytes: the time is that of the image's files, and the name is the
+hash of the document's content. Licenses are those that Python packages declare. Fields: the SPDX
+2.3 specification. Native libraries are listed as packages, not files: an SPDX file needs a SHA1,
+and wheels' RECORD files have none.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _ROOT = "SPDXRef-image"
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """A shared library: path in the image, hash, bytes, and the Python package it is of."""
+    """A shared library: path in the image, hash, size in bytes, and the Python package it is in."""
 
     path: str
     sha256: str
@@ -39,13 +39,13 @@ class Library:
 
     @classmethod
     def of(cls, path: str, content: bytes) -> "Library":
-        """Return the facts of a library of no package."""
+        """Return a library that belongs to no Python package."""
         return cls(path=path, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What an image holds, as its inventory has it."""
+    """The contents of an image, from its inventory."""
 
     name: str  # of the image
     debs: Mapping[str, str]
@@ -56,7 +56,7 @@ class Contents:
 
     @classmethod
     def read(cls, name: str, inventory: Any, plugins: Iterable[Library]) -> "Contents":
-        """Check an inventory; ``IntegrityError`` where it is none that this trtyard knows."""
+        """Return the contents that an inventory lists; ``IntegrityError`` if it cannot be read."""
         try:
             if inventory["schema"] not in _SCHEMAS:
                 raise ValueError(f"schema {inventory['schema']}")
@@ -89,20 +89,21 @@ class Contents:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(
-                f"{name}: its inventory is none that this trtyard knows: {error!r}",
-                "build it anew: ./run build",
+                f"{name}: this trtyard cannot read the image's inventory: {error!r}",
+                "build it again: ./run build",
             ) from None
 
 
 def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> dict[str, Any]:
-    """Return the SPDX document of an image of ``row``; None where the matrix has no such row.
+    """Return the SPDX document of an image.
 
-    Whose distribution packages are is then not known, and they have no purl.
-
-    Without ``locked`` packages have no hash of what they came from. A hash stands only where the
-    version in the image is the locked one.
+    Args:
+        contents: of the image.
+        locked: the row's lock. Packages whose version is the locked one get the locked hash.
+        row: the image's row; None if versions.toml does not have it. Then the distribution is
+            unknown, and its packages get no purl.
     """
-    # A version has a wheel for each Python.
+    # A version has a wheel for each Python release.
     files = _hashes(locked, row.python if row else "")
     place = f"deb/{SUITES[row.base.suite][0]}" if row else ""
     packages = [_package("deb", place, *one, files) for one in contents.debs.items()]
@@ -113,7 +114,7 @@ def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> d
         packages.append({**entry, "licenseDeclared": declared} if declared else entry)
         texts |= named
     libraries = [*(contents.libraries or ()), *contents.plugins]
-    # Without the image's tag: two names of the same contents have one document.
+    # Without the tag: all tags of the same contents give the same document.
     root = {
         "SPDXID": _ROOT,
         "name": re.sub(r":[^:/]+$", "", contents.name),
@@ -147,7 +148,7 @@ def document(contents: Contents, locked: LockedRow | None, row: Row | None) -> d
 
 
 def _hashes(locked: LockedRow | None, python: str) -> dict[tuple[str, str, str], tuple[str, str]]:
-    """Return kind, name and version to sha256 and architecture, where they are unmistakable."""
+    """Return sha256 and architecture by kind, name and version, if only one locked file matches."""
     found: dict[tuple[str, str, str], set[tuple[str, str]]] = {}
     if locked is not None:
         for wheel in (*locked.wheels_for(python), *locked.sdists_for(python)):
@@ -190,11 +191,11 @@ def _package(
 
 
 def _declared(found: License) -> tuple[str, dict[str, str]]:
-    """Return SPDX's expression of a license, and what stands for each reference in it.
+    """Return a license's SPDX expression, and the text for each LicenseRef in it.
 
-    A name of no standard is a reference of its own: which license it means is not guessed.
+    A name that is no SPDX identifier becomes a LicenseRef; the license is never guessed.
     """
-    text = "Named so by the package's metadata; its text is among the package's files: "
+    text = "Declared in the package's metadata; its text is in the package's files: "
     if found.expression:
         references = re.findall(rf"{LICENSE_REF}[A-Za-z0-9.-]+", found.expression)
         return found.expression, {one: text + one for one in references}
@@ -217,7 +218,7 @@ def _library(library: Library) -> dict[str, Any]:
 
 
 def _id(kind: str, name: str) -> str:
-    # Letters, digits, dot and minus alone; a plus, as in g++, is written out.
+    # SPDX allows letters, digits, dot and minus; others, such as the plus in g++, are encoded.
     return f"SPDXRef-{kind}-" + re.sub(r"[^A-Za-z0-9.-]", lambda one: f"-x{ord(one[0]):x}-", name)
 
 

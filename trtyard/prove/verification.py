@@ -1,7 +1,7 @@
-"""What a run of CI has shown of each row, by the reports that it left.
+"""Collect the verification status of each row from the reports of a CI run.
 
-``FOLDER/ROW/MODEL/report.json`` stands for each model converted, ``FOLDER/ROW/image.json``
-(``docker image inspect``) for the image. What was not run is never shown as passed.
+``FOLDER/ROW/MODEL/report.json`` is the report of a conversion, ``FOLDER/ROW/image.json`` the output
+of ``docker image inspect`` for the row's image. A step without a report has the status not-run.
 """
 
 import json
@@ -20,22 +20,22 @@ from trtyard.matrix.row import Row
 Status = Literal["passed", "failed", "not-run"]
 Column = Literal["built", "exported", "parity", "engine-built", "engine-run"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
-MODELS = ("alexnet", "faster_rcnn")  # a column of a row speaks of both
+MODELS = ("alexnet", "faster_rcnn")  # a column passes only if both models pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Of one row, what one column says."""
+    """The verification status of one row in one column."""
 
     status: Status
-    reason: str  # "" where it passed
+    reason: str  # "" if it passed
 
 
 Verified = Mapping[str, Mapping[Column, Cell]]
 
 
 def collect(folder: Path, matrix: Matrix, lock: Lock) -> Verified:
-    """Return what the reports below ``folder`` say of every row."""
+    """Return the status of every row from the reports below ``folder``."""
     return {
         row.name: {
             "built": _built(folder / row.name, row, lock.row(row.name)),
@@ -50,14 +50,14 @@ def _built(folder: Path, row: Row, locked: LockedRow) -> Cell:
         (image,) = json.loads((folder / "image.json").read_text(encoding="utf-8"))
         labels = image["Config"]["Labels"] or {}
     except OSError:
-        reason = "its lock has unresolved parts" if locked.unresolved else "no image was built"
+        reason = "the lock has unresolved entries" if locked.unresolved else "no image was built"
         return Cell(status="not-run", reason=reason)
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'image.json'} is no docker image inspect: {error!r}") from None
+        raise UsageError(
+            f"cannot read {folder / 'image.json'} as docker image inspect output: {error!r}"
+        ) from None
     if any(labels.get(name) != value for name, value in content_labels(row, locked).items()):
-        return Cell(
-            status="failed", reason="the image is of another row, lock or state of the tree"
-        )
+        return Cell(status="failed", reason="the image belongs to another row, lock or commit")
     return Cell(status="passed", reason="")
 
 
@@ -65,8 +65,8 @@ def _converted(folder: Path, row: Row) -> dict[Column, Cell]:
     reports = [_report(folder / model / "report.json", row, model) for model in MODELS]
 
     def worst(judge: Callable[[Mapping[str, Any]], Cell]) -> Cell:
-        # A model without a report keeps the column from passing, and hides no other's failure.
-        missing = Cell(status="not-run", reason="no report of both models")
+        # With one report missing the column cannot pass; a failure of the other model still shows.
+        missing = Cell(status="not-run", reason="a model has no report")
         return _worst([missing if report is None else judge(report) for report in reports])
 
     return {
@@ -83,15 +83,15 @@ def _report(file: Path, row: Row, model: str) -> Mapping[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UsageError(f"{file} is no report: {error}") from None
+        raise UsageError(f"{file} is not a report: {error}") from None
     if (report.get("schema"), report.get("row"), report.get("model")) != (SCHEMA, row.name, model):
-        raise UsageError(f"{file} is no report of row {row.name} and model {model}")
+        raise UsageError(f"{file} is not a report of row {row.name} and model {model}")
     _check_versions(file, row, report["versions"])
     return report
 
 
 def _check_versions(file: Path, row: Row, found: Mapping[str, str]) -> None:
-    """``IntegrityError`` where the report is of other releases than the row asks for by now."""
+    """Raise ``IntegrityError`` if the report has other versions than the row has now."""
     python = ".".join(found["python"].split(".")[:2])
     asked = {**row.packages_for(python), "tensorrt": row.tensorrt}
     for name in sorted(set(asked) & set(found)):
@@ -99,8 +99,8 @@ def _check_versions(file: Path, row: Row, found: Mapping[str, str]) -> None:
         # TensorRT's bindings of 8.6.1.6 call themselves 8.6.1.
         if told != wanted and not (name == "tensorrt" and wanted.startswith(f"{told}.")):
             raise IntegrityError(
-                f"{file} is of {name} {found[name]}, row {row.name} has {asked[name]}",
-                "convert anew, or take the old report away",
+                f"{file} was made with {name} {found[name]}; row {row.name} has {asked[name]}",
+                "convert again, or delete the old report",
             )
 
 
@@ -111,13 +111,15 @@ def _stage(report: Mapping[str, Any], name: str) -> Cell:
 
 
 def _parity(report: Mapping[str, Any]) -> Cell:
-    """ONNX Runtime against torch; with nothing compared there is no parity."""
+    """Return the status of the comparison between ONNX Runtime and torch."""
     stage = _stage(report, "onnxruntime")
     compared = [*report["parity"], *report["detections"]]
     if stage.status != "passed" or not report["parity"]:
-        return stage if stage.status != "passed" else Cell(status="not-run", reason="none compared")
+        return (
+            stage if stage.status != "passed" else Cell(status="not-run", reason="nothing compared")
+        )
     failed = [one for one in compared if not one["passed"]]
-    return Cell(status="failed", reason="the runtimes differ") if failed else stage
+    return Cell(status="failed", reason="the outputs differ") if failed else stage
 
 
 def _worst(cells: Sequence[Cell]) -> Cell:

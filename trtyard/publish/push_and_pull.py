@@ -1,4 +1,4 @@
-"""Pushing and pulling a row's image."""
+"""Push and pull the images of a row."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 def push(
     row_name: str, *, stages: Sequence[str] = ("final",), registry: str = "", dry_run: bool = False
 ) -> list[str]:
-    """Push the row's images as they would be built now; return their names in the registry.
+    """Push the row's images for this checkout; return their names in the registry.
 
-    ``EnvironmentLacksError`` where one is not built or the registry does not take it,
-    ``IntegrityError`` where another image has its name.
+    Raises ``EnvironmentLacksError`` if one is not built or the registry refuses it,
+    ``IntegrityError`` if the local name belongs to a different image.
     """
     place = Registry.needed(registry)
     row, locked = row_and_lock(row_name)
@@ -90,7 +90,7 @@ def _push(
 def attach_documents(
     client: "DockerClient", row: Row, locked: LockedRow, local: str, remote: str, digest: str
 ) -> None:
-    """Put beside the pushed image what it holds, and what it was made from."""
+    """Attach the bill of materials and the provenance to the pushed image."""
     found = inspect(client, local)
     _attach("bill of materials", remote, digest, bill_of(found), sbom.MEDIA_TYPE)
     made = provenance.statement(remote.rpartition(":")[0], digest, row, locked, found.labels)
@@ -100,24 +100,24 @@ def attach_documents(
 def _attach(
     what: str, remote: str, digest: str, content: Mapping[str, Any], media_type: str
 ) -> None:
-    """Put a document beside the image; where that fails, say so: the image itself is there."""
+    """Attach a document to the image; if that fails, only warn: the image itself is pushed."""
     try:
         done = attach(remote, digest, json.dumps(content, sort_keys=True).encode(), media_type)
     except EnvironmentLacksError as error:
-        say(f"its {what} is not attached: {error}")
+        say(f"warning: the {what} was not attached: {error}")
         return
-    where = f", listed by the tag {done.tag}" if done.tag else ""
-    how = "is attached" if done.moved else "was attached already"
-    say(f"its {what} {how}: {done.digest}{where}")
+    where = f", listed under the tag {done.tag}" if done.tag else ""
+    how = "attached the" if done.moved else "already attached:"
+    say(f"{how} {what}: {done.digest}{where}")
 
 
 def pull(
     row_name: str, *, stages: Sequence[str] = ("final",), registry: str = "", dry_run: bool = False
 ) -> list[str]:
-    """Pull the images that a build of the row would give; return the names they have here.
+    """Pull the images that a build of the row would make; return their local names.
 
-    ``EnvironmentLacksError`` where the registry does not give one, ``IntegrityError`` where it is
-    another than its name says.
+    Raises ``EnvironmentLacksError`` if the registry does not have one, ``IntegrityError`` if its
+    labels are not those of this checkout.
     """
     place = Registry.needed(registry)
     row, locked = row_and_lock(row_name)
@@ -127,7 +127,7 @@ def pull(
     for stage in wanted:
         remote, local = published_name(place, row, stage), local_name(row, stage)
         if dry_run:
-            say(f"would pull {remote}, {digest_of(client, remote)}, as {local}")
+            say(f"would pull {remote} ({digest_of(client, remote)}) as {local}")
         else:
             labels = content_labels(row, locked, stage)
             pull_image(client, docker_command(), remote, local, labels)

@@ -1,8 +1,8 @@
-"""Answering a registry that asks who one is, with what ``docker login`` keeps.
+"""Authentication against a registry with the credentials that ``docker login`` stores.
 
-The two ways in use: HTTP Basic (RFC 7617), and a token of the server that the registry names
-(distribution's "Token Authentication Specification"). Credentials go to the registry's own host, or
-to the token server that it names, over HTTPS or to this machine itself, and nowhere else.
+Supports HTTP Basic (RFC 7617) and bearer tokens from the token server that the registry names
+(distribution's "Token Authentication Specification"). Credentials are sent only to the registry's
+host and to that token server, and only over HTTPS or to localhost.
 """
 
 import base64
@@ -21,13 +21,13 @@ _CLIENT = "trtyard"
 
 
 class Login:
-    """A session's ``auth``: answers a registry's refusal, and gives that answer from then on."""
+    """A session's ``auth``: answers the first 401 and reuses that answer for later requests."""
 
     def __init__(self, session: "Session", host: str) -> None:
         self.session, self.host, self.answer = session, host, ""
 
     def __call__(self, request: "PreparedRequest") -> "PreparedRequest":
-        """Let the request carry what was answered before, and be asked again where it fails."""
+        """Add the known Authorization header to the request, and retry it once after a 401."""
         if self._is_own(request):
             if self.answer:
                 request.headers["Authorization"] = self.answer
@@ -35,11 +35,11 @@ class Login:
         return request
 
     def _is_own(self, request: "PreparedRequest") -> bool:
-        # An upload or a redirect may lead to another host, whom the answer is not for.
+        # An upload or a redirect may lead to another host, which must not get the credentials.
         return urlsplit(str(request.url)).netloc == self.host
 
     def _again(self, response: "Response", **options: Any) -> "Response":
-        """Ask once more, with an answer to what the registry wants to know."""
+        """Send the request again with the Authorization header that a 401 asks for."""
         refused = response.status_code == _UNAUTHORIZED and self._is_own(response.request)
         answer = self._answer_to(response.headers.get("WWW-Authenticate", "")) if refused else ""
         if not answer or answer == response.request.headers.get("Authorization"):
@@ -54,7 +54,7 @@ class Login:
         return again
 
     def _answer_to(self, challenge: str) -> str:
-        """Return the ``Authorization`` header that is asked for, or "" where none can be given."""
+        """Return the ``Authorization`` header for a challenge, or "" without credentials for it."""
         from requests.utils import parse_dict_header
 
         scheme, _, rest = challenge.partition(" ")
@@ -91,16 +91,16 @@ class Login:
 
 
 def credentials(host: str) -> dict[str, str]:
-    """Return what ``docker login`` keeps for a registry.
+    """Return the credentials that ``docker login`` stores for a registry.
 
-    ``username`` and ``password``, or ``identitytoken``, or nothing.
+    The keys are ``username`` and ``password``, or ``identitytoken``; empty without a login.
     """
     from docker.auth import load_config
     from docker.errors import DockerException
 
     try:
         kept = load_config().resolve_authconfig(host) or {}
-    except DockerException:  # a credential helper that is named and missing, say
+    except DockerException:  # for example a configured credential helper that is not installed
         return {}
     found = {key.lower(): str(value) for key, value in kept.items() if value}
     if "identitytoken" in found:
@@ -110,5 +110,5 @@ def credentials(host: str) -> dict[str, str]:
 
 
 def _nobody(request: "PreparedRequest") -> "PreparedRequest":
-    """Send no credentials, those of a netrc neither."""
+    """Return the request unchanged: without credentials, not even those of a netrc file."""
     return request

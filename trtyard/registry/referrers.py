@@ -1,8 +1,8 @@
-"""A document beside an image in a registry: an artifact whose subject is the image.
+"""Attach a document to an image in a registry, as an artifact whose subject is the image.
 
-OCI distribution specification 1.1, "Pushing manifests with subject" and "Referrers tag schema": a
-registry that does not keep track of subjects itself gets an index under a tag made of the image's
-digest, where clients look for it.
+OCI distribution specification 1.1, "Pushing manifests with subject" and "Referrers tag schema".
+Registries without the referrers API get an index under a tag that is made of the image's digest;
+clients look for it there.
 """
 
 import hashlib
@@ -14,24 +14,24 @@ from trtyard.core.errors import EnvironmentLacksError
 from trtyard.registry.repair import problem_of, upload
 from trtyard.registry.repository import IMAGES, INDEX, MANIFEST, Repository
 
-_ATTEMPTS = 4  # at a blob whose digest the registry has with other bytes
+_ATTEMPTS = 4  # to replace a blob that is damaged in the registry
 _EMPTY = "application/vnd.oci.empty.v1+json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attached:
-    """What stands in the registry now."""
+    """The artifact in the registry."""
 
     digest: str  # of the artifact's manifest
-    tag: str  # the fallback tag, "" where the registry keeps track of subjects
-    moved: bool  # False where all of it was there
+    tag: str  # the fallback tag; "" if the registry has the referrers API
+    moved: bool  # False if the registry had all of it already
 
 
 def attach(remote: str, digest: str, content: bytes, media_type: str) -> Attached:
-    """Put ``content`` beside the image ``remote`` with that digest.
+    """Attach ``content`` to the image ``remote`` with that digest; a second call changes nothing.
 
-    Done twice it changes nothing. ``EnvironmentLacksError`` where the registry is not there, does
-    not take it, or wants another login than ``docker login`` keeps.
+    Raises ``EnvironmentLacksError`` if the registry cannot be reached, refuses the artifact or the
+    stored credentials.
     """
     from requests import RequestException
 
@@ -41,8 +41,8 @@ def attach(remote: str, digest: str, content: bytes, media_type: str) -> Attache
     except RequestException as error:
         host = remote.partition("/")[0]
         raise EnvironmentLacksError(
-            f"{host} does not take what belongs to {remote}: {error}",
-            f"docker login {host}, if it wants one; else to a file: ./run inspect --sbom",
+            f"{host} refuses an attachment of {remote}: {error}",
+            f"log in: docker login {host}; or write it to a file: ./run inspect --sbom",
         ) from None
 
 
@@ -64,7 +64,7 @@ def _attach(repository: Repository, digest: str, content: bytes, media_type: str
     entry = {**_described(packed, MANIFEST), "artifactType": media_type}
     path = f"manifests/{entry['digest']}"
     moved = repository.found("HEAD", path, headers={"Accept": MANIFEST}) is None
-    # Put even where it is there: the answer alone says who keeps track of subjects.
+    # Uploaded even if it exists: only the response tells whether the registry has referrers.
     answer = repository.done("PUT", path, data=packed, headers={"Content-Type": MANIFEST})
     if "OCI-Subject" in answer.headers:
         return Attached(digest=entry["digest"], tag="", moved=moved)
@@ -74,9 +74,10 @@ def _attach(repository: Repository, digest: str, content: bytes, media_type: str
 
 
 def _blob(repository: Repository, content: bytes, media_type: str) -> dict[str, Any]:
-    """Have the blob in the registry, as it was given; return its descriptor.
+    """Upload the blob unless the registry has it intact; return its descriptor.
 
-    Where the registry keeps a damaged one of that digest, it gets one with a line break more.
+    If the registry has a damaged blob of that digest and keeps it, a line break is added to
+    ``content`` for another digest.
     """
     for _ in range(_ATTEMPTS):
         described = _described(content, media_type)
@@ -90,7 +91,7 @@ def _blob(repository: Repository, content: bytes, media_type: str) -> dict[str, 
 
 
 def _add_to_index(repository: Repository, tag: str, entry: dict[str, Any]) -> bool:
-    """Add to what the tag lists already; return whether it did not have it."""
+    """Add ``entry`` to the index under the tag; return whether it was missing there."""
     answer = repository.found("GET", f"manifests/{tag}", headers={"Accept": INDEX})
     listed: list[dict[str, Any]] = answer.json()["manifests"] if answer else []
     if entry in listed:

@@ -1,10 +1,10 @@
-"""Reading an image back from a registry, and replacing what is damaged there.
+"""Read an image back from a registry and replace damaged blobs.
 
-A registry compares a blob with its digest when it is uploaded, and trusts it ever after: a blob
-whose bytes changed on its disk is "already there" for every push. Many registries do not replace
-such a blob when it is uploaded again. Then the image gets other bytes with the same content: a
+A registry compares a blob with its digest when it is uploaded and never again: if the bytes change
+on its disk, every later push reports the blob as "already exists". Many registries do not replace
+such a blob when it is uploaded again. Then the image gets different bytes with the same content: a
 compressed layer with an empty frame at its end, a configuration or a manifest with a line break.
-The layers unpack to the same files, so the image is the same; its manifest's digest is another.
+The layers unpack to the same files, so the image is the same; only the manifest's digest changes.
 """
 
 import gzip
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 _PIECE = 1 << 20
-# Each further attempt has other bytes, in case that those of the one before are damaged there too.
+# Each attempt uploads different bytes, in case the previous blob is damaged in the registry too.
 _ATTEMPTS = 4
 _ZSTD_EMPTY_FRAME = b"\x50\x2a\x4d\x18\x00\x00\x00\x00"  # RFC 8878, 3.1.2: a skippable frame
 _GZIP_EMPTY_MEMBER = gzip.compress(b"", mtime=0)
@@ -41,17 +41,17 @@ Descriptor = dict[str, Any]  # of the OCI image specification: mediaType, digest
 class Verified:
     """An image in a registry after it was read back."""
 
-    digest: str  # of its manifest, which another one may have replaced
+    digest: str  # of its manifest, after repairs
     blobs: int
     size: int  # bytes that were read
-    replaced: tuple[str, ...]  # digests of what was damaged
+    replaced: tuple[str, ...]  # digests of the damaged blobs
 
 
 def verified(client: "DockerClient", local: str, remote: str) -> Verified:
-    """Read back the image ``remote``, which is ``local`` here, and replace what is damaged.
+    """Read back the image ``remote``, pushed from ``local``, and replace damaged blobs.
 
-    ``EnvironmentLacksError`` where this process cannot read it, ``IntegrityError`` where something
-    damaged cannot be replaced.
+    Raises ``EnvironmentLacksError`` if the image cannot be read, ``IntegrityError`` if a damaged
+    blob cannot be replaced.
     """
     from requests import RequestException
 
@@ -60,11 +60,11 @@ def verified(client: "DockerClient", local: str, remote: str) -> Verified:
         return _verified(client, local, repository, tag)
     except RequestException as error:
         host = remote.partition("/")[0]
-        raise EnvironmentLacksError(f"{host} does not let {remote} be read: {error}") from None
+        raise EnvironmentLacksError(f"cannot read {remote} from {host}: {error}") from None
 
 
 def problem_of(repository: Repository, digest: str) -> str | None:
-    """Return what is wrong with a blob of the registry, or None where its bytes are right."""
+    """Return what is wrong with a blob in the registry, or None if it matches its digest."""
     answer = _read(repository, f"blobs/{digest}", stream=True)
     if answer is None:
         return "the registry cannot read it"
@@ -142,7 +142,7 @@ class _Manifest:
         return list({one["digest"]: one for one in listed}.values())
 
     def with_blobs(self, now: Mapping[str, Descriptor]) -> "_Manifest":
-        """Return the manifest with these descriptors instead of those with the digests."""
+        """Return the manifest with the descriptors of ``now`` replaced; its keys are digests."""
         value = self.value
         value["config"] = now.get(value["config"]["digest"], value["config"])
         value["layers"] = [now.get(one["digest"], one) for one in value["layers"]]
@@ -152,7 +152,7 @@ class _Manifest:
 
 
 def _manifest(repository: Repository, reference: str) -> _Manifest | None:
-    """Return an image's manifest, or None where the registry does not give it as it was put."""
+    """Return an image's manifest, or None if the registry cannot read it or it is damaged."""
     answer = _read(repository, f"manifests/{reference}", headers={"Accept": IMAGES})
     if answer is None:
         return None
@@ -165,18 +165,20 @@ def _manifest(repository: Repository, reference: str) -> _Manifest | None:
         say(f"{named} is damaged in the registry: it has sha256 {found.digest[7:]}")
         return None
     if "layers" not in found.value:
-        raise IntegrityError(f"{reference} is of several images, which no ./run push makes")
+        raise IntegrityError(
+            f"{reference} is an index of several images; ./run push makes single images only"
+        )
     return found
 
 
 def _read(repository: Repository, path: str, **options: Any) -> "Response | None":
-    """Return the registry's answer, or None where it always is that it has an error of its own."""
+    """Return the registry's response, or None if it answers every attempt with status 500."""
     from requests.exceptions import RetryError
 
     try:
         return repository.ask("GET", path, **options)
     except RetryError as error:
-        if "500" not in str(error):  # but that it is busy
+        if "500" not in str(error):  # 429 or 503: the registry is busy
             raise
         return None
 
@@ -193,7 +195,10 @@ def _put(repository: Repository, tag: str, manifest: _Manifest) -> _Manifest:
 
 
 def _replaced(repository: Repository, one: Descriptor, file: Path) -> Descriptor:
-    """Upload a blob until the registry has it right; return its descriptor, perhaps another."""
+    """Upload a blob until the registry stores it intact; return its descriptor.
+
+    The descriptor changes if different bytes are needed.
+    """
     kind = str(one["mediaType"])
     for attempt in range(_ATTEMPTS):
         if attempt or f"sha256:{sha256_of(file)}" != one["digest"]:
@@ -214,12 +219,12 @@ def _replaced(repository: Repository, one: Descriptor, file: Path) -> Descriptor
 def _irreparable(digest: str) -> IntegrityError:
     return IntegrityError(
         f"{digest} is damaged in the registry and cannot be replaced",
-        "whoever runs the registry has to delete it from its disk; then the same command again",
+        "ask the registry's administrator to delete it from disk, then run the same command again",
     )
 
 
 def _changed(file: Path, kind: str) -> str:
-    """Give the file other bytes that mean the same; return the media type that it then has."""
+    """Change the file's bytes but not its content; return its new media type."""
     if kind.endswith("zstd"):
         _append(file, _ZSTD_EMPTY_FRAME)
     elif kind.endswith("gzip"):
@@ -227,7 +232,7 @@ def _changed(file: Path, kind: str) -> str:
             packed = stream.read(2) == _GZIP_EMPTY_MEMBER[:2]
         if packed:
             _append(file, _GZIP_EMPTY_MEMBER)
-        else:  # an engine that keeps its layers unpacked
+        else:  # an image store that keeps layers uncompressed
             _compress(file)
     elif kind.endswith("tar"):
         _compress(file)
@@ -251,7 +256,7 @@ def _compress(file: Path) -> None:
 
 
 def _own_manifest(client: "DockerClient", local: str) -> _Manifest | None:
-    """Return the engine's manifest of an image, or None where its image store keeps none."""
+    """Return the manifest of a local image, or None if the image store keeps no manifests."""
     described = client.images.get(local).attrs.get("Descriptor") or {}
     digest = str(described.get("digest", ""))
     with saved_blobs(client, local, [digest] if digest else []) as files:
@@ -264,9 +269,10 @@ def _own_manifest(client: "DockerClient", local: str) -> _Manifest | None:
 def _files(
     client: "DockerClient", local: str, manifest: _Manifest, digests: Sequence[str]
 ) -> Iterator[Mapping[str, Path]]:
-    """Give a file for each of the manifest's blobs: the engine's own, of a layer perhaps the tar.
+    """Yield a file for each of ``digests``, from the local image; a layer may be a plain tar.
 
-    The manifest may be of an earlier repair, whose blobs the engine does not have.
+    The blobs are matched by position: after an earlier repair, the registry's manifest names blobs
+    that the engine does not have.
     """
     own, image = _own_manifest(client, local), client.images.get(local)
     sources = dict(zip(manifest.layers(), image.attrs["RootFS"]["Layers"], strict=True))

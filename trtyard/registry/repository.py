@@ -1,4 +1,4 @@
-"""A repository of a registry, spoken to without the engine: OCI distribution specification 1.1."""
+"""A repository in a registry, over HTTP without Docker: OCI distribution specification 1.1."""
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -20,16 +20,16 @@ _NOT_FOUND = 404
 
 
 class Repository:
-    """Asks by paths below ``/v2/NAME/``; as the engine does, in clear only on this machine itself.
+    """Sends requests to paths below ``/v2/NAME/``; like Docker, over plain HTTP only to localhost.
 
-    Errors are those of requests.
+    Errors are exceptions of requests.
     """
 
     def __init__(self, host: str, name: str, *, retries: int) -> None:
         local = host.partition(":")[0] in LOCAL
         self.place = f"{'http' if local else 'https'}://{host}/v2/{name}/"
         self.session = http_session(retries=retries)
-        # No proxy stands before this machine itself.
+        # Never through a proxy to localhost.
         self.session.trust_env = not local
         self.session.auth = Login(self.session, urlsplit(self.place).netloc)
 
@@ -40,18 +40,18 @@ class Repository:
         return cls(host, name, retries=retries)
 
     def ask(self, method: str, path: str, **options: Any) -> "Response":
-        """Return whatever answer there is."""
+        """Return the response, with any status."""
         url = urljoin(self.place, path)
         return self.session.request(method, url, timeout=ANSWER_SECONDS, **options)
 
     def done(self, method: str, path: str, **options: Any) -> "Response":
-        """Return the answer; an error where it is a refusal."""
+        """Return the response; raise ``HTTPError`` for an error status."""
         answer = self.ask(method, path, **options)
         answer.raise_for_status()
         return answer
 
     def found(self, method: str, path: str, **options: Any) -> "Response | None":
-        """Return the answer, or None where the registry has no such thing."""
+        """Return the response, or None if it is 404; raise ``HTTPError`` for other errors."""
         answer = self.ask(method, path, **options)
         if answer.status_code == _NOT_FOUND:
             return None
@@ -59,7 +59,7 @@ class Repository:
         return answer
 
     def configuration(self, reference: str) -> dict[str, Any]:
-        """Return an image's configuration; ``ValueError`` where it is of several images or none."""
+        """Return an image's configuration; ``ValueError`` if the reference is no single image."""
         manifest = self.done("GET", f"manifests/{reference}", headers={"Accept": IMAGES}).json()
         if "config" not in manifest:
             raise ValueError(f"{reference} has no configuration")
@@ -69,6 +69,6 @@ class Repository:
         return found
 
     def digest(self, tag: str) -> str:
-        """Return the digest behind a tag, or "" where there is none; no content is read."""
+        """Return the digest of a tag, or "" if the tag does not exist; reads no content."""
         answer = self.found("HEAD", f"manifests/{tag}", headers={"Accept": IMAGES})
         return answer.headers.get("Docker-Content-Digest", "") if answer else ""

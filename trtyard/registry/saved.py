@@ -1,4 +1,4 @@
-"""The blobs of an image that the engine has, taken out of it as ``docker save`` does."""
+"""Read the blobs of a local image from its ``docker save`` archive."""
 
 import io
 import shutil
@@ -19,10 +19,10 @@ _PIECE = 1 << 20
 def saved_blobs(
     client: "DockerClient", image: str, digests: Sequence[str]
 ) -> Iterator[Mapping[str, Path]]:
-    """Give a file for each of ``digests`` that the engine has of the image, until the end.
+    """Yield a temporary file for each of ``digests`` that the image's archive contains.
 
     The containerd image store has manifests, configurations and layers as they were pulled or
-    built; the older one has configurations, and layers as plain tars.
+    built; the classic image store has configurations, and layers as plain tars.
     """
     wanted = {f"blobs/{one.replace(':', '/')}": one for one in digests if one}
     found: dict[str, Path] = {}
@@ -42,7 +42,7 @@ def saved_blobs(
 
 
 class _Pieces(io.RawIOBase):
-    """Reads pieces as a file."""
+    """A file that reads from an iterator of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._rest = pieces, memoryview(b"")

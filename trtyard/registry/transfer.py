@@ -1,7 +1,7 @@
-"""Images to and from a registry, through the engine: push, and pull by digest.
+"""Push images to a registry, and pull them by digest, through Docker.
 
-The engine compares every blob with its digest. What it cannot know is compared here: that the
-image behind a tag is the one that this tree would build, by the labels that the build gave it.
+Docker compares every blob with its digest. This module also checks the image's labels: they show
+whether the image behind a tag is the one that this checkout builds.
 """
 
 import os
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 VARIABLE = "TRTYARD_REGISTRY"
-# How long to wait before asking a registry again that says 429 or 503.
+# How long to wait before each retry after a 429 or 503.
 BACKOFF_SECONDS: tuple[float, ...] = (1, 3, 9)
 
-# Docker takes a first word without dot, colon or this name for a folder of Docker Hub.
+# Docker reads a first component without a dot or colon, except localhost, as a Docker Hub user.
 _HOST = r"localhost(:\d+)?|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?|[A-Za-z0-9-]+:\d+"
 _FOLDER = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
-# How engines put it, the older image store's words among them.
+# Messages of Docker with the containerd and with the classic image store.
 _NOT_WHAT_IT_SHOULD_BE = re.compile(
     r"unexpected commit digest|failed size validation|verification failed|digest mismatch"
     r"|does not match (the )?(provided )?digest|not match digest|content digest .* invalid"
@@ -49,25 +49,25 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """Where images are kept: a host and perhaps folders, as in ``registry.example.org/team``."""
+    """A registry host with an optional prefix, such as ``registry.example.org/team``."""
 
     prefix: str
 
     @classmethod
     def configured(cls, option: str = "") -> "Registry | None":
-        """Return the registry that the option or else the environment names, or None."""
+        """Return the registry from the option, else from the environment variable, else None."""
         text = option or os.environ.get(VARIABLE, "")
         source = "--registry" if option else VARIABLE
         if not text:
             return None
-        # First, and without showing it: it may hold a password.
+        # Checked first and not printed: the text may contain a password.
         if "@" in text:
             raise UsageError(
-                f"{source} must name no user or password",
-                "docker login HOST   keeps them for the engine",
+                f"{source} must not contain a user or password",
+                "log in with: docker login HOST",
             )
         if "://" in text:
-            raise UsageError(f"{source} is HOST/PREFIX without a scheme, not {text!r}")
+            raise UsageError(f"{source} must be HOST/PREFIX without a scheme, not {text!r}")
         if not re.fullmatch(rf"({_HOST})(/{_FOLDER})*", text):
             raise UsageError(
                 f"{source} must be HOST[:PORT][/PREFIX], not {text!r}",
@@ -77,10 +77,10 @@ class Registry:
 
     @classmethod
     def needed(cls, option: str) -> "Registry":
-        """Return the registry that is named; ``UsageError`` where none is."""
+        """Return the configured registry; ``UsageError`` if there is none."""
         registry = cls.configured(option)
         if registry is None:
-            raise UsageError("no registry is named", f"--registry HOST/PREFIX, or set {VARIABLE}")
+            raise UsageError("no registry given", f"add --registry HOST/PREFIX, or set {VARIABLE}")
         return registry
 
     def image(self, row_name: str, key: str) -> str:
@@ -89,23 +89,23 @@ class Registry:
 
 
 class NotPublishedError(EnvironmentLacksError):
-    """The registry answers, and does not have the image."""
+    """The registry can be reached but does not have the image."""
 
 
 def push_image(client: "DockerClient", docker: Path, local: str, remote: str) -> str:
-    """Push the image ``local`` under the name ``remote``; return the digest it has there.
+    """Push the image ``local`` under the name ``remote``; return its digest in the registry.
 
-    A registry takes the tag last, so a push that is broken off leaves none. What is there then, or
-    was there before, is read back, and what is damaged is replaced (``repair``).
+    A push writes the tag last, so an interrupted push leaves no tag. Afterwards, or if the registry
+    already has the image, the image is read back and damaged blobs are replaced (``repair``).
     """
-    with suppress(EnvironmentLacksError):  # not published, or its manifest is damaged
+    with suppress(EnvironmentLacksError):  # not pushed yet, or its manifest is damaged
         there = digest_of(client, remote)
         if is_same(client, local, remote, there):
-            say(f"{remote} is there already: {there}")
+            say(f"{remote} is already in the registry: {there}")
             return _verified(client, local, remote, there)
 
     def attempt() -> None:
-        # Each time anew: another push that ends takes the name away.
+        # For each attempt: another push that ends removes the tag.
         client.images.get(local).tag(remote)
         check([docker, "push", remote])
 
@@ -117,15 +117,15 @@ def push_image(client: "DockerClient", docker: Path, local: str, remote: str) ->
     finally:
         _forget(client, remote)
     if digest and digest not in known_digests(client, local):
-        say(f"{remote} is by now another push's: {digest}")
+        say(f"{remote} was replaced by another push: {digest}")
         return digest
     if digest:
-        say(f"{remote} is pushed: {digest}")
+        say(f"pushed {remote}: {digest}")
     return _verified(client, local, remote, digest)
 
 
 def is_same(client: "DockerClient", local: str, remote: str, digest: str) -> bool:
-    """Tell whether the image with that digest in a registry is ``local``, perhaps repaired."""
+    """Return whether the registry's image with that digest is ``local``, or a repaired copy."""
     from requests import RequestException
 
     if digest in known_digests(client, local):
@@ -141,27 +141,27 @@ def is_same(client: "DockerClient", local: str, remote: str, digest: str) -> boo
 
 
 def _verified(client: "DockerClient", local: str, remote: str, digest: str) -> str:
-    """Read the image back, replace what is damaged, and return the digest that it has then."""
+    """Read the image back, replace damaged blobs, and return the resulting digest."""
     try:
         found = verified(client, local, remote)
     except EnvironmentLacksError as error:
         if not digest:
             raise
-        say(f"it was not read back: {error.message}")
+        say(f"{remote} could not be read back: {error.message}")
         return digest
     if found.digest == digest:
-        say(f"{remote} is right, {found.blobs} blobs: {digest}")
+        say(f"verified {found.blobs} blobs of {remote}: {digest}")
     else:
-        say(f"{remote} is right, {found.blobs} blobs, and has another digest: {found.digest}")
+        say(f"verified {found.blobs} blobs of {remote}; its digest is now {found.digest}")
     return found.digest
 
 
 def pull_image(
     client: "DockerClient", docker: Path, remote: str, local: str, labels: Mapping[str, str]
 ) -> str:
-    """Pull ``remote`` by its digest, prove that it has ``labels``, name it ``local``; return that.
+    """Pull ``remote`` by digest, check its ``labels``, tag it ``local``, and return that name.
 
-    Where the engine has that digest as ``local``, nothing is moved.
+    Nothing is downloaded if ``local`` has that digest already.
     """
     known = known_digests(client, local)
     digest = _digest_unread(remote) if known else ""
@@ -169,7 +169,7 @@ def pull_image(
         digest = digest_of(client, remote)
     if digest in known:
         check_labels(client, local, labels)
-        say(f"{local} is here already: {digest}; nothing was moved")
+        say(f"{local} is up to date: {digest}; nothing was downloaded")
         return local
     by_digest = f"{remote.rpartition(':')[0]}@{digest}"
     was_here = bool(known_digests(client, by_digest))
@@ -181,16 +181,16 @@ def pull_image(
         if not was_here:
             _forget(client, by_digest)
         raise
-    # Only one name, so that removing it removes the image. The older image store knows the digest
-    # by this name alone, and takes it away with the image.
+    # Keep only one name, so that removing it removes the image. The classic image store records
+    # the digest only under this name, so there it stays; it goes with the image.
     if client.images.get(local).id == digest and not was_here:
         _forget(client, by_digest)
-    say(f"{local} is pulled from {by_digest}")
+    say(f"pulled {local} from {by_digest}")
     return local
 
 
 def digest_of(client: "DockerClient", remote: str) -> str:
-    """Return the digest behind a tag; ``NotPublishedError`` if the registry has no such tag."""
+    """Return the digest of a tag; ``NotPublishedError`` if the registry has no such tag."""
     from docker.errors import APIError
     from requests.exceptions import RequestException
 
@@ -201,7 +201,7 @@ def digest_of(client: "DockerClient", remote: str) -> str:
         except APIError as error:
             raise explained(remote, str(error.explanation or error)) from None
         except RequestException:
-            raise explained(remote, f"no answer in {ANSWER_SECONDS} s") from None
+            raise explained(remote, f"no response within {ANSWER_SECONDS} s") from None
         finally:
             client.api.timeout = waited
         return str(found["Descriptor"]["digest"])
@@ -210,10 +210,10 @@ def digest_of(client: "DockerClient", remote: str) -> str:
 
 
 def _digest_unread(remote: str) -> str:
-    """Return the digest behind a tag without reading anything, or "" where that cannot be had.
+    """Return the digest of a tag with a HEAD request, or "" if that fails.
 
-    The engine, which may know this registry's certificate or mirror better, reads the image's
-    manifest and configuration to tell it.
+    Then ``digest_of`` asks Docker, which may know the registry's certificate or mirror but reads
+    the image's manifest and configuration.
     """
     from requests import RequestException
 
@@ -224,67 +224,71 @@ def _digest_unread(remote: str) -> str:
 
 
 def check_labels(client: "DockerClient", image: str, labels: Mapping[str, str]) -> None:
-    """``IntegrityError`` where a label of the image is another or missing."""
+    """Raise ``IntegrityError`` if a label of the image is missing or differs."""
     found = client.images.get(image).labels
     for name, expected in labels.items():
         if found.get(name) != expected:
             raise IntegrityError(
-                f"{image} is not what this tree builds: its label {name} expects"
+                f"{image} is not the image that this checkout builds: label {name}: expected"
                 f" {expected}, found {found.get(name, 'none')}",
-                "do not use it; build it here: ./run build",
+                "do not use it; build the image: ./run build",
             )
 
 
 def explained(remote: str, said: str) -> TrtyardError:
-    """Tell from the engine's words what was wrong."""
+    """Return the error for Docker's output ``said`` about ``remote``."""
     host, text = remote.partition("/")[0], said.lower()
-    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "no word")
+    last = next(
+        (line.strip() for line in reversed(said.splitlines()) if line.strip()), "no message"
+    )
     if "docker daemon" in text or "error reading from server: eof" in text:
         return EnvironmentLacksError(
-            f"the Docker engine went away: {last}",
-            "sudo systemctl restart docker, then the same command again",
+            f"lost the connection to Docker: {last}",
+            "sudo systemctl restart docker, then run the same command again",
         )
     if _NOT_WHAT_IT_SHOULD_BE.search(text):
         return IntegrityError(
-            f"{remote}: the registry gave other bytes than its digests name: {last}",
-            "do not use it; ./run push on a machine that has the image replaces what is damaged",
+            f"{remote}: a blob from the registry does not match its digest: {last}",
+            "do not use it; ./run push on a machine that has the image replaces damaged blobs",
         )
     if "no space left" in text:
         return EnvironmentLacksError(
-            f"the disk is full: {last}", "docker system df   shows what Docker keeps"
+            f"the disk is full: {last}", "show Docker's disk usage: docker system df"
         )
     if _LATER.search(text):
-        return _LaterError(f"{host} has had too many requests: {last}", "try again later")
+        return _LaterError(f"{host}: too many requests: {last}", "try again later")
     if _CUT_SHORT.search(text):
         return _LaterError(
-            f"{remote}: the registry gives less than its manifest names: {last}",
-            "if that stays so: ./run push on a machine that has the image replaces what is damaged",
+            f"{remote}: a blob from the registry is too short: {last}",
+            "if it happens again: ./run push on a machine that has the image replaces damaged"
+            " blobs",
         )
     if _UNTAGGED_MEANWHILE.search(text):
-        return _LaterError(f"{remote} lost its name while it was pushed: {last}")
+        return _LaterError(f"{remote} was untagged while it was pushed: {last}")
     if _BROKEN_TAG.search(text):
         return _BrokenTagError(
-            f"{remote}: the registry cannot read its manifest: {last}",
+            f"{remote}: the registry cannot read the manifest: {last}",
             "./run push on a machine that has the image replaces it",
         )
     if _REFUSED.search(text):
-        return EnvironmentLacksError(f"{host} refuses: {last}", f"docker login {host}")
+        return EnvironmentLacksError(f"{host} refused access: {last}", f"docker login {host}")
     if _NOT_THERE.search(text):
         return NotPublishedError(
-            f"{remote} is not there", "build it here: ./run build; and for others: ./run push"
+            f"{remote} not found in the registry",
+            "build it: ./run build; then publish it: ./run push",
         )
     return EnvironmentLacksError(
-        f"{host} cannot be reached: {last}",
-        "look to the network and the registry's name; ./run build needs none",
+        f"cannot reach {host}: {last}",
+        "check the network and the registry's name, or build without a registry: ./run build",
     )
 
 
 class _BrokenTagError(EnvironmentLacksError):
-    """The registry answers, and has a damaged manifest under the tag."""
+    """The registry can be reached, but the manifest under the tag is damaged."""
 
 
 class _LaterError(EnvironmentLacksError):
-    """Asking again may help."""
+    """A retry may succeed."""
 
 
 def _asking(remote: str, attempt: Callable[[], _T]) -> _T:
@@ -297,13 +301,13 @@ def _asking(remote: str, attempt: Callable[[], _T]) -> _T:
         except _LaterError as error:
             if seconds is None:
                 raise
-            say(f"{error.message}; again in {seconds:g} s")
+            say(f"{error.message}; retrying in {seconds:g} s")
             time.sleep(seconds)
     raise AssertionError("the last attempt returns or raises")
 
 
 def known_digests(client: "DockerClient", image: str) -> set[str]:
-    """Return the digests by which registries know the image, none where it is not here."""
+    """Return the registry digests of a local image; empty if the image does not exist."""
     from docker.errors import ImageNotFound
 
     try:

@@ -1,1 +1,1 @@
-"""From report.json to what a person reads: pages, junit.xml, the terminal's table, an index."""
+"""Make HTML pages, junit.xml, the terminal's table and an index page from report.json."""

@@ -1,4 +1,4 @@
-"""The two charts of a report: stage times as bars, errors as a histogram (inline SVG)."""
+"""The charts of a report: stage times as bars, and an SVG histogram of differences."""
 
 import math
 
@@ -15,7 +15,7 @@ _MOST_TICKS = 8
 
 
 def time_bar(value: float | None, longest: float) -> Markup:
-    """Draw a duration as a bar; an empty track when there is none."""
+    """Return a duration as a bar; an empty track if there is none."""
     if value is None or longest <= 0:
         return tag("span", class_="track")
     share = max(0.5, 100 * value / longest)
@@ -23,11 +23,11 @@ def time_bar(value: float | None, longest: float) -> Markup:
 
 
 def error_histogram(row: OutputParity) -> Markup | None:
-    """Draw how many elements differ by how much, on a logarithmic axis with the tolerance on it.
+    """Return a histogram of the differences on a logarithmic axis, or None if nothing differs.
 
-    Heights are logarithmic too, so that one bad element among a million is seen; counts stand
-    above the bars. In a failed row the decades that reach beyond atol are red. None when nothing
-    differs: there is nothing to draw.
+    Heights are logarithmic too, so that one bad element in a million is visible. Each bar has its
+    count above it, and the tolerance is marked. If the comparison failed, decades beyond atol are
+    red.
     """
     histogram = row.histogram
     if histogram is None or not (histogram.decades or histogram.non_finite):
@@ -66,7 +66,7 @@ class _Axis:
         ends = [histogram.lowest, histogram.lowest + max(len(histogram.decades), 1)]
         self.log_atol: float | None = math.log10(atol) if atol > 0 else None
         if self.log_atol is not None:
-            # A limit far outside what is counted is left out rather than drawn at a wrong place.
+            # A tolerance far outside the decades is left out, not drawn in a wrong place.
             if LOWEST_DECADE <= self.log_atol <= HIGHEST_DECADE + 1:
                 ends += [math.floor(self.log_atol), math.ceil(self.log_atol + 1e-9)]
             else:

@@ -1,4 +1,4 @@
-"""The sections of a report's page about agreement: outputs element by element, and detections."""
+"""The sections of a report's page about comparisons: outputs and detections."""
 
 from trtyard.core.coco import class_name
 from trtyard.core.report import SEEDED, DetectionParity, Match, OutputParity, Report
@@ -9,11 +9,11 @@ from trtyard.report.facts import worst_element
 from trtyard.report.markup import Child, Markup, joined, tag
 from trtyard.report.sections import passed_badge, section
 
-_WORTH_SAYING = 0.2  # share of the box head's work that is spent on padding
+_WORTH_SAYING = 0.2  # share of padding in the box head's work from which the page advises --top-n
 
 
 def parity_section(report: Report) -> Markup | None:
-    """Return every compared output as a row of figures, with a histogram of its differences."""
+    """Return a table of the compared outputs, with a histogram of each one's differences."""
     if not report.parity:
         return None
     head = (
@@ -52,7 +52,7 @@ def _tolerances(report: Report) -> Markup | None:
 def _matched_note(report: Report) -> Markup | None:
     if not report.detections:
         return None
-    return tag("p", "Compared between matched detections, whatever their order.", class_="note")
+    return tag("p", "Compared between matched detections, in any order.", class_="note")
 
 
 def _by_pair(rows: tuple[OutputParity, ...]) -> list[tuple[tuple[str, str], list[OutputParity]]]:
@@ -76,7 +76,7 @@ def _parity_row(row: OutputParity) -> list[Child]:
 
 
 def _table(head: tuple[str, ...], rows: list[list[Child]]) -> Markup:
-    # On a phone each row becomes a card; the column's name then stands beside the value.
+    # On a phone each row becomes a card with the column's name next to the value.
     body = [
         tag(
             "tr",
@@ -93,7 +93,7 @@ def _histogram(row: OutputParity) -> Markup:
     if not row.passed:
         notes += filter(None, [worst_element(row)])
     if row.non_finite_alike:
-        notes.append(f"{row.non_finite_alike:,} NaN or infinite in both alike")
+        notes.append(f"{row.non_finite_alike:,} NaN or infinite in both")
     chart = error_histogram(row)
     if chart is None and row.elements and row.problem is None:
         notes.insert(0, f"all {row.elements:,} are identical" if row.elements > 1 else "identical")
@@ -102,11 +102,11 @@ def _histogram(row: OutputParity) -> Markup:
 
 
 def detections_section(report: Report, picture: str | None) -> Markup | None:
-    """Return the picture with the boxes, and how the detections were matched.
+    """Return the picture with the boxes, and the comparison of the detections.
 
     Args:
         report: the report.
-        picture: the overlay as a data URI; None when there is none.
+        picture: the overlay as a data URI, or None.
     """
     if not report.detections and picture is None:
         return None
@@ -127,12 +127,12 @@ def _picture(report: Report, picture: str | None) -> Markup | None:
     )
     caption = f"Boxes and scores: {legend}."
     if report.detections and all(each.passed for each in report.detections):
-        caption += " Where they agree, both lines lie on the same box."
+        caption += " If they agree, both lines are on the same box."
     weights = report.inputs.weights
     if weights is not None and weights.source.startswith(SEEDED):
         caption += (
-            " The weights are seeded, not trained: what a label says means nothing, that the "
-            "runtimes say the same does."
+            " The weights are seeded, not trained: the labels have no meaning, but they must be "
+            "the same in all runtimes."
         )
     return tag(
         "figure",
@@ -222,11 +222,11 @@ def _proposals(report: Report) -> Markup | None:
     )
     advice = None
     if idle >= _WORTH_SAYING:
-        advice = f" The box head spends {idle:.0%} of its work on padding: try a smaller --top-n."
+        advice = f" {idle:.0%} of the box head's work is padding: try a smaller --top-n."
     return tag(
         "p",
         tag("b", "Proposals alive: "),
-        f"{words.listed(items)}; the other rows are padding.",
+        f"{words.listed(items)}; the rest is padding.",
         advice,
         class_="note",
     )

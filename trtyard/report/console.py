@@ -1,4 +1,4 @@
-"""The short table that a conversion ends with: 80 columns, plain ASCII punctuation, no colour."""
+"""The summary table on the terminal: 80 columns, ASCII punctuation, no colour."""
 
 import textwrap
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from trtyard.report.facts import detection_facts, parity_remarks
 from trtyard.report.verdict import judge
 
 WIDTH = 80
-_STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the detail takes the rest
-_PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the tolerance takes the rest
+_STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the rest is for the detail
+_PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the rest is for the tolerance
 _PLAIN = str.maketrans(
     {words.TIMES: "x", words.NOTHING: "-", words.MINUS: "-", words.INFINITY: "inf"}
-)  # not every console has them
+)  # not every terminal can show them
 _MOST_NOTES = 3
-_DETAIL_LINES = 3  # of a reason; the report has all of it
+_DETAIL_LINES = 3  # of a reason; the report has the full text
 
 
 def console_table(report: Report) -> str:
@@ -41,7 +41,7 @@ def console_table(report: Report) -> str:
 
 
 def notes_in_words(report: Report) -> str:
-    """Return the report's notes, the first of them whole, in lines of at most 80 columns."""
+    """Return the report's first notes and the number of others, in lines of at most 80 columns."""
     lines: list[str] = []
     for note in report.notes[:_MOST_NOTES]:
         lines += textwrap.wrap(
@@ -95,7 +95,7 @@ def _indented(text: str) -> list[str]:
 
 def _row(cells: Sequence[str], widths: Sequence[int] = _STAGE_COLUMNS) -> list[str]:
     name = words.one_line(cells[0])
-    if len(name) >= widths[0]:  # a line of its own, or several
+    if len(name) >= widths[0]:  # too long for its column: on separate lines
         named = textwrap.wrap(name, WIDTH, break_on_hyphens=False)
         return [*named, *_row(("", *cells[1:]), widths)]
     head = "".join(

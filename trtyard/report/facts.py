@@ -1,11 +1,11 @@
-"""What was measured, in a line of words: for the console and for JUnit."""
+"""One-line summaries of comparisons, for the terminal and JUnit."""
 
 from trtyard.core.report import DetectionParity, OutputParity
 from trtyard.report import words
 
 
 def parity_facts(row: OutputParity) -> str:
-    """Return what was measured of one output, in one line."""
+    """Return one output's largest difference, tolerance and problems, in one line."""
     if row.max_abs is None:
         return parity_remarks(row)
     figures = (
@@ -15,7 +15,7 @@ def parity_facts(row: OutputParity) -> str:
 
 
 def parity_remarks(row: OutputParity) -> str:
-    """Return what is wrong with an output, in one line; empty when nothing is."""
+    """Return an output's problems and cautions in one line, or ""."""
     remarks = [row.problem, row.caution]
     if row.mismatches and row.max_abs is not None:
         remarks.append(f"{row.mismatches:,} of {row.elements:,} beyond the tolerance")
@@ -24,7 +24,7 @@ def parity_remarks(row: OutputParity) -> str:
 
 
 def worst_element(row: OutputParity) -> str | None:
-    """Return the worst element with both values; None when there is none."""
+    """Return the position and both values of the worst element, or None."""
     if row.worst is None:
         return None
     place = ", ".join(map(str, row.worst.position))
@@ -33,7 +33,7 @@ def worst_element(row: OutputParity) -> str | None:
 
 
 def detection_facts(each: DetectionParity) -> str:
-    """Return how two runtimes' detections compare, in one line."""
+    """Return the comparison of two runtimes' detections in one line."""
     if each.problem is not None:
         return words.one_line(each.problem)
     text = f"{each.matched} of {each.reference} matched"

@@ -1,4 +1,4 @@
-"""The index page over many reports: rows by models, each cell linking to its report."""
+"""The index page of several reports: a table of models and rows, with a link to each report."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 
 def index_page(entries: Sequence[Entry]) -> str:
-    """Return the index of ``entries`` as HTML: a line for each model, a column for each row."""
+    """Return the index page of ``entries``, with one line per model and one column per row."""
     rows = list(dict.fromkeys(entry.report.row for entry in entries))
     models = list(dict.fromkeys(entry.report.model for entry in entries))
     cells: dict[tuple[str, str], list[Entry]] = {}
@@ -70,7 +70,7 @@ def _summary(entry: Entry) -> Markup:
 
 
 def largest_difference(report: Report) -> str:
-    """Return the largest difference of any output, or of boxes in pixels for a detector."""
+    """Return the largest difference of all outputs; for detectors that of boxes, in pixels."""
     boxes = [each.worst_box_diff for each in report.detections if each.worst_box_diff is not None]
     if boxes:
         return f"{words.number(max(boxes))} px"

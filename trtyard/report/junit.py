@@ -1,7 +1,6 @@
-"""junit.xml: a testcase for each stage, each compared output and each matched image.
+"""junit.xml: a testcase for each stage, each compared output and each image with detections.
 
-What was not run is ``skipped`` with its reason, never a bare testcase: a reader of JUnit takes
-that for a pass.
+A stage that was not run is ``skipped`` with its reason: JUnit reads a bare testcase as passed.
 """
 
 import xml.etree.ElementTree as Tree

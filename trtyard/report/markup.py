@@ -1,6 +1,6 @@
-"""HTML built from calls, so that text cannot become markup by accident.
+"""Build HTML with function calls that escape all text.
 
-``tag`` escapes every child and attribute that is not already :class:`Markup`.
+``tag`` escapes every child and attribute that is not :class:`Markup`.
 """
 
 import html
@@ -11,7 +11,7 @@ _VOID = frozenset(("br", "img", "meta"))
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is HTML."""
 
     __slots__ = ()
 
@@ -20,17 +20,17 @@ Child = str | None
 
 
 def escaped(text: str) -> Markup:
-    """Return text as HTML; what is :class:`Markup` already stays as it is."""
+    """Return text as HTML; :class:`Markup` is returned unchanged."""
     return text if isinstance(text, Markup) else Markup(html.escape(printable(text), quote=True))
 
 
 def joined(*children: Child) -> Markup:
-    """Return children one after the other; None is left out."""
+    """Return the children concatenated, without None."""
     return Markup("".join(escaped(child) for child in children if child is not None))
 
 
 def tag(element: str, *children: Child, **attributes: str | float | None) -> Markup:
-    """Return an element. ``class_`` gives class, ``stroke_width`` gives stroke-width."""
+    """Return an element; the attribute ``class_`` becomes class, ``stroke_width`` stroke-width."""
     words = [element]
     for key, value in attributes.items():
         if value is not None:

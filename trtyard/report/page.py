@@ -1,4 +1,4 @@
-"""report.html: one file that needs no network and no script."""
+"""report.html: a single file without scripts or network access."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from trtyard.report.sections import (
     verdict_section,
 )
 
-# Whatever a model's name or an error's text holds, the browser loads and runs nothing.
+# The browser loads and runs nothing, even if a model's name or an error contains HTML.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -23,7 +23,7 @@ def page(report: Report, picture: str | None = None) -> str:
 
     Args:
         report: the report.
-        picture: the overlay as a data URI; None when there is none.
+        picture: the overlay as a data URI, or None.
     """
     return document(
         f"{report.model} on {report.row}: trtyard report",
@@ -39,7 +39,7 @@ def page(report: Report, picture: str | None = None) -> str:
 
 
 def document(title: str, *children: Child) -> str:
-    """Return a whole HTML document that loads and runs nothing."""
+    """Return an HTML document that loads and runs nothing."""
     style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     head = tag(
         "head",

@@ -1,4 +1,4 @@
-"""The pages of a report, made from its report.json and written whole or not at all."""
+"""Write the pages of reports, each file completely or not at all."""
 
 import base64
 import os
@@ -18,9 +18,9 @@ INDEX_FILE = "index.html"
 
 
 def write_pages(report: Report, folder: Path) -> None:
-    """Write report.html and junit.xml into ``folder``, which holds the report's own files.
+    """Write report.html and junit.xml into ``folder``, the folder of report.json.
 
-    ``report.overlay`` names a picture in ``folder``, which is put inside the page.
+    The picture ``report.overlay`` in ``folder`` is embedded in the page.
     """
     picture = None if report.overlay is None else _data_uri(folder / report.overlay)
     html, xml = page(report, picture), junit_text(report)
@@ -29,22 +29,22 @@ def write_pages(report: Report, folder: Path) -> None:
 
 
 def make_pages(paths: Sequence[str], out: str = "") -> None:
-    """Write the pages of every report below ``paths``; of several also an index page.
+    """Write the pages of every report in ``paths``, and an index page if there are several.
 
     Args:
-        paths: folders, searched at any depth for report.json.
-        out: where the index page goes (default: index.html in the folder that holds them all).
+        paths: folders, searched recursively for report.json.
+        out: the index page (default: index.html in the reports' common folder).
 
     Raises:
-        UsageError: no report is found, or one of them cannot be read. Nothing is written then.
+        UsageError: no report is found, or one cannot be read. Then nothing is written.
     """
     if not paths:
-        raise UsageError("report needs a folder", "./run report out")
+        raise UsageError("report needs a folder", "for example: ./run report out")
     files = [file for path in paths for file in _reports_in(Path(path))]
     folders = list(dict.fromkeys(file.parent.absolute() for file in files))
     found = [(folder, read_report(folder)) for folder in folders]
     if not found:
-        raise UsageError(f"no {JSON_FILE} in {', '.join(paths)}", "./run convert writes one")
+        raise UsageError(f"no {JSON_FILE} in {', '.join(paths)}", "run ./run convert first")
     for folder, report in found:
         write_pages(report, folder)
         show(str(folder / HTML_FILE))
@@ -60,12 +60,12 @@ def make_pages(paths: Sequence[str], out: str = "") -> None:
 
 def _reports_in(path: Path) -> list[Path]:
     if not path.exists():
-        raise UsageError(f"{path} does not exist", "give a folder that ./run convert has written")
+        raise UsageError(f"{path} does not exist", "give an output folder of ./run convert")
     return sorted(path.rglob(JSON_FILE)) if path.is_dir() else [path]
 
 
 def _data_uri(file: Path) -> str | None:
-    """Return the picture for a page; None if it is gone, as the facts do not depend on it."""
+    """Return the picture as a data URI; None if the file is missing: the page works without it."""
     if not file.is_file():
         return None
     return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")

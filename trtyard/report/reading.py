@@ -1,6 +1,6 @@
-"""report.json back to the records that the pipeline filled, and the JSON schema of that file.
+"""Read report.json into the records of ``trtyard.core.report``, and make its JSON schema.
 
-Both follow the records' own annotations in ``trtyard.core.report``.
+Both use the type annotations of the records.
 """
 
 import json
@@ -19,11 +19,11 @@ SCHEMA_FILE = Path("docs/report.schema.json")
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _KINDS: dict[object, str] = {str: "string", bool: "boolean", int: "integer"}
-_CONVERT_AGAIN = "convert again; the file is written whole"
+_CONVERT_AGAIN = "write it again: ./run convert"
 
 
 def read_report(path: Path) -> Report:
-    """Return the report in ``path``, a report.json or a folder that holds one.
+    """Return the report in ``path``, a report.json or its folder.
 
     Raises:
         UsageError: the file is missing, is not a report, or has another schema version.
@@ -33,7 +33,7 @@ def read_report(path: Path) -> Report:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(
-            f"{file} does not exist", "give a folder that ./run convert has written"
+            f"{file} does not exist", "give an output folder of ./run convert"
         ) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} is not a report: {error}", _CONVERT_AGAIN) from None
@@ -44,10 +44,10 @@ def read_report(path: Path) -> Report:
 
 
 def report_of(value: Mapping[str, Any], place: str = JSON_FILE) -> Report:
-    """Return the report that ``report_value`` has written as ``value``.
+    """Return the report for ``value``, the output of ``report_value``.
 
     Raises:
-        UsageError: a key is missing or has a value of another type; the message names its path.
+        UsageError: a key is missing or its value has another type; the message has its path.
     """
     report: Report = _read(Report, value, place)
     return report

@@ -1,4 +1,4 @@
-"""The sections of a report's page, from the verdict at the top to the hashes at the bottom."""
+"""The sections of a report's page: verdict, stages, engine, notes, and inputs with hashes."""
 
 from trtyard.core.report import FAILED, NOT_RUN, PASSED, Report, Stage, exit_code
 from trtyard.report import words
@@ -17,18 +17,18 @@ def section(title: str, *children: Child) -> Markup:
 
 
 def badge(status: str, text: str | None = None) -> Markup:
-    """Return a status as a sign and a word, or other text; colour only repeats them."""
+    """Return a status as a sign and a word, or with other text; never by colour alone."""
     sign = tag("span", _SIGNS.get(status, ""), aria_hidden="true")
     return tag("span", sign, " ", text or words.status_word(status), class_=f"badge {status}")
 
 
 def passed_badge(passed: bool) -> Markup:
-    """Return the badge of something that was compared."""
+    """Return the badge of a comparison."""
     return badge(PASSED if passed else FAILED)
 
 
 def definitions(pairs: Facts, class_: str | None = None) -> Markup:
-    """Return names and values; a value of None is left out."""
+    """Return a list of names and values, without values of None."""
     rows = [
         tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value is not None
     ]
@@ -36,7 +36,7 @@ def definitions(pairs: Facts, class_: str | None = None) -> Markup:
 
 
 def header(report: Report) -> Markup:
-    """Return what was converted, with what."""
+    """Return the page's header: model, row, precision and executor."""
     chips = [report.row, report.precision, f"on the {report.executor}"]
     if report.executor == "docker":
         chips[-1] = "in Docker"
@@ -49,12 +49,12 @@ def header(report: Report) -> Markup:
 
 
 def verdict_section(report: Report) -> Markup:
-    """Return the verdict in plain words, what was not run, and the figures that matter most."""
+    """Return the verdict, the stages that were not run, and the most important figures."""
     judged, status = judge(report), status_of(report)
     lines = [tag("p", caution, class_="caution") for caution in judged.cautions]
     if judged.not_run:
         items = [tag("li", words.one_line(reason)) for reason in judged.not_run]
-        lines.append(tag("p", "Not run, so nothing is claimed about:", class_="not-run-title"))
+        lines.append(tag("p", "Not run, and so not verified:", class_="not-run-title"))
         lines.append(tag("ul", *items))
     return tag(
         "section",
@@ -67,7 +67,7 @@ def verdict_section(report: Report) -> Markup:
 
 
 def status_of(report: Report) -> str:
-    """Return whether the conversion passed, failed or was not run at all."""
+    """Return the status of the conversion: passed, failed or not-run."""
     code = exit_code(report)
     if not any(stage.status == PASSED for stage in report.stages) and code != 4:
         return NOT_RUN
@@ -100,7 +100,7 @@ def _key_figures(report: Report) -> Markup | None:
 
 
 def stages_section(report: Report) -> Markup:
-    """Return every stage with its result, its time as a bar, and why it did not pass."""
+    """Return the list of stages with result, time, and the reason if a stage did not pass."""
     longest = max((stage.seconds or 0 for stage in report.stages), default=0)
     return section(
         "Stages", tag("ol", *(_stage(stage, longest) for stage in report.stages), class_="stages")
@@ -126,7 +126,7 @@ def _stage(stage: Stage, longest: float) -> Markup:
 
 
 def engine_section(report: Report) -> Markup | None:
-    """Return the engine's size, layers and plugins."""
+    """Return the engine's size, layers, plugins and warnings; None without an engine."""
     engine = report.engine
     if engine is None:
         return None
@@ -159,7 +159,7 @@ def engine_section(report: Report) -> Markup | None:
 
 
 def origin_section(report: Report) -> Markup:
-    """Return versions, inputs and artifacts with their hashes, and how to do it again."""
+    """Return inputs and artifacts with their hashes, versions, and the command to repeat it."""
     inputs = report.inputs
     times = f" {words.TIMES} "
     given: Facts = [
@@ -175,17 +175,17 @@ def origin_section(report: Report) -> Markup:
         (name, joined(words.size(facts["bytes"]), _hash(facts["sha256"])))
         for name, facts in report.artifacts.items()
     ]
-    again: Facts = [("Made", report.created)]
+    again: Facts = [("Created", report.created)]
     if report.command is not None:
         again.insert(0, ("Command", tag("code", report.command)))
     blocks: dict[str, Facts] = {
         "Inputs": given,
         "Artifacts": left,
         "Versions": [*report.versions.items()],
-        "Again": again,
+        "Repeat": again,
     }
     return section(
-        "Where it comes from",
+        "Origin",
         *(
             joined(tag("h3", title), definitions(facts, "many" if title == "Versions" else None))
             for title, facts in blocks.items()
@@ -195,7 +195,7 @@ def origin_section(report: Report) -> Markup:
 
 
 def notes_section(report: Report) -> Markup | None:
-    """Return the report's notes, if there are any."""
+    """Return the report's notes; None if there are none."""
     if not report.notes:
         return None
     return section("Notes", tag("ul", *(tag("li", note) for note in report.notes)))

@@ -1,4 +1,4 @@
-"""What a report comes to: one sentence, an exit code, and what was not run."""
+"""The verdict of a report: a headline, an exit code, and the stages that were not run."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -18,16 +18,16 @@ from trtyard.report import words
 
 
 class Verdict(NamedTuple):
-    """The sentence for the top of a report."""
+    """The verdict of a report."""
 
     exit_code: int
     headline: str
     not_run: tuple[str, ...]  # "TensorRT (no CUDA device)", one for each reason
-    cautions: tuple[str, ...]  # why passing says less than it seems to
+    cautions: tuple[str, ...]  # why passing proves less than it seems
 
     @property
     def text(self) -> str:
-        """Headline, cautions and what was not run, in one line."""
+        """Headline, cautions and the stages that were not run, in one line."""
         parts = [self.headline, *self.cautions]
         if self.not_run:
             parts.append("Not run: " + "; ".join(self.not_run) + ".")
@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 
 
 def judge(report: Report) -> Verdict:
-    """Return the verdict with its parts apart."""
+    """Return the verdict of a report."""
     by_status = {
         status: [stage for stage in report.stages if stage.status == status]
         for status in (PASSED, FAILED, NOT_RUN)
@@ -61,8 +61,8 @@ def _headline(report: Report, passed: list[Stage], failed: list[Stage]) -> str:
     uncompared = uncompared_runtimes(report)
     if uncompared:
         names = words.listed(words.runtime_name(name) for name in uncompared)
-        return f"{names} ran, but nothing it gave was compared."
-    return " ".join(_agreements(report)) or "What could run passed; nothing was compared."
+        return f"{names} ran, but no output was compared."
+    return " ".join(_agreements(report)) or "All stages that ran passed; nothing was compared."
 
 
 def _by_reason(stages: list[Stage]) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ def _agreements(report: Report) -> list[str]:
     good = [pair for pair in compared_pairs(report) if pair not in bad]
     if bad or len(good) < 2:
         return [f"{_named(pair)} agree within the tolerances." for pair in good]
-    # Several pairs and none bad: say it once for all.
+    # Several pairs and none bad: one sentence for all.
     return [f"{_named(dict.fromkeys(sum(good, ())))} agree within the tolerances."]
 
 
@@ -102,7 +102,7 @@ def _cautions(report: Report) -> tuple[str, ...]:
     ]
     for each in report.detections:
         if not each.reference and not each.candidate:
-            cautions.append(f"{_named(each.pair)} both detect nothing, so agreeing says little.")
+            cautions.append(f"{_named(each.pair)} both detect nothing, so this proves little.")
     matched_nothing = {each.pair for each in report.detections if not each.matched}
     for row in report.parity:
         if row.caution and row.pair not in matched_nothing:
@@ -115,7 +115,7 @@ def _named(runtimes: Iterable[str]) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Return the first line as a sentence; the stage shows the rest."""
+    """Return the first line as a sentence; the section of the stage has the full text."""
     line = words.one_line(text.strip().split("\n", 1)[0])
     return line if line.endswith((".", "!", "?")) else line.rstrip(":") + "."
 

@@ -1,11 +1,11 @@
-"""Names and numbers as a person reads them."""
+"""Format names and numbers for readers."""
 
 import math
 from collections.abc import Iterable
 
 from trtyard.core.report import RUNTIME_NAMES
 
-# Signs that are easily taken for others in source code.
+# Characters that look like others in source code.
 TIMES, NOTHING, MINUS, INFINITY = (
     "\N{MULTIPLICATION SIGN}",
     "\N{EN DASH}",
@@ -23,27 +23,27 @@ _STAGES = {
 }
 _SUBJECTS = {"export": "the export", "plugins": "the plugins", "engine": "the engine"}
 _STATUSES = {"passed": "passed", "failed": "failed", "not-run": "not run"}
-_SMALL = 1e-3  # from here down a number is written with its power of ten
+_SMALL = 1e-3  # smaller numbers are written with an exponent
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def runtime_name(runtime: str) -> str:
-    """Return a runtime's own spelling of its name."""
+    """Return a runtime's name, such as "ONNX Runtime"."""
     return RUNTIME_NAMES.get(runtime, runtime)
 
 
 def stage_name(stage: str) -> str:
-    """Return what a stage does."""
+    """Return a stage's title, such as "Build the engine"."""
     return _STAGES.get(stage, stage)
 
 
 def subject(stage: str) -> str:
-    """Return a stage as the thing that it is about: "TensorRT", "the engine"."""
+    """Return a stage as the subject of a sentence, such as "TensorRT" or "the engine"."""
     return RUNTIME_NAMES.get(stage, _SUBJECTS.get(stage, stage))
 
 
 def status_word(status: str) -> str:
-    """Return a status as it is said."""
+    """Return a status as text: "passed", "failed" or "not run"."""
     return _STATUSES.get(status, status)
 
 
@@ -110,9 +110,9 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text with control characters, but line breaks, made spaces.
+    """Return text with control characters replaced by spaces, except line breaks.
 
-    Neither XML nor a terminal takes them; a model's name may hold any.
+    XML and terminals cannot show them, and a model's name may contain any.
     """
     return "".join(each if each == "\n" or each.isprintable() else " " for each in text)
 
@@ -127,6 +127,6 @@ def compact(count: int) -> str:
 
 
 def cosine(value: float) -> str:
-    """Return a figure whose distance from 1 counts; never "1" for what is not exactly 1."""
+    """Return a number close to 1 with 6 digits; "1" only if it is exactly 1."""
     text = f"{value:.6f}".rstrip("0").rstrip(".")
     return "> 0.999999" if text == "1" and value < 1 else text

@@ -1,4 +1,4 @@
-"""Deleting what trtyard made to work: only folders that carry its mark, after showing them."""
+"""Delete trtyard's working folders: only marked ones, after the user has agreed."""
 
 import os
 import sys
@@ -14,9 +14,9 @@ from trtyard.system.uv import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 
 
 def clean(*, old: bool, dry_run: bool, yes: bool) -> None:
-    """Show trtyard's own folders with their sizes; delete them once the user agrees.
+    """Show trtyard's folders with their sizes; delete them if the user agrees.
 
-    With ``old`` only the environments that no row uses as it is locked now.
+    With ``old``, only the environments that no row of the current lock uses.
     """
     candidates = old_environments() if old else [YARD, ROOT / ".venv"]
     folders = [folder for folder in candidates if is_own(folder)]
@@ -30,17 +30,17 @@ def clean(*, old: bool, dry_run: bool, yes: bool) -> None:
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("not deleting without being asked on a terminal", "add --yes")
+            raise UsageError("cannot ask before deleting: stdin is not a terminal", "add --yes")
         if input("Delete? [y/N] ").strip().lower() not in ("y", "yes"):
             show("nothing was deleted")
             return
     for folder in folders:
         remove_own(folder)
-    show("deleted; the next ./run makes what it needs anew. Results in out/ were left")
+    show("deleted; the next ./run makes what it needs again. Results in out/ were kept")
 
 
 def old_environments() -> list[Path]:
-    """Return the environments below ``.trtyard`` that were made from an earlier lock."""
+    """Return the environments in ``.trtyard`` that no row of the current lock uses."""
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     current = {
         environment_of(row, lock.row(row.name), python).folder
@@ -51,7 +51,7 @@ def old_environments() -> list[Path]:
 
 
 def _size_of(folder: Path) -> int:
-    """Return the bytes that ``folder`` takes on disk, a file with several names once."""
+    """Return the bytes that ``folder`` takes on disk; hard links count once."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for parent, _, names in os.walk(folder):

@@ -1,4 +1,4 @@
-"""``convert`` on the host side: check the request, choose an executor, guard the output folder."""
+"""``convert`` on the host: check the request, choose an executor, lock the output folder."""
 
 import importlib
 import os
@@ -41,20 +41,20 @@ _ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, Inte
 _EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
 _BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
-_ORPHAN_SECONDS = 10  # how long what was ended may take to be gone
-_ATTEMPTS = 100  # at making a folder that runs which end remove
+_ORPHAN_SECONDS = 10  # how long a killed run's container may take to end
+_ATTEMPTS = 100  # to make the output folder while other runs that end remove it
 
 
 def job_of(request: ConversionRequest) -> Job:
-    """Return the job that ``request`` asks for, checked as far as this side can.
+    """Return the job for ``request``, after the checks that need no row environment.
 
     Raises:
-        UsageError: the request has a value that no row, or not its row, can convert.
+        UsageError: a value of the request is not possible, or not possible in its row.
     """
     if not request.model:
         raise UsageError(
             "--model is missing",
-            "name one: ./run convert --model faster_rcnn   (more: ./run convert --help)",
+            "for example: ./run convert --model faster_rcnn   (more: ./run convert --help)",
         )
     refuse_impossible(request.model, request.size)
     module, _, name = request.model.rpartition(":")
@@ -85,7 +85,7 @@ def job_of(request: ConversionRequest) -> Job:
 
 
 def convert(request: ConversionRequest, *, dry_run: bool) -> int:
-    """Convert as asked; return the pipeline's exit code (design.md section 3)."""
+    """Convert the model and show the report; return the pipeline's exit code (docs/design.md)."""
     job = job_of(request)
     row, locked, out = job.row, job.locked, job.out
     if request.where == "auto" and not dry_run:
@@ -93,16 +93,16 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     executor, reason = choose_executor(row, locked, request.where, request.until)
     if executor == "host" and (request.memory or request.processes):
         raise UsageError(
-            f"--memory and --processes limit a container, and this runs on the host; {reason}",
+            f"--memory and --processes need Docker, but this runs on the host: {reason}",
             "leave them out, or add --in docker",
         )
     module = _module_of(executor)
     if dry_run:
         say(f"would convert {request.model} on row {row.name} into {out}")
-        say(f"would use {module.describe(row, locked)}; {reason}")
+        say(f"would use {module.describe(row, locked)} ({reason})")
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]
-    say(f"row {row.name} runs {place}; {reason}")
+    say(f"row {row.name} runs {place} ({reason})")
     with output_folder(out, end_orphans):
         before = _written_at(out)
         code = module.convert(job)
@@ -114,7 +114,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
 
 
 def _written_at(folder: Path) -> tuple[int, int] | None:
-    """Return what tells one report from the next; None where there is none."""
+    """Return inode and time of the report in ``folder``, which a new report changes; else None."""
     try:
         facts = (folder / JSON_FILE).stat()
     except FileNotFoundError:
@@ -123,75 +123,79 @@ def _written_at(folder: Path) -> tuple[int, int] | None:
 
 
 def _ended(code: int) -> TrtyardError:
-    """Return the error of a conversion that did not come to its end, nor to an error of its own."""
-    number = -code if code < 0 else code - _BY_SIGNAL  # a shell's or a container's way to say it
+    """Return the error for a conversion that ended without a report."""
+    number = -code if code < 0 else code - _BY_SIGNAL  # shells and containers add 128
     try:
-        how = f"was ended by {signal.Signals(number).name}"
+        how = f"was killed by {signal.Signals(number).name}"
     except ValueError:
         how = f"ended with exit code {code}"
     words = f"the conversion {how} and left no report"
     if number == signal.SIGKILL:
         return EnvironmentLacksError(
-            f"{words}: most often memory ran out", "free some, or give a smaller --input or --size"
+            f"{words}: most likely the machine ran out of memory",
+            "free memory, or use a smaller --input or --size",
         )
     return ConversionError(
         words,
-        "if your model's code ends the process (os._exit), let it raise instead; otherwise a "
-        "library crashed: PYTHONFAULTHANDLER=1 in front of the command shows where",
+        "if the model's code ends the process (os._exit), raise an exception instead; otherwise a "
+        "library crashed: to see where, put PYTHONFAULTHANDLER=1 in front of the command",
     )
 
 
 def choose_executor(
     row: Row, lock: LockedRow, where: str, until: str = ENGINE
 ) -> tuple[ExecutorName, str]:
-    """Return the executor for what the user asked, and the reason in half a sentence."""
+    """Return the executor for the option ``--in`` and the reason for the choice.
+
+    Raises ``UsageError`` if the row cannot run there.
+    """
     too_far = row.host_until == "onnx" and until != "onnx"
-    sooner = f"on the host row {row.name} goes as far as ONNX: its TensorRT is no PyPI package"
+    sooner = f"row {row.name} stops after ONNX on the host: its TensorRT is not on PyPI"
     if where != "auto":
         if where not in row.executors:
             raise UsageError(
-                f"row {row.name} does not run in {where}",
-                f"leave out --in {where}, or take another row: ./run matrix",
+                f"row {row.name} does not support --in {where}",
+                f"leave out --in {where}, or choose another row: ./run matrix",
             )
         if where == "host" and too_far:
             raise UsageError(sooner, "add --until onnx, or leave out --in host")
-        return where, f"asked for with --in {where}"
+        return where, f"--in {where}"
     no_docker = _module_of("docker").why_not(row, lock)
     if no_docker is None:
-        return "docker", "the engine answers and has the row's image"
+        return "docker", "the row's image is built"
     if too_far:
         return "docker", sooner
     if _module_of("host").why_not(row, lock) is None:
-        return "host", f"in Docker it cannot: {no_docker}"
-    return "docker", f"it runs nowhere else, and {no_docker}"
+        return "host", f"not in Docker: {no_docker}"
+    return "docker", f"the row runs in Docker only; {no_docker}"
 
 
 _MODULES = {"docker": "trtyard.run.in_docker", "host": "trtyard.run.on_host"}
 
 
 def _module_of(executor: ExecutorName) -> Executor:
-    # By name, so that the Docker client is not loaded where it is not asked.
+    # By name: the Docker client is imported only if it is needed.
     return cast(Executor, importlib.import_module(_MODULES[executor]))
 
 
 def folder_name(model: str) -> str:
-    """Return a name that is safe for a folder: ``pkg.nets:make`` gives ``pkg.nets-make``."""
+    """Return a folder name for a model: ``pkg.nets-make`` for ``pkg.nets:make``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", model)[-MAX_FOLDER_NAME:].strip("-.") or "model"
 
 
 def end_orphans(folder: Path) -> None:
-    """End what killed runs have left that still writes into ``folder``, which the caller holds.
+    """Stop containers of killed runs that still write into ``folder``; the caller has locked it.
 
-    A conversion on the host ends with the command that started it, a container does not.
-    ``EnvironmentLacksError`` where something goes on writing.
+    A conversion on the host ends with the command that started it, a container does not. Raises
+    ``EnvironmentLacksError`` if another process keeps writing.
     """
     importlib.import_module("trtyard.run.in_docker").end_orphans(folder)
     deadline = time.monotonic() + _ORPHAN_SECONDS
     while is_held(folder):
         if time.monotonic() > deadline:
             raise EnvironmentLacksError(
-                f"a conversion that was started elsewhere is writing into {folder}",
-                "wait for it or end it (docker ps; ps), or give another --out",
+                f"a conversion from another command is writing into {folder}",
+                "wait for it, stop it (find it with docker ps or ps), or use another --out",
             )
         time.sleep(0.05)
 
@@ -200,11 +204,10 @@ def end_orphans(folder: Path) -> None:
 def output_folder(
     folder: Path, end_orphans: Callable[[Path], None] = lambda _: None
 ) -> Iterator[int]:
-    """Make the folder, hold it against other runs, clear what a killed run left half-written.
+    """Make and lock the folder, remove a killed run's partial files, and yield the lock.
 
-    ``end_orphans`` is called before anything is cleared. Yields the descriptor that holds the
-    folder. At the end what is half-written then is removed too, for
-    whoever wrote it had to be killed, and so is a folder that stayed empty.
+    ``end_orphans`` is called before the removal. Yields the lock's file descriptor. At the end,
+    partial files of this run are removed, and folders made here that are still empty.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     with ExitStack() as stack:
@@ -214,18 +217,18 @@ def output_folder(
         try:
             yield descriptor
         finally:
-            # While it is held: afterwards it may be another run's.
+            # While the lock is held: afterwards another run may use the folder.
             with suppress(OSError):
                 _remove_partial(folder)
-            with suppress(OSError):  # the first that is not empty ends it
+            with suppress(OSError):  # stops at the first folder that is not empty
                 for one in made:
                     one.rmdir()
 
 
 def _held(folder: Path, stack: ExitStack) -> int:
-    """Make the folder and hold it in ``stack``; return the descriptor.
+    """Make and lock the folder until ``stack`` ends; return the lock's file descriptor.
 
-    A run that ends removes it, or a folder above it, if it is empty: then it is made again.
+    Another run that ends may remove the empty folder or its parents: then it is made again.
     """
     problem: OSError | None = None
     for _ in range(_ATTEMPTS):
@@ -239,20 +242,20 @@ def _held(folder: Path, stack: ExitStack) -> int:
             stack.close()
         except BlockingIOError:
             raise EnvironmentLacksError(
-                f"another convert is writing into {folder}", "wait for it, or give another --out"
+                f"another conversion is writing into {folder}", "wait for it, or use another --out"
             ) from None
         except (FileExistsError, NotADirectoryError):
             if any(one.exists() and not one.is_dir() for one in (folder, *folder.parents)):
-                raise UsageError(f"--out {folder}: this is a file, not a folder") from None
+                raise UsageError(f"--out {folder} is a file, not a folder") from None
         except FileNotFoundError as error:
             stack.close()
             problem = error
         except OSError as error:
             problem = error
             break
-    said = problem.strerror if problem else "other runs remove it again and again"
+    said = problem.strerror if problem else "other runs keep removing it"
     raise EnvironmentLacksError(
-        f"cannot write into {folder}: {said}", "give a folder that you own with --out"
+        f"cannot write into {folder}: {said}", "use a folder that you own: --out FOLDER"
     )
 
 
@@ -262,14 +265,14 @@ def _remove_partial(folder: Path) -> None:
 
 
 def _check_opset(row: Row, opset: int) -> None:
-    """``UsageError`` where the row's exporter does not write it, or its TensorRT not take it."""
+    """Raise ``UsageError`` if the row's exporter or TensorRT does not support the opset."""
     for what, problem in problems(replace(row, opset=opset)):
         if what == "opset":
-            raise UsageError(f"--opset {problem}", f"row {row.name} itself exports at {row.opset}")
+            raise UsageError(f"--opset {problem}", f"row {row.name}'s default is {row.opset}")
 
 
 def _file_and_key(weights: str) -> tuple[str, str]:
-    """Return FILE and KEY of FILE#KEY; a file's own name may hold the character."""
+    """Split FILE#KEY into FILE and KEY; if FILE#KEY is itself a file, KEY is ""."""
     file, _, key = weights.rpartition("#")
     if not file or Path(weights).expanduser().is_file():
         return weights, ""
@@ -281,5 +284,5 @@ def _existing(option: str, path: str | None) -> Path | None:
         return None
     found = Path(path).expanduser().absolute()
     if not found.is_file():
-        raise UsageError(f"{option} {path}: there is no such file")
+        raise UsageError(f"{option} {path}: file not found")
     return found

@@ -1,8 +1,8 @@
 """A row's virtual environment for the host executor, made from the lock alone.
 
-``.trtyard/rows/<row>/<key>/`` holds it, where the key says what went in: another lock gives
-another folder. A folder without the marker, which is written last, was interrupted and is made
-anew; a lock on the row's folder lets only one process do so.
+It is in ``.trtyard/rows/<row>/<key>/``. The key is a hash of its inputs, so another lock gets
+another folder. The marker file is written last: a folder without it was interrupted and is made
+again. Only one process at a time can do that, with a lock on the row's folder.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from trtyard.system.processes import CommandError, Word, check, output_of
 from trtyard.system.terminal import say
 from trtyard.system.uv import GIGA, YARD, explained, uv, uv_environment
 
-LAYOUT = "1"  # raise it when an environment is made differently from the same lock
+LAYOUT = "1"  # increment it if the same lock makes a different environment
 MARKER = "whole"
 # Bytes on disk for each byte of wheel, measured for row rtx-1.7: 5.7 GB from 3.06 GB.
 UNPACKED = 1.9
@@ -30,7 +30,7 @@ UNPACKED = 1.9
 
 @dataclass(frozen=True, kw_only=True)
 class RowEnvironment:
-    """A row's environment on this machine, whole or not yet."""
+    """A row's environment on this machine, complete or not."""
 
     row: Row
     python_version: str
@@ -39,27 +39,27 @@ class RowEnvironment:
 
     @property
     def python(self) -> Path:
-        """The interpreter that sees the row's packages."""
+        """The interpreter of the environment."""
         return self.folder / "venv" / "bin" / "python"
 
     @property
     def row_file(self) -> Path:
-        """The row's facts for the pipeline."""
+        """The JSON file with the row's values for the pipeline."""
         return self.folder / "row.json"
 
     @property
     def site_packages(self) -> Path:
-        """Where the packages are."""
+        """The folder with the installed packages."""
         return self.folder / "venv" / "lib" / f"python{self.python_version}" / "site-packages"
 
     def is_whole(self) -> bool:
-        """Tell whether it was made to the end, and its interpreter is still there."""
+        """Return whether it is complete and its interpreter still exists."""
         return (self.folder / MARKER).is_file() and self.python.exists()
 
 
 def environment_of(row: Row, lock: LockedRow, python: str) -> RowEnvironment:
-    """Return where the row's environment for that Python is or would be."""
-    # Up to ONNX none of a vendor's own files is needed; its index may not be among those in use.
+    """Return the row's environment for that Python, which may not exist yet."""
+    # Without vendor files: the host needs none up to ONNX, and their index may be unreachable.
     wheels = tuple(wheel for wheel in lock.wheels_for(python) if not wheel.is_vendors)
     facts = json.dumps(row.facts(python), sort_keys=True)
     content = "\n".join([LAYOUT, facts, requirements_text(wheels)])
@@ -69,16 +69,16 @@ def environment_of(row: Row, lock: LockedRow, python: str) -> RowEnvironment:
 
 
 def existing_environment(row: Row, lock: LockedRow) -> RowEnvironment | None:
-    """Return the row's environment if one is ready, the row's own Python before others."""
+    """Return the row's first complete environment, in the order of the row's Pythons, or None."""
     candidates = [environment_of(row, lock, python) for python in row.pythons]
     return next((one for one in candidates if one.is_whole()), None)
 
 
 def make_environment(row: Row, lock: LockedRow) -> RowEnvironment:
-    """Return the row's environment, making or repairing it first where needed.
+    """Return the row's environment; make or repair it first if needed.
 
-    ``EnvironmentLacksError`` where a Python, disk or network is missing, ``IntegrityError`` where
-    what was fetched is not what the lock names.
+    Raises ``EnvironmentLacksError`` if a Python, disk space or the network is missing,
+    ``IntegrityError`` if a package differs from the lock.
     """
     ready = existing_environment(row, lock)
     if ready is not None:
@@ -87,7 +87,7 @@ def make_environment(row: Row, lock: LockedRow) -> RowEnvironment:
     environment = environment_of(row, lock, version)
     make_own(YARD)
     environment.folder.parent.mkdir(parents=True, exist_ok=True)
-    waiting = f"another run is making the environment of row {row.name}; waiting for it"
+    waiting = f"waiting for another run that makes the environment of row {row.name}"
     with locked(environment.folder.parent, waiting=waiting) as held:
         if not environment.is_whole():
             make_own(environment.folder)
@@ -97,15 +97,15 @@ def make_environment(row: Row, lock: LockedRow) -> RowEnvironment:
 
 
 def _make(environment: RowEnvironment, python: Path, held: int) -> None:
-    # What writes there inherits the lock: should this process be killed, the next one waits for it.
+    # Child processes inherit the lock: if this process is killed, the next run waits for them.
     row, folder = environment.row, environment.folder
     if (folder / "venv").exists():
-        say(f"the environment of row {row.name} was left unfinished; making it anew")
+        say(f"the environment of row {row.name} is incomplete; making it again")
     (folder / MARKER).unlink(missing_ok=True)
     empty_own(folder)
     packed = sum(wheel.size for wheel in environment.wheels)
     say(
-        f"making the environment of row {row.name}, once: Python {environment.python_version},"
+        f"making the environment of row {row.name} (once): Python {environment.python_version},"
         f" {len(environment.wheels)} packages, up to {packed / GIGA:.1f} GB to download,"
         f" {packed * UNPACKED / GIGA:.1f} GB on disk"
     )
@@ -117,7 +117,7 @@ def _make(environment: RowEnvironment, python: Path, held: int) -> None:
     install: list[Word] = [uv(), "pip", "install", "--python", environment.python, "--no-deps"]
     install += ["--require-hashes", "--only-binary", ":all:", "-r", requirements]
     _check_disk(environment, install, env, packed)
-    if not sys.stderr.isatty():  # where it has no progress to show, uv lists every package
+    if not sys.stderr.isatty():  # without a progress bar uv lists every package
         install.append("--quiet")
     try:
         check(install, cwd=folder, env=env, pass_fds=(held,))
@@ -129,13 +129,17 @@ def _make(environment: RowEnvironment, python: Path, held: int) -> None:
     write_text(folder / MARKER, f"{environment.python_version}\n")
     say(f"the environment of row {row.name} is ready")
     if len([one for one in folder.parent.iterdir() if one.is_dir()]) > 1:
-        say("there are environments of an earlier lock or another Python too: ./run clean --old")
+        say(f"row {row.name} has environments of an earlier lock or another Python, too")
+        say("  delete those of an earlier lock: ./run clean --old")
 
 
 def _check_disk(
     environment: RowEnvironment, install: list[Word], env: dict[str, str], packed: int
 ) -> None:
-    """Refuse early what cannot fit; where uv can link files it already has, it needs no more."""
+    """Raise ``EnvironmentLacksError`` if the disk is too small.
+
+    Packages in uv's cache on the same disk are hard-linked and need no space.
+    """
     needed = int(packed * UNPACKED)
     free = shutil.disk_usage(environment.folder).free
     if free >= needed:
@@ -146,30 +150,30 @@ def _check_disk(
         raise explained(error, environment.folder) from None
     if "Would download" in plan or env.get("UV_LINK_MODE") == "copy":
         raise EnvironmentLacksError(
-            f"row {environment.row.name} needs {needed / GIGA:.1f} GB on disk at"
-            f" {environment.folder}, {free / GIGA:.1f} GB are free",
-            "free some space, then the same command again",
+            f"not enough disk space: row {environment.row.name} needs {needed / GIGA:.1f} GB at"
+            f" {environment.folder}, {free / GIGA:.1f} GB free",
+            "free some space, then run the same command again",
         )
 
 
 def _check_inventory(environment: RowEnvironment, env: dict[str, str]) -> None:
-    """Compare what is installed with the lock, in both directions."""
+    """Raise ``IntegrityError`` if the installed packages are not exactly those of the lock."""
     freeze: list[Word] = [uv(), "pip", "freeze", "--quiet", "--python", environment.python]
     found = set(output_of(freeze, cwd=environment.folder, env=env).split())
     expected = {f"{wheel.name}=={wheel.version}" for wheel in environment.wheels}
     if found != expected:
         raise IntegrityError(
-            f"the environment in {environment.folder} is not what the lock says: missing"
+            f"the environment in {environment.folder} differs from the lock: missing"
             f" {sorted(expected - found)}, extra {sorted(found - expected)}",
-            "./run clean, then the same command again",
+            "./run clean, then run the same command again",
         )
 
 
 def _link_unversioned(environment: RowEnvironment) -> None:
-    """Give TensorRT's libraries the unversioned names under which it opens itself.
+    """Make unversioned symlinks to TensorRT's libraries.
 
-    The wheel ships only libtensorrt_rtx.so.1. With a plugin from outside the ONNX parser opens
-    libtensorrt_rtx.so beside it, and ends the process where there is none.
+    The wheel has only libtensorrt_rtx.so.1. With a plugin library, the ONNX parser opens
+    libtensorrt_rtx.so in the same folder and ends the process if it is missing.
     """
     for library in environment.site_packages.glob("tensorrt*_libs/lib*.so.*"):
         plain = library.with_name(library.name.partition(".so")[0] + ".so")

@@ -1,7 +1,7 @@
-"""The Docker executor: the row's image, run with as few rights as a conversion needs.
+"""The Docker executor: runs the row's image with the fewest rights that a conversion needs.
 
-No network, no capabilities, no new privileges, a read-only root, the caller's own user, and of
-this machine only the output folder (writable) and the named inputs (read-only).
+No network, no capabilities, no new privileges, a read-only root, the caller's user. Mounts: the
+output folder (writable) and the given input files (read-only).
 """
 
 import codecs
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 INPUTS_PATH = "/mnt/inputs"
-# torch maps what it compiles, so files there must be executable. Its memory counts as the
-# container's; the model files themselves go to the output folder.
+# torch maps compiled code from there, so it must be executable. Its files count as the container's
+# memory; model files go to the output folder instead.
 TEMPORARY_PATH = "/tmp"  # noqa: S108 - inside the container
 TEMPORARY = "rw,exec,nosuid,nodev,mode=1777,size="
-# What a user sets in front of the command to look into a failure, or to spare the machine.
+# Variables of the caller that also apply in the container: debugging and numbers of threads.
 PASSED_ON = (
     *("PYTHONFAULTHANDLER", "TORCH_LOGS", "TORCH_SHOW_CPP_STACKTRACES", "TORCHDYNAMO_VERBOSE"),
     *("CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
 )
-# How long the pipeline may take to remove what it has half written.
+# How long the pipeline may take to remove partial files.
 GRACE_SECONDS = 10
 LABEL = "trtyard.convert"
-OUT_LABEL = "trtyard.out"  # the folder that the container writes into, for people
-FOLDER_LABEL = "trtyard.folder"  # the same by what it is, whatever its names
+OUT_LABEL = "trtyard.out"  # the path of the output folder, for people
+FOLDER_LABEL = "trtyard.folder"  # the output folder's identity, see _identity
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def engine_problem() -> str | None:
-    """Return why no Docker engine can be used here, or None."""
+    """Return why Docker cannot be used, or None if it can."""
     try:
         connect()
     except EnvironmentLacksError as error:
@@ -61,9 +61,9 @@ def engine_problem() -> str | None:
 
 
 def why_not(row: Row, locked: LockedRow) -> str | None:
-    """Return why the row cannot run in Docker as things are, or None. Quick, no writes."""
+    """Return why the row cannot run in Docker now, or None if it can. Quick, writes nothing."""
     if "docker" not in row.executors:
-        return f"row {row.name} has no image"
+        return f"row {row.name} has no Docker image"
     try:
         client = connect()
     except EnvironmentLacksError as error:
@@ -76,7 +76,7 @@ def why_not(row: Row, locked: LockedRow) -> str | None:
 
 
 def describe(row: Row, locked: LockedRow) -> str:
-    """Return what would run, and what would have to be made first."""
+    """Return what would run and what would be made first, for ``--dry-run``."""
     image = built_image(connect(), row, locked)
     if image is None:
         refuse_unresolved(locked)
@@ -84,7 +84,7 @@ def describe(row: Row, locked: LockedRow) -> str:
 
 
 def pull_if_missing(row: Row, locked: LockedRow) -> None:
-    """Pull the row's image if a registry is configured and has what is not here."""
+    """Pull the row's image if it is not built and a configured registry has it."""
     if Registry.configured() is None or "docker" not in row.executors:
         return
     try:
@@ -96,7 +96,10 @@ def pull_if_missing(row: Row, locked: LockedRow) -> None:
 
 
 def convert(job: Job) -> int:
-    """Run the job in the row's image, which is built first where it is missing."""
+    """Run the job in the row's image and return its exit code; build the image first if needed.
+
+    Raises ``EnvironmentLacksError`` if Docker fails or the container hits a limit.
+    """
     client = connect()
     image = built_image(client, job.row, job.locked)
     if image is None:
@@ -129,7 +132,7 @@ def convert(job: Job) -> int:
 
 
 def places_of(job: Job) -> dict[Path, str]:
-    """Return where each folder and file of this machine is in the container."""
+    """Return the path in the container of each mounted folder and file."""
     places = {job.out: OUT_PATH}
     for number, path in enumerate(dict.fromkeys(job.inputs())):
         places[path] = str(PurePosixPath(INPUTS_PATH, str(number), path.name or "root"))
@@ -137,10 +140,9 @@ def places_of(job: Job) -> dict[Path, str]:
 
 
 def end_orphans(out: Path) -> None:
-    """Remove the containers of killed runs into ``out``, by whatever name these called it.
+    """Remove containers of killed runs that write into ``out``, under any of its paths.
 
-    The caller holds ``out``, so no run that is alive has one. Without an engine that answers there
-    is nothing to remove here.
+    The caller has locked ``out``, so no live run has one. Does nothing without Docker.
     """
     from docker.errors import APIError
 
@@ -151,15 +153,15 @@ def end_orphans(out: Path) -> None:
     with closing(client):
         wanted = {"label": f"{FOLDER_LABEL}={_identity(out)}"}
         for container in client.containers.list(all=True, filters=wanted, ignore_removed=True):
-            say(f"removing container {container.short_id} of a run into {out} that was killed")
+            say(f"removing container {container.short_id} of a killed run into {out}")
             with suppress(APIError):
                 container.remove(force=True)
 
 
 def _identity(folder: Path) -> str:
-    """Return what a folder has whatever links and mounts lead to it, as long as this system runs.
+    """Return the folder's identity: the same for all its paths until the next boot.
 
-    An engine may serve several machines, whose numbers are the same.
+    It includes the boot id, because inode numbers repeat on other machines with the same Docker.
     """
     facts = folder.stat()
     boot = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
@@ -167,10 +169,10 @@ def _identity(folder: Path) -> str:
 
 
 def caller_on(engine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that make the container's files the caller's, by the engine's ``info``.
+    """Return the settings that make the caller own the container's files, from Docker's ``info``.
 
-    A rootless engine's root is the user who runs it, and any other number is someone who may not
-    write what that user owns. An engine that maps users maps none where it is told so.
+    In rootless Docker, root is the user who runs it, and other ids cannot write that user's files.
+    With userns-remap, the mapping is turned off for the container.
     """
     options = {str(one).partition(",")[0] for one in engine.get("SecurityOptions") or ()}
     if "name=rootless" in options:
@@ -182,10 +184,10 @@ def caller_on(engine: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(job: Job, places: Mapping[Path, str], limits: Limits) -> dict[str, Any]:
-    """Return docker-py's settings for the container: what it may do and take, and what it sees."""
+    """Return docker-py's settings for the container: rights, limits, mounts and environment."""
     from docker.types import Mount
 
-    # Not "volumes": these take no colon in a path, and make a folder where there is none.
+    # Not "volumes": they allow no colon in a path and create missing folders.
     mounts = [
         Mount(target=place, source=str(path), type="bind", read_only=path != job.out)
         for path, place in places.items()
@@ -211,15 +213,12 @@ def settings_of(job: Job, places: Mapping[Path, str], limits: Limits) -> dict[st
 def _container(
     client: "DockerClient", image: str, words: list[str], settings: Mapping[str, Any]
 ) -> Iterator[tuple["Container", Iterator[bytes]]]:
-    """Start a container, and give it with its output.
-
-    On the way out, however that happens, it is stopped and removed.
-    """
+    """Start a container and yield it with its output; stop and remove it at the end."""
     from docker.errors import APIError
 
     with made_container(client, image, words, **settings) as container:
         try:
-            # Before it starts: one that ends meanwhile may never say so to who comes later.
+            # Attach before the start: output of a container that ends quickly would be lost.
             with _attached(container) as attached:
                 try:
                     container.start()
@@ -227,7 +226,7 @@ def _container(
                     raise _start_error(str(error.explanation)) from None
                 yield container, _output(attached)
         except BaseException:
-            # As Ctrl-C would: the pipeline removes what it has half written.
+            # SIGINT like Ctrl-C: the pipeline removes its partial files.
             with suppress(APIError, OSError):
                 container.kill(signal=signal.SIGINT)
                 container.wait(timeout=GRACE_SECONDS)
@@ -236,14 +235,14 @@ def _container(
 
 @contextmanager
 def _attached(container: "Container") -> Iterator[Iterable[bytes]]:
-    """Give the output that is to come. By itself docker's client leaves its connection open."""
+    """Yield the container's future output; close the connection, which docker-py leaves open."""
     from docker.errors import DockerException
 
     stream = container.attach(stream=True, logs=False)
     try:
         yield stream
     finally:
-        # The other side may have closed it already; over ssh it cannot be ended like this.
+        # It may be closed already, and docker-py cannot close it over ssh.
         with suppress(OSError, DockerException):
             stream.close()
         stream._response.close()
@@ -262,18 +261,18 @@ def _engine_answers() -> Iterator[None]:
         yield
     except (OSError, HTTPError) as error:
         raise EnvironmentLacksError(
-            f"the Docker engine went away while the container ran: {error}",
-            "sudo systemctl restart docker, then the same command again",
+            f"lost the connection to Docker while the container ran: {error}",
+            "sudo systemctl restart docker, then run the same command again",
         ) from None
 
 
 def _start_error(said: str) -> EnvironmentLacksError:
     if "nvidia" in said.lower():
         return EnvironmentLacksError(
-            f"the engine could not pass the GPU into the container: {said}",
-            "nvidia-smi   shows whether the driver works; without a GPU: --in host",
+            f"Docker could not pass the GPU into the container: {said}",
+            "check the driver with nvidia-smi; without a GPU: --in host",
         )
-    return EnvironmentLacksError(f"the container could not be started: {said}")
+    return EnvironmentLacksError(f"the container did not start: {said}")
 
 
 def _all_gpus() -> list[Any]:
@@ -283,10 +282,7 @@ def _all_gpus() -> list[Any]:
 
 
 def _translated(pieces: Iterable[bytes], names: Mapping[str, str]) -> Iterator[str]:
-    """Yield the container's output line by line, its paths as they are on this machine.
-
-    Terminal codes are taken out.
-    """
+    """Yield the container's output as lines, with paths of this machine and no terminal codes."""
     decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
     replace = replacing(names)
     plain, rest = Plain(), ""

@@ -1,4 +1,4 @@
-"""Where a row's toolchain runs. Each executor carries out the same job the same way."""
+"""The job of a conversion, and the interface of the executors that run it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ from trtyard.matrix.row import ExecutorName, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One conversion. Every path is absolute on this machine and exists."""
+    """One conversion. All paths are absolute on this machine; the input files exist."""
 
     row: Row
     locked: LockedRow
-    request: ConversionRequest  # as typed, but for the paths below
+    request: ConversionRequest  # as typed; the paths below replace its paths
     out: Path
-    model_file: Path | None = None  # of file.py:callable
-    code_folder: Path | None = None  # where module:callable is imported from: the current folder
+    model_file: Path | None = None  # for file.py:callable
+    code_folder: Path | None = None  # for module:callable: the current folder
     weights: Path | None = None
-    weights_key: str = ""  # where in the file of weights
+    weights_key: str = ""  # the key in the weights file
     image: Path | None = None
     plugins: Path | None = None
 
     def placed(self, place: Callable[[Path], str] | None = None) -> ConversionRequest:
         """Return the request as the pipeline reads it.
 
-        ``place`` gives the path that a file or folder of this machine has where the pipeline runs;
-        without it the paths are the same, and so is the current folder.
+        ``place`` maps a path of this machine to the pipeline's path for it. Without it, the paths
+        and the current folder are the same.
         """
         model = self.request.model
         if place is not None and self.model_file is not None:
@@ -53,10 +53,10 @@ class Job:
         """Write the request into the output folder; return the pipeline's command line.
 
         Args:
-            executor: what runs it.
-            row_file: the row's facts, where the pipeline runs.
+            executor: which executor runs the job.
+            row_file: the pipeline's path of the row's JSON file.
             place: see ``placed``.
-            changes: fields of the request that the executor sets.
+            changes: request fields that the executor sets.
         """
         name = f"{PARTIAL_PREFIX}{REQUEST_FILE}"
         write_json(self.out / name, self.placed(place).replaced(**changes).to_json())
@@ -65,19 +65,19 @@ class Job:
         return [*words, "--out", out, "--request", f"{out}/{name}"]
 
     def inputs(self) -> list[Path]:
-        """Return the files and folders that the pipeline reads, beside trtyard's own."""
+        """Return the user's files and folders that the pipeline reads."""
         named = (self.weights, self.image, self.plugins, self.model_file, self.code_folder)
         return [one for one in named if one is not None]
 
 
 class Executor(Protocol):
-    """What the modules ``on_host`` and ``in_docker`` each provide as functions."""
+    """The functions that the modules ``on_host`` and ``in_docker`` both have."""
 
     def why_not(self, row: Row, locked: LockedRow) -> str | None:
-        """Return why the row cannot run here as things are, or None if it can. Quick, no writes."""
+        """Return why the row cannot run here now, or None if it can. Quick, writes nothing."""
 
     def describe(self, row: Row, locked: LockedRow) -> str:
-        """Return what would run, and what would be made first."""
+        """Return what would run and what would be made first, for ``--dry-run``."""
 
     def convert(self, job: Job) -> int:
-        """Make what is missing, run the job, pass its output on and return its exit code."""
+        """Run the job, show its output and return its exit code; make what is missing first."""

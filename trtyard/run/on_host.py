@@ -1,4 +1,4 @@
-"""The host executor: a virtual environment made from the lock, for rows of Python packages only."""
+"""The host executor: runs a row in a virtual environment that is made from the lock."""
 
 import os
 
@@ -16,30 +16,30 @@ from trtyard.system.interpreters import find_python
 from trtyard.system.processes import Word, run_plainly
 from trtyard.system.uv import ROOT
 
-# Of the user's shell these would change which code the row's Python finds.
+# The user's values of these would change which code the row's Python imports.
 _DROPPED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONWARNINGS")
-_WITHOUT_CACHE_PREFIX = ("3.6", "3.7")  # PYTHONPYCACHEPREFIX is of Python 3.8
+_WITHOUT_CACHE_PREFIX = ("3.6", "3.7")  # PYTHONPYCACHEPREFIX needs Python 3.8
 
 
-def why_not(row: Row, locked: LockedRow) -> str | None:  # noqa: ARG001 - as every executor's
-    """Return why the row cannot run on the host, or None."""
+def why_not(row: Row, locked: LockedRow) -> str | None:  # noqa: ARG001 - Executor's signature
+    """Return why the row cannot run on the host, or None if it can."""
     return None if "host" in row.executors else f"row {row.name} runs in Docker only"
 
 
 def describe(row: Row, locked: LockedRow) -> str:
-    """Return what would run, and what would have to be made first.
+    """Return what would run and what would be made first, for ``--dry-run``.
 
-    ``EnvironmentLacksError`` where it cannot be made here.
+    Raises ``EnvironmentLacksError`` if the row's Python is not installed.
     """
     ready = existing_environment(row, locked)
     if ready is None:
         find_python(row.host_pythons)
-        return "a virtual environment on this machine, which is made first"
+        return "a virtual environment on this machine, to be made first"
     return f"the virtual environment in {ready.folder}"
 
 
 def convert(job: Job) -> int:
-    """Run the job in the row's environment, which is made first where it is missing."""
+    """Run the job in the row's environment and return its exit code; make it first if needed."""
     environment = make_environment(job.row, job.locked)
     if has_cuda_device():
         build_pycuda(environment, job.locked.sdists_for(environment.python_version))
@@ -51,21 +51,20 @@ def convert(job: Job) -> int:
 
 
 def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, str]:
-    """Return the environment variables for the row's Python, which finds trtyard's code by them.
+    """Return the environment variables for the row's Python, with trtyard's code on its path.
 
-    The pipeline itself adds the user's folders, behind the row's packages. With ``environment``,
-    compiled modules are kept in its folder: none is left beside the user's files, and torch is
-    compiled once even where PYTHONDONTWRITEBYTECODE is set.
+    The pipeline adds the user's folders itself, after the row's packages. With ``environment``,
+    bytecode goes to its folder: never beside the user's files, and torch is compiled only once even
+    if PYTHONDONTWRITEBYTECODE is set.
     """
     env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
     env["PYTHONPATH"] = str(ROOT)
-    env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
+    env["PYTHONSAFEPATH"] = "1"  # otherwise -m puts the user's folder before the row's packages
     env["PYTHONNOUSERSITE"] = "1"
-    env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too
+    env["PYTHONUNBUFFERED"] = "1"  # show stages at once, also in a pipe or file
     if environment is not None and environment.python_version == "3.6" and not _speaks_utf8():
-        env["LC_ALL"] = (
-            "C.UTF-8"  # Python 3.6 reads paths as ASCII in the C locale; later ones do not
-        )
+        # In the C locale Python 3.6 reads paths as ASCII. Later releases do not.
+        env["LC_ALL"] = "C.UTF-8"
     if environment is not None and environment.python_version not in _WITHOUT_CACHE_PREFIX:
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env["PYTHONPYCACHEPREFIX"] = str(environment.folder / "bytecode")
@@ -73,7 +72,7 @@ def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, s
 
 
 def _speaks_utf8() -> bool:
-    """Return whether the user's locale has UTF-8 as its encoding."""
+    """Return whether the encoding of the user's locale is UTF-8."""
     names = ("LC_ALL", "LC_CTYPE", "LANG")
     chosen = next((os.environ[name] for name in names if os.environ.get(name)), "C")
     return "utf" in chosen.lower()

@@ -1,4 +1,4 @@
-"""``plugins`` on the host side: compile the kernels with the row's own nvcc."""
+"""``plugins`` on the host: compile the plugins with the row's nvcc."""
 
 from pathlib import Path
 
@@ -18,14 +18,15 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
     row, lock = row_and_lock(name)
     if row.host_until != "engine":
         raise UsageError(
-            f"row {row.name} compiles its plugins in its image", f"./run build --trt {row.name}"
+            f"row {row.name} compiles its plugins in its Docker image only",
+            f"./run build --trt {row.name}",
         )
     folder = Path(headers).expanduser().absolute() if headers else None
     if folder is not None and shells_for(folder) not in row.plugin_shells:
         raise UsageError(
-            f"{folder} holds the headers of a TensorRT whose plugins are {shells_for(folder)}; "
-            f"row {row.name} takes {', '.join(row.plugin_shells)}",
-            f"give the folder include of TensorRT {row.tensorrt}'s own API, or another row",
+            f"--headers {folder}: this TensorRT needs {shells_for(folder)} plugins; "
+            f"row {row.name} supports {', '.join(row.plugin_shells)}",
+            f"give the include folder of TensorRT {row.tensorrt}, or choose another row",
         )
     library = Path(out).expanduser().absolute() if out else OUT / row.name / LIBRARY_NAME
     environment = make_environment(row, lock)

@@ -1,9 +1,9 @@
-"""Building pycuda into a row's environment on the host, where there is a CUDA device to use it.
+"""Build pycuda into a row's environment on the host if the machine has a CUDA device.
 
-pycuda is published as source only. It is built from the locked source with the row's own CUDA
-headers, without CURAND, and linked against an empty library that carries libcuda's name: the
-driver's own is taken when it is loaded. Nothing but a C++ compiler and Python's headers is needed
-from the machine. A failure is no error of the conversion: it says why TensorRT is not run.
+pycuda is published as source only. It is built from the locked source with the row's CUDA headers,
+without CURAND, and linked against an empty library named libcuda; the driver's library is loaded at
+run time. The machine needs a C++ compiler and Python's headers. If the build fails, the conversion
+continues, and the report gives the reason why TensorRT was not run.
 """
 
 import ctypes
@@ -21,12 +21,12 @@ from trtyard.system.terminal import say
 from trtyard.system.uv import explained, uv, uv_environment
 
 DRIVER_SONAME = "libcuda.so.1"
-_DEVICE_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux; Windows' subsystem for it
+_DEVICE_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux; WSL
 _HEADERS = "import sysconfig; print(sysconfig.get_path('include'))"
 
 
 def has_cuda_device() -> bool:
-    """Tell whether this machine may have a CUDA device: its node, or its driver's library."""
+    """Return whether this machine has a device node or the driver library for CUDA."""
     if any(Path(node).exists() for node in _DEVICE_NODES):
         return True
     try:
@@ -37,22 +37,22 @@ def has_cuda_device() -> bool:
 
 
 def build_pycuda(environment: RowEnvironment, sdists: tuple[Artifact, ...]) -> None:
-    """Build the row's pycuda into ``environment`` if it is not there; say why if it cannot be."""
+    """Build the row's pycuda into ``environment`` if it is missing; only warn if that fails."""
     sdist = next((one for one in sdists if one.name == "pycuda"), None)
     if sdist is None:
         return
-    waiting = "another run is building pycuda; waiting for it"
+    waiting = "waiting for another run that builds pycuda"
     with locked(environment.folder, waiting=waiting) as held:
         if (environment.site_packages / f"pycuda-{sdist.version}.dist-info").is_dir():
             return
         try:
             _require_compiler(environment)
-            say(f"building pycuda {sdist.version} for the CUDA device, once; about three minutes")
+            say(f"building pycuda {sdist.version} for the CUDA device (once, about three minutes)")
             _build(environment, sdist, held)
             problem = None
         except TrtyardError as error:
-            say(f"pycuda cannot be built, so TensorRT will not be run: {error}")
-            problem = f"pycuda cannot be built: {error.message}"
+            say(f"warning: cannot build pycuda, so TensorRT is not run: {error}")
+            problem = f"cannot build pycuda: {error.message}"
         facts = environment.row.facts(environment.python_version)
         write_json(environment.row_file, {**facts, "pycuda_problem": problem})
 
@@ -64,7 +64,7 @@ def _require_compiler(environment: RowEnvironment) -> None:
         missing.append(f"python{environment.python_version}-dev")
     if missing:
         names = " ".join(missing)
-        raise EnvironmentLacksError(f"{names} is missing", f"sudo apt-get install {names}")
+        raise EnvironmentLacksError(f"not installed: {names}", f"sudo apt-get install {names}")
 
 
 def _build(environment: RowEnvironment, sdist: Artifact, held: int) -> None:
@@ -82,15 +82,15 @@ def _build(environment: RowEnvironment, sdist: Artifact, held: int) -> None:
         )
         write_text(folder / "pycuda.txt", requirements_text((sdist,)))
         env = uv_environment(environment.folder)
-        # Nothing is taken from the empty library, and some linkers drop what is not needed.
+        # Some linkers drop a library without used symbols, such as the empty one.
         env["LDFLAGS"] = "-Wl,--no-as-needed"
-        # A cache of its own: uv would take a pycuda that was built otherwise for this one.
+        # A separate cache: uv must not reuse a pycuda that was built with other settings.
         env.update(HOME=name, UV_CACHE_DIR=str(folder / "cache"), UV_LINK_MODE="copy")
         install: list[Word] = [uv(), "pip", "install", "--python", environment.python]
         install += ["--no-deps", "--no-build-isolation", "--no-binary", "pycuda"]
         install += ["--require-hashes", "-r", folder / "pycuda.txt"]
         try:
-            # Its thousands of warnings are not ours.
+            # Captured: the build prints thousands of warnings.
             output_of(install, cwd=folder, env=env, pass_fds=(held,))
         except CommandError as error:
             if "failed to build" in error.tail.lower():

@@ -1,4 +1,4 @@
-"""The tests and linters of trtyard itself, each in the environment it needs."""
+"""``test`` and ``lint``: trtyard's own tests and linters, each in the environment it needs."""
 
 import os
 import sys
@@ -25,15 +25,14 @@ from trtyard.system.uv import GIGA, MATRIX_FILE, ROOT
 Part = Literal["host", "pipeline", "slow", "rows", "docker", "gpu"]
 PARTS: tuple[Part, ...] = get_args(Part)
 DEFAULT: tuple[Part, ...] = ("host", "pipeline")
-REQUIRE_DOCKER = "TRTYARD_REQUIRE_DOCKER"  # 1: a missing engine is a failure, as in CI
+REQUIRE_DOCKER = "TRTYARD_REQUIRE_DOCKER"  # 1: without Docker the tests fail, as in CI
 _NO_TESTS = 5  # pytest's exit code when it selected none
 
 
 def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> int:
-    """Run the chosen parts one after the other; return 0 if none failed.
+    """Run the chosen parts, print a summary, and return 0 if none failed, else 1.
 
-    Without ``only`` and ``all_parts`` these are the host's and the pipeline's, except those marked
-    slow. ``words`` go to pytest. The last lines list what passed, what failed and what was not run.
+    The default is tests/host and tests/pipeline without slow tests. ``words`` are passed to pytest.
     """
     chosen = chosen_parts(only, all_parts=all_parts)
     quick = not only and not all_parts
@@ -57,10 +56,10 @@ def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> 
         say(f"{_TITLES[name]}: {_in_words(result)}")
     if quick:
         left_out = ", ".join(_TITLES[name] for name in PARTS if name not in DEFAULT)
-        say(f"not asked for: {left_out}. All tests: ./run test --all")
+        say(f"not selected: {left_out}. All tests: ./run test --all")
     failed = [result for result in results.values() if isinstance(result, int) and result != 0]
     none_ran = all(isinstance(result, str) or result == _NO_TESTS for result in results.values())
-    # With words such as -k a part may well have no test; all of them may not.
+    # With words such as -k a part may have no test, but not all parts.
     failed = [code for code in failed if code != _NO_TESTS or not words]
     return 1 if failed or none_ran else 0
 
@@ -78,7 +77,7 @@ _TITLES: dict[Part, str] = {
 def chosen_parts(only: str, *, all_parts: bool) -> tuple[Part, ...]:
     """Return the parts to run, in their usual order; ``UsageError`` for an unknown name."""
     if not only:
-        # The pipeline's part then runs whole, with its slow tests.
+        # The part pipeline includes the slow tests.
         return tuple(part for part in PARTS if part != "slow") if all_parts else DEFAULT
     names = [name.strip() for name in only.split(",")]
     for name in names:
@@ -90,9 +89,9 @@ def chosen_parts(only: str, *, all_parts: bool) -> tuple[Part, ...]:
 
 
 def downloads(row: str, parts: Sequence[Part]) -> Iterator[str]:
-    """Yield what the parts fetch before they can run, with the sizes in the lock.
+    """Yield lines about what the parts download first, with the sizes from the lock.
 
-    A package cache is not looked into, so a download takes at most what is said.
+    The sizes are upper limits: package caches are not considered.
     """
     matrix = read_matrix(MATRIX_FILE)
     names = [row] if {"pipeline", "slow", "gpu"} & {*parts} else []
@@ -112,8 +111,9 @@ def downloads(row: str, parts: Sequence[Part]) -> Iterator[str]:
         wheels = [wheel for each in lacking.values() for wheel in each]
         fetched = bytes_of({wheel.sha256: wheel for wheel in wheels}.values())
         yield (
-            f"environments to make, of row {', '.join(lacking)}: up to {fetched / GIGA:.1f} GB to"
-            f" download, {bytes_of(wheels) * UNPACKED / GIGA:.1f} GB on disk"
+            f"environments to make, of row {', '.join(lacking)}: up to"
+            f" {fetched / GIGA:.1f} GB to download,"
+            f" {bytes_of(wheels) * UNPACKED / GIGA:.1f} GB on disk"
         )
     if "docker" in parts:
         yield from _image_downloads()
@@ -122,7 +122,7 @@ def downloads(row: str, parts: Sequence[Part]) -> Iterator[str]:
 def _image_downloads() -> Iterator[str]:
     row, lock = row_and_lock("default")
     if engine_problem() is not None:
-        return  # the part says so itself
+        return  # the part itself reports it
     with closing(connect()) as client:
         if built_image(client, row, lock) is not None:
             return
@@ -137,12 +137,12 @@ def _image_downloads() -> Iterator[str]:
 def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
     found, lock = row_and_lock(row)
     if found.host_until != "engine":
-        return f"row {found.name} has no environment on the host that holds TensorRT"
+        return f"row {found.name} has no TensorRT on the host"
     environment = make_environment(found, lock)
     env = pipeline_variables(environment=environment)
     if part == "pipeline":
-        # The models are small, and threads that wait for each other take four times the processor
-        # time on a busy machine.
+        # The models are small: more threads only wait for each other, which takes four times the
+        # processor time on a busy machine.
         env.setdefault("OMP_NUM_THREADS", "1")
     return _pytest([environment.python], part, words, env)
 
@@ -156,7 +156,7 @@ def _gpu(row: str, words: Sequence[str]) -> int | str:
 def _docker(words: Sequence[str]) -> int | str:
     problem: str | None = engine_problem()
     if os.environ.get(REQUIRE_DOCKER) == "1":
-        problem = None  # the tests themselves then fail for the want of an engine
+        problem = None  # the tests themselves fail without Docker
     return problem or _pytest([sys.executable], "docker", words, dict(os.environ))
 
 
@@ -171,7 +171,7 @@ def _in_words(result: int | str) -> str:
 
 
 def run_linters() -> int:
-    """Run every linter, also after one has failed; return 1 if any failed, else 0."""
+    """Run all linters, even if one fails; return 1 if any failed, else 0."""
     linters: list[list[Word]] = [
         ["ruff", "check"],
         ["ruff", "format", "--check"],

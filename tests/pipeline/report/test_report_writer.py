@@ -48,7 +48,7 @@ def test_missing_overlay_leaves_the_page_without_a_picture(tmp_path):
 
 def test_report_that_contradicts_itself_is_refused():
     bad = a_report(stages=passed_stages(export=Stage("export", "not-run")))
-    with pytest.raises(ValueError, match="does not say why"):
+    with pytest.raises(ValueError, match="has no reason"):
         check_report(bad)
 
 

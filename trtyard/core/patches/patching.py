@@ -1,9 +1,9 @@
-"""Apply a patch series to a folder: all of it or none, to the letter, and back again.
+"""Apply or reverse a patch series in a folder: completely and exactly, or not at all.
 
-``python3 -I patching.py apply --series DIR --into ROOT`` does it without trtyard being installed,
-as in an image build. What a file must be before and becomes is worked out in memory first and
-compared by hash; only then is anything written. Applying twice changes nothing. After a crash
-between two files the same command finishes the work, and ``reverse`` takes it back.
+``python3 -I patching.py apply --series DIR --into ROOT`` works without installing trtyard, as in an
+image build. All files are patched in memory and compared by hash before any is written. Applying
+twice changes nothing. After a crash between two files, the same command finishes the work, and
+``reverse`` undoes it.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-if not __package__:  # run as a script: trtyard is the folder two above
+if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
@@ -20,17 +20,17 @@ from trtyard.core.file_changes import Change, change_together
 from trtyard.core.patches.patch_set import UNRESOLVED, Patch, read_series
 from trtyard.core.patches.unified_diff import FileDiff, MisfitError, changed
 
-_STATE = {True: "patched", False: "as upstream has it"}
+_STATE = {True: "patched", False: "unpatched"}
 _REFUSED = "nothing was changed; these patches are for another release of the file"
 
 
 class FileState(NamedTuple):
-    """One file that a series changes; None stands for no file."""
+    """One file that a series changes; None means that the file does not exist."""
 
     path: str
     upstream: Optional[bytes]
     patched: Optional[bytes]
-    is_patched: bool  # what is on disk
+    is_patched: bool  # the state on disk
 
 
 class _Link(NamedTuple):
@@ -38,26 +38,26 @@ class _Link(NamedTuple):
 
     patch: Patch
     diff: FileDiff
-    on_all_before: bool  # no earlier patch of the series was left out: its Result can be compared
+    on_all_before: bool  # all earlier patches of the series apply: its Result can be compared
 
 
 def selected(patches: Sequence[Patch], releases: Optional[Mapping[str, str]]) -> Tuple[Patch, ...]:
-    """Return the patches that these releases need; all of them where none are given."""
+    """Return the patches that these releases need; all patches for None."""
     return tuple(one for one in patches if releases is None or one.is_needed(releases))
 
 
 def states(
     patches: Sequence[Patch], root: Path, releases: Optional[Mapping[str, str]] = None
 ) -> Tuple[FileState, ...]:
-    """Return every file that the needed patches of a series change, as it is and would be.
+    """Return the state of every file that the needed patches of a series change.
 
     Args:
         patches: the whole series.
-        root: the folder that the patches' paths are below.
+        root: the folder that the patches' paths are relative to.
         releases: product to version, see ``Patch.is_needed``; None takes every patch.
 
     Raises:
-        IntegrityError: a file is neither upstream's nor the patched one, or a hunk does not sit.
+        IntegrityError: a file is neither upstream's nor the patched one, or a hunk does not apply.
     """
     chains: Dict[str, List[_Link]] = {}
     cut = set()
@@ -75,7 +75,7 @@ def states(
 def apply(
     patches: Sequence[Patch], root: Path, releases: Optional[Mapping[str, str]] = None
 ) -> Tuple[FileState, ...]:
-    """Patch the files below ``root``; return how they were before. See ``states``."""
+    """Patch the files in ``root``; return their states before. See ``states``."""
     before = states(patches, root, releases)
     pending = [one for one in before if not one.is_patched]
     change_together([Change(root / one.path, one.upstream, one.patched) for one in pending])
@@ -85,7 +85,7 @@ def apply(
 def reverse(
     patches: Sequence[Patch], root: Path, releases: Optional[Mapping[str, str]] = None
 ) -> Tuple[FileState, ...]:
-    """Take the patches back; return how the files were before. See ``states``."""
+    """Reverse the patches; return the files' states before. See ``states``."""
     before = states(patches, root, releases)
     pending = [one for one in before if one.is_patched]
     change_together([Change(root / one.path, one.patched, one.upstream) for one in pending])
@@ -93,7 +93,7 @@ def reverse(
 
 
 def result_sha256(files: Sequence[FileState]) -> str:
-    """Return one hash of all the patched files: of ``sha256sum``'s lines, sorted by path."""
+    """Return one hash for all patched files: of ``sha256sum``'s output, sorted by path."""
     lines = sorted((one.path, sha256(one.patched)) for one in files)
     text = "".join(f"{found}  {path}\n" for path, found in lines)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -121,7 +121,7 @@ def _state(root: Path, path: str, links: Sequence[_Link]) -> FileState:
     if not is_patched:
         known = links[-1].patch.results.get(path) if links[-1].on_all_before else None
         raise IntegrityError(
-            f"{root / path} is neither upstream's file nor the patched one: expected sha256"
+            f"{root / path} is neither upstream's file nor the patched file: expected sha256"
             f" {expected}{f' or {known}' if known else ''}, found {sha256(current)}",
             _REFUSED,
         )
@@ -135,7 +135,11 @@ def _unresolved_state(
     current: Optional[bytes],
     taken_back: Optional[bytes],
 ) -> FileState:
-    """Where upstream's hash is not known, the hunks themselves must tell the two apart."""
+    """Return a file's state from its hunks alone, if upstream's hash is unresolved.
+
+    Raises:
+        IntegrityError: the patches do not apply, or apply both forwards and backwards.
+    """
     try:
         patched = _forward(root, current, links)
     except IntegrityError:
@@ -144,9 +148,9 @@ def _unresolved_state(
         return FileState(path, taken_back, current, True)
     if taken_back is not None:
         raise IntegrityError(
-            f"{root / path} takes {links[0].patch.name} forwards and backwards, and its header"
-            f" names no hash to tell which it is (sha256 {UNRESOLVED}), found {sha256(current)}",
-            f"put upstream's sha256 into Applies-To of {links[0].patch.file}",
+            f"{root / path}: {links[0].patch.name} applies forwards and backwards, and its header"
+            f" has no hash to decide (sha256 {UNRESOLVED}), found {sha256(current)}",
+            f"add upstream's sha256 to Applies-To in {links[0].patch.file}",
         )
     return FileState(path, current, patched, False)
 
@@ -158,7 +162,7 @@ def _forward(root: Path, text: Optional[bytes], links: Sequence[_Link]) -> Optio
             text = changed(diff, text)
         except MisfitError as error:
             raise IntegrityError(
-                f"{patch.name} does not sit in {root / path}: it {error};"
+                f"{patch.name} does not apply to {root / path}: the file {error};"
                 f" expected sha256 {patch.applies_to.get(path) or UNRESOLVED},"
                 f" found {sha256(_content(root, path))}",
                 _REFUSED,
@@ -166,8 +170,8 @@ def _forward(root: Path, text: Optional[bytes], links: Sequence[_Link]) -> Optio
         expected = patch.results.get(path)
         if on_all_before and expected not in (None, sha256(text)):
             raise IntegrityError(
-                f"{patch.name} makes another {path} than its header says: expected sha256"
-                f" {expected}, found {sha256(text)}",
+                f"{patch.name}: the patched {path} does not match the header's Result: expected"
+                f" sha256 {expected}, found {sha256(text)}",
                 f"git checkout -- {patch.file}",
             )
     return text
@@ -183,7 +187,7 @@ def _content(root: Path, path: str) -> Optional[bytes]:
     file = root / path
     inside = file.parent.resolve() == (root.resolve() / path).parent
     if not inside or file.is_symlink() or (file.exists() and not file.is_file()):
-        raise IntegrityError(f"{file} is not a plain file below {root}", "nothing was changed")
+        raise IntegrityError(f"{file} is not a regular file in {root}", "nothing was changed")
     return file.read_bytes() if file.exists() else None
 
 
@@ -192,12 +196,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="patching")
     parser.add_argument("command", choices=["apply", "reverse", "show"])
     parser.add_argument("--series", type=Path, required=True, help="folder with series and patches")
-    parser.add_argument("--into", type=Path, required=True, help="folder that holds the files")
+    parser.add_argument("--into", type=Path, required=True, help="folder with the files to patch")
     parser.add_argument(
         "--release",
         action="append",
         metavar="PRODUCT=VERSION",
-        help="take only what this release needs: torch=1.4.0, tensorrt=7.0.0.11 (both, if given)",
+        help="apply only the patches that this release needs: torch=1.4.0 or tensorrt=7.0.0.11; may"
+        " be repeated",
     )
     options = parser.parse_args(list(arguments))
     try:

@@ -1,7 +1,7 @@
-"""Unified diffs, parsed and applied to the letter: no fuzz, no offset, nothing left over.
+"""Parse unified diffs and apply them exactly: no fuzz, no offset.
 
-Works on bytes, so that no file's encoding or line ends matter. What is not a plain change or a new
-text file (a rename, a mode, a binary, a deletion) is refused.
+Works on bytes, so encodings and line endings do not matter. Renames, mode changes, binary files and
+deletions are refused.
 """
 
 import re
@@ -14,62 +14,62 @@ _NOWHERE = "/dev/null"
 
 
 class DiffError(ValueError):
-    """The text is no unified diff that can be applied strictly."""
+    """The text is not a unified diff that can be applied exactly."""
 
 
 class MisfitError(ValueError):
-    """A hunk does not sit in the file just where it says."""
+    """A hunk does not match the file at its line."""
 
 
 class Hunk(NamedTuple):
-    """Consecutive lines and what takes their place; lines keep their ends."""
+    """Consecutive lines and their replacement, with line endings."""
 
-    old_start: int  # the first line's number from 0, or where to insert if there are no old lines
+    old_start: int  # index of the first line, or where to insert if there are no old lines
     old: Tuple[bytes, ...]
     new_start: int
     new: Tuple[bytes, ...]
 
 
 class FileDiff(NamedTuple):
-    """The change of one file; ``old_exists`` is false for a file that the diff makes."""
+    """The change of one file; ``old_exists`` is false for a file that the diff adds."""
 
-    path: str  # below the root, with slashes
+    path: str  # relative to the root, with slashes
     old_exists: bool
     hunks: Tuple[Hunk, ...]
 
 
 def parse(data: bytes) -> Tuple[FileDiff, ...]:
-    """Parse a diff that holds nothing but files and hunks.
+    """Return the file changes of a diff that has only files and hunks.
 
     Raises:
-        DiffError: with the line's number.
+        DiffError: the diff is invalid; the message has the line number.
     """
     reader = _Reader(lines_of(data))
     files = []
     while reader.passes_over():
         files.append(_read_file(reader))
     if not files:
-        raise DiffError("line 1: no file in it")
+        raise DiffError("line 1: the diff has no file")
     paths = [each.path for each in files]
     if len(set(paths)) != len(paths):
-        raise DiffError("a file comes twice in it")
+        raise DiffError("the diff has a file twice")
     return tuple(files)
 
 
 def changed(diff: FileDiff, text: Optional[bytes], reverse: bool = False) -> Optional[bytes]:
-    """Return what the file becomes; None stands for a file that is not there.
+    """Return the content of a file after the change; None means that the file does not exist.
 
     Args:
-        diff: of this file.
-        text: the file's content.
-        reverse: take the change back.
+        diff: the change.
+        text: the file's content before.
+        reverse: undo the change instead.
 
     Raises:
-        MisfitError: with the line where the text is not what the diff expects.
+        MisfitError: the content differs from the diff; the message has the line.
     """
     must_exist = diff.old_exists or reverse
     if must_exist != (text is not None):
-        raise MisfitError("is not there" if must_exist else "is there already")
+        raise MisfitError("does not exist" if must_exist else "already exists")
     lines = lines_of(text or b"")
     result: List[bytes] = []
     position = 0
@@ -81,7 +81,7 @@ def changed(diff: FileDiff, text: Optional[bytes], reverse: bool = False) -> Opt
             raise MisfitError(f"ends before line {start + 1}")
         for number, (expected, line) in enumerate(zip(before, found), start + 1):
             if expected != line:
-                raise MisfitError(f"line {number} is {_shown(line)}, not {_shown(expected)}")
+                raise MisfitError(f"has {_shown(line)} in line {number}, not {_shown(expected)}")
         if len(found) < len(before):
             raise MisfitError(f"ends at line {len(lines)}, before {_shown(before[len(found)])}")
         result += lines[position:start]
@@ -89,16 +89,16 @@ def changed(diff: FileDiff, text: Optional[bytes], reverse: bool = False) -> Opt
         position = start + len(before)
     result += lines[position:]
     if any(not line.endswith(b"\n") for line in result[:-1]):
-        raise MisfitError("ends without a newline where the diff goes on")
+        raise MisfitError("ends without a newline, but the diff adds lines after it")
     if reverse and not diff.old_exists:
         if result:
-            raise MisfitError(f"has {_shown(result[0])} beyond what the diff wrote")
+            raise MisfitError(f"has {_shown(result[0])}, which the diff did not add")
         return None
     return b"".join(result)
 
 
 def lines_of(text: bytes) -> List[bytes]:
-    """Split at newlines alone, keeping them; the last line may have none."""
+    """Return the lines of a text with their newlines; splits at newlines only."""
     lines = [line + b"\n" for line in text.split(b"\n")]
     last = lines.pop()[:-1]
     return [*lines, last] if last else lines
@@ -109,7 +109,7 @@ def _shown(line: bytes) -> str:
 
 
 class _Reader:
-    """The diff's lines, one after the other."""
+    """Reads the lines of a diff in order."""
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         self._lines = lines
@@ -124,12 +124,12 @@ class _Reader:
     def take(self) -> bytes:
         line = self.peek()
         if line is None:
-            raise self.fail("it ends too early")
+            raise self.fail("the diff ends too early")
         self._next += 1
         return line
 
     def passes_over(self) -> bool:
-        """Go to the next file's first line; tell whether there is one."""
+        """Skip to the next file's first line; return whether there is one."""
         line = self.peek()
         while line is not None and line.startswith(_PASSED_OVER):
             self._next += 1
@@ -140,22 +140,22 @@ class _Reader:
 def _read_file(reader: _Reader) -> FileDiff:
     old, new = _read_path(reader, b"--- "), _read_path(reader, b"+++ ")
     if new == _NOWHERE:
-        raise reader.fail("deletes a file")
+        raise reader.fail("the diff deletes a file")
     if old not in (new, _NOWHERE):
-        raise reader.fail(f"renames {old} to {new}")
+        raise reader.fail(f"the diff renames {old} to {new}")
     hunks: List[Hunk] = []
     shift = end = 0
     while (reader.peek() or b"").startswith(b"@@"):
         hunk = _read_hunk(reader)
         if hunk.old_start < end:
-            raise reader.fail("a hunk begins inside the one before it")
+            raise reader.fail("a hunk overlaps the previous one")
         if hunk.new_start != hunk.old_start + shift:
-            raise reader.fail("the line numbers of a hunk contradict the hunks before it")
+            raise reader.fail("a hunk's line numbers contradict the previous hunks")
         shift += len(hunk.new) - len(hunk.old)
         end = hunk.old_start + len(hunk.old)
         hunks.append(hunk)
     if not hunks:
-        raise reader.fail("a file without a hunk")
+        raise reader.fail("a file has no hunk")
     if old == _NOWHERE and (len(hunks) != 1 or hunks[0].old):
         raise reader.fail("a new file has old lines")
     return FileDiff(new, old != _NOWHERE, tuple(hunks))
@@ -164,13 +164,13 @@ def _read_file(reader: _Reader) -> FileDiff:
 def _read_path(reader: _Reader, mark: bytes) -> str:
     line = reader.peek() or b""
     if not line.startswith(mark):
-        raise reader.fail(f"{mark.decode()!r} expected, not {_shown(line)}")
+        raise reader.fail(f"expected {mark.decode()!r}, found {_shown(line)}")
     path = line[len(mark) :].rstrip(b"\n").partition(b"\t")[0].decode("utf-8", "replace")
     if path != _NOWHERE:
         top, _, path = path.partition("/")
         parts = path.split("/")
         if top not in ("a", "b") or not path or {"", ".", ".."}.intersection(parts):
-            raise reader.fail("a path must be a/… or b/…, and stay below it")
+            raise reader.fail("a path must be a/… or b/…, without . and ..")
     reader.take()
     return path
 
@@ -178,7 +178,7 @@ def _read_path(reader: _Reader, mark: bytes) -> str:
 def _read_hunk(reader: _Reader) -> Hunk:
     match = _HUNK.match(reader.peek() or b"")
     if match is None:
-        raise reader.fail("no hunk header of a unified diff")
+        raise reader.fail("not a hunk header")
     reader.take()
     old_start, old_count, new_start, new_count = (
         1 if number is None else int(number) for number in match.groups()
@@ -190,18 +190,18 @@ def _read_hunk(reader: _Reader) -> Hunk:
         line = reader.take()
         if line == _NO_NEWLINE:
             if not sides or not sides[0][-1].endswith(b"\n"):
-                raise reader.fail("no line that it could be said of")
+                raise reader.fail("'No newline at end of file' does not follow a line")
             for side in sides:
                 side[-1] = side[-1][:-1]
             continue
         sides = {b" ": (old, new), b"-": (old,), b"+": (new,)}.get(line[:1], ())
         if not sides or not line.endswith(b"\n"):
-            raise reader.fail(f"no line of a hunk: {_shown(line)}")
+            raise reader.fail(f"not a line of a hunk: {_shown(line)}")
         for side in sides:
             side.append(line[1:])
     if (len(old), len(new)) != (old_count, new_count):
         raise reader.fail("a hunk has more lines than its header says")
-    # Where a side has no lines, its number is that of the line before it.
+    # If a side has no lines, its number is that of the previous line.
     return Hunk(
         old_start - 1 if old else old_start,
         tuple(old),

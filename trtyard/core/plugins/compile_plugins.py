@@ -1,9 +1,9 @@
-"""Compile the kernel cores, and the C++ shells where TensorRT's headers are given.
+"""Compile the kernel cores, and the C++ shells if TensorRT's headers are given.
 
-The same sources, compiler and architectures give the same bytes, whatever folder they lie in:
-every unit is compiled from inside a copy of the source folder by its relative name, nvcc keeps its
-temporary files, whose names it would otherwise write into the objects, beside the object, and g++
-links, because nvcc writes the toolkit's folder into what it links.
+The same sources, compiler and architectures give the same bytes in any folder. For that, each file
+is compiled by its relative name in a copy of the source folder; nvcc keeps its temporary files,
+whose names end up in the objects, next to the object; and g++ links, because nvcc would write the
+toolkit's path into the library.
 """
 
 import hashlib
@@ -51,10 +51,10 @@ SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
 
 MAJOR = re.compile(r"#define\s+(?:NV_TENSORRT|TRT)_MAJOR(?:_ENTERPRISE)?\s+(\d+)")
 
-# nvcc hands its working folder on to g++ unquoted.
+# nvcc passes its working folder to g++ unquoted.
 PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+-]+")
 
-# Fixed: g++ draws names of hidden symbols from it.
+# Fixed, because g++ derives names of hidden symbols from it.
 RANDOM_SEED = "-frandom-seed=trtyard"
 
 KERNEL_FLAGS = (
@@ -63,7 +63,7 @@ KERNEL_FLAGS = (
     "-Xcompiler=-fPIC,-fvisibility=hidden,-fvisibility-inlines-hidden,-Wall,-Wextra",
     "-Xcompiler=" + RANDOM_SEED,
 )
-# So that nothing of where it was compiled is in it; taken where the compiler knows it.
+# Keeps the build folder's path out of the library; used if the compiler has the flag.
 OPTIONAL_KERNEL_FLAGS = ("--objdir-as-tempdir",)
 SHELL_FLAGS = (
     "-std=c++17",
@@ -95,16 +95,16 @@ def compile_plugins(
     nvcc: Optional[Path] = None,
     headers: Optional[Path] = None,
 ) -> CompiledPlugins:
-    """Compile every ``.cu`` below ``sources`` into ``library``, a shared library.
+    """Compile every ``.cu`` file in ``sources`` into the shared library ``library``.
 
     ``architectures`` are compute capabilities without the dot, such as ``["80", "120"]``; each gets
-    machine code, the highest also PTX for later GPUs. ``["native"]`` takes this machine's GPU. Code
-    for 12.0 runs on 12.1 as it is. With ``headers``, a folder that holds ``NvInfer.h``, the C++
-    shells for that release (``shells_for``) go into the library too: TensorRT can then load it.
+    machine code, the highest also PTX for later GPUs. ``["native"]`` is this machine's GPU. Code
+    for 12.0 runs unchanged on 12.1. With ``headers``, a folder with ``NvInfer.h``, the library also
+    gets the C++ shells for that release (``shells_for``), so that TensorRT can load it.
 
-    Beside the library goes ``<library>.json`` with the hash of all that went in; while that holds,
-    nothing is compiled again. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that
-    this nvcc does not know), UsageError (wrong arguments), ConversionError (the compiler's words).
+    The hash of all inputs is written to ``<library>.json``; if it is unchanged, nothing is
+    compiled. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that this nvcc does not
+    support), UsageError (wrong arguments), ConversionError (a compiler error).
     """
     units = _units(sources, architectures, headers)
     compiler = find_nvcc() if nvcc is None else nvcc
@@ -119,8 +119,8 @@ def compile_plugins(
 
     with tempfile.TemporaryDirectory(prefix="trtyard-plugins-", dir=_plain_folder()) as name:
         folder = Path(name)
-        # A copy, because nvcc hands its folder on to g++ unquoted: a space in it, or a comma in
-        # a list of -Xcompiler, would end the word.
+        # A copy in a plain path: nvcc passes its folder to g++ unquoted, so a space in it, or a
+        # comma in a list of -Xcompiler, would end the word.
         own = folder / "plugins"
         shutil.copytree(str(sources), str(own))
         maps = taken_by(["g++"], [f"-ffile-prefix-map={folder}=build"], "c++")
@@ -140,7 +140,7 @@ def compile_plugins(
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for _ in pool.map(compile_unit, units, objects):
-                pass  # raises what a unit raised
+                pass  # raises the first error of a unit
         with written_whole(library) as partial:
             link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects]
             run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)
@@ -150,7 +150,7 @@ def compile_plugins(
 
 
 def _plain_folder() -> str:
-    """Return the folder for temporary files, or another one if its name has a space or the like."""
+    """Return the temporary folder, or another one if its path has a space or special character."""
     folders = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]  # noqa: S108 - made safely
     plain = [each for each in folders if PLAIN_PATH.fullmatch(each) and os.access(each, os.W_OK)]
     return (plain or folders)[0]
@@ -162,7 +162,7 @@ def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path])
     if not kernels:
         raise UsageError(
             f"{sources}: no kernels ({KERNELS}) in this folder",
-            "give the folder plugins of the trtyard sources",
+            "give the plugins folder of the trtyard sources",
         )
     if not architectures:
         raise UsageError("no GPU architecture given", 'give at least one, such as "80"')
@@ -179,22 +179,22 @@ def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path])
 
 
 def shells_for(headers: Path) -> str:
-    """Return which C++ shells TensorRT's headers in this folder are for: "cpp-v2" or "cpp-v3".
+    """Return which C++ shells TensorRT's headers in this folder need: "cpp-v2" or "cpp-v3".
 
-    V2 is for TensorRT before 10; TensorRT for RTX, which counts its releases from 1, takes V3 only.
-    Raises UsageError: there is no ``NvInfer.h``, or no version that can be read.
+    V2 is for TensorRT before 10. TensorRT for RTX, whose releases start at 1, supports V3 only.
+    Raises UsageError: ``NvInfer.h`` or its version is missing.
     """
-    hint = "give the folder include of the TensorRT release that will load the plugins"
+    hint = "give the include folder of the TensorRT release that will load the plugins"
     if not (headers / "NvInfer.h").is_file():
         raise UsageError(f"{headers}: NvInfer.h is not in this folder", hint)
     try:
         text = (headers / "NvInferVersion.h").read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot read the release of the headers: {error}", hint) from error
-    # From 11 on NV_TENSORRT_MAJOR is another macro of the same file.
+        raise UsageError(f"cannot read the version of the headers: {error}", hint) from error
+    # Since 11, NV_TENSORRT_MAJOR is defined by another macro in the same file.
     found = MAJOR.search(text)
     if found is None:
-        raise UsageError(f"{headers / 'NvInferVersion.h'}: no major version in it", hint)
+        raise UsageError(f"{headers / 'NvInferVersion.h'} has no major version", hint)
     return "cpp-v2" if 5 <= int(found.group(1)) < 10 else "cpp-v3"
 
 
@@ -205,7 +205,7 @@ def _facts(
     compiler: Path,
     headers: Optional[Path],
 ) -> Dict[str, object]:
-    """Return what the library is made from; ``inputs`` is the hash of all of it."""
+    """Return the facts that the library depends on; ``inputs`` is the hash of all inputs."""
     files = sorted(path for path in sources.rglob("*") if path.suffix in SOURCE_SUFFIXES)
     named: List[Tuple[str, Path]] = [(path.relative_to(sources).as_posix(), path) for path in files]
     flags = [*KERNEL_FLAGS, *OPTIONAL_KERNEL_FLAGS, *LINK_FLAGS, *LINK_LIBRARIES]

@@ -1,4 +1,4 @@
-"""The CUDA compiler of this environment: where it is, what it needs, how it is run."""
+"""Find and run the CUDA compiler of this environment."""
 
 import os
 import re
@@ -10,10 +10,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 
-CUDA_WHEEL_FOLDER = Path("nvidia") / "cu13"  # where NVIDIA's CUDA 13 wheels put a whole toolkit
+CUDA_WHEEL_FOLDER = Path("nvidia") / "cu13"  # where NVIDIA's CUDA 13 wheels put the toolkit
 CUDA_WHEELS = "nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl"
 
-# Where Debian's nvidia-cuda-toolkit keeps nvcc and what belongs to it alone, below usr.
+# Where Debian's nvidia-cuda-toolkit has nvcc and its private files, relative to usr.
 DEBIAN_FOLDER = Path("lib") / "nvidia-cuda-toolkit"
 SYSTEM = Path("/usr")
 
@@ -27,7 +27,7 @@ LAST_LINES = 30
 def find_nvcc() -> Path:
     """Return the CUDA compiler: this environment's wheels, then ``CUDA_HOME``, then ``PATH``.
 
-    Raises EnvironmentLacksError where there is none.
+    Raises EnvironmentLacksError if there is none.
     """
     homes = [Path(folder) / CUDA_WHEEL_FOLDER for folder in sys.path]
     if os.environ.get("CUDA_HOME"):
@@ -46,7 +46,7 @@ def find_nvcc() -> Path:
 
 
 def nvcc_in(home: Path) -> Optional[Path]:
-    """Return the nvcc of a toolkit's folder, or of one that Debian's packages are unpacked in."""
+    """Return the nvcc in a toolkit's folder or in a folder of unpacked Debian packages, or None."""
     for candidate in (home / "bin" / "nvcc", home / "usr" / "bin" / "nvcc"):
         if candidate.is_file():
             return _behind(candidate)
@@ -54,23 +54,23 @@ def nvcc_in(home: Path) -> Optional[Path]:
 
 
 def _behind(nvcc: Path) -> Path:
-    """Return the program that Debian's ``usr/bin/nvcc`` starts; any other nvcc is one itself.
+    """Return the program that Debian's ``usr/bin/nvcc`` starts; any other nvcc unchanged.
 
-    Debian's is a script with a fixed path, wrong where the package was unpacked elsewhere.
+    Debian's is a script with a fixed path, which is wrong if the package is unpacked elsewhere.
     """
     program = nvcc.absolute().parents[1] / DEBIAN_FOLDER / "bin" / "nvcc"
     return (program if program.is_file() else nvcc).resolve()
 
 
 def debian_root(nvcc: Path) -> Optional[Path]:
-    """Return the folder ``usr`` of an nvcc from Debian's package, or None for any other nvcc."""
+    """Return the ``usr`` folder of an nvcc from Debian's package, or None for any other nvcc."""
     folders = nvcc.parents
     is_debian = len(folders) > 3 and nvcc == folders[3] / DEBIAN_FOLDER / "bin" / "nvcc"
     return folders[3] if is_debian else None
 
 
 def nvcc_command(nvcc: Path) -> List[str]:
-    """Return how nvcc is called; an unpacked Debian package must be told where its parts are."""
+    """Return the command for nvcc, with the folders of an unpacked Debian package if it is one."""
     root = debian_root(nvcc)
     if root is None or root == SYSTEM:
         return [str(nvcc)]
@@ -79,13 +79,13 @@ def nvcc_command(nvcc: Path) -> List[str]:
 
 
 def host_compiler(nvcc: Path) -> str:
-    """Return the C++ compiler that nvcc calls: Debian's takes the newest that it can work with."""
+    """Return the C++ compiler that nvcc calls; Debian's nvcc has its own link to a suitable g++."""
     root = debian_root(nvcc)
     return "g++" if root is None else str(root / DEBIAN_FOLDER / "bin" / "g++")
 
 
 def require_host_compiler() -> None:
-    """Raise EnvironmentLacksError where g++, which nvcc needs, is not on ``PATH``."""
+    """Raise EnvironmentLacksError if g++, which nvcc needs, is not on ``PATH``."""
     if shutil.which("g++") is None:
         raise EnvironmentLacksError(
             "nvcc needs the C++ compiler g++, which is not on PATH",
@@ -94,7 +94,7 @@ def require_host_compiler() -> None:
 
 
 def toolkit_of(compiler: Path) -> Path:
-    """Return the toolkit's folder, as nvcc tells it: the nvcc on PATH may be a wrapper script."""
+    """Return the toolkit's folder as nvcc reports it; the nvcc on PATH may be a wrapper script."""
     command = [str(compiler), "--dryrun", "-E", "-x", "cu", os.devnull]
     # A dry run of nvcc 11.8 fails with --threads, which an image's build sets for all calls.
     said = run_compiler(command, Path(), unset=FLAG_VARIABLES)
@@ -105,18 +105,18 @@ def toolkit_of(compiler: Path) -> Path:
     if "TOP" in told:
         return Path(told["TOP"]).resolve()
     raise EnvironmentLacksError(
-        f"{compiler} does not say where its toolkit is", "set CUDA_HOME to the toolkit's folder"
+        f"cannot find the toolkit of {compiler}", "set CUDA_HOME to the toolkit's folder"
     )
 
 
 def include_folders(compiler: Path) -> List[str]:
-    """Return g++'s flags for the CUDA runtime's headers; none where it searches there anyway."""
+    """Return g++'s flags for the CUDA runtime's headers; none if they are in /usr/include."""
     toolkit = toolkit_of(compiler)
     return [] if toolkit == SYSTEM else ["-isystem", str(toolkit / "include")]
 
 
 def library_folders(compiler: Path) -> List[str]:
-    """Return g++'s flags for the CUDA runtime: toolkits differ in where they keep it."""
+    """Return g++'s flags for the CUDA runtime library, whose folder differs between toolkits."""
     toolkit = toolkit_of(compiler)
     folders = [toolkit / "lib64", toolkit / "lib", *sorted(toolkit.glob("targets/*/lib"))]
     folders += sorted(toolkit.glob("lib/*-linux-gnu"))
@@ -139,9 +139,9 @@ def _capability(architecture: str) -> Tuple[int, str]:
 
 
 def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> List[str]:
-    """Return those of ``flags`` that the compiler knows: a row's own may be older than they are.
+    """Return the ``flags`` that the compiler supports; a row's compiler may be too old for some.
 
-    ``-ffile-prefix-map``, say, came with GCC 8, and row 7.0 has GCC 7.
+    For example ``-ffile-prefix-map`` needs GCC 8, and row 7.0 has GCC 7.
     """
     nothing = ["-E", "-x", language, os.devnull]
     found = []
@@ -155,9 +155,9 @@ def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> Li
 
 
 def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()) -> str:
-    """Run ``command`` in ``folder``; return what it printed, or raise with its last lines.
+    """Run ``command`` in ``folder`` without the variables ``unset``; return its output.
 
-    The environment variables ``unset`` are kept from it.
+    Raises EnvironmentLacksError (unknown GPU architecture) or ConversionError with its last lines.
     """
     environment = _environment(Path(command[0]))
     done = subprocess.run(
@@ -174,14 +174,14 @@ def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()
     lines = "\n".join(done.stdout.splitlines()[-LAST_LINES:])
     if "Unsupported gpu architecture" in lines:
         raise EnvironmentLacksError(
-            f"this CUDA compiler does not know an architecture that was asked for:\n{lines}",
-            f"see what it knows: {command[0]} --list-gpu-arch",
+            f"this CUDA compiler does not support a requested architecture:\n{lines}",
+            f"list those it supports: {command[0]} --list-gpu-arch",
         )
     raise ConversionError(f"compiling the plugins failed (rc {done.returncode}):\n{lines}")
 
 
 def _environment(program: Path) -> Dict[str, str]:
-    """Return the environment to run a program in: an unpacked Debian nvcc looks for its parts."""
+    """Return the program's environment; an unpacked Debian nvcc needs its folders on PATH."""
     root = debian_root(program)
     if root is None and program.name == "g++":
         root = debian_root(program.with_name("nvcc"))
