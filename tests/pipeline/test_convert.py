@@ -16,10 +16,12 @@ import pytest
 import torch
 
 from trtyard.core.cuda_device import usable_device
+from trtyard.known_failures.advice import advised
 from trtyard.pipeline import artifacts, cli
 from trtyard.pipeline import convert as convert_module
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.tensorrt.driver_rtx import plugin_layers_in_plan
+from trtyard.report.reading import report_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS_ON = ["8.0", "8.6", "8.9", "12.0", "12.1"]
@@ -158,9 +160,13 @@ def test_a_detector_of_torchvision_agrees_and_says_what_tensorrt_lacks(row_file,
     assert found["passed"]
     assert found["matched"] == found["reference"] > 5
     assert status_of(report)["engine"] == "failed"
-    assert "why: this TensorRT has no NonZero" in done.stderr
-    assert "taken as is by: TensorRT 8.5 and newer, not TensorRT for RTX" in done.stderr
-    assert "as the model faster_rcnn does" in done.stderr
+    (failed,) = [
+        stage for stage in advised(report_of(report), ()).stages if stage.status == "failed"
+    ]
+    assert "why: this TensorRT has no NonZero" in failed.reason
+    assert "taken as is by: TensorRT 8.5 and newer, not TensorRT for RTX" in failed.reason
+    assert "as the model faster_rcnn does" in failed.mend
+    assert "why: " not in json.dumps(report["stages"])
     assert (out / artifacts.OVERLAY).is_file()
 
 

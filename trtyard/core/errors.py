@@ -1,7 +1,8 @@
 """What can go wrong, each class with the exit code the command line ends with.
 
 An error says what, where (the user's own file and line if there is one), and ``mend``: the next
-command to type. Used on both sides: on the host and inside the row's environment.
+command to type. ``log`` holds all that the failing library or compiler printed: the host looks up
+its cause in it. Used on both sides: on the host and inside the row's environment.
 """
 
 from typing import Optional
@@ -12,10 +13,11 @@ class TrtyardError(Exception):
 
     exit_code = 4
 
-    def __init__(self, message: str, mend: Optional[str] = None) -> None:
+    def __init__(self, message: str, mend: Optional[str] = None, log: Optional[str] = None) -> None:
         super().__init__(message)
         self.message = message
         self.mend = mend
+        self.log = log
 
     def __str__(self) -> str:
         return self.message if self.mend is None else f"{self.message}\n  {self.mend}"

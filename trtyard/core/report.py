@@ -40,6 +40,7 @@ class Stage(NamedTuple):
     reason: Optional[str] = None  # why it failed or was not run
     mend: Optional[str] = None  # what to do about it
     note: Optional[str] = None  # what its result does not say by itself
+    log: Optional[str] = None  # the end of what the failing library or compiler printed
 
 
 class ErrorHistogram(NamedTuple):

@@ -5,7 +5,7 @@ import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
-from trtyard.core.toolchains import ANY, Toolchain, is_within, outside_in_words, rows_told
+from trtyard.core.toolchains import Toolchain, is_within, outside_in_words
 from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
 from trtyard.known_failures.compiling import COMPILING
 from trtyard.known_failures.images import IMAGES
@@ -108,26 +108,6 @@ def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
     return f"{words} ({taken_by(explanation.affected)})"
 
 
-def conversion_error(message: str, words: str, otherwise: Optional[str] = None) -> ConversionError:
-    """Return the error of a stage, with what is known about it.
-
-    Args:
-        message: what failed, and where, as far as the caller knows.
-        words: all that the failing part said.
-        otherwise: the mend where nothing more is known.
-    """
-    explanations = [one for one in explain(words) if not one.failure.warning]
-    if not explanations:
-        return ConversionError(message, otherwise)
-    first = explanations[0]
-    lines = [message, f"  why: {first.failure.cause}"]
-    rows = rows_told()
-    if first.affected not in ((), (ANY,)) or (rows and first.capability):
-        taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
-        lines.append(f"  taken as is by: {taking}")
-    return ConversionError("\n".join(lines), first.failure.mend)
-
-
 def build_failure(words: str) -> Optional[KnownFailure]:
     """Return the known failure of a compiler or of an image's build that ``words`` hold, if any."""
     found = (one.failure for one in explain(words) if one.failure in (*COMPILING, *IMAGES))
@@ -154,7 +134,7 @@ def compiler_explained() -> Iterator[None]:
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
     """Yield the failure once for each op that it names, or once."""
     seen: Set[str] = set()
-    # What conversion_error has explained before stands in its message, in other words.
+    # An error that has its advice already holds the cause, in other words than the pattern's.
     own = rf"\n  why: {re.escape(failure.cause)}\n"
     for pattern in (*failure.patterns, own):
         for match in re.finditer(pattern, log):

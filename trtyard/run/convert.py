@@ -26,9 +26,11 @@ from trtyard.core.files import PARTIAL_PREFIX
 from trtyard.core.known_models import refuse_impossible
 from trtyard.core.output_lock import is_held
 from trtyard.core.report import FAILED, JSON_FILE
+from trtyard.known_failures.advice import advised
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.row import ExecutorName, Row, Until
+from trtyard.matrix.rows_variable import matrix_toolchains
 from trtyard.matrix.rules import problems
 from trtyard.report.console import console_table, notes_in_words
 from trtyard.report.pages import write_pages
@@ -185,7 +187,7 @@ def convert(request: Request, *, dry_run: bool) -> int:
 
 def _show_report(folder: Path) -> None:
     """Make the pages of the report in ``folder`` and print its table, notes and failures."""
-    report = read_report(folder)
+    report = advised(read_report(folder), matrix_toolchains())
     write_pages(report, folder)
     show(f"\n{console_table(report)}")
     if report.notes:

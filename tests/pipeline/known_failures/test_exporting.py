@@ -10,6 +10,7 @@ from conftest import first, traceback_of
 from torch import nn
 
 from trtyard.core.errors import ConversionError
+from trtyard.known_failures.advice import with_advice
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.onnx_model.runner import run_onnx
 
@@ -223,12 +224,13 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
         export_onnx(
             module.eval(), (torch.rand(3, 3),), ["x"], ["y"], exporter, 18, tmp_path / "model.onnx"
         )
-    assert words in failure.value.mend
-    assert "\n  why: " in failure.value.message
-    # Its own message, given to ./run explain, leads to the same.
-    explanation = first(str(failure.value))
-    assert explanation.failure.mend == failure.value.mend
-    at = [line for line in failure.value.message.splitlines() if line.startswith("  at ")]
+    error = with_advice(failure.value)
+    assert words in error.mend
+    assert "\n  why: " in error.message
+    # What the user sees of it, given to ./run explain, leads to the same.
+    explanation = first(str(error))
+    assert explanation.failure.mend == error.mend
+    at = [line for line in error.message.splitlines() if line.startswith("  at ")]
     assert ["  at " + explanation.place.python for _ in at] == at
 
 

@@ -12,7 +12,7 @@ from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_bytes
 from trtyard.core.shown_paths import show_in_model
 from trtyard.core.toolchains import Toolchain, is_within, rows_told
-from trtyard.known_failures.explanation import conversion_error, explain
+from trtyard.known_failures.explanation import explain
 from trtyard.known_failures.operators import lacking
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_whole_numbers
@@ -197,7 +197,7 @@ def _invalid(
             "\n".join(lines),
             f"--opset {later}, or replace it at that line by ops that opset {opset} has",
         )
-    return conversion_error("\n".join(lines), words)
+    return ConversionError("\n".join(lines), log=words)
 
 
 def _first_opset_of(op: str) -> Optional[int]:

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 import onnx
 
 from trtyard.core.errors import ConversionError, UsageError
-from trtyard.known_failures.explanation import conversion_error, explain
+from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.onnx_model.facts import read_model, read_whole
 from trtyard.pipeline.onnx_model.one_node import (
     OneNode,
@@ -94,17 +94,15 @@ def with_place(error: ConversionError, file: Path) -> ConversionError:
     refused = [one for one in _answers_for(kinds) if one.state == REFUSED]
     if not refused:
         return error
-    told, why, rest = error.message.partition("\n  why: ")
-    lines = [told]
+    lines = [error.message]
     places = [(one.op, node) for one in refused for node in one.nodes]
     for op, node in places[:_MOST_NODES]:
         lines.append(f"  op: {op} (node {node['node']})")
         lines += [f"  at {node['origin']}"] if node["origin"] else []
     more = sum(one.number for one in refused) - len(places[:_MOST_NODES])
     lines += [f"  and {more} more nodes"] if more > 0 else []
-    if why:
-        return ConversionError("\n".join(lines) + why + rest, error.mend)
-    return conversion_error("\n".join(lines), f"{error.message}\n{refused[0].said}", error.mend)
+    log = f"{error.message}\n{refused[0].said}"
+    return ConversionError("\n".join(lines), error.mend, log)
 
 
 def _answers_for(kinds: Sequence[OneNode]) -> Iterator[Answer]:
