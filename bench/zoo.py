@@ -158,7 +158,7 @@ def result_of(case: Case) -> Path:
 def in_words(result) -> str:
     for name, facts in result["stages"].items():
         if facts["status"] != "passed":
-            return f"{name} {facts['status']}: {facts.get('failure') or facts['error'][:200]}"
+            return f"{name} {facts['status']}: {zoo_page.failure_of(facts) or facts['error'][:200]}"
     parity = result["stages"].get("parity", {})
     return f"{result['seconds']:5.1f} s {parity}"
 

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
-from trtyard.core.report import FAILED, NOT_RUN, PASSED, STAGES, Report, Stage
+from trtyard.core.report import (
+    FAILED,
+    NOT_RUN,
+    PASSED,
+    STAGES,
+    ExporterWarning,
+    Report,
+    Stage,
+    Symptom,
+)
 from trtyard.known_failures import named
 from trtyard.known_failures.advice import advised, with_advice
 from trtyard.matrix.rows_variable import matrix_toolchains
@@ -56,3 +65,27 @@ def test_a_report_gets_cause_and_fix_at_the_stage_whose_log_shows_a_known_error(
     found = advised(Report("rtx-1.7", "net", "fp32", "host", tuple(stages)), ()).stages
     assert (found[4].reason, found[4].mend) == (f"refused\n  why: {known.cause}", known.mend)
     assert [*found[:4], found[5]] == [*stages[:4], stages[5]]
+
+
+def test_warnings_and_symptoms_become_notes_behind_the_reports_own():
+    known = named("results-vary")
+    stages = tuple(Stage(name, PASSED, 1.0) for name in STAGES)
+    report = Report(
+        *("rtx-1.7", "net", "fp32", "host", stages),
+        notes=("its own",),
+        warnings=(
+            ExporterWarning("this form will be removed", of_tracer=False),
+            ExporterWarning("a value was frozen", of_tracer=True),
+            ExporterWarning(
+                "ROIAlign with aligned=True is not supported in opset 15", of_tracer=False
+            ),
+        ),
+        symptoms=(Symptom("results-vary", "it varies"), Symptom("of-a-later-release", "it broke")),
+    )
+    assert advised(report, ()).notes == (
+        "its own",
+        "a value was frozen",
+        "ROIAlign with aligned=True is not supported in opset 15",
+        f"it varies: {known.cause}. {known.mend} (results-vary)",
+        "it broke (of-a-later-release)",
+    )

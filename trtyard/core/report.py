@@ -184,6 +184,21 @@ class Proposals(NamedTuple):
     padded: Optional[int]  # rows that went through the box head; None if not known
 
 
+class ExporterWarning(NamedTuple):
+    """One warning of the exporter."""
+
+    text: str
+    of_tracer: bool  # the tracer's own: a value of the traced run became a constant
+
+
+class Symptom(NamedTuple):
+    """Something wrong that raised no error."""
+
+    name: str  # of the known failure
+    detail: str  # what was found in this conversion
+    output: str = ""  # of the model, where it is about one
+
+
 class Report(NamedTuple):
     """One conversion."""
 
@@ -206,6 +221,8 @@ class Report(NamedTuple):
     peak_memory_bytes: Optional[int] = None
     overlay: Optional[str] = None  # the picture's file name in the report's folder
     notes: Tuple[str, ...] = ()  # anything else a reader should know, a sentence each
+    warnings: Tuple[ExporterWarning, ...] = ()  # each once
+    symptoms: Tuple[Symptom, ...] = ()
 
 
 def check_report(report: Report) -> None:

@@ -190,11 +190,9 @@ class Conversion:
         if self._plugins.library is not None:
             return self._plugins.library
         from trtyard.core.plugins.compile_plugins import compile_plugins
-        from trtyard.known_failures.explanation import compiler_explained
 
         library = self._plugins.cache / "libtrtyard_plugins.so"
-        with compiler_explained():
-            return compile_plugins(self._plugins.sources, library, self._row.architectures).library
+        return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
     def _engine(self) -> EngineFacts:
         row = self._row

@@ -10,7 +10,7 @@ from conftest import first, traceback_of
 from torch import nn
 
 from trtyard.core.errors import ConversionError
-from trtyard.known_failures.advice import with_advice
+from trtyard.known_failures.advice import with_advice, worth_telling
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.onnx_model.runner import run_onnx
 
@@ -296,7 +296,7 @@ def test_convert_tells_of_known_warnings_and_of_no_others(tmp_path):
         AlignedRoi(), inputs, ["x", "rois"], ["y"], "torchscript", 15, tmp_path / "model.onnx"
     )
     # The other is about a shape that torchvision looks at; what is deprecated stays unsaid.
-    told = {first(words).failure.name for words in made.warnings}
+    told = {first(words).failure.name for words in worth_telling(made.warnings)}
     assert told == {"roi-align-aligned-before-opset-16", "python-value-frozen"}
 
 

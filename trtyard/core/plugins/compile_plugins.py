@@ -104,7 +104,8 @@ def compile_plugins(
 
     Beside the library goes ``<library>.json`` with the hash of all that went in; while that holds,
     nothing is compiled again. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that
-    this nvcc does not know), UsageError (wrong arguments), ConversionError (the compiler's words).
+    this nvcc does not know, another fault of the machine), UsageError (wrong arguments),
+    ConversionError (the compiler's words).
     """
     units = _units(sources, architectures, headers)
     compiler = find_nvcc() if nvcc is None else nvcc

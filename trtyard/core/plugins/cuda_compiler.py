@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.machine_faults import COMPILER, shows
 
 CUDA_WHEEL_FOLDER = Path("nvidia") / "cu13"  # where NVIDIA's CUDA 13 wheels put a whole toolkit
 CUDA_WHEELS = "nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl"
@@ -87,9 +88,9 @@ def host_compiler(nvcc: Path) -> str:
 def require_host_compiler() -> None:
     """Raise EnvironmentLacksError where g++, which nvcc needs, is not on ``PATH``."""
     if shutil.which("g++") is None:
+        words = "nvcc needs the C++ compiler g++, which is not on PATH"
         raise EnvironmentLacksError(
-            "nvcc needs the C++ compiler g++, which is not on PATH",
-            "install it: sudo apt-get install --no-install-recommends g++ libc6-dev",
+            words, "install it: sudo apt-get install --no-install-recommends g++ libc6-dev", words
         )
 
 
@@ -148,7 +149,7 @@ def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> Li
     for flag in flags:
         try:
             run_compiler([*compiler, flag, *nothing], Path())
-        except ConversionError:
+        except (ConversionError, EnvironmentLacksError):
             continue
         found.append(flag)
     return found
@@ -156,6 +157,8 @@ def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> Li
 
 def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()) -> str:
     """Run ``command`` in ``folder``; return what it printed, or raise with its last lines.
+
+    Raises EnvironmentLacksError where the machine is at fault, else ConversionError.
 
     The environment variables ``unset`` are kept from it.
     """
@@ -176,8 +179,12 @@ def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()
         raise EnvironmentLacksError(
             f"this CUDA compiler does not know an architecture that was asked for:\n{lines}",
             f"see what it knows: {command[0]} --list-gpu-arch",
+            lines,
         )
-    raise ConversionError(f"compiling the plugins failed (rc {done.returncode}):\n{lines}")
+    words = f"compiling the plugins failed (rc {done.returncode}):\n{lines}"
+    if any(shows(patterns, lines) for patterns in COMPILER.values()):
+        raise EnvironmentLacksError(words, log=lines)
+    raise ConversionError(words)
 
 
 def _environment(program: Path) -> Dict[str, str]:

@@ -10,10 +10,10 @@ import torch
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_bytes
+from trtyard.core.operators import lacking
+from trtyard.core.report import ExporterWarning
 from trtyard.core.shown_paths import show_in_model
 from trtyard.core.toolchains import Toolchain, is_within, rows_told
-from trtyard.known_failures.explanation import explain
-from trtyard.known_failures.operators import lacking
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_whole_numbers
 from trtyard.pipeline.export.quiet import output_kept_away
@@ -38,7 +38,7 @@ class Exported(NamedTuple):
     opset: int
     custom_ops: Tuple[str, ...]  # types of the custom ops that the file holds as nodes
     functions: Tuple[str, ...]  # those of them that it also holds in standard ops
-    warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
+    warnings: Tuple[ExporterWarning, ...]  # each once
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
     unused: Tuple[str, ...] = ()  # inputs that the exporter left out, for nothing depends on them
     has_float16: bool = False  # some of it is computed in float16
@@ -100,7 +100,7 @@ def export_model(
     output_names: Sequence[str],
     exporter: str,
     opset: int,
-) -> Tuple[onnx.ModelProto, Tuple[str, ...]]:
+) -> Tuple[onnx.ModelProto, Tuple[ExporterWarning, ...]]:
     """Return what the exporter makes of ``module``, and what it warns of; see ``export_onnx``.
 
     Raises:
@@ -111,7 +111,7 @@ def export_model(
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
     cast_whole_numbers(model)
-    return model, _worth_telling(caught)
+    return model, _each_once(caught)
 
 
 def _export(
@@ -210,16 +210,13 @@ def _first_opset_of(op: str) -> Optional[int]:
     return min(found) if found else None
 
 
-def _worth_telling(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:
-    """Return the tracer's warnings, which mean that a value was frozen, and known ones; once each.
-
-    What else an exporter warns of is about itself.
-    """
+def _each_once(caught: Sequence[warnings.WarningMessage]) -> Tuple[ExporterWarning, ...]:
+    """Return each warning once, with the line of the model's own code that it is about."""
     told = {
         f"{each.message}{_line_of(each)}": issubclass(each.category, torch.jit.TracerWarning)
         for each in caught
     }
-    return tuple(words for words, of_tracer in told.items() if of_tracer or explain(words))
+    return tuple(ExporterWarning(text, of_tracer) for text, of_tracer in told.items())
 
 
 def _line_of(warning: warnings.WarningMessage) -> str:
