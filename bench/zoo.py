@@ -36,7 +36,7 @@ from zoo_cases import SIZES, Case, cases  # noqa: E402
 
 from trtyard.lock.file import read_lock  # noqa: E402
 from trtyard.matrix.reader import read_matrix  # noqa: E402
-from trtyard.matrix.rows_variable import matrix_toolchains  # noqa: E402
+from trtyard.matrix.toolchains import matrix_toolchains  # noqa: E402
 from trtyard.run.environment import existing_environment  # noqa: E402
 from trtyard.run.on_host import pipeline_variables  # noqa: E402
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE  # noqa: E402

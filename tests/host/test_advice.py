@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.later_opset import later_opset_log
 from trtyard.core.report import (
     FAILED,
     NOT_RUN,
@@ -17,7 +18,7 @@ from trtyard.core.report import (
 )
 from trtyard.known_failures import named
 from trtyard.known_failures.advice import advised, with_advice
-from trtyard.matrix.rows_variable import matrix_toolchains
+from trtyard.matrix.toolchains import matrix_toolchains
 
 LOGS = Path(__file__).with_name("logs")
 TOPK = "K exceeds the maximum value allowed (3840)."
@@ -89,3 +90,13 @@ def test_warnings_and_symptoms_become_notes_behind_the_reports_own():
         f"it varies: {known.cause}. {known.mend} (results-vary)",
         "it broke (of-a-later-release)",
     )
+
+
+def test_an_op_of_a_later_opset_is_advised_on_the_row_or_on_one_that_has_it():
+    rows = matrix_toolchains()
+    log = later_opset_log("DeformConv", 19, 18)
+    here = with_advice(ConversionError("failed", log=log), rows, "11.3")
+    assert here.mend == "--opset 19, or replace it at that line by ops that opset 18 has"
+    rtx = with_advice(ConversionError("failed", log=log), rows, "rtx-1.7")
+    assert rtx.message.endswith("; the TensorRT of row rtx-1.7 does not have it at any opset")
+    assert rtx.mend == f"--trt 11.3 --opset 19, or {here.mend.partition(', or ')[2]}"

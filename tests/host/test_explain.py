@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.core.toolchains import Toolchain, is_within, outside_in_words, rows_told
+from trtyard.core.toolchains import Toolchain, is_within, outside_in_words
 from trtyard.diagnose.explain import as_is
 from trtyard.known_failures import KNOWN_FAILURES, named
 from trtyard.known_failures.explanation import (
@@ -19,7 +19,6 @@ from trtyard.known_failures.explanation import (
     takes_as_is,
 )
 from trtyard.known_failures.log_places import Place
-from trtyard.matrix.rows_variable import matrix_toolchains, rows_variable
 from trtyard.system.uv import ROOT
 
 LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
@@ -187,12 +186,6 @@ def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
     _, text = read(Path(__file__).with_name("logs") / f"{log}.log")
     explanation = explain(text)[0]
     assert [name for name, row in ROWS.items() if takes_as_is(explanation, row)] == rows
-
-
-def test_the_pipeline_reads_the_rows_that_the_host_names(monkeypatch):
-    for name, value in rows_variable().items():
-        monkeypatch.setenv(name, value)
-    assert rows_told() == matrix_toolchains()
 
 
 def test_where_no_row_is_at_fault_none_is_recommended():

@@ -26,7 +26,7 @@ def said(request, capfd):
     def end_with(error):
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", COMMAND.format(error=error)]
-        code = run_with_advice(request.param, command, env=env)
+        code = run_with_advice(request.param, command, env=env, row="rtx-1.7")
         return code, capfd.readouterr().err
 
     return end_with

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.core.operators import NATIVE_FROM
+from trtyard.known_failures.operators import NATIVE_FROM
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.run.environment import make_environment

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
 from trtyard.core.known_models import refuse_impossible
-from trtyard.core.operators import lacking, outside_of
 from trtyard.core.toolchains import is_within
 from trtyard.diagnose.explain import as_is
 from trtyard.diagnose.verdicts import ok, problem, unknown
 from trtyard.known_failures import named
 from trtyard.known_failures.explanation import Explanation, first_error
 from trtyard.known_failures.log_places import Place
+from trtyard.known_failures.operators import lacking, outside_of
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
-from trtyard.matrix.rows_variable import toolchain_of
+from trtyard.matrix.toolchains import toolchain_of
 from trtyard.run.environment import RowEnvironment, make_environment
 from trtyard.run.on_host import pipeline_variables
 from trtyard.run.row_command import run_with_advice
@@ -95,7 +95,8 @@ def _file(
     # With the value in one word: it may begin with a dash.
     command += [f"--{name}={value}" for name, value in options if value]
     say(f"exporting {model} as row {row.name} does")
-    code = run_with_advice(run_plainly, command, env=pipeline_variables(environment))
+    env = pipeline_variables(environment)
+    code = run_with_advice(run_plainly, command, env=env, row=row.name)
     if code:
         raise (
             ConversionError(f"{model} cannot be exported")

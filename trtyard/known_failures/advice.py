@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from trtyard.core.errors import TrtyardError
+from trtyard.core.later_opset import LaterOpset, later_opset_in
 from trtyard.core.report import ExporterWarning, Report, Stage, Symptom
-from trtyard.core.toolchains import ANY, Toolchain
+from trtyard.core.toolchains import ANY, Toolchain, is_within
 from trtyard.known_failures import KNOWN_FAILURES
 from trtyard.known_failures.compiling import COMPILING
 from trtyard.known_failures.explanation import explain, first_error, rows_in_words, taken_by
+from trtyard.known_failures.operators import lacking
 
 Error = TypeVar("Error", bound=TrtyardError)
 
@@ -23,13 +25,17 @@ class Advice(NamedTuple):
     mend: str
 
 
-def advice(log: str, rows: Sequence[Toolchain]) -> Advice | None:
+def advice(log: str, rows: Sequence[Toolchain] = (), row: str = "") -> Advice | None:
     """Return cause and fix of the first known error in ``log``; None if there is none.
 
     Args:
         log: all that the failing library or compiler printed.
         rows: the matrix's rows, to name those that take the model.
+        row: the name of the row that failed, if one did.
     """
+    later = later_opset_in(log)
+    if later is not None:
+        return _of_later_opset(later, rows, row)
     first = first_error(log)
     if first is None:
         return None
@@ -42,9 +48,22 @@ def advice(log: str, rows: Sequence[Toolchain]) -> Advice | None:
     return Advice(tuple(lines), first.failure.mend)
 
 
-def with_advice(error: Error, rows: Sequence[Toolchain] = ()) -> Error:
+def _of_later_opset(found: LaterOpset, rows: Sequence[Toolchain], row: str) -> Advice:
+    """Advise the later opset, unless the row's TensorRT has the op at none."""
+    why = f"  why: this op came with opset {found.first}, and the export is at {found.opset}"
+    replace = f"replace it at that line by ops that opset {found.opset} has"
+    ranges = lacking(found.op)
+    if not any(one.row == row and is_within(one, ranges) for one in rows):
+        return Advice((why,), f"--opset {found.first}, or {replace}")
+    why += f"; the TensorRT of row {row} does not have it at any opset"
+    taking = [one.row for one in rows if not is_within(one, ranges)]
+    other = f"--trt {taking[0]} --opset {found.first}, or " if taking else ""
+    return Advice((why,), other + replace)
+
+
+def with_advice(error: Error, rows: Sequence[Toolchain] = (), row: str = "") -> Error:
     """Return the error with cause and fix, or the error itself if neither is known."""
-    known = advice(error.log or "", rows)
+    known = advice(error.log or "", rows, row)
     if known is None:
         return error
     return type(error)("\n".join((error.message, *known.lines)), known.mend, error.log)
@@ -56,7 +75,7 @@ def advised(report: Report, rows: Sequence[Toolchain]) -> Report:
     Stages get them in their reason and fix, warnings and symptoms become notes.
     """
     return report._replace(
-        stages=tuple(_advised(stage, rows) for stage in report.stages),
+        stages=tuple(_advised(stage, rows, report.row) for stage in report.stages),
         notes=(
             *report.notes,
             *worth_telling(report.warnings),
@@ -81,8 +100,8 @@ def symptom_in_words(symptom: Symptom) -> str:
     return f"{symptom.detail} ({symptom.name})"  # of a later release's pipeline
 
 
-def _advised(stage: Stage, rows: Sequence[Toolchain]) -> Stage:
-    known = advice(stage.log or "", rows)
+def _advised(stage: Stage, rows: Sequence[Toolchain], row: str) -> Stage:
+    known = advice(stage.log or "", rows, row)
     if known is None:
         return stage
     return stage._replace(reason="\n".join((stage.reason or "", *known.lines)), mend=known.mend)

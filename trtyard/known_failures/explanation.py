@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from trtyard.core.operators import STANDARD_OPS, outside_of
 from trtyard.core.toolchains import Toolchain, is_within, outside_in_words
 from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
 from trtyard.known_failures.compiling import COMPILING
 from trtyard.known_failures.images import IMAGES
 from trtyard.known_failures.log_places import NEAR_LINES, Place, place_near
+from trtyard.known_failures.operators import STANDARD_OPS, outside_of
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LOOKS_LIKE_ERROR = re.compile(

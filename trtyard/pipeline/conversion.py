@@ -21,7 +21,7 @@ from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
 from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.row import Row, toolchain_of
+from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, StageBook
 from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
 
@@ -149,7 +149,6 @@ class Conversion:
                 row.opset,
                 file,
                 may_be_invalid=bool(patched_files(releases)),
-                toolchain=toolchain_of(row, torch.__version__),
             )
         remarks = []
         if exported.unused:

@@ -9,7 +9,7 @@ from trtyard.core.errors import UsageError
 from trtyard.core.files import write_text
 from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, Report
 from trtyard.known_failures.advice import advised
-from trtyard.matrix.rows_variable import matrix_toolchains
+from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.index import Entry, index_page
 from trtyard.report.junit import junit_text
 from trtyard.report.page import page

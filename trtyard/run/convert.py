@@ -30,8 +30,8 @@ from trtyard.known_failures.advice import advised
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.row import ExecutorName, Row, Until
-from trtyard.matrix.rows_variable import matrix_toolchains
 from trtyard.matrix.rules import problems
+from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
 from trtyard.report.pages import write_pages
 from trtyard.report.reading import read_report

@@ -41,4 +41,5 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
     if folder is not None:
         words += ["--headers", folder]
     command = [environment.python, "-m", "trtyard.pipeline", *words]
-    return run_with_advice(run, command, env=pipeline_variables(environment=environment))
+    env = pipeline_variables(environment=environment)
+    return run_with_advice(run, command, env=env, row=row.name)

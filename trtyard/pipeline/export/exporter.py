@@ -10,10 +10,9 @@ import torch
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_bytes
-from trtyard.core.operators import lacking
+from trtyard.core.later_opset import later_opset_log
 from trtyard.core.report import ExporterWarning
 from trtyard.core.shown_paths import show_in_model
-from trtyard.core.toolchains import Toolchain, is_within, rows_told
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_whole_numbers
 from trtyard.pipeline.export.quiet import output_kept_away
@@ -53,7 +52,6 @@ def export_onnx(
     opset: int,
     file: Path,
     may_be_invalid: bool = False,
-    toolchain: Optional[Toolchain] = None,
 ) -> Exported:
     """Export ``module``, add the custom ops' functions, check the model and write ``file``.
 
@@ -66,7 +64,6 @@ def export_onnx(
         opset: of the standard ONNX domain.
         file: written whole or not at all.
         may_be_invalid: torch is patched to write what TensorRT's parser reads, valid or not.
-        toolchain: what the file is for, so that no advice leads to what it refuses.
 
     Raises:
         ConversionError: the model cannot be exported, or what came out is not valid ONNX and has
@@ -78,7 +75,7 @@ def export_onnx(
         model.functions.extend(functions)
     invalid = problem_of(model)
     if invalid is not None and not may_be_invalid:
-        raise _invalid(model, invalid, opset, toolchain)
+        raise _invalid(model, invalid, opset)
     show_in_model(model)
     write_bytes(file, model.SerializeToString())
     return Exported(
@@ -174,29 +171,14 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     return None
 
 
-def _invalid(
-    model: onnx.ModelProto, words: str, opset: int, toolchain: Optional[Toolchain]
-) -> ConversionError:
-    """Return the error of a model that is no valid ONNX: with the node, and what it would take."""
+def _invalid(model: onnx.ModelProto, words: str, opset: int) -> ConversionError:
+    """Return the error of a model that is no valid ONNX, with its nodes."""
     lines = [f"the exported model is not valid ONNX: {words}"]
     lines += [describe(node) for node in nodes_in_words(words, model.graph.node)]
     unknown = _NOT_AT_OPSET.search(words)
     later = None if unknown is None else _first_opset_of(unknown.group(1))
-    if later is not None and later > opset:
-        lines.append(f"  why: this op came with opset {later}, and the export is at {opset}")
-        ranges = lacking(unknown.group(1)) if unknown is not None else ()
-        if toolchain is not None and is_within(toolchain, ranges):
-            lines[-1] += f"; the TensorRT of row {toolchain.row} does not have it at any opset"
-            taking = [one.row for one in rows_told() if not is_within(one, ranges)]
-            return ConversionError(
-                "\n".join(lines),
-                (f"--trt {taking[0]} --opset {later}, or " if taking else "")
-                + f"replace it at that line by ops that opset {opset} has",
-            )
-        return ConversionError(
-            "\n".join(lines),
-            f"--opset {later}, or replace it at that line by ops that opset {opset} has",
-        )
+    if unknown is not None and later is not None and later > opset:
+        words += "\n" + later_opset_log(unknown.group(1), later, opset)
     return ConversionError("\n".join(lines), log=words)
 
 
