@@ -4,69 +4,18 @@ Everything heavy is imported inside the task that needs it, so that ``./run --li
 """
 
 from trtyard.cli.command import Optional, Repeated, command, refuse, words_after_dashes
+from trtyard.core.request import ConversionRequest
 
 ROW = "Row or alias of the matrix, see: ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
 
 
-@command(
-    model="faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
-    "module:callable, or file.py:callable.",
-    trt=ROW,
-    in_="Where to run: auto, docker or host.",
-    out="Folder for the results (default: out/ROW/MODEL in the trtyard folder).",
-    weights="seeded, seeded:N, or a file with a state dict; FILE#KEY where it holds several.",
-    image="Picture to run on (default: the astronaut of scikit-image).",
-    size="Side of the network's input in pixels.",
-    input="Inputs of a model of your own, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool.",
-    top_n="How many proposals a detector keeps.",
-    norm_eps="Epsilon of the norms of a torchvision detector's checkpoint, where it is not told.",
-    opset="ONNX opset, where it is not to be the row's.",
-    until="Where to stop: onnx or engine.",
-    plugins="A plugin library to use, from: ./run plugins.",
-    memory="Memory limit of the container, such as 12g (default: 80% of the engine's memory).",
-    processes="Limit of the container's processes and threads (default: 4096).",
-    dry_run="Say what would be done, and do nothing.",
-)
-def convert(
-    model: str = "",
-    trt: str = "default",
-    in_: str = "auto",
-    out: str = "",
-    weights: str = "",
-    image: str = "",
-    size: str = "",
-    input: str = "",  # noqa: A002 - the option's name
-    top_n: str = "",
-    norm_eps: str = "",
-    opset: str = "",
-    until: str = "engine",
-    plugins: str = "",
-    memory: str = "",
-    processes: str = "",
-    dry_run: bool = False,
-) -> int:
+@command(record=ConversionRequest, dry_run="Say what would be done, and do nothing.")
+def convert(dry_run: bool = False, **words: str) -> int:
     """Convert a model to ONNX and TensorRT, and compare all runtimes with PyTorch."""
-    from trtyard.run.convert import Request, convert
+    from trtyard.run.convert import convert
 
-    request = Request.checked(
-        model=model,
-        row=trt,
-        where=in_,
-        out=out,
-        weights=weights,
-        image=image,
-        size=size,
-        input_shape=input,
-        top_n=top_n,
-        norm_eps=norm_eps,
-        opset=opset,
-        until=until,
-        plugins=plugins,
-        memory=memory,
-        processes=processes,
-    )
-    return convert(request, dry_run=dry_run)
+    return convert(ConversionRequest.from_words(words), dry_run=dry_run)
 
 
 @command(
@@ -95,7 +44,7 @@ def run_tests(
 
 @command()
 def lint() -> int:
-    """Check style, layout and types: ruff check, ruff format --check, mypy."""
+    """Check style, types, spelling and the direction of imports."""
     from trtyard.run.selftest import run_linters
 
     return run_linters()
@@ -208,10 +157,15 @@ def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
 
 @command(check="Only compare; exit 5 and name the files that differ.")
 def render(check: bool = False) -> None:
-    """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file."""
+    """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file.
+
+    Also writes versions.schema.json, the JSON schema of versions.toml.
+    """
     from trtyard.render.dockerfiles import render_all
+    from trtyard.report.reading import write_schema
 
     render_all(check=check)
+    write_schema(check=check)
 
 
 @command(

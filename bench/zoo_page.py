@@ -154,13 +154,13 @@ def failures(summaries: dict[str, Summary]) -> Sequence[str]:
         for problem in one["failed"].values():
             if problem["failure"]:
                 names.setdefault(problem["failure"], []).append(key)
-    lines = ["## What stopped them\n"]
-    lines.append("| failure | cases | why | taken as is by | what to do |")
+    lines = ["## Known failures in these results\n"]
+    lines.append("| failure | cases | cause | not affected | fix |")
     lines.append("| --- " * 5 + "|")
     for name, keys in sorted(names.items(), key=lambda item: -len(item[1])):
         known = named(name)
         taking = "-" if known.affected in ((), (ANY,)) else taken_by(known.affected)
-        lines.append(f"| `{name}` | {len(keys)} | {known.cause} | {taking} | {known.mend} |")
+        lines.append(f"| `{name}` | {len(keys)} | {known.cause} | {taking} | {known.hint} |")
     return [*lines, ""]
 
 

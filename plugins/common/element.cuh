@@ -1,4 +1,4 @@
-// Element types of the kernel cores: everything is loaded as float32 and computed in float32.
+// Element types of the kernels. Every type is loaded as float32 and computed in float32.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -31,7 +31,7 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
 }
 #endif
 
-// Calls function(T{}) with the C++ type of `dtype`; a dtype that is none gives an error status.
+// Calls function(T{}) with the C++ type of `dtype`; an unknown dtype returns an error status.
 template <typename Function>
 int32_t with_element_type(int32_t dtype, const Function& function) {
     switch (dtype) {

@@ -1,4 +1,4 @@
-// Host side helpers of the kernel cores: launches that return their error, workspace cut in pieces.
+// Host-side helpers of the kernels: launches that return their error, and the pieces of a workspace.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,15 +10,15 @@
 
 namespace trtyard {
 
-// cudaMalloc's own alignment; also a whole number of 128-byte cache lines.
+// The alignment of cudaMalloc; a multiple of the 128 bytes of a cache line.
 constexpr size_t kWorkspaceAlignment = 256;
 
 constexpr int64_t kMaxInt32 = 2147483647;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Hands out aligned pieces of a caller's workspace. Counting (base null) and cutting run through the
-// same code, so the two can never disagree.
+// Divides a caller's workspace into aligned pieces. The same code counts the bytes (base null) and returns
+// the pieces, so both always agree.
 class Workspace {
 public:
     explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
@@ -54,24 +54,24 @@ struct Same {
     using type = T;
 };
 
-// How a kernel is started, beyond its name and arguments.
+// How to start a kernel, apart from its name and arguments.
 struct Grid {
     int64_t blocks;
     int threads;
     void* stream;
     size_t shared_bytes = 0;
-    // Start while the kernel before it in the stream still runs; this one must then call
-    // wait_for_prior_kernel. Without effect where the GPU or the runtime cannot.
+    // Start while the previous kernel in the stream still runs. This kernel must then call
+    // wait_for_prior_kernel. No effect if the GPU or the runtime does not support it.
     bool overlaps_prior = false;
 
     Grid(int64_t blocks, int threads, void* stream) :
         blocks(blocks), threads(threads), stream(stream) {}
 };
 
-// What the current device offers.
+// Limits of the current device.
 struct Device {
     int multiprocessors = 0;
-    int shared_bytes = 0;  // most that one block can ask for
+    int shared_bytes = 0;  // the most for one block, on request
     int major = 0;         // of the compute capability
     int cache_bytes = 0;   // L2
 
@@ -93,16 +93,15 @@ struct Device {
         return static_cast<int32_t>(status);
     }
 
-    // Since CUDA 12.3 a launch that overlaps the one before can be captured in a graph.
+    // From CUDA 12.3 on, a launch that overlaps the previous one can be captured in a graph.
     bool overlaps_launches() const { return CUDART_VERSION >= 12030 && major >= 9; }
 };
 
-// What a block gets without asking, less what a kernel may have of its own.
+// Shared memory of a block without a request, minus room for a kernel's static part.
 constexpr size_t kDefaultSharedBytes = 40 * 1024;
 
-// Launch `kernel` and return the launch's own status (0 or a cudaError_t). The arguments are converted
-// to the kernel's parameter types; nothing is read from or left in the thread's last-error slot when
-// the launch is good.
+// Launches `kernel` and returns the status of the launch: 0 or a cudaError_t. The arguments are converted
+// to the kernel's parameter types. A successful launch does not read or change the thread's last error.
 template <typename... Parameters>
 int32_t launch(
     void (*kernel)(Parameters...), const Grid& grid,
@@ -137,7 +136,7 @@ int32_t launch(
 #endif
     }
     if (status != cudaSuccess) {
-        (void)cudaGetLastError();  // reported here: do not let the caller's next check find it again
+        (void)cudaGetLastError();  // it is returned; the caller's next check must not find it again
     }
     return static_cast<int32_t>(status);
 }

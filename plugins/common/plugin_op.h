@@ -1,13 +1,13 @@
-// What the shells of every plugin API share: an op (a small struct) and its attributes.
+// What the plugins of every API share: an op (a small struct) and its attributes.
 //
 // An Op has
 //   kName, kInputs, kOutputs
 //   visit(self, visitor)   calls visitor(name, member) for each attribute, an int32_t or a float
-//   is_optional(name)      whether a node or an engine may lack the attribute (one of the last): 0 then
-//   problem()              why the attributes make no sense, or null
-//   output_types(inputs, outputs), output_shapes(inputs, outputs, builder) -> why not, or null
-//   supports(position, desc)   whether this type and format of tensor `position` is taken beside those
-//                          before; desc(i) has tensor i's
+//   is_optional(name)      whether the attribute (one of the last) may be missing; it is 0 then
+//   problem()              why the attributes are invalid, or null
+//   output_types(inputs, outputs), output_shapes(inputs, outputs, builder) -> an error, or null
+//   supports(position, desc)   whether tensor `position` may have this type and format, given those of
+//                          the tensors before it; desc(i) has those of tensor i
 //   workspace(dims)        bytes, dims(i) are the dimensions of input i
 //   enqueue(...)           a status of trtyard_kernels.h
 #pragma once
@@ -34,19 +34,19 @@ constexpr char const* kPluginVersion = "1";
 constexpr int32_t kFailed = -1;
 constexpr int32_t kMostAttributes = 8;
 
-// The domain of the nodes. Each op is registered there and in the empty namespace.
+// The domain of the nodes. Each op is registered in this namespace and in the empty one.
 constexpr char const* kDomain = "trtyard";
 
-// TensorRT counts its releases, TensorRT for RTX from 1.
+// TensorRT for RTX, whose releases start at 1, has no V2 API.
 constexpr bool is_v2_release(int major) { return major >= 5 && major < 10; }
 
-// "op: what words", through TensorRT's logger where there is a way to it.
+// Logs "op: what words" with TensorRT's logger, if there is one.
 void log_error(char const* op, char const* what, char const* words) noexcept;
 
 inline PluginFieldType field_type(float) { return PluginFieldType::kFLOAT32; }
 inline PluginFieldType field_type(int32_t) { return PluginFieldType::kINT32; }
 
-// The kernels' number for an element type, or one that they refuse.
+// The kernels' number for an element type, or a number that they refuse.
 inline int32_t dtype_of(DataType type) {
     switch (type) {
         case DataType::kFLOAT: return TRTYARD_FLOAT32;
@@ -58,7 +58,7 @@ inline int32_t dtype_of(DataType type) {
     }
 }
 
-// TensorRT counts in 64 bits, the kernels in 32; they refuse what does not fit, as -1.
+// TensorRT uses 64-bit sizes, the kernels 32-bit. A size that does not fit becomes -1, which they refuse.
 inline int32_t to_int32(int64_t size) {
     return size >= 0 && size <= std::numeric_limits<int32_t>::max() ? static_cast<int32_t>(size)
                                                                     : -1;
@@ -68,8 +68,8 @@ inline bool is_linear(nvinfer1::PluginTensorDesc const& desc) {
     return desc.format == nvinfer1::TensorFormat::kLINEAR;
 }
 
-// The kernels' number for how a tensor [N, C, H, W] lies in memory, or one that they refuse. TensorRT
-// pads the channels of 16 bits, and only those.
+// The kernels' number for the memory layout of a tensor [N, C, H, W], or a number that they refuse.
+// TensorRT pads channels of 16-bit types only.
 inline int32_t format_of(nvinfer1::PluginTensorDesc const& desc) {
     const bool is_float = desc.type == DataType::kFLOAT;
     switch (desc.format) {
@@ -82,7 +82,7 @@ inline int32_t format_of(nvinfer1::PluginTensorDesc const& desc) {
     }
 }
 
-// The attributes of an op as plugin fields, with or without their values.
+// The attributes of an op as plugin fields, with or without values.
 template <typename Op>
 class Fields {
 public:
@@ -117,7 +117,7 @@ bool read_field(
     return is_optional;
 }
 
-// Whether the attributes make sense; says what does not.
+// Whether the attributes are valid; logs what is not.
 template <typename Op>
 bool check_op(Op const& op) {
     if (op.problem() != nullptr) {
@@ -126,8 +126,8 @@ bool check_op(Op const& op) {
     return op.problem() == nullptr;
 }
 
-// Every attribute but optional ones must be given, with its own type; so it is in a node and in a V3
-// engine.
+// Reads the attributes from plugin fields, of a node or of a V3 engine. All but the optional ones must be
+// there, each with its type.
 template <typename Op>
 bool read_op(PluginFieldCollection const* given, Op& op) {
     bool complete = true;

@@ -1,7 +1,7 @@
 // An op (plugin_op.h) as a V2 plugin and its creator: TensorRT 7.0 to 8.6.
 //
-// Everything is noexcept, which 8.0 and newer ask for and 7 allows. An engine keeps the attributes as
-// their bytes in the order of Op::visit.
+// Everything is noexcept: 8.0 and newer require it, 7 allows it. An engine stores the bytes of the
+// attributes in the order of Op::visit.
 #pragma once
 
 #include "common/plugin_op.h"
@@ -20,7 +20,7 @@ public:
     void terminate() noexcept override {}
     void destroy() noexcept override { delete this; }
 
-    // One of the creator's names, which are static: nothing is copied.
+    // The namespace is one of the creators' static names, so it is not copied.
     void setPluginNamespace(char const* name_space) noexcept override { namespace_ = name_space; }
     char const* getPluginNamespace() const noexcept override { return namespace_; }
 
@@ -38,7 +38,7 @@ public:
         });
     }
 
-    // Of an engine's copy; engines of before an attribute was added have it without.
+    // Size of the attributes in an engine. An engine from before an attribute was added does not have it.
     static size_t size(bool optional = true) noexcept {
         size_t bytes = 0;
         Op op{};
@@ -122,7 +122,7 @@ public:
     char const* getPluginVersion() const noexcept override { return kPluginVersion; }
     char const* getPluginNamespace() const noexcept override { return namespace_; }
 
-    // The registry's words for what this creator was made with.
+    // The registry may set the namespace, but the creator already has one.
     void setPluginNamespace(char const*) noexcept override {}
 
     PluginFieldCollection const* getFieldNames() noexcept override {

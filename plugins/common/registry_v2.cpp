@@ -1,10 +1,9 @@
-// Registers the creators with the TensorRT (7.0 to 8.6) of the process as soon as the library is loaded:
+// Registers the creators with the TensorRT (7.0 to 8.6) of the process when the library is loaded:
 //
 //     ctypes.CDLL("libtrtyard_plugins_v2.so")    after import tensorrt
 //     trtexec --plugins=libtrtyard_plugins_v2.so
 //
-// libnvinfer is found in the process, not linked: the library loads without it too, and then does
-// nothing.
+// The library does not link libnvinfer but finds it in the process. Without it, loading does nothing.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -23,8 +22,8 @@ static_assert(
 namespace trtyard {
 namespace {
 
-// Null in a process without TensorRT. A Python module keeps its libraries' names to itself: so the
-// library that is loaded is asked, where it is not visible to all.
+// Null in a process without TensorRT. A Python module loads its libraries with local symbols, so the
+// loaded library itself is searched if the symbol is not global.
 nvinfer1::IPluginRegistry* find_registry() {
     void* function = dlsym(RTLD_DEFAULT, "getPluginRegistry");
     if (function == nullptr) {
@@ -58,7 +57,7 @@ Registration registration;
 
 }  // namespace
 
-// V2 gives plugins no logger.
+// The V2 API gives plugins no logger.
 void log_error(char const* op, char const* what, char const* words) noexcept {
     (void)std::fprintf(stderr, "%s: %s %s\n", op, what, words);
 }

@@ -1,10 +1,10 @@
-// What TensorRT looks up in a plugin library: the creators, and a way to its logger.
+// The functions that TensorRT looks up in a plugin library: the creators, and how it passes its logger.
 //
-// Each op is there twice. RTX 1.7's parser looks in the empty namespace for a node that also has a
-// function body; TensorRT 10.10 and newer may look in the namespace of the node's domain.
+// Each op is registered twice. For a node with a function body RTX 1.7's parser searches the empty
+// namespace; TensorRT 10.10 and newer may search the namespace of the node's domain.
 //
-// Built with the headers of TensorRT 10 it also runs in 11 and RTX, but silently: ILoggerFinder and
-// ILogger got another layout in 11. Built with those of 11 it does not belong into 10.
+// A library built with the headers of TensorRT 10 also runs in 11 and RTX, but cannot log there: the layout
+// of ILoggerFinder and ILogger changed in 11. Do not load a library built with those of 11 into 10.
 #include <atomic>
 #include <cstdio>
 

@@ -1,4 +1,4 @@
-// The parts of the C interface that belong to no op.
+// The parts of the C interface that are not about one op.
 #include <cuda_runtime.h>
 
 #include "trtyard_kernels.h"
@@ -18,6 +18,6 @@ extern "C" const char* trtyard_status_string(int32_t status) {
         case TRTYARD_TOO_LARGE: return "too large: more than 2^31 - 1 scores or roi coordinates";
         default: break;
     }
-    // The CUDA runtime's own words; it has some for numbers it does not know, too.
+    // The CUDA runtime's text; it also has one for unknown numbers.
     return status > 0 ? cudaGetErrorString(static_cast<cudaError_t>(status)) : "unknown status";
 }

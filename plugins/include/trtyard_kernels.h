@@ -1,11 +1,13 @@
-/* C interface of trtyard's kernel cores. Needs neither TensorRT nor CUDA headers.
+/* C interface of trtyard's kernels. It needs no TensorRT and no CUDA headers.
  *
- * Every pointer but `stream` is device memory of the current device; `stream` is a cudaStream_t
+ * Every pointer except `stream` is device memory of the current device. `stream` is a cudaStream_t
  * (NULL: the legacy default stream). A call only puts work into the stream: it allocates nothing,
- * never waits, touches no host memory later, and may be captured in a CUDA graph. Scratch memory
- * comes from the caller: ask the *_workspace function, give a pointer aligned to 256 bytes
- * (cudaMalloc's own alignment). Its content may be anything before and is anything after. What is
- * asked for some sizes is enough for all that are no larger: an engine asks for its largest alone.
+ * never waits, accesses no host memory later, and can be captured in a CUDA graph.
+ *
+ * Scratch memory comes from the caller. The *_workspace function returns its size; the pointer must be
+ * aligned to 256 bytes, as from cudaMalloc. Its content does not matter before the call and is undefined
+ * afterwards. The size for some shapes is enough for all smaller ones, so an engine asks for its largest.
+ *
  * Inputs and outputs need the alignment of their element type only, and must not overlap.
  *
  * The ops' contracts (order, ties, NaN, padding) are in plugins/padded_nms/README.md and
@@ -27,56 +29,56 @@
 extern "C" {
 #endif
 
-/* Raised whenever a function below changes its meaning or its arguments. */
+/* Raised when a function below changes its meaning or its arguments. */
 #define TRTYARD_ABI_VERSION 3
 
-/* What a call returns: 0, a positive cudaError_t, or one of these. */
+/* A call returns 0, a positive cudaError_t, or one of these. */
 enum {
     TRTYARD_OK = 0,
     TRTYARD_BAD_ARGUMENT = -1,        /* a negative size, a null pointer to data, a bad attribute */
-    TRTYARD_WORKSPACE_TOO_SMALL = -2, /* fewer bytes than the *_workspace function asks, or null */
+    TRTYARD_WORKSPACE_TOO_SMALL = -2, /* fewer bytes than *_workspace returns, or null */
     TRTYARD_WORKSPACE_MISALIGNED = -3,
     TRTYARD_UNSUPPORTED_DTYPE = -4,
-    TRTYARD_TOO_LARGE = -5            /* a size or an index would not fit what the kernels count with */
+    TRTYARD_TOO_LARGE = -5            /* a size or an index does not fit into the kernels' integers */
 };
 
-/* Element type of boxes and scores, or of features and pooled. */
+/* Element type of boxes and scores, or of features and pooled outputs. */
 enum {
     TRTYARD_FLOAT32 = 0,
     TRTYARD_FLOAT16 = 1,
     TRTYARD_BFLOAT16 = 2
 };
 
-/* How a tensor [N, C, H, W] lies in memory. */
+/* Memory layout of a tensor [N, C, H, W]. */
 enum {
     TRTYARD_NCHW = 0,
     TRTYARD_NHWC = 1,
-    TRTYARD_NHWC8 = 2 /* channels padded to a multiple of 8: in pooled by zeros, in features by anything */
+    TRTYARD_NHWC8 = 2 /* channels padded to a multiple of 8: zeros in pooled, any value in features */
 };
 
-/* What RoIAlign makes of a bin's samples. */
+/* How RoIAlign combines the samples of a bin. */
 enum {
     TRTYARD_AVERAGE = 0,
     TRTYARD_MAXIMUM = 1
 };
 
-/* The TRTYARD_ABI_VERSION that the library was built with. */
+/* Returns the TRTYARD_ABI_VERSION that the library was built with. */
 TRTYARD_API int32_t trtyard_abi_version(void);
 
-/* What a status means, in words. Never null; static storage. */
+/* Returns the text for a status. Never null; static storage. */
 TRTYARD_API const char* trtyard_status_string(int32_t status);
 
-/* Bytes of workspace for trtyard_padded_nms with these or smaller sizes, for any dtype and any number
- * of box classes; 0 for sizes that trtyard_padded_nms refuses. */
+/* Returns the bytes of workspace for trtyard_padded_nms with these or smaller sizes, for any dtype and any
+ * number of box classes; 0 for sizes that trtyard_padded_nms refuses. */
 TRTYARD_API size_t trtyard_padded_nms_workspace(
     int32_t batch, int32_t classes, int32_t boxes, int32_t keep_top_k);
 
-/* PaddedNMS: greedy suppression within each class, the best keep_top_k over all classes of an image.
+/* PaddedNMS: greedy suppression in each class, then the best keep_top_k of all classes of an image.
  *
  *   boxes    [batch, box_classes, boxes_per_class, 4] of dtype: corners x1, y1, x2, y2
  *   scores   [batch, classes, boxes_per_class] of dtype
  *   indices  [batch, keep_top_k] int32: class * boxes_per_class + box, descending score, ties by
- *            lower index, -1 behind the last one
+ *            lower index, -1 after the last one
  *   count    [batch] int32: how many indices are not -1
  *
  * box_classes is 1 (boxes shared by all classes) or classes. box_offset is 0 or 1.
@@ -87,22 +89,22 @@ TRTYARD_API int32_t trtyard_padded_nms(
     float iou_threshold, float score_threshold, int32_t box_offset, int32_t dtype,
     void* workspace, size_t workspace_bytes, void* stream);
 
-/* Bytes of workspace for trtyard_roi_align with these sizes, or smaller ones of the same output; 0 for
- * sizes that it refuses, and where none is needed. */
+/* Returns the bytes of workspace for trtyard_roi_align with these sizes, or smaller ones of the same
+ * output; 0 if it refuses the sizes or needs no workspace. */
 TRTYARD_API size_t trtyard_roi_align_workspace(
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois,
     int32_t output_height, int32_t output_width);
 
 /* MaskRcnnROIAlign: the mean of bilinear samples in each bin of each roi, or their maximum.
  *
- *   features       [batch, channels, height, width] of dtype, in memory as features_format says
+ *   features       [batch, channels, height, width] of dtype, in the layout features_format
  *   rois           [rois_count, 4] float32: x1, y1, x2, y2 in pixels of the input picture
- *   batch_indices  [rois_count] int32; negative: a padded roi, its output is zeros
+ *   batch_indices  [rois_count] int32; negative: a padded roi, whose output is zeros
  *   pooled         [rois_count, channels, output_height, output_width] of dtype, in pooled_format
  *
- * sampling_ratio 0: adaptive, ceil(roi size / output size) samples a bin and axis. aligned is 0 or 1,
- * mode TRTYARD_AVERAGE or TRTYARD_MAXIMUM. A batch index of `batch` or more is treated as padding:
- * nothing is read outside features. */
+ * sampling_ratio 0: adaptive, ceil(roi size / output size) samples for each bin and axis. aligned is 0 or
+ * 1, mode TRTYARD_AVERAGE or TRTYARD_MAXIMUM. A batch index of `batch` or more counts as padding, so
+ * nothing outside features is read. */
 TRTYARD_API int32_t trtyard_roi_align(
     const void* features, const float* rois, const int32_t* batch_indices, void* pooled,
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois_count,

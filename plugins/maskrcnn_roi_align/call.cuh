@@ -1,4 +1,4 @@
-// One call of RoIAlign, and the ways to run it. Each way is compiled by itself.
+// One call of RoIAlign, and the algorithms that can run it. Each is compiled on its own.
 #pragma once
 
 #include "common/element.cuh"
@@ -10,11 +10,11 @@ namespace maskrcnn_roi_align {
 
 // For the matrix units (fragments.cuh).
 constexpr int kTile = 16;
-constexpr int kFewBins = 8;      // an axis: both halves of the weights fit in one operand
-constexpr int kColumnStep = 8;   // a window begins at a multiple: 16 bytes, what a matrix load takes
+constexpr int kFewBins = 8;      // on an axis: both halves of the weights fit into one operand
+constexpr int kColumnStep = 8;   // a window begins at a multiple: 16 bytes, the unit of a matrix load
 
-// Where a roi reads: tiles of rows, and columns by kColumnStep. The image is kPadded also for one that
-// reads nothing.
+// The window that a roi reads: tiles of rows, and columns in steps of kColumnStep. The image is kPadded also
+// for a roi that reads nothing.
 struct alignas(16) Window {
     int image, top, left, size;
 
@@ -26,22 +26,22 @@ struct alignas(16) Window {
 struct FragmentTables {
     Window* windows;   // [rois]
     unsigned* fragments;  // [rois][row_tiles, then column_tiles][words of a warp's fragment]
-    int row_tiles, column_tiles;  // at most
+    int row_tiles, column_tiles;  // the most that a roi can have
 };
 
-// Quotients of numbers below 2^16 by a product.
+// Division of numbers below 2^16 by multiplication.
 __host__ __device__ inline unsigned inverse_of(unsigned divisor) {
-    return divisor > 1u ? 0xffffffffu / divisor + 1u : 0u;  // 2^32 over it, rounded up
+    return divisor > 1u ? 0xffffffffu / divisor + 1u : 0u;  // 2^32 / divisor, rounded up
 }
 __device__ inline int divide(int value, unsigned inverse) {
     return inverse == 0u ? value
                          : static_cast<int>(__umulhi(static_cast<unsigned>(value), inverse));
 }
 
-// How features or pooled lie in memory.
+// The memory layout of features or pooled.
 struct Order {
     bool channels_last;
-    int pitch;  // channels there are in memory; more than the tensor's only where channels are last
+    int pitch;  // channels in memory, with padding; only channels last can have padding
 };
 
 template <typename T>
@@ -54,14 +54,14 @@ struct Call {
     Sampling sampling;
     bool maximum;
     Order features_order, pooled_order;
-    // In the same memory: a call makes one or the other. None (null) for sizes without.
+    // In the same memory: a call uses one of the two. Null for sizes without tables.
     Tables tables;
     FragmentTables fragments;
     Device device;
     void* stream;
 
-    // Whether the rois of some channels should come before those of others: what they read then has
-    // room in the L2. Where all channels have, a roi's results are better written together.
+    // Whether to compute all rois of some channels before the next channels, so that the cells they read
+    // fit into the L2. If all channels fit, writing a roi's results together is faster.
     bool channels_apart() const {
         return static_cast<int64_t>(shape.batch) * features_order.pitch * shape.height *
                    shape.width * static_cast<int64_t>(sizeof(T)) >
@@ -73,23 +73,23 @@ struct Call {
     }
 };
 
-// No status: what is asked does not fit this way, take the next.
+// Not a status: this algorithm cannot run the call, try the next one.
 constexpr int32_t kDoesNotFit = 1 << 30;
 
-// Anything: one thread an output element.
+// Every call: one thread for each output element.
 template <typename T>
 int32_t run_direct(const Call<T>& call);
 
-// Means, of features whose maps fit in shared memory, channels first: float32, and on the matrix units
-// 16 bits.
+// Means of features with channels first whose maps fit into shared memory: float32, and 16-bit types on the
+// matrix units.
 template <typename T>
 int32_t run_resident(const Call<T>& call);
 
-// Means, of features of any size, channels first.
+// Means of features of any size with channels first.
 template <typename T>
 int32_t run_streamed(const Call<T>& call);
 
-// Means, of features with their channels last.
+// Means of features with channels last.
 template <typename T>
 int32_t run_channels_last(const Call<T>& call);
 

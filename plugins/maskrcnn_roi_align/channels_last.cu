@@ -1,27 +1,27 @@
-// RoIAlign of features whose channels come last: a lane takes some neighbouring channels, a warp rows of
-// bins of a roi, so that every cell is one wide load for a warp and its weights are the same for all lanes.
-// A block is a roi and the channels of a warp.
+// RoIAlign of features with their channels last. A lane computes some neighbouring channels, a warp rows of
+// bins of a roi. So a warp reads each cell with one wide load, and all lanes use the same weights. A block
+// computes one roi and the channels of a warp.
 #include "maskrcnn_roi_align/call.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
 constexpr int kMostWarps = 8;
-constexpr int kBlocks = 3;  // a multiprocessor: leaves 80 registers a thread
+constexpr int kBlocks = 3;  // per multiprocessor: leaves 80 registers for a thread
 
 constexpr int kWeights = kMaxTaps + 1;  // of a bin, rounded up
 
 // A roi's weights in shared memory, x axis first.
 struct Bins {
-    float4 heads[2][kBinTable];  // as in Tables; behind the last bin kNoRow
+    float4 heads[2][kBinTable];  // as in Tables; kNoRow after the last bin
     float weights[2][kMaxBins][kWeights];  // for kLoopForm
 };
 
 struct LastWork {
     Order features, pooled;
-    bool wide;          // pooled, where its channels come last: a lane's channels are one store
+    bool wide;          // pooled with channels last: a lane stores its channels at once
     unsigned outputs_inverse;
-    int stage_pitch;    // elements of a channel in shared memory, where pooled's channels come first
+    int stage_pitch;    // elements of a channel in shared memory, for pooled with channels first
 };
 
 // kVector neighbouring channels.
@@ -38,7 +38,7 @@ __device__ inline void add(float (&sums)[kVector], float weight, const Channels<
     }
 }
 
-// What a lane needs.
+// The state of a lane.
 template <int kVector, typename T>
 struct LastLane {
     using Cell = Channels<kVector, T>;
@@ -54,8 +54,8 @@ struct LastLane {
     }
 };
 
-// kWindowForm, one row of bins: a column of up to three cells is summed once; a bin is a sum over the last
-// three columns. emit(bin, sums) takes each.
+// kWindowForm, one row of bins. Each column of up to three cells is summed once, and a bin is a sum over
+// three columns. Calls emit(bin, sums) for each bin.
 template <int kVector, typename T, typename Emit>
 __device__ inline void pool_row_window(
     const LastLane<kVector, T>& lane, const Bins& bins, int row, const Emit& emit) {
@@ -64,9 +64,9 @@ __device__ inline void pool_row_window(
     const bool second = down.z != 0.0f;
     const bool third = down.w != 0.0f;
     float4 head = bins.heads[0][0];
-    int left = __float_as_int(head.x);  // column of the bins that are written next
+    int left = __float_as_int(head.x);  // first column of the bins that are written next
     int bin = 0;
-    // Where the next column is read. The last one again, with weights of zero.
+    // Address of the next column. After the last column it is read again, with weights of zero.
     const T* cells = lane.row(top) + static_cast<int64_t>(left) * lane.pitch;
     int more = lane.width - 1 - left;
     const int64_t to_second = lane.row(top + 1) - lane.row(top);
@@ -100,7 +100,7 @@ __device__ inline void pool_row_window(
         }
         return column;
     };
-    // Writes the bins whose three columns these are; false behind the last bin.
+    // Writes the bins of these three columns; false after the last bin.
     const auto write = [&](const Column& a, const Column& b, const Column& c) {
         while (__float_as_int(head.x) == left) {
             float sums[kVector];
@@ -156,7 +156,7 @@ __device__ inline void pool_row_loop(
     }
 }
 
-// kSampleForm: as the op is written.
+// kSampleForm: sample by sample, as the op is defined.
 template <int kVector, typename T, typename Emit>
 __device__ __noinline__ void pool_row_samples(
     const LastLane<kVector, T> lane, const float* corners, int row, const Shape shape,
@@ -186,13 +186,13 @@ __device__ __noinline__ void pool_row_samples(
     }
 }
 
-// Where a lane puts its bins: in memory, or channels first, in shared memory.
+// Where a lane writes its bins: device memory, or shared memory for channels first.
 template <int kVector, typename T>
 struct Emitter {
-    T* target;  // of the lane's first channel and the row's first bin
+    T* target;  // for the lane's first channel and the row's first bin
     int step;   // elements from a bin to the next
-    int apart;  // elements from a channel to the next; 0: one store for all
-    int real, written;  // channels of the lane that are the roi's, and that there are in memory
+    int apart;  // elements from a channel to the next; 0: one store for all channels
+    int real, written;  // channels of the lane: without padding, and with it
 
     __device__ void operator()(int column, const float (&sums)[kVector]) const {
         T* at = target + column * step;
@@ -214,7 +214,7 @@ struct Emitter {
     }
 };
 
-// The block's channels, staged channel k of lane l in row k * 32 + l, to where channels come first.
+// Copies the block's channels to pooled with channels first. Channel k of lane l is in row k * 32 + l.
 template <int kVector, typename T>
 __device__ void store_channels_first(
     T* target, const T* stage, int count, int outputs, const LastWork& work) {
@@ -258,7 +258,7 @@ __global__ void __launch_bounds__(kMostWarps * kWarp, kBlocks) pool_channels_las
     const int threads = static_cast<int>(blockDim.x);
     const int warp = thread / kWarp;
     const int lane = thread % kWarp;
-    // All rois of some channels, then of the next: what they read has room in the L2.
+    // All rois of some channels, then of the next channels, so that the cells they read fit into the L2.
     const int64_t roi = static_cast<int>(blockIdx.x) % shape.rois;
     const int first_channel = static_cast<int>(blockIdx.x) / shape.rois * kVector * kWarp;
     const int channel = first_channel + lane * kVector;
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(kMostWarps * kWarp, kBlocks) pool_channels_las
     }
 
     LastLane<kVector, T> own;
-    // A lane behind the last channel reads the last ones once more.
+    // A lane after the last channel reads the last channels again.
     own.source = features +
                  static_cast<int64_t>(padded ? 0 : header.image) * shape.height * shape.width *
                      work.features.pitch +
@@ -348,7 +348,7 @@ __global__ void __launch_bounds__(kMostWarps * kWarp, kBlocks) pool_channels_las
     }
 }
 
-// kDoesNotFit where a lane's channels are no single load, or the stage is too large.
+// kDoesNotFit if a lane's channels are not one load, or the stage is too large.
 template <int kVector, typename T>
 int32_t run_vector(const Call<T>& call) {
     const Shape& shape = call.shape;
@@ -366,8 +366,8 @@ int32_t run_vector(const Call<T>& call) {
     work.wide = is_wide(call.pooled, call.pooled_order);
     const int64_t chunks = ceil_div(call.pooled_order.pitch, kVector * kWarp);
     work.outputs_inverse = inverse_of(outputs);
-    work.stage_pitch = outputs | 1;  // neighbouring lanes in other banks
-    const int64_t rows = ceil_div(shape.output_height, kMostWarps);  // a warp, as even as it goes
+    work.stage_pitch = outputs | 1;  // neighbouring lanes use different banks
+    const int64_t rows = ceil_div(shape.output_height, kMostWarps);  // for a warp, as evenly as possible
     const int warps = static_cast<int>(ceil_div(shape.output_height, rows));
     Grid grid(shape.rois * chunks, warps * kWarp, call.stream);
     grid.shared_bytes = call.pooled_order.channels_last

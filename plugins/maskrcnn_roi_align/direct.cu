@@ -1,5 +1,5 @@
-// RoIAlign as it is written, one thread an output element: for maxima, more bins or fewer rois than tables
-// are made for, and whatever else the other ways do not take.
+// RoIAlign as it is defined, one thread for each output element: for maxima, for more bins or fewer rois than
+// tables are worth, and for everything that the other algorithms do not support.
 #include "maskrcnn_roi_align/call.cuh"
 
 namespace trtyard {
@@ -7,10 +7,10 @@ namespace maskrcnn_roi_align {
 
 constexpr int kThreads = 256;
 
-// Enough blocks to fill any device of today many times over; threads loop over the rest.
+// Enough blocks to fill any current device several times; threads loop over the rest.
 constexpr int64_t kMaxBlocks = 1 << 20;
 
-// Elements from one to the next.
+// Strides, in elements.
 struct Strides {
     int64_t outer, channel, cell;  // of images or rois, of channels, of cells or bins
 };
@@ -21,7 +21,7 @@ struct DirectWork {
     bool channel_first;  // whether neighbouring threads take bins of a channel, or channels of a bin
 };
 
-// a if it is larger or no number.
+// a if it is larger or NaN.
 __device__ inline float larger(float a, float b) { return a > b || a != a ? a : b; }
 
 template <typename T>
@@ -46,11 +46,11 @@ __device__ float average_bin(
             sum += v.weight_low * above + v.weight_high * below;
         }
     }
-    // Samples outside the map count in the mean, with the value zero.
+    // Samples outside the map count in the mean with the value zero.
     return sum / fmaxf(1.0f, static_cast<float>(x.samples) * static_cast<float>(y.samples));
 }
 
-// As ONNX has it: of a sample not the interpolated value but the largest of its four terms.
+// As in ONNX: a sample is the largest of its four weighted terms, not their sum.
 template <typename T>
 __device__ float maximum_bin(
     const T* source, const DirectWork& work, const Shape& shape, const Axis& x, const Axis& y,
@@ -59,7 +59,7 @@ __device__ float maximum_bin(
     const Range rows = inside(y, row, shape.height);
     const bool all_inside = rows.first == 0 && rows.end == y.samples && columns.first == 0 &&
                             columns.end == x.samples && x.samples > 0 && y.samples > 0;
-    // Samples outside the map have the value zero, and so has a bin without any.
+    // Samples outside the map have the value zero, as does a bin without samples.
     float most = all_inside ? __int_as_float(0xff800000) : 0.0f;
     for (int i = rows.first; i < rows.end; ++i) {
         const Tap v = make_tap(sample(y, row, i), shape.height);

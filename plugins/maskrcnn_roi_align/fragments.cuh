@@ -1,7 +1,7 @@
-// A roi's weights as operands of the matrix units, for features of 16 bits.
+// A roi's weights as operands of the matrix units, for 16-bit features.
 //
-// pooled = Wy * F * Wx^T. The map is taken in tiles of 16 rows and 16 columns; for each tile of an axis
-// a roi has the weights of its bins on those 16 cells, in the registers' own layout (PTX ISA, mma.m16n8k16).
+// pooled = Wy * F * Wx^T. The map is divided into tiles of 16 rows and 16 columns. For each tile of an axis a
+// roi has the weights of its bins on those 16 cells, in the layout of the registers (PTX ISA, mma.m16n8k16).
 #pragma once
 
 #include "maskrcnn_roi_align/call.cuh"
@@ -9,10 +9,10 @@
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-constexpr int kFragmentThreads = 64;  // a block: small, to run beside one of the kernel that follows
+constexpr int kFragmentThreads = 64;  // of a block: small, so that it runs beside a block of the next kernel
 
-// The numbers of 16 bits that a weight is the sum of. One of float16's is enough, rounded so that the
-// weights of a bin keep their sum: a constant map pools to the constant.
+// How many 16-bit numbers add up to a weight. For float16 one is enough, rounded so that the sum of a bin's
+// weights is unchanged: a constant map pools to the constant.
 template <typename T>
 struct WeightParts {
     static constexpr int kCount = 2;
@@ -22,10 +22,10 @@ struct WeightParts<__half> {
     static constexpr int kCount = 1;
 };
 
-// One tile's weights of an axis, a lane's part: with g = lane / 4 and the cells c = lane % 4 * 2 and the
-// next one, up to 8 bins {high(g, c), low(g, c), high(g, c + 8), low(g, c + 8)}, whose low parts are zeros
-// where a weight has one part: so a fragment is an operand as it is loaded. With more bins the high parts
-// {(g, c), (g + 8, c), (g, c + 8), (g + 8, c + 8)}, then the low ones.
+// A lane's part of the weights of one tile and axis. With g = lane / 4 and c = lane % 4 * 2, for the cells c
+// and c + 1. Up to 8 bins: {high(g, c), low(g, c), high(g, c + 8), low(g, c + 8)}; the low parts are zeros if
+// a weight has one part, so the loaded fragment is an operand. More bins: the high parts
+// {(g, c), (g + 8, c), (g, c + 8), (g + 8, c + 8)}, then the low parts.
 template <bool kFew, typename T>
 struct Fragment {
     static constexpr int kParts = WeightParts<T>::kCount;
@@ -52,8 +52,8 @@ __device__ inline Fragment<kFew, T> load_fragment(const unsigned* source, int la
     return fragment;
 }
 
-// The bin that row or column `index` of an operand stands for. What is behind the last bin repeats one,
-// an even count's last two in turn, so that a lane may always store its results, in pairs too.
+// The bin of row or column `index` of an operand. Indices after the last bin repeat a bin (for an even count
+// the last two in turn), so that a lane can always store its results, also in pairs.
 __device__ inline int bin_of(int index, int bins) {
     return index < bins ? index : bins % 2 == 0 ? bins - 2 + index % 2 : bins - 1;
 }
@@ -73,7 +73,7 @@ struct Pair<__nv_bfloat16> {
     static __device__ unsigned pack(float low, float high) {
         return bits(low) | bits(high) << 16;
     }
-    // Not __bfloat16_as_ushort: in CUDA 11 the host's compiler does not know it.
+    // Not __bfloat16_as_ushort: with CUDA 11 the host compiler does not know it.
     static __device__ unsigned bits(float value) {
         const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
         return *reinterpret_cast<const unsigned short*>(&rounded);
@@ -81,7 +81,7 @@ struct Pair<__nv_bfloat16> {
 };
 #endif
 
-// Two neighbouring weights: their high parts, or what these leave.
+// Two neighbouring weights: their high parts, or the rest.
 template <typename T>
 __device__ inline unsigned part_of(const float* weights, bool low) {
     const float a = weights[0];
@@ -90,7 +90,7 @@ __device__ inline unsigned part_of(const float* weights, bool low) {
                : Pair<T>::pack(a, b);
 }
 
-// One warp a roi; half of it each axis, a lane a row or column of the operand.
+// One warp for each roi, half of it for each axis; a lane is a row or column of the operand.
 template <bool kFew, typename T>
 __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
     const float* rois, const int* batch_indices, FragmentTables tables, Shape shape,
@@ -141,10 +141,10 @@ __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
         tables.windows[roi] = {reads ? image : kPadded, top, left, row_tiles | column_steps << 16};
     }
 
-    // Samples outside the map count in the mean, with the value zero.
+    // Samples outside the map count in the mean with the value zero.
     const float share = __fdiv_rn(1.0f, static_cast<float>(max(1, axis.samples)));
     float(*weights)[kTile + 1] = shared[threadIdx.x / kWarp];
-    float left_over = 0.0f;  // by rounding, of the bin's weights so far
+    float left_over = 0.0f;  // rounding error of the bin's weights so far
     for (int tile = 0; tile < max(row_tiles, column_tiles); ++tile) {
         float* own = weights[lane];
 #pragma unroll

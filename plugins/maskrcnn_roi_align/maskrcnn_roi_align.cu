@@ -1,10 +1,10 @@
 // MaskRcnnROIAlign: the mean of bilinear samples in each bin of each roi, or their maximum. See README.md.
 //
-// The ways to compute it are in call.cuh. Coordinates and sums are float32 whatever the features are.
+// call.cuh lists the algorithms. Coordinates and sums are float32 for every feature type.
 #include "maskrcnn_roi_align/call.cuh"
 
-// Named, not anonymous: nvcc would name an anonymous one after the folder it is run in, and the same
-// sources would give other bytes elsewhere.
+// A named namespace: nvcc names an anonymous one after its working folder, and the same sources would give
+// different bytes in another folder.
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
@@ -36,25 +36,25 @@ int32_t check_shape(const Shape& shape) {
     return fits ? TRTYARD_OK : TRTYARD_TOO_LARGE;
 }
 
-// Fewer rois an image than this are not worth reading whole maps for, fewer in all not worth tables.
+// With fewer rois in an image, reading whole maps is too slow; with fewer in total, so are tables.
 constexpr int64_t kFewRois = 4;
 
-// Sizes for which tables exist; the workspace must hold them, whatever the device turns out to be.
+// Whether tables exist for these sizes. The workspace must have room for them on every device.
 bool has_tables(const Shape& shape) {
     return !shape.empty_output() && shape.batch > 0 && shape.height > 0 && shape.width > 0 &&
            shape.output_height <= kMaxBins && shape.output_width <= kMaxBins &&
            shape.rois >= kFewRois;
 }
 
-// No map of more cells fits in any multiprocessor's shared memory, 4 channels of 16 bits at a time.
+// A map of more cells does not fit into any shared memory, with 4 channels of 16 bits at a time.
 constexpr int64_t kMostResidentCells = 32768;
 
-// The tiles of rows and columns together that resident maps no higher and no wider may have: with so
-// many cells, the longer a side is, the larger the sum.
+// The most tiles of rows and columns together that a resident map of at most this height and width can have.
+// With a fixed number of cells, the sum grows with the longer side.
 int64_t most_tiles(int64_t height, int64_t width) {
     const int64_t longest = height > width ? height : width;
     const int64_t side = longest < kMostResidentCells ? longest : kMostResidentCells;
-    // Each side may begin a tile that it does not fill.
+    // The last tile of each side may be partly filled.
     const int64_t limit = (side + ceil_div(kMostResidentCells, side)) / kTile + 2;
     const int64_t own = ceil_div(height, kTile) + ceil_div(width, kTile);
     return own < limit ? own : limit;
@@ -62,8 +62,8 @@ int64_t most_tiles(int64_t height, int64_t width) {
 
 struct Plan {
     Tables tables{};
-    FragmentTables fragments{};  // in the same memory: a call makes one or the other
-    size_t bytes = 0;            // enough for all smaller sizes too: engines ask for their largest alone
+    FragmentTables fragments{};  // in the same memory: a call uses one of the two
+    size_t bytes = 0;            // also enough for all smaller sizes: an engine asks for its largest only
 
     Plan(const Shape& shape, void* workspace) {
         if (!has_tables(shape)) {
@@ -76,7 +76,7 @@ struct Plan {
         tables.tails = pieces.take<float4>(rois * 2 * kWarp);
 
         const bool few = shape.output_height <= kFewBins && shape.output_width <= kFewBins;
-        const int64_t words = (few ? 4 : 8) * kWarp;  // a roi and tile
+        const int64_t words = (few ? 4 : 8) * kWarp;  // for each roi and tile
         Workspace others(workspace);
         Window* windows = others.take<Window>(rois);
         unsigned* words_of_all =
@@ -91,7 +91,7 @@ struct Plan {
     }
 };
 
-// The ways, best first.
+// The algorithms, fastest first.
 template <typename T>
 int32_t run(const Call<T>& call) {
     int32_t status = kDoesNotFit;

@@ -1,4 +1,4 @@
-// MaskRcnnROIAlign as a TensorRT plugin of any API. The contract is in README.md.
+// MaskRcnnROIAlign as a TensorRT plugin, for every plugin API. The contract is in README.md.
 #pragma once
 
 #include "common/plugin_op.h"

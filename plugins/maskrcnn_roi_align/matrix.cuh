@@ -1,8 +1,8 @@
-// RoIAlign of 16-bit features on the matrix units: a block holds the whole map of some channels of one
-// image in shared memory, a warp takes a roi, and a tile of 16 x 16 cells of a channel is one matrix
-// load, one product with Wy and one with Wx.
+// RoIAlign of 16-bit features on the matrix units. A block holds the whole map of some channels of one image
+// in shared memory, and a warp computes a roi. A tile of 16 x 16 cells of a channel needs one matrix load, one
+// product with Wy and one with Wx.
 //
-// Sums are float32. Between the two products a value is rounded to the feature type, as the result is.
+// Sums are float32. Between the two products, and at the end, a value is rounded to the feature type.
 #pragma once
 
 #include "maskrcnn_roi_align/matrix_unit.cuh"
@@ -11,7 +11,7 @@
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-// Warps of a block: with few bins the registers for more of them would be missing.
+// Warps of a block; with few bins there are not enough registers for more.
 template <bool kFew>
 struct MatrixWarps {
     static constexpr int kWarps = kFew ? 16 : 20;
@@ -19,19 +19,19 @@ struct MatrixWarps {
 
 struct MatrixWork {
     int channels;  // of a block; a multiple of 4
-    int groups;    // of channels, an image
-    int splits;    // of the rois of a group, each a block
-    int draw;      // rois that a warp looks at together
-    int chunk_bits;  // a roi is 2^chunk_bits tasks, each some of the channels
-    int staged;    // channels of a task that are stored together, a multiple of a batch
-    int place;     // elements for these, of which a warp has two
-    int bulk;      // whether stages are whole numbers of a bulk copy's units
-    int stride;    // elements from a row of the map to the next
+    int groups;    // of channels in an image
+    int splits;    // of the rois of a group, one block each
+    int draw;      // rois that a warp checks at once
+    int chunk_bits;  // a roi is 2^chunk_bits tasks, each with some channels
+    int staged;    // channels of a task that are stored together; a multiple of a batch
+    int place;     // elements for these; a warp has two such places
+    int bulk;      // whether a stage is a multiple of a bulk copy's unit
+    int stride;    // elements from one row of the map to the next
     unsigned inverse;  // ceil(2^32 / pairs of elements in a row)
 };
 
-// Reads the group's maps, a row to `stride` elements; what is behind a row's end and behind the last
-// channel becomes zeros, so that nothing a weight of zero meets there is anything else.
+// Reads the group's maps, one row into `stride` elements. Elements after the end of a row and after the last
+// channel become zeros, because they are multiplied by weights of zero and must not be NaN or infinity.
 template <typename T>
 __device__ void load_rows(
     const T* source, T* maps, int channels, const Shape& shape, const MatrixWork& work) {
@@ -87,8 +87,8 @@ __device__ void load_rows(
     }
 }
 
-// The weights of a roi of one tile of rows and at most a tile and a half of columns: of sides up to 16
-// and 17 cells. They stay in registers.
+// The weights of a roi with one tile of rows and at most one and a half of columns: up to 16 rows and 17
+// columns of cells. They stay in registers.
 constexpr int kNearSteps = 3;
 constexpr int kNearTiles = 2;
 
@@ -116,7 +116,7 @@ __device__ inline void load_near(
     }
 }
 
-// What a lane needs for any roi.
+// The state of a lane for any roi.
 template <bool kFew, typename T>
 struct MatrixLane {
     unsigned maps;  // address of the block's maps
@@ -125,7 +125,7 @@ struct MatrixLane {
     bool even;  // output columns
     Places<kFew> places;
 
-    // Of the row of cells that this lane names to a matrix load.
+    // Of the row of cells whose address this lane passes to a matrix load.
     __device__ unsigned address(const Window& window, int row_tile, int column_tile) const {
         const int row = min(window.top + row_tile * kTile + lane % kTile, height - 1);
         const int column = min(
@@ -134,23 +134,23 @@ struct MatrixLane {
     }
 };
 
-// A task's results on their way to memory: staged some channels at a time, in two places by turns.
+// Stores a task's results: some channels at a time are staged in shared memory, in two places by turns.
 template <typename T>
 struct Stages {
     T* places;
     int place;     // elements from one to the other
-    T* target;     // of the next stage in memory
-    int outputs;   // a channel
-    int channels;  // of the task that exist and are not stored yet
+    T* target;     // of the next stage, in device memory
+    int outputs;   // of a channel
+    int channels;  // of the task, without padding, that are not stored yet
     int side;
-    bool bulk;     // any whole stage can be a bulk copy
+    bool bulk;     // every full stage can be a bulk copy
     bool channels_last;
     int pitch;         // channels of pooled in memory
 
     __device__ T* begin(int lane) {
 #if TRTYARD_HAS_BULK_COPY
         if (lane == 0) {
-            wait_bulk_reads<1>();  // of this place; the other's may go on
+            wait_bulk_reads<1>();  // of this place; those of the other may continue
         }
 #endif
         __syncwarp();
@@ -218,7 +218,7 @@ __device__ inline void pool_near(
     }
 }
 
-// Any roi: its weights are read again for every batch of channels.
+// Every roi: its weights are read again for each batch of channels.
 template <bool kFew, int kOutputs, typename T>
 __device__ inline void pool_far(
     const MatrixLane<kFew, T>& own, const Window& window, const unsigned* down, const unsigned* across,
@@ -252,7 +252,7 @@ __device__ inline void pool_far(
     }
 }
 
-// One block a (image, group of channels, split of the rois).
+// One block for each image, group of channels and split of the rois.
 template <bool kFew, int kOutputs, typename T>
 __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_matrix(
     const T* features, T* pooled, FragmentTables tables, Shape shape, Order order,
@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     const int group = static_cast<int>(blockIdx.x) / work.splits % work.groups;
     const int image = static_cast<int>(blockIdx.x) / work.splits / work.groups;
     const int first_channel = group * work.channels;
-    // Those that are read, and those that are written: with the padding of channels that come last.
+    // The channels to read, and the channels to write: the latter include padding with channels last.
     const int channels = max(0, min(work.channels, shape.channels - first_channel));
     const int written = min(work.channels, order.pitch - first_channel);
     if (threadIdx.x == 0) {
@@ -293,13 +293,13 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     const int draws = (end - begin + work.draw - 1) / work.draw
                       << work.chunk_bits;
     const int task_channels = work.channels >> work.chunk_bits;
-    // A roi's bins of a channel of this block, the first of them.
+    // The first bin of a roi in a channel of this block.
     const auto target_of = [&](int64_t roi, int channel) {
         return pooled + roi * order.pitch * outputs +
                static_cast<int64_t>(first_channel + channel) * (order.channels_last ? 1 : outputs);
     };
 
-    // The rois of a draw that are left, and what the next task needs, read while one runs.
+    // The remaining rois of a draw, and the next task's data, which are read while one task runs.
     int first_roi = 0;
     int chunk = 0;
     unsigned alive = 0;
@@ -383,23 +383,23 @@ __global__ void __launch_bounds__(MatrixWarps<kFew>::kWarps * kWarp, 1) pool_mat
     }
 #if TRTYARD_HAS_BULK_COPY
     if (lane == 0) {
-        wait_bulk_reads<0>();  // shared memory is handed on when the block ends
+        wait_bulk_reads<0>();  // shared memory is released when the block ends
     }
 #endif
 }
 
-// What a block reads: its maps, which nothing hides and which count more for that (4 was measured), and
-// the weights of its rois.
+// The cost of what a block reads: its maps, which count more because nothing overlaps with that read (a factor
+// of 4 was measured), and the weights of its rois.
 inline int64_t matrix_cost(const Shape& shape, int64_t channels, int64_t rois) {
-    constexpr int64_t kUsualBytes = 3 * 512;  // of a roi's tiles, both axes
+    constexpr int64_t kUsualBytes = 3 * 512;  // of a roi's tiles on both axes
     return 4 * 2 * channels * shape.height * shape.width + rois * kUsualBytes;
 }
 
-// How the matrix units share out the work; no channels where the maps do not fit.
+// How the work is divided; 0 channels if the maps do not fit.
 template <bool kFew, typename T>
 MatrixWork share_out(const Shape& shape, const Order& pooled, const Device& device) {
     MatrixWork work{};
-    // Rows begin at 16 bytes and eight of them in other banks.
+    // A row begins at a multiple of 16 bytes, and eight rows are in different banks.
     work.stride = static_cast<int>(ceil_div(shape.width, kColumnStep) | 1) * kColumnStep;
     work.inverse = inverse_of(static_cast<unsigned>(shape.width / 2));
     const int64_t map_bytes = static_cast<int64_t>(shape.height) * work.stride * sizeof(T);
@@ -413,7 +413,7 @@ MatrixWork share_out(const Shape& shape, const Order& pooled, const Device& devi
         return left > 0 ? left / kPlaces / kBulkAlignment * kBulkAlignment : 0;
     };
     int64_t least = 0;
-    // With many bins 16 channels leave room to stage more of them at once.
+    // With many bins, 16 channels leave room for larger stages.
     for (int64_t channels = kFew ? 32 : 16; channels >= 4; channels /= 2) {
         if (place_bytes(channels) < kBatch * channel_bytes) {
             continue;
@@ -436,7 +436,7 @@ MatrixWork share_out(const Shape& shape, const Order& pooled, const Device& devi
     }
     work.splits = work.splits < shape.rois ? work.splits : shape.rois;
     work.draw = shape.batch < kWarp ? shape.batch : kWarp;
-    constexpr int64_t kTasks = 5 * MatrixWarps<kFew>::kWarps;  // so that the last ones are short
+    constexpr int64_t kTasks = 5 * MatrixWarps<kFew>::kWarps;  // so that the last tasks are short
     const int64_t rois = ceil_div(shape.rois, int64_t{work.splits} * shape.batch);
     while (rois << work.chunk_bits < kTasks && work.channels >> work.chunk_bits > 8) {
         ++work.chunk_bits;
@@ -447,14 +447,14 @@ MatrixWork share_out(const Shape& shape, const Order& pooled, const Device& devi
     work.staged = static_cast<int>(staged);
     work.place = static_cast<int>(
         ceil_div(staged * channel_bytes, kBulkAlignment) * kBulkAlignment / sizeof(T));
-    // Bulk copies relieve the load-store unit, which limits few bins; plain stores load the L2 less.
+    // Bulk copies relieve the load-store unit, the limit for few bins. Plain stores use the L2 less.
     work.bulk = kFew && !pooled.channels_last && staged * channel_bytes % kBulkAlignment == 0 &&
                 task * channel_bytes % kBulkAlignment == 0 &&
                 shape.channels * channel_bytes % kBulkAlignment == 0;
     return work;
 }
 
-// For features of 16 bits. kDoesNotFit where the device or the sizes do not.
+// For 16-bit features. kDoesNotFit if the device or the sizes do not allow it.
 template <bool kFew, int kOutputs, typename T>
 int32_t run_matrix(const Call<T>& call) {
     const Shape& shape = call.shape;

@@ -1,4 +1,4 @@
-// The matrix units' kernels for bfloat16: one file a type, so that they are compiled side by side.
+// The matrix units' kernels for bfloat16. One file for each type, so that they compile in parallel.
 #include "maskrcnn_roi_align/matrix.cuh"
 
 #if CUDART_VERSION >= 11000

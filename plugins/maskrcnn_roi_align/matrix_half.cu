@@ -1,4 +1,4 @@
-// The matrix units' kernels for half: one file a type, so that they are compiled side by side.
+// The matrix units' kernels for half. One file for each type, so that they compile in parallel.
 #include "maskrcnn_roi_align/matrix.cuh"
 
 namespace trtyard {

@@ -1,5 +1,5 @@
-// One tile of the map through the matrix units: loads, Wy times the cells, that times Wx^T, and where the
-// result lies in a warp. The layouts are the PTX ISA's (mma.m16n8k16, ldmatrix).
+// One tile of the map on the matrix units: loads, Wy times the cells, the result times Wx^T, and the layout of
+// the result in a warp. The layouts are those of the PTX ISA (mma.m16n8k16, ldmatrix).
 #pragma once
 
 #include "maskrcnn_roi_align/fragments.cuh"
@@ -9,14 +9,13 @@ namespace maskrcnn_roi_align {
 
 template <bool kFew>
 struct Batch {
-    static constexpr int kChannels = kFew ? 4 : 2;  // at once: enough independent products
+    static constexpr int kChannels = kFew ? 4 : 2;  // at once, for enough independent products
 };
 
 template <typename T>
 struct MatrixUnit;
 
-// d += a * b, of 16 x 16 and 16 x 8 elements. `cells`: four 8 x 8 blocks, transposed, a row's address a
-// lane.
+// add: d += a * b, with 16 x 16 and 16 x 8 elements.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define TRTYARD_MATRIX_UNIT(T, NAME)                                                              \
     template <>                                                                                   \
@@ -41,6 +40,7 @@ TRTYARD_MATRIX_UNIT(__nv_bfloat16, "bf16")
 #endif
 #undef TRTYARD_MATRIX_UNIT
 
+// Loads four 8 x 8 blocks, transposed; each lane passes the address of a row.
 __device__ inline uint4 load_cells(unsigned address) {
     uint4 cells = make_uint4(0, 0, 0, 0);
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -53,7 +53,7 @@ __device__ inline uint4 load_cells(unsigned address) {
     return cells;
 }
 
-// Wy times the 16 x 16 cells at `address`, of each channel of the batch; of the left 16 x 8 with kSteps 1.
+// Wy times the 16 x 16 cells at `address` for each channel of the batch; the left 16 x 8 with kSteps 1.
 template <bool kFew, int kSteps, typename T>
 __device__ inline void add_rows(
     float (&sums)[Batch<kFew>::kChannels][2][4], unsigned address, unsigned channel_bytes,
@@ -75,7 +75,7 @@ __device__ inline void add_rows(
     }
 }
 
-// What a warp has of the pooled batch: few bins, two channels each; else a channel's left and right.
+// The pooled batch in a warp: with few bins two channels each, else the left and right of a channel.
 template <bool kFew>
 using Pooled = float[2][kFew ? 1 : 2][4];
 
@@ -87,7 +87,7 @@ __device__ inline void add_columns(
     using F = Fragment<kFew, T>;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-        if (kFew) {  // a channel's bins are one half of the operand, high and low parts in two sums
+        if (kFew) {  // a channel is one half of the operand; two sums for high and low parts
             unsigned halves[2][2];
 #pragma unroll
             for (int channel = 0; channel < 2; ++channel) {
@@ -122,12 +122,12 @@ __device__ inline void add_columns(
     }
 }
 
-// Where a lane's bins lie in a channel: row lane / 4 and columns lane % 4 * 2 and the next; with many
-// bins also 8 rows later, 8 columns later, and both.
+// The positions of a lane's bins in a channel: row lane / 4, columns lane % 4 * 2 and the next one. With many
+// bins also 8 rows down, 8 columns right, and both.
 template <bool kFew>
 struct Places {
     int at[kFew ? 2 : 4];
-    unsigned last = 0u;  // bits of those that are in the last column
+    unsigned last = 0u;  // bits of the bins in the last column
 
     __device__ Places(const Shape& shape, int lane) {
         const auto place = [&](int row, int column) {
@@ -171,7 +171,7 @@ __device__ inline void stage_pooled(
                     Pair<T>::pack(values[0], values[1]);
             } else {
                 at[j * outputs] = from_float<T>(values[0]);
-                // The next column, unless this is the last, whose value both are then.
+                // The next column; for the last column both have its value.
                 at[j * outputs + (places.last >> i & 1 ? 0 : 1)] = from_float<T>(values[1]);
             }
         }

@@ -1,5 +1,5 @@
-// ONNX's own RoiAlign as a V2 plugin: the kernels of MaskRcnnROIAlign under ONNX's name, inputs and
-// attributes, for stock files. A parser with an importer of RoiAlign takes it where it is asked to:
+// ONNX's RoiAlign as a V2 plugin: the kernels of MaskRcnnROIAlign with ONNX's name, inputs and attributes, for
+// stock files. A parser with its own importer of RoiAlign uses the plugin on request only:
 // TRTYARD_PLUGIN_OVERRIDE=RoiAlign in row 8.6 (docs/patches.md).
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace trtyard {
 
-// X [B, C, H, W], rois [R, 4], batch_indices [R], which the parser makes int32 of int64.
+// X [B, C, H, W], rois [R, 4], batch_indices [R]; the parser converts these from int64 to int32.
 struct OnnxRoiAlign : MaskRcnnRoiAlignPlugin {
     static constexpr char const* kName = "RoiAlign";
 };
@@ -61,7 +61,7 @@ private:
         return fits;
     }
 
-    // Parsers differ in whether the length counts the NUL.
+    // In some parsers the length includes the NUL.
     static bool has_text(PluginField const& field, char const* words) {
         if (field.type != PluginFieldType::kCHAR || field.data == nullptr || field.length < 0) {
             return false;
@@ -92,9 +92,9 @@ private:
         return true;
     }
 
-    // Left out it means half_pixel from opset 16 on, and before there was only output_half_pixel. A
-    // plugin does not know the opset, and half a pixel is too much to guess: only TensorRT 7, whose
-    // parser ends before 16, can tell.
+    // A missing attribute means half_pixel from opset 16 on, and output_half_pixel before. A plugin does not
+    // know the opset, and half a pixel is too much to guess. Only in TensorRT 7 is it clear: its parser
+    // supports no opset from 16 on.
     static bool is_transformation_known(PluginFieldCollection const* given) {
         bool known = NV_TENSORRT_MAJOR < 8;
         for (int32_t i = 0; given != nullptr && i < given->nbFields; ++i) {

@@ -1,10 +1,10 @@
-// How a warp pools one roi of features whose channels come first, wherever they lie: a lane takes an output
-// column of some channels.
+// How a warp pools one roi of features with channels first, in shared or device memory. A lane computes one
+// output column of some channels.
 //
 // A source S of cells has
 //   kPairs                         channels of a lane
-//   window(cell, column, row)      of each channel the sum of three cells from cell + the column's first
-//                                  one on, by the column's weights
+//   window(cell, column, row)      for each channel the weighted sum of three cells, starting at cell +
+//                                  the column's first one
 //   at(j, cell)                    a cell of channel j
 #pragma once
 
@@ -13,7 +13,7 @@
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-// What a lane needs for any roi.
+// The state of a lane for any roi.
 template <typename S, typename T>
 struct Lane {
     S source;           // the lane's channels of the map
@@ -26,14 +26,14 @@ struct Row {
     float value[S::kPairs];
 };
 
-// kWindowForm. Each row of the map under the roi is read once; a bin is a sum over the last three.
+// kWindowForm. Each row of the map under the roi is read once; a bin is a sum over the last three rows.
 template <int kOutputs, typename S, typename T>
 __device__ void pool_window(const Lane<S, T>& lane, const float4& column, const float4* bins) {
     const int outputs = kOutputs > 0 ? kOutputs : lane.outputs;
     float4 head = bins[0];
     const float4* next_bin = bins + 1;
     const int last = __float_as_int(bins[lane.output_height - 1].x);
-    int top = __float_as_int(head.x);  // row of the bins that are written next
+    int top = __float_as_int(head.x);  // first row of the bins that are written next
     int cell = top * lane.width;
     const int last_cell = (lane.height - 1) * lane.width;
     T* target = lane.staged;
@@ -44,7 +44,7 @@ __device__ void pool_window(const Lane<S, T>& lane, const float4& column, const 
         cell = min(cell + lane.width, last_cell);  // the last row again, with weights of zero
         return row;
     };
-    // Writes the bins whose three rows these are; behind the last bin there is kNoRow.
+    // Writes the bins of these three rows; kNoRow is after the last bin.
     const auto write = [&](const Row<S>& first, const Row<S>& second, const Row<S>& third) {
         while (__float_as_int(head.x) == top) {
             T values[S::kPairs];
@@ -53,7 +53,7 @@ __device__ void pool_window(const Lane<S, T>& lane, const float4& column, const 
                 values[j] = from_float<T>(
                     head.y * first.value[j] + head.z * second.value[j] + head.w * third.value[j]);
             }
-            head = *next_bin++;  // before the stores, which the compiler must keep it behind
+            head = *next_bin++;  // before the stores: the compiler may not move a read before them
 #pragma unroll
             for (int j = 0; j < S::kPairs; ++j) {
                 target[j * outputs] = values[j];
@@ -79,7 +79,7 @@ __device__ void pool_window(const Lane<S, T>& lane, const float4& column, const 
     }
 }
 
-// kLoopForm. Each bin reads its own rows; neighbours share at most two.
+// kLoopForm. Each bin reads its rows; neighbouring bins share at most two.
 template <typename S, typename T>
 __device__ void pool_loop(
     const Lane<S, T>& lane, const float4& column, const float4* bins, const float4* tails,
@@ -128,11 +128,11 @@ __device__ void pool_loop(
     }
 }
 
-// kSampleForm. As the op is written, for rois whose bins cover more cells than a table holds.
+// kSampleForm. Sample by sample, for rois whose bins cover more cells than a table holds.
 template <typename S, typename T>
 __device__ __noinline__ void pool_samples(
     const Lane<S, T> lane, const float* corners, int column, const Shape shape,
-    const Sampling sampling) {  // by value: a reference would keep the caller's in memory
+    const Sampling sampling) {  // by value: a reference would keep the caller's copy in memory
     const Axis x = make_roi_axis(corners, false, shape, sampling);
     const Axis y = make_roi_axis(corners, true, shape, sampling);
     const Range columns = inside(x, column, lane.width);

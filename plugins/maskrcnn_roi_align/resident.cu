@@ -1,17 +1,17 @@
-// RoIAlign of float32 with the map in shared memory: a block holds the whole map of a few channels of one
-// image and pools every roi of the image from it, so features cross the memory once however many rois
-// there are. A warp takes a roi; a lane takes one output column of kPairs channels.
+// RoIAlign of float32 with the map in shared memory. A block holds the whole map of a few channels of one
+// image and pools all rois of the image from it, so features are read once for any number of rois. A warp
+// computes a roi, a lane one output column of kPairs channels.
 #include "maskrcnn_roi_align/pooling.cuh"
 #include "maskrcnn_roi_align/stores.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-constexpr int kMaxWarps = 24;  // a block: leaves 80 registers a thread
+constexpr int kMaxWarps = 24;  // of a block: leaves 80 registers for a thread
 
 // kLanes: lanes for the columns of one channel (8 or 16); the 32 / kLanes parts of a warp take
-// kPairs channels each. kStride: floats from a channel's map to the next one's, a constant so that
-// channels are immediate offsets, chosen so that the parts read other banks of shared memory.
+// kPairs channels each. kStride: floats from one channel's map to the next; a constant, so that
+// channels are immediate offsets, and chosen so that the parts read different banks of shared memory.
 template <int kLanes_, int kPairs_, int kStride_>
 struct Layout {
     static constexpr int kLanes = kLanes_;
@@ -20,17 +20,17 @@ struct Layout {
     static constexpr int kParts = kWarp / kLanes;
     static constexpr int kChannels = kParts * kPairs;
     static constexpr int kMapFloats = kChannels * kStride;
-    // A window reads up to two cells behind the last one, with weights of zero.
+    // A window reads up to two cells after the last one, with weights of zero.
     static constexpr int kMaxPlane = kStride - (kWindowTaps - 1);
     static_assert(kPairs * kStride % 32 == kLanes, "the parts must lie in other banks");
     static_assert(kStride % 2 == 0, "the map is written two floats at a time");
 };
 
 struct Work {
-    int groups;  // of channels, an image
-    int splits;  // of the rois of a group, each a block
-    int draw;    // rois that a warp looks at together
-    unsigned vectors_inverse;  // of the 16-byte vectors of a map
+    int groups;  // of channels in an image
+    int splits;  // of the rois of a group, one block each
+    int draw;    // rois that a warp checks at once
+    unsigned vectors_inverse;  // inverse of the number of 16-byte vectors in a map
 };
 
 // A lane's channels in shared memory.
@@ -51,8 +51,8 @@ struct ResidentCells {
     __device__ float at(int j, int cell) const { return maps[j * L::kStride + cell]; }
 };
 
-// Reads the group's maps; channels behind the last one, and the cells behind a map, are zeros, so that
-// nothing a weight of zero meets is anything else.
+// Reads the group's maps. Channels after the last one and cells after a map become zeros, because they are
+// multiplied by weights of zero and must not be NaN or infinity.
 template <typename L>
 __device__ void load_maps(
     const float* source, float* maps, int channels, int plane, unsigned vectors_inverse) {
@@ -101,14 +101,14 @@ __device__ void load_maps(
     }
 }
 
-// Whether tasks are stored by bulk copies rather than by the warp. They relieve the load-store unit,
-// which limits few bins; plain stores are faster where the memory limits.
+// Whether bulk copies store a task, and not the warp. Bulk copies relieve the load-store unit, which is the
+// limit for few bins. Plain stores are faster if memory is the limit.
 template <typename L>
 struct StoresInBulk {
     static constexpr bool value = TRTYARD_HAS_BULK_COPY != 0 && L::kLanes < 16;
 };
 
-// Apart, so that what few calls need takes no registers from the others.
+// A separate function, so that a rare case takes no registers from the others.
 __device__ __noinline__ void store_last(
     float* target, const float* source, int first, int count, int outputs, int pitch, int lane) {
     if (source == nullptr) {
@@ -118,7 +118,7 @@ __device__ __noinline__ void store_last(
     }
 }
 
-// One block a (image, group of channels, split of the rois).
+// One block for each image, group of channels and split of the rois.
 template <typename L, int kOutputs>
 __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
     const float* features, const float* rois, float* pooled, Tables tables, Shape shape,
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
     const int group = static_cast<int>(blockIdx.x) / work.splits % work.groups;
     const int image = static_cast<int>(blockIdx.x) / work.splits / work.groups;
     const int first_channel = group * L::kChannels;
-    // Those that are read, and those that are written: with the padding of channels that come last.
+    // The channels to read, and the channels to write: the latter include padding with channels last.
     const int channels = max(0, min(L::kChannels, shape.channels - first_channel));
     const int written =
         order.channels_last ? min(L::kChannels, order.pitch - first_channel) : channels;
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
     __syncthreads();
 
     const int part = lane / L::kLanes;
-    // Lanes behind the last column do its work once more: the same reads, the same writes.
+    // Lanes after the last column repeat its work, with the same reads and writes.
     const int part_lane = min(lane % L::kLanes, shape.output_width - 1);
     Lane<ResidentCells<L>, float> own;
     own.source.maps = maps + part * L::kPairs * L::kStride;
@@ -172,12 +172,12 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
     const int begin = static_cast<int>(static_cast<int64_t>(shape.rois) * split / work.splits);
     const int end = static_cast<int>(static_cast<int64_t>(shape.rois) * (split + 1) / work.splits);
     const int draws = (end - begin + work.draw - 1) / work.draw;
-    // The roi's part of pooled that this block writes, or, channels last, its first bin.
+    // The part of pooled that this block writes for the roi; with channels last, its first bin.
     const auto target_of = [&](int64_t roi) {
         return pooled + (roi * order.pitch + (order.channels_last ? 0 : first_channel)) * outputs;
     };
 
-    // The rois of a draw that are left, and what the next task needs, read while one runs.
+    // The remaining rois of a draw, and the next task's data, which are read while one task runs.
     int first_roi = 0;
     unsigned alive = 0;
     Header header{};
@@ -264,14 +264,14 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
     }
 #if TRTYARD_HAS_BULK_COPY
     if (lane == 0) {
-        wait_bulk_reads<0>();  // shared memory is handed on when the block ends
+        wait_bulk_reads<0>();  // shared memory is released when the block ends
     }
 #endif
 }
 
-constexpr int kFewestWarps = 4;  // with fewer the reads' latency shows
+constexpr int kFewestWarps = 4;  // with fewer, the latency of reads is visible
 
-// Tables, then pooling with this layout; kDoesNotFit where the map or the staging do not fit.
+// Tables, then pooling with this layout; kDoesNotFit if the map or the stages do not fit.
 template <typename L, int kOutputs>
 int32_t run_layout(const Call<float>& call) {
     const Shape& shape = call.shape;
@@ -296,7 +296,7 @@ int32_t run_layout(const Call<float>& call) {
     const int64_t most_splits = ceil_div(shape.rois, warps);
     splits = splits < most_splits ? splits : most_splits;
     splits = splits > 1 ? splits : 1;
-    // One roi of the block's own image a draw, on average.
+    // On average, one roi of the block's image in a draw.
     const int draw = shape.batch < kWarp ? shape.batch : kWarp;
     const int64_t vectors = static_cast<int64_t>(shape.height) * shape.width / 4;
     const int32_t status = call.make_tables();
@@ -312,7 +312,7 @@ int32_t run_layout(const Call<float>& call) {
         Work{static_cast<int>(groups), static_cast<int>(splits), draw, inverse_of(static_cast<unsigned>(vectors))});
 }
 
-// The layouts, best first: as many channels a block as fit, so that a roi's table serves them all.
+// The layouts, fastest first: as many channels in a block as fit, because they share a roi's table.
 template <>
 int32_t run_resident<float>(const Call<float>& call) {
     int32_t status = kDoesNotFit;

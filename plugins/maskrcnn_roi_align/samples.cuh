@@ -1,8 +1,8 @@
 // Where a roi is sampled along one axis, and what a sample reads.
 //
-// Coordinates jump at two places: a sample outside [-1, size] counts as zero, and the adaptive number
-// of samples is a ceil. So they are computed with the _rn intrinsics, which nvcc never fuses, in the
-// order of torchvision's CPU kernel: both then take the same side of every jump.
+// The result is discontinuous at two places: a sample outside [-1, size] counts as zero, and the adaptive
+// number of samples is a ceil. So coordinates are computed with the _rn intrinsics, which nvcc never fuses, in
+// the order of torchvision's CPU kernel. Both then decide equally.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,7 +14,7 @@ namespace trtyard {
 struct Axis {
     float start;  // of the roi, in cells of the map
     float bin;    // size of a bin, in cells
-    int samples;  // a bin
+    int samples;  // in a bin
 };
 
 // The bilinear sample at one coordinate: weight_low * cell[low] + weight_high * cell[high].
@@ -27,8 +27,8 @@ struct Range {
     int first, end;
 };
 
-// Cells of the map, from its first one, that a corner may be away. Beyond, float32 has no step finer than
-// an eighth of a cell, and a roi is padding. So no number of samples below is larger than twice this.
+// The most cells between a corner and the first cell of the map. Farther away, the steps of float32 are an
+// eighth of a cell or more, and the roi counts as padding. So no number of samples exceeds twice this.
 constexpr float kFarthest = 1048576.0f;
 
 __device__ inline bool is_in_reach(const float* corners, float scale) {
@@ -50,7 +50,7 @@ __device__ inline Axis make_axis(
         size = 1.0f;
     }
     const float bin = __fdiv_rn(size, static_cast<float>(bins));
-    const int adaptive = max(0, __float2int_rz(ceilf(bin)));  // none inside out
+    const int adaptive = max(0, __float2int_rz(ceilf(bin)));  // none if the corners are swapped
     return {start, bin, sampling_ratio > 0 ? sampling_ratio : adaptive};
 }
 
@@ -66,8 +66,8 @@ __device__ inline bool is_inside(float coordinate, int size) {
     return coordinate >= -1.0f && coordinate <= static_cast<float>(size);  // false for NaN
 }
 
-// The bin's samples that read the map: consecutive ones, because rounding keeps the coordinates in
-// order. Found by bisection: a roi of a million cells has a million samples of which few are inside.
+// The bin's samples that read the map. They are consecutive, because rounding keeps the coordinates in order.
+// Found by bisection: a roi of a million cells has a million samples, and few of them are inside.
 __device__ inline Range inside(const Axis& axis, int bin, int size) {
     if (size == 0) {
         return {0, 0};
@@ -78,7 +78,7 @@ __device__ inline Range inside(const Axis& axis, int bin, int size) {
     }
     const bool rising = axis.bin >= 0.0f;
     const float far = static_cast<float>(size);
-    // The first index from which on `passed` holds.
+    // The first index from which `passed` is true.
     int bounds[2];
     for (int side = 0; side < 2; ++side) {
         int low = 0;

@@ -1,4 +1,4 @@
-// From a warp's stage in shared memory, [channels][bins], to pooled in device memory.
+// Copies from a warp's stage in shared memory, [channels][bins], to pooled in device memory.
 #pragma once
 
 #include "common/async.cuh"
@@ -13,8 +13,8 @@ __host__ __device__ constexpr size_t staged_bytes(int channels, int outputs, int
            kBulkAlignment * kBulkAlignment;
 }
 
-// Writes `count` elements from shared to global memory: by a bulk copy, which is still reading
-// `source` on return, or else by the warp.
+// Writes `count` elements from shared to global memory, with a bulk copy, which still reads `source` on
+// return, or with the warp.
 template <bool kBulk, typename T>
 __device__ inline void store_task(T* target, const T* source, int count, int lane) {
     const unsigned bytes = static_cast<unsigned>(count) * sizeof(T);
@@ -40,7 +40,7 @@ __device__ inline void store_task(T* target, const T* source, int count, int lan
     }
 }
 
-// Writes `count` zeros, with plain stores: bulk copies of a block of zeros were slower.
+// Writes `count` zeros with plain stores; bulk copies of a block of zeros were slower.
 template <typename T>
 __device__ inline void store_zeros(T* target, int count, int lane) {
     const unsigned bytes = static_cast<unsigned>(count) * sizeof(T);
@@ -55,7 +55,7 @@ __device__ inline void store_zeros(T* target, int count, int lane) {
     }
 }
 
-// A roi's channels [first, first + count) to where the channels lie last; `target` is the roi's first
+// Writes a roi's channels [first, first + count) to pooled with channels last; `target` is the roi's first
 // bin.
 template <typename T>
 __device__ inline void store_channels_last(
@@ -80,7 +80,7 @@ __device__ inline void store_channels_last(
     }
 }
 
-// Zeros there.
+// Writes zeros there.
 template <typename T>
 __device__ inline void store_zeros_last(
     T* target, int first, int count, int outputs, int pitch, int lane) {

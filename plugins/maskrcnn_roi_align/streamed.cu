@@ -1,5 +1,5 @@
-// RoIAlign of features of any size whose channels come first: a warp takes a roi and some channels and
-// reads what it needs of the map where it lies. Maps small enough are faster from shared memory (resident.cu).
+// RoIAlign of features of any size with channels first. A warp computes a roi and some channels, and reads the
+// map from device memory. A map that fits into shared memory is faster there (resident.cu).
 #include "maskrcnn_roi_align/pooling.cuh"
 #include "maskrcnn_roi_align/stores.cuh"
 
@@ -7,9 +7,9 @@ namespace trtyard {
 namespace maskrcnn_roi_align {
 
 constexpr int kStreamWarps = 8;
-constexpr int kStreamBlocks = 3;  // a multiprocessor: leaves 80 registers a thread
+constexpr int kStreamBlocks = 3;  // per multiprocessor: leaves 80 registers for a thread
 
-// kLanes: lanes for the columns of one channel; the 32 / kLanes parts of a warp take kPairs channels each.
+// kLanes: lanes for the columns of one channel; the 32 / kLanes parts of a warp have kPairs channels each.
 template <int kLanes_>
 struct Parts {
     static constexpr int kLanes = kLanes_;
@@ -18,7 +18,7 @@ struct Parts {
 };
 
 struct StreamWork {
-    int groups;           // of channels, each a warp
+    int groups;           // of channels, one warp each
     int parts;            // blocks that share them
     bool channels_apart;  // as in Call
 };
@@ -42,7 +42,7 @@ struct StreamedCells {
     __device__ float at(int j, int cell) const { return to_float(maps[j][cell]); }
 };
 
-// The same weights from another first cell on, so that all three lie in a row of `width` cells, at least 3.
+// Moves the three cells so that all are in a row of `width` cells (at least 3); the weights move along.
 __device__ inline float4 within(const float4& column, int width) {
     const int first = __float_as_int(column.x);
     const int shift = first - (width - kWindowTaps);
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kStreamWarps * kWarp, kStreamBlocks) pool_stre
     }
 
     const int part = lane / P::kLanes;
-    // Lanes behind the last column do its work once more, as does what is behind the last channel.
+    // Lanes after the last column or the last channel repeat its work.
     const int part_lane = min(lane % P::kLanes, shape.output_width - 1);
     const int64_t plane = static_cast<int64_t>(shape.height) * shape.width;
     Lane<StreamedCells<T>, T> own;
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kStreamWarps * kWarp, kStreamBlocks) pool_stre
     }
     __syncwarp();
     if (order.channels_last) {
-        // Channels of padding hold the last channel's values.
+        // Padded channels hold the values of the last channel.
         const int real = max(0, min(written, shape.channels - first_channel));
         for (int i = real * outputs + lane; i < written * outputs; i += kWarp) {
             stage[i] = from_float<T>(0.0f);

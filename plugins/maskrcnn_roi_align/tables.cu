@@ -1,11 +1,11 @@
-// The kernel that writes the weights of every roi.
+// The kernel that computes the weights of every roi.
 #include "common/launch.cuh"
 #include "maskrcnn_roi_align/tables.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-// One warp a roi, one lane a bin.
+// One warp for each roi, one lane for each bin.
 __global__ void __launch_bounds__(kTableThreads) make_tables(
     const float* rois, const int* batch_indices, Tables tables, Shape shape, Sampling sampling) {
     let_next_kernel_start();
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kTableThreads) make_tables(
             first = min(one, other);
             taps = min(max(one, other) + 1, size - 1) - first + 1;
         } else if (axis.samples > 0 && sample(axis, bin, 0) > static_cast<float>(size)) {
-            first = size - 1;  // behind the map: keeps the bins in order
+            first = size - 1;  // after the map: keeps the bins in order
         }
         if (taps <= kMaxTaps) {
             for (int i = range.first; i < range.end; ++i) {
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kTableThreads) make_tables(
                     weights[k] += k == low + 1 ? tap.weight_high : 0.0f;
                 }
             }
-            // Samples outside the map count in the mean, with the value zero.
+            // Samples outside the map count in the mean with the value zero.
             const float share = __fdiv_rn(1.0f, static_cast<float>(max(1, axis.samples)));
 #pragma unroll
             for (int k = 0; k < kMaxTaps; ++k) {

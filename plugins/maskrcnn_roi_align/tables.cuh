@@ -1,7 +1,7 @@
-// The weights of a roi's bins on the map's cells, one table an axis.
+// The weights of a roi's bins on the map's cells, one table for each axis.
 //
-// The mean over a bin's samples is separable: pooled = Wy * F * Wx^T, with a matrix an axis that has
-// as many rows as bins, and few entries in each. Every channel of a roi shares them.
+// The mean over a bin's samples is separable: pooled = Wy * F * Wx^T, with one matrix for each axis. It has as
+// many rows as bins, and few entries in each row. All channels of a roi share it.
 #pragma once
 
 #include "common/async.cuh"
@@ -13,33 +13,33 @@ namespace maskrcnn_roi_align {
 constexpr int kWarp = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
-constexpr int kMaxBins = 16;    // an axis; a warp makes the tables of a roi, half of it each axis
-constexpr int kWindowTaps = 3;  // cells of a bin that the window form takes
+constexpr int kMaxBins = 16;    // on an axis; a warp computes a roi's tables, half of it for each axis
+constexpr int kWindowTaps = 3;  // cells of a bin that the window form supports
 constexpr int kMaxTaps = 11;    // cells of a bin that a table holds: kWindowTaps and two float4
 constexpr int kTableThreads = 128;
-constexpr int kBinTable = kMaxBins + 1;  // a warp's copy of an axis: the bin behind the last is read, too
+constexpr int kBinTable = kMaxBins + 1;  // a warp's copy of an axis: the bin after the last is read, too
 
-// How a roi is pooled; the first that its tables allow.
+// How to pool a roi: the first form that its tables allow.
 enum Form {
-    kWindowForm,  // at most kWindowTaps cells a bin on both axes, bins in order
-    kLoopForm,    // at most kMaxTaps cells a bin
+    kWindowForm,  // at most kWindowTaps cells for a bin on both axes, bins in order
+    kLoopForm,    // at most kMaxTaps cells for a bin
     kSampleForm,  // sample by sample
 };
 
-constexpr int kPadded = -1;  // the image of a padded roi
+constexpr int kPadded = -1;  // the image index of a padded roi
 
-constexpr int kNoRow = 1 << 30;  // first cell of what is behind the last bin: no row comes to it
+constexpr int kNoRow = 1 << 30;  // first cell of the bin after the last: no row reaches it
 
 struct Header {
-    int image, form, columns, rows;  // columns and rows: most cells of a bin on that axis
+    int image, form, columns, rows;  // columns and rows: the most cells of a bin on that axis
 };
 
 struct Tables {
     Header* headers;  // [rois]
     // [rois][2][kMaxBins], x axis first: a bin's first cell (the bits of an int) and the weights of
-    // that cell and the next two. Behind the last bin: kNoRow.
+    // that cell and the next two. After the last bin: kNoRow.
     float4* heads;
-    float4* tails;  // [rois][2][2][kMaxBins]: the weights of the next eight; not for the window form
+    float4* tails;  // [rois][2][2][kMaxBins]: the weights of the next eight; unused by the window form
 };
 
 struct Shape {
@@ -56,7 +56,7 @@ struct Sampling {
     bool aligned;
 };
 
-// Whether a roi is padding, or reads nothing whatever is on the map.
+// Whether a roi is padding or reads no cell of the map.
 __device__ inline bool is_padding(
     int image, const float* corners, const Shape& shape, const Sampling& sampling) {
     return image < 0 || image >= shape.batch || !is_in_reach(corners, sampling.spatial_scale);
@@ -70,7 +70,7 @@ __device__ inline Axis make_roi_axis(
         vertical ? shape.output_height : shape.output_width);
 }
 
-// Writes the tables of every roi; a status of trtyard_kernels.h.
+// Writes the tables of every roi; returns a status of trtyard_kernels.h.
 int32_t make_tables_of(
     const float* rois, const int32_t* batch_indices, const Tables& tables, const Shape& shape,
     const Sampling& sampling, void* stream);

@@ -1,6 +1,6 @@
-// Sorting by bins: a block's keys fall into more bins than there are keys, by their scores, and a key
-// is then compared with those of its own bin only. No step depends on how many keys there are, which
-// a merge of runs pays for in barriers.
+// Sorting by bins. A block distributes its keys by score over more bins than there are keys, then compares a
+// key with the keys of its own bin only. Unlike a merge of runs, the number of barriers does not grow with the
+// number of keys.
 #pragma once
 
 #include "padded_nms/keys.cuh"
@@ -8,7 +8,7 @@
 namespace trtyard {
 namespace padded_nms {
 
-// With more keys in one bin, such as many equal scores, merging is faster than comparing them all.
+// With more keys in one bin, such as many equal scores, merging is faster than comparing all of them.
 constexpr int kMostInBin = 48;
 
 constexpr int kBinsPerKey = 2;
@@ -41,16 +41,15 @@ __device__ inline int warp_prefix(int value, int lane) {
     return value;
 }
 
-// Finds the places of the block's keys in ascending order; a thread holds kItems keys, kNoKey where
-// it has none, in any order. `binned` holds as many keys as the block has, `starts` kBinsPerKey ints
-// for each that it could have. `count` becomes the number of keys. Returns false, to every thread,
-// where the keys crowd; there are no places then. Ends without a barrier: `binned` and `starts` may
-// still be read.
+// Finds the positions of the block's keys in ascending order. A thread holds kItems keys in any order, kNoKey
+// for a missing one. `binned` has room for the block's keys, `starts` for kBinsPerKey ints for each possible
+// key. `count` becomes the number of keys. Returns false to every thread if one bin has too many keys; there
+// are no positions then. Ends without a barrier: other threads may still read `binned` and `starts`.
 template <int kItems>
 __device__ bool place_in_bins(
     const Key (&keys)[kItems], int (&places)[kItems], Key* binned, int* starts,
     BinScratch& scratch, int& count) {
-    constexpr int kOwn = kBinsPerKey * kItems;  // bins a thread
+    constexpr int kOwn = kBinsPerKey * kItems;  // bins of a thread
     const int thread = static_cast<int>(threadIdx.x);
     const int threads = static_cast<int>(blockDim.x);
     const int lane = thread % kWarp;
@@ -82,7 +81,7 @@ __device__ bool place_in_bins(
     low = warp_min(is_warp ? scratch.lowest[lane] : ~0u);
     high = warp_max(is_warp ? scratch.highest[lane] : 0u);
 
-    // Rising with the score. The factor is rounded down far enough that the highest stays inside.
+    // Grows with the score. The factor is rounded down, so that the highest score stays in the last bin.
     const unsigned range = high - low;
     const float exact = static_cast<float>(bins) * 4294967296.0f / static_cast<float>(range);
     const unsigned factor = range < bins ? 0u : __float2uint_rz(exact * 0.999999f);

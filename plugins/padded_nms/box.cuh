@@ -1,7 +1,7 @@
-// Boxes and their overlap, with every rounding where the CPU has it.
+// Boxes and their overlap, rounded exactly as on the CPU.
 //
-// nvcc may contract a * b + c into one fused operation, which rounds once instead of twice and then
-// disagrees with a CPU about boxes at the threshold. The _rn intrinsics are never contracted.
+// nvcc may fuse a * b + c into one operation, which rounds once instead of twice. The result then differs from
+// a CPU's for boxes at the threshold. The _rn intrinsics are never fused.
 #pragma once
 
 #include "common/element.cuh"
@@ -24,7 +24,7 @@ __device__ inline Box make_box(float4 corners, float offset) {
 
 __device__ inline Box empty_box() { return {0.0f, 0.0f, 0.0f, 0.0f, 0.0f}; }
 
-// The corners of a box, as one load where their address allows.
+// The corners of a box, with one load if the alignment allows it.
 template <typename T>
 struct alignas(4 * sizeof(T)) Four {
     T x, y, z, w;
@@ -45,7 +45,7 @@ __device__ float4 load_corners(const T* boxes, int index, bool aligned) {
     return make_float4(to_float(four.x), to_float(four.y), to_float(four.z), to_float(four.w));
 }
 
-// Scalar loads: the boxes need only the alignment of their element type.
+// Scalar loads: boxes have the alignment of their element type only.
 template <typename T>
 __device__ Box load_box(const T* boxes, int index, float offset) {
     const T* corners = boxes + static_cast<int64_t>(index) * 4;

@@ -1,8 +1,8 @@
 // Keys that carry a score and an index, and their order.
 //
-// A key is 64 bits: the score, mapped so that a better one is a smaller number, above the flat index
-// class * boxes_per_class + box. Keys are distinct and their order is the op's order, ties included,
-// so every step is deterministic.
+// A key has 64 bits. The upper half is the score, mapped so that a better score is a smaller number; the lower
+// half is the flat index class * boxes_per_class + box. Keys are distinct, and their order is the op's order
+// with its ties, so every step is deterministic.
 #pragma once
 
 #include "common/element.cuh"
@@ -12,14 +12,14 @@ namespace padded_nms {
 
 using Key = unsigned long long;
 
-constexpr Key kNoKey = ~Key{0};  // sorts behind every real key: no score maps to all ones
+constexpr Key kNoKey = ~Key{0};  // sorts after every real key: no score maps to all ones
 
 constexpr int kWarp = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
 constexpr int kMinTile = 2 * kWarp;
-constexpr int kMaxTile = 2048;      // boxes of a segment that one block takes
-constexpr int kSortThreads = 1024;  // at most; kMaxTile / 2
+constexpr int kMaxTile = 2048;      // the most boxes of a segment for one block
+constexpr int kSortThreads = 1024;  // the most; kMaxTile / 2
 
 __device__ inline Key make_key(float score, int index) {
     const float canonical = score == 0.0f ? 0.0f : score;  // -0.0 ties with 0.0
@@ -30,7 +30,7 @@ __device__ inline Key make_key(float score, int index) {
 
 __device__ inline int index_of(Key key) { return static_cast<int>(key & 0xffffffffu); }
 
-// How many of the `count` ascending keys of `run` are below `key`.
+// Returns how many of the `count` ascending keys of `run` are below `key`.
 __device__ inline int lower_bound(const Key* run, int count, Key key) {
     int low = 0;
     while (count > 0) {
@@ -45,7 +45,7 @@ __device__ inline int lower_bound(const Key* run, int count, Key key) {
     return low;
 }
 
-// The place of `key` in a sorted run of `length` keys, a power of two: how many are below it, or,
+// Returns the position of `key` in a sorted run of `length` keys, a power of two: how many are below it, or,
 // with `equal_too`, not above it.
 __device__ inline int place_in_run(const Key* run, int length, Key key, bool equal_too) {
     int below = 0;
@@ -60,10 +60,10 @@ __device__ inline int place_in_run(const Key* run, int length, Key key, bool equ
     return below;
 }
 
-// Sorts `size` keys (a power of two, at least a warp's), ascending, by a whole block; a thread holds
-// the kItems keys threadIdx.x + k * blockDim.x, with kItems * blockDim.x >= size. Each warp sorts 32
-// by a bitonic network, then pairs of runs are merged: a key's new place is its own plus that in the
-// other run. `buffer` holds 2 * size keys; `sorted` has the result after the next barrier.
+// Sorts `size` keys (a power of two, at least 32) in ascending order with a whole block. A thread holds the
+// kItems keys threadIdx.x + k * blockDim.x, with kItems * blockDim.x >= size. Each warp sorts 32 keys with a
+// bitonic network. Then pairs of runs are merged: a key's new position is its position in its own run plus the
+// one in the other run. `buffer` has room for 2 * size keys; `sorted` has the result after the next barrier.
 template <int kItems>
 __device__ void sort_block(Key (&keys)[kItems], Key* buffer, int size, Key* sorted) {
     const int thread = static_cast<int>(threadIdx.x);
@@ -95,7 +95,7 @@ __device__ void sort_block(Key (&keys)[kItems], Key* buffer, int size, Key* sort
         for (int k = 0; k < kItems; ++k) {
             const int item = thread + k * threads;
             if (item < size) {
-                const bool second = (item & run) != 0;  // of the pair; behind its equals
+                const bool second = (item & run) != 0;  // of the pair; it comes after equal keys
                 const int place = place_in_run(from + (item & ~(run - 1) ^ run), run, keys[k], second);
                 to[(item & ~run) + place] = keys[k];
             }
@@ -111,7 +111,7 @@ __device__ void sort_block(Key (&keys)[kItems], Key* buffer, int size, Key* sort
         from = to;
         to = other;
     }
-    __syncthreads();  // `sorted` may lie in the buffer
+    __syncthreads();  // `sorted` may be inside `buffer`
 #pragma unroll
     for (int k = 0; k < kItems; ++k) {
         const int item = thread + k * threads;
@@ -121,7 +121,7 @@ __device__ void sort_block(Key (&keys)[kItems], Key* buffer, int size, Key* sort
     }
 }
 
-// The smallest power of two that is not below `count`, at least a warp's size.
+// Returns the smallest power of two that is at least `count` and the size of a warp.
 __host__ __device__ inline int padded_size(int count) {
     int size = kWarp;
     while (size < count) {

@@ -1,38 +1,37 @@
-// PaddedNMS: filter, sort, suppress within each class, merge the classes. See README.md.
+// PaddedNMS: filter, sort, suppress in each class, merge the classes. See README.md.
 //
-// A segment is one class of one image: boxes_per_class scores. Three ways:
+// A segment is one class of one image: boxes_per_class scores. There are three algorithms:
 //
 //   short segments  suppress_segments: all of it in a block's shared memory
 //   few long ones   sort_tiles, merge_tiles, then rounds of overlap_tiles and scan_window
-//   many long ones  sort_tiles, merge_tiles, suppress: a block a segment
+//   many long ones  sort_tiles, merge_tiles, suppress: one block for each segment
 //
-// and merge_classes, which the first way does not need for one class. Sorted runs are merged by rank:
-// an element's place in the whole is the sum of its lower bounds in all runs. That is one independent
-// step for every element.
+// All end with merge_classes; the first does not need it for one class. Sorted runs are merged by rank: the
+// position of an element is the sum of its lower bounds in all runs. Each element is independent.
 #include "common/element.cuh"
 #include "common/launch.cuh"
 #include "padded_nms/rounds.cuh"
 
-// Named, not anonymous: nvcc would name an anonymous one after the folder it is run in, and the same
-// sources would give other bytes elsewhere.
+// A named namespace: nvcc names an anonymous one after its working folder, and the same sources would give
+// different bytes in another folder.
 namespace trtyard {
 namespace padded_nms {
 
 constexpr int kMergeThreads = 256;
 constexpr int kSuppressWarps = 16;
 
-// Enough blocks to fill any device of today a few times; more would only queue.
+// Enough blocks to fill any current device a few times; more would only queue.
 constexpr int64_t kMergeBlocks = 4096;
 
 constexpr int kSortTile = 1024;  // scores of a long segment that one block sorts
 
-constexpr int kMergeRuns = 8;  // searched side by side, so that their reads overlap
+constexpr int kMergeRuns = 8;  // searched at once, so that their reads overlap
 
-// With more segments a block each is enough work, and the rounds' workspace would be large.
+// With more segments, one block for each is enough work, and rounds would need a large workspace.
 constexpr int64_t kRoundSegments = 32;
 
-// One block a tile of kSortTile scores. Writes the tile's keys in ascending order, and how many there
-// are; those of dropped scores leave the tile's end unwritten.
+// One block for each tile of kSortTile scores. Writes the tile's keys in ascending order and their number.
+// Dropped scores have no key, so the end of the tile may stay unwritten.
 template <typename T>
 __global__ void __launch_bounds__(kSortTile) sort_tiles(
     const T* scores, Key* keys, int* tile_counts, int classes, int boxes, int tiles,
@@ -71,7 +70,7 @@ __global__ void __launch_bounds__(kSortTile) sort_tiles(
     }
 }
 
-// One thread a key: its place in the segment's run.
+// One thread for each key: finds its position in the segment.
 __global__ void __launch_bounds__(kMergeThreads) merge_tiles(
     const Key* keys, const int* tile_counts, Key* sorted, int segments, int boxes, int tiles) {
     let_next_kernel_start();
@@ -115,15 +114,15 @@ __global__ void __launch_bounds__(kMergeThreads) merge_tiles(
     sorted[static_cast<int64_t>(segment) * boxes + rank] = key;
 }
 
-// One block a segment. Takes the sorted candidates 32 at a time, one a lane, the same ones in every
-// warp: the warps share out the boxes already kept, and the pairs within the 32.
+// One block for each segment. Processes the sorted candidates 32 at a time, one for each lane, the same in
+// every warp. The warps divide the boxes already kept, and the pairs among the 32.
 template <typename T>
 __global__ void __launch_bounds__(kSuppressWarps * kWarp) suppress(
     const T* boxes, const Key* sorted, const int* tile_counts, Key* kept_keys, float4* kept_boxes,
     int* kept_counts, int classes, int box_classes, int boxes_per_class, int tiles, int limit,
     float iou_threshold, float offset) {
-    __shared__ unsigned beaten[kSuppressWarps];  // lanes that lose against a kept box
-    __shared__ unsigned losers[kWarp];           // lanes that lose against this lane, if it is kept
+    __shared__ unsigned beaten[kSuppressWarps];  // lanes that a kept box suppresses
+    __shared__ unsigned losers[kWarp];           // lanes that this lane suppresses if it is kept
     let_next_kernel_start();
     wait_for_prior_kernel();
     const int segment = static_cast<int>(blockIdx.x);
@@ -169,7 +168,7 @@ __global__ void __launch_bounds__(kSuppressWarps * kWarp) suppress(
         }
         __syncthreads();
 
-        // Every warp comes to the same answer, so nobody has to wait for one that does.
+        // Every warp computes the same answer, so none has to wait for another.
         unsigned dead = 0;
         for (int i = 0; i < kSuppressWarps; ++i) {
             dead |= beaten[i];
@@ -186,16 +185,16 @@ __global__ void __launch_bounds__(kSuppressWarps * kWarp) suppress(
             kept_boxes[place] = make_float4(mine.x1, mine.y1, mine.x2, mine.y2);
         }
         kept = min(limit, kept + __popc(alive));
-        __syncthreads();  // kept_boxes are written; beaten and losers may be overwritten
+        __syncthreads();  // kept_boxes are written; beaten and losers can be overwritten
     }
     if (threadIdx.x == 0) {
         kept_counts[segment] = kept;
     }
 }
 
-// blocks_per_image blocks an image. The first padding_blocks write the count, and -1 behind the last
-// index; in the others a warp takes a survivor and finds its place among those of all classes.
-// `classes` may be 0: nothing but padding then.
+// blocks_per_image blocks for each image. The first padding_blocks write the count, and -1 after the last
+// index. In the others a warp finds the position of a survivor among those of all classes. `classes` may be
+// 0: the result is padding only.
 __global__ void __launch_bounds__(kMergeThreads) merge_classes(
     const Key* kept_keys, const int* kept_counts, int* indices, int* count, int classes, int limit,
     int keep_top_k, int blocks_per_image, int padding_blocks) {
@@ -262,7 +261,7 @@ __global__ void __launch_bounds__(kMergeThreads) merge_classes(
     }
 }
 
-// For one class the survivors are in order: copies them.
+// For one class the survivors are in order already: copies them.
 __global__ void __launch_bounds__(kMergeThreads) copy_survivors(
     const Key* kept_keys, const int* kept_counts, int* indices, int* count, int limit,
     int keep_top_k) {
@@ -279,12 +278,12 @@ __global__ void __launch_bounds__(kMergeThreads) copy_survivors(
     }
 }
 
-// Sizes and workspace pieces that follow from the arguments.
+// Sizes and workspace pieces for the arguments.
 struct Plan {
     int64_t segments = 0;
-    int tile = 0;   // boxes; a short segment is one, of a power of two
-    int tiles = 0;  // a segment
-    int limit = 0;  // survivors that a segment can give to the result
+    int tile = 0;   // boxes; a short segment is one tile, a power of two
+    int tiles = 0;  // of a segment
+    int limit = 0;  // the most survivors of a segment in the result
     bool rounds = false;
     Key* keys = nullptr;
     Key* sorted = nullptr;
@@ -295,7 +294,7 @@ struct Plan {
     Bits* overlap = nullptr;
     Bits* lost = nullptr;
     Progress* progress = nullptr;
-    size_t bytes = 0;  // enough for all smaller sizes too: engines ask for their largest alone
+    size_t bytes = 0;  // also enough for all smaller sizes: an engine asks for its largest only
 
     Plan(int batch, int classes, int boxes, int keep_top_k, void* workspace) {
         if (batch == 0 || classes == 0 || boxes == 0 || keep_top_k == 0) {
@@ -317,7 +316,7 @@ struct Plan {
             tile_counts = pieces.take<int>(segments * tiles);
             kept_boxes = pieces.take<float4>(segments * limit);
         }
-        if (tiles > 1) {  // not only for rounds: fewer segments than these take them
+        if (tiles > 1) {  // not only for rounds: with fewer segments rounds are used
             const int64_t most = segments < kRoundSegments ? segments : kRoundSegments;
             overlap = pieces.take<Bits>(most * kWindow * kWindowTiles);
             lost = pieces.take<Bits>(most * kWindowTiles);
@@ -348,7 +347,7 @@ struct Call {
     Device device;
     void* stream;
 
-    // A kernel behind another one of the same call.
+    // A kernel after another one of the same call.
     Grid after(int64_t blocks, int threads) const {
         Grid grid(blocks, threads, stream);
         grid.overlaps_prior = device.overlaps_launches();
@@ -376,7 +375,7 @@ int32_t run_rounds(const Call<T>& call) {
     for (int64_t first = 0; first < call.problem.boxes && status == TRTYARD_OK;
          first += kWindow) {
         round.first = static_cast<int>(first);
-        const int64_t kept = first < plan.limit ? first : plan.limit;  // at most, before the round
+        const int64_t kept = first < plan.limit ? first : plan.limit;  // the most before this round
         const int64_t blocks = kPairTiles + ceil_div(kept, kTileSide) * kWindowTiles;
         status = launch(
             overlap_tiles<T>, call.after(plan.segments * blocks, kTileSide), call.boxes, round,
@@ -432,7 +431,7 @@ int32_t run(const Call<T>& call) {
                                   : Grid(call.batch, kMergeThreads, call.stream);
     if (classes == 1) {
         return plan.tiles == 1
-                   ? static_cast<int32_t>(TRTYARD_OK)  // they are written already
+                   ? static_cast<int32_t>(TRTYARD_OK)  // the results are written already
                    : launch(
                          copy_survivors, grid, plan.kept_keys, plan.kept_counts, call.indices,
                          call.count, plan.limit, call.keep_top_k);

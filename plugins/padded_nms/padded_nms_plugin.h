@@ -1,4 +1,4 @@
-// PaddedNMS as a TensorRT plugin of any API. The contract is in README.md.
+// PaddedNMS as a TensorRT plugin, for every plugin API. The contract is in README.md.
 #pragma once
 
 #include "common/plugin_op.h"

@@ -1,8 +1,8 @@
-// Suppression of long segments by many blocks: windows of sorted candidates, one after the other.
+// Suppression of long segments with many blocks: windows of sorted candidates, one after the other.
 //
-// A round takes the next kWindow candidates. overlap_tiles compares all pairs among them, and each
-// with the boxes kept in earlier rounds, 64 by 64; scan_window then walks over the bits. Rounds behind
-// the one that fills the limit find the segment done and do nothing.
+// A round processes the next kWindow candidates. overlap_tiles compares all pairs of them, and each of them
+// with the boxes kept in earlier rounds, in tiles of 64 x 64. scan_window then scans the bits. After the round
+// that reaches the limit, further rounds do nothing.
 #pragma once
 
 #include "padded_nms/segment.cuh"
@@ -17,7 +17,7 @@ constexpr int kWindowTiles = kWarp;
 constexpr int kWindow = kTileSide * kWindowTiles;
 constexpr int kPairTiles = kWindowTiles * (kWindowTiles + 1) / 2;
 constexpr int kScanWarps = 16;
-constexpr int kScanRows = kTileSide / kScanWarps;  // of a tile, a warp
+constexpr int kScanRows = kTileSide / kScanWarps;  // of a tile, for each warp
 
 struct Progress {
     int kept;
@@ -30,12 +30,12 @@ struct Round {
     const int* tile_counts;  // [segments][tiles]
     int tiles;
     Bits* overlap;      // [segments][kWindow][kWindowTiles]
-    Bits* lost;         // [segments][kWindowTiles]: those that overlap a box kept before
+    Bits* lost;         // [segments][kWindowTiles]: candidates that overlap a box kept before
     Progress* progress;  // [segments]
     Key* kept_keys;     // [segments][limit]
     float4* kept_boxes;  // [segments][limit]
     int* kept_counts;   // [segments]
-    int first;          // candidate of the window
+    int first;          // the first candidate of the window
 };
 
 __device__ inline int candidates_of(const Round& round, int segment) {
@@ -46,8 +46,8 @@ __device__ inline int candidates_of(const Round& round, int segment) {
     return sum;
 }
 
-// One block of 64 threads a pair of tiles, a thread a candidate of the later one. The first
-// kPairTiles blocks of a segment take pairs within the window, the others the window with the kept.
+// One block of 64 threads for each pair of tiles, one thread for each candidate of the later tile. The first
+// kPairTiles blocks of a segment compare the window with itself, the others with the kept boxes.
 template <typename T>
 __global__ void __launch_bounds__(kTileSide) overlap_tiles(
     const T* boxes, Round round, Problem problem, int blocks_per_segment) {
@@ -64,8 +64,8 @@ __global__ void __launch_bounds__(kTileSide) overlap_tiles(
         return;
     }
     const bool within = pair < kPairTiles;
-    int rows = 0;     // tile of the candidates that the threads take
-    int columns = 0;  // tile of those, earlier or the same, or kept, that all threads read
+    int rows = 0;     // the tile of the threads' own candidates
+    int columns = 0;  // the tile that all threads read: the same, an earlier one, or kept boxes
     if (within) {
         while ((rows + 1) * (rows + 2) / 2 <= pair) {
             ++rows;
@@ -133,15 +133,16 @@ __global__ void __launch_bounds__(kTileSide) overlap_tiles(
     }
 }
 
-// One block a segment: which candidates of the window survive. The warps share out the 64 candidates
-// of a tile to find those that overlap a survivor of an earlier tile; then each settles the tile.
+// One block for each segment: finds the candidates of the window that survive. The warps divide the 64
+// candidates of a tile to find those that overlap a survivor of an earlier tile. Then each warp resolves the
+// whole tile.
 template <typename T>
 __global__ void __launch_bounds__(kScanWarps * kWarp) scan_window(
     const T* boxes, Round round, Problem problem) {
-    // Two of each: one tile's are still being read while the next one's are written.
+    // Two of each: one tile's values are still read while the next tile's are written.
     __shared__ unsigned losers[2][kScanWarps];  // kScanRows bits
     __shared__ Bits rivals[2][kTileSide];
-    __shared__ unsigned short survivors[kWindow];  // candidates of the window, in order
+    __shared__ unsigned short survivors[kWindow];  // positions in the window, in order
     let_next_kernel_start();
     wait_for_prior_kernel();
     const int segment = static_cast<int>(blockIdx.x);
@@ -195,7 +196,7 @@ __global__ void __launch_bounds__(kScanWarps * kWarp) scan_window(
         load_words(tile + 1);
         __syncthreads();
 
-        // Every warp comes to the same answer, so nobody has to wait for one that does.
+        // Every warp computes the same answer, so none has to wait for another.
         constexpr int kHalfWarps = kScanWarps / 2;
         const unsigned part =
             lane < kScanWarps ? losers[half][lane] << (lane % kHalfWarps * kScanRows) : 0u;
@@ -230,7 +231,7 @@ __global__ void __launch_bounds__(kScanWarps * kWarp) scan_window(
         }
         kept = min(problem.limit, kept + __popc(low) + __popc(high));
     }
-    __syncthreads();  // the survivors are written, and all have read `lost`
+    __syncthreads();  // survivors are written, and every thread has read `lost`
     for (int i = static_cast<int>(threadIdx.x); i < kept - progress.kept;
          i += kScanWarps * kWarp) {
         const Key key = sorted[survivors[i]];

@@ -1,4 +1,4 @@
-// One block a segment (a class of an image): filter, sort and suppress in shared memory.
+// One block for each segment (a class of an image): filters, sorts and suppresses in shared memory.
 #pragma once
 
 #include "common/async.cuh"
@@ -10,8 +10,8 @@ namespace trtyard {
 namespace padded_nms {
 
 struct Problem {
-    int classes, box_classes, boxes;  // boxes a class
-    int limit;                        // survivors that a segment can give
+    int classes, box_classes, boxes;  // boxes of a class
+    int limit;                        // the most survivors of a segment
     float iou_threshold, score_threshold, offset;
 };
 
@@ -33,9 +33,9 @@ __device__ inline unsigned any_bits(unsigned bits) {
 #endif
 }
 
-// Which of a warp's candidates survive: `present` ones that no survivor among `rivals`, the bits of
-// earlier candidates that overlap the lane's own, suppresses. Each round decides at least one more
-// candidate for good, most of them at once; the survivors are the only set that stays as it is.
+// Returns which of a warp's candidates survive: those in `present` that no survivor suppresses. `rivals` has
+// the bits of earlier candidates that overlap the lane's own. Each round decides at least one more candidate,
+// and usually most of them. The survivors are the only set that a round does not change.
 __device__ inline unsigned survivors_of(bool present, unsigned rivals) {
     unsigned alive = __ballot_sync(kFullWarp, present);
     for (;;) {
@@ -47,15 +47,15 @@ __device__ inline unsigned survivors_of(bool present, unsigned rivals) {
     }
 }
 
-// Shared memory for a segment of `tile` boxes, a power of two: boxes and areas, whose place the sort
-// uses first (two keys a box, or a key and kBinsPerKey bins), and keys.
+// Shared memory for a segment of `tile` boxes, a power of two: boxes and areas, and keys. The sort uses the
+// space of boxes and areas first (for each box two keys, or a key and kBinsPerKey bins).
 __host__ __device__ constexpr size_t segment_bytes(int tile) {
     return static_cast<size_t>(tile) * (sizeof(float4) + sizeof(float) + sizeof(Key));
 }
 
-// Sorts the segment's candidates, the scores above the threshold, into `keys`, `corners` and `areas`;
-// kItems times the block's threads are at least the tile. `corners` and `areas` are used as scratch
-// first. Returns the candidates' number, to every thread, behind a barrier.
+// Sorts the segment's candidates, the scores above the threshold, into `keys`, `corners` and `areas`. kItems
+// times the number of threads is at least the tile. `corners` and `areas` are scratch memory first. Returns the
+// number of candidates to every thread, after a barrier.
 template <int kItems, typename T>
 __device__ int sort_segment(
     const T* boxes, const T* scores, const Problem& problem, int segment, int tile, Key* keys,
@@ -68,7 +68,7 @@ __device__ int sort_segment(
     float4 own_corners[kItems];
     const bool aligned = reinterpret_cast<uintptr_t>(boxes) % sizeof(Four<T>) == 0;
 #pragma unroll
-    for (int k = 0; k < kItems; ++k) {  // boxes too: on their way while the keys are sorted
+    for (int k = 0; k < kItems; ++k) {  // boxes too: they load while the keys are sorted
         const int box = thread + k * threads;
         const bool exists = box < problem.boxes;
         score[k] = exists ? to_float(scores[box]) : 0.0f;
@@ -111,17 +111,17 @@ __device__ int sort_segment(
     return candidates;
 }
 
-// Takes the sorted candidates 32 at a time, one a lane, the same ones in every warp: the warps share
-// out the boxes already kept, and the pairs within the 32. Survivors go to kept_keys, or, where there
-// is one class, straight to indices and count.
+// Processes the sorted candidates 32 at a time, one for each lane, the same in every warp. The warps divide
+// the boxes already kept, and the pairs among the 32. Survivors go to kept_keys, or for one class directly to
+// indices and count.
 template <typename T>
 __global__ void __launch_bounds__(kSortThreads) suppress_segments(
     const T* boxes, const T* scores, Key* kept_keys, int* kept_counts, int* indices, int* count,
     int keep_top_k, int tile, Problem problem) {
     extern __shared__ float4 shared[];
     __shared__ BinScratch scratch;
-    __shared__ unsigned beaten[kWarp];  // a warp: lanes that lose against a kept box
-    __shared__ unsigned rivals[kWarp];  // a candidate: earlier ones that overlap it
+    __shared__ unsigned beaten[kWarp];  // for each warp: lanes that a kept box suppresses
+    __shared__ unsigned rivals[kWarp];  // for each candidate: earlier ones that overlap it
     let_next_kernel_start();
     float4* corners = shared;
     float* areas = reinterpret_cast<float*>(corners + tile);
@@ -170,18 +170,18 @@ __global__ void __launch_bounds__(kSortThreads) suppress_segments(
         }
         __syncthreads();
 
-        // Every warp comes to the same answer, so nobody has to wait for one that does.
+        // Every warp computes the same answer, so none has to wait for another.
         const unsigned dead = any_bits(beaten[lane]);
         const unsigned alive = survivors_of(present && (dead >> lane & 1u) == 0u, rivals[lane]);
         const int place = kept + __popc(alive & ((1u << lane) - 1u));
         if (warp == 0 && (alive >> lane & 1u) != 0u && place < problem.limit) {
-            // At or before the candidate's own place: those behind are still to come.
+            // At or before the candidate's own position: later candidates are still undecided.
             keys[place] = key;
             corners[place] = make_float4(mine.x1, mine.y1, mine.x2, mine.y2);
             areas[place] = mine.area;
         }
         kept = min(problem.limit, kept + __popc(alive));
-        __syncthreads();  // the kept are written; beaten and rivals may be overwritten
+        __syncthreads();  // kept boxes are written; beaten and rivals can be overwritten
     }
 
     if (problem.classes > 1) {

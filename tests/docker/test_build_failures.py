@@ -40,4 +40,4 @@ def test_a_base_image_that_the_registry_does_not_have_is_known(registry, named, 
     error = explained(failure.value)
     assert isinstance(error, EnvironmentLacksError)
     assert "why: the registry no longer has, or never had, an image" in error.message
-    assert "mirrors.toml" in error.mend
+    assert "mirrors.toml" in error.hint

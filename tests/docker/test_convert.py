@@ -14,6 +14,7 @@ from conftest import ENVIRONMENT, run_task
 from trtyard.build.local_base import make_bases
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.output_lock import is_held
+from trtyard.core.request import ConversionRequest
 from trtyard.lock.file import read_lock
 from trtyard.run.in_docker import (
     LABEL,
@@ -65,14 +66,9 @@ def job(row, out_folder, tmp_path):
     return Job(
         row=row,
         locked=read_lock(LOCK_FILE).row(row.name),
-        model="alexnet",
-        model_file=None,
-        code_folder=None,
+        request=ConversionRequest(model="alexnet"),
         out=out_folder,
-        weights=None,
         image=picture,
-        plugins=None,
-        options=(),
     )
 
 
@@ -173,7 +169,7 @@ def test_an_engine_that_does_not_see_this_machines_files_is_said(engine, base, j
         _container(engine, base, ["true"], settings),
     ):
         pass
-    assert "--in host" in caught.value.mend
+    assert "--in host" in caught.value.hint
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -322,7 +322,7 @@ def test_a_refusal_names_the_login(engine, answering):
     _, name = answering(401)
     with pytest.raises(EnvironmentLacksError, match="refuses") as caught:
         digest_of(engine, name)
-    assert caught.value.mend == f"docker login {name.partition('/')[0]}"
+    assert caught.value.hint == f"docker login {name.partition('/')[0]}"
 
 
 def test_too_many_requests_are_asked_again_and_then_said(engine, answering, monkeypatch, capsys):
@@ -480,7 +480,7 @@ def test_a_login_is_used_for_the_image_and_for_what_is_attached(start, make, log
     logged_in(server, auth=pair_of("me", "other"))
     with pytest.raises(EnvironmentLacksError, match="401") as caught:
         referrers.attach(server.image(), digest, b"{}", "application/spdx+json")
-    assert "docker login" in caught.value.mend
+    assert "docker login" in caught.value.hint
     assert "other" not in str(caught.value)
 
 

@@ -8,8 +8,8 @@ pytest.importorskip("torchvision")
 
 from trtyard.pipeline import ops  # noqa: E402 - needs torch
 from trtyard.pipeline.ops.kernels import KernelLibrary  # noqa: E402
-from trtyard.pipeline.ops.padded_nms import padded_nms_reference  # noqa: E402
-from trtyard.pipeline.ops.roi_align import roi_align_reference  # noqa: E402
+from trtyard.pipeline.ops.padded_nms_op.reference import padded_nms_reference  # noqa: E402
+from trtyard.pipeline.ops.roi_align_op.reference import roi_align_reference  # noqa: E402
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_an_error_gets_the_known_cause_and_fix_and_stays_of_its_class(kind):
     known = named("topk-limit")
     found = with_advice(kind("failed", "a general hint", TOPK))
     assert type(found) is kind
-    assert str(found) == f"failed\n  why: {known.cause}\n  {known.mend}"
+    assert str(found) == f"failed\n  why: {known.cause}\n  {known.hint}"
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_report_gets_cause_and_fix_at_the_stage_whose_log_shows_a_known_error(
     known = named("topk-limit")
     stages = [Stage(name, PASSED, 1.0) for name in STAGES]
     stages[4] = Stage("engine", FAILED, 1.0, "refused", log=TOPK)
-    stages[5] = Stage("tensorrt", NOT_RUN, reason="no GPU", mend="take one", log="it broke")
+    stages[5] = Stage("tensorrt", NOT_RUN, reason="no GPU", hint="take one", log="it broke")
     found = advised(Report("rtx-1.7", "net", "fp32", "host", tuple(stages)), ()).stages
-    assert (found[4].reason, found[4].mend) == (f"refused\n  why: {known.cause}", known.mend)
+    assert (found[4].reason, found[4].hint) == (f"refused\n  why: {known.cause}", known.hint)
     assert [*found[:4], found[5]] == [*stages[:4], stages[5]]
 
 
@@ -87,7 +87,7 @@ def test_warnings_and_symptoms_become_notes_behind_the_reports_own():
         "its own",
         "a value was frozen",
         "ROIAlign with aligned=True is not supported in opset 15",
-        f"it varies: {known.cause}. {known.mend} (results-vary)",
+        f"it varies: {known.cause}. {known.hint} (results-vary)",
         "it broke (of-a-later-release)",
     )
 
@@ -96,7 +96,7 @@ def test_an_op_of_a_later_opset_is_advised_on_the_row_or_on_one_that_has_it():
     rows = matrix_toolchains()
     log = later_opset_log("DeformConv", 19, 18)
     here = with_advice(ConversionError("failed", log=log), rows, "11.3")
-    assert here.mend == "--opset 19, or replace it at that line by ops that opset 18 has"
+    assert here.hint == "--opset 19, or replace it at that line by ops that opset 18 has"
     rtx = with_advice(ConversionError("failed", log=log), rows, "rtx-1.7")
     assert rtx.message.endswith("; the TensorRT of row rtx-1.7 does not have it at any opset")
-    assert rtx.mend == f"--trt 11.3 --opset 19, or {here.mend.partition(', or ')[2]}"
+    assert rtx.hint == f"--trt 11.3 --opset 19, or {here.hint.partition(', or ')[2]}"

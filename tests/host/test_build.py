@@ -53,7 +53,7 @@ def test_a_builder_apart_from_the_engine_cannot_take_a_local_base(tmp_path, driv
         return
     with pytest.raises(EnvironmentLacksError, match=rf"builder there \({driver}\)") as caught:
         _check_builder(docker, "there", plan)
-    assert "--base published" in caught.value.mend
+    assert "--base published" in caught.value.hint
 
 
 def test_the_key_changes_with_every_kind_of_file_that_goes_in(context):
@@ -214,7 +214,7 @@ def test_caches_are_passed_for_every_target_as_buildkit_spells_them():
 def test_a_cache_that_is_not_spelt_so_is_refused_with_an_example(word):
     with pytest.raises(UsageError, match="--cache-to") as caught:
         cache_places("--cache-to", [word])
-    assert "type=local,dest=cache" in caught.value.mend
+    assert "type=local,dest=cache" in caught.value.hint
 
 
 def test_a_row_with_unresolved_parts_is_not_built_and_the_parts_are_named(tasks):

@@ -1,20 +1,25 @@
 """The host side of convert, up to the pipeline's command line."""
 
+import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
-from trtyard.core.files import PARTIAL_PREFIX, write_text, written_whole
+from trtyard.core.files import PARTIAL_PREFIX, write_json, written_whole
+from trtyard.core.report import NOT_RUN, STAGES, Report, Stage
+from trtyard.core.report_json import report_value
+from trtyard.core.request import ConversionRequest
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.run import convert as convert_module
 from trtyard.run import on_host as host
-from trtyard.run.convert import Request, choose_executor, folder_name, output_folder
+from trtyard.run.convert import choose_executor, folder_name, job_of, output_folder
 from trtyard.run.environment import environment_of
 from trtyard.run.job import Job
 from trtyard.run.on_host import pipeline_variables
@@ -137,7 +142,7 @@ def test_a_folder_that_cannot_be_written_says_so():
     with pytest.raises(EnvironmentLacksError) as caught, output_folder(Path("/proc/self/out")):
         pass
     assert "cannot write into /proc/self/out" in caught.value.message
-    assert "--out" in caught.value.mend
+    assert "--out" in caught.value.hint
 
 
 @pytest.fixture(scope="module")
@@ -150,45 +155,48 @@ def job(**changes):
     values = {
         "row": row,
         "locked": locked,
-        "model": "alexnet",
-        "model_file": None,
-        "code_folder": None,
+        "request": ConversionRequest(model="alexnet"),
         "out": Path("/results/here"),
-        "weights": None,
-        "image": None,
-        "plugins": None,
-        "options": (),
     }
     return Job(**(values | changes))
 
 
-def test_the_pipelines_words_are_the_contract_on_the_host():
-    words = job(weights="seeded:3", image=Path("/pictures/a b.png"), options=("--size", "320"))
-    assert words.arguments("host", "/env/row.json") == [
-        *("convert", "--row-file", "/env/row.json", "--model", "alexnet"),
-        *("--out", "/results/here", "--executor", "host"),
-        *("--weights", "seeded:3", "--image", "/pictures/a b.png", "--size", "320"),
+def test_the_request_file_is_the_contract_on_the_host(tmp_path):
+    asked = ConversionRequest(model="alexnet", weights="seeded:3", size=320, memory="1g")
+    one = job(request=asked, image=Path("/pictures/a b.png"), out=tmp_path)
+    file = tmp_path / f"{PARTIAL_PREFIX}request.json"
+    assert one.arguments("host", "/env/row.json") == [
+        *("convert", "--row-file", "/env/row.json", "--executor", "host"),
+        *("--out", str(tmp_path), "--request", str(file)),
     ]
+    assert json.loads(file.read_text()) == {
+        "schema": 1, "model": "alexnet", "weights": "seeded:3", "image": "/pictures/a b.png",
+        "size": 320, "input": None, "top_n": None, "norm_eps": None, "opset": None,
+        "until": "engine", "plugins": None,
+    }  # fmt: skip
 
 
-def test_every_path_of_the_user_is_placed_where_the_pipeline_runs():
-    words = job(
-        model="nets/mine.py:net",
+def test_every_path_of_the_user_is_placed_where_the_pipeline_runs(tmp_path):
+    one = job(
+        request=ConversionRequest(model="nets/mine.py:net"),
         model_file=Path("/home/me/nets/mine.py"),
         weights=Path("/home/me/w.pth"),
         plugins=Path("/home/me/lib.so"),
+        out=tmp_path,
     )
-    placed = words.arguments("docker", "/opt/row.json", lambda path: f"/in{path}")
-    assert placed[placed.index("--model") + 1] == "/in/home/me/nets/mine.py:net"
-    assert placed[placed.index("--weights") + 1] == "/in/home/me/w.pth"
-    assert placed[placed.index("--plugins") + 1] == "/in/home/me/lib.so"
-    assert placed[placed.index("--out") + 1] == "/in/results/here"
-    assert words.inputs() == [
+    placed = one.placed(lambda path: f"/in{path}")
+    assert placed.model == "/in/home/me/nets/mine.py:net"
+    assert placed.weights == "/in/home/me/w.pth"
+    assert placed.plugins == "/in/home/me/lib.so"
+    words = one.arguments("docker", "row.json", lambda path: f"/in{path}")
+    assert words[words.index("--out") + 1] == f"/in{tmp_path}"
+    assert words[words.index("--request") + 1] == f"/in{tmp_path}/{PARTIAL_PREFIX}request.json"
+    assert one.inputs() == [
         Path("/home/me/w.pth"),
         Path("/home/me/lib.so"),
         Path("/home/me/nets/mine.py"),
     ]
-    assert "nets/mine.py:net" in words.arguments("host", "row.json")
+    assert one.placed().model == "nets/mine.py:net"
 
 
 def test_the_rows_python_sees_trtyard_and_no_other_code(monkeypatch):
@@ -253,7 +261,7 @@ def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so(
     assert choose_executor(row, locked, "host", "onnx")[0] == "host"
     with pytest.raises(UsageError, match="goes as far as ONNX") as caught:
         choose_executor(row, locked, "host", "engine")
-    assert "--until onnx" in caught.value.mend
+    assert "--until onnx" in caught.value.hint
     assert choose_executor(row, locked, "auto", "engine")[0] == "docker"
 
 
@@ -261,18 +269,20 @@ def test_a_row_without_tensorrt_on_pypi_goes_up_to_onnx_on_the_host_and_says_so(
 def test_the_key_behind_a_file_of_weights_goes_with_it(name, tmp_path):
     file = tmp_path / name
     file.write_bytes(b"")
-    words = dict.fromkeys(("image", "plugins", "size", "top_n", "opset", "input_shape"), "")
-    words |= {"model": "alexnet", "row": "default", "where": "host", "out": "", "until": "onnx"}
     for text, key in ((str(file), ""), (f"{file}#params_ema", "params_ema")):
-        request = convert_module.Request.checked(weights=text, norm_eps="0", **words)
-        assert (request.weights, request.weights_key) == (file, key)
-        assert "--norm-eps 0" in " ".join(request.options)
+        found = checked(weights=text, norm_eps="0")
+        assert (found.weights, found.weights_key) == (file, key)
+        assert found.request.norm_eps == 0
     with pytest.raises(UsageError, match=r"none\.pth: there is no such file"):
-        convert_module.Request.checked(weights=f"{tmp_path}/none.pth#params", **words)
-    placed = job(weights=file, weights_key="params").arguments(
-        "docker", "/row", lambda path: "/mnt"
-    )
-    assert placed[placed.index("--weights") + 1] == "/mnt#params"
+        checked(weights=f"{tmp_path}/none.pth#params")
+    placed = job(weights=file, weights_key="params").placed(lambda path: "/mnt")
+    assert placed.weights == "/mnt#params"
+
+
+REPORT = Report(
+    *("rtx-1.7", "alexnet", "fp32", "host"),
+    tuple(Stage(name, NOT_RUN, reason="not asked for") for name in STAGES),
+)
 
 
 class Ends:
@@ -283,19 +293,14 @@ class Ends:
 
     def convert(self, job):
         if self.writes:
-            write_text(job.out / "report.json", "{}")
+            write_json(job.out / "report.json", report_value(REPORT))
         return self.code
 
 
 def ended(monkeypatch, out, code, *, writes):
     monkeypatch.setattr(convert_module, "choose_executor", lambda *_: ("host", "so it is"))
     monkeypatch.setattr(convert_module, "_module_of", lambda _: Ends(code, writes))
-    words = dict.fromkeys(
-        ("weights", "image", "plugins", "size", "top_n", "opset", "input_shape"), ""
-    )
-    request = convert_module.Request.checked(
-        model="alexnet", row="default", where="host", out=str(out), until="onnx", **words
-    )
+    request = ConversionRequest(model="alexnet", where="host", out=str(out), until="onnx")
     return convert_module.convert(request, dry_run=False)
 
 
@@ -324,16 +329,12 @@ def test_a_code_of_0_without_a_report_is_no_success(monkeypatch, tmp_path):
 def test_a_conversion_that_died_is_said_to_have(monkeypatch, tmp_path, code, error, words):
     with pytest.raises(error, match=words) as caught:
         ended(monkeypatch, tmp_path, code, writes=False)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def checked(**words):
-    given = dict.fromkeys(
-        ["out", "weights", "image", "plugins", "size", "top_n", "opset", "input_shape"], ""
-    )
-    return Request.checked(
-        **{"model": "alexnet", "row": "default", "where": "host", "until": "onnx", **given, **words}
-    )
+    given = {"model": "alexnet", "where": "host", "until": "onnx", **words}
+    return job_of(ConversionRequest.from_words(given))
 
 
 @pytest.mark.parametrize(
@@ -356,16 +357,16 @@ def test_what_no_row_can_convert_is_refused_at_once(words, said, advised):
     with pytest.raises(UsageError) as caught:
         checked(**words)
     assert said in caught.value.message
-    assert advised is None or advised in caught.value.mend
+    assert advised is None or advised in caught.value.hint
 
 
 def test_a_model_that_rows_may_have_is_left_to_them():
     for model in ("faster_rcnn", "vit_b_16", "my_package.nets:make", f"{__file__}:make"):
-        assert checked(model=model, size="224").model == model
+        assert checked(model=model, size="224").request.model == model
 
 
 def test_an_input_that_begins_with_a_dash_stays_one_word():
-    assert "--input=-1x16" in checked(model=f"{__file__}:make", input_shape="-1x16").options
+    assert checked(model=f"{__file__}:make", input="-1x16").request.input == "-1x16"
 
 
 def test_a_dry_run_refuses_what_the_run_would(monkeypatch, tmp_path):
@@ -374,6 +375,26 @@ def test_a_dry_run_refuses_what_the_run_would(monkeypatch, tmp_path):
 
     monkeypatch.setattr(host, "existing_environment", lambda *_: None)
     monkeypatch.setattr(host, "find_python", none)
+    asked = ConversionRequest(model="alexnet", where="host", out=str(tmp_path / "out"))
     with pytest.raises(EnvironmentLacksError, match="no Python"):
-        convert_module.convert(checked(out=str(tmp_path / "out")), dry_run=True)
+        convert_module.convert(asked, dry_run=True)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("python", "variables", "expected"),
+    [
+        ("3.6", {}, "C.UTF-8"),
+        ("3.6", {"LANG": "C", "LC_ALL": ""}, "C.UTF-8"),
+        ("3.6", {"LC_ALL": "POSIX", "LANG": "en_US.UTF-8"}, "C.UTF-8"),
+        ("3.6", {"LANG": "de_DE.utf8"}, None),
+        ("3.11", {}, None),
+    ],
+)
+def test_python_3_6_reads_paths_as_utf8(monkeypatch, tmp_path, python, variables, expected):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    made = SimpleNamespace(python_version=python, folder=tmp_path)
+    assert pipeline_variables(made).get("LC_ALL") == expected

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trtyard.core.errors import UsageError
+from trtyard.core.request import ConversionRequest
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.run import in_docker as docker_executor
@@ -24,14 +25,11 @@ def job(tmp_path):
     return Job(
         row=ROW,
         locked=LOCKED,
-        model="nets.py:make",
+        request=ConversionRequest(model="nets.py:make"),
         model_file=Path("/home/someone/nets.py"),
-        code_folder=None,
         out=tmp_path,
         weights=Path("/data/weights.pt"),
         image=Path("/data/weights.pt"),
-        plugins=None,
-        options=(),
     )
 
 
@@ -99,7 +97,7 @@ def test_limit_that_was_hit_is_named(line, state, words):
     error = watch.hit(state)
     assert error.exit_code == 3
     assert words[0] in error.message
-    assert words[1] in error.mend
+    assert words[1] in error.hint
 
 
 @pytest.mark.parametrize("line", ["No space left on device: '/mnt/out/x'", "TensorRT says no"])
@@ -184,7 +182,8 @@ def test_terminal_codes_of_a_models_output_do_not_come_through():
 def test_a_module_is_looked_for_behind_the_rows_packages(job):
     # As the current folder, which the pipeline adds at the end: PYTHONPATH comes first.
     folder = Path("/home/someone/w")
-    standing = replace(job, model="nets:make", model_file=None, code_folder=folder)
+    asked = ConversionRequest(model="nets:make")
+    standing = replace(job, request=asked, model_file=None, code_folder=folder)
     places = places_of(standing)
     settings = settings_of(standing, places, LIMITS)
     assert settings["working_dir"] == places[folder]

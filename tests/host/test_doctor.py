@@ -82,7 +82,7 @@ def test_the_driver_is_compared_with_what_the_row_needs(machine, row, driver, st
     assert verdict.state == state
     assert driver in verdict.fact
     assert row.driver in verdict.fact
-    assert bool(verdict.mend) == (state != "ok")
+    assert bool(verdict.hint) == (state != "ok")
 
 
 def test_no_driver_is_a_problem_and_a_device_without_an_answer_cannot_be_told(machine):
@@ -139,17 +139,17 @@ def test_what_it_all_comes_to(capsys, row, docker, host, device, able, said):
     assert said in capsys.readouterr().out
 
 
-def test_without_an_engine_docker_is_a_problem_with_a_mend(monkeypatch):
+def test_without_an_engine_docker_is_a_problem_with_a_hint(monkeypatch):
     with socket.socket() as taken:  # a port where nobody listens, nor can while it is taken
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{taken.getsockname()[1]}")
         found = doctor._docker(*row_and_lock("rtx-1.7"))
     assert not found.usable
     assert [verdict.state for verdict in found.verdicts] == ["problem"]
-    assert found.verdicts[0].mend == "unset DOCKER_HOST"
+    assert found.verdicts[0].hint == "unset DOCKER_HOST"
 
 
-def test_a_missing_interpreter_is_a_problem_with_a_mend(monkeypatch, tmp_path):
+def test_a_missing_interpreter_is_a_problem_with_a_hint(monkeypatch, tmp_path):
     row, lock = row_and_lock("7.0")
     monkeypatch.setattr(doctor, "existing_environment", lambda *_: None)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -157,13 +157,13 @@ def test_a_missing_interpreter_is_a_problem_with_a_mend(monkeypatch, tmp_path):
     found = doctor._host(row, lock)
     assert not found.usable
     assert [verdict.subject for verdict in found.verdicts] == ["interpreter"]
-    assert "pyenv install 3.6" in found.verdicts[0].mend
+    assert "pyenv install 3.6" in found.verdicts[0].hint
 
 
 def test_a_disk_that_is_too_small_is_a_problem(monkeypatch, tmp_path):
     assert doctor._disk("disk", tmp_path / "not" / "yet", 10, "free some").state == "ok"
     verdict = doctor._disk("disk", tmp_path, 10**18, "free some")
-    assert (verdict.state, verdict.mend) == ("problem", "free some")
+    assert (verdict.state, verdict.hint) == ("problem", "free some")
 
 
 def test_a_verdict_is_one_paragraph_with_the_mend_below():

@@ -33,7 +33,7 @@ def commands(tmp_path, monkeypatch):
 def test_without_a_docker_command_the_message_says_how_to_install_one(commands):
     with pytest.raises(EnvironmentLacksError, match="docker command is not installed") as caught:
         engine.docker_command()
-    assert "install-docker" in caught.value.mend
+    assert "install-docker" in caught.value.hint
 
 
 def test_a_client_without_buildx_does_not_hide_one_that_has_it(commands):
@@ -68,7 +68,7 @@ def test_an_engine_that_cannot_build_the_images_is_told_apart():
     old = {**fit, "Version": "20.10.24+dfsg1", "ApiVersion": "1.41"}  # Debian 12's own
     with pytest.raises(EnvironmentLacksError, match=r"is 20\.10\.24\+dfsg1; 25 or newer") as caught:
         engine.require_builder(old)
-    assert "install-docker" in caught.value.mend
+    assert "install-docker" in caught.value.hint
     with pytest.raises(EnvironmentLacksError, match="is arm64, the images are of amd64"):
         engine.require_builder({**fit, "Arch": "arm64"})
 
@@ -97,7 +97,7 @@ def test_no_engine_and_an_engine_that_is_not_running_have_different_mends(
     script.rename(script.with_name("dockerd"))
     error = explained(monkeypatch, tmp_path / "docker.sock")
     assert "not running" in error.message
-    assert "systemctl start" in error.mend
+    assert "systemctl start" in error.hint
 
 
 def test_a_user_outside_the_docker_group_is_told_the_group(monkeypatch, tmp_path):
@@ -105,7 +105,7 @@ def test_a_user_outside_the_docker_group_is_told_the_group(monkeypatch, tmp_path
     monkeypatch.setattr("os.access", lambda *_: False)  # root may open every file
     error = explained(monkeypatch, tmp_path / "docker.sock")
     assert "may not use the Docker engine" in error.message
-    assert "usermod -aG docker" in error.mend
+    assert "usermod -aG docker" in error.hint
 
 
 def test_a_socket_behind_which_nobody_answers_is_said_so(monkeypatch, tmp_path):

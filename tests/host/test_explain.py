@@ -142,7 +142,7 @@ def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
 @pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
 def test_every_entry_says_why_what_to_do_and_where_that_is_from(failure):
     assert failure.cause
-    assert failure.mend
+    assert failure.hint
     assert failure.patterns or failure.symptom
     for pattern in failure.patterns:
         assert set(re.compile(pattern).groupindex) <= {"op", "node", "sm", "sm_hex"}

@@ -49,7 +49,7 @@ def known(words):
     assert isinstance(error, EnvironmentLacksError)
     assert f"its step [base 2/3] failed:\n  {words.splitlines()[0][:40]}" in error.message
     assert f"why: {cause}" in error.message
-    assert error.mend == explain(words)[0].failure.mend
+    assert error.hint == explain(words)[0].failure.hint
     return name
 
 
@@ -144,7 +144,7 @@ def test_a_build_that_ends_so_says_what_to_do(log, words, request):
     folder = request.path.with_name("logs")
     text = "".join((folder / f"{log}.log").read_text().splitlines(keepends=True)[1:])
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=1)))
-    assert words in error.mend
+    assert words in error.hint
     assert error.exit_code == EnvironmentLacksError.exit_code
 
 
@@ -154,4 +154,4 @@ def test_apts_own_words_of_a_key_are_not_taken_for_the_network(request):
     text += "W: Failed to fetch https://developer.download.nvidia.com/compute InRelease\n"
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=100)))
     assert "the network" not in error.message
-    assert "cuda-keyring" in error.mend
+    assert "cuda-keyring" in error.hint

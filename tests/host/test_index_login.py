@@ -130,4 +130,4 @@ def test_a_server_that_refuses_is_said_with_its_answer(serve, wanted, tmp_path, 
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{pages.host}/simple")
     with pytest.raises(EnvironmentLacksError, match=r"tiny-1\.0.* was not fetched: 401") as caught:
         fetch_files(ROW, wanted, tmp_path / "store")
-    assert "docs/offline.md" in caught.value.mend
+    assert "docs/offline.md" in caught.value.hint

@@ -60,7 +60,7 @@ def test_none_at_all_says_what_to_install(only_this_path):
     with pytest.raises(EnvironmentLacksError) as caught:
         find_python(["3.11", "3.10"])
     assert "no Python 3.10 or 3.11" in caught.value.message
-    assert "apt-get install python3.11" in caught.value.mend
+    assert "apt-get install python3.11" in caught.value.hint
     assert caught.value.exit_code == 3
 
 

@@ -58,5 +58,5 @@ def test_a_row_with_open_parts_is_refused_with_each_of_them_and_the_way_to_resol
         refuse_unresolved(ROWS["7.0"])
     for one in ROWS["7.0"].unresolved:
         assert f"{one.kind} {one.name} {one.version}: {one.reason}" in caught.value.message
-    assert "./run lock --upgrade 7.0" in caught.value.mend
+    assert "./run lock --upgrade 7.0" in caught.value.hint
     assert caught.value.exit_code == 3

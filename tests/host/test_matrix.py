@@ -45,7 +45,7 @@ def test_an_unknown_row_is_a_usage_error_with_the_nearest_names():
         read_matrix(MATRIX_FILE).row("rtx-1.8")
     assert "'rtx-1.8'" in caught.value.message
     assert "did you mean 'rtx-1.7'" in caught.value.message
-    assert "./run matrix" in caught.value.mend
+    assert "./run matrix" in caught.value.hint
     assert caught.value.exit_code == 2
 
 
@@ -134,7 +134,7 @@ def test_a_wrong_matrix_is_refused_with_file_and_key(edited, name):
     assert "versions.toml" in caught.value.message
     for word in words:
         assert word in caught.value.message
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_row_named_by_no_release_is_refused(tmp_path):

@@ -110,7 +110,7 @@ def test_an_unusual_layout_is_refused_and_not_mangled(old, new):
     row = row_like(like, **what, pythons=ALL_PYTHONS)
     with pytest.raises(UsageError, match="does not say what it should") as caught:
         with_row(matrix, text, row, like=like, note="a note")
-    assert "edit it by hand" in caught.value.mend
+    assert "edit it by hand" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", [one for one in MATRIX.rows if one != MATRIX.default])

@@ -15,8 +15,11 @@ RECORDING = """
 import dataclasses, importlib, json, os, sys
 
 from trtyard.cli.command import main
+from trtyard.core.request import ConversionRequest
 
 def plain(value):
+    if isinstance(value, ConversionRequest):
+        return vars(value)
     if dataclasses.is_dataclass(value):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return str(value)
@@ -54,20 +57,20 @@ CASES = {
         NET,
         {
             "model": (["resnet18"], {"words.0.model": "resnet18"}),
-            "trt": (["8.6"], {"words.0.row.name": "8.6"}),
+            "trt": (["8.6"], {"words.0.row": "8.6"}),
             "in": (["host"], {"words.0.where": "host"}),
             "out": (["/some where"], {"words.0.out": "/some where"}),
             "weights": (["seeded:3"], {"words.0.weights": "seeded:3"}),
             "image": ([FILE], {"words.0.image": FILE}),
-            "size": (["320"], {"words.0.options": ["--size", "320"]}),
-            "input": (["1x16:int64:9,1x2"], {"words.0.options": ["--input=1x16:int64:9,1x2"]}),
-            "top-n": (["7"], {"words.0.options": ["--top-n", "7"]}),
-            "opset": (["19"], {"words.0.options": ["--opset", "19"]}),
-            "norm-eps": (["1e-4"], {"words.0.options": ["--norm-eps", "1e-4"]}),
+            "size": (["320"], {"words.0.size": 320}),
+            "input": (["1x16:int64:9,1x2"], {"words.0.input": "1x16:int64:9,1x2"}),
+            "top-n": (["7"], {"words.0.top_n": 7}),
+            "opset": (["19"], {"words.0.opset": 19}),
+            "norm-eps": (["1e-4"], {"words.0.norm_eps": 1e-4}),
             "until": (["onnx"], {"words.0.until": "onnx"}),
             "plugins": ([FILE], {"words.0.plugins": FILE}),
             "memory": (["12g"], {"words.0.memory": "12g"}),
-            "processes": (["99"], {"words.0.processes": "99"}),
+            "processes": (["99"], {"words.0.processes": 99}),
             "dry-run": ([], {"dry_run": True}),
         },
     ),

@@ -108,7 +108,7 @@ def test_an_index_that_does_not_serve_is_named(index, broken, said):
     index.broken = broken
     with pytest.raises(EnvironmentLacksError, match=f"127.0.0.1 {said}") as caught:
         published("demo")
-    assert "UV_DEFAULT_INDEX" in caught.value.mend
+    assert "UV_DEFAULT_INDEX" in caught.value.hint
 
 
 def test_no_network_is_said_with_the_host(monkeypatch):

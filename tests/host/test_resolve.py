@@ -64,7 +64,7 @@ def test_what_cannot_run_there_is_never_chosen(row, name):
     with pytest.raises(UsageError) as caught:
         chosen(row, "3.11", name)
     assert "demo 1.0" in caught.value.message
-    assert "3.11" in caught.value.mend
+    assert "3.11" in caught.value.hint
 
 
 def test_an_index_that_tells_no_hash_is_refused(row):

@@ -37,7 +37,7 @@ def test_a_known_error_is_shown_once_with_cause_and_fix(said):
     log = "#error -- unsupported GNU version!"
     code, shown = said(f"EnvironmentLacksError('it failed', 'a general hint', {log!r})")
     assert code == 3
-    assert shown == f"trtyard: it failed\n  why: {known.cause}\n  {known.mend}\n"
+    assert shown == f"trtyard: it failed\n  why: {known.cause}\n  {known.hint}\n"
 
 
 def test_any_other_error_is_shown_as_it_is(said):

@@ -7,7 +7,7 @@ from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.run import selftest
 from trtyard.run.environment import UNPACKED, environment_of
-from trtyard.run.selftest import PARTS, chosen_parts, downloads, run_tests
+from trtyard.run.selftest import PARTS, chosen_parts, downloads, run_linters, run_tests
 from trtyard.system.interpreters import find_python
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
@@ -164,3 +164,16 @@ def test_words_behind_the_dashes_reach_pytest(tasks):
     assert done.returncode == 0, done.stderr
     assert "test_selftest.py::test_words_behind_the_dashes_reach_pytest" in done.stdout
     assert "trtyard: tests/host: passed" in done.stderr
+
+
+def test_lint_runs_every_linter_and_fails_if_one_did(monkeypatch):
+    ran = []
+
+    def run(command, *, cwd):
+        ran.append(command[2:] if "-m" in command else command[1:])
+        return 1 if ran[-1] == ["ruff", "check"] else 0
+
+    monkeypatch.setattr(selftest, "run", run)
+    assert run_linters() == 1
+    modules = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["codespell_lib"]]
+    assert ran == [*modules, ["--no-logo"]]

@@ -15,6 +15,7 @@ from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.fetching.snapshots import snapshot_sources, snapshot_times
 from trtyard.lock.debs import deb_filename, download_debs
 from trtyard.lock.file import Deb, read_lock
+from trtyard.lock.relock import _dated
 from trtyard.matrix.reader import read_matrix
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
@@ -164,3 +165,15 @@ def test_the_lock_says_when_each_of_debians_rows_was_resolved():
 def test_another_distribution_has_no_snapshots_of_debian():
     assert list(snapshot_sources("bionic", TIME)) == []
     assert list(snapshot_sources("nosuchsuite", TIME)) == []
+
+
+@pytest.mark.parametrize(("change", "expected"), [("", "2026"), ("9" * 64, "2027")])
+def test_rows_with_the_same_packages_keep_one_snapshot(change, expected):
+    row = read_matrix(MATRIX_FILE).row(LOCKED.name)
+    kept = replace(LOCKED, name="other", snapshot="20260101T000000Z")
+    older = replace(LOCKED, name="older", snapshot="20250101T000000Z")
+    debs = (replace(LOCKED.debs[0], sha256=change or LOCKED.debs[0].sha256), *LOCKED.debs[1:])
+    now = replace(LOCKED, debs=debs, snapshot="")
+    before = {"other": kept, "older": older}
+    assert _dated(row, now, before, "20270101T000000Z").snapshot.startswith(expected)
+    assert _dated(row, now, {}, "20270101T000000Z").snapshot.startswith("2027")

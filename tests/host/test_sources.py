@@ -169,7 +169,7 @@ def test_a_damaged_object_is_an_integrity_error(hosted, tmp_path):
     pack.write_bytes(content)
     with pytest.raises(IntegrityError, match=source.commit) as caught:
         check_source(source, tmp_path)
-    assert "./run fetch" in caught.value.mend
+    assert "./run fetch" in caught.value.hint
 
 
 def replaced(kept, blob, _tmp_path):
@@ -239,7 +239,7 @@ def test_what_cannot_be_had_is_said_and_leaves_nothing(hosted, tmp_path, gone):
         folder = tmp_path / "nowhere"
     with pytest.raises(EnvironmentLacksError, match=source.commit) as caught:
         fetch_source(source, tmp_path / "store", mirror_of(folder))
-    assert "mirrors.toml" in caught.value.mend
+    assert "mirrors.toml" in caught.value.hint
     assert list((tmp_path / "store").rglob("*")) == [tmp_path / "store" / "sources"]
     with pytest.raises(EnvironmentLacksError, match="not in the store"):
         check_source(source, tmp_path / "store")

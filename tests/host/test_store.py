@@ -163,7 +163,7 @@ def test_bad_options_are_refused(tmp_path):
 def test_a_store_that_is_not_there_is_said_in_a_word(tmp_path):
     with pytest.raises(UsageError, match="no such folder") as caught:
         check_store(ROW, LOCKED, tmp_path / "none")
-    assert "./run fetch" in caught.value.mend
+    assert "./run fetch" in caught.value.hint
 
 
 def test_with_a_store_no_step_has_a_network(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -23,7 +24,14 @@ def test_every_option_of_convert_is_explained(tasks):
     assert done.returncode == 0
     names = "model trt in out weights image size input top-n norm-eps opset plugins dry-run"
     for name in names.split():
-        assert f"--{name}" in done.stdout
+        assert re.search(rf"^ +--{name}(=STRING)? +\w", done.stdout, re.M), name
+
+
+@pytest.mark.parametrize("words", [("explain", "--help"), ("report", "--help"), ("row add", "-h")])
+def test_help_is_no_value_of_a_positional_argument(words, tasks):
+    done = tasks(*words[0].split(), words[1])
+    assert done.returncode == 0
+    assert re.search(r"^ +--\w+=STRING +\w", done.stdout, re.M)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_an_index_without_it_names_the_place_and_the_hash_to_put_there(index, tm
     with pytest.raises(EnvironmentLacksError) as caught:
         fetch(tmp_path / "store")
     assert f"{tmp_path / 'store' / PACKAGES / NAME}: sha256 {SHA256}" in caught.value.message
-    assert "by hand" in caught.value.mend
+    assert "by hand" in caught.value.hint
 
 
 def test_a_pin_is_noted_as_true_once_its_file_was_downloaded(tmp_path, monkeypatch, capsys):

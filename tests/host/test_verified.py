@@ -183,7 +183,7 @@ def test_a_readme_that_says_more_is_found(run, monkeypatch, tmp_path):
     readme.write_text(readme.read_text().replace("; not run: engine run (1)", ", engine run"))
     with pytest.raises(IntegrityError, match="README"):
         check_readme(found, MATRIX)
-    # What that error says to type mends it.
+    # What that error says to type fixes it.
     verified.run(folder="", check=False, need="")
     check_readme(read_verified(DATA), MATRIX)
     with pytest.raises(IntegrityError, match="other rows"):

@@ -332,7 +332,7 @@ def test_an_architecture_that_nvcc_does_not_know_is_named(
 ) -> None:
     with pytest.raises(EnvironmentLacksError, match="compute_999") as raised:
         compile_plugins(small_sources, tmp_path / "lib.so", ["999"])
-    assert "--list-gpu-arch" in str(raised.value.mend)
+    assert "--list-gpu-arch" in str(raised.value.hint)
 
 
 @pytest.mark.parametrize("architectures", [[], ["8.0"], ["sm_80"], ["80", "-x"]])
@@ -356,7 +356,7 @@ def test_a_missing_compiler_is_named_with_its_package(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentLacksError, match="nvcc") as no_nvcc:
         compile_plugins(SOURCES, tmp_path / "lib.so", ARCHITECTURES)
-    assert "nvidia-cuda-nvcc" in str(no_nvcc.value.mend)
+    assert "nvidia-cuda-nvcc" in str(no_nvcc.value.hint)
     with pytest.raises(EnvironmentLacksError, match=r"g\+\+") as no_gxx:
         compile_plugins(SOURCES, tmp_path / "lib.so", ARCHITECTURES, nvcc=Path(os.devnull))
-    assert "apt-get install" in str(no_gxx.value.mend)
+    assert "apt-get install" in str(no_gxx.value.hint)

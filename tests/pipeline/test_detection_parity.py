@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trtyard.core.report import DetectionTolerance
 from trtyard.pipeline.parity.detections import Thresholds, match_detections, maximum_matching
 from trtyard.pipeline.parity.padded import Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION
+from trtyard.pipeline.parity.tolerance import DETECTION
 
 PAIR = ("torch", "onnxruntime")
 THRESHOLDS = Thresholds(score=0.05, iou=0.5)

@@ -359,7 +359,7 @@ def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):
     )
     error = with_advice(failure.value)
     assert "why: this op came with opset 19, and the export is at 18" in error.message
-    assert error.mend.startswith("--opset 19, or replace it")
+    assert error.hint.startswith("--opset 19, or replace it")
 
 
 @BOTH
@@ -374,7 +374,7 @@ def test_what_onnxruntime_lacks_is_named_with_its_line(exporter, tmp_path):
         run_onnx(file, {"input_0": np.ones((3, 3), np.float32)}, ["output"])
     assert "op: Atan (node" in failure.value.message
     assert f"at {__file__}:{line_of('torch.atan(image' + '.double())')} in" in failure.value.message
-    assert "compute in float32" in with_advice(failure.value).mend
+    assert "compute in float32" in with_advice(failure.value).hint
 
 
 @BOTH
@@ -400,7 +400,7 @@ def test_a_branch_on_values_is_explained_with_its_line(tmp_path):
 
     with pytest.raises(ConversionError, match="return image \\* 2 if") as failure:
         export(Branch(), (torch.rand(3, 3),), "dynamo", tmp_path / "model.onnx")
-    assert "padding and a count" in with_advice(failure.value).mend
+    assert "padding and a count" in with_advice(failure.value).hint
 
 
 @BOTH

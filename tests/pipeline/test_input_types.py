@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from trtyard.pipeline.export.exporter import export_onnx, problem_of
-from trtyard.pipeline.export.input_types import cast_whole_numbers
+from trtyard.pipeline.export.input_types import cast_inputs
 from trtyard.pipeline.onnx_model.origin import origin_of
 from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.ops import roi_align
 from trtyard.pipeline.tensorrt.engine import build_engine
 
 X = torch.arange(20.0).reshape(5, 4)
@@ -127,7 +128,7 @@ def test_types_that_no_index_may_have_are_cast(op, of_type):
         [value("y", TensorProto.FLOAT, [] if op == "GatherND" else [1])],
     )
     assert problem_of(model) is not None
-    cast_whole_numbers(model)
+    cast_inputs(model)
     assert problem_of(model) is None
 
 
@@ -149,5 +150,34 @@ def test_types_that_only_inference_knows_are_found_in_branches_too():
         [value("y", TensorProto.FLOAT, [2]), value("z", TensorProto.FLOAT, [2])],
     )
     assert problem_of(model) is not None
-    cast_whole_numbers(model)
+    cast_inputs(model)
     assert problem_of(model) is None
+
+
+class Pooled(nn.Module):
+    def forward(self, features, rois, images):
+        return roi_align(features, rois, images, 2, 2, 0.5, 2, 0)
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+@pytest.mark.parametrize(
+    ("rois", "images", "casts"),
+    [
+        (torch.float32, torch.int32, []),
+        (torch.float16, torch.int64, [TensorProto.FLOAT, TensorProto.INT32]),
+        (torch.float64, torch.int32, [TensorProto.FLOAT]),
+    ],
+)
+def test_a_custom_ops_inputs_are_cast_to_its_contract(exporter, rois, images, casts, tmp_path):
+    features = torch.randn(2, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[1.0, 2, 15, 16], [0, 0, 7, 5], [3, 4, 19, 18]]).to(rois)
+    inputs = [features, boxes, torch.tensor([1, 0, 1], dtype=images)]
+    file = tmp_path / "model.onnx"
+    names = ["features", "rois", "images"]
+    export_onnx(Pooled().eval(), inputs, names, ["pooled"], exporter, 18, file)
+    nodes = onnx.load(file).graph.node
+    found = [node.attribute[0].i for node in nodes if node.op_type == "Cast"]
+    assert found == casts
+    values = dict(zip(names, (each.numpy() for each in inputs)))
+    actual = run_onnx(file, values, ["pooled"])["pooled"]
+    np.testing.assert_allclose(actual, Pooled()(*inputs).numpy(), rtol=1e-4, atol=1e-5)

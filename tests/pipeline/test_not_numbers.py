@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from trtyard.core.report import FAILED, PASSED
+from trtyard.core.request import ONNX
 from trtyard.pipeline.conversion import Conversion, PluginSource
-from trtyard.pipeline.models.model import TENSOR, Model, Weights
+from trtyard.pipeline.models.families import own
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.row import Row
-from trtyard.pipeline.stages import ONNX
 
 ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "torchscript", 18, "13.0", ("89",), ("8.9",))
 
@@ -35,7 +36,7 @@ def model_of(module, inputs):
     module = module.eval()
     weights = Weights("own", "")
     return Model(
-        "net", TENSOR, module, ("input",), ("output",), (inputs,), weights, None, (1.0, 1.0)
+        "net", own.KIND.name, module, ("input",), ("output",), (inputs,), weights, None, (1.0, 1.0)
     )
 
 
@@ -51,7 +52,7 @@ def test_nan_in_an_output_fails_and_names_the_layer(tmp_path):
     assert stages["torch"].status == FAILED
     assert "computes NaN in PyTorch itself: output" in stages["torch"].reason
     assert "the first layer to give NaN: 1 (Log)" in stages["torch"].reason
-    assert stages["torch"].mend
+    assert stages["torch"].hint
     assert stages["export"].status == stages["onnxruntime"].status == "not-run"
 
 

@@ -205,8 +205,8 @@ def test_weights_that_are_missing_or_cut_short_are_a_usage_error(outside):
     data.write_bytes(content[:100])
     with pytest.raises(UsageError, match=r"cannot be read from model\.data") as caught:
         list(check_model(file))
-    assert caught.value.mend
+    assert caught.value.hint
     data.unlink()
     with pytest.raises(UsageError, match=r"not beside it: model\.data") as caught:
         list(check_model(file))
-    assert str(file.parent) in caught.value.mend
+    assert str(file.parent) in caught.value.hint

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.ops import padded_nms
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
 
 INF, NAN = float("inf"), float("nan")
 ATTRIBUTES = {"iou_threshold": 0.5, "score_threshold": 0.1, "keep_top_k": 4, "box_offset": 0}

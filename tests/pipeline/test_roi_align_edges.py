@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.ops import roi_align
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.roi_align_op.contract import OP as ROI_ALIGN
 
 INF, NAN = float("inf"), float("nan")
 FARTHEST = 2**20  # cells; the README of the op says so

@@ -10,7 +10,8 @@ from torchvision.models.detection.roi_heads import heatmaps_to_keypoints
 
 from trtyard.known_failures.advice import symptom_in_words
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.models.model import TENSOR, TORCHVISION_DETECTOR, Model, Weights
+from trtyard.pipeline.models.families import own, torchvision_detector
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.onnx_model.symptoms import model_symptoms
 from trtyard.pipeline.parity.comparison import compare_outputs
@@ -118,7 +119,7 @@ def converted(module, tmp_path):
     torch.manual_seed(0)
     model = Model(
         name="net.py:make",
-        kind=TENSOR,
+        kind=own.KIND.name,
         module=module.eval(),
         input_names=("x",),
         output_names=("y",),
@@ -133,7 +134,7 @@ def converted(module, tmp_path):
         "torch": {"y": model.module(*model.inputs).numpy()},
         "onnxruntime": run_onnx(file, {"x": model.inputs[0].numpy()}, ("y",)),
     }
-    comparison = compare_outputs(TENSOR, ("torch", "onnxruntime"), *outputs.values())
+    comparison = compare_outputs(own.KIND.name, ("torch", "onnxruntime"), *outputs.values())
     return model, file, outputs, comparison
 
 
@@ -191,7 +192,7 @@ class Normed(nn.Module):
 def test_a_module_that_stays_in_training_mode_is_named(tmp_path):
     model, file, outputs, _ = converted(Normed(), tmp_path)
     wrong = {"y": outputs["torch"]["y"] + 1}
-    comparison = compare_outputs(TENSOR, ("torch", "onnxruntime"), outputs["torch"], wrong)
+    comparison = compare_outputs(own.KIND.name, ("torch", "onnxruntime"), outputs["torch"], wrong)
     (sentence,) = map(symptom_in_words, symptoms_of(model, file, outputs, [comparison]))
     assert sentence.startswith("in training mode: norm: a module stays in training mode")
     assert "left-in-training" in sentence
@@ -224,7 +225,7 @@ def test_a_difference_of_another_cause_is_not_called_frozen(tmp_path):
         "torch": {"minus": outputs["torch"]["y"]},
         "onnxruntime": run_onnx(file, {"x": model.inputs[0].numpy()}, ("minus",)),
     }
-    comparison = compare_outputs(TENSOR, ("torch", "onnxruntime"), *outputs.values())
+    comparison = compare_outputs(own.KIND.name, ("torch", "onnxruntime"), *outputs.values())
     assert not comparison.passed
     assert symptoms_of(model, file, outputs, [comparison]) == ()
 
@@ -289,7 +290,9 @@ def tied(tmp_path_factory):
 
 
 def compared(reference, candidate):
-    return compare_outputs(TORCHVISION_DETECTOR, ("torch", "onnxruntime"), reference, candidate)
+    return compare_outputs(
+        torchvision_detector.KIND.name, ("torch", "onnxruntime"), reference, candidate
+    )
 
 
 def test_a_keypoint_that_a_tie_moved_is_found(tied):
@@ -312,7 +315,7 @@ class NotRun(nn.Module):
 def test_the_report_says_that_a_tie_moved_a_keypoint_and_not_that_it_is_frozen(tied, tmp_path):
     model = Model(
         name="keypointrcnn_resnet50_fpn",
-        kind=TORCHVISION_DETECTOR,
+        kind=torchvision_detector.KIND.name,
         module=NotRun(),
         input_names=("images",),
         output_names=tuple(tied[0]),
@@ -355,7 +358,9 @@ class Unpacked(nn.Module):
 def test_a_shape_that_depends_on_values_is_found():
     inputs = (torch.rand(3, 5, 4), torch.tensor([3, 1, 2]))
     weights = Weights("none", "0")
-    model = Model("net", TENSOR, Unpacked(), ("x", "n"), ("y",), inputs, weights, None, (1.0, 1.0))
+    model = Model(
+        "net", own.KIND.name, Unpacked(), ("x", "n"), ("y",), inputs, weights, None, (1.0, 1.0)
+    )
     (found,) = shaped_by_values(model, {"y": Unpacked()(*inputs).numpy()})
     assert found.name == "shape-by-values"
     assert "y is [3, 3, 4] in PyTorch, [3, 1, 4] for others" in found.detail

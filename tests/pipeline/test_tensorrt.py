@@ -16,15 +16,13 @@ from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.known_failures.advice import with_advice
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.ops.kernels import ABI_VERSION, KernelLibrary
+from trtyard.pipeline.ops.padded_nms_op.shell import Plugin as PaddedNmsPlugin
+from trtyard.pipeline.ops.roi_align_op.shell import Plugin as RoiAlignPlugin
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx, plugin_layers_in_plan
 from trtyard.pipeline.tensorrt.engine import build_engine
-from trtyard.pipeline.tensorrt.shells import (
-    KernelPluginCreator,
-    PaddedNmsPlugin,
-    RegisteredShells,
-    RoiAlignPlugin,
-)
+from trtyard.pipeline.tensorrt.shell import KernelPluginCreator
+from trtyard.pipeline.tensorrt.shells import RegisteredShells
 
 NMS = {"iou_threshold": 0.5, "score_threshold": -1.0, "keep_top_k": 10, "box_offset": 1}
 ROI = {
@@ -227,7 +225,7 @@ def test_a_missing_attribute_is_named(tmp_path):
     assert not (tmp_path / "model.engine").exists()
 
 
-def test_an_op_that_the_parser_lacks_is_named_with_a_mend(tmp_path):
+def test_an_op_that_the_parser_lacks_is_named_with_a_hint(tmp_path):
     file = model_file(
         tmp_path,
         [helper.make_node("NonZero", ["image"], ["where"], name="the_culprit")],
@@ -236,10 +234,10 @@ def test_an_op_that_the_parser_lacks_is_named_with_a_mend(tmp_path):
     )
     with pytest.raises(ConversionError, match="the_culprit") as failure:
         build_engine(file, tmp_path / "model.engine")
-    assert "torch.where" in with_advice(failure.value).mend
+    assert "torch.where" in with_advice(failure.value).hint
 
 
-def test_an_op_that_the_builder_lacks_is_named_with_a_mend(tmp_path):
+def test_an_op_that_the_builder_lacks_is_named_with_a_hint(tmp_path):
     file = model_file(
         tmp_path,
         [
@@ -250,7 +248,7 @@ def test_an_op_that_the_builder_lacks_is_named_with_a_mend(tmp_path):
     )
     with pytest.raises(ConversionError, match=r"op: NonMaxSuppression \(node culprit\)") as failure:
         build_engine(file, tmp_path / "model.engine")
-    assert "padded_nms" in with_advice(failure.value).mend
+    assert "padded_nms" in with_advice(failure.value).hint
 
 
 def test_a_top_k_beyond_the_limit_is_explained(tmp_path):
@@ -263,7 +261,7 @@ def test_a_top_k_beyond_the_limit_is_explained(tmp_path):
     )
     with pytest.raises(ConversionError, match=r"op: TopK \(node culprit\)") as failure:
         build_engine(file, tmp_path / "model.engine")
-    assert "split the TopK" in with_advice(failure.value).mend
+    assert "split the TopK" in with_advice(failure.value).hint
 
 
 def test_a_missing_library_link_is_an_error_and_not_an_abort(tmp_path):

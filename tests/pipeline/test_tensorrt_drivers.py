@@ -38,7 +38,7 @@ def test_each_release_has_its_driver(version, is_rtx, driver):
 def test_a_release_that_no_driver_was_checked_against_is_refused(version):
     with pytest.raises(EnvironmentLacksError, match=version) as failure:
         driver_of(version, is_rtx=False)
-    assert "8.5 to below 9.0" in failure.value.mend
+    assert "8.5 to below 9.0" in failure.value.hint
 
 
 def test_this_process_has_tensorrt_for_rtx():

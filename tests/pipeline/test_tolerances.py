@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from trtyard.pipeline.parity.kind import ANY
 from trtyard.pipeline.parity.outputs import compare
-from trtyard.pipeline.parity.tolerances import ANY, DETECTION, TOLERANCES, tolerance_for
+from trtyard.pipeline.parity.tolerance import DETECTION
+from trtyard.pipeline.parity.tolerances import TOLERANCES, tolerance_for
 
 
 def test_every_entry_says_where_it_comes_from():

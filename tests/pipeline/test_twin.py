@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from trtyard.pipeline.export.exporter import Exported
 from trtyard.pipeline.export.twin import needs_twin, write_twin
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, ROI_ALIGN
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.roi_align_op.contract import OP as ROI_ALIGN
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,9 @@ from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.ops import padded_nms, roi_align
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.padded_nms_op.contract import OP as PADDED_NMS
+from trtyard.pipeline.ops.roi_align_op.contract import OP as ROI_ALIGN
 
 OPSET = 11
 TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from old_python import UTF8
 
 from trtyard.known_failures.operators import NATIVE_FROM
 from trtyard.lock.file import read_lock
@@ -145,7 +146,7 @@ def test_a_file_for_a_patched_parser_names_the_users_lines(environment_of, row, 
     assert done.returncode == 0, done.stdout + done.stderr
     looked = subprocess.run(
         [python, "-c", LOOK, tmp_path / "out" / "model.onnx"],
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", **UTF8},
         capture_output=True,
         text=True,
     )

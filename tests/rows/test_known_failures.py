@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from old_python import UTF8
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.toolchains import Toolchain, is_within
@@ -40,7 +41,7 @@ def export(old_python, tmp_path):
     def run(module, opset=10):
         done = subprocess.run(
             [old_python, SCRIPT, module, str(opset), tmp_path / "model.onnx"],
-            env={"PATH": ""},
+            env={"PATH": "", **UTF8},
             capture_output=True,
             text=True,
         )
@@ -107,11 +108,11 @@ def onnx_1_6(old_python, tmp_path_factory):
 def test_the_checker_dies_where_torch_is_imported_first(old_python, onnx_1_6, first, second):
     done = subprocess.run(
         [old_python, "-X", "faulthandler", "-c", CHECK.format(first=first, second=second)],
-        env={"PYTHONPATH": str(onnx_1_6), "PATH": ""},
+        env={"PYTHONPATH": str(onnx_1_6), "PATH": "", **UTF8},
         capture_output=True,
         text=True,
     )
-    if first == "onnx":  # as the mend says
+    if first == "onnx":  # as the hint says
         assert done.stdout == "1.6.0 checked\n", done.stderr
     else:
         assert done.returncode == -signal.SIGSEGV, done.stderr
@@ -147,7 +148,7 @@ print(onnxruntime.InferenceSession(sys.argv[1]).run(["y"], given)[0].tolist())
 
 def look(python, file):
     done = subprocess.run(
-        [python, "-c", LOOK, file], env={"PATH": ""}, capture_output=True, text=True
+        [python, "-c", LOOK, file], env={"PATH": "", **UTF8}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -206,7 +207,7 @@ print("scores", [bool(torch.allclose(wrong[:, k], scores[:, k])) for k in range(
 
 def test_torchvision_0_5_exports_the_scores_of_all_keypoints_at_the_first_ones_place(old_python):
     done = subprocess.run(
-        [old_python, "-c", KEYPOINTS], env={"PATH": ""}, capture_output=True, text=True
+        [old_python, "-c", KEYPOINTS], env={"PATH": "", **UTF8}, capture_output=True, text=True
     )
     assert done.stdout.splitlines() == ["places True", "scores [True, False, False]"], done.stderr
     row = Toolchain("7.0", "full", "7.0.0.11", "1.4.0", "torchscript", 11)
@@ -222,7 +223,7 @@ def test_attention_has_a_fast_path_in_torch_2_2_where_nothing_asks_for_gradients
     script = SCRIPT.with_name("torch_2_2_failures.py")
     done = subprocess.run(
         [python_of("8.6"), script, "Attention", "17", gradients],
-        env={"PATH": ""},
+        env={"PATH": "", **UTF8},
         capture_output=True,
         text=True,
     )

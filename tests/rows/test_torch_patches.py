@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from old_python import UTF8
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.file import read_lock
@@ -50,7 +51,8 @@ def torch_copy(python, tmp_path):
 
 
 def run(python, *words, path=()):
-    variables = {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT])), "PATH": os.environ["PATH"]}
+    folders = os.pathsep.join(map(str, [*path, ROOT]))
+    variables = {"PYTHONPATH": folders, "PATH": os.environ["PATH"], **UTF8}
     done = subprocess.run([python, *words], env=variables, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 

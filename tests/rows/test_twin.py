@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+from old_python import UTF8
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.file import read_lock
@@ -23,7 +24,7 @@ def test_the_oldest_onnxruntime_computes_what_torch_does():
     python = make_environment(row, read_lock(LOCK_FILE).row(row.name)).python
     done = subprocess.run(
         [python, ROOT / "tests" / "rows" / "compare_bodies.py"],
-        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **UTF8},
         capture_output=True,
         text=True,
         check=False,

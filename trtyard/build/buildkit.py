@@ -1,4 +1,4 @@
-"""What BuildKit says when a build fails, as an error with its cause and its mend."""
+"""What BuildKit says when a build fails, as an error with its cause and its hint."""
 
 import re
 
@@ -22,8 +22,8 @@ def explained(error: CommandError) -> TrtyardError:
     tail = error.tail.lower()
     message = f"the image was not built; {_failed_step(error.tail) or error.message}"
     if "no space left" in tail:
-        mend = "docker builder prune   frees the build cache, docker image prune   unused images"
-        return EnvironmentLacksError(f"the disk is full: {message}", mend)
+        hint = "docker builder prune   frees the build cache, docker image prune   unused images"
+        return EnvironmentLacksError(f"the disk is full: {message}", hint)
     hashes = ("hash mismatch", "do not match the hashes", "successfully: exit code: 5")
     if any(words in tail for words in hashes):
         return IntegrityError(
@@ -32,7 +32,7 @@ def explained(error: CommandError) -> TrtyardError:
         )
     known = build_failure(error.tail)
     if known is not None:
-        return EnvironmentLacksError(f"{message}\n  why: {known.cause}", known.mend)
+        return EnvironmentLacksError(f"{message}\n  why: {known.cause}", known.hint)
     if any(words in tail for words in _ENGINE_GONE):
         return EnvironmentLacksError(
             f"the Docker engine went away while it built: {message}",

@@ -434,13 +434,13 @@ def _download(
                             file.write(piece)
         except RequestException as error:  # is an OSError too, so it comes first
             status = "" if error.response is None else str(error.response.status_code)
-            mend = "the same command again: what was fetched is kept"
+            hint = "the same command again: what was fetched is kept"
             if status in ("401", "403"):
-                mend = "it wants a login: docs/offline.md says where one is kept"
+                hint = "it wants a login: docs/offline.md says where one is kept"
             raise EnvironmentLacksError(
                 f"{target.name} was not fetched: {status or type(error).__name__} from"
                 f" {parts.hostname}",
-                mend,
+                hint,
             ) from None
         except OSError as error:
             raise EnvironmentLacksError(

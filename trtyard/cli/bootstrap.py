@@ -52,8 +52,8 @@ def main() -> int:
         where = f" ({error.filename})" if error.filename else ""
         sys.stderr.write(f"trtyard: .venv cannot be made: {error.strerror}{where}\n")
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "free some space" if full else "take a checkout of your own: git clone"
-        sys.stderr.write(f"  {mend}, then the same command\n")
+        hint = "free some space" if full else "take a checkout of your own: git clone"
+        sys.stderr.write(f"  {hint}, then the same command\n")
         return EnvironmentLacksError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("trtyard: interrupted; the same command again goes on\n")

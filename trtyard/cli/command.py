@@ -5,6 +5,7 @@ import errno
 import functools
 import inspect
 import itertools
+import keyword
 import os
 import re
 import signal
@@ -17,9 +18,11 @@ from typing import NoReturn
 
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
 from invoke.program import Program
 from invoke.tasks import Task
 
+from trtyard import __version__
 from trtyard.cli.damaged import is_of_venv
 from trtyard.core.errors import (
     BUG_EXIT_CODE,
@@ -28,9 +31,10 @@ from trtyard.core.errors import (
     TrtyardError,
     UsageError,
 )
+from trtyard.core.request import ConversionRequest
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.system.processes import set_echo
-from trtyard.system.reading import nearest, parse_toml
+from trtyard.system.reading import nearest
 from trtyard.system.uv import ROOT, VENV, make_places_absolute
 
 _OF_THE_MACHINE = (
@@ -42,19 +46,27 @@ Repeated = Sequence[str]  # the kind of an option that may be given more than on
 Optional = str | bool  # the kind of an option that may stand without a value, which is then True
 
 
-def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., int | None]], _Task]:
+def command(
+    name: str | None = None, record: type[ConversionRequest] | None = None, **helps: str
+) -> Callable[[Callable[..., int | None]], _Task]:
     """Make a task of a function: its keywords are options, ``helps`` says what each is for.
+
+    The fields of ``record`` are options too; the function gets them as words, "" if not given.
 
     What the function returns is the exit code. A ``TrtyardError`` is printed without a traceback
     and gives its own code; of any other exception see ``main``.
     """
+    # A field's name is what the function is called with, its option's name what is typed.
+    names = {
+        _keyword(one.name): field for field, one in (record.options() if record else {}).items()
+    }
 
     def decorate(body: Callable[..., int | None]) -> _Task:
         @functools.wraps(body)
         def wrapper(context: Context, **options: object) -> None:
             set_echo(bool(context.config.run.echo))
             try:
-                code = body(**options)
+                code = body(**{names.get(one, one): value for one, value in options.items()})
             except TrtyardError as error:
                 raise Exit(f"trtyard: {error}", code=error.exit_code) from None
             except KeyboardInterrupt:
@@ -64,20 +76,47 @@ def command(name: str | None = None, **helps: str) -> Callable[[Callable[..., in
 
         # invoke reads the options from the signature, and wants its context first.
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        own = [_for_invoke(one) for one in inspect.signature(body).parameters.values()]
+        fields = {} if record is None else {one.name: one for one in record.options().values()}
+        own = [_of_field(name) for name in fields]
+        own += [
+            _for_invoke(one)
+            for one in inspect.signature(body).parameters.values()
+            if one.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         wrapper.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
         optional = [one.name for one in own if one.annotation == Optional]
         repeated = [one.name for one in own if one.annotation == Repeated]
-        return Task(
+        return _HelpfulTask(
             wrapper,
             name=name,
-            help=helps,
+            help={**{_keyword(one.name): one.help for one in fields.values()}, **helps},
             auto_shortflags=False,
             optional=optional,
             iterable=repeated,
         )
 
     return decorate
+
+
+class _HelpfulTask(Task[Callable[..., None]]):
+    """A task whose help survives: invoke empties it when it makes the arguments a first time."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        kept = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = kept
+
+
+def _keyword(option: str) -> str:
+    """Return the parameter that invoke turns into that option; ``in`` is a word of Python."""
+    word = option.replace("-", "_")
+    return f"{word}_" if keyword.iskeyword(word) else word
+
+
+def _of_field(option: str) -> inspect.Parameter:
+    return inspect.Parameter(_keyword(option), inspect.Parameter.POSITIONAL_OR_KEYWORD, default="")
 
 
 def _for_invoke(parameter: inspect.Parameter) -> inspect.Parameter:
@@ -124,7 +163,8 @@ class _Run(Program):
     def parse_core(self, argv: list[str] | None) -> None:
         super().parse_core(argv)
         words = _as_invoke_reads(self.core.unparsed)
-        if words[:1] != self.core.unparsed[:1] and {"-h", "--help"} & set(words):
+        own = itertools.takewhile(lambda word: word != "--", words)
+        if words and not words[0].startswith("-") and {"-h", "--help"} & set(own):
             # Invoke would take it for the value that the task wants.
             self.args["help"].value, words = words[0], []
         self.core.unparsed = words
@@ -140,8 +180,7 @@ class _Run(Program):
             super().parse_cleanup()
 
     def print_version(self) -> None:
-        project = parse_toml((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        print(f"trtyard {project['version']}")  # noqa: T201
+        print(f"trtyard {__version__}")  # noqa: T201
 
     def no_tasks_given(self) -> None:
         self.list_tasks()
@@ -183,7 +222,7 @@ class _Run(Program):
             what = re.sub(
                 r"^Flag <Argument: ([\w-]+).* needed value.*", r"--\1 needs a value", str(error)
             )
-            what, mend = what.rstrip("!"), "the tasks: ./run --list"
+            what, hint = what.rstrip("!"), "the tasks: ./run --list"
             if needed := re.search(r"required positional arguments?: (.*)", what):
                 what = f"{said} needs {needed[1].upper()}".replace("'", "")
                 raise Exit(
@@ -191,10 +230,10 @@ class _Run(Program):
                 ) from None
             known = [name for one in tasks.values() for name in (one.name, *one.aliases) if name]
             if task is not None and said.startswith("-"):
-                what, mend = f"{task.name} has no option {said!r}", f"./run {task.name} --help"
+                what, hint = f"{task.name} has no option {said!r}", f"./run {task.name} --help"
                 known = list(task.flags)
             raise Exit(
-                f"trtyard: {what}{nearest(said, known)}\n  {mend}", code=UsageError.exit_code
+                f"trtyard: {what}{nearest(said, known)}\n  {hint}", code=UsageError.exit_code
             ) from None
 
 

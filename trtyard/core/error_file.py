@@ -16,7 +16,7 @@ def give_to_host(error: TrtyardError) -> bool:
     if not name:
         return False
     try:
-        write_json(Path(name), {"message": error.message, "mend": error.mend, "log": error.log})
+        write_json(Path(name), {"message": error.message, "hint": error.hint, "log": error.log})
     except OSError:
         return False
     return True

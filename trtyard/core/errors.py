@@ -1,6 +1,6 @@
 """What can go wrong, each class with the exit code the command line ends with.
 
-An error says what, where (the user's own file and line if there is one), and ``mend``: the next
+An error says what, where (the user's own file and line if there is one), and ``hint``: the next
 command to type. ``log`` holds all that the failing library or compiler printed: the host looks up
 its cause in it. Used on both sides: on the host and inside the row's environment.
 """
@@ -13,14 +13,14 @@ class TrtyardError(Exception):
 
     exit_code = 4
 
-    def __init__(self, message: str, mend: Optional[str] = None, log: Optional[str] = None) -> None:
+    def __init__(self, message: str, hint: Optional[str] = None, log: Optional[str] = None) -> None:
         super().__init__(message)
         self.message = message
-        self.mend = mend
+        self.hint = hint
         self.log = log
 
     def __str__(self) -> str:
-        return self.message if self.mend is None else f"{self.message}\n  {self.mend}"
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
 class ParityError(TrtyardError):

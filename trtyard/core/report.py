@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     status: str  # PASSED, FAILED or NOT_RUN
     seconds: Optional[float] = None  # None when it was not run
     reason: Optional[str] = None  # why it failed or was not run
-    mend: Optional[str] = None  # what to do about it
+    hint: Optional[str] = None  # what to do about it
     note: Optional[str] = None  # what its result does not say by itself
     log: Optional[str] = None  # the end of what the failing library or compiler printed
 

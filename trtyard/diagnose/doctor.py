@@ -79,7 +79,7 @@ def _docker(row: Row, lock: LockedRow) -> _Place:
     try:
         client = connect()
     except EnvironmentLacksError as error:
-        return _Place(verdicts=(problem("Docker", error.message, error.mend),), usable=False)
+        return _Place(verdicts=(problem("Docker", error.message, error.hint),), usable=False)
     verdicts = [ok("Docker", f"the engine answers, {client.version().get('Version', '')}")]
     image = built_image(client, row, lock)
     buildx = _buildx()
@@ -107,7 +107,7 @@ def _buildx() -> Verdict:
     try:
         command = docker_command()
     except EnvironmentLacksError as error:
-        return problem("BuildKit", error.message, error.mend)
+        return problem("BuildKit", error.message, error.hint)
     try:
         words = output_of([command, "buildx", "version"]).split()
     except CommandError as error:
@@ -120,7 +120,7 @@ def _image(client: "DockerClient", row: Row, lock: LockedRow) -> list[Verdict]:
     try:
         refuse_unresolved(lock)
     except TrtyardError as error:
-        return [problem("image", " ".join(error.message.split()), error.mend)]
+        return [problem("image", " ".join(error.message.split()), error.hint)]
     folder = Path(str(client.info().get("DockerRootDir", "")))
     packed = sum(wheel.size for wheel in lock.wheels_for(row.python))
     needed = DISK_PER_WHEEL_BYTE * packed
@@ -148,7 +148,7 @@ def _host(row: Row, lock: LockedRow) -> _Place:
     try:
         version, python = find_python(row.host_pythons)
     except EnvironmentLacksError as error:
-        return _Place(verdicts=(problem("interpreter", error.message, error.mend),), usable=False)
+        return _Place(verdicts=(problem("interpreter", error.message, error.hint),), usable=False)
     packed = sum(wheel.size for wheel in lock.wheels_for(version))
     verdicts = (
         ok("interpreter", f"Python {version}, {python}"),
@@ -158,12 +158,12 @@ def _host(row: Row, lock: LockedRow) -> _Place:
     return _Place(verdicts=verdicts, usable=all(verdict.state != "problem" for verdict in verdicts))
 
 
-def _disk(subject: str, folder: Path, needed: int, mend: str) -> Verdict:
+def _disk(subject: str, folder: Path, needed: int, hint: str) -> Verdict:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     words = f"{free / GIGA:.0f} GB free at {folder}, {needed / GIGA:.1f} GB needed at most"
-    return ok(subject, words) if free >= needed else problem(subject, words, mend)
+    return ok(subject, words) if free >= needed else problem(subject, words, hint)
 
 
 def _caches() -> list[Verdict]:

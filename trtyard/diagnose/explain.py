@@ -150,7 +150,7 @@ def _details(one: Explanation, facts: dict[str, Any]) -> list[tuple[str, str]]:
         details += [("at", f"{each['node']}: {each['origin']}") for each in nodes]
         if facts["more"]:
             details.append(("at", f"and {facts['more']} more nodes"))
-    details += [("why", one.failure.cause), ("do", one.failure.mend), ("as is", as_is(one))]
+    details += [("why", one.failure.cause), ("do", one.failure.hint), ("as is", as_is(one))]
     return details
 
 
@@ -165,7 +165,7 @@ def _entry_in_words(entry: KnownFailure) -> str:
     details = [
         ("shows", entry.symptom),
         ("why", entry.cause),
-        ("do", entry.mend),
+        ("do", entry.hint),
         ("as is", as_is(Explanation(entry, 0, "", Place(), entry.affected))),
         *(("known", source) for source in entry.sources),
     ]
@@ -188,7 +188,7 @@ def _finding_in_words(finding: dict[str, str]) -> str:
     entry = next(one for one in KNOWN_FAILURES if one.name == finding["name"])
     detail = finding["detail"].replace("\n", "\n  ")
     lines = [f"in the file: {entry.name}", f"  {detail}"]
-    return "\n".join([*lines, *_columns([("why", entry.cause), ("do", entry.mend)])]) + "\n"
+    return "\n".join([*lines, *_columns([("why", entry.cause), ("do", entry.hint)])]) + "\n"
 
 
 def _say_unknown(log: _Log, found: list[Explanation], *, has_findings: bool) -> int:

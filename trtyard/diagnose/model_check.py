@@ -173,15 +173,15 @@ def _refusal(one: _Answer) -> str:
     fact = f"{one.number} node{'s' if one.number > 1 else ''}: {_what_is_known(one)}"
     if one.ops:
         fact += f"; its own graphs hold {', '.join(one.ops)}"
-    mend = [_what_to_do(one)]
+    hint = [_what_to_do(one)]
     for node in one.nodes[:_MOST_NODES]:
-        mend.append(f"node {node['node']}" + (f" at {node['origin']}" if node["origin"] else ""))
+        hint.append(f"node {node['node']}" + (f" at {node['origin']}" if node["origin"] else ""))
     if one.number > _MOST_NODES:
-        mend.append(f"and {one.number - min(len(one.nodes), _MOST_NODES)} more")
+        hint.append(f"and {one.number - min(len(one.nodes), _MOST_NODES)} more")
     rows = as_is(_explanation(one)) if one.failure else ""
     if rows:
-        mend.append(f"taken as is by: {rows}")
-    return problem(one.op, fact, "\n".join(line for line in mend if line)).in_words()
+        hint.append(f"taken as is by: {rows}")
+    return problem(one.op, fact, "\n".join(line for line in hint if line)).in_words()
 
 
 def _what_is_known(one: _Answer) -> str:
@@ -189,7 +189,7 @@ def _what_is_known(one: _Answer) -> str:
 
 
 def _what_to_do(one: _Answer) -> str:
-    return named(one.failure).mend if one.failure else ""
+    return named(one.failure).hint if one.failure else ""
 
 
 def _explanation(one: _Answer) -> Explanation:
@@ -211,8 +211,8 @@ def _show_facts(row: Row, ops: list[str]) -> bool:
     show(f"by what is known of its release, row {row.name}:")
     for op in lacked:
         explanation = Explanation(named("standard-op-unsupported"), 0, "", Place(), lacking(op))
-        mend = f"taken as is by: {as_is(explanation)}"
-        show(problem(op, f"TensorRT {row.tensorrt} does not have it", mend).in_words())
+        hint = f"taken as is by: {as_is(explanation)}"
+        show(problem(op, f"TensorRT {row.tensorrt} does not have it", hint).in_words())
     others = [op for op in ops if op not in lacked]
     if others:
         words = f"nothing is known against {', '.join(others)}; not parsed and not built here"

@@ -1,4 +1,4 @@
-"""What a check found: fine, a problem, or not to be told from here; and what mends it."""
+"""What a check found: fine, a problem, or not to be told from here; and what fixes it."""
 
 import textwrap
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Verdict:
     subject: str
     state: State
     fact: str
-    mend: str = ""
+    hint: str = ""
 
     def in_words(self) -> str:
-        """Return state, subject and fact in one paragraph, and the mend below."""
+        """Return state, subject and fact in one paragraph, and the hint below."""
         column = " " * (_STATE_WIDTH + _SUBJECT_WIDTH)
         head = f"{self.state:<{_STATE_WIDTH}}{self.subject:<{_SUBJECT_WIDTH - 1}} "
         lines = textwrap.wrap(
@@ -30,7 +30,7 @@ class Verdict:
             break_long_words=False,
             break_on_hyphens=False,
         )
-        for line in self.mend.splitlines():
+        for line in self.hint.splitlines():
             lines += textwrap.wrap(
                 line,
                 width=_WIDTH,
@@ -47,11 +47,11 @@ def ok(subject: str, fact: str) -> Verdict:
     return Verdict(subject=subject, state="ok", fact=fact)
 
 
-def problem(subject: str, fact: str, mend: str | None = None) -> Verdict:
+def problem(subject: str, fact: str, hint: str | None = None) -> Verdict:
     """Return that ``subject`` stands in the way, and what to type."""
-    return Verdict(subject=subject, state="problem", fact=fact, mend=mend or "")
+    return Verdict(subject=subject, state="problem", fact=fact, hint=hint or "")
 
 
-def unknown(subject: str, fact: str, mend: str = "") -> Verdict:
+def unknown(subject: str, fact: str, hint: str = "") -> Verdict:
     """Return that ``subject`` cannot be judged from here."""
-    return Verdict(subject=subject, state="can't tell", fact=fact, mend=mend)
+    return Verdict(subject=subject, state="can't tell", fact=fact, hint=hint)

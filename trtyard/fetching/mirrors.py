@@ -32,7 +32,7 @@ _APT_MIRROR = r"https?://[A-Za-z0-9.:/_~+-]+"
 APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # a line HOST ADDRESS each
 VENDOR_VARIABLE = "TRTYARD_VENDOR_INDEX"
 NETRC_VARIABLE = "TRTYARD_NETRC"
-_MEND = "docs/offline.md shows such a file"
+_HINT = "docs/offline.md shows such a file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Mirrors:
             # Not its text: the line may hold a password.
             line = getattr(error, "lineno", None)
             where = f"{file}, line {line}," if line else str(file)
-            raise UsageError(f"{where} cannot be read as a netrc", "mend it") from None
+            raise UsageError(f"{where} cannot be read as a netrc", "fix it") from None
         found = ((host, entries[host]) for host in hosts if host in entries)
         return "".join(
             f"machine {host} login {login} password {password}\n"
@@ -115,15 +115,15 @@ def read_mirrors() -> Mirrors:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         if named:
-            raise UsageError(f"{VARIABLE} names {file}, which is not there", _MEND) from None
+            raise UsageError(f"{VARIABLE} names {file}, which is not there", _HINT) from None
         return NONE
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
     try:
         value = parse_toml(text)
     except ValueError as error:
-        raise UsageError(f"{file} is not TOML: {error}", _MEND) from None
-    return _checked(Table(value, file=file, path="", error=UsageError, mend=_MEND), file)
+        raise UsageError(f"{file} is not TOML: {error}", _HINT) from None
+    return _checked(Table(value, file=file, path="", error=UsageError, hint=_HINT), file)
 
 
 def _checked(top: Table, file: Path) -> Mirrors:

@@ -22,7 +22,7 @@ class Advice(NamedTuple):
     """What is known about one failure."""
 
     lines: tuple[str, ...]  # the cause, and what takes the model
-    mend: str
+    hint: str
 
 
 def advice(log: str, rows: Sequence[Toolchain] = (), row: str = "") -> Advice | None:
@@ -45,7 +45,7 @@ def advice(log: str, rows: Sequence[Toolchain] = (), row: str = "") -> Advice | 
     ):
         taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
         lines.append(f"  taken as is by: {taking}")
-    return Advice(tuple(lines), first.failure.mend)
+    return Advice(tuple(lines), first.failure.hint)
 
 
 def _of_later_opset(found: LaterOpset, rows: Sequence[Toolchain], row: str) -> Advice:
@@ -66,7 +66,7 @@ def with_advice(error: Error, rows: Sequence[Toolchain] = (), row: str = "") -> 
     known = advice(error.log or "", rows, row)
     if known is None:
         return error
-    return type(error)("\n".join((error.message, *known.lines)), known.mend, error.log)
+    return type(error)("\n".join((error.message, *known.lines)), known.hint, error.log)
 
 
 def advised(report: Report, rows: Sequence[Toolchain]) -> Report:
@@ -96,7 +96,7 @@ def symptom_in_words(symptom: Symptom) -> str:
     """Return what was found, why it happens and what to do, in a sentence."""
     for failure in KNOWN_FAILURES:
         if failure.name == symptom.name:
-            return f"{symptom.detail}: {failure.cause}. {failure.mend} ({failure.name})"
+            return f"{symptom.detail}: {failure.cause}. {failure.hint} ({failure.name})"
     return f"{symptom.detail} ({symptom.name})"  # of a later release's pipeline
 
 
@@ -104,4 +104,4 @@ def _advised(stage: Stage, rows: Sequence[Toolchain], row: str) -> Stage:
     known = advice(stage.log or "", rows, row)
     if known is None:
         return stage
-    return stage._replace(reason="\n".join((stage.reason or "", *known.lines)), mend=known.mend)
+    return stage._replace(reason="\n".join((stage.reason or "", *known.lines)), hint=known.hint)

@@ -13,7 +13,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="TensorRT's TopK gives at most 3840 values, in every release",
-        mend="lower k (for a detector --top-n), or split the TopK in two: the first 3840, then "
+        hint="lower k (for a detector --top-n), or split the TopK in two: the first 3840, then "
         "-1e30 scattered over them and a TopK for the rest",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/4244",
@@ -27,7 +27,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         patterns=(r"Strided & Dilated Deconv",),
         affected=(),
         cause="TensorRT has no transposed convolution with both a stride and a dilation",
-        mend="put zeros between the kernel's values instead: w = weight.new_zeros(i, o, "
+        hint="put zeros between the kernel's values instead: w = weight.new_zeros(i, o, "
         "(k - 1) * d + 1, (k - 1) * d + 1); w[..., ::d, ::d] = weight, and dilation 1 computes "
         "the same",
         sources=(_RTX,),
@@ -42,7 +42,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the NMS plugins sort in a fixed space: with topK above 4096 (5000 in some releases) "
         "they fail or write beyond it",
-        mend="set topK to 4096 or less, or use trtyard.pipeline.ops.padded_nms, which has no limit",
+        hint="set topK to 4096 or less, or use trtyard.pipeline.ops.padded_nms, which has no limit",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/893",
             "https://github.com/NVIDIA/TensorRT/issues/959",
@@ -55,7 +55,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         patterns=(r"dynamic or shape inputs, but no optimization profile has been defined",),
         affected=("any",),
         cause="an input has no fixed shape, or is itself a shape (axes, sizes)",
-        mend="export with fixed shapes, which is what convert does; trtexec takes --minShapes, "
+        hint="export with fixed shapes, which is what convert does; trtexec takes --minShapes, "
         "--optShapes and --maxShapes",
         sources=(_RTX,),
     ),
@@ -69,7 +69,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         cause="int8 was asked for, or an input is int8, and nothing says which range each tensor "
         "has: there is no calibrator, it gave no data, or the file has QuantizeLinear and "
         "DequantizeLinear only in some places",
-        mend="quantize the ONNX file instead (ONNX Runtime's quantize_static with QDQ, NVIDIA's "
+        hint="quantize the ONNX file instead (ONNX Runtime's quantize_static with QDQ, NVIDIA's "
         "Model Optimizer), which every row takes without a flag; else give the builder a "
         "calibrator with real inputs. Leave --int8 out where int8 is not meant",
         sources=(
@@ -89,7 +89,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="in fp16 numbers end at 65504: sums of squares in a LayerNorm, or weights beyond it, "
         "become infinite or are clipped; results may be wrong",
-        mend="export at opset 17 or later, where LayerNorm is one op that TensorRT keeps accurate; "
+        hint="export at opset 17 or later, where LayerNorm is one op that TensorRT keeps accurate; "
         "or keep these layers in fp32 (--precisionConstraints=obey --layerPrecisions=NAME:fp32; in "
         "a file of mixed types from 10 on), or take bf16. Compare the outputs with fp32's",
         sources=(
@@ -104,7 +104,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         patterns=(r"for Turing \(SM75\): FP32 GEMM is not supported",),
         affected=("rtx",),
         cause="TensorRT for RTX has no matrix product in fp32 for compute capability 7.5",
-        mend="build for 8.0 or newer, or give the model fp16 weights and inputs",
+        hint="build for 8.0 or newer, or give the model fp16 weights and inputs",
         sources=(
             _RTX,
             "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/"
@@ -117,7 +117,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         affected=("rtx",),
         cause="the op Attention came with opset 23, and TensorRT builds it only where it has one "
         "kernel for all of it; for fp32 TensorRT for RTX has none",
-        mend="export at opset 22 or earlier, where attention is MatMul and Softmax; or set "
+        hint="export at opset 22 or earlier, where attention is MatMul and Softmax; or set "
         "IAttention.decomposable in the network. convert does so",
         sources=(
             "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/"
@@ -135,7 +135,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="this TensorRT knows no kernels for the GPU: it is too new for it, or too old",
-        mend="take a row whose engines run on it: ./run matrix; ./run doctor says it beforehand",
+        hint="take a row whose engines run on it: ./run matrix; ./run doctor says it beforehand",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2332",
             "https://github.com/NVIDIA/TensorRT/issues/2727",
@@ -151,7 +151,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="no kernel fitted: most often the workspace is too small for them, sometimes a fused "
         "part is beyond this release",
-        mend="look for 'insufficient memory' before it and raise the workspace "
+        hint="look for 'insufficient memory' before it and raise the workspace "
         "(--memPoolSize=workspace:4096); else try a newer release",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1766",
@@ -167,7 +167,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         affected=("rtx",),
         cause="the parser knows the op, the builder has nothing to run it with. "
         "NonMaxSuppression is one such op; supports_operator says True all the same",
-        mend="write it with other ops: ./run doctor --model model.onnx lists every such node",
+        hint="write it with other ops: ./run doctor --model model.onnx lists every such node",
         sources=(_RTX,),
         general=True,
     ),
@@ -178,7 +178,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         cause="the parser of TensorRT for RTX opens libtensorrt_rtx.so once a plugin is "
         "registered; its wheel ships only libtensorrt_rtx.so.1, and the process is ended (exit "
         "code 134)",
-        mend="ln -s libtensorrt_rtx.so.1 libtensorrt_rtx.so   in the folder tensorrt_rtx_libs; "
+        hint="ln -s libtensorrt_rtx.so.1 libtensorrt_rtx.so   in the folder tensorrt_rtx_libs; "
         "trtyard's own environments have that link",
         sources=(_RTX,),
     ),

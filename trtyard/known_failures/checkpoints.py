@@ -12,7 +12,7 @@ CHECKPOINTS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the checkpoint's names or shapes are not those of the model that is built: other "
         "classes, another size or variant, or a prefix (module., model.) before every name",
-        mend="build the model as it was trained; print(*torch.load(FILE, weights_only=True)) shows "
+        hint="build the model as it was trained; print(*torch.load(FILE, weights_only=True)) shows "
         "the names. --weights FILE takes known prefixes away",
         sources=("measured: torch 2.13.0",),
     ),
@@ -23,7 +23,7 @@ CHECKPOINTS: tuple[KnownFailure, ...] = (
         cause="the checkpoint holds more than tensors: a whole model or objects of its own "
         "classes. torch.load refuses that from 2.6 on unless told otherwise, because such a file "
         "can run code. An incomplete download gives the same error",
-        mend="compare the file's size first. Where it was made, save the weights alone: "
+        hint="compare the file's size first. Where it was made, save the weights alone: "
         "torch.save(model.state_dict(), FILE). Only with a source you trust: torch.load(FILE, "
         "weights_only=False), or torch.serialization.add_safe_globals",
         sources=(

@@ -12,7 +12,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="this nvcc checks the version of the C++ compiler that it calls, and the machine's "
         "is too new for it (the message names the newest that it takes)",
-        mend="install an older one beside it (apt-get install g++-12) and name it: "
+        hint="install an older one beside it (apt-get install g++-12) and name it: "
         "NVCC_PREPEND_FLAGS='-ccbin g++-12' before the same command. A row's image has one that "
         "fits: ./run build. -allow-unsupported-compiler mostly gives other errors",
         sources=(
@@ -26,7 +26,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         patterns=COMPILER["host-compiler-missing"],
         affected=(),
         cause="nvcc calls a C++ compiler, and there is none of the name that it looks for",
-        mend="sudo apt-get install g++ (Debian's nvcc 11.8 takes g++-11), or correct the name "
+        hint="sudo apt-get install g++ (Debian's nvcc 11.8 takes g++-11), or correct the name "
         "behind -ccbin and in NVCC_PREPEND_FLAGS",
         sources=(_NVCC,),
     ),
@@ -36,7 +36,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="glibc 2.41 and newer declare cospi, sinpi and rsqrt otherwise than this CUDA's "
         "headers do",
-        mend="compile where glibc is older, such as in the row's image: ./run build; or with a "
+        hint="compile where glibc is older, such as in the row's image: ./run build; or with a "
         "CUDA that knows this glibc",
         sources=(
             "https://github.com/NVIDIA/cuda-samples/issues/378",
@@ -50,7 +50,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="this nvcc cannot compile for that GPU: a CUDA from before the GPU does not know it "
         "yet, and CUDA 13 no longer knows those before 7.5",
-        mend="nvcc --list-gpu-arch says which it knows; take those, or a row of another CUDA",
+        hint="nvcc --list-gpu-arch says which it knows; take those, or a row of another CUDA",
         sources=(
             "https://github.com/facebookresearch/3detr/issues/59",
             "https://github.com/zai-org/VisualGLM-6B/issues/94",
@@ -63,7 +63,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="TensorRT's C++ headers are not where the compiler looks; neither its Python "
         "packages nor TensorRT for RTX's bring them",
-        mend="./run plugins --headers DIR with the folder include of that very TensorRT: from its "
+        hint="./run plugins --headers DIR with the folder include of that very TensorRT: from its "
         "package libnvinfer-headers-dev (libnvinfer-dev before 8.6), or of the archive",
         sources=(
             "https://github.com/wang-xinyu/tensorrtx/issues/14",
@@ -78,7 +78,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="a part of the CUDA toolkit is missing: as wheels and as Debian packages it comes in "
         "pieces, and nvcc alone does not bring them",
-        mend="the wheels of one release together: nvidia-cuda-nvcc, nvidia-cuda-crt, nvidia-nvvm "
+        hint="the wheels of one release together: nvidia-cuda-nvcc, nvidia-cuda-crt, nvidia-nvvm "
         "(cicc), nvidia-cuda-runtime (cuda_runtime.h) and nvidia-cuda-cccl (nv/target); ./run "
         "makes a row's environment with all of them",
         sources=(_NVCC + ", each part taken away in turn",),
@@ -90,7 +90,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         cause="the build looks for nvcc, the CUDA compiler, and does not find it: the driver, "
         "torch and the runtime images do not bring it, and /usr/local/cuda/bin is not on PATH by "
         "itself",
-        mend="export PATH=/usr/local/cuda/bin:$PATH CUDACXX=/usr/local/cuda/bin/nvcc, or install "
+        hint="export PATH=/usr/local/cuda/bin:$PATH CUDACXX=/usr/local/cuda/bin/nvcc, or install "
         "the toolkit of your CUDA (images: the -devel tags). ./run plugins compiles with the "
         "row's own",
         sources=(
@@ -106,7 +106,7 @@ COMPILING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the system ended the process, nearly always because memory ran out; compilers run "
         "several at once",
-        mend="look with `dmesg | grep -i oom`; compile less at a time (make -j1, MAX_JOBS=1, "
+        hint="look with `dmesg | grep -i oom`; compile less at a time (make -j1, MAX_JOBS=1, "
         "NVCC_APPEND_FLAGS=--threads=1, fewer architectures), or give the container more memory",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/18579",

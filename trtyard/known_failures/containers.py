@@ -17,7 +17,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         cause="GPUs are asked for (--gpus, --runtime=nvidia), and Docker has no NVIDIA runtime: "
         "the NVIDIA Container Toolkit is not installed, not configured for this Docker, or Docker "
         "was not restarted since",
-        mend="sudo apt-get install nvidia-container-toolkit; sudo nvidia-ctk runtime configure "
+        hint="sudo apt-get install nvidia-container-toolkit; sudo nvidia-ctk runtime configure "
         "--runtime=docker; sudo systemctl restart docker. On a machine without an NVIDIA GPU leave "
         "--gpus out: ./run convert asks for GPUs only where Docker offers them",
         sources=(
@@ -38,7 +38,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the NVIDIA Container Toolkit is there, and the machine itself has no NVIDIA driver, "
         "or the driver is not loaded. Containers use the machine's driver",
-        mend="run nvidia-smi outside the container: if it fails too, install the driver and "
+        hint="run nvidia-smi outside the container: if it fails too, install the driver and "
         "restart the machine. In WSL the driver belongs into Windows, and none into WSL (wsl "
         "--update)",
         sources=(
@@ -55,7 +55,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the image says which CUDA its driver must support, and this machine's driver is "
         "older",
-        mend="update the driver, or take an image (a row: ./run matrix) of an older CUDA. Where "
+        hint="update the driver, or take an image (a row: ./run matrix) of an older CUDA. Where "
         "the driver is of the same major CUDA release, NVIDIA_DISABLE_REQUIRE=1 skips the check",
         sources=(
             "https://github.com/NVIDIA/nvidia-container-toolkit/issues/152",
@@ -71,7 +71,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         ),
         affected=(),
         cause="only root and members of the group docker may use Docker's socket",
-        mend="sudo usermod -aG docker $USER, then log in again; or sudo for this one command",
+        hint="sudo usermod -aG docker $USER, then log in again; or sudo for this one command",
         sources=(
             "https://github.com/docker-library/postgres/issues/1124",
             "https://github.com/tomsik68/docker-xampp/issues/63",
@@ -87,7 +87,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="no Docker answers at this address: it is not started, or DOCKER_HOST or the Docker "
         "context names another place",
-        mend="sudo systemctl start docker; docker context ls and echo $DOCKER_HOST show the "
+        hint="sudo systemctl start docker; docker context ls and echo $DOCKER_HOST show the "
         "address",
         sources=(_DOCKER + " with DOCKER_HOST at an address where nothing listens",),
     ),
@@ -103,7 +103,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the registry gives the image to nobody, or not to this user: it wants a login, the "
         "saved login is wrong or has expired, or there is no image of that name",
-        mend="docker logout HOST, then docker login HOST; for nvcr.io the user is $oauthtoken and "
+        hint="docker logout HOST, then docker login HOST; for nvcr.io the user is $oauthtoken and "
         "the password an NGC API key. Check the name: one without a host is looked for on Docker "
         "Hub, where an image that was built here is not",
         sources=(
@@ -118,7 +118,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         patterns=(r"\btoomanyrequests\b", r"You have reached your (?:\w+ )?pull rate limit"),
         affected=(),
         cause="the registry counts pulls of an address or a user, and the limit is reached",
-        mend="docker login, which has a higher limit; wait; or name a mirror in mirrors.toml "
+        hint="docker login, which has a higher limit; wait; or name a mirror in mirrors.toml "
         "(docs/offline.md)",
         sources=("https://docs.docker.com/docker-hub/usage/pulls/",),
     ),
@@ -133,7 +133,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the image or program is for another processor: most often x86-64 on an Arm machine "
         "such as a Jetson",
-        mend="docker image inspect -f '{{.Architecture}}' IMAGE, and uname -m. For a Jetson take "
+        hint="docker image inspect -f '{{.Architecture}}' IMAGE, and uname -m. For a Jetson take "
         "NVIDIA's l4t images; the rows of versions.toml are for x86-64",
         sources=(
             "https://github.com/NVIDIA/nvidia-docker/issues/1116",
@@ -154,7 +154,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         cause="the server that is named cannot be reached from here: no network, a name that is "
         "not resolved, or a proxy that this program does not know. Docker pulls with its own "
         "settings, not with the shell's",
-        mend="set HTTPS_PROXY and NO_PROXY for the program (for Docker in its service or in "
+        hint="set HTTPS_PROXY and NO_PROXY for the program (for Docker in its service or in "
         "~/.docker/config.json), or name mirrors that can be reached in mirrors.toml "
         "(docs/offline.md)",
         sources=(_DOCKER + " and uv 0.13 without a network",),
@@ -165,7 +165,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="a file system is full; it need not be the one you work in: Docker, pip and uv keep "
         "their files in places of their own",
-        mend="df -h shows which. docker system df, ./run clean and pip cache info show who uses it",
+        hint="df -h shows which. docker system df, ./run clean and pip cache info show who uses it",
         sources=("measured: Python 3.11 writing to /dev/full",),
     ),
 )

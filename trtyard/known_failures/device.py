@@ -16,7 +16,7 @@ DEVICE: tuple[KnownFailure, ...] = (
         cause="CUDA finds no GPU: there is none, the driver is not loaded, the container was "
         "started without GPUs, CUDA_VISIBLE_DEVICES hides it, or in WSL another libcuda than "
         "Windows' own is found first",
-        mend="nvidia-smi must list the GPU; docker run --gpus all; echo $CUDA_VISIBLE_DEVICES. In "
+        hint="nvidia-smi must list the GPU; docker run --gpus all; echo $CUDA_VISIBLE_DEVICES. In "
         "WSL remove NVIDIA's Linux driver and put /usr/lib/wsl/lib first into LD_LIBRARY_PATH. To "
         "build without a GPU take a row of TensorRT for RTX",
         sources=(
@@ -35,7 +35,7 @@ DEVICE: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the driver was updated, and the kernel still runs the old one; or a container or a "
         "second installation brings another libnvidia-ml",
-        mend="restart the machine. Without a restart: end what uses the GPU, then sudo rmmod "
+        hint="restart the machine. Without a restart: end what uses the GPU, then sudo rmmod "
         "nvidia_uvm nvidia_drm nvidia_modeset nvidia; sudo modprobe nvidia",
         sources=("https://prodopsy.com/broken-nvidia-cuda-install",),
     ),
@@ -49,7 +49,7 @@ DEVICE: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the program's CUDA code was not compiled for this GPU: it is newer than the "
         "program, or older than it still supports",
-        mend="take a release for it: torch.cuda.get_arch_list() shows what a torch has, "
+        hint="take a release for it: torch.cuda.get_arch_list() shows what a torch has, "
         "nvidia-smi --query-gpu=compute_cap --format=csv what the GPU is. Recompile own kernels "
         "for it (TORCH_CUDA_ARCH_LIST, -arch); trtyard's plugins: ./run plugins",
         sources=(
@@ -68,7 +68,7 @@ DEVICE: tuple[KnownFailure, ...] = (
         affected=(),
         cause="this thread has no CUDA context: pycuda.autoinit makes one for the thread that "
         "imports it, and other threads and processes have none",
-        mend="import pycuda.autoinit before anything else of pycuda; in another thread "
+        hint="import pycuda.autoinit before anything else of pycuda; in another thread "
         "context = pycuda.driver.Device(0).retain_primary_context(), context.push() at its begin "
         "and context.pop() at its end. Beside torch use the primary context only",
         sources=(
@@ -89,7 +89,7 @@ DEVICE: tuple[KnownFailure, ...] = (
         cause="a kernel read or wrote outside of its memory. Most often a buffer is too small for "
         "the engine's shapes, is in the CPU's memory or was freed before; else a plugin or an "
         "index is wrong. CUDA reports it late, at a later call",
-        mend="compare each buffer with the engine's shape and type (get_tensor_shape, "
+        hint="compare each buffer with the engine's shape and type (get_tensor_shape, "
         "get_tensor_dtype); compute-sanitizer COMMAND names the kernel, CUDA_LAUNCH_BLOCKING=1 the "
         "call",
         sources=(

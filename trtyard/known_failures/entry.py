@@ -13,7 +13,7 @@ class KnownFailure(NamedTuple):
     name: str
     affected: tuple[str, ...]
     cause: str
-    mend: str
+    hint: str
     sources: tuple[str, ...]  # threads and pages, or "measured: " and with what
     patterns: tuple[str, ...] = ()  # regular expressions; one of them found in a log is enough
     symptom: str = ""  # what one sees where no error is raised

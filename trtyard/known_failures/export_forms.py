@@ -14,7 +14,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="torch.fft has no form in the TorchScript exporter. The dynamo exporter writes the "
         "op DFT, which ONNX Runtime runs and no TensorRT takes",
-        mend="write the transform as products with constant matrices, for a fixed size n: angles = "
+        hint="write the transform as products with constant matrices, for a fixed size n: angles = "
         "2 * pi * outer(arange(n), arange(n)) / n; real = x @ cos(angles), imaginary = -x @ "
         "sin(angles). Or leave it out of the network",
         sources=(
@@ -35,7 +35,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         cause="adaptive pooling to a size that does not divide the input's has windows of "
         "different sizes, for which the TorchScript exporter has no form; nor has it one where "
         "the input's size is not known",
-        mend="take a row with the dynamo exporter, which writes each window; or resize the input "
+        hint="take a row with the dynamo exporter, which writes each window; or resize the input "
         "to a multiple of the output, or pool with AvgPool2d. Export with fixed shapes",
         sources=(
             "https://github.com/pytorch/pytorch/issues/64806",
@@ -55,7 +55,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="ONNX has no complex tensors for this exporter. The dynamo exporter writes a complex "
         "number as a pair of real ones",
-        mend="take a row with the dynamo exporter; or compute with real and imaginary part apart: "
+        hint="take a row with the dynamo exporter; or compute with real and imaginary part apart: "
         "torch.view_as_real, return_complex=False, a magnitude as sqrt(re * re + im * im)",
         sources=(
             "https://github.com/pytorch/pytorch/issues/59246",
@@ -69,7 +69,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="y[:, i, :, j] = v: the TorchScript exporter takes several index tensors only side "
         "by side and of one dimension",
-        mend="make one flat index of them (i * width + j) over a flattened view, use scatter or "
+        hint="make one flat index of them (i * width + j) over a flattened view, use scatter or "
         "torch.where with a mask, or take a row with the dynamo exporter",
         sources=(
             "https://github.com/pytorch/pytorch/issues/119993",
@@ -87,7 +87,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         cause="a dimension was asked to be dynamic, and the model fixes it: its example has the "
         "size 1 or 0 there, or forward compares it, puts it into a Python number or adds it to a "
         "tensor of that size",
-        mend="give an example of another size than 0 and 1, take sizes from x.shape in forward, or "
+        hint="give an example of another size than 0 and 1, take sizes from x.shape in forward, or "
         "follow 'Suggested fixes'. convert exports fixed shapes",
         sources=(
             "https://github.com/pytorch/pytorch/issues/133653",
@@ -105,7 +105,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="the TorchScript exporter knows the op and not this use of it, or fails inside; "
         "another exporter or a newer torch may take it",
-        mend="take a row with the dynamo exporter (./run matrix), or write the line that is cited "
+        hint="take a row with the dynamo exporter (./run matrix), or write the line that is cited "
         "in another form; fixed shapes (no dynamic_axes) are easier",
         sources=(
             "https://github.com/pytorch/pytorch/issues/133220",

@@ -14,7 +14,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="the model returns an object of a class of its own, which no exporter looks into",
-        mend="return tensors, or tuples of tensors, when exporting",
+        hint="return tensors, or tuples of tensors, when exporting",
         sources=(
             "https://github.com/pytorch/tvm/issues/74",
             "https://github.com/onnx/onnx/issues/2258",
@@ -29,7 +29,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="the op lives in a C++ library, and nothing says what it is in ONNX at this opset",
-        mend="torchvision's own ops have an ONNX form from opset 11 on; for others register one "
+        hint="torchvision's own ops have an ONNX form from opset 11 on; for others register one "
         "with torch.onnx.register_custom_op_symbolic before exporting",
         sources=(
             "https://github.com/pytorch/pytorch/issues/24817",
@@ -41,7 +41,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"Couldn't export Python operator (?P<op>\w+)",),
         affected=("torch < 1.13",),  # from then on the exporter takes the function apart itself
         cause="a torch.autograd.Function has no symbolic, which says what it is in ONNX",
-        mend="add a static method symbolic(g, ...) to it that returns g.op(...)",
+        hint="add a static method symbolic(g, ...) to it that returns g.op(...)",
         sources=(
             "https://github.com/open-mmlab/mmdetection/issues/2845",
             "https://github.com/VDIGPKU/CBNet_pytorch/issues/10",
@@ -55,7 +55,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="this torch cannot write that opset: 1.4 goes up to 11, 1.7 to 12, 1.11 to 15, 1.12 "
         "to 16, 1.13 to 17, later ones further",
-        mend="ask for an opset that it has (opset_version=, --opset), or take a newer torch",
+        hint="ask for an opset that it has (opset_version=, --opset), or take a newer torch",
         sources=(
             "https://github.com/rhasspy/piper/issues/19",
             "https://github.com/microsoft/onnxruntime/issues/10242",
@@ -74,7 +74,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="one ONNX file holds 2 GiB at most; more takes a second file with the weights",
-        mend="export to a path, not to a buffer (onnx.save(..., save_as_external_data=True) for a "
+        hint="export to a path, not to a buffer (onnx.save(..., save_as_external_data=True) for a "
         "model in memory), and keep both files together; convert writes one file and stops here",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/7840",
@@ -91,7 +91,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("exporter == dynamo",),
         cause="a shape or a branch depends on values, which are not known when exporting",
-        mend="give fixed sizes (padding and a count), masks in place of boolean indexing, "
+        hint="give fixed sizes (padding and a count), masks in place of boolean indexing, "
         "torch.where in place of if. The TorchScript exporter says nothing and freezes the value",
         sources=(
             "https://github.com/pytorch/pytorch/issues/143222",
@@ -108,7 +108,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="torch.export does not look into TorchScript, and the TorchScript exporter takes it "
         "whole only, not inside of another module",
-        mend="export the nn.Module that it was made from; whole, and where it returns a tensor or "
+        hint="export the nn.Module that it was made from; whole, and where it returns a tensor or "
         "a tuple: torch.onnx.export(..., dynamo=False), as convert does",
         sources=("measured: torch 1.4.0, 2.2.2 and 2.13.0",),
     ),
@@ -117,7 +117,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"PackedParamsBase[^\n]{0,120}__obj_flatten__",),
         affected=("any",),
         cause="torch's quantized modules keep their weights packed for its own kernels",
-        mend="convert the model as it was before torch.ao.quantization; TensorRT takes its types "
+        hint="convert the model as it was before torch.ao.quantization; TensorRT takes its types "
         "from QuantizeLinear and DequantizeLinear in the ONNX file, which other tools add",
         sources=("measured: torch 2.13.0",),
     ),
@@ -131,7 +131,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="nn.utils.rnn.pack_padded_sequence makes sizes of the lengths' values, and the "
         "recurrent layer's state takes its size from them",
-        mend="run the layer on the padded sequences and mask its result: y * (torch.arange(T) < "
+        hint="run the layer on the padded sequences and mask its result: y * (torch.arange(T) < "
         "n[:, None])[..., None]. One direction gives the same; a backward one starts in the "
         "padding: reverse each sequence with gather first",
         sources=("measured: torch 2.13.0",),
@@ -145,7 +145,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="torch.ao.quantization's modules for training observe ranges and quantise in one op, "
         "which ONNX does not have",
-        mend="replace each of them by torch.fake_quantize_per_tensor_affine "
+        hint="replace each of them by torch.fake_quantize_per_tensor_affine "
         "(torch.fake_quantize_per_channel_affine for weights) with the scale and zero point of its "
         "calculate_qparams(): these become QuantizeLinear and DequantizeLinear. TensorRT wants "
         "int8 and zero points of 0",
@@ -156,7 +156,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"\.numpy\(\) is not supported for tensor subclasses",),
         affected=("exporter == dynamo",),
         cause="forward hands a tensor to NumPy, where no exporter sees what is computed",
-        mend="compute it with torch's own functions. The TorchScript exporter says nothing and "
+        hint="compute it with torch's own functions. The TorchScript exporter says nothing and "
         "freezes the value",
         sources=("measured: torch 2.13.0",),
     ),
@@ -166,7 +166,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="forward converts or moves a module each time it runs: .half(), .float(), .to() or "
         ".cuda() of a module changes its parameters, which torch.export does not allow",
-        mend="convert the module once, where the model is made, and only tensors in forward: "
+        hint="convert the module once, where the model is made, and only tensors in forward: "
         "self.m(x.half())",
         sources=("measured: torch 2.13.0",),
     ),
@@ -176,7 +176,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="what ONNX keeps as an attribute at this opset (a kernel's size, axes, the k of a "
         "top-k) is computed from a shape or a value in the trace",
-        mend="make it a Python number: int(x.shape[2]); or export at opset 11 or later, where "
+        hint="make it a Python number: int(x.shape[2]); or export at opset 11 or later, where "
         "fewer of them are attributes",
         sources=(
             "https://github.com/onnx/tutorials/issues/137",
@@ -194,7 +194,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="the op has an ONNX form, in a later opset than the one asked for",
-        mend="export at the opset that the message names; a row's opset is in versions.toml",
+        hint="export at the opset that the message names; a row's opset is in versions.toml",
         sources=(
             "https://github.com/pulp-platform/nemo/issues/16",
             "https://github.com/pytorch/pytorch/issues/46237",
@@ -211,7 +211,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="nn.MultiheadAttention and nn.TransformerEncoderLayer take a fast path, one op for "
         "all of it, in eval mode where nothing asks for gradients; it has no form in ONNX",
-        mend="torch.backends.mha.set_fastpath_enabled(False) before exporting; torch 2.2 and older "
+        hint="torch.backends.mha.set_fastpath_enabled(False) before exporting; torch 2.2 and older "
         "have no such switch: export outside of torch.no_grad(), with parameters that require "
         "gradients. convert does so",
         sources=(
@@ -228,7 +228,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("exporter == torchscript",),
         cause="copy_() fills a buffer or another tensor from outside, which a trace cannot show",
-        mend="return the new value in place of filling one: state = 0.5 * state + x; one that is "
+        hint="return the new value in place of filling one: state = 0.5 * state + x; one that is "
         "to be kept goes in as an input and out as an output",
         sources=("measured: torch 2.2.2 and 2.13.0",),
     ),
@@ -245,7 +245,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="ONNX has no form of this op, or this release of torch does not know it",
-        mend="replace it by ops that have one, at that line; a newer torch or opset may have it",
+        hint="replace it by ops that have one, at that line; a newer torch or opset may have it",
         sources=(
             "https://github.com/pytorch/pytorch/issues/49005",
             "https://github.com/pytorch/pytorch/issues/131635",
@@ -258,7 +258,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"UnsupportedOperatorException: (?P<op>[\w.]+)", r"There was no fake impl"),
         affected=("exporter == dynamo",),
         cause="torch.export runs the model without values, and a custom op has no such form",
-        mend="register one with torch.library.register_fake: it returns an empty tensor of the "
+        hint="register one with torch.library.register_fake: it returns an empty tensor of the "
         "op's output shape",
         sources=("measured: torch 2.13.0",),
     ),
@@ -267,7 +267,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"No schema registered for '?(?P<op>\w+)",),
         affected=("exporter == dynamo",),
         cause="the dynamo exporter asks onnx for the schema of every node that it writes",
-        mend="call onnx.defs.register_schema for the op before exporting",
+        hint="call onnx.defs.register_schema for the op before exporting",
         sources=("measured: torch 2.13.0, onnxscript 0.7.2",),
     ),
     KnownFailure(
@@ -279,7 +279,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="the model makes tensors on a device of its own choice; exports run on the CPU",
-        mend="make them where the input is: device=x.device in place of 'cuda' or .cuda()",
+        hint="make them where the input is: device=x.device in place of 'cuda' or .cuda()",
         sources=("measured: torch 2.13.0 without a driver",),
     ),
     KnownFailure(
@@ -290,7 +290,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=(),
         cause="this onnx was generated for protobuf 3, and a protobuf from 4 on is installed",
-        mend="pin protobuf < 4 (3.20.3; on Python 3.6 3.19.6), as the rows' locks do",
+        hint="pin protobuf < 4 (3.20.3; on Python 3.6 3.19.6), as the rows' locks do",
         sources=(
             "https://github.com/onnx/onnx/issues/4222",
             "measured: onnx 1.6.0 on Python 3.7",
@@ -301,7 +301,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"ROIAlign with aligned=True is (?:only|not) supported in",),
         affected=("opset < 16",),
         cause="RoiAlign before opset 16 has no half_pixel mode: every roi lies half a pixel off",
-        mend="export at opset 16 or later",
+        hint="export at opset 16 or later",
         sources=(
             "https://github.com/pytorch/vision/pull/6704",
             "measured: torch 2.13.0 at opset 15",
@@ -316,7 +316,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=("opset < 11",),
         cause="Resize before opset 11 has no coordinate_transformation_mode: the file holds "
         "another interpolation than PyTorch's, and nothing but the results shows it",
-        mend="export at opset 11 or later; of the modes, nearest by a whole factor agrees before",
+        hint="export at opset 11 or later; of the modes, nearest by a whole factor agrees before",
         sources=(
             "measured: torch 1.4.0 at opsets 9 and 10; torchvision's fcn_resnet50 is off by two "
             "thirds of its largest value there",
@@ -328,7 +328,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         patterns=(r"torch\.(?:as_tensor|from_numpy|tensor) results are registered as constants",),
         affected=("exporter == torchscript",),
         cause="the trace keeps the values of this one run; the file gives them for every input",
-        mend="leave tensors as they are: guard the call with isinstance(x, torch.Tensor)",
+        hint="leave tensors as they are: guard the call with isinstance(x, torch.Tensor)",
         sources=(
             "https://github.com/facebookresearch/maskrcnn-benchmark/issues/922",
             "measured: torch 1.4.0 and the TorchScript exporter of torch 2.13.0",
@@ -341,7 +341,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="an in-place change of a slice or a view is lost in the trace: the file has the "
         "values from before it, such as boxes all 0 or boxes that are not clamped",
-        mend="build the result from new tensors: torch.stack and flatten in place of assignment to "
+        hint="build the result from new tensors: torch.stack and flatten in place of assignment to "
         "slices, x.clamp(...) in place of x.clamp_(...)",
         sources=("measured: torch 1.4.0",),
         warning=True,
@@ -355,7 +355,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
         ),
         affected=("exporter == torchscript",),
         cause="a value left the trace into Python: what it was in this one run is in the file",
-        mend="harmless for shapes that never change. Else keep to tensor operations: torch.where "
+        hint="harmless for shapes that never change. Else keep to tensor operations: torch.where "
         "in place of if, x.shape[0] in place of len(x)",
         sources=(
             "https://github.com/facebookresearch/detectron2/issues/4907",

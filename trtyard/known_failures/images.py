@@ -14,7 +14,7 @@ IMAGES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the registry no longer has, or never had, an image of that tag or digest. NVIDIA "
         "removes its CUDA images some months after their release is over",
-        mend="another base: tags that are kept are listed at "
+        hint="another base: tags that are kept are listed at "
         "https://gitlab.com/nvidia/container-images/cuda/blob/master/doc/supported-tags.md; with "
         "a copy of your own, name its registry in mirrors.toml (docs/offline.md). For a row: "
         "change base.image and base.digest in versions.toml, then ./run lock",
@@ -31,7 +31,7 @@ IMAGES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="NVIDIA changed the key that signs its apt sources in April 2022; base images from "
         "before hold the old one, so apt takes nothing from there, or stops",
-        mend="where nothing is taken from NVIDIA's source, remove it before apt-get update (rm "
+        hint="where nothing is taken from NVIDIA's source, remove it before apt-get update (rm "
         "/etc/apt/sources.list.d/cuda.list /etc/apt/sources.list.d/nvidia-ml.list); else "
         "install the distribution's package cuda-keyring first, or take a base made since",
         sources=(
@@ -50,7 +50,7 @@ IMAGES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="apt's sources do not have that version of the package: distributions keep the "
         "newest alone, and NVIDIA's source differs by distribution and CUDA release",
-        mend="apt-cache madison PACKAGE, in the base, lists what there is. For a row: ./run lock "
+        hint="apt-cache madison PACKAGE, in the base, lists what there is. For a row: ./run lock "
         "--upgrade ROW takes today's versions; ./run build --store DIR builds from files that "
         "./run fetch kept",
         sources=(
@@ -70,7 +70,7 @@ IMAGES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="something between here and there, such as a company's proxy, answers with a "
         "certificate whose authority this machine or image does not know",
-        mend="give the company's bundle: SSL_CERT_FILE=FILE before ./run, or ca-bundle in "
+        hint="give the company's bundle: SSL_CERT_FILE=FILE before ./run, or ca-bundle in "
         "mirrors.toml (docs/offline.md), which builds get too. The engine's own pulls look into "
         "/etc/docker/certs.d and the system's bundle",
         sources=("measured: Python 3.11's ssl, uv 0.13 and git against a server on loopback",),

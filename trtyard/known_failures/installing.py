@@ -21,7 +21,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         cause="none of apt's sources has a package of that name for this distribution and "
         "architecture. TensorRT, cuDNN and CUDA come from NVIDIA's own source, on a Jetson from "
         "that of its JetPack release; without apt-get update apt does not know a new source",
-        mend="sudo apt-get update; apt-cache policy PACKAGE shows what the sources have. Install "
+        hint="sudo apt-get update; apt-cache policy PACKAGE shows what the sources have. Install "
         "NVIDIA's cuda-keyring for this distribution, on a Jetson nvidia-jetpack. A row needs none "
         "of these packages on the host: ./run convert",
         sources=(
@@ -42,7 +42,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         cause="TensorRT's packages want each other in the very same version. apt takes the newest "
         "of those that are not named, and then they do not fit; CUDA's version is part of it "
         "(8.6.1.6-1+cuda12.0)",
-        mend="pin them all: a file in /etc/apt/preferences.d with 'Package: tensorrt* libnvinfer* "
+        hint="pin them all: a file in /etc/apt/preferences.d with 'Package: tensorrt* libnvinfer* "
         "libnvonnxparsers* python3-libnvinfer*', 'Pin: version VERSION', 'Pin-Priority: 1001'; or "
         "name every package with =VERSION. apt-cache policy libnvinfer-dev lists the versions",
         sources=(
@@ -58,7 +58,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="two files name the same apt source with different keys, most often NVIDIA's: one "
         "from an older way to install it, one of cuda-keyring or the container toolkit",
-        mend="grep -rE 'nvidia' /etc/apt/sources.list /etc/apt/sources.list.d shows both; remove "
+        hint="grep -rE 'nvidia' /etc/apt/sources.list /etc/apt/sources.list.d shows both; remove "
         "the older one (cuda.list, nvidia-docker.list, a line in sources.list), then apt-get "
         "update",
         sources=(
@@ -73,7 +73,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="apt got an index and a list or package of another moment: the mirror is being "
         "updated, or a proxy keeps an old file",
-        mend="rm -rf /var/lib/apt/lists/*; apt-get update, and again in some minutes; behind a "
+        hint="rm -rf /var/lib/apt/lists/*; apt-get update, and again in some minutes; behind a "
         "proxy apt-get -o Acquire::http::No-Cache=true update",
         sources=("https://github.com/NVIDIA/nvidia-docker/issues/1631",),
     ),
@@ -90,7 +90,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         cause="PyPI has only a placeholder under this name; the package itself is on NVIDIA's "
         "index, for some Pythons and platforms only. nvidia-tensorrt is the old name: since 8.5 "
         "it is tensorrt",
-        mend="pip install tensorrt==VERSION --extra-index-url https://pypi.nvidia.com, with a "
+        hint="pip install tensorrt==VERSION --extra-index-url https://pypi.nvidia.com, with a "
         "Python that the release supports and a new pip. TensorRT for RTX is on PyPI itself: "
         "./run convert",
         sources=(
@@ -111,7 +111,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the index has no file of that version for this Python, system and processor, or the "
         "package is on another index (NVIDIA's, PyTorch's)",
-        mend="python -c 'import sys; print(sys.version)' and the project's list of files tell. "
+        hint="python -c 'import sys; print(sys.version)' and the project's list of files tell. "
         "Take a Python that it supports, another version, or its index with --extra-index-url. "
         "./run matrix shows which versions and Pythons fit together",
         sources=(
@@ -127,7 +127,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the wheel's name says for which Python and processor it is (cp38, aarch64), and "
         "this pip belongs to another",
-        mend="python3.8 -m pip install FILE with the Python that the name says, or the wheel for "
+        hint="python3.8 -m pip install FILE with the Python that the name says, or the wheel for "
         "this one; python -m pip debug --verbose lists what fits",
         sources=(
             "https://github.com/NVIDIA-AI-IOT/jetcard/issues/47",
@@ -140,7 +140,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         patterns=(r"error: externally-managed-environment",),
         affected=(),
         cause="this Python belongs to the distribution, whose packages pip must not overwrite",
-        mend="python3 -m venv .venv, then .venv/bin/pip install ...; or ./run, which makes its own "
+        hint="python3 -m venv .venv, then .venv/bin/pip install ...; or ./run, which makes its own "
         "environments",
         sources=(_DEBIAN + "'s pip",),
     ),
@@ -151,7 +151,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         cause="the Python that runs here does not have this package. It may be installed for "
         "another one: apt's and JetPack's tensorrt is for the system's Python only, and neither "
         "conda nor a virtual environment sees it",
-        mend="python -c 'import sys; print(sys.executable)' shows which one runs; install the "
+        hint="python -c 'import sys; print(sys.executable)' shows which one runs; install the "
         "package there, or make the environment with python3 -m venv --system-site-packages. "
         "./run convert makes a row's environment with all of them",
         sources=(
@@ -171,7 +171,7 @@ INSTALLING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="trtexec is not on PATH or not installed: the Python packages of TensorRT do not "
         "bring it, and TensorRT for RTX calls it tensorrt_rtx",
-        mend="apt's package libnvinfer-bin and JetPack put it into /usr/src/tensorrt/bin: "
+        hint="apt's package libnvinfer-bin and JetPack put it into /usr/src/tensorrt/bin: "
         "PATH=$PATH:/usr/src/tensorrt/bin. ./run convert builds engines without it",
         sources=(
             "https://github.com/wang-xinyu/tensorrtx/issues/620",

@@ -15,7 +15,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="this torchvision was compiled for another torch than the installed one, so its ops "
         "are not registered",
-        mend="install both together from one index: pip install torch==VERSION "
+        hint="install both together from one index: pip install torch==VERSION "
         "torchvision==VERSION; ./run matrix shows pairs that fit, and a row's environment has them",
         sources=(
             "https://github.com/pytorch/pytorch/issues/122494",
@@ -34,7 +34,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="a package here was compiled for another NumPy than the installed one: before 2.0 "
         "for NumPy 1 only",
-        mend="pip install 'numpy<2', or a newer release of the package that the traceback names "
+        hint="pip install 'numpy<2', or a newer release of the package that the traceback names "
         "(onnxruntime from 1.19 on, torch from 2.3 on)",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/21063",
@@ -54,7 +54,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         "'with error' is the library that it wants and does not find: each release is for one CUDA "
         "and one cuDNN (libcublasLt.so.11 is CUDA 11, libcudnn.so.9 cuDNN 9). Or the package is "
         "onnxruntime, which has no GPU provider",
-        mend="install the onnxruntime-gpu for your CUDA and cuDNN (its page on execution providers "
+        hint="install the onnxruntime-gpu for your CUDA and cuDNN (its page on execution providers "
         "has the table); import torch first or onnxruntime.preload_dlls() finds the libraries of "
         "pip's nvidia packages. trtyard itself compares on the CPU",
         sources=(
@@ -76,7 +76,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         cause="two releases of CUDA's libraries are mixed in one process: one comes from pip or "
         "conda, and the loader finds another one's companion first, most often through "
         "LD_LIBRARY_PATH",
-        mend="unset LD_LIBRARY_PATH and try again; ldd FILE shows which are found. Else reinstall "
+        hint="unset LD_LIBRARY_PATH and try again; ldd FILE shows which are found. Else reinstall "
         "torch with its nvidia packages into an environment of its own, such as a row's",
         sources=(
             "https://github.com/pytorch/pytorch/issues/134929",
@@ -96,7 +96,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="a library or plugin is for another TensorRT release than the libnvinfer that is "
         "loaded, or none is loaded yet: a plugin that is not linked to it needs it first",
-        mend="ldd FILE | grep nvinfer shows which is found: let LD_LIBRARY_PATH lead to one "
+        hint="ldd FILE | grep nvinfer shows which is found: let LD_LIBRARY_PATH lead to one "
         "release only. Compile the plugin against that very release with -lnvinfer, or import "
         "tensorrt before ctypes.CDLL",
         sources=(
@@ -116,7 +116,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the file was compiled on a newer Linux than this one: it wants a newer C or C++ "
         "library. For GLIBCXX and CXXABI an older libstdc++ may also stand in front (conda's)",
-        mend="run it where the system is newer, such as in an image, or take a build for this one. "
+        hint="run it where the system is newer, such as in an image, or take a build for this one. "
         "For GLIBCXX: conda install -c conda-forge libstdcxx-ng, or unset LD_LIBRARY_PATH",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1124",
@@ -131,7 +131,7 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         cause="a library that wants a fixed place in every thread's storage is loaded late, when "
         "the small reserve is used up; with glibc before 2.32 on Arm (Jetson) nearly always "
         "libgomp",
-        mend="load it first: LD_PRELOAD=FILE with the file that the message names, before the "
+        hint="load it first: LD_PRELOAD=FILE with the file that the message names, before the "
         "command; in Python import torch, cv2 or sklearn before the others",
         sources=(
             "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/563",

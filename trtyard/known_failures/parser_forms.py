@@ -15,7 +15,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         cause="ScatterElements with more indices along an axis than its data has places, as "
         "scatter_add from many edges into few nodes has. ONNX allows it; every TensorRT wants the "
         "indices no larger than the data",
-        mend="write the sum as a matrix product: one_hot(index, nodes).T.to(x.dtype) @ x; or pad "
+        hint="write the sum as a matrix product: one_hot(index, nodes).T.to(x.dtype) @ x; or pad "
         "the data up to the number of indices, scatter, and slice",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2735",
@@ -30,7 +30,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.2", "tensorrt >= 10.0, tensorrt < 10.9"),
         cause="TensorRT 10.0 to 10.8 refuses ScatterND with the attribute reduction even where it "
         "is 'none', its default, which exporters write from opset 16 on",
-        mend="take TensorRT 10.9 or newer, or remove the attribute where it is 'none' (export at "
+        hint="take TensorRT 10.9 or newer, or remove the attribute where it is 'none' (export at "
         "opset 15). A real reduction (add, mul, max) no release takes: write a sum as a matrix "
         "product with one_hot(index)",
         sources=(
@@ -49,7 +49,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         cause="a scatter that adds, multiplies or compares (scatter_add, scatter_reduce, "
         "index_add, index_put with accumulate=True). Full TensorRT from 10.0 on has it for "
         "ScatterElements, no release for ScatterND, and TensorRT for RTX for neither",
-        mend="a sum into n rows is a product with a one-hot matrix: "
+        hint="a sum into n rows is a product with a one-hot matrix: "
         "(index[None] == torch.arange(n)[:, None]).float() @ x; a largest is torch.where of the "
         "same mask and amax",
         sources=(
@@ -67,7 +67,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.2",),
         cause="Pad by reflection, by the edge, or with another number than 0: TensorRT has these "
         "from 8.2 on",
-        mend="take a newer row; or pad with zeros (padding_mode='zeros'), or build the border from "
+        hint="take a newer row; or pad with zeros (padding_mode='zeros'), or build the border from "
         "slices and cat, or pad the picture before the network",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1019",
@@ -87,7 +87,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         cause="the two directions of the recurrent layer have other activations, alphas or betas, "
         "or it couples its gates; TensorRT takes one set for both. torch never writes such a "
         "layer, converters from Keras do (HardSigmoid in one direction)",
-        mend="convert with a newer keras2onnx or tf2onnx, or set recurrent_activation='sigmoid' "
+        hint="convert with a newer keras2onnx or tf2onnx, or set recurrent_activation='sigmoid' "
         "for both directions; else split it into two layers of one direction each",
         sources=("https://github.com/NVIDIA/TensorRT/issues/1417", _RTX),
     ),
@@ -100,7 +100,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.0",),
         cause="TensorRT computes nothing in float64; from 8.0 on its parser takes such tensors as "
         "float32",
-        mend="export in float32: model.float() and float32 inputs; no numpy constants in forward, "
+        hint="export in float32: model.float() and float32 inputs; no numpy constants in forward, "
         "which are float64 unless asked. A new export is better than a cast in the file",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/943",
@@ -118,7 +118,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the program makes a network without EXPLICIT_BATCH, which the ONNX parser of "
         "TensorRT 7 to 9 wants; from 10 on every network is so",
-        mend="builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)); "
+        hint="builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)); "
         "trtexec: --explicitBatch, up to 8.x",
         sources=(
             "https://github.com/zerollzeng/tiny-tensorrt/issues/6",
@@ -132,7 +132,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 7.0",),
         cause="the node's input is unknown to this parser: before TensorRT 7 it knows neither "
         "initializers that are no inputs (IR version 4 and newer) nor constants made by some nodes",
-        mend="take a newer TensorRT; or export with keep_initializers_as_inputs=True and fold the "
+        hint="take a newer TensorRT; or export with keep_initializers_as_inputs=True and fold the "
         "constants",
         sources=("https://github.com/NVIDIA/TensorRT/issues/203",),
     ),
@@ -152,7 +152,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         cause="at this layer the shapes do not fit together. The input has another shape, or lacks "
         "its batch dimension; a profile uses sizes that the file has frozen as constants; or a "
         "converter left out an op that it does not know (torch2trt warns of it)",
-        mend="run the file in ONNX Runtime with that very shape: if it fails too, export again for "
+        hint="run the file in ONNX Runtime with that very shape: if it fails too, export again for "
         "it, with sizes from x.shape in place of numbers in reshape and expand",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1324",
@@ -176,7 +176,7 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="this TensorRT has the op and refuses this form of it: an attribute, an input or a "
         "type. The condition behind 'Assertion failed' is the one that does not hold",
-        mend="write that line of the model in another form, or try a newer row. ./run doctor "
+        hint="write that line of the model in another form, or try a newer row. ./run doctor "
         "--model model.onnx shows every node that is refused; ONNX Runtime tells whether the file "
         "is valid",
         sources=(

@@ -12,7 +12,7 @@ PARSING: tuple[KnownFailure, ...] = (
         patterns=(r"\bimportTopK\b[\s\S]{0,120}?inputs\.at\(1\)\.is_weights\(\)",),
         affected=("tensorrt < 8.6",),
         cause="K of TopK arrives as a tensor, and this parser wants a constant",
-        mend="write k as a Python number where the model calls topk; torch 1.4 gives K as a tensor "
+        hint="write k as a Python number where the model calls topk; torch 1.4 gives K as a tensor "
         "from opset 10 on whatever one writes: opset 9, or the row's patched exporter and parser",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/455",
@@ -25,7 +25,7 @@ PARSING: tuple[KnownFailure, ...] = (
         patterns=(r"\bimportSlice\b[\s\S]{0,120}?axes\.(?:values|allValues)Known\(\)",),
         affected=("tensorrt < 10.3", "rtx"),
         cause="the bounds of a slice come out of the network, most often out of an NMS",
-        mend="keep the size fixed: padded NMS (trtyard.pipeline.ops.padded_nms) and a count",
+        hint="keep the size fixed: padded NMS (trtyard.pipeline.ops.padded_nms) and a count",
         sources=(
             "https://github.com/BooHwang/segment_anything_tensorrt/issues/2",
             _CHANGELOG,
@@ -37,7 +37,7 @@ PARSING: tuple[KnownFailure, ...] = (
         patterns=(r"In function check(?P<op>Col2Im):",),
         affected=(),
         cause="F.fold and nn.Fold become Col2Im, which this TensorRT does not have",
-        mend="with dilation 1 fold is a transposed convolution with an identity kernel: "
+        hint="with dilation 1 fold is a transposed convolution with an identity kernel: "
         "F.conv_transpose2d(u.reshape(n, c * k * k, rows, columns), "
         "torch.eye(c * k * k).reshape(c * k * k, c, k, k), stride=..., padding=...), where rows x "
         "columns is how many patches there are",
@@ -49,7 +49,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="dropout is active in the file: F.dropout drops unless it is told not to, and a "
         "module does in training mode",
-        mend="F.dropout(x, p, training=self.training), and eval() before exporting",
+        hint="F.dropout(x, p, training=self.training), and eval() before exporting",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -57,7 +57,7 @@ PARSING: tuple[KnownFailure, ...] = (
         patterns=(r"Antialiasing is not supported currently",),
         affected=("any",),
         cause="TensorRT's Resize has no antialiasing",
-        mend="interpolate(..., antialias=False), or resize pictures before the network",
+        hint="interpolate(..., antialias=False), or resize pictures before the network",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -69,7 +69,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("rtx",),
         cause="a size (the end of a slice, the k of a TopK, the length of a Range) is computed "
         "from an input's values; TensorRT for RTX takes sizes from constants and shapes only",
-        mend="keep the size fixed: the largest that can come, and a mask or a count beside it",
+        hint="keep the size fixed: the largest that can come, and a mask or a count beside it",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -82,7 +82,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.5", "rtx"),
         cause="this TensorRT has no NonZero. It comes from nonzero(), from boolean indexing, and "
         "from torch.arange at opset 10 and before",
-        mend="use masks with torch.where in place of removing rows, as the model faster_rcnn does; "
+        hint="use masks with torch.where in place of removing rows, as the model faster_rcnn does; "
         "export arange at opset 11",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/401",
@@ -100,7 +100,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 8.0", "rtx"),
         cause="this TensorRT has no NonMaxSuppression; 8.0 to 8.4 have an experimental one that "
         "pads, and it is native from 8.5 on",
-        mend="use trtyard.pipeline.ops.padded_nms, which becomes a plugin of a fixed size",
+        hint="use trtyard.pipeline.ops.padded_nms, which becomes a plugin of a fixed size",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/444",
             _CHANGELOG,
@@ -118,7 +118,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("tensorrt >= 8.0", "rtx"),
         cause="an op called NonMaxSuppression with inputs of its own: the built-in importer takes "
         "it, whatever its domain, and reads the wrong inputs",
-        mend="give the op a name that ONNX does not have, such as PaddedNMS",
+        hint="give the op a name that ONNX does not have, such as PaddedNMS",
         sources=(_RTX, "measured: ONNX Runtime 1.32.0"),
     ),
     KnownFailure(
@@ -127,7 +127,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("rtx",),
         cause="TensorRT for RTX makes RoiAlign of a plugin that asks the driver when it is made, "
         "and this machine has none",
-        mend="parse on a machine with a GPU, or use trtyard.pipeline.ops.roi_align, which needs "
+        hint="parse on a machine with a GPU, or use trtyard.pipeline.ops.roi_align, which needs "
         "none to be built",
         sources=(_RTX + " without a driver",),
     ),
@@ -138,7 +138,7 @@ PARSING: tuple[KnownFailure, ...] = (
         ),
         affected=("tensorrt < 8.4",),
         cause="a Range over floats whose bounds are not constant",
-        mend="torch.arange(..., dtype=torch.int64), and cast the result",
+        hint="torch.arange(..., dtype=torch.int64), and cast the result",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/752",
             "https://github.com/open-mmlab/mmdeploy/issues/711",
@@ -154,7 +154,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the two branches of an If give tensors of different shapes. torch writes such an If "
         "for squeeze of a dimension whose size it does not know, and for `if` in a scripted module",
-        mend="export with fixed shapes, so that no If is written; index with [:, 0] in place of "
+        hint="export with fixed shapes, so that no If is written; index with [:, 0] in place of "
         "squeeze(1)",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1731",
@@ -172,7 +172,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("tensorrt >= 11.0", "rtx"),
         cause="the plugins BatchedNMS_TRT are gone from TensorRT 11, and TensorRT for RTX never "
         "had them; where they exist, libnvinfer_plugin must be loaded (init_libnvinfer_plugins)",
-        mend="export again with trtyard.pipeline.ops.padded_nms",
+        hint="export again with trtyard.pipeline.ops.padded_nms",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -187,7 +187,7 @@ PARSING: tuple[KnownFailure, ...] = (
         cause="EfficientNMS_TRT is a plugin of NVIDIA's own, in libnvinfer_plugin from TensorRT "
         "8.0 on: an older release and TensorRT for RTX do not have it, and a program must load "
         "that library before it parses",
-        mend="trt.init_libnvinfer_plugins(logger, '') before parsing (C++: initLibNvInferPlugins), "
+        hint="trt.init_libnvinfer_plugins(logger, '') before parsing (C++: initLibNvInferPlugins), "
         "which trtexec does by itself; or export with trtyard.pipeline.ops.padded_nms, which every "
         "row takes",
         sources=(
@@ -205,7 +205,7 @@ PARSING: tuple[KnownFailure, ...] = (
         ),
         affected=(),
         cause="the plugin's creator was found and would not make a plugin of these attributes",
-        mend="its own words are on stderr; compare the node's attributes with the plugin's "
+        hint="its own words are on stderr; compare the node's attributes with the plugin's "
         "contract (plugins/<op>/README.md for trtyard's)",
         sources=("https://github.com/Linaom1214/TensorRT-For-YOLO-Series/issues/80", _RTX),
     ),
@@ -215,7 +215,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="TensorRT's parser takes small letters only in an Einsum's equation; ONNX, torch and "
         "ONNX Runtime take capitals too",
-        mend="write the equation with small letters: bgid,bgjd->bgij in place of "
+        hint="write the equation with small letters: bgid,bgjd->bgij in place of "
         "B G I D, B G J D -> B G I J. convert renames them",
         sources=(
             "https://github.com/onnx/onnx-tensorrt: DEFINE_OP_CHECKER(Einsum)",
@@ -234,7 +234,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="this TensorRT does not have the ONNX op at all. It then looks for a plugin of that "
         "name; no plugin is missing",
-        mend="write the model with ops that this TensorRT has, or the op as a plugin",
+        hint="write the model with ops that this TensorRT has, or the op as a plugin",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/800",
             "https://github.com/NVIDIA/TensorRT/issues/1775",
@@ -254,7 +254,7 @@ PARSING: tuple[KnownFailure, ...] = (
         cause="nothing is registered under this name, version and namespace. Either the plugin's "
         "library is not loaded, or one of the three differs from the node's op type and its "
         "attributes plugin_version (1 if there is none) and plugin_namespace (empty)",
-        mend="load the library before parsing (trtexec --plugins=LIB; ./run convert --plugins LIB) "
+        hint="load the library before parsing (trtexec --plugins=LIB; ./run convert --plugins LIB) "
         "and compare the names that it registers. TensorRT 7.0 never looks for a plugin: its "
         "parser needs an importer",
         sources=(
@@ -276,7 +276,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="this TensorRT has neither an importer nor a plugin for the op, and the log does not "
         "say which op that is",
-        mend="look for the op with the file: ./run explain LOG --onnx model.onnx",
+        hint="look for the op with the file: ./run explain LOG --onnx model.onnx",
         sources=("https://github.com/open-mmlab/mmdeploy/issues/2345",),
         general=True,
     ),
@@ -291,7 +291,7 @@ PARSING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="an input that this parser wants as a constant (axes, pads, scales) is computed",
-        mend="fold constants: export with fixed shapes and do_constant_folding, or run "
+        hint="fold constants: export with fixed shapes and do_constant_folding, or run "
         "polygraphy surgeon sanitize --fold-constants",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/682",
@@ -312,7 +312,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="TensorRT computes nothing in uint8: up to 8.4 it does not know the type, from 8.5 "
         "on only as a network's input or output that is cast at once",
-        mend="give the network its picture as float32; inside, use bool or int32 for masks (torch "
+        hint="give the network its picture as float32; inside, use bool or int32 for masks (torch "
         "before 1.2 gives uint8 for every comparison)",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/400",
@@ -336,7 +336,7 @@ PARSING: tuple[KnownFailure, ...] = (
         cause="a layer's weights are not as many as its shape asks for. In code that builds the "
         "network itself (tensorrtx, torch2trt) the checkpoint is of another model size, number of "
         "classes or release than the code; in an ONNX file the graph itself is wrong",
-        mend="compile with the checkpoint's own classes, size and release; for an ONNX file run it "
+        hint="compile with the checkpoint's own classes, size and release; for an ONNX file run it "
         "in ONNX Runtime first, which says the same with the node's name",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1753",
@@ -354,7 +354,7 @@ PARSING: tuple[KnownFailure, ...] = (
         cause="the network is empty or not whole: the parser failed before, and the program went "
         "on without looking at what parse() gave. With TensorRT 7 and before, also a network made "
         "without EXPLICIT_BATCH",
-        mend="look for the first error above it, or let it be said: if not parser.parse(data): "
+        hint="look for the first error above it, or let it be said: if not parser.parse(data): "
         "print(*(parser.get_error(i) for i in range(parser.num_errors)))",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/319",
@@ -373,7 +373,7 @@ PARSING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="a tensor has an element type that TensorRT does not have, such as strings or uint16",
-        mend="keep such tensors out of the exported part: cast before the network and after it",
+        hint="keep such tensors out of the exported part: cast before the network and after it",
         sources=("https://github.com/NVIDIA/TensorRT/issues/3894", _RTX),
     ),
     KnownFailure(
@@ -384,7 +384,7 @@ PARSING: tuple[KnownFailure, ...] = (
         ),
         affected=("tensorrt >= 11.0", "rtx"),
         cause="types come from the file alone here, and an operation mixes two, or takes none such",
-        mend="cast in the model, so that both inputs have one type that the operation takes",
+        hint="cast in the model, so that both inputs have one type that the operation takes",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -396,7 +396,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("tensorrt < 9.0",),
         cause="this TensorRT casts INT64 to INT32. Values beyond it, such as the end of an open "
         "slice, are clamped, which is what is meant there",
-        mend="harmless unless the model computes with numbers beyond 2147483647",
+        hint="harmless unless the model computes with numbers beyond 2147483647",
         sources=("https://github.com/onnx/onnx-tensorrt/issues/682", _CHANGELOG),
         warning=True,
     ),

@@ -17,7 +17,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="an engine belongs to the very TensorRT that built it; this file is another one's, "
         "or no engine at all",
-        mend="build it again with this TensorRT: ./run convert. model.engine.json beside it says "
+        hint="build it again with this TensorRT: ./run convert. model.engine.json beside it says "
         "what it was built with",
         sources=(
             "https://github.com/triton-inference-server/server/issues/317",
@@ -36,7 +36,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=(),
         cause="an engine belongs to the GPU that it was built on",
-        mend="build it on this machine: ./run convert",
+        hint="build it on this machine: ./run convert",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/564",
             "https://github.com/NVIDIA/TensorRT/issues/2176",
@@ -51,7 +51,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=(),
         cause="the engine holds a plugin whose creator this process has not registered",
-        mend="load the plugin's library before the engine: ctypes.CDLL(LIB), trt.init_libnvinfer_"
+        hint="load the plugin's library before the engine: ctypes.CDLL(LIB), trt.init_libnvinfer_"
         "plugins for NVIDIA's own, --plugins for ./run convert and run-engine",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1913",
@@ -68,7 +68,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=(),
         cause="the engine file is empty or not whole",
-        mend="compare its size with model.engine.json, and build or copy it again",
+        hint="compare its size with model.engine.json, and build or copy it again",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -81,7 +81,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the input has a size that the engine was not built for: it takes the one that was "
         "exported, or what lies between min and max of its profile",
-        mend="resize the input to it, or build again with that size (./run convert --size, "
+        hint="resize the input to it, or build again with that size (./run convert --size, "
         "--input; trtexec --minShapes, --optShapes, --maxShapes)",
         sources=(
             "https://github.com/QwenAudio/CosyVoice/issues/901",
@@ -99,7 +99,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="something synchronises, allocates or copies while a CUDA graph is recorded: the "
         "first enqueue after a change of shapes, or a plugin's enqueue",
-        mend="run once before recording; a plugin's enqueue may only put kernels into its stream",
+        hint="run once before recording; a plugin's enqueue may only put kernels into its stream",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/802",
             "https://github.com/NVIDIA/TensorRT/issues/1967",
@@ -116,7 +116,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the file is made for TensorRT 7.0's parser (TopK with an attribute k, Range at "
         "opset 10) and is not valid ONNX",
-        mend="compare the unpatched export with ONNX Runtime instead; the patched one is for "
+        hint="compare the unpatched export with ONNX Runtime instead; the patched one is for "
         "TensorRT 7.0 alone",
         sources=("measured: torch 1.4.0 with both patches, ONNX Runtime 1.1.0 and 1.32.0",),
     ),
@@ -128,7 +128,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="ONNX Runtime knows no op of that name in that domain and opset",
-        mend="a custom op needs its library (register_custom_ops_library) or an ONNX function in "
+        hint="a custom op needs its library (register_custom_ops_library) or an ONNX function in "
         "the file, as trtyard's own have; a standard one needs the opset that brought it",
         sources=(
             "https://github.com/open-mmlab/mmdeploy/issues/756",
@@ -143,7 +143,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         patterns=(r"(?:implementation|kernel) for (?P<op>RoiAlign)\((?:2[2-9]|[3-9]\d)\)",),
         affected=("any",),
         cause="ONNX Runtime on the CPU has RoiAlign up to opset 21, and the file is of a newer one",
-        mend="export at opset 16 to 21 (--opset 21), or use trtyard.pipeline.ops.roi_align, which "
+        hint="export at opset 16 to 21 (--opset 21), or use trtyard.pipeline.ops.roi_align, which "
         "runs at every opset",
         sources=(_RUNTIME,),
     ),
@@ -155,7 +155,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="ONNX Runtime has the op, but not for these element types on the CPU",
-        mend="compute in float32: leave out torch.autocast, .bfloat16() and .double(), or cast the "
+        hint="compute in float32: leave out torch.autocast, .bfloat16() and .double(), or cast the "
         "op's inputs with .float()",
         sources=(
             "https://github.com/pytorch/pytorch/issues/148041",
@@ -173,7 +173,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the file was changed to another type (fp16) in part only: a node now gets two "
         "types, or an inner graph (If, Loop) still has the old one",
-        mend="convert again with convert_float_to_float16(model, keep_io_types=True, "
+        hint="convert again with convert_float_to_float16(model, keep_io_types=True, "
         "op_block_list=[...]) of onnxruntime.transformers.float16 and block the ops that are "
         "named; or export the model in that type",
         sources=("https://github.com/microsoft/onnxruntime/issues/7981", _RUNTIME),
@@ -186,7 +186,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="the file was written by a newer onnx than this ONNX Runtime knows",
-        mend="export at the row's opset and with the row's onnx",
+        hint="export at the row's opset and with the row's onnx",
         sources=(_RUNTIME,),
     ),
     KnownFailure(
@@ -194,7 +194,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         patterns=(r"Got invalid dimensions for input: (?P<node>\w+)",),
         affected=(),
         cause="the array has another shape than the file's input",
-        mend="the file is static: give the size it was exported for (--size, --input)",
+        hint="the file is static: give the size it was exported for (--size, --input)",
         sources=(_RUNTIME,),
     ),
     KnownFailure(
@@ -202,7 +202,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         patterns=(r"Unexpected input data type\. Actual: ",),
         affected=(),
         cause="the array has another element type than the file's input",
-        mend="array.astype(numpy.float32); numpy makes float64 unless asked",
+        hint="array.astype(numpy.float32); numpy makes float64 unless asked",
         sources=(_RUNTIME,),
     ),
     KnownFailure(
@@ -210,7 +210,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         patterns=(r"'NoneType' object has no attribute '(?:create_execution_context|serialize)'",),
         affected=(),
         cause="TensorRT gave no engine and said why before this line",
-        mend="look at the errors above it, or give their log to ./run explain",
+        hint="look at the errors above it, or give their log to ./run explain",
         sources=("https://github.com/smellslikeml/ActionAI/issues/17", _RTX),
         general=True,
     ),
@@ -220,7 +220,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         affected=(),
         cause="there is no NVIDIA driver here, or one older than this CUDA. TensorRT for RTX says "
         "so beside every other error too: it builds without a driver",
-        mend="./run doctor   compares the driver with what the row needs",
+        hint="./run doctor   compares the driver with what the row needs",
         sources=(_RTX + " without a driver",),
         general=True,
     ),

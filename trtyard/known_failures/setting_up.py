@@ -26,7 +26,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         cause="the loader finds no library of that very name; the number behind .so is the major "
         "release. Either TensorRT, CUDA or cuDNN is of another release than what wants it (the "
         "Python package tensorrt is only bindings), or its folder is not searched",
-        mend="ldconfig -p | grep nvinfer   shows what is found; put the folder of the same release "
+        hint="ldconfig -p | grep nvinfer   shows what is found; put the folder of the same release "
         "into LD_LIBRARY_PATH. Or take a row's environment or image, where they fit: ./run matrix",
         sources=(
             "https://github.com/open-mmlab/mmdeploy/issues/913",
@@ -46,7 +46,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         cause="TensorRT cannot start CUDA. The number is CUDA's own: 35 an older driver than this "
         "CUDA needs, or none; 100 no GPU to be seen; 2 its memory is full; 222 code for a newer "
         "driver; 999 often after the machine slept",
-        mend="./run doctor   compares driver and GPU with the row; in a container the GPUs must be "
+        hint="./run doctor   compares driver and GPU with the row; in a container the GPUs must be "
         "passed (docker run --gpus all). With 999: sudo rmmod nvidia_uvm, sudo modprobe nvidia_uvm",
         sources=(
             "https://github.com/wang-xinyu/tensorrtx/issues/685",
@@ -70,7 +70,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the GPU has not that much memory free. While building, kernels that do not fit are "
         "passed over (Skipping tactic): then it stops nothing, unless none is left",
-        mend="nvidia-smi shows who holds it; then a workspace below what is free "
+        hint="nvidia-smi shows who holds it; then a workspace below what is free "
         "(--memPoolSize=workspace:1024), a smaller batch or --maxShapes, or fp16",
         sources=(
             "https://github.com/marcoslucianops/DeepStream-Yolo/issues/366",
@@ -90,7 +90,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         affected=(),
         cause="the file is not there, is cut short, or is no ONNX: where the complaint says 'no "
         "field named \"version\"', it is Git LFS's pointer to the file",
-        mend="look at its size and beginning (ls -l, head -c 100); git lfs pull, or copy or export "
+        hint="look at its size and beginning (ls -l, head -c 100); git lfs pull, or copy or export "
         "it again; onnx.load(FILE) tells whether it is whole",
         sources=(
             "https://github.com/NVIDIA-AI-IOT/CUDA-PointPillars/issues/1",
@@ -113,7 +113,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         cause="the weights are in a second file (external data, as with models over 2 GB and the "
         "dynamo exporter), and it is not beside the ONNX file, has another name than the file "
         "says, or is not whole. A parser that gets the bytes alone does not know the folder",
-        mend="keep both files in one folder under their own names; parser.parse_from_file(PATH), "
+        hint="keep both files in one folder under their own names; parser.parse_from_file(PATH), "
         "or parse(data, path=PATH). onnx.save(onnx.load(PATH), NEW) makes one file of up to 2 GB; "
         "convert always writes one",
         sources=(
@@ -133,7 +133,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         cause="loadLibrary and --setPluginsToSerialize look for the functions getCreators "
         "(TensorRT 10) or getPluginCreators and setLoggerFinder in the library, and it has none: "
         "it registers its plugins by itself",
-        mend="load it with dlopen or ctypes.CDLL instead (trtexec: --staticPlugins), or write "
+        hint="load it with dlopen or ctypes.CDLL instead (trtexec: --staticPlugins), or write "
         'these functions (extern "C"); ./run plugins makes libraries that have them',
         sources=("https://github.com/NVIDIA/TensorRT/issues/4121",),
     ),
@@ -148,7 +148,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         "(two are installed, and LD_LIBRARY_PATH finds the other one here), it is an ONNX file or "
         "a checkpoint, or something stands before the engine (Ultralytics writes its metadata "
         "there)",
-        mend="see that what builds and what loads is one release (ldd, LD_LIBRARY_PATH), and build "
+        hint="see that what builds and what loads is one release (ldd, LD_LIBRARY_PATH), and build "
         "it again: ./run convert. Of Ultralytics' files skip the metadata: four bytes with its "
         "length, little endian, and as many as they say",
         sources=(
@@ -172,7 +172,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         cause="the script is for an older TensorRT. max_workspace_size and build_cuda_engine of "
         "the builder went with 8.0, bindings by number and max_workspace_size of its config with "
         "10.0, precision flags, calibrators and EXPLICIT_BATCH with 11.0 and in TensorRT for RTX",
-        mend="config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, BYTES), builder."
+        hint="config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, BYTES), builder."
         "build_serialized_network, engine.num_io_tensors with get_tensor_name, context."
         "set_tensor_address and execute_async_v3; or run the script with a row of its own time",
         sources=(
@@ -192,7 +192,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         ),
         affected=("tensorrt < 8.6",),
         cause="trt.nptype of TensorRT before 8.6 asks for numpy.bool, which numpy removed in 1.24",
-        mend="pin numpy < 1.24, as row 7.0's lock does",
+        hint="pin numpy < 1.24, as row 7.0's lock does",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2557",
             "https://github.com/NVIDIA/TensorRT/issues/2701",

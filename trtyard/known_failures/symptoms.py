@@ -9,7 +9,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="an op that the tracer does not see into, or a value that left it, was written into "
         "the file as the constant that it was in the traced run",
-        mend="give the op a symbolic (torch.onnx.register_custom_op_symbolic), as "
+        hint="give the op a symbolic (torch.onnx.register_custom_op_symbolic), as "
         "trtyard.pipeline.ops has; convert traces other values than it compares, so that this "
         "shows as a difference",
         sources=("https://github.com/NVIDIA/TensorRT/issues/1134", "measured: torch 1.4.0"),
@@ -20,7 +20,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="forward draws random numbers (dropout that stays active, noise), or keeps something "
         "from one run to the next in an attribute that is no buffer",
-        mend="switch it off where self.training is False (F.dropout takes training=self.training); "
+        hint="switch it off where self.training is False (F.dropout takes training=self.training); "
         "give noise as an input; give a state as an input and return it as an output",
         sources=("measured: torch 2.13.0 and 1.4.0",),
     ),
@@ -31,7 +31,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         cause="a module stays in training mode although eval() was called: its own train() sees to "
         "that, or forward switches it back. Statistics then come from the input, and exporters "
         "write the learned ones",
-        mend="let eval() reach every module before exporting; set the statistics that a frozen "
+        hint="let eval() reach every module before exporting; set the statistics that a frozen "
         "batch norm is to use and leave it in eval mode",
         sources=("measured: torch 2.13.0, both exporters",),
     ),
@@ -40,7 +40,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="boxes all 0",
         affected=("exporter == torchscript",),
         cause="an assignment to slices of a new tensor is lost in the trace",
-        mend="torch.stack(..., dim=-1).flatten(-2) in place of boxes[:, 0::4] = ...",
+        hint="torch.stack(..., dim=-1).flatten(-2) in place of boxes[:, 0::4] = ...",
         sources=("measured: torch 1.4.0",),
     ),
     KnownFailure(
@@ -48,7 +48,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="boxes outside the picture",
         affected=("exporter == torchscript",),
         cause="an in-place clamp of a view is lost in the trace",
-        mend="x = x.clamp(min=0, max=width - 1) in place of x.clamp_(...)",
+        hint="x = x.clamp(min=0, max=width - 1) in place of x.clamp_(...)",
         sources=("measured: torch 1.4.0",),
     ),
     KnownFailure(
@@ -56,7 +56,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="the engine is slower than PyTorch; few boxes alive among many padded",
         affected=("any",),
         cause="padded boxes go through the box head like real ones",
-        mend="keep fewer proposals: --top-n. The report shows alive against padded",
+        hint="keep fewer proposals: --top-n. The report shows alive against padded",
         sources=(
             "https://github.com/open-mmlab/mmdeploy/issues/809",
             "https://github.com/NVIDIA/TensorRT/issues/4248",
@@ -68,7 +68,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("opset < 16",),
         cause="RoiAlign before opset 16 has no coordinate_transformation_mode: what it should be "
         "is not in the file, and runtimes choose",
-        mend="export at opset 16 or later, or use trtyard.pipeline.ops.roi_align",
+        hint="export at opset 16 or later, or use trtyard.pipeline.ops.roi_align",
         sources=(
             "https://github.com/pytorch/vision/pull/4692",
             "https://github.com/pytorch/vision/pull/6704",
@@ -80,7 +80,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("torch < 1.6",),
         cause="the form that torchvision before 0.7 gives to an exporter reads every keypoint's "
         "score at the place of the first one; the places are right",
-        mend="take a newer row, or leave the output keypoints_scores alone",
+        hint="take a newer row, or leave the output keypoints_scores alone",
         sources=(
             "https://github.com/pytorch/vision/pull/2312",
             "measured: torchvision 0.5.0",
@@ -92,7 +92,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="a keypoint is the place of the largest value of its map; where two places hold "
         "the same to within rounding, another runtime takes the other one",
-        mend="nothing to do where few move and keypoints_scores agree: by the network's own values "
+        hint="nothing to do where few move and keypoints_scores agree: by the network's own values "
         "both places are as good",
         sources=(
             "measured: torchvision 0.17.2 and 0.28.0, keypointrcnn_resnet50_fpn with seeded "
@@ -106,7 +106,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="among equal values, or values that differ by rounding, each runtime may choose "
         "another one, and no order is promised: either choice is right",
-        mend="nothing to do where any of the equal ones will do. Else make them differ: add a "
+        hint="nothing to do where any of the equal ones will do. Else make them differ: add a "
         "small multiple of the position before choosing, or sort by a second key",
         sources=("measured: torch 2.13.0 and ONNX Runtime 1.32.0, topk among zeros",),
     ),
@@ -116,7 +116,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the output's shape depends on the input's values (lengths, a mask, a count), and "
         "the file has the one of the run that was traced",
-        mend="keep the shape fixed: the largest that can come (pad_packed_sequence takes "
+        hint="keep the shape fixed: the largest that can come (pad_packed_sequence takes "
         "total_length), and a mask or a count beside it",
         sources=("measured: torch 2.13.0, a traced pad_packed_sequence",),
     ),
@@ -130,7 +130,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=(),
         cause="onnx 1.6 and torch 1.4 bring two copies of one library, and torch was imported "
         "first",
-        mend="take onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",
+        hint="take onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",
         sources=("measured: onnx 1.6.0 with torch 1.4.0 on Python 3.6 and 3.7",),
     ),
 )

@@ -64,7 +64,7 @@ def relock(*, upgrade: str = "", newest: bool = True) -> None:
             anew = newest and bool(upgrade)
             earlier = before.get(row.name)
             now = with_earlier(resolve_row(row, None if anew else earlier), earlier)
-            rows[row.name] = _dated(row, now, earlier, time)
+            rows[row.name] = _dated(row, now, before, time)
         else:
             rows[row.name] = before[row.name]
     if upgrade == ALL or (not upgrade and not _host_fits()):
@@ -88,12 +88,20 @@ def relock(*, upgrade: str = "", newest: bool = True) -> None:
     check_locks()
 
 
-def _dated(row: Row, now: LockedRow, earlier: LockedRow | None, time: str) -> LockedRow:
-    """Return the lock with the time by which a snapshot service has its distribution packages."""
+def _dated(row: Row, now: LockedRow, before: Mapping[str, LockedRow], time: str) -> LockedRow:
+    """Return the lock with the time by which a snapshot service has its distribution packages.
+
+    The newest time at which the rows of ``before`` had all of them is kept: rows with the same
+    packages and time share their layers.
+    """
     if row.base.contents != "minimal":
         return now
-    same = earlier is not None and earlier.debs == now.debs and earlier.snapshot
-    return replace(now, snapshot=same or time)
+    wanted = {(one.name, one.sha256) for one in now.debs}
+    for kept in sorted({one.snapshot for one in before.values() if one.snapshot}, reverse=True):
+        rows = [one for one in before.values() if one.snapshot == kept]
+        if wanted <= {(deb.name, deb.sha256) for one in rows for deb in one.debs}:
+            return replace(now, snapshot=kept)
+    return replace(now, snapshot=time)
 
 
 def _are_changed(row: Row, before: Mapping[str, LockedRow]) -> bool:
@@ -175,7 +183,7 @@ def _resolved_host(*, anew: bool) -> str:
         except CommandError as error:
             raise UsageError(
                 f"requirements/host.in cannot be resolved: {error.message}",
-                "mend it, or look to the network if packages could not be fetched",
+                "fix it, or look to the network if packages could not be fetched",
             ) from None
         return f"{_first_line()}\n{answer.read_text(encoding='utf-8')}"
 

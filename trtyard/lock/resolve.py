@@ -145,7 +145,7 @@ def _as_published(row: Row, package: Mapping[str, Any]) -> Artifact:
         raise IntegrityError(
             f"{wheel.filename}: expected sha256 {pin.sha256} ({pin.origin}), found {wheel.sha256}"
             " in the package index in use",
-            "do not install it; if the vendor has replaced the file, mend public-pins in"
+            "do not install it; if the vendor has replaced the file, fix public-pins in"
             " versions.toml",
         )
     return wheel
@@ -194,8 +194,8 @@ def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[
     except CommandError as error:
         what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
         if any(words in error.tail.lower() for words in _NO_NETWORK):
-            mend = "look to the network, a proxy or a mirror, then the same command again"
-            raise EnvironmentLacksError(what, mend) from None
+            hint = "look to the network, a proxy or a mirror, then the same command again"
+            raise EnvironmentLacksError(what, hint) from None
         raise UsageError(
             f"versions.toml: {what}", "give the row releases that fit each other"
         ) from None

@@ -1,7 +1,7 @@
 """The matrix: ``versions.toml``, read and checked.
 
 A row is one exact toolchain. Reading refuses unknown keys, wrong types and values that cannot be
-right, naming file, key and mend; past that point a ``Row`` can be trusted.
+right, naming file, key and hint; past that point a ``Row`` can be trusted.
 """
 
 import re
@@ -45,7 +45,7 @@ _DEB_VERSION = r"[0-9][\w.+:~-]*"  # Debian policy 5.6.12
 _REPOSITORY = r"[\w.-]+/[\w.-]+"
 _COMMIT = r"[0-9a-f]{40}"
 _DEB = r"[a-z0-9][a-z0-9+.-]+"  # Debian policy 5.6.1
-_ROW_NAME = re.compile(r"(?:(?P<prefix>rtx)-)?(?P<release>\d+\.\d+)")
+ROW_NAME = re.compile(r"(?:(?P<prefix>rtx)-)?(?P<release>\d+\.\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +78,13 @@ class Matrix:
 
 
 def read_matrix(file: Path) -> Matrix:
-    """Read and check ``versions.toml``; ``UsageError`` names file, key and mend."""
+    """Read and check ``versions.toml``; ``UsageError`` names file, key and hint."""
     try:
         return parse_matrix(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
         raise UsageError(f"{file} is missing", "git checkout -- versions.toml") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file.name} is not TOML: {error}", f"mend {file}") from None
+        raise UsageError(f"{file.name} is not TOML: {error}", f"fix {file}") from None
 
 
 def parse_matrix(text: str, file: Path) -> Matrix:
@@ -92,9 +92,9 @@ def parse_matrix(text: str, file: Path) -> Matrix:
     try:
         value = parse_toml(text)
     except ValueError as error:
-        raise UsageError(f"{file.name} is not TOML: {error}", f"mend {file}") from None
+        raise UsageError(f"{file.name} is not TOML: {error}", f"fix {file}") from None
     top = Table(
-        value, file=file, path="", error=UsageError, mend=f"mend {file}; keys: docs/matrix.md"
+        value, file=file, path="", error=UsageError, hint=f"fix {file}; keys: docs/matrix.md"
     )
     schema = top.integer("schema", 1, 999)
     if schema != MATRIX_SCHEMA:
@@ -107,9 +107,16 @@ def parse_matrix(text: str, file: Path) -> Matrix:
 
 
 def _read_row(name: str, table: Table) -> Row:
-    match = _ROW_NAME.fullmatch(name)
+    match = ROW_NAME.fullmatch(name)
     if match is None:
         raise table.fail("", "must be named by its TensorRT release, like 10.16 or rtx-1.7")
+    row = read_keys(name, table)
+    _check_row(row, match, table)
+    return row
+
+
+def read_keys(name: str, table: Table) -> Row:
+    """Read each key of a row by itself; ``versions.schema.json`` is made from what is asked for."""
     row = Row(
         name=name,
         tensorrt=table.text("tensorrt", _RELEASE, "a version like 10.16.1.11"),
@@ -149,7 +156,6 @@ def _read_row(name: str, table: Table) -> Row:
         terms=table.text("terms") if "terms" in table else "",
     )
     table.finish()
-    _check_row(row, match, table)
     return row
 
 
@@ -198,10 +204,8 @@ def _read_image(table: Table) -> ImageParts:
 
 
 def _read_pins(table: Table) -> dict[str, str]:
-    for name in table:
-        if not re.fullmatch(_PACKAGE, name):
-            raise table.fail(name, "must be a package name in lower case with single hyphens")
-    return {name: table.text(name, _VERSION, "one exact version") for name in table}
+    names = list(table.keys(_PACKAGE, "a package name in lower case with single hyphens"))
+    return {name: table.text(name, _VERSION, "one exact version") for name in names}
 
 
 def _read_public_pins(table: Table) -> dict[str, PublicPin]:
@@ -225,10 +229,8 @@ def _read_public_pin(name: str, table: Table) -> PublicPin:
 
 
 def _read_pairs(table: Table, key: str, keys: str, value: str, expected: str) -> dict[str, str]:
-    for name in table:
-        if not re.fullmatch(key, name):
-            raise table.fail(name, f"must be one of {keys}")
-    return {name: table.text(name, value, expected) for name in table}
+    names = list(table.keys(key, f"one of {keys}"))
+    return {name: table.text(name, value, expected) for name in names}
 
 
 def _read_packages_on(table: Table) -> dict[str, dict[str, str]]:

@@ -5,15 +5,16 @@ from typing import Any, Dict, Optional
 
 from trtyard.core.files import sha256_of, write_json
 from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
+from trtyard.core.request import REQUEST_FILE
 from trtyard.pipeline.row import Row
 
 ONNX = "model.onnx"
-TWIN = "model.twin.onnx"  # what ONNX Runtime ran where it cannot run model.onnx
+TWIN = "model.twin.onnx"  # what ONNX Runtime ran if it cannot run model.onnx
 ENGINE = "model.engine"
 ENGINE_NOTE = "model.engine.json"
 ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
-REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE)
+REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, REQUEST_FILE)
 
 ALL = (ONNX, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
 

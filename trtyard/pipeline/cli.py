@@ -17,12 +17,14 @@ from trtyard.core.errors import (
     ConversionError,
     EnvironmentLacksError,
     TrtyardError,
+    UsageError,
 )
 from trtyard.core.output_lock import held
+from trtyard.core.report import FAILED, JSON_FILE, NOT_RUN, Report, exit_code
+from trtyard.core.request import ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
 from trtyard.pipeline.row import Row, read_row
-from trtyard.pipeline.stages import ENGINE, UNTIL
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -84,27 +86,41 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _convert(row: Row, options: argparse.Namespace) -> int:
-    from trtyard.pipeline.convert import Request, convert
+    from trtyard.pipeline.convert import Surroundings, convert
 
-    return convert(
+    report = convert(
         row,
-        Request(
-            model=options.model,
-            out=options.out,
-            executor=options.executor,
-            weights=options.weights,
-            image=options.image,
-            size=options.size,
-            input_shape=options.input,
-            top_n=options.top_n,
-            opset=options.opset,
-            plugins=options.plugins,
-            plugin_cache=options.plugin_cache,
-            plugin_sources=_PACKAGE_ROOT / "plugins",
-            until=options.until,
-            norm_epsilon=options.norm_eps,
+        _request(options),
+        Surroundings(
+            options.executor, options.out, _PACKAGE_ROOT / "plugins", options.plugin_cache
         ),
     )
+    if options.request is None:  # otherwise who wrote it shows the report
+        _show_stages(report)
+    return exit_code(report)
+
+
+def _show_stages(report: Report) -> None:
+    """Print what did not pass, and the file that has the rest."""
+    for stage in report.stages:
+        if stage.status == NOT_RUN:
+            sys.stdout.write(f"{stage.name}: not run: {stage.reason}\n")
+    sys.stdout.write(f"{JSON_FILE} is written; ./run report FOLDER makes its pages\n")
+    sys.stdout.flush()
+    for stage in report.stages:
+        if stage.status == FAILED:
+            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
+
+
+def _request(options: argparse.Namespace) -> ConversionRequest:
+    """Return the request of --request, or of the same options as ./run convert has."""
+    names = [name for name, one in ConversionRequest.options().items() if not one.host_only]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.request is None:
+        return ConversionRequest.from_words(given)
+    if given:
+        raise UsageError("--request holds every option; give no other beside it")
+    return ConversionRequest.read(options.request)
 
 
 def _end_with(parent: int) -> None:
@@ -141,18 +157,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--row-file", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--executor", choices=["host", "docker"], required=True)
-    parser.add_argument("--weights", default="seeded")
-    parser.add_argument("--image", type=Path)
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
-    parser.add_argument("--top-n", type=int)
-    parser.add_argument("--norm-eps", type=float, help="epsilon of a checkpoint's norms")
-    parser.add_argument("--opset", type=int, help="another than the row's")
-    parser.add_argument("--until", choices=UNTIL, default=ENGINE, help="the last that is made")
-    parser.add_argument("--plugins", type=Path, help="a compiled plugin library")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--request", type=Path, help="request.json, in place of what follows")
+    for name, one in ConversionRequest.options().items():
+        if not one.host_only:
+            parser.add_argument(f"--{one.name}", dest=name, help=one.help.replace("%", "%%"))
     parser.add_argument(
         "--shown-as",
         nargs=2,

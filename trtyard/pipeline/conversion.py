@@ -11,23 +11,24 @@ import torch
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_json
 from trtyard.core.report import EngineFacts, Stage
+from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.twin import needs_twin, write_twin
+from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.models.flat_outputs import unwrapped
-from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.row import Row
-from trtyard.pipeline.stages import ENGINE, ONNX, NotRunError, StageBook
+from trtyard.pipeline.stages import NotRunError, StageBook
 from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
 
 Outputs = Dict[str, np.ndarray]
 _MOST_NAMES = 3  # in a note
-_DETECTORS = (DETECTOR, TORCHVISION_DETECTOR)
 
 # Module, inputs and the names of inputs and outputs.
 Subject = Tuple[torch.nn.Module, Sequence[torch.Tensor], Sequence[str], Sequence[str]]
@@ -106,7 +107,7 @@ class Conversion:
 
     def _torch(self) -> Outputs:
         # A detector drops boxes that are NaN: its outputs do not show what its layers do.
-        watched = self._model.kind in _DETECTORS
+        watched = kind_of(self._model.kind).is_detector
         layers = unwrapped(self._model.module) if watched else torch.nn.Module()
         with first_nan_noted(layers) as first:
             outputs, changed = _run(self._model)

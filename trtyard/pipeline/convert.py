@@ -20,77 +20,65 @@ from trtyard.core.report import (
     TensorInput,
     Weights,
     check_report,
-    exit_code,
 )
 from trtyard.core.report_json import report_value
+from trtyard.core.request import REQUEST_FILE, ConversionRequest
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
-from trtyard.pipeline.models.faster_rcnn.conventions import DETECTION_IOU, SCORE_THRESHOLD
-from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.families import kind_of
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
-from trtyard.pipeline.parity.detections import Thresholds
 from trtyard.pipeline.row import Row, exporting
-from trtyard.pipeline.stages import ENGINE
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
 
-# Of faster_rcnn, by which a difference near one of them is explained.
-_THRESHOLDS = Thresholds(SCORE_THRESHOLD, DETECTION_IOU)
 
+class Surroundings(NamedTuple):
+    """Where a conversion runs; no choice of the user's."""
 
-class Request(NamedTuple):
-    """What the user asked for; None takes the default."""
-
-    model: str
-    out: Path
     executor: str  # "host" or "docker"
-    weights: str
-    image: Optional[Path]
-    size: Optional[int]
-    input_shape: Optional[str]
-    top_n: Optional[int]
-    opset: Optional[int]
-    plugins: Optional[Path]
-    plugin_cache: Optional[Path]
+    out: Path
     plugin_sources: Path
-    until: str = ENGINE  # or ONNX: nothing of TensorRT is touched then
-    norm_epsilon: Optional[float] = None
+    plugin_cache: Optional[Path]  # where to compile plugins; None: in ``out``
 
 
-def convert(row: Row, request: Request) -> int:
-    """Convert, compare and write the report; return the exit code.
+def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report:
+    """Convert, compare, write the report and return it.
 
-    Files are moved into ``request.out`` together at the end: an interruption leaves what an
+    Files are moved into ``where.out`` together at the end: an interruption leaves what an
     earlier run wrote.
 
     Raises:
         TrtyardError: the request cannot be taken at all. A stage that fails is no exception: it
             stands in the report, and in the exit code.
     """
-    _refuse_to_replace(request.out)
+    _refuse_to_replace(where.out)
     model = load_model(
         request.model,
         weights=request.weights,
-        image=None if request.image is None else str(request.image),
+        image=request.image,
         size=request.size,
-        input_shape=request.input_shape,
+        input_shape=request.input,
         top_n=request.top_n,
-        norm_epsilon=request.norm_epsilon,
+        norm_epsilon=request.norm_eps,
     )
     row = exporting(row, model.exporter, request.opset)
-    with published_together(request.out, artifacts.ALL) as folder:
+    with published_together(where.out, artifacts.ALL) as folder:
         plugins = PluginSource(
-            request.plugins, request.plugin_sources, request.plugin_cache or folder
+            None if request.plugins is None else Path(request.plugins),
+            where.plugin_sources,
+            where.plugin_cache or folder,
         )
         outcome = Conversion(row, model, folder, plugins, _announce).run(request.until)
-        report = _report(row, request, model, outcome, folder)
+        report = _report(row, request, where.executor, model, outcome, folder)
         check_report(report)
+        write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
-    return exit_code(report)
+    return report
 
 
 def _refuse_to_replace(folder: Path) -> None:
@@ -113,7 +101,14 @@ def _announce(line: str) -> None:
     sys.stdout.flush()
 
 
-def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: Path) -> Report:
+def _report(
+    row: Row,
+    request: ConversionRequest,
+    executor: str,
+    model: Model,
+    outcome: Outcome,
+    folder: Path,
+) -> Report:
     found = versions()
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
@@ -123,7 +118,7 @@ def _report(row: Row, request: Request, model: Model, outcome: Outcome, folder: 
         row=row.name,
         model=model.name,
         precision=precision_of(model.module),
-        executor=request.executor,
+        executor=executor,
         stages=tuple(outcome.stages),
         parity=tuple(row for each in comparisons for row in each.parity),
         detections=tuple(row for each in comparisons for row in each.detections),
@@ -149,7 +144,7 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
     """Compare every pair of runtimes that ran, the earlier one as the reference."""
     outputs = outcome.outputs
     names = list(outputs)
-    thresholds = _THRESHOLDS if model.kind == DETECTOR else None
+    thresholds = kind_of(model.kind).thresholds
     has_float16 = outcome.exported is not None and outcome.exported.has_float16
     return [
         compare_outputs(
@@ -161,7 +156,7 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
 
 
 def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path) -> Optional[str]:
-    if model.kind not in (DETECTOR, TORCHVISION_DETECTOR) or model.picture is None:
+    if not kind_of(model.kind).is_detector or model.picture is None:
         return None
     detections = {}
     for runtime, values in outputs.items():
@@ -197,18 +192,11 @@ def _proposals(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple
     )
 
 
-def _command(row: Row, request: Request) -> str:
+def _command(row: Row, request: ConversionRequest) -> str:
+    """Return the command that converts the same again."""
     words = ["./run", "convert", "--model", request.model, "--trt", row.name]
-    for name, value in (
-        ("--weights", None if request.weights == "seeded" else request.weights),
-        ("--image", request.image),
-        ("--size", request.size),
-        ("--input", request.input_shape),
-        ("--top-n", request.top_n),
-        ("--norm-eps", request.norm_epsilon),
-        ("--opset", request.opset),
-        ("--until", None if request.until == ENGINE else request.until),
-    ):
-        if value is not None:
-            words += [name, str(value)]
+    known = request.options()
+    for name, value in request.given().items():
+        if name not in ("model", "plugins") and not known[name].host_only:
+            words += ["--" + known[name].name, str(value)]
     return " ".join(map(shlex.quote, words))

@@ -4,7 +4,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 def letters(text: str, size: int) -> Image.Image:
-    """Return ``text`` as a mask ("L") whose height is the same for every text of that size."""
+    """Return ``text`` as a mask ("L"). All texts of one size have the same height."""
     plain = text.encode("ascii", "replace").decode("ascii")  # all that the smallest font has
     try:
         font = ImageFont.load_default(size)

@@ -121,7 +121,7 @@ def _draw_dashes(
 
 
 def _draw_labels(canvas: Image.Image, drawn: List[List[_Drawn]], text_size: int) -> None:
-    """Write the best detections' labels, where they cover no other label.
+    """Write the labels of the best detections where they do not cover another label.
 
     A runtime that says the same of the same place as one before it needs no second label.
     """
@@ -177,7 +177,7 @@ def _overlap(one: Box, other: Box) -> bool:
 def _with_legend(
     picture: Image.Image, detections: Mapping[str, Detections], text_size: int, unit: float
 ) -> Image.Image:
-    """Return the picture with a strip below that says whose lines are whose."""
+    """Return the picture with a legend of the runtimes below it."""
     row, pad, indent = text_size * 2, text_size, text_size * 7
     names = [letters(_legend(runtime, found), text_size) for runtime, found in detections.items()]
     width = max([picture.width] + [indent + name.width + pad for name in names])

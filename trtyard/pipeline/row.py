@@ -20,7 +20,7 @@ class Row(NamedTuple):
     cuda: str
     architectures: Tuple[str, ...]  # what the plugins are compiled for, such as "89"
     runs_on: Tuple[str, ...]  # compute capabilities that load this row's engines, such as "8.9"
-    pycuda_problem: Optional[str] = None  # why it could not be built here, where it was tried
+    pycuda_problem: Optional[str] = None  # why pycuda could not be built here, if that was tried
 
 
 def exporting(row: Row, exporter: Optional[str] = None, opset: Optional[int] = None) -> Row:

@@ -74,7 +74,7 @@ def _read_inputs(file: Path) -> Dict[str, Any]:
         with np.load(str(file), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file} is no .npz of plain arrays: {error}") from error
+        raise UsageError(f"{file} is not an .npz of plain arrays: {error}") from error
 
 
 def _random(wanted: Dict[str, Any], seed: int) -> Dict[str, Any]:

@@ -6,11 +6,6 @@ from typing import Callable, Dict, List, Optional, Sequence, TypeVar
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, TrtyardError
 from trtyard.core.report import FAILED, NOT_RUN, PASSED, Stage
 
-# What a conversion may end with.
-ONNX = "onnx"
-ENGINE = "engine"
-UNTIL = (ONNX, ENGINE)
-
 _MOST_CHARACTERS = 1 << 16  # of a log that is kept
 
 T = TypeVar("T")
@@ -21,7 +16,7 @@ class NotRunError(Exception):
 
 
 class StageBook:
-    """Runs stages one after the other and keeps what became of each."""
+    """Runs stages one after the other and keeps their results."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         self._announce = announce
@@ -43,7 +38,7 @@ class StageBook:
         self._notes[name] = note
 
     def leave_out(self, name: str, reason: str) -> None:
-        """Note a stage that nobody asked for."""
+        """Record a stage as not run, because it was not asked for."""
         self._stages[name] = Stage(name, NOT_RUN, reason=reason)
 
     def attempt(
@@ -68,10 +63,10 @@ class StageBook:
             stage = Stage(name, PASSED, time.perf_counter() - start)
         except ConversionError as error:
             seconds = time.perf_counter() - start
-            stage = Stage(name, FAILED, seconds, error.message, error.mend, log=_end_of_log(error))
+            stage = Stage(name, FAILED, seconds, error.message, error.hint, log=_end_of_log(error))
         except EnvironmentLacksError as error:
             stage = Stage(
-                name, NOT_RUN, reason=error.message, mend=error.mend, log=_end_of_log(error)
+                name, NOT_RUN, reason=error.message, hint=error.hint, log=_end_of_log(error)
             )
         except NotRunError as error:
             stage = Stage(name, NOT_RUN, reason=str(error))

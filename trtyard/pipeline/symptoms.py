@@ -11,7 +11,8 @@ from trtyard.core.report import Symptom
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.export.exporter import other_values
-from trtyard.pipeline.models.model import DETECTOR, TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.families import kind_of
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.onnx_model.symptoms import holds_float16, model_symptoms
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
@@ -55,7 +56,7 @@ def symptoms_of(
             found.append(Symptom("results-vary", "PyTorch run again gives another result"))
         elif disagree:
             found += _tied_or_frozen(model, _what_was_run(file), outputs["torch"])
-    if model.kind in (DETECTOR, TORCHVISION_DETECTOR) and "torch" in outputs:
+    if kind_of(model.kind).is_detector and "torch" in outputs:
         size = tuple(model.inputs[0].shape[-2:])
         for runtime, values in outputs.items():
             found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)

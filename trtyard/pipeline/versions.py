@@ -4,6 +4,8 @@ import platform
 import sys
 from typing import Dict, Optional
 
+import trtyard
+
 # Distribution name to what the report calls it, in the report's order.
 _PACKAGES = {
     "torch": "torch",
@@ -22,8 +24,15 @@ _PACKAGES = {
 
 
 def versions() -> Dict[str, str]:
-    """Return name to version of what matters, and the machine's platform; absent ones left out."""
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    """Return the versions of trtyard, Python and the row's packages by name, and the platform.
+
+    A package that is not installed is left out.
+    """
+    found = {
+        "trtyard": trtyard.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+    }
     for distribution, name in _PACKAGES.items():
         version = _version_of(distribution)
         if version is not None:

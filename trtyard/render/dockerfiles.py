@@ -30,6 +30,7 @@ from trtyard.lock.patches import PARSER, PATCHES, TORCH, patch_sets, patches_for
 from trtyard.matrix.compatibility import NVCC_THREADS, release_of
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import UNRESOLVED, Row
+from trtyard.matrix.schema import SCHEMA_FILE, check_schema, write_schema
 from trtyard.render.templating import rendered
 from trtyard.system.terminal import say
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
@@ -156,13 +157,16 @@ def render(matrix: Matrix, lock: Lock, *, templates: Path = ROOT / TEMPLATES) ->
 
 
 def render_all(*, check: bool) -> None:
-    """Write ``images/`` and say what changed, or with ``check`` only compare."""
+    """Write ``images/`` and the matrix's schema and say what changed; ``check``: only compare."""
     files = render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE))
     if check:
         check_rendered(files)
+        check_schema()
         return
     for path in write_rendered(files):
         say(f"{path} {'written' if path in files else 'removed'}")
+    if write_schema():
+        say(f"{SCHEMA_FILE} written")
 
 
 def write_rendered(files: Mapping[Path, str], root: Path = ROOT) -> list[Path]:
@@ -289,7 +293,7 @@ def _named(
         raise UsageError(
             f"versions.toml: rows.{row.name}.image.{key} names {', '.join(unknown)}, which"
             f" versions.lock does not have for Python {row.python}",
-            "mend versions.toml",
+            "fix versions.toml",
         )
     return tuple(by_name[name] for name in sorted(names))
 
@@ -336,7 +340,7 @@ def _dockerfile(row: Row, locked: LockedRow, sources: tuple[Artifact, ...], temp
         raise UsageError(
             f"versions.toml: rows.{row.name}.parser is patched, but the row names no commit of"
             f" {PARSER_REPOSITORY}, or patches/{PARSER}/ has nothing for TensorRT {row.tensorrt}",
-            "mend versions.toml, or add the patches",
+            "fix versions.toml, or add the patches",
         )
     return rendered(templates, "Dockerfile.j2", facts)
 

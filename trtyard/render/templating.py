@@ -38,4 +38,4 @@ def rendered(
         return environment.get_template(name).render(facts).lstrip("\n")
     except TemplateError as error:
         where = getattr(error, "name", None) or name
-        raise UsageError(f"{folder.name}/{where}: {error}", "mend the template") from None
+        raise UsageError(f"{folder.name}/{where}: {error}", "fix the template") from None

@@ -55,7 +55,7 @@ def notes_in_words(report: Report) -> str:
 
 def _stage_detail(report: Report, stage: Stage) -> str:
     if stage.status != PASSED:
-        return "; ".join(filter(None, (stage.reason, stage.mend)))
+        return "; ".join(filter(None, (stage.reason, stage.hint)))
     if stage.name == "engine" and report.engine is not None:
         facts = f"{words.counted(report.engine.layers, 'layer')}, {words.size(report.engine.bytes)}"
         plugins = len(report.engine.plugin_layers)

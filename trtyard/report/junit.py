@@ -58,9 +58,9 @@ def _suite(report: Report, name: str, cases: list[Tree.Element]) -> Tree.Element
 def _stage_case(stage: Stage) -> Tree.Element:
     case = Tree.Element("testcase", {"name": stage.name, "time": f"{stage.seconds or 0:.3f}"})
     if stage.status == FAILED:
-        _child(case, "failure", stage.reason, stage.mend)
+        _child(case, "failure", stage.reason, stage.hint)
     elif stage.status != PASSED:
-        _child(case, "skipped", stage.reason, stage.mend)
+        _child(case, "skipped", stage.reason, stage.hint)
     if stage.note:
         Tree.SubElement(case, "system-out").text = words.printable(stage.note)
     return case
@@ -75,7 +75,7 @@ def _case(name: str, passed: bool, facts: str) -> Tree.Element:
     return case
 
 
-def _child(case: Tree.Element, kind: str, reason: str | None, mend: str | None) -> None:
-    text = words.printable("\n".join(filter(None, (reason, mend))))
+def _child(case: Tree.Element, kind: str, reason: str | None, hint: str | None) -> None:
+    text = words.printable("\n".join(filter(None, (reason, hint))))
     child = Tree.SubElement(case, kind, {"message": words.one_line(reason or "")})
     child.text = text

@@ -9,8 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from trtyard.core.errors import UsageError
+from trtyard.core.errors import IntegrityError, UsageError
+from trtyard.core.files import write_text
 from trtyard.core.report import JSON_FILE, SCHEMA, ErrorHistogram, Report
+from trtyard.system.terminal import say
+from trtyard.system.uv import ROOT
+
+SCHEMA_FILE = Path("docs/report.schema.json")
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _KINDS: dict[object, str] = {str: "string", bool: "boolean", int: "integer"}
@@ -49,17 +54,33 @@ def report_of(value: Mapping[str, Any], place: str = JSON_FILE) -> Report:
 
 
 def report_schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of report.json."""
+    """Return the JSON schema (draft-07) of report.json."""
     schema = _schema(Report)
     code = {"type": "object", "properties": {"exit_code": {"type": "integer"}}}
     first = {"schema": {"const": SCHEMA}, "verdict": {**code, "required": ["exit_code"]}}
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "trtyard report.json",
         **schema,
         "properties": {**first, **schema["properties"]},
         "required": ["schema", "verdict", *schema["required"]],
     }
+
+
+def write_schema(*, check: bool) -> None:
+    """Write the schema's file; with ``check`` only compare it.
+
+    Raises:
+        IntegrityError: with ``check``, the file differs.
+    """
+    text = json.dumps(report_schema(), indent=2) + "\n"
+    file = ROOT / SCHEMA_FILE
+    if file.is_file() and file.read_text(encoding="utf-8") == text:
+        return
+    if check:
+        raise IntegrityError(f"{SCHEMA_FILE} differs from trtyard/core/report.py", "./run render")
+    write_text(file, text)
+    say(f"{SCHEMA_FILE} written")
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
@@ -142,7 +163,7 @@ def _schema(kind: Any) -> dict[str, Any]:
     if origin is tuple:
         if parts[-1] is Ellipsis:
             return {"type": "array", "items": _schema(parts[0])}
-        return {"type": "array", "prefixItems": [_schema(one) for one in parts]}
+        return {"type": "array", "items": [_schema(one) for one in parts]}
     if origin is not None:
         return {"type": "object", "additionalProperties": _schema(parts[1])}
     if kind is float:

@@ -111,8 +111,8 @@ def _stage(stage: Stage, longest: float) -> Markup:
     lines = []
     if stage.status != PASSED:
         lines.append(tag("p", stage.reason or "", class_="reason"))
-        if stage.mend:
-            lines.append(tag("p", tag("b", "What to do: "), stage.mend, class_="mend"))
+        if stage.hint:
+            lines.append(tag("p", tag("b", "What to do: "), stage.hint, class_="hint"))
     if stage.note:
         lines.append(tag("p", stage.note, class_="note"))
     return tag(

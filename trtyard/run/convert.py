@@ -5,13 +5,12 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 from trtyard.core.errors import (
     INTERRUPTED_EXIT_CODE,
@@ -25,23 +24,19 @@ from trtyard.core.errors import (
 from trtyard.core.files import PARTIAL_PREFIX
 from trtyard.core.known_models import refuse_impossible
 from trtyard.core.output_lock import is_held
-from trtyard.core.report import FAILED, JSON_FILE
-from trtyard.known_failures.advice import advised
+from trtyard.core.report import JSON_FILE
+from trtyard.core.request import ENGINE, ConversionRequest
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
-from trtyard.matrix.row import ExecutorName, Row, Until
+from trtyard.matrix.row import ExecutorName, Row
 from trtyard.matrix.rules import problems
-from trtyard.matrix.toolchains import matrix_toolchains
-from trtyard.report.console import console_table, notes_in_words
-from trtyard.report.pages import write_pages
-from trtyard.report.reading import read_report
+from trtyard.report.result import show_result
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
 from trtyard.system.folders import locked
-from trtyard.system.terminal import say, show
+from trtyard.system.terminal import say
 from trtyard.system.uv import OUT
 
-Where = Literal["auto", "docker", "host"]
 _ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
 _EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
 _BY_SIGNAL = 128  # plus the signal's number
@@ -50,102 +45,52 @@ _ORPHAN_SECONDS = 10  # how long what was ended may take to be gone
 _ATTEMPTS = 100  # at making a folder that runs which end remove
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user asked for, checked as far as the host side can."""
+def job_of(request: ConversionRequest) -> Job:
+    """Return the job that ``request`` asks for, checked as far as this side can.
 
-    model: str
-    row: Row
-    locked: LockedRow
-    where: Where
-    out: Path
-    weights: str | Path | None
-    weights_key: str = ""  # where in the file; empty where it is not said
-    image: Path | None
-    plugins: Path | None
-    until: Until
-    options: tuple[str, ...]
-    memory: str = ""  # limits of a container, as typed
-    processes: str = ""
-
-    @classmethod
-    def checked(
-        cls,
-        *,
-        model: str,
-        row: str,
-        where: str,
-        out: str,
-        weights: str,
-        image: str,
-        plugins: str,
-        size: str,
-        top_n: str,
-        norm_eps: str = "",
-        opset: str,
-        input_shape: str,
-        until: str,
-        memory: str = "",
-        processes: str = "",
-    ) -> "Request":
-        """Check the words of the command line, an empty one being one not given."""
-        if not model:
-            raise UsageError(
-                "--model is missing",
-                "name one: ./run convert --model faster_rcnn   (more: ./run convert --help)",
-            )
-        refuse_impossible(model)
-        if model.rpartition(":")[0].endswith(".py"):
-            _existing("--model", model.rpartition(":")[0])
-        if where not in get_args(Where):
-            raise UsageError(f"--in must be one of {', '.join(get_args(Where))}, not {where!r}")
-        found, lock = row_and_lock(row)
-        options: list[str] = []
-        for option, value in (("--size", size), ("--top-n", top_n), ("--opset", opset)):
-            if value:
-                _check_number(option, value)
-                options += [option, value]
-        refuse_impossible(model, int(size) if size else None)
-        if processes:
-            _check_number("--processes", processes)
-        if memory:
-            memory_in_bytes(memory)
-        if opset:
-            _check_opset(found, int(opset))
-        if norm_eps:
-            options += ["--norm-eps", _epsilon(norm_eps)]
-        if until not in get_args(Until):
-            raise UsageError(f"--until must be one of {', '.join(get_args(Until))}, not {until!r}")
-        if until != "engine":
-            options += ["--until", until]
-        if input_shape:
-            options.append(f"--input={input_shape}")  # which may begin with a dash
-        file, key = _file_and_key(weights)
-        named = weights and not re.fullmatch(r"seeded(:\d+)?|pretrained", weights)
-        return cls(
-            model=model,
-            row=found,
-            locked=lock,
-            where=cast(Where, where),
-            out=Path(out).expanduser().absolute() if out else OUT / found.name / folder_name(model),
-            weights=_existing("--weights", file) if named else weights or None,
-            weights_key=key if named else "",
-            image=_existing("--image", image),
-            plugins=_existing("--plugins", plugins),
-            until=cast(Until, until),
-            options=tuple(options),
-            memory=memory,
-            processes=processes,
+    Raises:
+        UsageError: the request has a value that no row, or not its row, can convert.
+    """
+    if not request.model:
+        raise UsageError(
+            "--model is missing",
+            "name one: ./run convert --model faster_rcnn   (more: ./run convert --help)",
         )
+    refuse_impossible(request.model, request.size)
+    module, _, name = request.model.rpartition(":")
+    model_file = _existing("--model", module) if module.endswith(".py") else None
+    row, locked = row_and_lock(request.row)
+    if request.memory:
+        memory_in_bytes(request.memory)
+    if request.opset:
+        _check_opset(row, request.opset)
+    weights, key = _file_and_key(request.weights)
+    if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights):
+        weights, key = "", ""
+    out = request.out
+    return Job(
+        row=row,
+        locked=locked,
+        request=request,
+        out=Path(out).expanduser().absolute()
+        if out
+        else OUT / row.name / folder_name(request.model),
+        model_file=model_file,
+        code_folder=Path.cwd() if name and module and model_file is None else None,
+        weights=_existing("--weights", weights),
+        weights_key=key,
+        image=_existing("--image", request.image),
+        plugins=_existing("--plugins", request.plugins),
+    )
 
 
-def convert(request: Request, *, dry_run: bool) -> int:
+def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     """Convert as asked; return the pipeline's exit code (design.md section 3)."""
+    job = job_of(request)
+    row, locked, out = job.row, job.locked, job.out
     if request.where == "auto" and not dry_run:
-        importlib.import_module("trtyard.run.in_docker").pull_if_missing(
-            request.row, request.locked
-        )
-    executor, reason = choose_executor(request.row, request.locked, request.where, request.until)
+        importlib.import_module("trtyard.run.in_docker").pull_if_missing(row, locked)
+    executor, reason = choose_executor(row, locked, request.where, request.until)
     if executor == "host" and (request.memory or request.processes):
         raise UsageError(
             f"--memory and --processes limit a container, and this runs on the host; {reason}",
@@ -153,49 +98,19 @@ def convert(request: Request, *, dry_run: bool) -> int:
         )
     module = _module_of(executor)
     if dry_run:
-        say(f"would convert {request.model} on row {request.row.name} into {request.out}")
-        say(f"would use {module.describe(request.row, request.locked)}; {reason}")
+        say(f"would convert {request.model} on row {row.name} into {out}")
+        say(f"would use {module.describe(row, locked)}; {reason}")
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]
-    say(f"row {request.row.name} runs {place}; {reason}")
-    with output_folder(request.out, end_orphans):
-        file, _, name = request.model.rpartition(":")
-        is_file = file.endswith(".py")
-        job = Job(
-            row=request.row,
-            locked=request.locked,
-            model=request.model,
-            model_file=_existing("--model", file) if is_file else None,
-            code_folder=Path.cwd() if name and file and not is_file else None,
-            out=request.out,
-            weights=request.weights,
-            weights_key=request.weights_key,
-            image=request.image,
-            plugins=request.plugins,
-            options=request.options,
-            memory=request.memory,
-            processes=request.processes,
-        )
-        before = _written_at(request.out)
+    say(f"row {row.name} runs {place}; {reason}")
+    with output_folder(out, end_orphans):
+        before = _written_at(out)
         code = module.convert(job)
-        if code not in _EXIT_CODES or (code == 0 and _written_at(request.out) == before):
+        if code not in _EXIT_CODES or (code == 0 and _written_at(out) == before):
             raise _ended(code)
-        if _written_at(request.out) != before:
-            _show_report(request.out)
+        if _written_at(out) != before:
+            show_result(out)
         return code
-
-
-def _show_report(folder: Path) -> None:
-    """Make the pages of the report in ``folder`` and print its table, notes and failures."""
-    report = advised(read_report(folder), matrix_toolchains())
-    write_pages(report, folder)
-    show(f"\n{console_table(report)}")
-    if report.notes:
-        show(f"\n{notes_in_words(report)}")
-    sys.stdout.flush()
-    for stage in report.stages:
-        if stage.status == FAILED:  # the table has room for the first words only
-            sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.mend)}\n")
 
 
 def _written_at(folder: Path) -> tuple[int, int] | None:
@@ -227,7 +142,7 @@ def _ended(code: int) -> TrtyardError:
 
 
 def choose_executor(
-    row: Row, lock: LockedRow, where: Where, until: Until = "engine"
+    row: Row, lock: LockedRow, where: str, until: str = ENGINE
 ) -> tuple[ExecutorName, str]:
     """Return the executor for what the user asked, and the reason in half a sentence."""
     too_far = row.host_until == "onnx" and until != "onnx"
@@ -346,30 +261,11 @@ def _remove_partial(folder: Path) -> None:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _check_number(option: str, value: str) -> None:
-    if not value.isascii() or not value.isdecimal() or int(value) == 0:
-        raise UsageError(f"{option} must be a whole number above 0, not {value!r}")
-
-
 def _check_opset(row: Row, opset: int) -> None:
     """``UsageError`` where the row's exporter does not write it, or its TensorRT not take it."""
     for what, problem in problems(replace(row, opset=opset)):
         if what == "opset":
             raise UsageError(f"--opset {problem}", f"row {row.name} itself exports at {row.opset}")
-
-
-def _epsilon(text: str) -> str:
-    """Return ``text``, which must be a number from 0 up to 1."""
-    try:
-        fits = 0 <= float(text) < 1
-    except ValueError:
-        fits = False
-    if not fits:
-        raise UsageError(
-            f"--norm-eps must be a number from 0 up to 1, not {text!r}",
-            "--norm-eps 1e-5, or --norm-eps 0",
-        )
-    return text
 
 
 def _file_and_key(weights: str) -> tuple[str, str]:
@@ -380,7 +276,7 @@ def _file_and_key(weights: str) -> tuple[str, str]:
     return file, key
 
 
-def _existing(option: str, path: str) -> Path | None:
+def _existing(option: str, path: str | None) -> Path | None:
     if not path:
         return None
     found = Path(path).expanduser().absolute()

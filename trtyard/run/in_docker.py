@@ -104,13 +104,12 @@ def convert(job: Job) -> int:
         note_id(client, image)
     places = places_of(job)
     names = {place: str(path) for path, place in places.items()}
-    words = job.arguments("docker", ROW_PATH, lambda path: places[path])
-    if job.plugins is None:
-        words += ["--plugins", PLUGIN_LIBRARY]
+    library = {} if job.plugins else {"plugins": PLUGIN_LIBRARY}
+    words = job.arguments("docker", ROW_PATH, lambda path: places[path], **library)
     for place, path in names.items():
         words += ["--shown-as", place, path]
     engine = client.info()
-    limits = limits_of(engine, job.memory, job.processes)
+    limits = limits_of(engine, job.request.memory or "", str(job.request.processes or ""))
     settings = {**settings_of(job, places, limits), **caller_on(engine)}
     if has_nvidia_runtime(client):
         settings["device_requests"] = _all_gpus()

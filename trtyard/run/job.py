@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from trtyard.core.files import PARTIAL_PREFIX, write_json
+from trtyard.core.request import REQUEST_FILE, ConversionRequest
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
 
@@ -15,60 +17,67 @@ class Job:
 
     row: Row
     locked: LockedRow
-    model: str  # as the user typed it
-    model_file: Path | None  # of file.py:callable
-    code_folder: Path | None  # what module:callable is imported from: where the user stands
+    request: ConversionRequest  # as typed, but for the paths below
     out: Path
-    weights: str | Path | None
-    image: Path | None
-    plugins: Path | None
+    model_file: Path | None = None  # of file.py:callable
+    code_folder: Path | None = None  # where module:callable is imported from: the current folder
+    weights: Path | None = None
     weights_key: str = ""  # where in the file of weights
-    options: tuple[str, ...]  # further words for the pipeline, such as --size 320
-    memory: str = ""  # of a container, as --memory has it
-    processes: str = ""
+    image: Path | None = None
+    plugins: Path | None = None
+
+    def placed(self, place: Callable[[Path], str] | None = None) -> ConversionRequest:
+        """Return the request as the pipeline reads it.
+
+        ``place`` gives the path that a file or folder of this machine has where the pipeline runs;
+        without it the paths are the same, and so is the current folder.
+        """
+        model = self.request.model
+        if place is not None and self.model_file is not None:
+            model = f"{place(self.model_file)}:{model.rpartition(':')[2]}"
+        place = place or str
+        paths = {"image": self.image, "plugins": self.plugins}
+        changes = {name: place(path) for name, path in paths.items() if path is not None}
+        if self.weights is not None:
+            key = f"#{self.weights_key}" if self.weights_key else ""
+            changes["weights"] = place(self.weights) + key
+        return self.request.replaced(model=model, **changes)
 
     def arguments(
         self,
         executor: ExecutorName,
         row_file: str,
         place: Callable[[Path], str] | None = None,
+        **changes: str,
     ) -> list[str]:
-        """Return the words behind ``python -m trtyard.pipeline``.
+        """Write the request into the output folder; return the pipeline's command line.
 
-        ``place`` gives the name that a file or folder of this machine has where the pipeline runs;
-        without it the names are the same, and so is the folder that the user stands in.
+        Args:
+            executor: what runs it.
+            row_file: the row's facts, where the pipeline runs.
+            place: see ``placed``.
+            changes: fields of the request that the executor sets.
         """
-        model = self.model
-        if place is not None and self.model_file is not None:
-            model = f"{place(self.model_file)}:{model.rpartition(':')[2]}"
-        place = place or str
-        words = ["convert", "--row-file", row_file, "--model", model, "--out", place(self.out)]
-        words += ["--executor", executor]
-        for option, value in (
-            ("--weights", self.weights),
-            ("--image", self.image),
-            ("--plugins", self.plugins),
-        ):
-            if value is not None:
-                words += [option, place(value) if isinstance(value, Path) else value]
-                if option == "--weights" and self.weights_key:
-                    words[-1] += f"#{self.weights_key}"
-        return [*words, *self.options]
+        name = f"{PARTIAL_PREFIX}{REQUEST_FILE}"
+        write_json(self.out / name, self.placed(place).replaced(**changes).to_json())
+        out = (place or str)(self.out)
+        words = ["convert", "--row-file", row_file, "--executor", executor]
+        return [*words, "--out", out, "--request", f"{out}/{name}"]
 
     def inputs(self) -> list[Path]:
         """Return the files and folders that the pipeline reads, beside trtyard's own."""
         named = (self.weights, self.image, self.plugins, self.model_file, self.code_folder)
-        return [one for one in named if isinstance(one, Path)]
+        return [one for one in named if one is not None]
 
 
 class Executor(Protocol):
-    """What the modules ``host`` and ``docker`` beside this one each provide as functions."""
+    """What the modules ``on_host`` and ``in_docker`` each provide as functions."""
 
     def why_not(self, row: Row, locked: LockedRow) -> str | None:
         """Return why the row cannot run here as things are, or None if it can. Quick, no writes."""
 
     def describe(self, row: Row, locked: LockedRow) -> str:
-        """Return in half a sentence what would run, and what would have to be made first."""
+        """Return what would run, and what would be made first."""
 
     def convert(self, job: Job) -> int:
-        """Make ready what is missing, run the job, pass its output on and return its exit code."""
+        """Make what is missing, run the job, pass its output on and return its exit code."""

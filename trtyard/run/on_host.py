@@ -60,7 +60,18 @@ def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, s
     env["PYTHONSAFEPATH"] = "1"  # else -m puts the user's folder before the row's packages
     env["PYTHONNOUSERSITE"] = "1"
     env["PYTHONUNBUFFERED"] = "1"  # stages appear as they come, into a file too
+    if environment is not None and environment.python_version == "3.6" and not _speaks_utf8():
+        env["LC_ALL"] = (
+            "C.UTF-8"  # Python 3.6 reads paths as ASCII in the C locale; later ones do not
+        )
     if environment is not None and environment.python_version not in _WITHOUT_CACHE_PREFIX:
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env["PYTHONPYCACHEPREFIX"] = str(environment.folder / "bytecode")
     return env
+
+
+def _speaks_utf8() -> bool:
+    """Return whether the user's locale has UTF-8 as its encoding."""
+    names = ("LC_ALL", "LC_CTYPE", "LANG")
+    chosen = next((os.environ[name] for name in names if os.environ.get(name)), "C")
+    return "utf" in chosen.lower()

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Literal, get_args
 
 from trtyard.build.build import DISK_PER_WHEEL_BYTE, built_image, bytes_of
@@ -170,11 +171,14 @@ def _in_words(result: int | str) -> str:
 
 
 def run_linters() -> int:
-    """Run every linter, whatever the ones before it say; return 1 if one complains."""
+    """Run every linter, also after one has failed; return 1 if any failed, else 0."""
     linters: list[list[Word]] = [
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
+        ["codespell_lib"],
     ]
-    codes = [run([sys.executable, "-m", *linter], cwd=ROOT) for linter in linters]
+    commands: list[list[Word]] = [[sys.executable, "-m", *linter] for linter in linters]
+    commands.append([Path(sys.executable).parent / "lint-imports", "--no-logo"])
+    codes = [run(command, cwd=ROOT) for command in commands]
     return 1 if any(codes) else 0

@@ -1,6 +1,6 @@
 """The Docker engine on this machine: is one there, does it answer, can it build, what does it have.
 
-Every way in which it can be missing has its own error, with the command that mends it.
+Every way in which it can be missing has its own error, with the command that fixes it.
 """
 
 import json

@@ -35,18 +35,18 @@ class Table:
     """One table of a file, with the dotted path that leads to it."""
 
     def __init__(
-        self, value: object, *, file: Path, path: str, error: type[TrtyardError], mend: str
+        self, value: object, *, file: Path, path: str, error: type[TrtyardError], hint: str
     ) -> None:
-        self._file, self._path, self._error, self._mend = file, path, error, mend
+        self._file, self._path, self._error, self._hint = file, path, error, hint
         if not isinstance(value, Mapping):
-            raise error(f"{file.name}: {path or 'the file'} must be a table", mend)
+            raise error(f"{file.name}: {path or 'the file'} must be a table", hint)
         self._value: Mapping[str, object] = value
         self._asked: set[str] = set()
 
     def fail(self, key: str, problem: str) -> TrtyardError:
         """Make the error for ``key``; the caller raises it."""
         where = ".".join(part for part in (self._path, key) if part)
-        return self._error(f"{self._file.name}: {where} {problem}", self._mend)
+        return self._error(f"{self._file.name}: {where} {problem}", self._hint)
 
     def __contains__(self, key: str) -> bool:
         return key in self._value
@@ -111,6 +111,13 @@ class Table:
         for number, one in enumerate(value):
             yield self._child(one, f"{key}[{number}]")
 
+    def keys(self, pattern: str, expected: str) -> Iterator[str]:
+        """Yield the keys as written, in the file's order; each must match ``pattern``."""
+        for key in self:
+            if not re.fullmatch(pattern, key):
+                raise self.fail(key, f"must be {expected}")
+            yield key
+
     def __iter__(self) -> Iterator[str]:
         """Yield the keys as written, in the file's order."""
         return iter(self._value)
@@ -129,4 +136,4 @@ class Table:
 
     def _child(self, value: object, key: str) -> "Table":
         path = f"{self._path}.{key}" if self._path else key
-        return Table(value, file=self._file, path=path, error=self._error, mend=self._mend)
+        return Table(value, file=self._file, path=path, error=self._error, hint=self._hint)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import first
+from failing_models import first
 
 from trtyard.core.error_file import VARIABLE, error_in
 from trtyard.core.errors import EnvironmentLacksError, TrtyardError
@@ -123,7 +123,7 @@ def test_a_compiler_that_the_system_ends_is_known(nvcc, tmp_path):
     assert first(words).failure.name == "compiler-killed"
 
 
-def test_plugins_that_cannot_be_compiled_end_with_cause_and_mend(
+def test_plugins_that_cannot_be_compiled_end_with_cause_and_hint(
     nvcc, row_file, tmp_path, capsys, monkeypatch
 ):
     words = ["plugins", "--row-file", str(row_file), "--sources", str(SOURCES)]
@@ -149,7 +149,7 @@ def test_an_unsupported_host_compiler_ends_with_3_and_what_is_not_known_with_4(
     with pytest.raises(TrtyardError) as failure:
         compile_plugins(SOURCES, tmp_path / "x.so", ["80"])
     assert failure.value.exit_code == EnvironmentLacksError.exit_code
-    assert "-ccbin g++-12" in with_advice(failure.value).mend
+    assert "-ccbin g++-12" in with_advice(failure.value).hint
 
     broken = tmp_path / "plugins"
     shutil.copytree(SOURCES, broken)

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 import torchvision
-from conftest import first, traceback_of
+from failing_models import first, traceback_of
 from torch import nn
 
 from trtyard.core.errors import ConversionError
@@ -225,11 +225,11 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
             module.eval(), (torch.rand(3, 3),), ["x"], ["y"], exporter, 18, tmp_path / "model.onnx"
         )
     error = with_advice(failure.value)
-    assert words in error.mend
+    assert words in error.hint
     assert "\n  why: " in error.message
     # What the user sees of it, given to ./run explain, leads to the same.
     explanation = first(str(error))
-    assert explanation.failure.mend == error.mend
+    assert explanation.failure.hint == error.hint
     at = [line for line in error.message.splitlines() if line.startswith("  at ")]
     assert ["  at " + explanation.place.python for _ in at] == at
 

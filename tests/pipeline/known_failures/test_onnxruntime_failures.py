@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import first, model_of, tensor, traceback_of
+from failing_models import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 
 from trtyard.core.errors import ConversionError
@@ -126,7 +126,7 @@ def test_what_onnxruntime_refuses_is_known(name, model, op, written):
     assert explanation.place.op == op
     with pytest.raises(ConversionError) as failure:
         run_onnx(file, {"x": ROW}, ["y"])
-    assert with_advice(failure.value).mend == explanation.failure.mend
+    assert with_advice(failure.value).hint == explanation.failure.hint
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_what_tensorrt_refuses_is_told_with_its_place(module, inputs, name, op, 
     assert place_of(line) in error.message
     assert explain(error.message)[0].failure.name == name
     assert "\n  why: " in error.message
-    assert error.mend == explain(error.message)[0].failure.mend
+    assert error.hint == explain(error.message)[0].failure.hint
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -206,7 +206,7 @@ def test_a_later_opset_is_advised_only_where_it_helps(toolchain, advised, tmp_pa
         )
     error = with_advice(caught.value, [toolchain], toolchain.row)
     assert "this op came with opset 19" in error.message
-    assert error.mend.startswith(advised)
+    assert error.hint.startswith(advised)
     assert ("row rtx-1.7 does not have it" in error.message) == (toolchain is RTX)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import first, model_of, tensor, traceback_of
+from failing_models import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
@@ -394,7 +394,7 @@ def test_convert_knows_it_too(name, model, op, written, tmp_path):
     assert (explanation.failure.name, explanation.place.op) == (name, op)
     assert explanation.place.node == "culprit"
     assert f"why: {explanation.failure.cause}" in error.message
-    assert error.mend == explanation.failure.mend
+    assert error.hint == explanation.failure.hint
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):
     assert explanation.failure.name == "non-max-suppression"
     assert (explanation.place.op, explanation.place.node) == ("NonMaxSuppression", "culprit")
     error = with_advice(failure.value)
-    assert "padded_nms" in error.mend
+    assert "padded_nms" in error.hint
     assert "taken as is by: TensorRT 8.0 and newer, not TensorRT for RTX" in error.message
 
 

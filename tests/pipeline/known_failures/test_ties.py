@@ -8,7 +8,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from trtyard.pipeline.export.exporter import export_onnx
-from trtyard.pipeline.models.model import TENSOR, Model, Weights
+from trtyard.pipeline.models.families import own
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.parity.comparison import compare_outputs
 from trtyard.pipeline.symptoms import tied_choices
@@ -74,13 +75,13 @@ def converted(function, file, exporter):
     names = ("values", "chosen")
     export_onnx(module, [X], ["x"], names, exporter, 18 if exporter == "dynamo" else 17, file)
     weights = Weights("none", "0")
-    model = Model("net", TENSOR, module, ("x",), names, (X,), weights, None, (1.0, 1.0))
+    model = Model("net", own.KIND.name, module, ("x",), names, (X,), weights, None, (1.0, 1.0))
     reference = dict(zip(names, [each.numpy() for each in module(X)]))
     return model, reference, run_onnx(file, {"x": X.numpy()}, names)
 
 
 def agree(reference, found):
-    return compare_outputs(TENSOR, ("torch", "onnxruntime"), reference, found).passed
+    return compare_outputs(own.KIND.name, ("torch", "onnxruntime"), reference, found).passed
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])

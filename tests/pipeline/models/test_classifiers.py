@@ -123,7 +123,7 @@ def test_a_size_that_the_model_cannot_take_is_a_usage_error():
         UsageError, match=r"alexnet cannot take 20x20 pixels: .*too small"
     ) as caught:
         load_classifier("alexnet", SEEDED, None, 20)
-    assert caught.value.mend == "--size 224"
+    assert caught.value.hint == "--size 224"
     for size in (0, -5, 5000):
         with pytest.raises(UsageError, match="from 1 to 2048 pixels"):
             load_classifier("alexnet", SEEDED, None, size)

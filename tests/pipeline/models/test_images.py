@@ -68,7 +68,7 @@ def test_files_that_are_no_pictures_are_refused(tmp_path, content, words):
     with pytest.raises(UsageError, match=words) as caught:
         read_picture(str(path))
     assert str(path) in caught.value.message
-    assert "--image" in caught.value.mend
+    assert "--image" in caught.value.hint
 
 
 def test_paths_that_lead_to_no_file_are_refused(tmp_path):

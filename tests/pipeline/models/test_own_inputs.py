@@ -37,7 +37,7 @@ def test_what_is_too_little_or_too_much_is_refused(text):
 def test_a_size_that_is_left_open_is_said_to_be_fixed(text):
     with pytest.raises(UsageError) as caught:
         parse_inputs(text)
-    assert "every size is fixed, the batch too" in caught.value.mend
+    assert "every size is fixed, the batch too" in caught.value.hint
 
 
 def test_other_types_are_refused():

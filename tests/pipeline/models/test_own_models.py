@@ -141,7 +141,7 @@ def nets(tmp_path, monkeypatch):
 def message_of(spec, shape="1x4", choice=SEEDED):
     with pytest.raises(UsageError) as caught:
         load_own(spec, choice, shape)
-    assert caught.value.mend
+    assert caught.value.hint
     return caught.value.message
 
 
@@ -204,14 +204,14 @@ def test_a_weights_file_goes_into_the_users_module(nets, tmp_path):
 def test_a_missing_input_says_how_to_give_one(nets):
     with pytest.raises(UsageError, match="shape of your model's input is needed") as caught:
         load_own(f"{nets}:make", SEEDED, None)
-    assert "--input 1x3x224x224" in caught.value.mend
+    assert "--input 1x3x224x224" in caught.value.hint
 
 
 def test_wrong_names_say_what_there_is(nets, tmp_path):
     assert "no such file" in message_of(f"{tmp_path}/none.py:make")
     with pytest.raises(UsageError, match=r"has no 'mke'; it has: .*Pair, .*, make, ") as caught:
         load_own(f"{nets}:mke", SEEDED, "1x4")
-    assert caught.value.mend == f"--model {nets}:make"
+    assert caught.value.hint == f"--model {nets}:make"
     assert "no module 'not_there'" in message_of("not_there.nets:make")
     assert "no module 'package_for_test.not_there'" in message_of("package_for_test.not_there:make")
     assert "neither a module nor a file" in message_of("my nets:make")

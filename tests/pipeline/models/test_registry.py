@@ -30,7 +30,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_names(typed, nearest):
 def test_a_model_like_no_other_is_answered_with_what_there_is(typed):
     with pytest.raises(UsageError, match="there are faster_rcnn and torchvision's") as caught:
         load_model(typed)
-    assert "file.py:callable" in caught.value.mend
+    assert "file.py:callable" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_an_epsilon_of_norms_is_for_the_checkpoints_of_detectors(model, options,
 def test_pretrained_weights_are_not_pinned_and_it_says_what_to_do():
     with pytest.raises(EnvironmentLacksError, match="no published weights are pinned") as caught:
         load_model("alexnet", weights="pretrained")
-    assert "--weights FILE" in caught.value.mend
+    assert "--weights FILE" in caught.value.hint
     assert caught.value.exit_code == 3
 
 

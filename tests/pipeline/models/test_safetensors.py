@@ -85,8 +85,8 @@ def test_what_the_header_says_must_fit(tmp_path):
     ):
         with pytest.raises(UsageError):
             read_safetensors(file_of(path, {"w": facts}, b"1234"))
-    with pytest.raises(UsageError, match="no safetensors file"):
+    with pytest.raises(UsageError, match="not a safetensors file"):
         read_safetensors(file_of(path, [], b""))
     path.write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
-    with pytest.raises(UsageError, match="no safetensors file"):
+    with pytest.raises(UsageError, match="not a safetensors file"):
         read_safetensors(str(path))

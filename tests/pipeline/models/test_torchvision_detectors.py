@@ -12,6 +12,7 @@ from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models import norm_epsilon
+from trtyard.pipeline.models.families import torchvision_detector as family
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.torchvision_detector import (
     MAXIMUM_SIZE,
@@ -21,7 +22,7 @@ from trtyard.pipeline.models.torchvision_detector import (
 )
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.parity.comparison import TORCHVISION_DETECTOR, compare_outputs
+from trtyard.pipeline.parity.comparison import compare_outputs
 
 SEEDED = Choice(None, 0)
 SMALL = "fasterrcnn_mobilenet_v3_large_320_fpn"
@@ -50,7 +51,7 @@ def test_the_names_are_those_of_torchvisions_detectors():
 
 
 def test_it_finds_something_and_says_it_in_torchvisions_words(small, found):
-    assert small.kind == TORCHVISION_DETECTOR
+    assert small.kind == family.KIND.name
     assert set(found) == {"boxes", "labels", "scores"}
     rows = len(found["scores"])
     assert rows > 5
@@ -94,7 +95,7 @@ def test_the_file_finds_what_pytorch_finds_at_any_size(tmp_path):
         )
     expected = outputs_of(model)
     found = run_onnx(file, {"images": model.inputs[0].numpy()}, model.output_names)
-    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, expected, found)
+    comparison = compare_outputs(family.KIND.name, PAIR, expected, found)
     assert comparison.passed, [each for each in comparison.parity if not each.passed]
     assert len(expected["scores"]) > 5
 
@@ -258,7 +259,7 @@ def shuffled(outputs):
 
 
 def test_detections_are_matched_whatever_their_order(found):
-    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, shuffled(found))
+    comparison = compare_outputs(family.KIND.name, PAIR, found, shuffled(found))
     assert comparison.passed
     (detections,) = comparison.detections
     assert detections.matched == detections.reference == len(found["scores"])
@@ -269,25 +270,25 @@ def test_detections_are_matched_whatever_their_order(found):
 def test_a_detection_that_differs_fails(found, spoilt):
     other = {name: value.copy() for name, value in found.items()}
     other[spoilt][3] += 1
-    assert not compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other).passed
+    assert not compare_outputs(family.KIND.name, PAIR, found, other).passed
 
 
 def test_masks_and_keypoints_are_compared_between_matched_detections(found):
     rows = len(found["scores"])
     found["masks"] = np.random.RandomState(1).rand(rows, 1, 8, 8).astype(np.float32)
     other = shuffled(found)
-    assert compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other).passed
+    assert compare_outputs(family.KIND.name, PAIR, found, other).passed
     other["masks"][2, 0, 3, 3] += 0.5
-    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other)
+    comparison = compare_outputs(family.KIND.name, PAIR, found, other)
     assert [row.output for row in comparison.parity if not row.passed] == ["masks"]
     del other["masks"]
-    comparison = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other)
+    comparison = compare_outputs(family.KIND.name, PAIR, found, other)
     assert [row.output for row in comparison.parity if not row.passed] == ["masks"]
 
 
 def test_outputs_that_are_no_detections_fail(found):
     other = {**found, "scores": found["scores"][:-1]}
-    (detections,) = compare_outputs(TORCHVISION_DETECTOR, PAIR, found, other).detections
+    (detections,) = compare_outputs(family.KIND.name, PAIR, found, other).detections
     assert not detections.passed
     assert detections.problem.startswith("onnxruntime: shapes do not fit")
 

@@ -38,11 +38,11 @@ def passed_stages(**others):
     return tuple(others.get(stage.name, stage) for stage in stages)
 
 
-def stages_failed_at(name, reason="it broke", mend=None):
+def stages_failed_at(name, reason="it broke", hint=None):
     stages, found = [], False
     for stage in passed_stages():
         if stage.name == name:
-            stages.append(Stage(name, "failed", 1.0, reason, mend))
+            stages.append(Stage(name, "failed", 1.0, reason, hint))
             found = True
         elif found:
             stages.append(Stage(stage.name, "not-run", reason=f"needs the stage {name}"))

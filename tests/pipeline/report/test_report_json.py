@@ -55,7 +55,7 @@ def test_stages_have_the_keys_that_apply():
     assert stages["tensorrt"] == {"name": "tensorrt", "status": "not-run", "reason": NO_DEVICE}
     failed = stored(a_report(stages=stages_failed_at("export", "why", "do this")))["stages"][1]
     assert failed == {
-        "name": "export", "status": "failed", "seconds": 1.0, "reason": "why", "mend": "do this",
+        "name": "export", "status": "failed", "seconds": 1.0, "reason": "why", "hint": "do this",
     }  # fmt: skip
 
 

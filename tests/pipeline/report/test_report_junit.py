@@ -53,9 +53,9 @@ def test_reason_of_what_was_not_run_is_there():
 
 
 def test_failed_stage_is_a_failure_with_its_whole_reason():
-    case = cases(a_report(stages=stages_failed_at("export", "one\ntwo", "mend it")), "stages")
+    case = cases(a_report(stages=stages_failed_at("export", "one\ntwo", "fix it")), "stages")
     assert state(case["export"]) == ["failure"]
-    assert case["export"].find("failure").text == "one\ntwo\nmend it"
+    assert case["export"].find("failure").text == "one\ntwo\nfix it"
     assert all(state(case[name]) == ["skipped"] for name in STAGES[2:])
 
 

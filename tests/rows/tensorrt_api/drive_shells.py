@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from trtyard.pipeline.ops.kernels import KernelLibrary
+from trtyard.pipeline.ops.padded_nms_op.shell import Plugin as PaddedNmsPlugin
+from trtyard.pipeline.ops.roi_align_op.shell import Plugin as RoiAlignPlugin
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.shells import KernelPluginCreator, PaddedNmsPlugin, RoiAlignPlugin
+from trtyard.pipeline.tensorrt.shell import KernelPluginCreator
 
 FLOAT, HALF, INT32 = trt.DataType.FLOAT, trt.DataType.HALF, trt.DataType.INT32
 LINEAR, CHANNELS_LAST = trt.TensorFormat.LINEAR, trt.TensorFormat.HWC

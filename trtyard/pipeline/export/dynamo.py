@@ -6,11 +6,11 @@ import onnx
 import onnxscript.values
 import torch
 
-import trtyard.pipeline.ops  # noqa: F401 - makes torch.ops.trtyard
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.inner_lines import name_users_lines
 from trtyard.pipeline.export.schemas import register_schemas
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN, Op
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION, Op
+from trtyard.pipeline.ops.registry import OPS, torch_op
 
 _OPS = onnxscript.values.Opset(DOMAIN, DOMAIN_VERSION)
 
@@ -47,10 +47,10 @@ def export_dynamo(
 
 
 def _translations() -> Dict[Callable[..., Any], Callable[..., Any]]:
-    return {
-        torch.ops.trtyard.padded_nms.default: _translation(PADDED_NMS),
-        torch.ops.trtyard.roi_align.default: _translation(ROI_ALIGN),
-    }
+    for op in OPS:
+        torch_op(op.name)  # makes it one of torch.ops
+    operators = getattr(torch.ops, DOMAIN)
+    return {getattr(operators, op.name).default: _translation(op) for op in OPS}
 
 
 def _translation(op: Op) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from trtyard.core.later_opset import later_opset_log
 from trtyard.core.report import ExporterWarning
 from trtyard.core.shown_paths import show_in_model
 from trtyard.pipeline.export.equations import use_small_letters
-from trtyard.pipeline.export.input_types import cast_whole_numbers
+from trtyard.pipeline.export.input_types import cast_inputs
 from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.models.one_run import buffers_kept
 from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
@@ -107,7 +107,7 @@ def export_model(
         warnings.simplefilter("always")
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
-    cast_whole_numbers(model)
+    cast_inputs(model)
     return model, _each_once(caught)
 
 

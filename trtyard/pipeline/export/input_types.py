@@ -1,7 +1,8 @@
-"""Casts for whole numbers that ONNX takes in fewer types than torch: indices, shapes, axes.
+"""Casts for inputs that an ONNX op takes in fewer types than the torch op.
 
-torch indexes with int32, ONNX's GatherND and ScatterND with int64 only. Which types an input may
-have is what onnx itself says of the op.
+torch indexes with int32, ONNX's GatherND and ScatterND with int64 only: onnx's own schema says so.
+The custom ops take any float and any whole number in torch, and one type each as a node: their
+contract says which, and the plugins read only that.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
@@ -10,6 +11,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_model.symptoms import inner_graphs
+from trtyard.pipeline.ops.contract import DOMAIN, FLOAT32, INT32
+from trtyard.pipeline.ops.registry import OPS
 
 # By ONNX's names for them. A mask may be stored as uint8.
 _WHOLE = {
@@ -23,37 +26,47 @@ _WHOLE = {
 }
 _INDEX_TYPES = frozenset(("tensor(int32)", "tensor(int64)"))
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+_NAMES = {
+    TensorProto.INT64: "int64",
+    TensorProto.INT32: "int32",
+    TensorProto.FLOAT: "float",
+}
+_CONTRACTS = {op.op_type: op.input_types for op in OPS}
+_OF_CONTRACTS = {FLOAT32: TensorProto.FLOAT, INT32: TensorProto.INT32}
 
 _Types = Dict[str, int]
 
 
-def cast_whole_numbers(model: onnx.ModelProto) -> None:
-    """Put a Cast to int64 before every input that takes int64, or int32 too, and gets another type.
+def cast_inputs(model: onnx.ModelProto) -> None:
+    """Put a Cast before every input of another type than its op takes.
 
-    Values do not change. Each Cast keeps the origin of the node that it is for.
+    A standard op's index becomes int64, a custom op's input what its contract says. Each Cast has
+    the origin of the node that it is for.
     """
     opset = max(one.version for one in model.opset_import if one.domain in _DEFAULT_DOMAINS)
     types = _types_in(model.graph, {})
     if _any_unknown(model.graph, types, opset):
         types = {**_types_in(_inferred(model).graph, {}), **types}
-    _cast_in(model.graph, types, opset, {})
+    _cast_in(model.graph, types, opset, frozenset())
 
 
-def _cast_in(graph: onnx.GraphProto, outer: _Types, opset: int, made: Dict[str, str]) -> None:
+def _cast_in(graph: onnx.GraphProto, outer: _Types, opset: int, outer_made: FrozenSet[str]) -> None:
     types = _types_in(graph, outer)
     nodes: List[onnx.NodeProto] = []
-    made = dict(made)  # the cast of a tensor is known in this graph and inside of it
+    made = set(outer_made)  # the cast of a tensor is known in this graph and inside of it
     for node in graph.node:
-        for index in _index_inputs(node, opset):
+        for index in _narrow_inputs(node, opset):
             name = node.input[index]
-            if types.get(name) not in _to_be_cast(node, index, opset):
+            to = _type_for(node, index, opset, types.get(name))
+            if to is None:
                 continue
-            if name not in made:
-                made[name] = f"{name}_int64"
-                nodes.append(_cast(node, name, made[name]))
-            node.input[index] = made[name]
+            output = f"{name}_{_NAMES[to]}"
+            if output not in made:
+                made.add(output)
+                nodes.append(_cast(node, name, output, to))
+            node.input[index] = output
         for inner in inner_graphs(node):
-            _cast_in(inner, types, opset, made)
+            _cast_in(inner, types, opset, frozenset(made))
         nodes.append(node)
     if len(nodes) > len(graph.node):
         kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -61,16 +74,19 @@ def _cast_in(graph: onnx.GraphProto, outer: _Types, opset: int, made: Dict[str, 
         graph.node.extend(kept)
 
 
-def _cast(node: onnx.NodeProto, name: str, output: str) -> onnx.NodeProto:
-    cast = helper.make_node("Cast", [name], [output], name=output, to=TensorProto.INT64)
+def _cast(node: onnx.NodeProto, name: str, output: str, to: int) -> onnx.NodeProto:
+    cast = helper.make_node("Cast", [name], [output], name=output, to=to)
     cast.doc_string = node.doc_string
     if hasattr(cast, "metadata_props"):  # from onnx 1.16 on
         cast.metadata_props.extend(node.metadata_props)
     return cast
 
 
-def _index_inputs(node: onnx.NodeProto, opset: int) -> Tuple[int, ...]:
-    """Return which inputs of ``node`` take int64, or int32 too, and nothing else."""
+def _narrow_inputs(node: onnx.NodeProto, opset: int) -> Tuple[int, ...]:
+    """Return which inputs of ``node`` take index types only, or one type by a contract."""
+    if node.domain == DOMAIN and node.op_type in _CONTRACTS:
+        kinds = _CONTRACTS[node.op_type]
+        return tuple(index for index in range(len(node.input)) if kinds[index] in _OF_CONTRACTS)
     if node.domain not in _DEFAULT_DOMAINS:
         return ()
     allowed = _allowed(node.op_type, opset)
@@ -81,9 +97,14 @@ def _index_inputs(node: onnx.NodeProto, opset: int) -> Tuple[int, ...]:
     )
 
 
-def _to_be_cast(node: onnx.NodeProto, index: int, opset: int) -> List[int]:
+def _type_for(node: onnx.NodeProto, index: int, opset: int, given: Optional[int]) -> Optional[int]:
+    """Return the type that an input of type ``given`` is cast to; None if it stays as it is."""
+    if node.domain == DOMAIN:
+        to = _OF_CONTRACTS[_CONTRACTS[node.op_type][index]]
+        return None if given in (None, to) else to
     allowed = _allowed(node.op_type, opset)[index] or frozenset()
-    return [value for name, value in _WHOLE.items() if name not in allowed]
+    refused = [value for name, value in _WHOLE.items() if name not in allowed]
+    return TensorProto.INT64 if given in refused else None
 
 
 _KNOWN: Dict[Tuple[str, int], Tuple[Optional[FrozenSet[str]], ...]] = {}
@@ -125,7 +146,7 @@ def _any_unknown(graph: onnx.GraphProto, outer: Mapping[str, int], opset: int) -
     """Tell whether the type of an input that takes indices is not written in the file."""
     types = _types_in(graph, outer)
     for node in graph.node:
-        if any(node.input[index] not in types for index in _index_inputs(node, opset)):
+        if any(node.input[index] not in types for index in _narrow_inputs(node, opset)):
             return True
         if any(_any_unknown(inner, types, opset) for inner in inner_graphs(node)):
             return True

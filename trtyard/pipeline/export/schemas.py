@@ -4,22 +4,16 @@ from typing import List, Sequence
 
 from onnx.defs import OpSchema, SchemaError, get_schema, register_schema
 
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, PADDED_NMS, ROI_ALIGN
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION, FLOATS
+from trtyard.pipeline.ops.registry import OPS
 
-_FLOATS = ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")
-_INT32 = "tensor(int32)"
-
-# Inputs and outputs in order.
-_TYPES = {
-    PADDED_NMS: (["T", "T"], [_INT32, _INT32]),
-    ROI_ALIGN: (["T", "tensor(float)", _INT32], ["T"]),
-}
+_FLOATS = (FLOATS, ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "")
 _KINDS = {float: OpSchema.AttrType.FLOAT, int: OpSchema.AttrType.INT}
 
 
 def register_schemas() -> None:
-    """Make both ops known to this process's onnx; a second call changes nothing."""
-    for op, (inputs, outputs) in _TYPES.items():
+    """Make the ops known to this process's onnx; a second call changes nothing."""
+    for op in OPS:
         try:
             get_schema(op.op_type, DOMAIN_VERSION, DOMAIN)
         except SchemaError:
@@ -28,8 +22,8 @@ def register_schemas() -> None:
                     op.op_type,
                     DOMAIN,
                     DOMAIN_VERSION,
-                    inputs=_parameters(op.inputs, inputs),
-                    outputs=_parameters(op.outputs, outputs),
+                    inputs=_parameters(op.inputs, op.input_types),
+                    outputs=_parameters(op.outputs, op.output_types),
                     type_constraints=[_FLOATS],
                     attributes=[
                         OpSchema.Attribute(name, _KINDS[kind], required=name not in op.optional)

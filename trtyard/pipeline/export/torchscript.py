@@ -9,18 +9,11 @@ from torch.onnx import symbolic_helper
 
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.onnx_model.origin import keep_lines
-from trtyard.pipeline.ops.contracts import (
-    DOMAIN,
-    DOMAIN_VERSION,
-    OP_TYPES,
-    PADDED_NMS,
-    ROI_ALIGN,
-    Op,
-)
-from trtyard.pipeline.ops.output_types import set_padded_nms_types, set_roi_align_types
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION, Op
+from trtyard.pipeline.ops.registry import OP_TYPES, OPS
+from trtyard.pipeline.ops.symbolic import typed_node
 from trtyard.pipeline.torch_support.versions import (
     attention_in_parts,
-    custom_node,
     doc_string_choice,
     example_choice,
     export_choice,
@@ -43,8 +36,8 @@ def export_torchscript(
     Raises:
         ConversionError: the module cannot be traced, or one of its ops has no ONNX form.
     """
-    register_symbolic("trtyard::padded_nms", _symbolic(PADDED_NMS, set_padded_nms_types), opset)
-    register_symbolic("trtyard::roi_align", _symbolic(ROI_ALIGN, set_roi_align_types), opset)
+    for op in OPS:
+        register_symbolic(f"{DOMAIN}::{op.name}", _symbolic(op), opset)
     written = io.BytesIO()
     what = "the TorchScript exporter cannot write the model as ONNX"
     with explained(what), torch.no_grad(), attention_in_parts(module):
@@ -65,13 +58,12 @@ def export_torchscript(
     return _in_own_domain(model)
 
 
-def _symbolic(op: Op, set_types: Callable[..., None]) -> Callable[..., Any]:
+def _symbolic(op: Op) -> Callable[..., Any]:
     """Return the exporter's translation of a torch operator: one node with typed outputs."""
 
     def translate(graph: Any, *arguments: Any) -> Any:
-        outputs = custom_node(graph, op, arguments)
-        set_types(arguments, outputs)
-        return outputs
+        outputs = typed_node(graph, op, arguments)
+        return outputs if len(op.outputs) > 1 else outputs[0]
 
     # What parse_args goes by, to make plain values of the attributes.
     translate.__signature__ = op.signature("graph")  # type: ignore[attr-defined]

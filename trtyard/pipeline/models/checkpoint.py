@@ -112,7 +112,7 @@ def fit(module: torch.nn.Module, state: State, path: str) -> None:
         lost = [key for key in needed if not torch.equal(own[key], state[key].to(own[key]))]
     if lost:
         raise UsageError(
-            f"{path} has several values for what is one tensor in this model:\n{listing(lost)}",
+            f"{path} has different values for one tensor of this model:\n{listing(lost)}",
             "give the checkpoint of a model that shares these weights as yours does",
         )
     refuse_bad_variances(module, path)

@@ -39,7 +39,7 @@ Path = Tuple[str, ...]
 
 
 class Found(NamedTuple):
-    """What a checkpoint holds of weights: a mapping, with tensors or whatever else is in it."""
+    """The weights in a checkpoint: a mapping of names to tensors or other values."""
 
     content: Any
     note: Optional[str] = None  # which of several were taken
@@ -176,7 +176,7 @@ def _at(content: Any, key: str, file: str) -> Any:
 
 
 def _below(content: Any, key: str) -> Any:
-    """Return what is at ``key``, or the values whose names begin with it; None if nothing is."""
+    """Return the value at ``key``, or all values below it; None if there are none."""
     if not isinstance(content, Mapping):
         return None
     if isinstance(content.get(key), Mapping):

@@ -9,7 +9,8 @@ from PIL import Image
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
-from trtyard.pipeline.models.model import CLASSIFIER, Model
+from trtyard.pipeline.models.families.classifier import KIND
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.network_seeding import seed_classifier
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
@@ -65,7 +66,7 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         ) from error
     return Model(
         name=name,
-        kind=CLASSIFIER,
+        kind=KIND.name,
         module=module,
         input_names=("images",),
         output_names=("logits",),
@@ -89,7 +90,7 @@ def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
     factor = shorter / min(height, width)
     size = max(shorter, round(width * factor)), max(shorter, round(height * factor))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    # Only what is cropped is computed, so that a very long picture costs no more than a square.
+    # Only the crop is computed, so a very long picture costs no more than a square.
     box = tuple(edge / factor for edge in (left, top, left + side, top + side))
     box = (box[0], box[1], min(box[2], width), min(box[3], height))
     resized = Image.fromarray(rgb).resize((side, side), Image.BILINEAR, box=box)

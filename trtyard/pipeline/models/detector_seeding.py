@@ -19,7 +19,7 @@ SCORE_DEVIATION = 2.0
 BOX_DEVIATION = 1.0 / 4
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-# FCOS, which has such a layer, predicts distances to a box's sides; below 0 there is no box.
+# FCOS has such a layer: it predicts distances to a box's sides, and a negative one gives no box.
 _CENTRENESS = re.compile(r"bbox_ctrness$")
 DISTANCE = 2.0
 

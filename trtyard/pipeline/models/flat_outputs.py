@@ -1,4 +1,4 @@
-"""A module's outputs as named tensors, whatever mappings, tuples and lists they come in."""
+"""A module's outputs as named tensors, out of nested mappings, tuples and lists."""
 
 import re
 from typing import Any, List, Mapping, Sequence, Tuple
@@ -16,7 +16,7 @@ _TYPES = (
 
 
 class FlatOutputs(nn.Module):
-    """A module whose outputs come as a tuple of tensors."""
+    """Wraps a module so that it returns its outputs as a tuple of tensors."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -80,23 +80,23 @@ def _could_meet(module: nn.Module) -> bool:
 def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
     """Refuse what not every runtime can give back, or numpy cannot hold."""
     what = str(value.dtype).replace("torch.", "")
-    mend = "call .float() on it before it is returned"
+    hint = "call .float() on it before it is returned"
     if "complex" in what:
-        mend = "return torch.view_as_real() of it: ONNX has no complex numbers"
+        hint = "return torch.view_as_real() of it: ONNX has no complex numbers"
     elif value.device.type == "meta":
-        what, mend = "on the meta device", "compute it on the CPU: there it has no values"
+        what, hint = "on the meta device", "compute it on the CPU: there it has no values"
     elif value.layout != torch.strided:
-        what, mend = (
+        what, hint = (
             str(value.layout).replace("torch.", ""),
             "call .to_dense() on it before it is returned",
         )
     elif value.dtype in _TYPES:
         return
-    raise UsageError(f"{spec}: its output '{name}' is {what}, which cannot be compared", mend)
+    raise UsageError(f"{spec}: its output '{name}' is {what}, which cannot be compared", hint)
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:
-    """Return what is no container, each with the keys (text) and indices (int) that lead to it."""
+    """Return the leaves, each with the keys (text) and indices (int) that lead to it."""
     if value is None:
         return []
     if isinstance(value, Mapping):

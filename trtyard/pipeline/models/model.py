@@ -1,4 +1,4 @@
-"""What every model is, whatever its kind: a module, its inputs of this run, and their origins."""
+"""A model of any kind: its module, the inputs of this run, and where they come from."""
 
 from typing import NamedTuple, Optional, Tuple
 
@@ -6,25 +6,19 @@ import torch
 
 from trtyard.pipeline.models.picture import Picture
 
-DETECTOR = "detector"
-CLASSIFIER = "classifier"
-SEGMENTER = "segmenter"
-TORCHVISION_DETECTOR = "torchvision_detector"  # outputs without padding: a row for each detection
-TENSOR = "tensor"  # a user's own module: inputs and outputs are just tensors
-
 
 class Weights(NamedTuple):
     """Where a model's weights came from."""
 
-    source: str  # "seeded:0", the file as the user typed it, or in words for an own model
-    sha256: str  # of the file; of the state (``checkpoint.state_sha256``) where there is no file
+    source: str  # "seeded:0", the file as the user typed it, or a description for an own model
+    sha256: str  # of the file, or without one of the state (``checkpoint.state_sha256``)
 
 
 class Model(NamedTuple):
     """A model ready to run, export and compare."""
 
     name: str  # as the user typed it
-    kind: str  # one of those above
+    kind: str  # the name of its family's kind, such as "classifier"
     module: torch.nn.Module  # in eval mode, on the CPU
     input_names: Tuple[str, ...]
     output_names: Tuple[str, ...]
@@ -33,5 +27,5 @@ class Model(NamedTuple):
     picture: Optional[Picture]
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
     exporter: Optional[str] = None  # the one that takes it, where a row's own does not
-    proposal_rows: int = 0  # what a detector's box head takes for an image, padding included
+    proposal_rows: int = 0  # rows of a detector's box head for one image, including padding
     notes: Tuple[str, ...] = ()  # what the report should say of it, a sentence each

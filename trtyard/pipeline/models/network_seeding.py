@@ -1,4 +1,4 @@
-"""Seeded weights for any network, with activations of a sane size whatever its architecture."""
+"""Seeded weights for any network that keep its activations at a sane size."""
 
 from typing import Any, Tuple
 
@@ -62,7 +62,7 @@ _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def _seed_layer(layer: nn.Module, draw: Seed) -> None:
     for name, parameter in layer.named_parameters(recurse=False):
         if isinstance(layer, _WEIGHTED) or name.startswith("in_proj_"):
-            # in_proj_ is nn.MultiheadAttention's, the one layer that holds matrices of its own.
+            # in_proj_ belongs to nn.MultiheadAttention, the only layer with bare matrices.
             parameter.copy_(
                 draw.weights(parameter.shape) if parameter.dim() > 1 else torch.zeros(())
             )

@@ -26,7 +26,7 @@ WITHOUT_EPSILON = {
 
 
 class Epsilon(NamedTuple):
-    """What the norms get, and what the report says of it."""
+    """The epsilon of the norms, and the report's note about it."""
 
     value: Optional[float]  # None: each norm has its own
     frozen: bool
@@ -74,7 +74,7 @@ def epsilon_for(
 
 
 def set_epsilon(module: nn.Module, epsilon: Epsilon) -> None:
-    """Give the norms in ``module`` that epsilon, and make them frozen ones where it says so."""
+    """Set the epsilon of the norms in ``module``, and freeze them if asked to."""
     for name, child in module.named_children():
         if not isinstance(child, (nn.BatchNorm2d, FrozenBatchNorm2d)):
             set_epsilon(child, epsilon)
@@ -95,7 +95,7 @@ def _frozen(features: int, epsilon: float) -> Any:
 
 
 def _own(detector: nn.Module) -> str:
-    """Return the epsilons of a detector's norms in words."""
+    """Return the epsilons of a detector's norms as text."""
     values = {
         _own_of(each)
         for each in detector.modules()

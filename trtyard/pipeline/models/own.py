@@ -7,7 +7,8 @@ from torch import nn
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
-from trtyard.pipeline.models.model import TENSOR, Model
+from trtyard.pipeline.models.families.own import KIND
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_inputs import EXAMPLE, parse_inputs
 from trtyard.pipeline.models.own_run import ready_to_run
 from trtyard.pipeline.models.user_code import call, find_callable, where
@@ -56,7 +57,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     ready = ready_to_run(module, asked, choice.seed, spec)
     return Model(
         name=spec,
-        kind=TENSOR,
+        kind=KIND.name,
         module=ready.module,
         input_names=_input_names(len(ready.inputs), ready.output_names),
         output_names=ready.output_names,

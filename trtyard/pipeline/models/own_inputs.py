@@ -59,10 +59,10 @@ def parse_inputs(text: str) -> List[OwnInput]:
 def _parse(part: str, text: str) -> OwnInput:
     found = _INPUT.match(part)
     if found is None:
-        mend = EXAMPLE
+        hint = EXAMPLE
         if _OPEN.search(part.strip()):
-            mend = f"every size is fixed, the batch too: give the engine's own, {EXAMPLE}"
-        raise UsageError(f"--input {text}: '{part}' is not a shape such as 1x3x224x224", mend)
+            hint = f"every size is fixed, the batch too: give the engine's own, {EXAMPLE}"
+        raise UsageError(f"--input {text}: '{part}' is not a shape such as 1x3x224x224", hint)
     sizes, kind, below = found.groups()
     dtype = _TYPES.get(kind or "float32")
     if dtype is None:

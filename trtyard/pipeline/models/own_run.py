@@ -35,7 +35,7 @@ class Ready(NamedTuple):
 class _Trial(NamedTuple):
     """One way to run the module."""
 
-    input_type: torch.dtype  # of the floating inputs whose type the user did not name
+    input_type: torch.dtype  # of the floating-point inputs without a type in --input
     to_float32: Tuple[torch.dtype, ...]  # of the module
     why: str
 

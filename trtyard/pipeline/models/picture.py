@@ -137,7 +137,7 @@ def _check_size(size: Any, name: str) -> None:
 def _to_rgb(image: Any, name: str) -> Any:
     if image.mode == "F":
         raise UsageError(
-            f"{name} holds floating-point pixels, whose range is unknown",
+            f"{name} holds floating-point pixels of unknown range",
             "save it with 8 bits a channel first",
         )
     if image.mode.startswith("I"):

@@ -1,9 +1,10 @@
 """From what the user typed after ``--model`` to a model ready to run."""
 
-from typing import Any, List, Optional
+from typing import Any, Optional
 
-from trtyard.core.errors import UsageError
-from trtyard.core.known_models import FASTER_RCNN, unknown
+from trtyard.core.known_models import unknown
+from trtyard.pipeline.models.families import FAMILIES
+from trtyard.pipeline.models.family import Options
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.weights import choose
 
@@ -35,41 +36,10 @@ def load_model(
         UsageError: something of it cannot be taken; the message says what can.
         EnvironmentLacksError: pretrained weights, or the default picture, are not here.
     """
-    given = {"--image": image, "--size": size, "--input": input_shape, "--top-n": top_n}
-    given["--norm-eps"] = norm_epsilon
-    choice = choose(str(weights))
     path = None if image is None else str(image)
-    if ":" in spec:
-        unfit = ["--image", "--size", "--top-n", "--norm-eps"]
-        _refuse(given, unfit, spec, "a model of your own takes --input")
-        from trtyard.pipeline.models.own import load_own
-
-        return load_own(spec, choice, input_shape)
-    if spec == FASTER_RCNN:
-        _refuse(given, ["--input", "--norm-eps"], spec, "it takes --image, --size and --top-n")
-        from trtyard.pipeline.models.faster_rcnn.load import load_faster_rcnn
-
-        return load_faster_rcnn(choice, path, size, top_n)
-    from trtyard.pipeline.models.classifier import classifier_names, load_classifier
-
-    if spec in classifier_names():
-        _refuse(given, ["--input", "--top-n", "--norm-eps"], spec, "it takes --image and --size")
-        return load_classifier(spec, choice, path, size)
-    from trtyard.pipeline.models.segmenter import load_segmenter, segmenter_names
-    from trtyard.pipeline.models.torchvision_detector import detector_names, load_detector
-
-    if spec in segmenter_names():
-        _refuse(given, ["--input", "--top-n", "--norm-eps"], spec, "it takes --image and --size")
-        return load_segmenter(spec, choice, path, size)
-    if spec in detector_names():
-        _refuse(given, ["--input", "--top-n"], spec, "it takes --image and --size")
-        if choice.file is None:
-            _refuse(given, ["--norm-eps"], "seeded weights", "give a checkpoint: --weights FILE")
-        return load_detector(spec, choice, path, size, norm_epsilon)
-    raise unknown(spec, [FASTER_RCNN, *classifier_names(), *segmenter_names(), *detector_names()])
-
-
-def _refuse(given: Any, options: List[str], spec: str, instead: str) -> None:
-    for option in options:
-        if given[option] is not None:
-            raise UsageError(f"{option} is not for {spec}", instead)
+    options = Options(choose(str(weights)), path, size, input_shape, top_n, norm_epsilon)
+    for family in FAMILIES:
+        if family.has(spec):
+            family.refuse_unfit(spec, options)
+            return family.load(spec, options)
+    raise unknown(spec, [name for family in FAMILIES for name in family.names()])

@@ -45,9 +45,7 @@ def read_safetensors(path: str) -> Dict[str, torch.Tensor]:
             piece = data[start + first : start + last]
             array = np.frombuffer(piece, np.dtype(_TYPES[kind])).reshape(shape)
         except (KeyError, TypeError, ValueError) as error:
-            raise _refused(
-                path, f"what the file says of {name} does not fit it: {error}"
-            ) from error
+            raise _refused(path, f"its entry for {name} is wrong: {error}") from error
         if kind == _BFLOAT16:
             array = (array.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = torch.from_numpy(array.copy())
@@ -62,7 +60,7 @@ def _header(data: bytes, path: str) -> Any:
             raise ValueError(f"a header of {length} bytes")
         header = json.loads(data[_LENGTH : _LENGTH + length].decode("utf-8"))
         if not isinstance(header, dict):
-            raise ValueError("a header that is no object")
+            raise ValueError("the header is not an object")
     except (struct.error, ValueError) as error:
         raise _refused(path, str(error)) from error
     return header, _LENGTH + length
@@ -70,5 +68,5 @@ def _header(data: bytes, path: str) -> Any:
 
 def _refused(path: str, why: str) -> UsageError:
     return UsageError(
-        f"{path} is no safetensors file, or is cut short ({why})", "copy or download it again"
+        f"{path} is not a safetensors file, or it is truncated ({why})", "copy or download it again"
     )

@@ -6,8 +6,9 @@ import torch
 
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, network_input
+from trtyard.pipeline.models.families.segmenter import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
-from trtyard.pipeline.models.model import SEGMENTER, Model
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.network_seeding import seed_network
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
@@ -58,7 +59,7 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
     output_names, module = with_named_outputs(module, outputs, name)
     return Model(
         name=name,
-        kind=SEGMENTER,
+        kind=KIND.name,
         module=module,
         input_names=("images",),
         output_names=output_names,

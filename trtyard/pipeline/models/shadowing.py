@@ -75,7 +75,7 @@ def _imports(file: Path) -> Iterator[Tuple[str, int]]:
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return  # importing it says what is wrong
+        return  # importing it raises the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for one in node.names:

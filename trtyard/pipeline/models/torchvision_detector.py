@@ -18,8 +18,9 @@ from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import refuse_bad_variances
 from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
+from trtyard.pipeline.models.families.torchvision_detector import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
-from trtyard.pipeline.models.model import TORCHVISION_DETECTOR, Model
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
@@ -103,7 +104,7 @@ def load_detector(
     rows, columns = picture.rgb.shape[:2]
     return Model(
         name=name,
-        kind=TORCHVISION_DETECTOR,
+        kind=KIND.name,
         module=module,
         input_names=("images",),
         output_names=output_names,

@@ -63,7 +63,7 @@ def _import_file(place: str, spec: str) -> Any:
         description.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[name]
-        raise UsageError(f"{spec} cannot be imported: {where(error)}", "mend that first") from error
+        raise UsageError(f"{spec} cannot be imported: {where(error)}", "fix that first") from error
     return module
 
 
@@ -99,11 +99,11 @@ def _import_module(place: str, spec: str) -> Any:
             "install what it needs into this environment",
         ) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(f"{spec} cannot be imported: {where(error)}", "mend that first") from error
+        raise UsageError(f"{spec} cannot be imported: {where(error)}", "fix that first") from error
 
 
 def call(make: Any, spec: str) -> Any:
-    """Return ``make()``; whatever it raises becomes a UsageError."""
+    """Return ``make()``; any exception becomes a UsageError."""
     try:
         return make()
     except (Exception, SystemExit) as error:  # the user's code may raise anything

@@ -1,4 +1,4 @@
-"""Which weights ``--weights`` asks for, and what the report says of them."""
+"""Reads ``--weights``, and records the weights for the report."""
 
 import re
 from pathlib import Path
@@ -23,10 +23,10 @@ class Choice(NamedTuple):
 
     file: Optional[str]
     seed: int  # also seeds what a file does not set
-    key: str = ""  # where in the file; empty where it holds one set of weights
+    key: str = ""  # key in the file; empty if it holds one set of weights
 
     def read(self) -> Checkpoint:
-        """Return the weights in the file, of which there must be one."""
+        """Return the weights in the file, which must be given."""
         return read_checkpoint(str(self.file), self.key)
 
     def facts(self, module: torch.nn.Module) -> Weights:

@@ -1,14 +1,12 @@
 """The custom ops written in standard ONNX ops, for every runtime that has no kernel for them."""
 
-from pathlib import Path
-from typing import Iterable, Iterator, List
+from typing import Any, List
 
 import onnx
-import onnx.helper
 
-from trtyard.pipeline.onnx_functions.body import Attributes, Body
-from trtyard.pipeline.onnx_functions.roi_align import roi_align
-from trtyard.pipeline.ops.contracts import DOMAIN, DOMAIN_VERSION, OP_TYPES, ROI_ALIGN
+from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.onnx_body import nodes_within
+from trtyard.pipeline.ops.registry import OP_TYPES, OPS, part
 
 __all__ = [
     "DOMAIN",
@@ -17,22 +15,22 @@ __all__ = [
     "custom_ops_in",
     "function",
     "functions_for",
+    "nodes_within",
     "opset_of",
 ]
-
-# Of the ops in PaddedNMS.onnxtxt; RoiAlign has half pixels from there on, too.
-MINIMUM_OPSET = 16
 
 
 def functions_for(model: onnx.ModelProto) -> "List[onnx.FunctionProto]":
     """Return a function for each custom op that ``model`` uses, at the model's own opset.
 
-    There is none where the opset is older than the ops that the bodies need.
+    An op has none where the opset is older than the ops that its body needs.
     """
     opset = opset_of(model)
-    if opset < MINIMUM_OPSET:
-        return []
-    return [function(op_type, opset) for op_type in custom_ops_in(model)]
+    return [
+        function(op_type, opset)
+        for op_type in custom_ops_in(model)
+        if opset >= minimum_opset(op_type)
+    ]
 
 
 def custom_ops_in(model: onnx.ModelProto) -> List[str]:
@@ -46,44 +44,22 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
+def minimum_opset(op_type: str) -> int:
+    """Return the oldest opset that the function of ``op_type`` can be written for."""
+    return int(_part_of(op_type).MINIMUM_OPSET)
+
+
 def function(op_type: str, opset: int) -> "onnx.FunctionProto":
     """Return the ONNX function of ``op_type`` written for ``opset``.
 
     Raises:
         ValueError: the opset is older than the ops that the body needs.
     """
-    if opset < MINIMUM_OPSET:
-        raise ValueError(f"{op_type} needs opset {MINIMUM_OPSET} or newer, not {opset}")
-    if op_type == ROI_ALIGN.op_type:
-        return _roi_align(opset)
-    import onnx.parser  # from onnx 1.9 on
-
-    text = (Path(__file__).parent / f"{op_type}.onnxtxt").read_text(encoding="utf-8")
-    parsed = onnx.parser.parse_function(text.replace("OPSET", str(opset), 1))
-    for node in nodes_within(parsed.node):
-        node.name = node.output[0]  # as in body.py
-    return parsed
+    if opset < minimum_opset(op_type):
+        raise ValueError(f"{op_type} needs opset {minimum_opset(op_type)} or newer, not {opset}")
+    return _part_of(op_type).function(opset)
 
 
-def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
-    """Yield ``nodes`` and those in the graphs that they hold."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            yield from nodes_within(attribute.g.node)
-
-
-def _roi_align(opset: int) -> "onnx.FunctionProto":
-    body = Body("", opset)
-    pooled = roi_align(body, list(ROI_ALIGN.inputs), Attributes(), like_features=True)
-    body.add("Identity", pooled, output=ROI_ALIGN.outputs[0])
-    return onnx.helper.make_function(
-        DOMAIN,
-        ROI_ALIGN.op_type,
-        list(ROI_ALIGN.inputs),
-        list(ROI_ALIGN.outputs),
-        body.nodes,
-        [onnx.helper.make_opsetid("", opset)],
-        [name for name, _ in ROI_ALIGN.attributes if name not in ROI_ALIGN.optional],
-        [onnx.helper.make_attribute(name, 0) for name in ROI_ALIGN.optional],
-    )
+def _part_of(op_type: str) -> Any:
+    (op,) = (each for each in OPS if each.op_type == op_type)
+    return part(op, "onnx_function")

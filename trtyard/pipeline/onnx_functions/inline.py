@@ -5,13 +5,13 @@ from typing import List
 import onnx
 from onnx import helper
 
-from trtyard.pipeline.onnx_functions import opset11, opset_of
-from trtyard.pipeline.onnx_functions.body import Attributes, Body
-from trtyard.pipeline.onnx_functions.roi_align import roi_align
-from trtyard.pipeline.ops.contracts import DOMAIN, PADDED_NMS
+from trtyard.pipeline.onnx_functions import opset_of
+from trtyard.pipeline.ops.contract import DOMAIN
+from trtyard.pipeline.ops.onnx_body import Attributes, Body
+from trtyard.pipeline.ops.registry import OPS, part
 
 # From 13 on Squeeze, Unsqueeze and ReduceSum take their axes as inputs.
-OPSETS = (opset11.OPSET, 12)
+OPSETS = (11, 12)
 
 
 def in_standard_ops(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -34,12 +34,10 @@ def in_standard_ops(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _body_of(node: onnx.NodeProto, index: int, opset: int) -> List[onnx.NodeProto]:
-    attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    (op,) = (each for each in OPS if each.op_type == node.op_type)
+    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     body = Body(f"{DOMAIN}_{node.op_type}_{index}_", opset)
     outputs = [name or body.new_name("unused") for name in node.output]
-    if node.op_type == PADDED_NMS.op_type:
-        opset11.padded_nms(body, list(node.input), outputs, attributes)
-    else:
-        pooled = roi_align(body, list(node.input), Attributes(attributes), like_features=False)
-        body.add("Identity", pooled, output=outputs[0])
+    add_nodes = part(op, "onnx_function").add_nodes
+    add_nodes(body, list(node.input), outputs, Attributes(op, given))
     return body.nodes

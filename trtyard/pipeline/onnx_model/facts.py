@@ -1,4 +1,4 @@
-"""What an ONNX file says of the node that a log names. Prints JSON for the command line."""
+"""Finds the node that a log names in an ONNX file, and prints its facts as JSON."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ def read_model(file: Path) -> onnx.ModelProto:
     except Exception as error:  # protobuf's errors have no base class of their own
         raise UsageError(f"cannot read {file} as ONNX: {error}") from error
     if not model.graph.node:
-        raise UsageError(f"{file} is no ONNX file: it holds no nodes")
+        raise UsageError(f"{file} is not an ONNX file: it has no nodes")
     return model
 
 

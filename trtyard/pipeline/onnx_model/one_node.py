@@ -24,7 +24,7 @@ class OneNode(NamedTuple):
 
     nodes: Tuple[onnx.NodeProto, ...]
     model: Optional[onnx.ModelProto]
-    problem: str = ""  # why there is no such graph
+    problem: str = ""  # why there is no graph
 
     @property
     def op(self) -> str:
@@ -73,7 +73,7 @@ def check_static(model: onnx.ModelProto) -> None:
 
 
 class _Graph:
-    """A model with what is known of each of its tensors."""
+    """A model with the known shapes and types of its tensors."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Dict[str, Tensor]) -> None:
         self._model = model

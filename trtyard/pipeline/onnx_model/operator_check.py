@@ -26,7 +26,7 @@ from trtyard.pipeline.onnx_model.one_node import (
     op_of,
 )
 from trtyard.pipeline.onnx_model.origin import origin_of
-from trtyard.pipeline.ops.contracts import DOMAIN
+from trtyard.pipeline.ops.contract import DOMAIN
 
 _MOST_NODES = 5
 # A literal: the module's own name is another when it is run.
@@ -101,7 +101,7 @@ def with_place(error: ConversionError, file: Path) -> ConversionError:
     more = sum(one.number for one in refused) - len(places[:_MOST_NODES])
     lines += [f"  and {more} more nodes"] if more > 0 else []
     log = f"{error.message}\n{refused[0].said}"
-    return ConversionError("\n".join(lines), error.mend, log)
+    return ConversionError("\n".join(lines), error.hint, log)
 
 
 def _answers_for(kinds: Sequence[OneNode]) -> Iterator[Answer]:

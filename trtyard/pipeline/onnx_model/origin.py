@@ -100,12 +100,12 @@ def describe(node: onnx.NodeProto) -> str:
 
 
 def nodes_named_in(words: str, file: Path) -> List[onnx.NodeProto]:
-    """Return the nodes of ``file`` whose names stand in ``words``."""
+    """Return the nodes of ``file`` that ``words`` names."""
     return nodes_in_words(words, onnx.load(str(file), load_external_data=False).graph.node)
 
 
 def nodes_in_words(words: str, nodes: Iterable[onnx.NodeProto]) -> List[onnx.NodeProto]:
-    """Return those of ``nodes`` whose names stand in ``words``.
+    """Return those of ``nodes`` that ``words`` names.
 
     TensorRT numbers the further layers that it makes of one node: ``name_1``.
     """
@@ -114,7 +114,7 @@ def nodes_in_words(words: str, nodes: Iterable[onnx.NodeProto]) -> List[onnx.Nod
     return [
         node
         for node in nodes
-        # A name with spaces or the like, as of nn.ModuleDict({"my block": ...}), is no one word.
+        # A name may have spaces, as in nn.ModuleDict({"my block": ...}), and is then several words.
         if node.name in (named if _NAME.fullmatch(node.name) else words) and node.name
     ]
 

@@ -12,7 +12,7 @@ _ROI_ALIGN_MODES = 16
 
 
 def model_symptoms(model: onnx.ModelProto) -> List[Symptom]:
-    """Return what is wrong in ``model`` without any runtime saying so."""
+    """Return faults in ``model`` that no runtime reports."""
     return [*_frozen(model.graph), *_roi_align(model), *_own_nms(model)]
 
 

@@ -44,7 +44,7 @@ def trial_run(model: onnx.ModelProto) -> Dict[str, Tensor]:
     }
     try:
         run = _run(model, watched, values, types)
-    except Exception:  # its exceptions share no base class; without a trial less is known
+    except Exception:  # its exceptions have no common base class; without a trial run less is known
         return found
     for name in watched:
         value = run.get(name)
@@ -56,7 +56,7 @@ def trial_run(model: onnx.ModelProto) -> Dict[str, Tensor]:
 
 
 def fixed_shape(value: onnx.ValueInfoProto) -> Optional[List[int]]:
-    """Return a tensor's shape, or None where it is not fixed."""
+    """Return a tensor's shape, or None if it is not fixed."""
     tensor = value.type.tensor_type
     if not tensor.elem_type or not tensor.HasField("shape"):
         return None
@@ -65,7 +65,7 @@ def fixed_shape(value: onnx.ValueInfoProto) -> Optional[List[int]]:
 
 
 def _rank(value: onnx.ValueInfoProto) -> int:
-    """Return the rank, 0 where it is not known."""
+    """Return the rank, or 0 if it is not known."""
     return len(value.type.tensor_type.shape.dim)
 
 

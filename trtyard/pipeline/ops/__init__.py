@@ -1,11 +1,41 @@
-"""The two custom ops, as torch operators ``trtyard::padded_nms`` and ``trtyard::roi_align``."""
+"""The custom ops as functions: ``from trtyard.pipeline.ops import padded_nms, roi_align``.
 
-from trtyard.pipeline.ops.cuda import use_kernels
-from trtyard.pipeline.torch_support.versions import HAS_CUSTOM_OP
+Each is a torch operator too, ``trtyard::padded_nms``, once it is imported from here.
+"""
 
-if HAS_CUSTOM_OP:
-    from trtyard.pipeline.ops.library import padded_nms, roi_align
-else:
-    from trtyard.pipeline.ops.functions import padded_nms, roi_align
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["padded_nms", "roi_align", "use_kernels"]
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Optional
+
+    from trtyard.pipeline.ops.padded_nms_op.torch_op import padded_nms as padded_nms
+    from trtyard.pipeline.ops.roi_align_op.torch_op import roi_align as roi_align
+
+    def use_kernels(path: Optional[Path]) -> None:
+        """See ``trtyard.pipeline.ops.cuda``."""
+
+
+class _Ops(types.ModuleType):
+    """Imports an op when it is asked for.
+
+    The contracts and the kernels are in this package too, and the runtime image, which imports
+    them, has no torch. A module's own ``__getattr__`` would need Python 3.7.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "use_kernels":
+            value = importlib.import_module(f"{__name__}.cuda").use_kernels
+        else:
+            registry = importlib.import_module(f"{__name__}.registry")
+            if name not in registry.NAMES:
+                raise AttributeError(f"module {__name__} has no attribute {name}")
+            value = registry.torch_op(name)
+        setattr(self, name, value)
+        return value
+
+
+sys.modules[__name__].__class__ = _Ops

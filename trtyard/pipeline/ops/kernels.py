@@ -2,29 +2,20 @@
 
 import ctypes
 from pathlib import Path
+from typing import Any, Dict, List, Tuple
 
 from trtyard.core.errors import EnvironmentLacksError
+from trtyard.pipeline.ops.c_types import INT
+from trtyard.pipeline.ops.registry import WITH_PLUGIN, part
 
 ABI_VERSION = 3
 
-_INT = ctypes.c_int32
-_FLOAT = ctypes.c_float
-_POINTER = ctypes.c_void_p
-_SIZE = ctypes.c_size_t
+# Result and arguments of each function.
+_Signatures = Dict[str, Tuple[Any, List[Any]]]
 
-_SIGNATURES = {
-    "trtyard_abi_version": (_INT, []),
-    "trtyard_status_string": (ctypes.c_char_p, [_INT]),
-    "trtyard_padded_nms_workspace": (_SIZE, [_INT] * 4),
-    "trtyard_padded_nms": (
-        _INT,
-        [_POINTER] * 4 + [_INT] * 5 + [_FLOAT] * 2 + [_INT] * 2 + [_POINTER, _SIZE, _POINTER],
-    ),
-    "trtyard_roi_align_workspace": (_SIZE, [_INT] * 7),
-    "trtyard_roi_align": (
-        _INT,
-        [_POINTER] * 4 + [_INT] * 7 + [_FLOAT] + [_INT] * 6 + [_POINTER, _SIZE, _POINTER],
-    ),
+_COMMON: _Signatures = {
+    "trtyard_abi_version": (INT, []),
+    "trtyard_status_string": (ctypes.c_char_p, [INT]),
 }
 
 
@@ -41,7 +32,7 @@ class KernelLibrary:
             self._library = ctypes.CDLL(str(path))
         except OSError as error:
             raise EnvironmentLacksError(f"cannot load the plugin library: {error}") from error
-        for name, (result, arguments) in _SIGNATURES.items():
+        for name, (result, arguments) in _signatures().items():
             function = getattr(self._library, name)
             function.restype = result
             function.argtypes = arguments
@@ -66,3 +57,10 @@ class KernelLibrary:
         if status != 0:
             words = self._library.trtyard_status_string(status).decode()
             raise RuntimeError(f"{name} failed with status {status}: {words}")
+
+
+def _signatures() -> _Signatures:
+    found = dict(_COMMON)
+    for op in WITH_PLUGIN:
+        found.update(part(op, "kernel").SIGNATURES)
+    return found

@@ -6,22 +6,12 @@ import numpy as np
 
 from trtyard.core.errors import ParityError
 from trtyard.core.report import DetectionParity, OutputParity
+from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.parity.detections import Thresholds, match_detections, not_matched
 from trtyard.pipeline.parity.outputs import compare, not_compared
-from trtyard.pipeline.parity.padded import (
-    BOXES,
-    LABELS,
-    SCORES,
-    Detections,
-    images_in,
-    of_torchvision,
-    unpadded,
-)
+from trtyard.pipeline.parity.padded import BOXES, LABELS, SCORES, Detections
 from trtyard.pipeline.parity.scales import unequal_scales
 from trtyard.pipeline.parity.tolerances import tolerance_for
-
-DETECTOR = "detector"
-TORCHVISION_DETECTOR = "torchvision_detector"
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -61,7 +51,7 @@ def compare_outputs(
         thresholds: the detector's own thresholds, to explain differences.
         has_float16: the model computes in float16 somewhere, see ``tolerance_for``.
     """
-    if kind in (DETECTOR, TORCHVISION_DETECTOR):
+    if kind_of(kind).is_detector:
         return _compare_detectors(kind, pair, reference, candidate, thresholds)
     return Comparison(_compare_all(kind, pair, reference, candidate, has_float16), ())
 
@@ -105,9 +95,10 @@ def detections_in(kind: str, outputs: Outputs) -> List[Detections]:
     Raises:
         ParityError: the outputs break their own contract.
     """
-    if kind == TORCHVISION_DETECTOR:
-        return [of_torchvision(outputs)]
-    return [unpadded(outputs, image) for image in range(images_in(outputs))]
+    read = kind_of(kind).detections
+    if read is None:
+        raise ParityError(f"outputs of the kind {kind} hold no detections")
+    return read(outputs)
 
 
 def _compare_detectors(
@@ -130,8 +121,8 @@ def _compare_detectors(
         for image, (left, right) in enumerate(zip(references, candidates))
     )
     rows = _compare_matched(kind, pair, references, candidates, detections)
-    if kind == TORCHVISION_DETECTOR:
-        rows += _compare_the_rest(pair, reference, candidate, detections[0])
+    if kind_of(kind).has_row_each:
+        rows += _compare_the_rest(kind, pair, reference, candidate, detections[0])
     return Comparison(rows, detections)
 
 
@@ -143,14 +134,18 @@ def _of_every_image(kind: str, runtime: str, outputs: Outputs) -> List[Detection
 
 
 def _compare_the_rest(
-    pair: Tuple[str, str], reference: Outputs, candidate: Outputs, parity: DetectionParity
+    kind: str,
+    pair: Tuple[str, str],
+    reference: Outputs,
+    candidate: Outputs,
+    parity: DetectionParity,
 ) -> Tuple[OutputParity, ...]:
     """Compare masks and keypoints between matched detections."""
     mine = [match.reference for match in parity.matches]
     theirs = [match.candidate for match in parity.matches]
     names = [name for name in reference if name not in (BOXES, SCORES, LABELS)]
     return _compare_all(
-        TORCHVISION_DETECTOR,
+        kind,
         pair,
         {name: reference[name][mine] for name in names},
         {name: candidate[name][theirs] for name in names if name in candidate},

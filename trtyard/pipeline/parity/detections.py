@@ -1,4 +1,4 @@
-"""Whether two runtimes detect the same things, whatever the order of their rows.
+"""Compares the detections of two runtimes, in any order of rows.
 
 Two detections whose scores are nearly tied may swap rows between runtimes, so padded outputs
 cannot be compared row by row. The judgement is: there is a one-to-one matching of all detections
@@ -13,7 +13,7 @@ import numpy as np
 
 from trtyard.core.report import DetectionParity, DetectionTolerance, Match, Unmatched
 from trtyard.pipeline.parity.padded import Detections, pairwise_iou
-from trtyard.pipeline.parity.tolerances import DETECTION
+from trtyard.pipeline.parity.tolerance import DETECTION
 
 # Below this overlap two boxes are not called the same object (Pascal VOC's and COCO's lowest).
 SAME_OBJECT_IOU = 0.5
@@ -68,7 +68,7 @@ def match_detections(
 def not_matched(
     pair: Tuple[str, str], problem: str, tolerance: DetectionTolerance = DETECTION, image: int = 0
 ) -> DetectionParity:
-    """Return a failed comparison of outputs that are no valid detections, with the reason."""
+    """Return a failed comparison of outputs that are not valid detections, with the reason."""
     return DetectionParity(
         pair, 0, 0, 0, 0, None, None, None, tolerance, False, image=image, problem=problem
     )
@@ -149,7 +149,7 @@ def maximum_matching(cost: np.ndarray) -> List[Tuple[int, int]]:
 
 
 def _by_overlap(table: _Differences, pairs: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
-    """Pair what is left by overlap, same labels first; greedy, since it only explains."""
+    """Pair the rest by overlap, same labels first. Greedy, since it only explains a difference."""
     iou = table.iou.copy()
     for row, column in pairs:
         iou[row, :] = 0.0

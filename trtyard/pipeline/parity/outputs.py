@@ -1,4 +1,4 @@
-"""Whether two runtimes' outputs agree, element by element, and where they do not.
+"""Compares the outputs of two runtimes, element by element.
 
 All figures are computed in float64 (integers exactly), whatever the outputs' types. The rule is
 numpy's and torch's: an element agrees when

@@ -1,4 +1,4 @@
-"""A detector's padded outputs: the rows that are detections, and what is wrong with the others."""
+"""A detector's padded outputs: which rows are detections, and errors in the padding."""
 
 from typing import Mapping, NamedTuple
 

@@ -20,13 +20,13 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.origin import origin_of
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.parity.tolerances import TOLERANCES
+from trtyard.pipeline.parity.tolerance import VALUES
 
 _TOP_K = "TopK"
 _ARGUMENTS = ("ArgMax", "ArgMin")
 _MOST_CHOICES = 50  # more are not looked at: each is a run of the model
-# Inputs further apart than outputs may be are no rounding.
-_SAME = TOLERANCES["tensor", "*"]
+# Inputs that differ by more than the outputs' tolerance differ by more than rounding.
+_SAME = VALUES
 
 
 class _Choice(NamedTuple):
@@ -129,7 +129,7 @@ def _as_good(own: _Choice, other: _Choice) -> bool:
 
 
 def _choice_of(node: onnx.NodeProto, values: Dict[str, np.ndarray]) -> Optional[_Choice]:
-    """Return what the node chose, or None where it is not known."""
+    """Return the indices that the node chose, or None if they are not known."""
     attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     given, chosen = values.get(node.input[0]), values.get(_indices_of(node))
     if given is None or chosen is None or given.ndim == 0:

@@ -40,7 +40,7 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
-        """Make an empty network, whose tensors have all of their dimensions."""
+        """Return an empty network with explicit batch dimensions."""
 
     def set_up_parser(self, parser: "trt.OnnxParser") -> None:  # noqa: B027 - most have no flags
         """Have the parser take a custom op's plugin, and not its function body."""
@@ -67,7 +67,7 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def layers(self, engine: "trt.ICudaEngine") -> Optional[List[Any]]:
-        """Return what the engine says of each of its layers; None where it does not."""
+        """Return the engine's layer information, or None if the release has none."""
 
     def op_of(self, error: "trt.ParserError") -> str:  # noqa: ARG002 - as the releases that know it
         """Return the op that a parser error is about, or nothing: before 10 only its index."""

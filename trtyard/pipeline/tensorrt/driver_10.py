@@ -16,7 +16,7 @@ class Driver10(Driver1013):
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
 
     def prepare(self, network: "trt.INetworkDefinition") -> None:
-        """Allow the builder to make the op Attention of several kernels where it has no single one.
+        """Allow the builder to use several kernels for an Attention op without a single one.
 
         The op came with opset 23. Without this, TensorRT for RTX refuses it in fp32.
         """

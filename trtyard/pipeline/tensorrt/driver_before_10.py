@@ -11,7 +11,7 @@ from typing import Any, ContextManager, Iterator, List, Optional, cast
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, SHELL_LIBRARY_NAME_V2
-from trtyard.pipeline.ops.contracts import OP_TYPES
+from trtyard.pipeline.ops.registry import PLUGIN_TYPES
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 
@@ -24,7 +24,7 @@ class DriverBefore10(Driver):
     takes_functions = False
 
     def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
-        """Make an empty network, whose tensors have all of their dimensions."""
+        """Return an empty network with explicit batch dimensions."""
         return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
 
     def plugins(self, library: Optional[Path], logger: "trt.ILogger") -> ContextManager[Any]:
@@ -72,7 +72,7 @@ def _load(library: Path) -> None:
     registry = trt.get_plugin_registry()
     missing = [
         op_type
-        for op_type in OP_TYPES
+        for op_type in PLUGIN_TYPES
         if registry.get_plugin_creator(op_type, _VERSION, _NAMESPACE) is None
     ]
     if missing:

@@ -49,7 +49,7 @@ class NamedTensorsDriver(Driver):
         return TensorsByName(engine)
 
     def layers(self, engine: "trt.ICudaEngine") -> Optional[List[Any]]:
-        """Return what the engine inspector says of each layer."""
+        """Return the engine inspector's information about each layer."""
         inspector = engine.create_engine_inspector()
         words = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         found: List[Any] = json.loads(words).get("Layers", [])

@@ -12,7 +12,7 @@ _SEVEN = ((7, 0), (7, 1))
 _EIGHT = ((8, 5), (9, 0))
 _TEN = ((10, 13), (12, 0))
 _RANGES = (_SEVEN, _EIGHT, _TEN)
-_PLUGIN_OVERRIDE = (10, 15)  # the first whose parser can be told to prefer plugins
+_PLUGIN_OVERRIDE = (10, 15)  # the first release with a parser flag to prefer plugins
 
 
 def this_driver() -> Driver:

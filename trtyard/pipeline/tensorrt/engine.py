@@ -12,7 +12,8 @@ from trtyard.core.report import EngineFacts
 from trtyard.pipeline.onnx_model.facts import data_files
 from trtyard.pipeline.onnx_model.origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS
-from trtyard.pipeline.ops.contracts import DOMAIN, OP_TYPES
+from trtyard.pipeline.ops.contract import DOMAIN
+from trtyard.pipeline.ops.registry import FUNCTION_TYPES, PLUGIN_TYPES
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 from trtyard.pipeline.tensorrt.drivers import this_driver
@@ -120,15 +121,21 @@ def _model_for(onnx_file: Path, driver: Driver) -> bytes:
         return onnx_file.read_bytes()
     model = onnx.load(str(onnx_file))  # the parser gets no path to look beside
     if not driver.takes_functions and HAS_FUNCTIONS:
-        del model.functions[:]
+        for function in list(model.functions):
+            if function.domain != DOMAIN or function.name not in FUNCTION_TYPES:
+                model.functions.remove(function)
     return bytes(model.SerializeToString())
 
 
 def _check_custom_ops(onnx_file: Path, in_network: List[str]) -> None:
     """See that each custom op of the file is a plugin, and not its function body."""
     nodes = onnx.load(str(onnx_file), load_external_data=False).graph.node
-    in_file = Counter(node.op_type for node in nodes if node.domain == DOMAIN)
-    ours = Counter(op_type for op_type in in_network if op_type in OP_TYPES)
+    in_file = Counter(
+        node.op_type
+        for node in nodes
+        if node.domain == DOMAIN and node.op_type not in FUNCTION_TYPES
+    )
+    ours = Counter(op_type for op_type in in_network if op_type in PLUGIN_TYPES)
     if in_file != ours:
         raise ConversionError(
             f"{onnx_file.name} has the custom ops {sorted(in_file.elements())}, "

@@ -1,4 +1,4 @@
-"""The log of a TensorRT whose logger only writes to stderr: before 8.0 Python cannot replace it."""
+"""The log of TensorRT before 8.0, which only writes to stderr: Python cannot replace its logger."""
 
 import os
 import re
@@ -10,14 +10,14 @@ from typing import List, Optional
 
 from trtyard.pipeline.tensorrt.log import Log
 
-_STDERR = 2  # what C++ writes to, whatever sys.stderr is
+_STDERR = 2  # the descriptor that C++ writes to, independent of sys.stderr
 
 # `[TensorRT] ERROR: words`; its ONNX parser leaves the name out. Further lines belong to the last.
 _MESSAGE = re.compile(r"(?:\[TensorRT\] )?(INTERNAL ERROR|INTERNAL_ERROR|ERROR|WARNING|INFO): (.*)")
 
 
 class StderrLog(Log):
-    """Keeps what is written to stderr in its block, and passes it on.
+    """Records what is written to stderr inside the block, and passes it on.
 
     ``tee`` passes it on: unlike a thread of this process it needs no turn of the interpreter, which
     TensorRT may hold for minutes, and it survives if TensorRT ends the process.

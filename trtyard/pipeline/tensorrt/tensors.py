@@ -1,4 +1,4 @@
-"""The inputs and outputs of an engine, whatever its release calls them."""
+"""The inputs and outputs of an engine, for the API of every release."""
 
 import abc
 from typing import Any, List, Tuple

@@ -53,7 +53,7 @@ def patched_files(releases: Optional[Mapping[str, str]] = None) -> Tuple[FileSta
 
 
 def is_patched(releases: Optional[Mapping[str, str]] = None) -> bool:
-    """Tell whether the installed torch has all its patches; true where it needs none."""
+    """Return whether the installed torch has all its patches; True if it needs none."""
     return all(one.is_patched for one in patched_files(releases))
 
 
@@ -128,6 +128,6 @@ def _put_in(versions: Dict[int, ModuleType], modules: Mapping[int, ModuleType]) 
 
 
 def _taken_out(registry: Any) -> Dict[Tuple[str, int], Any]:
-    """Take the tables of torch's own ops out of the registry, which fills them anew when asked."""
+    """Remove the tables of torch's own ops from the registry, which fills them again on demand."""
     own = [key for key in registry._registry if key[0] == _OWN_DOMAIN]
     return {key: registry._registry.pop(key) for key in own}

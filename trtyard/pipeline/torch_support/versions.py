@@ -7,9 +7,9 @@ import torch
 import torchvision
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
-from trtyard.pipeline.ops.contracts import DOMAIN, Op
+from trtyard.pipeline.ops.contract import DOMAIN, Op
 
-# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the two ops.
+# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the ops.
 HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
 # torch.onnx.export takes ``dynamo`` from torch 2.1 on, and names the dynamo form the default later.
 HAS_DYNAMO_CHOICE = HAS_CUSTOM_OP
@@ -89,7 +89,7 @@ def untraced() -> Iterator[None]:
 
 
 def keep_beside_weights(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
-    """Register a buffer that is no part of the state dict (torch 1.6), or set an attribute."""
+    """Register a buffer outside the state dict (torch 1.6), or set an attribute."""
     if _at_least(1, 6):
         module.register_buffer(name, value, persistent=False)
     else:
@@ -104,7 +104,7 @@ def load_tensors(path: str) -> Any:
     """
     if not _at_least(1, 13):
         raise UsageError(
-            f"torch {torch.__version__} cannot read {path} without running what is in it",
+            f"torch {torch.__version__} cannot read {path} without executing code in it",
             "save the weights as FILE.safetensors, which holds no code, or use --weights seeded",
         )
     return torch.load(path, map_location="cpu", weights_only=True)

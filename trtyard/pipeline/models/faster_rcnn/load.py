@@ -3,13 +3,14 @@
 from typing import Optional, Tuple
 
 from trtyard.core.errors import UsageError
+from trtyard.pipeline.models.families.faster_rcnn import KIND
 from trtyard.pipeline.models.faster_rcnn import conventions as c
 from trtyard.pipeline.models.faster_rcnn.network import INPUT_NAMES, OUTPUT_NAMES, FasterRCNN
 from trtyard.pipeline.models.faster_rcnn.preprocess import network_input
 from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights
 from trtyard.pipeline.models.faster_rcnn.weights import load_weights
-from trtyard.pipeline.models.model import DETECTOR, Model
+from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.picture import Picture, read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
@@ -52,7 +53,7 @@ def load_faster_rcnn(
     network.requires_grad_(False)
     return Model(
         name=NAME,
-        kind=DETECTOR,
+        kind=KIND.name,
         module=network,
         input_names=INPUT_NAMES,
         output_names=OUTPUT_NAMES,

@@ -6,7 +6,7 @@ import torch
 
 from trtyard.pipeline.torch_support.versions import as_index, smallest
 
-# "K exceeds the maximum value allowed (3840)": what TensorRT's ONNX parser says of a TopK above
+# "K exceeds the maximum value allowed (3840)": TensorRT's ONNX parser refuses a TopK above
 # it, in every release up to 11; its ITopKLayer documents the same limit.
 TENSORRT_TOPK_LIMIT = 3840
 

@@ -1,10 +1,13 @@
 """Standard nodes that take a custom node's place, or are the body of its function."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from trtyard.pipeline.ops.contract import DOMAIN, Op
 
 _AXES_ARE_INPUTS = {
     "Squeeze": 13,
@@ -27,7 +30,7 @@ class Body:
     def add(self, op_type: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name, a new one unless given."""
         name = output or self.new_name(op_type)
-        # With a name of its own: ONNX Runtime 1.18 makes names of fused nodes from theirs.
+        # Each node has its own name: ONNX Runtime 1.18 names fused nodes after their parts.
         node = helper.make_node(op_type, list(inputs), [name], name=name, **attributes)
         self.nodes.append(node)
         return name
@@ -60,7 +63,7 @@ class Body:
         first: "Callable[[Body], str]",
         second: "Callable[[Body], str]",
     ) -> str:
-        """Add an If whose graphs give one float32 tensor each; return what it gives."""
+        """Add an If with one float32 output; return the output's name."""
         graphs = {}
         for name, branch in (("then_branch", first), ("else_branch", second)):
             inner = self.inside()
@@ -99,16 +102,15 @@ class Body:
 class Attributes:
     """A custom node's attributes: known numbers, or those that a function's node will have."""
 
-    FLOATS = ("spatial_scale",)
-
-    def __init__(self, known: Optional[Dict[str, Any]] = None) -> None:
+    def __init__(self, op: Op, known: Optional[Dict[str, Any]] = None) -> None:
         self._known = known
+        self._floats = {name for name, kind in op.attributes if kind is float}
 
     def number(self, body: Body, name: str, dtype: type) -> str:
         """Add an attribute as a number of a numpy type and return its name; 0 if left out."""
         if self._known is not None:
             return body.constant(self._known.get(name, 0), dtype)
-        if dtype is np.float32 and name in self.FLOATS:
+        if dtype is np.float32 and name in self._floats:
             return self._referred(body, "value_float", onnx.AttributeProto.FLOAT, name)
         return body.cast(self._referred(body, "value_int", onnx.AttributeProto.INT, name), dtype)
 
@@ -124,10 +126,48 @@ class Attributes:
             if self._known is not None:
                 node.attribute.append(helper.make_attribute(name, self._known[name]))
                 continue
-            is_float = name in self.FLOATS
+            is_float = name in self._floats
             kind = onnx.AttributeProto.FLOAT if is_float else onnx.AttributeProto.INT
             node.attribute.add(name=name, type=kind, ref_attr_name=name)
 
-    def known(self, name: str) -> Optional[int]:
-        """Return an attribute's value where it is known already."""
-        return None if self._known is None else int(self._known.get(name, 0))
+    def known(self, name: str) -> Any:
+        """Return an attribute's number if it is known already, else None."""
+        return None if self._known is None else self._known.get(name, 0)
+
+
+AddNodes = Callable[[Body, Sequence[str], Sequence[str], Attributes], None]
+
+
+def function_of_nodes(op: Op, opset: int, add_nodes: AddNodes) -> "onnx.FunctionProto":
+    """Return the op's ONNX function; ``add_nodes`` adds the nodes of its body."""
+    body = Body("", opset)
+    add_nodes(body, op.inputs, op.outputs, Attributes(op))
+    return helper.make_function(
+        DOMAIN,
+        op.op_type,
+        list(op.inputs),
+        list(op.outputs),
+        body.nodes,
+        [helper.make_opsetid("", opset)],
+        [name for name, _ in op.attributes if name not in op.optional],
+        [helper.make_attribute(name, 0) for name in op.optional],
+    )
+
+
+def function_of_text(file: Path, opset: int) -> "onnx.FunctionProto":
+    """Return the function that ``file`` holds as text, with OPSET in place of the opset."""
+    import onnx.parser  # from onnx 1.9 on
+
+    text = file.read_text(encoding="utf-8")
+    parsed = onnx.parser.parse_function(text.replace("OPSET", str(opset), 1))
+    for node in nodes_within(parsed.node):
+        node.name = node.output[0]  # as Body.add does
+    return parsed
+
+
+def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+    """Yield ``nodes`` and those in the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from nodes_within(attribute.g.node)

@@ -2,7 +2,7 @@
 
 Where ONNX Runtime has a RoiAlign, that takes the usual rois, all at once. It takes all samples of a
 roi, on the map or not, so that rois much larger than the map are pooled one by one with tables
-(``roi_tables``); and so are all where there is no RoiAlign.
+(``onnx_tables``); and so are all where there is no RoiAlign.
 """
 
 from typing import Callable, Sequence
@@ -10,10 +10,10 @@ from typing import Callable, Sequence
 import numpy as np
 import onnx
 
-from trtyard.pipeline.onnx_functions.body import Attributes, Body
-from trtyard.pipeline.onnx_functions.roi_tables import Rois, largest, mean, tables_of
+from trtyard.pipeline.ops.onnx_body import Attributes, Body
+from trtyard.pipeline.ops.roi_align_op.onnx_tables import Rois, largest, mean, tables_of
 
-# As in trtyard/pipeline/ops/roi_align.py, which says why.
+# As in reference.py, which says why.
 FARTHEST = float(1 << 20)
 SPARE_CELLS = 64
 

@@ -1,7 +1,6 @@
-"""The two custom ops as ONNX sees them: the node's name, its tensors and its attributes.
+"""What a custom op's contract is: names, tensors and attributes of its node in ONNX.
 
-What they mean is in ``padded_nms_reference`` and ``roi_align_reference``, which take them in this
-order.
+What the op computes is in its ``reference``, whose arguments have the contract's order.
 """
 
 import inspect
@@ -10,15 +9,24 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple
 DOMAIN = "trtyard"
 DOMAIN_VERSION = 1
 
+# Types of inputs and outputs.
+FLOATS = "T"  # float32, float16 or bfloat16; the same one for all tensors of an op that have it
+FLOAT32 = "tensor(float)"
+INT32 = "tensor(int32)"
+
 
 class Op(NamedTuple):
     """One custom op."""
 
-    op_type: str
+    name: str  # of the torch operator
+    op_type: str  # of the ONNX node
     inputs: Tuple[str, ...]
+    input_types: Tuple[str, ...]
     outputs: Tuple[str, ...]
+    output_types: Tuple[str, ...]
     attributes: Tuple[Tuple[str, type], ...]  # name, and float or int
-    optional: Tuple[str, ...] = ()  # the last ones: 0 where they are not given
+    optional: Tuple[str, ...] = ()  # the last attributes: 0 if they are not given
+    has_plugin: bool = True  # TensorRT gets a plugin, and not the function body
 
     def apart(self, arguments: Sequence[Any]) -> Tuple[Sequence[Any], Dict[str, Any]]:
         """Return the tensors, and all attributes by name, of a call's arguments in order."""
@@ -40,34 +48,3 @@ class Op(NamedTuple):
                 for name, kind in parameters
             ]
         )
-
-
-PADDED_NMS = Op(
-    "PaddedNMS",
-    ("boxes", "scores"),
-    ("indices", "count"),
-    (
-        ("iou_threshold", float),
-        ("score_threshold", float),
-        ("keep_top_k", int),
-        ("box_offset", int),
-    ),
-)
-
-ROI_ALIGN = Op(
-    "MaskRcnnROIAlign",
-    ("features", "rois", "batch_indices"),
-    ("pooled",),
-    (
-        ("output_height", int),
-        ("output_width", int),
-        ("spatial_scale", float),
-        ("sampling_ratio", int),
-        ("aligned", int),
-        ("mode", int),
-    ),
-    optional=("mode",),
-)
-
-OPS = (PADDED_NMS, ROI_ALIGN)
-OP_TYPES = tuple(op.op_type for op in OPS)

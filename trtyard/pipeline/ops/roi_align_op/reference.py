@@ -134,7 +134,7 @@ def _kinds(
     if sampling.ratio > 0:
         return alive, torch.zeros_like(alive)
     if sampling.aligned:
-        # Inside out there are no samples.
+        # A box that is inside out has no samples.
         alive = alive & (cells[:, 2:] - 0.5 > cells[:, :2] - 0.5).all(dim=1)
     most = cells.new_tensor([2 * shape[3] + SPARE_CELLS, 2 * shape[2] + SPARE_CELLS])
     return alive, alive & (cells[:, 2:] - cells[:, :2] > most).any(dim=1)

@@ -1,30 +1,28 @@
 """PaddedNMS in standard ops of opset 11: what ONNX Runtime 1.1 runs in its place.
 
-The function in ``PaddedNMS.onnxtxt`` says the same in ops of opset 16. Older onnx has neither
+The function in ``function.onnxtxt`` says the same in ops of opset 16. Older onnx has neither
 functions nor a parser for them; and here a node's attributes are known numbers.
 """
 
-from typing import Any, Dict, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 from onnx import TensorProto, helper
 
-from trtyard.pipeline.onnx_functions.body import Body
-
-OPSET = 11
+from trtyard.pipeline.ops.onnx_body import Attributes, Body
 
 _PADDING = -1
 _NO_CLASS = -1
 
 
-def padded_nms(
-    body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Dict[str, Any]
+def add_nodes(
+    body: Body, inputs: Sequence[str], outputs: Sequence[str], attributes: Attributes
 ) -> None:
-    """Add the nodes of PaddedNMS."""
+    """Add the nodes of PaddedNMS with fixed attribute values."""
     boxes, scores = (body.cast(each, np.float32) for each in inputs)
-    rows = attributes["keep_top_k"]
+    rows = attributes.known("keep_top_k")
     nothing = body.constant(-np.inf, np.float32)
-    limit = body.constant(attributes["score_threshold"], np.float32)
+    limit = body.constant(attributes.known("score_threshold"), np.float32)
     taking_part = body.add("Greater", scores, limit)
     live = _in_one_row(body, body.add("Where", taking_part, scores, nothing), nothing)
     pairs = _pairs(body, boxes, taking_part, attributes)
@@ -59,13 +57,13 @@ class _Pairs(NamedTuple):
 
 
 def _in_one_row(body: Body, values: str, last: str) -> str:
-    """Return [B, C, N] as [B, C * N + 1], whose last column keeps it from being empty."""
+    """Return [B, C, N] as [B, C * N + 1]; the last column avoids an empty tensor."""
     one_more = body.constant([0, 0, 0, 1], np.int64)
     return body.add("Pad", body.add("Flatten", values, axis=1), one_more, last)
 
 
-def _pairs(body: Body, boxes: str, like: str, attributes: Dict[str, Any]) -> _Pairs:
-    """Return what is known of the pairs; ``like`` is any bool [B, C, N]."""
+def _pairs(body: Body, boxes: str, like: str, attributes: Attributes) -> _Pairs:
+    """Return the mask of the pairs; ``like`` is any bool [B, C, N]."""
     shape = body.add("Shape", like)
     zero, one = body.constant(0, np.int64), body.constant(1, np.int64)
     no_corner, no_class = body.constant(0, np.float32), body.constant(_NO_CLASS, np.float32)
@@ -79,7 +77,7 @@ def _pairs(body: Body, boxes: str, like: str, attributes: Dict[str, Any]) -> _Pa
         return _in_one_row(body, of_all(values), no_corner)
 
     x1, y1, x2, y2 = (corner(at) for at in range(4))
-    offset = body.constant(attributes["box_offset"], np.float32)
+    offset = body.constant(attributes.known("box_offset"), np.float32)
     width = body.add("Add", body.add("Sub", x2, x1), offset)
     height = body.add("Add", body.add("Sub", y2, y1), offset)
     classes = body.add("Range", zero, body.add("Gather", shape, one), one)
@@ -99,17 +97,17 @@ def _pairs(body: Body, boxes: str, like: str, attributes: Dict[str, Any]) -> _Pa
 
 
 def _kept_by_turn(
-    body: Body, pairs: _Pairs, live: str, nothing: str, attributes: Dict[str, Any]
+    body: Body, pairs: _Pairs, live: str, nothing: str, attributes: Attributes
 ) -> str:
-    """Add the loop and return what it keeps: int64 [turns, B], -1 where nothing is left.
+    """Add the loop and return the kept indices: int64 [turns, B], -1 if nothing is left.
 
     One turn keeps the best pair that is left in each image and strikes out what it suppresses.
     ``live`` has the pairs' scores, and -inf for what is out.
     """
     # Without a turn there would be no row to give a shape.
-    turns = body.constant(max(1, attributes["keep_top_k"]), np.int64)
+    turns = body.constant(max(1, attributes.known("keep_top_k")), np.int64)
     yes, padding = body.constant(True, np.bool_), body.constant(_PADDING, np.int64)
-    limit = body.constant(attributes["iou_threshold"], np.float32)
+    limit = body.constant(attributes.known("iou_threshold"), np.float32)
     zero = body.constant(0, np.float32)
     turn, going, before = (body.new_name(what) for what in ("turn", "going", "live"))
 

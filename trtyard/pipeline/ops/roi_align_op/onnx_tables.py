@@ -8,7 +8,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from trtyard.pipeline.onnx_functions.body import Body
+from trtyard.pipeline.ops.onnx_body import Body
 
 # Samples of an adaptive bin are more than half a cell apart: so many of them, for each cell and in
 # all, cover the map and the steps that float32 rounds.
@@ -35,7 +35,7 @@ class Table(NamedTuple):
     """A roi's samples along one axis: what each of P bins makes of S cells."""
 
     mean: str  # float32 [P, S]: the sums of the cells' weights over the number of samples
-    most: str  # float32 [P, S]: the largest weight of a cell, negative where it has none
+    most: str  # float32 [P, S]: the largest weight of a cell, negative for a cell without a weight
     least: str  # float32 [P, S]: the smallest
     any_inside: str  # bool [P]
     all_inside: str  # bool [P]
@@ -48,7 +48,7 @@ def mean(body: Body, map_: str, down: Table, across: Table) -> str:
 
 
 def largest(body: Body, map_: str, down: Table, across: Table) -> str:
-    """Return the bins' largest terms [C, P, Q], and zeros where there is no sample on the map.
+    """Return the bins' largest terms [C, P, Q]; 0 for a bin without a sample on the map.
 
     No weight is negative, so that of all weights of a cell the extremes give the extreme terms.
     """

@@ -1,0 +1,91 @@
+"""One field of a request is the option, its help and the entry of request.json."""
+
+import json
+
+import pytest
+from invoke.collection import Collection
+
+from trtyard.cli.command import _Run, command
+from trtyard.core.errors import UsageError
+from trtyard.core.request import ConversionRequest, _number, option
+from trtyard.pipeline.cli import _parser
+
+
+class WithDepth(ConversionRequest):
+    """A request with one more field."""
+
+    depth = option("How deep to go.", _number)
+
+
+def test_a_new_field_is_an_option_with_help_and_an_entry(capsys):
+    seen = []
+
+    @command(record=WithDepth)
+    def convert(**words):
+        """Convert."""
+        seen.append(WithDepth.from_words(words))
+
+    tasks = Collection(convert)
+    with pytest.raises(SystemExit):
+        _Run(namespace=tasks).run(["run", "convert", "--help"])
+    assert "--depth=STRING       How deep to go." in capsys.readouterr().out
+    _Run(namespace=tasks).run(["run", "convert", "--depth", "3", "--in", "docker"], exit=False)
+    assert seen == [WithDepth(depth=3, where="docker")]
+    assert seen[0].to_json()["depth"] == 3
+
+
+def test_the_pipeline_has_every_option_that_concerns_it():
+    words = ["convert", "--row-file", "r", "--executor", "host", "--out", "o"]
+    known = vars(_parser().parse_args(words))
+    for name, one in ConversionRequest.options().items():
+        assert (name in known) is (not one.host_only or name == "out")
+
+
+def test_a_request_is_read_as_it_was_written(tmp_path):
+    asked = ConversionRequest(model="a.py:make", size=320, norm_eps=0.0, weights="w.pth#ema")
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(asked.to_json()))
+    assert ConversionRequest.read(file) == asked
+
+
+def test_a_request_is_frozen():
+    with pytest.raises(AttributeError):
+        ConversionRequest().model = "alexnet"
+    with pytest.raises(TypeError, match="no colour"):
+        ConversionRequest(colour="alexnet")
+    assert ConversionRequest().replaced(model="alexnet").given() == {"model": "alexnet"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is not a request"),
+        ("[]", "is not a request of schema 1"),
+        ('{"schema": 2}', "is not a request of schema 1"),
+        ('{"schema": 1, "colour": "a"}', "has an unknown entry 'colour'"),
+        ('{"schema": 1, "size": "320"}', "size is '320', expected int"),
+        ('{"schema": 1, "size": true}', "size is True, expected int"),
+    ],
+)
+def test_a_file_that_is_no_request_is_refused(content, said, tmp_path):
+    file = tmp_path / "request.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=said):
+        ConversionRequest.read(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "said"),
+    [
+        ("size", "0", "--size must be a whole number above 0, not '0'"),
+        ("size", "²", "--size must be a whole number above 0"),
+        ("top_n", "-3", "--top-n must be a whole number above 0"),
+        ("norm_eps", "nan", "--norm-eps must be a number from 0 up to 1"),
+        ("norm_eps", "1", "--norm-eps must be a number from 0 up to 1"),
+        ("until", "end", "--until must be one of onnx, engine, not 'end'"),
+        ("where", "cloud", "--in must be one of auto, docker, host, not 'cloud'"),
+    ],
+)
+def test_a_value_that_an_option_never_takes_is_named(name, word, said):
+    with pytest.raises(UsageError, match=said):
+        ConversionRequest.from_words({name: word})

@@ -1,0 +1,211 @@
+"""What a user asks of a conversion: one field makes the option, its help and the JSON entry.
+
+The host reads the command line into a ``ConversionRequest`` and writes it as request.json; the
+pipeline reads that file. To add an option, add a field here and use it. Standard library only,
+Python 3.6, which has no dataclasses.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+
+from trtyard.core.errors import UsageError
+
+REQUEST_FILE = "request.json"
+SCHEMA = 1
+
+ONNX, ENGINE = "onnx", "engine"
+
+
+class Option(NamedTuple):
+    """One field: its option on the command line and what it takes."""
+
+    name: str  # without the dashes
+    help: str
+    default: Any
+    read: Callable[[str, str], Any]  # of the option's name and its words
+    kinds: Tuple[type, ...]  # that JSON has for it
+    host_only: bool  # the host alone needs it; it is not in request.json
+
+
+def _text(_name: str, words: str) -> str:
+    return words
+
+
+def _number(name: str, words: str) -> int:
+    if not (words.isdecimal() and words.encode("ascii", "replace").isdigit()) or int(words) == 0:
+        raise UsageError(f"--{name} must be a whole number above 0, not {words!r}")
+    return int(words)
+
+
+def _share(name: str, words: str) -> float:
+    try:
+        value = float(words)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise UsageError(
+            f"--{name} must be a number from 0 up to 1, not {words!r}",
+            f"--{name} 1e-5, or --{name} 0",
+        )
+    return value
+
+
+def _one_of(*choices: str) -> Callable[[str, str], str]:
+    def read(name: str, words: str) -> str:
+        if words not in choices:
+            raise UsageError(
+                "--{} must be one of {}, not {!r}".format(name, ", ".join(choices), words)
+            )
+        return words
+
+    return read
+
+
+def option(
+    help: str,  # noqa: A002 - what argparse calls it
+    read: Callable[[str, str], Any] = _text,
+    default: Any = None,
+    name: str = "",
+    host_only: bool = False,
+) -> Any:
+    """Declare a field of a request; see ``Option``. Its name is the field's unless given."""
+    kinds = (str,)  # type: Tuple[type, ...]
+    if read is _number:
+        kinds = (int,)
+    elif read is _share:
+        kinds = (float, int)
+    return Option(name, help, default, read, kinds, host_only)
+
+
+class ConversionRequest:
+    """One conversion as the user asked for it; None is an option that was not given. Frozen."""
+
+    model: str = option(
+        "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
+        "module:callable, or file.py:callable.",
+        default="",
+    )
+    row: str = option(
+        "Row or alias of the matrix, see: ./run matrix.",
+        default="default",
+        name="trt",
+        host_only=True,
+    )
+    where: str = option(
+        "Where to run: auto, docker or host.",
+        _one_of("auto", "docker", "host"),
+        default="auto",
+        name="in",
+        host_only=True,
+    )
+    out: Optional[str] = option(
+        "Folder for the results (default: out/ROW/MODEL in the trtyard folder).", host_only=True
+    )
+    weights: str = option(
+        "seeded, seeded:N, or a file with a state dict; FILE#KEY selects one of several.",
+        default="seeded",
+    )
+    image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")
+    size: Optional[int] = option("Side of the network's input in pixels.", _number)
+    input: Optional[str] = option(
+        "Inputs of a model of your own, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool."
+    )
+    top_n: Optional[int] = option("How many proposals a detector keeps.", _number)
+    norm_eps: Optional[float] = option(
+        "Epsilon of the norms of a torchvision detector's checkpoint, if the file does not say it.",
+        _share,
+    )
+    opset: Optional[int] = option("ONNX opset (default: the row's).", _number)
+    until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
+    plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
+    memory: Optional[str] = option(
+        "Memory limit of the container, such as 12g (default: 80% of the engine's memory).",
+        host_only=True,
+    )
+    processes: Optional[int] = option(
+        "Limit of the container's processes and threads (default: 4096).", _number, host_only=True
+    )
+
+    def __init__(self, **values: Any) -> None:
+        known = self.options()
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise TypeError("a request has no {}".format(", ".join(unknown)))
+        for name, one in known.items():
+            self.__dict__[name] = values.get(name, one.default)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a request is frozen; make another with replaced()")
+
+    def __eq__(self, other: Any) -> bool:
+        return type(other) is type(self) and bool(other.__dict__ == self.__dict__)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.items()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.given()})"
+
+    @classmethod
+    def options(cls) -> Dict[str, Option]:
+        """Return every field's option by the field's name, in the order of their declaration."""
+        return {
+            name: one._replace(name=one.name or name.replace("_", "-"))
+            for kind in reversed(cls.__mro__)
+            for name, one in vars(kind).items()
+            if isinstance(one, Option)
+        }
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, str]) -> "ConversionRequest":
+        """Return the request of a command line; an empty word is an option that was not given.
+
+        Raises:
+            UsageError: an option has a value that it never takes.
+        """
+        known = cls.options()
+        return cls(
+            **{
+                name: known[name].read(known[name].name, word)
+                for name, word in words.items()
+                if word not in ("", None)
+            }
+        )
+
+    def replaced(self, **changes: Any) -> "ConversionRequest":
+        """Return the request with other values in some fields."""
+        return type(self)(**dict(self.__dict__, **changes))
+
+    def given(self) -> Dict[str, Any]:
+        """Return the fields that differ from their defaults, by name."""
+        known = self.options()
+        return {name: one for name, one in self.__dict__.items() if one != known[name].default}
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return what request.json holds."""
+        known = self.options()
+        fields = {name: one for name, one in self.__dict__.items() if not known[name].host_only}
+        return dict(schema=SCHEMA, **fields)
+
+    @classmethod
+    def read(cls, file: Path) -> "ConversionRequest":
+        """Return the request in a request.json.
+
+        Raises:
+            UsageError: it is not one, or has an entry of another type; the message names it.
+        """
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{file} is not a request: {error}") from None
+        if not isinstance(value, dict) or value.pop("schema", None) != SCHEMA:
+            raise UsageError(f"{file} is not a request of schema {SCHEMA}")
+        known = {name: one for name, one in cls.options().items() if not one.host_only}
+        for name, one in value.items():
+            if name not in known:
+                raise UsageError(f"{file} has an unknown entry {name!r}")
+            kinds = known[name].kinds
+            if one is not None and (isinstance(one, bool) or not isinstance(one, kinds)):
+                raise UsageError(f"{file}: {name} is {one!r}, expected {kinds[0].__name__}")
+        return cls(**value)

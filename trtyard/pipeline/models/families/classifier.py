@@ -1,0 +1,29 @@
+"""torchvision's models for classification."""
+
+from typing import TYPE_CHECKING, Sequence
+
+from trtyard.pipeline.models.family import Family, Options
+from trtyard.pipeline.parity.kind import ANY, Kind
+from trtyard.pipeline.parity.tolerance import LOGITS
+
+if TYPE_CHECKING:
+    from trtyard.pipeline.models.model import Model
+
+KIND = Kind("classifier", {ANY: LOGITS})
+
+
+def names() -> Sequence[str]:
+    """Return the names that this row's torchvision has."""
+    from trtyard.pipeline.torch_support.versions import classifier_names
+
+    return classifier_names()
+
+
+def load(spec: str, options: Options) -> "Model":
+    """Return the classifier; see ``load_classifier``."""
+    from trtyard.pipeline.models.classifier import load_classifier
+
+    return load_classifier(spec, options.choice, options.image, options.size)
+
+
+FAMILY = Family(KIND, ("--image", "--size"), "it takes --image and --size", load, names)

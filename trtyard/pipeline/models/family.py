@@ -1,0 +1,57 @@
+"""A family of models: what it is called, which options it takes, how it loads and is compared."""
+
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence, Tuple
+
+from trtyard.core.errors import UsageError
+from trtyard.pipeline.parity.kind import Kind
+
+if TYPE_CHECKING:
+    from trtyard.pipeline.models.model import Model
+    from trtyard.pipeline.models.weights import Choice
+
+
+class Options(NamedTuple):
+    """What the user asked for; None takes the default."""
+
+    choice: "Choice"  # of weights
+    image: Optional[str] = None  # path of a picture
+    size: Optional[int] = None
+    input_shape: Optional[str] = None
+    top_n: Optional[int] = None
+    norm_epsilon: Optional[float] = None
+
+
+# The options by the words of the command line. Each family takes some of them.
+WORDS = (
+    ("--image", "image"),
+    ("--size", "size"),
+    ("--input", "input_shape"),
+    ("--top-n", "top_n"),
+    ("--norm-eps", "norm_epsilon"),
+)
+
+
+class Family(NamedTuple):
+    """What the module of a family registers as FAMILY."""
+
+    kind: Kind
+    takes: Tuple[str, ...]  # of WORDS
+    hint: str  # for a user who gives another one
+    load: Callable[[str, Options], "Model"]  # what the user typed after --model, and the rest
+    names: Callable[[], Sequence[str]]  # that this row has
+    is_own: bool = False  # the user's own models; their names have a colon
+
+    def has(self, spec: str) -> bool:
+        """Tell whether ``spec``, typed after --model, is one of the family."""
+        return ":" in spec if self.is_own else spec in self.names()
+
+    def refuse_unfit(self, spec: str, options: Options) -> None:
+        """Raise a UsageError for an option that the family does not take."""
+        for word, field in WORDS:
+            if word not in self.takes and getattr(options, field) is not None:
+                raise not_for(word, spec, self.hint)
+
+
+def not_for(word: str, what: str, hint: str) -> UsageError:
+    """Return the error for an option that does not fit."""
+    return UsageError(f"{word} is not for {what}", hint)

@@ -1,0 +1,91 @@
+"""MaskRcnnROIAlign as TensorRT sees it; contract in plugins/maskrcnn_roi_align/README.md."""
+
+from typing import Iterable, List, Optional, Sequence
+
+from trtyard.pipeline.ops.roi_align_op.contract import OP
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.shell import DTYPE_CODES, KernelPlugin, is_linear
+
+
+def _format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
+    """Return what the C interface calls how [N, C, H, W] lies in memory; None: it does not take it.
+
+    TensorRT pads the channels of 16 bits, and only those.
+    """
+    last = trt.TensorFormat.HWC if desc.type == trt.DataType.FLOAT else trt.TensorFormat.HWC8
+    codes = {trt.TensorFormat.LINEAR: 0, last: 1 if last == trt.TensorFormat.HWC else 2}
+    return codes.get(desc.format)
+
+
+class Plugin(KernelPlugin):
+    """The shell of MaskRcnnROIAlign."""
+
+    op = OP
+
+    def get_output_data_types(self, input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
+        """Give the features' type."""
+        return [input_types[0]]
+
+    def get_output_shapes(
+        self,
+        inputs: "Sequence[trt.DimsExprs]",
+        _shape_inputs: "Sequence[trt.DimsExprs]",
+        exprs: "trt.IExprBuilder",
+    ) -> "List[trt.DimsExprs]":
+        """Give [R, C, output_height, output_width]."""
+        pooled = trt.DimsExprs(4)
+        pooled[0] = inputs[1][0]
+        pooled[1] = inputs[0][1]
+        pooled[2] = exprs.constant(int(self.values["output_height"]))
+        pooled[3] = exprs.constant(int(self.values["output_width"]))
+        return [pooled]
+
+    def supports_format_combination(
+        self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
+    ) -> bool:
+        """Features and output of one float type, each linear or with its channels last.
+
+        float32 rois and int32 indices, linear.
+        """
+        if pos in (1, 2):
+            return is_linear(tensors[pos], trt.DataType.FLOAT if pos == 1 else trt.DataType.INT32)
+        desc, types = tensors[pos].desc, [tensors[0].desc.type] if pos else list(DTYPE_CODES)
+        return desc.type in types and _format_code(desc) is not None
+
+    def get_workspace_size(
+        self,
+        inputs: "Sequence[trt.DynamicPluginTensorDesc]",
+        _outputs: "Sequence[trt.DynamicPluginTensorDesc]",
+    ) -> int:
+        """Bytes for the largest shapes of the profile; 0 while no kernels are loaded."""
+        return 0 if self.kernels is None else self._workspace(inputs[0].max, inputs[1].max[0])
+
+    def enqueue(
+        self,
+        input_desc: "Sequence[trt.PluginTensorDesc]",
+        output_desc: "Sequence[trt.PluginTensorDesc]",
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        workspace: int,
+        stream: int,
+    ) -> None:
+        """Put the kernels into the stream."""
+        rois = input_desc[1].dims[0]
+        self.loaded_kernels().launch(
+            "trtyard_roi_align",
+            *inputs,
+            outputs[0],
+            *input_desc[0].dims,
+            rois,
+            *[self.values[name] for name, _ in self.op.attributes],
+            DTYPE_CODES[input_desc[0].type],
+            _format_code(input_desc[0]),
+            _format_code(output_desc[0]),
+            workspace,
+            self._workspace(input_desc[0].dims, rois),
+            stream,
+        )
+
+    def _workspace(self, features: Iterable[int], rois: int) -> int:
+        bins = (int(self.values["output_height"]), int(self.values["output_width"]))
+        return self.loaded_kernels().size("trtyard_roi_align_workspace", *features, rois, *bins)

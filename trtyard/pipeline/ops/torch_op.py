@@ -1,0 +1,39 @@
+"""From an op's reference to the torch operator that users call and exporters see as one node."""
+
+from typing import Any, Callable, Optional, Sequence
+
+import torch
+
+from trtyard.pipeline.ops.contract import DOMAIN, Op
+from trtyard.pipeline.torch_support.versions import HAS_CUSTOM_OP
+
+Compute = Callable[..., Any]
+
+
+def torch_op(
+    op: Op,
+    reference: Compute,
+    shapes: Compute,
+    on_cuda: Optional[Compute] = None,
+    other_outputs: Sequence[Compute] = (),
+) -> Callable[..., Any]:
+    """Return the op as a function: a torch operator, or an autograd function before torch 2.4.
+
+    Args:
+        op: the contract.
+        reference: computes it on any device. Its type hints become the operator's schema.
+        shapes: takes the same arguments and returns empty tensors like the results.
+        on_cuda: computes it on CUDA tensors; None for the reference.
+        other_outputs: of an op with several outputs, a function for each one after the first that
+            computes it from the first. Only torch before 2.4 needs them.
+    """
+    if not HAS_CUSTOM_OP:
+        from trtyard.pipeline.ops.autograd import by_autograd
+
+        return by_autograd(op, reference, on_cuda, other_outputs)
+    made = torch.library.custom_op(f"{DOMAIN}::{op.name}", reference, mutates_args=())
+    made.register_fake(shapes)
+    if on_cuda is not None:
+        made.register_kernel("cuda")(on_cuda)
+    operator: Callable[..., Any] = made
+    return operator
