@@ -36,7 +36,7 @@ from zoo_cases import SIZES, Case, cases  # noqa: E402
 
 from trtyard.lock.file import read_lock  # noqa: E402
 from trtyard.matrix.reader import read_matrix  # noqa: E402
-from trtyard.matrix.rows_variable import matrix_toolchains  # noqa: E402
+from trtyard.matrix.toolchains import matrix_toolchains  # noqa: E402
 from trtyard.run.environment import existing_environment  # noqa: E402
 from trtyard.run.on_host import pipeline_variables  # noqa: E402
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE  # noqa: E402
@@ -158,7 +158,7 @@ def result_of(case: Case) -> Path:
 def in_words(result) -> str:
     for name, facts in result["stages"].items():
         if facts["status"] != "passed":
-            return f"{name} {facts['status']}: {facts.get('failure') or facts['error'][:200]}"
+            return f"{name} {facts['status']}: {zoo_page.failure_of(facts) or facts['error'][:200]}"
     parity = result["stages"].get("parity", {})
     return f"{result['seconds']:5.1f} s {parity}"
 

@@ -50,7 +50,7 @@ class Stage:
             say(status="passed", **self.facts)
             return
         words = words_of(error)
-        self.facts.update(error=first_line(error), words=words[-MOST_WORDS:], failure=known(words))
+        self.facts.update(error=first_line(error), words=words[-MOST_WORDS:])
         say(status="failed", **self.facts)
         OUT.flush()
         os._exit(0)
@@ -60,7 +60,8 @@ def words_of(error):
     """Return the messages of an error and its causes, oldest first."""
     words = []
     while error is not None:
-        words.insert(0, f"{type(error).__name__}: {error}")
+        log = getattr(error, "log", None)
+        words.insert(0, f"{type(error).__name__}: {error}" + (f"\n{log}" if log else ""))
         error = error.__cause__ or error.__context__
     return "\n".join(words)
 
@@ -69,13 +70,6 @@ def first_line(error):
     words = str(error).replace(f"{ROOT}{os.sep}", "")  # no paths of this machine
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     return "; ".join(lines[:4])[:400] or type(error).__name__
-
-
-def known(words):
-    from trtyard.known_failures.explanation import explain
-
-    names = [one.failure.name for one in explain(words) if not one.failure.warning]
-    return names[0] if names else ""
 
 
 def export(options):
@@ -106,7 +100,7 @@ def export(options):
         nodes = onnx.load(str(options.file)).graph.node
         ops = sorted({op for node in nodes for op in (node.op_type, *inner_ops(node))})
         facts.update(bytes=options.file.stat().st_size, nodes=exported.nodes, ops=ops)
-        facts.update(warnings=list(exported.warnings))
+        facts.update(warnings=[each.text for each in exported.warnings])
     with Stage("onnxruntime"):
         inputs = {name: each.numpy() for name, each in zip(model.input_names, model.inputs)}
         found = run_onnx(options.file, inputs, model.output_names)

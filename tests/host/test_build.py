@@ -86,6 +86,15 @@ def test_the_key_does_not_change_with_what_stays_out(context):
     assert context_key(ROW, [], ROOT) == before
 
 
+@pytest.mark.parametrize("path", ["trtyard/known_failures/parsing.py", "trtyard/report/style.css"])
+def test_other_words_or_colours_of_what_the_host_shows_do_not_change_the_key(context, path):
+    before = context_key(ROW, [], context)
+    assert not (context / path).exists()
+    (context / path).parent.mkdir()
+    (context / path).write_text((ROOT / path).read_text() + "\n")
+    assert context_key(ROW, [], context) == before
+
+
 def test_local_bases_take_the_place_of_the_dockerfiles_stages():
     command = LOCAL.command(Path("docker"), "default")
     settings = [word for word in command if str(word).startswith(("rtx", "contexts"))]

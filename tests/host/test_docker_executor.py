@@ -9,7 +9,6 @@ from trtyard.core.errors import UsageError
 from trtyard.core.request import ConversionRequest
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.matrix.rows_variable import rows_variable
 from trtyard.run import in_docker as docker_executor
 from trtyard.run.in_docker import _start_error, _translated, caller_on, places_of, settings_of
 from trtyard.run.job import Job
@@ -130,9 +129,9 @@ def test_caller_owns_the_files_with_rootless_and_userns():
     assert mapped == {"user": caller, "userns_mode": "host"}
 
 
-def test_the_container_is_told_of_the_matrixs_rows(job):
+def test_the_container_gets_no_variable_that_nobody_set(job):
     variables = settings_of(job, places_of(job), LIMITS)["environment"]
-    assert variables == {**rows_variable(), "PYTHONSAFEPATH": "1"}
+    assert variables == {"PYTHONSAFEPATH": "1"}
 
 
 def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):

@@ -9,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from trtyard.core.toolchains import Toolchain, is_within, outside_in_words, rows_told
+from trtyard.core.toolchains import Toolchain, is_within, outside_in_words
 from trtyard.diagnose.explain import as_is
 from trtyard.known_failures import KNOWN_FAILURES, named
 from trtyard.known_failures.explanation import (
     Explanation,
-    conversion_error,
     error_lines,
     explain,
     takes_as_is,
 )
 from trtyard.known_failures.log_places import Place
-from trtyard.matrix.rows_variable import matrix_toolchains, rows_variable
 from trtyard.system.uv import ROOT
 
 LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
@@ -188,24 +186,6 @@ def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
     _, text = read(Path(__file__).with_name("logs") / f"{log}.log")
     explanation = explain(text)[0]
     assert [name for name, row in ROWS.items() if takes_as_is(explanation, row)] == rows
-
-
-def test_an_error_of_a_conversion_names_the_rows_that_the_host_tells_of(monkeypatch):
-    log = "\n".join((Path(__file__).parent / "logs" / "nonzero.log").read_text().splitlines()[4:])
-    assert "taken as is by: TensorRT 8.5 and newer" in conversion_error("failed", log).message
-    for name, value in rows_variable().items():
-        monkeypatch.setenv(name, value)
-    assert rows_told() == matrix_toolchains()
-    assert (
-        "taken as is by: row 11.3, 10.16, 8.6 (TensorRT 8.5 and newer, not TensorRT for RTX)"
-        in (conversion_error("failed", log).message)
-    )
-    pascal = conversion_error("failed", "Internal Error (Unsupported SM: 0x601)").message
-    assert "taken as is by: row 7.0 (engines run on compute capability 6.1)" in pascal
-    assert (
-        "taken as is by"
-        not in conversion_error("failed", "K exceeds the maximum value allowed").message
-    )
 
 
 def test_where_no_row_is_at_fault_none_is_recommended():

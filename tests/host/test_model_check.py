@@ -1,5 +1,7 @@
 """``doctor --model``: what is asked of the environment. Real answers are in tests/rows."""
 
+import json
+
 import pytest
 
 from trtyard.core.errors import ConversionError, UsageError
@@ -23,6 +25,17 @@ def test_the_reason_is_the_known_failures_cause_before_tensorrts_words(failure, 
         op="NonZero", state="unknown", number=1, nodes=[], said=said, failure=failure, ops=[]
     )
     assert model_check._reason(answer) == words
+
+
+def test_the_known_failure_is_found_in_what_tensorrt_said(monkeypatch, tmp_path):
+    facts = {"op": "TopK", "state": "refused", "number": 1, "nodes": [], "ops": []}
+    said = "Internal Error (/TopK: K exceeds the maximum value allowed (3840).)"
+    lines = [json.dumps({**facts, "said": words}) for words in (said, "it broke", said)]
+    monkeypatch.setattr(model_check, "output_of", lambda *_, env: "\n".join(lines))
+    row, lock = row_and_lock("default")
+    environment = environment_of(row, lock, row.python)
+    whole, kinds = model_check._answers(environment, tmp_path / "model.onnx")
+    assert [one.failure for one in (whole, *kinds)] == ["topk-limit", "", "topk-limit"]
 
 
 @pytest.fixture

@@ -31,6 +31,18 @@ def test_a_remark_stays_with_its_stage_however_that_ends(error, status):
     assert (engine.status, engine.note) == (status, "by the way")
 
 
+@pytest.mark.parametrize("kind", [ConversionError, EnvironmentLacksError])
+def test_a_stage_keeps_the_end_of_what_the_failing_part_printed(kind):
+    def action():
+        raise kind("refused", log="x" * (1 << 16) + "the end")
+
+    book = StageBook(lambda _: None)
+    book.attempt("engine", "build", action)
+    (stage,) = book.stages
+    assert stage.log.endswith("xthe end")
+    assert len(stage.log) == 1 << 16
+
+
 def test_what_nobody_foresaw_is_raised():
     book = StageBook(lambda _: None)
 

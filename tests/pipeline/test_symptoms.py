@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torchvision.models.detection.roi_heads import heatmaps_to_keypoints
 
+from trtyard.known_failures.advice import symptom_in_words
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.families import own, torchvision_detector
 from trtyard.pipeline.models.model import Model, Weights
@@ -141,7 +142,7 @@ def test_a_selection_that_was_frozen_is_found_and_explained(tmp_path):
     model, file, outputs, comparison = converted(FrozenSelection(), tmp_path)
     assert not comparison.passed
     assert is_frozen(model, file)
-    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    (sentence,) = map(symptom_in_words, symptoms_of(model, file, outputs, [comparison]))
     assert "agrees with PyTorch on the values that it was exported with" in sentence
     assert "results-frozen" in sentence
 
@@ -169,7 +170,7 @@ class Counting(nn.Module):
 def test_a_module_that_gives_another_result_each_time_is_said_to(module, tmp_path):
     model, file, outputs, comparison = converted(module(), tmp_path)
     assert not comparison.passed
-    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    (sentence,) = map(symptom_in_words, symptoms_of(model, file, outputs, [comparison]))
     assert sentence.startswith("PyTorch run again gives another result: forward draws random")
     assert "results-vary" in sentence
 
@@ -192,7 +193,7 @@ def test_a_module_that_stays_in_training_mode_is_named(tmp_path):
     model, file, outputs, _ = converted(Normed(), tmp_path)
     wrong = {"y": outputs["torch"]["y"] + 1}
     comparison = compare_outputs(own.KIND.name, ("torch", "onnxruntime"), outputs["torch"], wrong)
-    (sentence,) = symptoms_of(model, file, outputs, [comparison])
+    (sentence,) = map(symptom_in_words, symptoms_of(model, file, outputs, [comparison]))
     assert sentence.startswith("in training mode: norm: a module stays in training mode")
     assert "left-in-training" in sentence
 
@@ -209,8 +210,8 @@ def test_an_output_that_is_a_constant_in_pytorch_too_is_no_symptom(tmp_path):
 
     for module, found in ((Ones(), 0), (FrozenMean(), 2)):
         model, file, outputs, comparison = converted(module, tmp_path)
-        sentences = symptoms_of(model, file, outputs, [comparison])
-        assert len(sentences) == found, sentences
+        symptoms = symptoms_of(model, file, outputs, [comparison])
+        assert len(symptoms) == found, symptoms
 
 
 def test_a_difference_of_another_cause_is_not_called_frozen(tmp_path):
@@ -326,7 +327,7 @@ def test_the_report_says_that_a_tie_moved_a_keypoint_and_not_that_it_is_frozen(t
     file = tmp_path / "model.onnx"
     onnx.save(model_of([node("Relu", ["x"], ["y"])], [tensor("x", [4])], [tensor("y", [4])]), file)
     outputs = dict(zip(("torch", "onnxruntime"), tied))
-    (sentence,) = symptoms_of(model, file, outputs, [compared(*tied)])
+    (sentence,) = map(symptom_in_words, symptoms_of(model, file, outputs, [compared(*tied)]))
     assert "keypoint-of-a-tie" in sentence
 
 

@@ -1,7 +1,8 @@
 """The error classes, each with its exit code.
 
 The message says what happened and where (the user's file and line if there is one); ``hint`` is the
-next command to type. Used on the host and in the row's environment.
+next command to type; ``log`` is the output of the failing library or compiler, in which the host
+looks up the cause. Used on the host and in the row's environment.
 """
 
 from typing import Optional
@@ -12,10 +13,11 @@ class TrtyardError(Exception):
 
     exit_code = 4
 
-    def __init__(self, message: str, hint: Optional[str] = None) -> None:
+    def __init__(self, message: str, hint: Optional[str] = None, log: Optional[str] = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.log = log
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"

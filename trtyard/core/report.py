@@ -40,6 +40,7 @@ class Stage(NamedTuple):
     reason: Optional[str] = None  # why it failed or was not run
     hint: Optional[str] = None  # the fix, or the next command
     note: Optional[str] = None  # a remark on its result
+    log: Optional[str] = None  # the end of the failing library's or compiler's output
 
 
 class ErrorHistogram(NamedTuple):
@@ -183,6 +184,21 @@ class Proposals(NamedTuple):
     padded: Optional[int]  # rows that went through the box head; None if not known
 
 
+class ExporterWarning(NamedTuple):
+    """One warning of the exporter."""
+
+    text: str
+    of_tracer: bool  # the tracer's own: a value of the traced run became a constant
+
+
+class Symptom(NamedTuple):
+    """Something wrong that raised no error."""
+
+    name: str  # of the known failure
+    detail: str  # what was found in this conversion
+    output: str = ""  # of the model, where it is about one
+
+
 class Report(NamedTuple):
     """One conversion."""
 
@@ -205,6 +221,8 @@ class Report(NamedTuple):
     peak_memory_bytes: Optional[int] = None
     overlay: Optional[str] = None  # the picture's file name in the report's folder
     notes: Tuple[str, ...] = ()  # further remarks, one sentence each
+    warnings: Tuple[ExporterWarning, ...] = ()  # each once
+    symptoms: Tuple[Symptom, ...] = ()
 
 
 def check_report(report: Report) -> None:

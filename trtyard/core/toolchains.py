@@ -1,13 +1,10 @@
 """Ranges of toolchains as text, such as ``tensorrt < 8.5``."""
 
-import json
-import os
 import re
 from typing import List, NamedTuple, Sequence, Tuple
 
 ANY = "any"  # every toolchain
 RTX = "rtx"  # the flavour, as in row.json
-ROWS_VARIABLE = "TRTYARD_ROWS"  # in which the host passes the matrix's rows to the pipeline
 
 _TERM = re.compile(
     r"(?P<subject>tensorrt|rtx|torch|opset|exporter)"
@@ -25,17 +22,6 @@ class Toolchain(NamedTuple):
     exporter: str  # "dynamo" or "torchscript"
     opset: int
     runs_on: Tuple[str, ...] = ()  # compute capabilities, such as "8.9"
-
-
-def as_json(toolchains: Sequence[Toolchain]) -> str:
-    """Return the value of the environment variable that ``rows_told`` reads."""
-    return json.dumps([one._asdict() for one in toolchains])
-
-
-def rows_told() -> Tuple[Toolchain, ...]:
-    """Return the matrix's rows from the environment variable; empty if it is not set."""
-    told = json.loads(os.environ.get(ROWS_VARIABLE) or "[]")
-    return tuple(Toolchain(**dict(one, runs_on=tuple(one["runs_on"]))) for one in told)
 
 
 def is_within(toolchain: Toolchain, ranges: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
 from trtyard.known_failures.explanation import Explanation, error_lines, explain, rows_in_words
 from trtyard.known_failures.log_places import Place
 from trtyard.lock.row_and_lock import row_and_lock
-from trtyard.matrix.rows_variable import matrix_toolchains
+from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.run.environment import make_environment
 from trtyard.run.on_host import pipeline_variables
 from trtyard.system.processes import CommandError, Word, output_of

@@ -12,16 +12,17 @@ from trtyard.core.toolchains import is_within
 from trtyard.diagnose.explain import as_is
 from trtyard.diagnose.verdicts import ok, problem, unknown
 from trtyard.known_failures import named
-from trtyard.known_failures.explanation import Explanation
+from trtyard.known_failures.explanation import Explanation, first_error
 from trtyard.known_failures.log_places import Place
 from trtyard.known_failures.operators import lacking, outside_of
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
-from trtyard.matrix.rows_variable import toolchain_of
+from trtyard.matrix.toolchains import toolchain_of
 from trtyard.run.environment import RowEnvironment, make_environment
 from trtyard.run.on_host import pipeline_variables
+from trtyard.run.row_command import run_with_advice
 from trtyard.system.processes import CommandError, Word, output_of, run_plainly
 from trtyard.system.terminal import say, show
 from trtyard.system.uv import MATRIX_FILE
@@ -95,7 +96,8 @@ def _file(
     # As --name=value: the value may begin with a dash.
     command += [f"--{name}={value}" for name, value in options if value]
     say(f"exporting {model} with row {row.name}")
-    code = run_plainly(command, env=pipeline_variables(environment))
+    env = pipeline_variables(environment)
+    code = run_with_advice(run_plainly, command, env=env, row=row.name)
     if code:
         raise (
             ConversionError(f"cannot export {model}; the error is above")
@@ -115,8 +117,14 @@ def _answers(environment: RowEnvironment, file: Path) -> tuple[_Answer, list[_An
         words = error.tail.strip().removeprefix("trtyard: ")
         raise UsageError(words) if error.code == UsageError.exit_code else error from None
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    whole, *kinds = (_Answer(**line) for line in lines)
+    whole, *kinds = (_Answer(**line, failure=_failure_in(line["said"])) for line in lines)
     return whole, _merged(kinds)
+
+
+def _failure_in(said: str) -> str:
+    """Return the name of the known failure in TensorRT's words; empty if there is none."""
+    found = first_error(said)
+    return found.failure.name if found else ""
 
 
 def _merged(kinds: Iterable[_Answer]) -> list[_Answer]:

@@ -4,8 +4,6 @@ Data, one entry a failure, in the order a conversion meets them; more specific o
 Standard library only: the command line reads it without any row's environment.
 """
 
-from typing import Tuple
-
 from trtyard.known_failures.building import BUILDING
 from trtyard.known_failures.checkpoints import CHECKPOINTS
 from trtyard.known_failures.compiling import COMPILING
@@ -23,7 +21,7 @@ from trtyard.known_failures.running import RUNNING
 from trtyard.known_failures.setting_up import SETTING_UP
 from trtyard.known_failures.symptoms import SYMPTOMS
 
-KNOWN_FAILURES: Tuple[KnownFailure, ...] = (
+KNOWN_FAILURES: tuple[KnownFailure, ...] = (
     *CHECKPOINTS,
     *EXPORTING,
     *EXPORT_FORMS,

@@ -1,12 +1,10 @@
 """What TensorRT's builder refuses, and what ends its process."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _RTX = "measured: TensorRT for RTX 1.7.1"
 
-BUILDING: Tuple[KnownFailure, ...] = (
+BUILDING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="topk-limit",
         patterns=(

@@ -1,10 +1,8 @@
 """What goes wrong when weights are loaded into a model."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
-CHECKPOINTS: Tuple[KnownFailure, ...] = (
+CHECKPOINTS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="checkpoint-of-other-model",
         patterns=(

@@ -1,18 +1,14 @@
 """What goes wrong when CUDA and C++ sources are compiled: the plugins, the parser, pycuda."""
 
-from typing import Tuple
-
+from trtyard.core.machine_faults import COMPILER
 from trtyard.known_failures.entry import KnownFailure
 
 _NVCC = "measured: nvcc 13.0.88 with g++ 12.2"
 
-COMPILING: Tuple[KnownFailure, ...] = (
+COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="host-compiler-unsupported",
-        patterns=(
-            r"#error -- unsupported (?:GNU|clang) version!",
-            r"unsupported (?:GNU|clang) version! \w+ versions later than \d+ are not supported",
-        ),
+        patterns=COMPILER["host-compiler-unsupported"],
         affected=(),
         cause="this nvcc checks the version of the C++ compiler that it calls, and the machine's "
         "is too new for it (the message names the newest that it takes)",
@@ -27,11 +23,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="host-compiler-missing",
-        patterns=(
-            r"Failed to preprocess host compiler properties",
-            r"nvcc needs the C\+\+ compiler g\+\+, which is not on PATH",
-            r"No supported gcc/g\+\+ host compiler found",
-        ),
+        patterns=COMPILER["host-compiler-missing"],
         affected=(),
         cause="nvcc calls a C++ compiler, and there is none of the name that it looks for",
         hint="sudo apt-get install g++ (Debian's nvcc 11.8 takes g++-11), or correct the name "
@@ -40,10 +32,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="libc-too-new-for-cuda",
-        patterns=(
-            r"exception specification is incompatible with that of previous function "
-            r"\"(?:cospi|sinpi|rsqrt)",
-        ),
+        patterns=COMPILER["libc-too-new-for-cuda"],
         affected=(),
         cause="glibc 2.41 and newer declare cospi, sinpi and rsqrt otherwise than this CUDA's "
         "headers do",
@@ -57,10 +46,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="gpu-architecture-unknown",
-        patterns=(
-            r"Unsupported gpu architecture '(?:compute|sm)_(?P<sm>\d{2,3})[af]?'",
-            r"Unsupported gpu architecture",
-        ),
+        patterns=COMPILER["gpu-architecture-unknown"],
         affected=(),
         cause="this nvcc cannot compile for that GPU: a CUDA from before the GPU does not know it "
         "yet, and CUDA 13 no longer knows those before 7.5",
@@ -73,7 +59,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="tensorrt-headers-missing",
-        patterns=(r"fatal error: (?i:NvInfer)\w*\.h: ",),
+        patterns=COMPILER["tensorrt-headers-missing"],
         affected=(),
         cause="TensorRT's C++ headers are not where the compiler looks; neither its Python "
         "packages nor TensorRT for RTX's bring them",
@@ -88,12 +74,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="cuda-toolkit-not-whole",
-        patterns=(
-            r"\bcicc: not found",
-            r"fatal error: (?:crt/host_config|crt/host_defines|cuda_runtime|cuda_runtime_api|cuda|"
-            r"cuda_fp16|nv/target)(?:\.h)?: ",
-            r"cannot find -lcudart",
-        ),
+        patterns=COMPILER["cuda-toolkit-not-whole"],
         affected=(),
         cause="a part of the CUDA toolkit is missing: as wheels and as Debian packages it comes in "
         "pieces, and nvcc alone does not bring them",
@@ -104,15 +85,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="nvcc-not-found",
-        patterns=(
-            r"No CMAKE_CUDA_COMPILER could be found",
-            r"CMAKE_CUDA_COMPILER-NOTFOUND",
-            r"No CUDA toolset found",
-            r"Couldn't find CUDA library root",
-            r"\bnvcc(?:: command not found|: not found|: No such file or directory)",
-            r"CUDA_HOME environment variable is not set",
-            r"Failed to find nvcc",
-        ),
+        patterns=COMPILER["nvcc-not-found"],
         affected=(),
         cause="the build looks for nvcc, the CUDA compiler, and does not find it: the driver, "
         "torch and the runtime images do not bring it, and /usr/local/cuda/bin is not on PATH by "
@@ -129,11 +102,7 @@ COMPILING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="compiler-killed",
-        patterns=(
-            r"'(?:cicc|cudafe\+\+|ptxas|nvlink)' died due to signal 9",
-            r"fatal error: Killed signal terminated program",
-            r"(?:^|\n)Killed[ \t]*(?:\n|$)",  # all that nvcc 13 says, where sh is dash
-        ),
+        patterns=COMPILER["compiler-killed"],
         affected=(),
         cause="the system ended the process, nearly always because memory ran out; compilers run "
         "several at once",

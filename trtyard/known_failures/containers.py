@@ -1,12 +1,10 @@
 """What goes wrong when Docker, or NVIDIA's runtime for it, is to start or to pull a container."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _DOCKER = "measured: Docker 28.5.2"
 
-CONTAINERS: Tuple[KnownFailure, ...] = (
+CONTAINERS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="docker-without-gpu-runtime",
         patterns=(

@@ -1,10 +1,8 @@
 """What the CUDA driver and the GPU refuse, whichever program asks."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
-DEVICE: Tuple[KnownFailure, ...] = (
+DEVICE: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="no-cuda-device",
         patterns=(

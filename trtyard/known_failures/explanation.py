@@ -1,11 +1,10 @@
 """Which known failures a log holds: where each is, why it comes, what to do."""
 
-import contextlib
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from trtyard.core.errors import ConversionError, EnvironmentLacksError
-from trtyard.core.toolchains import ANY, Toolchain, is_within, outside_in_words, rows_told
+from trtyard.core.toolchains import Toolchain, is_within, outside_in_words
 from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
 from trtyard.known_failures.compiling import COMPILING
 from trtyard.known_failures.images import IMAGES
@@ -36,11 +35,11 @@ class Explanation(NamedTuple):
     line: int  # of the log, from 1
     words: str  # that line
     place: Place
-    affected: Tuple[str, ...]  # the failure's, or narrower where the op tells more
+    affected: tuple[str, ...]  # the failure's, or narrower where the op tells more
     capability: str = ""  # of the GPU, where the error names it, such as "8.9"
 
 
-def explain(log: str) -> List[Explanation]:
+def explain(log: str) -> list[Explanation]:
     """Return every known failure that ``log`` holds, what says most of its cause first.
 
     Errors come before warnings, specific ones before general ones, earlier ones before later ones.
@@ -49,6 +48,11 @@ def explain(log: str) -> List[Explanation]:
     found = [one for failure in KNOWN_FAILURES for one in _matches(failure, log)]
     kept = [one for number, one in enumerate(found) if not _is_covered(one, found, number)]
     return sorted(kept, key=lambda one: (one.failure.warning, one.failure.general, one.line))
+
+
+def first_error(log: str) -> Explanation | None:
+    """Return the known error that says most of the cause of ``log``; None if there is none."""
+    return next((one for one in explain(log) if not one.failure.warning), None)
 
 
 def _is_covered(one: Explanation, found: Sequence[Explanation], number: int) -> bool:
@@ -71,7 +75,7 @@ def cleaned(log: str) -> str:
     return _TERMINAL_CODES.sub("", log).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def error_lines(log: str, most: int = 8) -> List[str]:
+def error_lines(log: str, most: int = 8) -> list[str]:
     """Return the lines that look like errors: the first and the last ones, where there are many."""
     lines = [
         line.strip()
@@ -82,7 +86,7 @@ def error_lines(log: str, most: int = 8) -> List[str]:
     return lines if len(lines) <= most else [*lines[: most // 2], *lines[-most // 2 :]]
 
 
-def takes_as_is(explanation: Explanation, toolchain: Toolchain) -> Optional[bool]:
+def takes_as_is(explanation: Explanation, toolchain: Toolchain) -> bool | None:
     """Tell whether that toolchain takes the model as it is; None where that is not the matter."""
     if explanation.capability:
         return explanation.capability in toolchain.runs_on
@@ -108,53 +112,16 @@ def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
     return f"{words} ({taken_by(explanation.affected)})"
 
 
-def conversion_error(message: str, words: str, otherwise: Optional[str] = None) -> ConversionError:
-    """Return the error of a stage, with what is known about it.
-
-    Args:
-        message: what failed, and where, as far as the caller knows.
-        words: all that the failing part said.
-        otherwise: the hint where nothing more is known.
-    """
-    explanations = [one for one in explain(words) if not one.failure.warning]
-    if not explanations:
-        return ConversionError(message, otherwise)
-    first = explanations[0]
-    lines = [message, f"  why: {first.failure.cause}"]
-    rows = rows_told()
-    if first.affected not in ((), (ANY,)) or (rows and first.capability):
-        taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
-        lines.append(f"  taken as is by: {taking}")
-    return ConversionError("\n".join(lines), first.failure.hint)
-
-
-def build_failure(words: str) -> Optional[KnownFailure]:
+def build_failure(words: str) -> KnownFailure | None:
     """Return the known failure of a compiler or of an image's build that ``words`` hold, if any."""
     found = (one.failure for one in explain(words) if one.failure in (*COMPILING, *IMAGES))
     return next(found, None)
 
 
-@contextlib.contextmanager
-def compiler_explained() -> Iterator[None]:
-    """Add to a compiler's failure in the block what is known about it.
-
-    Raises:
-        EnvironmentLacksError: where it is the machine that is at fault.
-    """
-    try:
-        yield
-    except (ConversionError, EnvironmentLacksError) as error:
-        known = build_failure(error.message)
-        if known is None:
-            raise
-        words = f"{error.message}\n  why: {known.cause}"
-        raise EnvironmentLacksError(words, known.hint) from error
-
-
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
     """Yield the failure once for each op that it names, or once."""
-    seen: Set[str] = set()
-    # What conversion_error has explained before stands in its message, in other words.
+    seen: set[str] = set()
+    # An error that has its advice already holds the cause, in other words than the pattern's.
     own = rf"\n  why: {re.escape(failure.cause)}\n"
     for pattern in (*failure.patterns, own):
         for match in re.finditer(pattern, log):
@@ -194,7 +161,7 @@ def _explanation(failure: KnownFailure, log: str, match: "re.Match[str]") -> Exp
     )
 
 
-def _capability(named: Dict[str, Optional[str]]) -> str:
+def _capability(named: dict[str, str | None]) -> str:
     """Return 8.9 for the ways in which TensorRT writes it: 0x809, 89, 8.9; 120 gives 12.0."""
     if named.get("sm_hex"):
         number = int(named["sm_hex"] or "", 16)

@@ -1,12 +1,10 @@
 """What an exporter refuses of ops that it has, and of sizes that are to be dynamic."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _BOTH = "measured: torch 2.13.0, both exporters; TensorRT for RTX 1.7.1 builds dynamo's file"
 
-EXPORT_FORMS: Tuple[KnownFailure, ...] = (
+EXPORT_FORMS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="fourier-transform",
         patterns=(

@@ -1,10 +1,8 @@
 """What goes wrong between a torch module and an ONNX file."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
-EXPORTING: Tuple[KnownFailure, ...] = (
+EXPORTING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="output-of-own-class",
         patterns=(

@@ -1,10 +1,8 @@
 """What goes wrong while an image is built: registries, apt, certificates."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
-IMAGES: Tuple[KnownFailure, ...] = (
+IMAGES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="base-image-gone",
         patterns=(

@@ -1,7 +1,5 @@
 """What goes wrong when apt or pip is to install TensorRT, CUDA or the Python packages."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _DEBIAN = "measured: Debian 12"
@@ -11,7 +9,7 @@ _MODULES = (
     "onnxsim|onnx_graphsurgeon|polygraphy|pycuda|cuda|cupy|cv2|numpy|uff|graphsurgeon|tf2onnx"
 )
 
-INSTALLING: Tuple[KnownFailure, ...] = (
+INSTALLING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="apt-package-unknown",
         patterns=(

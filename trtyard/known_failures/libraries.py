@@ -1,12 +1,10 @@
 """Libraries and Python packages of releases that do not fit together."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _CUDA = r"lib(?:cublas\w*|cusparse\w*|cusolver\w*|cudnn\w*|cufft\w*|nvJitLink|nvrtc\w*|cudart)\b"
 
-LIBRARIES: Tuple[KnownFailure, ...] = (
+LIBRARIES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="torchvision-of-other-torch",
         patterns=(

@@ -2,7 +2,8 @@
 
 import functools
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Pattern, Tuple
+from re import Pattern
+from typing import Any, NamedTuple
 
 from trtyard.core.cited_lines import (
     FRAME,
@@ -48,7 +49,7 @@ class Place(NamedTuple):
 
     op: str = ""
     node: str = ""  # the ONNX node's name
-    number: Optional[int] = None  # the node's index in the graph
+    number: int | None = None  # the node's index in the graph
     python: str = ""  # file:line, and function and code where the log has them
 
 
@@ -77,7 +78,7 @@ def place_near(log: str, start: int) -> Place:
     )
 
 
-def _window(log: str, start: int) -> Tuple[int, int]:
+def _window(log: str, start: int) -> tuple[int, int]:
     """Return the offsets of the lines around ``start`` that may speak of the same error."""
     first = last = start
     for _ in range(NEAR_LINES):
@@ -88,7 +89,7 @@ def _window(log: str, start: int) -> Tuple[int, int]:
     return first, last
 
 
-def _as_place(found: Dict[str, Any]) -> Place:
+def _as_place(found: dict[str, Any]) -> Place:
     number = found.get("number")
     return Place(
         op=found.get("op") or "",
@@ -122,13 +123,13 @@ def python_line(log: str, start: int = 0) -> str:
 
 
 @functools.lru_cache(maxsize=8)  # the patterns of one log, which is asked for every error in it
-def _cited(log: str, pattern: "Pattern[str]") -> Tuple["re.Match[str]", ...]:
+def _cited(log: str, pattern: "Pattern[str]") -> tuple["re.Match[str]", ...]:
     """Return what ``pattern`` finds in ``log`` of the user's own code; trtyard's words are that."""
     found = pattern.finditer(log)
     return tuple(match for match in found if pattern is OWN_AT or _is_own(match))
 
 
-def _first_stack(log: str, frames: List["re.Match[str]"]) -> List["re.Match[str]"]:
+def _first_stack(log: str, frames: list["re.Match[str]"]) -> list["re.Match[str]"]:
     """Return the frames up to the first gap that is no other frame's text."""
     stack = frames[:1]
     for frame in frames[1:]:

@@ -1,7 +1,5 @@
 """Which ops ONNX has, and from which release on TensorRT takes them."""
 
-from typing import Tuple
-
 # Every op that the standard domain has or had, of onnx 1.23.2; a test compares it with onnx itself.
 _STANDARD_OPS = """
 Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool
@@ -88,7 +86,7 @@ TfIdfVectorizer Unique
 RTX_LACKS = frozenset(_RTX_LACKS.split())
 
 
-def lacking(op: str) -> Tuple[str, ...]:
+def lacking(op: str) -> tuple[str, ...]:
     """Return the ranges of toolchains known to lack a standard op; empty where none is known."""
     ranges = []
     if op in NATIVE_FROM:
@@ -98,6 +96,6 @@ def lacking(op: str) -> Tuple[str, ...]:
     return tuple(ranges)
 
 
-def outside_of(op: str) -> Tuple[str, ...]:
+def outside_of(op: str) -> tuple[str, ...]:
     """Return the ranges outside which a standard op is known to be taken; empty if not known."""
     return lacking(op) if op in NATIVE_FROM else ()

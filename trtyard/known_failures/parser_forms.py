@@ -1,7 +1,5 @@
 """Forms of an op that TensorRT's ONNX parser refuses although it has the op."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _CHANGELOG = "https://github.com/onnx/onnx-tensorrt/blob/main/docs/Changelog.md"
@@ -9,7 +7,7 @@ _RTX = "measured: TensorRT for RTX 1.7.1"
 # What the parser's functions import that are no ops.
 _NO_OPS = "FallbackPlugin|Plugin|TRT_|Model|Input|Graph|LocalFunction"
 
-PARSER_FORMS: Tuple[KnownFailure, ...] = (
+PARSER_FORMS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="scatter-more-than-there-is",
         patterns=(r"(?:Indices|Updates) dimensions must be less than data dimensions!",),

@@ -1,13 +1,12 @@
 """What TensorRT's ONNX parser refuses."""
 
-from typing import Tuple
-
+from trtyard.core.machine_faults import ROI_ALIGN_WITHOUT_DRIVER
 from trtyard.known_failures.entry import KnownFailure
 
 _CHANGELOG = "https://github.com/onnx/onnx-tensorrt/blob/main/docs/Changelog.md"
 _RTX = "measured: TensorRT for RTX 1.7.1"
 
-PARSING: Tuple[KnownFailure, ...] = (
+PARSING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="topk-k-is-a-tensor",
         patterns=(r"\bimportTopK\b[\s\S]{0,120}?inputs\.at\(1\)\.is_weights\(\)",),
@@ -124,10 +123,7 @@ PARSING: Tuple[KnownFailure, ...] = (
     ),
     KnownFailure(
         name="roi-align-without-driver",
-        patterns=(
-            r"ROIAlign plugin was not found in the plugin registry",
-            r"Cuda Error in ROIAlignV3: 35",
-        ),
+        patterns=ROI_ALIGN_WITHOUT_DRIVER,
         affected=("rtx",),
         cause="TensorRT for RTX makes RoiAlign of a plugin that asks the driver when it is made, "
         "and this machine has none",

@@ -1,13 +1,11 @@
 """What goes wrong when an engine or an ONNX file is loaded and run."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _RTX = "measured: TensorRT for RTX 1.7.1"
 _RUNTIME = "measured: ONNX Runtime 1.32.0"
 
-RUNNING: Tuple[KnownFailure, ...] = (
+RUNNING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="engine-of-other-release",
         patterns=(

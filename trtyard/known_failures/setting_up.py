@@ -1,7 +1,5 @@
 """What goes wrong before any op matters: libraries, the driver, memory, files, a changed API."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
 _RTX = "measured: TensorRT for RTX 1.7.1"
@@ -16,7 +14,7 @@ _GONE_IN_C = (
     "setInt8Mode|destroy|getMaxBatchSize"
 )
 
-SETTING_UP: Tuple[KnownFailure, ...] = (
+SETTING_UP: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="library-not-found",
         patterns=(

@@ -1,10 +1,8 @@
 """Failures that raise no error: what one sees, and what looks for it."""
 
-from typing import Tuple
-
 from trtyard.known_failures.entry import KnownFailure
 
-SYMPTOMS: Tuple[KnownFailure, ...] = (
+SYMPTOMS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="results-frozen",
         symptom="the same result for every input; NMS results baked in as constants",

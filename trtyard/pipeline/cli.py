@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Optional, Sequence
 
+from trtyard.core.error_file import give_to_host
 from trtyard.core.errors import (
     INTERRUPTED_EXIT_CODE,
     ConversionError,
@@ -56,12 +57,10 @@ def _run(options: argparse.Namespace) -> int:
     row = read_row(options.row_file)
     if options.command == "plugins":
         from trtyard.core.plugins.compile_plugins import compile_plugins
-        from trtyard.known_failures.explanation import compiler_explained
 
-        with compiler_explained():
-            compiled = compile_plugins(
-                options.sources, options.out, row.architectures, headers=options.headers
-            )
+        compiled = compile_plugins(
+            options.sources, options.out, row.architectures, headers=options.headers
+        )
         state = "already compiled" if compiled.cached else "compiled"
         sys.stdout.write(f"{state}: {compiled.library.name} sha256 {compiled.sha256}\n")
         return 0
@@ -193,7 +192,10 @@ def _add_onnx_facts(parser: argparse.ArgumentParser) -> None:
 
 
 def _say(error: TrtyardError) -> int:
-    sys.stderr.write(f"trtyard: {error}\n")
+    if not give_to_host(error):
+        sys.stderr.write(f"trtyard: {error}\n")
+        if error.log:
+            sys.stderr.write("  for its cause: the same command with 2>&1 | ./run explain -\n")
     return error.exit_code
 
 

@@ -23,7 +23,7 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.row import Row, toolchain_of
+from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError, StageBook
 from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
 
@@ -150,7 +150,6 @@ class Conversion:
                 row.opset,
                 file,
                 may_be_invalid=bool(patched_files(releases)),
-                toolchain=toolchain_of(row, torch.__version__),
             )
         remarks = []
         if exported.unused:
@@ -191,11 +190,9 @@ class Conversion:
         if self._plugins.library is not None:
             return self._plugins.library
         from trtyard.core.plugins.compile_plugins import compile_plugins
-        from trtyard.known_failures.explanation import compiler_explained
 
         library = self._plugins.cache / "libtrtyard_plugins.so"
-        with compiler_explained():
-            return compile_plugins(self._plugins.sources, library, self._row.architectures).library
+        return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
     def _engine(self) -> EngineFacts:
         row = self._row

@@ -134,11 +134,9 @@ def _report(
         # ru_maxrss is in KiB on Linux.
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         overlay=overlay,
-        notes=(
-            *model.notes,
-            *(() if outcome.exported is None else outcome.exported.warnings),
-            *symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
-        ),
+        notes=tuple(model.notes),
+        warnings=() if outcome.exported is None else outcome.exported.warnings,
+        symptoms=symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
     )
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Tuple
 
 from trtyard.core.errors import UsageError
-from trtyard.core.toolchains import Toolchain
 
 EXPORTERS = ("dynamo", "torchscript")
 
@@ -22,13 +21,6 @@ class Row(NamedTuple):
     architectures: Tuple[str, ...]  # what the plugins are compiled for, such as "89"
     runs_on: Tuple[str, ...]  # compute capabilities that load this row's engines, such as "8.9"
     pycuda_problem: Optional[str] = None  # why pycuda could not be built here, if that was tried
-
-
-def toolchain_of(row: Row, torch: str) -> Toolchain:
-    """Return what of the row, with its torch release, decides which models it takes."""
-    return Toolchain(
-        row.name, row.flavour, row.tensorrt, torch, row.exporter, row.opset, row.runs_on
-    )
 
 
 def exporting(row: Row, exporter: Optional[str] = None, opset: Optional[int] = None) -> Row:

@@ -3,8 +3,10 @@
 import time
 from typing import Callable, Dict, List, Optional, Sequence, TypeVar
 
-from trtyard.core.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.errors import ConversionError, EnvironmentLacksError, TrtyardError
 from trtyard.core.report import FAILED, NOT_RUN, PASSED, Stage
+
+_MOST_CHARACTERS = 1 << 16  # of a log that is kept
 
 T = TypeVar("T")
 
@@ -61,10 +63,16 @@ class StageBook:
             stage = Stage(name, PASSED, time.perf_counter() - start)
         except ConversionError as error:
             seconds = time.perf_counter() - start
-            stage = Stage(name, FAILED, seconds, error.message, error.hint)
+            stage = Stage(name, FAILED, seconds, error.message, error.hint, log=_end_of_log(error))
         except EnvironmentLacksError as error:
-            stage = Stage(name, NOT_RUN, reason=error.message, hint=error.hint)
+            stage = Stage(
+                name, NOT_RUN, reason=error.message, hint=error.hint, log=_end_of_log(error)
+            )
         except NotRunError as error:
             stage = Stage(name, NOT_RUN, reason=str(error))
         self._stages[name] = stage._replace(note=self._notes.get(name))
         return result
+
+
+def _end_of_log(error: TrtyardError) -> Optional[str]:
+    return error.log[-_MOST_CHARACTERS:] if error.log else None

@@ -1,4 +1,4 @@
-"""Failures that raise no error, found in what a conversion gave; sentences for its report."""
+"""Failures that raise no error, found in what a conversion gave."""
 
 from pathlib import Path
 from typing import List, Mapping, Optional, Sequence, Tuple
@@ -7,14 +7,14 @@ import numpy as np
 import onnx
 
 from trtyard.core.errors import ConversionError
-from trtyard.known_failures import named
+from trtyard.core.report import Symptom
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.export.exporter import other_values
 from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.onnx_model.symptoms import Symptom, holds_float16, model_symptoms
+from trtyard.pipeline.onnx_model.symptoms import holds_float16, model_symptoms
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
 from trtyard.pipeline.parity.ties import proven_ties
 
@@ -33,8 +33,8 @@ _SHARE_TIED = 0.05
 
 def symptoms_of(
     model: Model, file: Path, outputs: Mapping[str, Outputs], comparisons: Sequence[Comparison]
-) -> Tuple[str, ...]:
-    """Return a sentence for each symptom, with what to do.
+) -> Tuple[Symptom, ...]:
+    """Return each symptom once.
 
     Args:
         model: as it was converted.
@@ -62,7 +62,7 @@ def symptoms_of(
             found += box_symptoms(outputs["torch"], values, (size[0], size[1]), runtime)
         found += padding_symptoms(outputs, model.proposal_rows)
         found += [symptom for each in comparisons for symptom in tied_keypoints(each)]
-    return tuple(dict.fromkeys(map(_sentence, found)))
+    return tuple(dict.fromkeys(map(_on_one_line, found)))
 
 
 def _tied_or_frozen(model: Model, file: Path, reference: Outputs) -> List[Symptom]:
@@ -237,7 +237,5 @@ def _disagree(comparison: Comparison) -> bool:
     return any(row.pair == ("torch", "onnxruntime") and not row.passed for row in rows)
 
 
-def _sentence(symptom: Symptom) -> str:
-    failure = named(symptom.name)
-    detail = " ".join(symptom.detail.split())
-    return f"{detail}: {failure.cause}. {failure.hint} ({failure.name})"
+def _on_one_line(symptom: Symptom) -> Symptom:
+    return symptom._replace(detail=" ".join(symptom.detail.split()))

@@ -8,6 +8,8 @@ from pathlib import Path
 from trtyard.core.errors import UsageError
 from trtyard.core.files import write_text
 from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, Report
+from trtyard.known_failures.advice import advised
+from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.index import Entry, index_page
 from trtyard.report.junit import junit_text
 from trtyard.report.page import page
@@ -42,7 +44,8 @@ def make_pages(paths: Sequence[str], out: str = "") -> None:
         raise UsageError("report needs a folder", "for example: ./run report out")
     files = [file for path in paths for file in _reports_in(Path(path))]
     folders = list(dict.fromkeys(file.parent.absolute() for file in files))
-    found = [(folder, read_report(folder)) for folder in folders]
+    rows = matrix_toolchains()
+    found = [(folder, advised(read_report(folder), rows)) for folder in folders]
     if not found:
         raise UsageError(f"no {JSON_FILE} in {', '.join(paths)}", "run ./run convert first")
     for folder, report in found:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.report import FAILED
+from trtyard.known_failures.advice import advised
+from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
 from trtyard.report.pages import write_pages
 from trtyard.report.reading import read_report
@@ -13,7 +15,7 @@ from trtyard.system.terminal import show
 
 def show_result(folder: Path) -> None:
     """Make the pages of the report in ``folder`` and print its table, notes and failures."""
-    report = read_report(folder)
+    report = advised(read_report(folder), matrix_toolchains())
     write_pages(report, folder)
     show(f"\n{console_table(report)}")
     if report.notes:

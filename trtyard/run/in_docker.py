@@ -19,7 +19,6 @@ from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.shown_paths import replacing
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
-from trtyard.matrix.rows_variable import rows_variable
 from trtyard.registry.transfer import Registry
 from trtyard.render.dockerfiles import OUT_PATH, PLUGIN_LIBRARY, ROW_PATH
 from trtyard.run.job import Job
@@ -192,7 +191,7 @@ def settings_of(job: Job, places: Mapping[Path, str], limits: Limits) -> dict[st
         Mount(target=place, source=str(path), type="bind", read_only=path != job.out)
         for path, place in places.items()
     ]
-    environment = {**rows_variable(), "PYTHONSAFEPATH": "1"}
+    environment = {"PYTHONSAFEPATH": "1"}
     environment |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     stands_in = {} if job.code_folder is None else {"working_dir": places[job.code_folder]}
     return {

@@ -4,7 +4,6 @@ import os
 
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
-from trtyard.matrix.rows_variable import rows_variable
 from trtyard.run.environment import (
     RowEnvironment,
     existing_environment,
@@ -46,8 +45,7 @@ def convert(job: Job) -> int:
     words = job.arguments("host", str(environment.row_file))
     words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
-    env = {**pipeline_variables(environment), **rows_variable()}
-    return run_plainly(command, env=env)
+    return run_plainly(command, env=pipeline_variables(environment))
 
 
 def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, str]:

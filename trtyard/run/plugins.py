@@ -7,6 +7,7 @@ from trtyard.core.plugins.compile_plugins import shells_for
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.run.environment import make_environment
 from trtyard.run.on_host import pipeline_variables
+from trtyard.run.row_command import run_with_advice
 from trtyard.system.processes import Word, run
 from trtyard.system.uv import OUT, ROOT
 
@@ -41,4 +42,5 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
     if folder is not None:
         words += ["--headers", folder]
     command = [environment.python, "-m", "trtyard.pipeline", *words]
-    return run(command, env=pipeline_variables(environment=environment))
+    env = pipeline_variables(environment=environment)
+    return run_with_advice(run, command, env=env, row=row.name)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from failing_models import first
 
+from trtyard.core.error_file import VARIABLE, error_in
 from trtyard.core.errors import EnvironmentLacksError, TrtyardError
 from trtyard.core.plugins import cuda_compiler
 from trtyard.core.plugins.compile_plugins import compile_plugins, find_nvcc
-from trtyard.known_failures.explanation import compiler_explained
+from trtyard.known_failures.advice import with_advice
 from trtyard.pipeline.cli import main
 
 SOURCES = Path(__file__).parents[3] / "plugins"
@@ -122,10 +123,20 @@ def test_a_compiler_that_the_system_ends_is_known(nvcc, tmp_path):
     assert first(words).failure.name == "compiler-killed"
 
 
-def test_plugins_that_cannot_be_compiled_end_with_cause_and_hint(nvcc, row_file, tmp_path, capsys):
+def test_plugins_that_cannot_be_compiled_end_with_cause_and_hint(
+    nvcc, row_file, tmp_path, capsys, monkeypatch
+):
     words = ["plugins", "--row-file", str(row_file), "--sources", str(SOURCES)]
-    assert main([*words, "--out", str(tmp_path / "x.so")]) == EnvironmentLacksError.exit_code
-    error = capsys.readouterr().err
+    words += ["--out", str(tmp_path / "x.so")]
+    assert main(words) == EnvironmentLacksError.exit_code
+    said = capsys.readouterr().err
+    assert "Unsupported gpu architecture 'compute_35'" in said
+    assert "./run explain -" in said
+    # For the host, which adds what is known.
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "error.json"))
+    assert main(words) == EnvironmentLacksError.exit_code
+    assert capsys.readouterr().err == ""
+    error = str(with_advice(error_in(tmp_path / "error.json")))
     assert "Unsupported gpu architecture 'compute_35'" in error
     assert "why: this nvcc cannot compile for that GPU" in error
     assert "nvcc --list-gpu-arch" in error
@@ -135,16 +146,16 @@ def test_an_unsupported_host_compiler_ends_with_3_and_what_is_not_known_with_4(
     nvcc, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("NVCC_APPEND_FLAGS", "-Xcompiler=-U__GNUC__,-D__GNUC__=99")
-    with pytest.raises(TrtyardError) as failure, compiler_explained():
+    with pytest.raises(TrtyardError) as failure:
         compile_plugins(SOURCES, tmp_path / "x.so", ["80"])
     assert failure.value.exit_code == EnvironmentLacksError.exit_code
-    assert "-ccbin g++-12" in failure.value.hint
+    assert "-ccbin g++-12" in with_advice(failure.value).hint
 
     broken = tmp_path / "plugins"
     shutil.copytree(SOURCES, broken)
     (broken / "common" / "status.cu").write_text("int f() { return nothing; }")
     monkeypatch.delenv("NVCC_APPEND_FLAGS")
-    with pytest.raises(TrtyardError, match="nothing") as failure, compiler_explained():
+    with pytest.raises(TrtyardError, match="nothing") as failure:
         compile_plugins(broken, tmp_path / "x.so", ["80"])
     assert failure.value.exit_code == 4
-    assert "why:" not in failure.value.message
+    assert "why:" not in with_advice(failure.value).message

@@ -10,6 +10,7 @@ from failing_models import first, traceback_of
 from torch import nn
 
 from trtyard.core.errors import ConversionError
+from trtyard.known_failures.advice import with_advice, worth_telling
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.onnx_model.runner import run_onnx
 
@@ -223,12 +224,13 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
         export_onnx(
             module.eval(), (torch.rand(3, 3),), ["x"], ["y"], exporter, 18, tmp_path / "model.onnx"
         )
-    assert words in failure.value.hint
-    assert "\n  why: " in failure.value.message
-    # Its own message, given to ./run explain, leads to the same.
-    explanation = first(str(failure.value))
-    assert explanation.failure.hint == failure.value.hint
-    at = [line for line in failure.value.message.splitlines() if line.startswith("  at ")]
+    error = with_advice(failure.value)
+    assert words in error.hint
+    assert "\n  why: " in error.message
+    # What the user sees of it, given to ./run explain, leads to the same.
+    explanation = first(str(error))
+    assert explanation.failure.hint == error.hint
+    at = [line for line in error.message.splitlines() if line.startswith("  at ")]
     assert ["  at " + explanation.place.python for _ in at] == at
 
 
@@ -294,7 +296,7 @@ def test_convert_tells_of_known_warnings_and_of_no_others(tmp_path):
         AlignedRoi(), inputs, ["x", "rois"], ["y"], "torchscript", 15, tmp_path / "model.onnx"
     )
     # The other is about a shape that torchvision looks at; what is deprecated stays unsaid.
-    told = {first(words).failure.name for words in made.warnings}
+    told = {first(words).failure.name for words in worth_telling(made.warnings)}
     assert told == {"roi-align-aligned-before-opset-16", "python-value-frozen"}
 
 

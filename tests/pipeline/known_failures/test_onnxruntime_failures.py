@@ -6,6 +6,7 @@ from failing_models import first, model_of, tensor, traceback_of
 from onnx import TensorProto, helper, numpy_helper
 
 from trtyard.core.errors import ConversionError
+from trtyard.known_failures.advice import with_advice
 from trtyard.pipeline.onnx_model.runner import run_onnx
 
 node = helper.make_node
@@ -125,7 +126,7 @@ def test_what_onnxruntime_refuses_is_known(name, model, op, written):
     assert explanation.place.op == op
     with pytest.raises(ConversionError) as failure:
         run_onnx(file, {"x": ROW}, ["y"])
-    assert failure.value.hint == explanation.failure.hint
+    assert with_advice(failure.value).hint == explanation.failure.hint
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.toolchains import Toolchain
+from trtyard.known_failures.advice import with_advice
 from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.conversion import Conversion, PluginSource
 from trtyard.pipeline.export.exporter import export_onnx
@@ -113,7 +114,7 @@ class Deformed(nn.Module):
 
 
 def refusal(module, inputs, tmp_path):
-    """Return the error of the first stage of a conversion that fails."""
+    """Return the error of the first stage of a conversion that fails, with its advice."""
     names = [f"input_{index}" for index in range(len(inputs))]
     model = SimpleNamespace(
         module=module, inputs=inputs, input_names=names, output_names=["output"], name="net"
@@ -124,7 +125,7 @@ def refusal(module, inputs, tmp_path):
         conversion._exported = conversion._export()
         conversion._engine()
     except ConversionError as error:
-        return error
+        return with_advice(error)
     raise AssertionError("nothing refused the model")
 
 
@@ -202,11 +203,11 @@ def test_a_later_opset_is_advised_only_where_it_helps(toolchain, advised, tmp_pa
             "dynamo",
             18,
             tmp_path / "model.onnx",
-            toolchain=toolchain,
         )
-    assert "this op came with opset 19" in caught.value.message
-    assert caught.value.hint.startswith(advised)
-    assert ("row rtx-1.7 does not have it" in caught.value.message) == (toolchain is RTX)
+    error = with_advice(caught.value, [toolchain], toolchain.row)
+    assert "this op came with opset 19" in error.message
+    assert error.hint.startswith(advised)
+    assert ("row rtx-1.7 does not have it" in error.message) == (toolchain is RTX)
 
 
 class Converts(nn.Module):

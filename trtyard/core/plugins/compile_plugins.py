@@ -104,7 +104,8 @@ def compile_plugins(
 
     The hash of all inputs is written to ``<library>.json``; if it is unchanged, nothing is
     compiled. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that this nvcc does not
-    support), UsageError (wrong arguments), ConversionError (a compiler error).
+    support, another fault of the machine), UsageError (wrong arguments), ConversionError (a
+    compiler error).
     """
     units = _units(sources, architectures, headers)
     compiler = find_nvcc() if nvcc is None else nvcc

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.machine_faults import COMPILER, shows
 
 CUDA_WHEEL_FOLDER = Path("nvidia") / "cu13"  # where NVIDIA's CUDA 13 wheels put the toolkit
 CUDA_WHEELS = "nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl"
@@ -87,9 +88,9 @@ def host_compiler(nvcc: Path) -> str:
 def require_host_compiler() -> None:
     """Raise EnvironmentLacksError if g++, which nvcc needs, is not on ``PATH``."""
     if shutil.which("g++") is None:
+        words = "nvcc needs the C++ compiler g++, which is not on PATH"
         raise EnvironmentLacksError(
-            "nvcc needs the C++ compiler g++, which is not on PATH",
-            "install it: sudo apt-get install --no-install-recommends g++ libc6-dev",
+            words, "install it: sudo apt-get install --no-install-recommends g++ libc6-dev", words
         )
 
 
@@ -148,7 +149,7 @@ def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> Li
     for flag in flags:
         try:
             run_compiler([*compiler, flag, *nothing], Path())
-        except ConversionError:
+        except (ConversionError, EnvironmentLacksError):
             continue
         found.append(flag)
     return found
@@ -157,7 +158,8 @@ def taken_by(compiler: Sequence[str], flags: Sequence[str], language: str) -> Li
 def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()) -> str:
     """Run ``command`` in ``folder`` without the variables ``unset``; return its output.
 
-    Raises EnvironmentLacksError (unknown GPU architecture) or ConversionError with its last lines.
+    Raises EnvironmentLacksError (unknown GPU architecture, another fault of the machine) or
+    ConversionError with its last lines.
     """
     environment = _environment(Path(command[0]))
     done = subprocess.run(
@@ -176,8 +178,12 @@ def run_compiler(command: Sequence[str], folder: Path, unset: Sequence[str] = ()
         raise EnvironmentLacksError(
             f"this CUDA compiler does not support a requested architecture:\n{lines}",
             f"list those it supports: {command[0]} --list-gpu-arch",
+            lines,
         )
-    raise ConversionError(f"compiling the plugins failed (rc {done.returncode}):\n{lines}")
+    words = f"compiling the plugins failed (rc {done.returncode}):\n{lines}"
+    if any(shows(patterns, lines) for patterns in COMPILER.values()):
+        raise EnvironmentLacksError(words, log=lines)
+    raise ConversionError(words)
 
 
 def _environment(program: Path) -> Dict[str, str]:

@@ -2,11 +2,9 @@
 
 import argparse
 
-import torch
-
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.registry import load_model
-from trtyard.pipeline.row import Row, exporting, toolchain_of
+from trtyard.pipeline.row import Row, exporting
 
 
 def export_to(row: Row, options: argparse.Namespace) -> int:
@@ -26,6 +24,5 @@ def export_to(row: Row, options: argparse.Namespace) -> int:
         row.exporter,
         row.opset,
         options.out,
-        toolchain=toolchain_of(row, torch.__version__),
     )
     return 0

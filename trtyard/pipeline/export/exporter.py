@@ -10,10 +10,9 @@ import torch
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_bytes
+from trtyard.core.later_opset import later_opset_log
+from trtyard.core.report import ExporterWarning
 from trtyard.core.shown_paths import show_in_model
-from trtyard.core.toolchains import Toolchain, is_within, rows_told
-from trtyard.known_failures.explanation import conversion_error, explain
-from trtyard.known_failures.operators import lacking
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_inputs
 from trtyard.pipeline.export.quiet import output_kept_away
@@ -38,7 +37,7 @@ class Exported(NamedTuple):
     opset: int
     custom_ops: Tuple[str, ...]  # types of the custom ops that the file holds as nodes
     functions: Tuple[str, ...]  # those of them that it also holds in standard ops
-    warnings: Tuple[str, ...]  # the tracer's and known ones, one of each
+    warnings: Tuple[ExporterWarning, ...]  # each once
     invalid: Optional[str] = None  # why it is no ONNX, where a patched torch wrote it so
     unused: Tuple[str, ...] = ()  # inputs that the exporter left out, for nothing depends on them
     has_float16: bool = False  # some of it is computed in float16
@@ -53,7 +52,6 @@ def export_onnx(
     opset: int,
     file: Path,
     may_be_invalid: bool = False,
-    toolchain: Optional[Toolchain] = None,
 ) -> Exported:
     """Export ``module``, add the custom ops' functions, check the model and write ``file``.
 
@@ -66,7 +64,6 @@ def export_onnx(
         opset: of the standard ONNX domain.
         file: written whole or not at all.
         may_be_invalid: torch is patched to write what TensorRT's parser reads, valid or not.
-        toolchain: what the file is for, so that no advice leads to what it refuses.
 
     Raises:
         ConversionError: the model cannot be exported, or what came out is not valid ONNX and has
@@ -78,7 +75,7 @@ def export_onnx(
         model.functions.extend(functions)
     invalid = problem_of(model)
     if invalid is not None and not may_be_invalid:
-        raise _invalid(model, invalid, opset, toolchain)
+        raise _invalid(model, invalid, opset)
     show_in_model(model)
     write_bytes(file, model.SerializeToString())
     return Exported(
@@ -100,7 +97,7 @@ def export_model(
     output_names: Sequence[str],
     exporter: str,
     opset: int,
-) -> Tuple[onnx.ModelProto, Tuple[str, ...]]:
+) -> Tuple[onnx.ModelProto, Tuple[ExporterWarning, ...]]:
     """Return what the exporter makes of ``module``, and what it warns of; see ``export_onnx``.
 
     Raises:
@@ -111,7 +108,7 @@ def export_model(
         model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
     use_small_letters(model.graph)
     cast_inputs(model)
-    return model, _worth_telling(caught)
+    return model, _each_once(caught)
 
 
 def _export(
@@ -174,30 +171,15 @@ def problem_of(model: onnx.ModelProto) -> Optional[str]:
     return None
 
 
-def _invalid(
-    model: onnx.ModelProto, words: str, opset: int, toolchain: Optional[Toolchain]
-) -> ConversionError:
-    """Return the error of a model that is no valid ONNX: with the node, and what it would take."""
+def _invalid(model: onnx.ModelProto, words: str, opset: int) -> ConversionError:
+    """Return the error of a model that is no valid ONNX, with its nodes."""
     lines = [f"the exported model is not valid ONNX: {words}"]
     lines += [describe(node) for node in nodes_in_words(words, model.graph.node)]
     unknown = _NOT_AT_OPSET.search(words)
     later = None if unknown is None else _first_opset_of(unknown.group(1))
-    if later is not None and later > opset:
-        lines.append(f"  why: this op came with opset {later}, and the export is at {opset}")
-        ranges = lacking(unknown.group(1)) if unknown is not None else ()
-        if toolchain is not None and is_within(toolchain, ranges):
-            lines[-1] += f"; the TensorRT of row {toolchain.row} does not have it at any opset"
-            taking = [one.row for one in rows_told() if not is_within(one, ranges)]
-            return ConversionError(
-                "\n".join(lines),
-                (f"--trt {taking[0]} --opset {later}, or " if taking else "")
-                + f"replace it at that line by ops that opset {opset} has",
-            )
-        return ConversionError(
-            "\n".join(lines),
-            f"--opset {later}, or replace it at that line by ops that opset {opset} has",
-        )
-    return conversion_error("\n".join(lines), words)
+    if unknown is not None and later is not None and later > opset:
+        words += "\n" + later_opset_log(unknown.group(1), later, opset)
+    return ConversionError("\n".join(lines), log=words)
 
 
 def _first_opset_of(op: str) -> Optional[int]:
@@ -210,16 +192,13 @@ def _first_opset_of(op: str) -> Optional[int]:
     return min(found) if found else None
 
 
-def _worth_telling(caught: Sequence[warnings.WarningMessage]) -> Tuple[str, ...]:
-    """Return the tracer's warnings, which mean that a value was frozen, and known ones; once each.
-
-    What else an exporter warns of is about itself.
-    """
+def _each_once(caught: Sequence[warnings.WarningMessage]) -> Tuple[ExporterWarning, ...]:
+    """Return each warning once, with the line of the model's own code that it is about."""
     told = {
         f"{each.message}{_line_of(each)}": issubclass(each.category, torch.jit.TracerWarning)
         for each in caught
     }
-    return tuple(words for words, of_tracer in told.items() if of_tracer or explain(words))
+    return tuple(ExporterWarning(text, of_tracer) for text, of_tracer in told.items())
 
 
 def _line_of(warning: warnings.WarningMessage) -> str:

@@ -1,4 +1,4 @@
-"""Turn an exporter's failure into the op, the user's own line, and what to do."""
+"""Turn an exporter's failure into the op, the user's own line, and the exporter's words."""
 
 import contextlib
 import re
@@ -6,8 +6,7 @@ import traceback
 from typing import Any, Iterator, List, Optional
 
 from trtyard.core.cited_lines import GRAPH_COMMENT
-from trtyard.core.errors import TrtyardError
-from trtyard.known_failures.explanation import conversion_error
+from trtyard.core.errors import ConversionError, TrtyardError
 from trtyard.pipeline.export.traced_node import traced_node
 from trtyard.pipeline.models.users_frame import users_frame
 from trtyard.pipeline.onnx_model.origin import last_line_in
@@ -22,7 +21,7 @@ _TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
 
 @contextlib.contextmanager
 def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
-    """Raise a ConversionError that explains whatever the block raises.
+    """Raise a ConversionError with the place of any error that the block raises.
 
     Args:
         what: the sentence that the message starts with.
@@ -43,7 +42,8 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
         lines = [what, f"  op: {op}" if op else f"  {summary}"]
         if where:
             lines.append(f"  at {where}")
-        raise conversion_error("\n".join(lines), f"in {_raised_in(root)}\n{words}") from error
+        log = f"in {_raised_in(root)}\n{words}"
+        raise ConversionError("\n".join(lines), log=log) from error
 
 
 def _chain(error: BaseException) -> List[BaseException]:

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 import onnx
 
 from trtyard.core.errors import ConversionError, UsageError
-from trtyard.known_failures.explanation import conversion_error, explain
+from trtyard.core.machine_faults import ROI_ALIGN_WITHOUT_DRIVER, shows
 from trtyard.pipeline.onnx_model.facts import read_model, read_whole
 from trtyard.pipeline.onnx_model.one_node import (
     OneNode,
@@ -48,7 +48,6 @@ class Answer(NamedTuple):
     number: int  # nodes of this kind
     nodes: List[Dict[str, str]]  # name and origin of the first ones
     said: str = ""  # TensorRT's own words
-    failure: str = ""  # the known failure's name
     ops: Sequence[str] = ()  # of the whole model, or in the node's own graphs; each once
 
 
@@ -94,17 +93,15 @@ def with_place(error: ConversionError, file: Path) -> ConversionError:
     refused = [one for one in _answers_for(kinds) if one.state == REFUSED]
     if not refused:
         return error
-    told, why, rest = error.message.partition("\n  why: ")
-    lines = [told]
+    lines = [error.message]
     places = [(one.op, node) for one in refused for node in one.nodes]
     for op, node in places[:_MOST_NODES]:
         lines.append(f"  op: {op} (node {node['node']})")
         lines += [f"  at {node['origin']}"] if node["origin"] else []
     more = sum(one.number for one in refused) - len(places[:_MOST_NODES])
     lines += [f"  and {more} more nodes"] if more > 0 else []
-    if why:
-        return ConversionError("\n".join(lines) + why + rest, error.hint)
-    return conversion_error("\n".join(lines), f"{error.message}\n{refused[0].said}", error.hint)
+    log = f"{error.message}\n{refused[0].said}"
+    return ConversionError("\n".join(lines), error.hint, log)
 
 
 def _answers_for(kinds: Sequence[OneNode]) -> Iterator[Answer]:
@@ -154,11 +151,9 @@ def _ended(code: int, stderr: str) -> Answer:
 
 
 def _refused(words: str) -> Answer:
-    known = [one.failure for one in explain(words) if not one.failure.warning]
-    name = known[0].name if known else ""
     # Without a driver nothing can be said of it: with one it may well be taken.
-    state = UNKNOWN if name == "roi-align-without-driver" else REFUSED
-    return Answer("", state, 0, [], words, name)
+    state = UNKNOWN if shows(ROI_ALIGN_WITHOUT_DRIVER, words) else REFUSED
+    return Answer("", state, 0, [], words)
 
 
 def ask(file: Path) -> Answer:

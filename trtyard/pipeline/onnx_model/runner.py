@@ -10,7 +10,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 
-from trtyard.known_failures.explanation import conversion_error
+from trtyard.core.errors import ConversionError
 from trtyard.pipeline.onnx_model.origin import describe, nodes_named_in
 from trtyard.pipeline.onnx_model.versions import session
 
@@ -31,7 +31,7 @@ def run_onnx(
         values = ready.run(list(output_names), given)
     except Exception as error:  # its exceptions share no base class of their own
         words = f"ONNX Runtime cannot run {file.name}: {str(error).strip()}{_nodes(error, file)}"
-        raise conversion_error(words, str(error)) from error
+        raise ConversionError(words, log=str(error)) from error
     return dict(zip(output_names, values))
 
 

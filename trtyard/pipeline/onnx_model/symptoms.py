@@ -1,21 +1,14 @@
 """What can be seen in an ONNX file of failures that raise no error."""
 
-from typing import Iterator, List, NamedTuple, Set
+from typing import Iterator, List, Set
 
 import onnx
 
+from trtyard.core.report import Symptom
 from trtyard.pipeline.onnx_model.origin import describe
 
 # The opset that gave RoiAlign its coordinate_transformation_mode.
 _ROI_ALIGN_MODES = 16
-
-
-class Symptom(NamedTuple):
-    """One finding: the known failure's name, and what was found in this very model."""
-
-    name: str
-    detail: str
-    output: str = ""  # of the model, if the symptom is about one
 
 
 def model_symptoms(model: onnx.ModelProto) -> List[Symptom]:

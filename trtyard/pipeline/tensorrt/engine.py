@@ -9,7 +9,6 @@ import onnx
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.files import write_bytes
 from trtyard.core.report import EngineFacts
-from trtyard.known_failures.explanation import conversion_error
 from trtyard.pipeline.onnx_model.facts import data_files
 from trtyard.pipeline.onnx_model.origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS
@@ -112,7 +111,7 @@ def _parse(
     words = words or log.last_errors()
     if _PLUGIN_MISSING in words:
         words += f"\n  registered plugins: {', '.join(driver.registered_plugins()) or 'none'}"
-    raise conversion_error(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", words)
+    raise ConversionError(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", log=words)
 
 
 def _model_for(onnx_file: Path, driver: Driver) -> bytes:
@@ -159,4 +158,4 @@ def _builder_refusal(onnx_file: Path, log: Log) -> ConversionError:
     reasons = log.last_errors()
     nodes = "\n".join(map(describe, nodes_named_in(reasons, onnx_file)))
     words = f"{reasons}\n{nodes}".rstrip()
-    return conversion_error(f"TensorRT cannot build {onnx_file.name}:\n{words}", words)
+    return ConversionError(f"TensorRT cannot build {onnx_file.name}:\n{words}", log=words)

@@ -8,7 +8,6 @@ import numpy as np
 import pycuda.driver as cuda
 
 from trtyard.core.errors import ConversionError
-from trtyard.known_failures.explanation import conversion_error
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 from trtyard.pipeline.tensorrt.drivers import this_driver
@@ -66,7 +65,7 @@ class LoadedEngine:
             before.record(stream)
             if not tensors.enqueue(stream.handle):
                 said = self._log.last_errors()
-                raise conversion_error(f"the engine failed:\n{said}", said)
+                raise ConversionError(f"the engine failed:\n{said}", log=said)
             after.record(stream)
             stream.synchronize()
             milliseconds.append(before.time_till(after))
@@ -107,10 +106,10 @@ def open_engine(engine_file: Path, library: Optional[Path] = None) -> Iterator[L
                 engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
                 if engine is None:
                     said = log.last_errors()
-                    raise conversion_error(
+                    raise ConversionError(
                         f"TensorRT does not load {engine_file.name}:\n{said}",
-                        said,
-                        otherwise="convert again here: a plan belongs to one TensorRT and GPU",
+                        "convert again here: a plan belongs to one TensorRT and GPU",
+                        log=said,
                     )
                 yield LoadedEngine(engine, driver, log)
     finally:

@@ -1,0 +1,53 @@
+"""A command in a row's environment: its error reaches the user with cause and fix."""
+
+import os
+import sys
+
+import pytest
+
+from trtyard.known_failures import named
+from trtyard.run.row_command import run_with_advice
+from trtyard.system.processes import run, run_plainly
+from trtyard.system.uv import ROOT
+
+COMMAND = """
+import sys
+from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.pipeline import cli
+cli._run = lambda options: (_ for _ in ()).throw({error})
+sys.exit(cli.main(["onnx-facts", "--row-file", "row.json", "--onnx", "model.onnx"]))
+"""
+
+
+@pytest.fixture(params=[run, run_plainly])
+def said(request, capfd):
+    """Return a function that lets a command end with an error; its exit code and what is shown."""
+
+    def end_with(error):
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", COMMAND.format(error=error)]
+        code = run_with_advice(request.param, command, env=env, row="rtx-1.7")
+        return code, capfd.readouterr().err
+
+    return end_with
+
+
+def test_a_known_error_is_shown_once_with_cause_and_fix(said):
+    known = named("host-compiler-unsupported")
+    log = "#error -- unsupported GNU version!"
+    code, shown = said(f"EnvironmentLacksError('it failed', 'a general hint', {log!r})")
+    assert code == 3
+    assert shown == f"trtyard: it failed\n  why: {known.cause}\n  {known.hint}\n"
+
+
+def test_any_other_error_is_shown_as_it_is(said):
+    assert said("UsageError('no such model', 'name one')") == (
+        2,
+        "trtyard: no such model\n  name one\n",
+    )
+
+
+def test_a_command_that_dies_shows_what_it_printed(said):
+    code, shown = said("SystemExit('it died')")
+    assert code == 1
+    assert shown == "it died\n"
