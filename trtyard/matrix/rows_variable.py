@@ -1,4 +1,4 @@
-"""The matrix's rows as the pipeline judges them: which of them take a model as it is."""
+"""Passes the matrix's rows to the pipeline, whose errors name rows that support a model."""
 
 from trtyard.core.toolchains import ROWS_VARIABLE, Toolchain, as_json
 from trtyard.matrix.reader import read_matrix
@@ -7,7 +7,7 @@ from trtyard.system.uv import MATRIX_FILE
 
 
 def toolchain_of(row: Row) -> Toolchain:
-    """Return what of the row decides whether it takes a model."""
+    """Return the facts of the row that decide whether it supports a model."""
     return Toolchain(
         row=row.name,
         flavour=row.flavour,
@@ -20,13 +20,13 @@ def toolchain_of(row: Row) -> Toolchain:
 
 
 def matrix_toolchains() -> tuple[Toolchain, ...]:
-    """Return every row of the matrix."""
+    """Return the toolchain of every row of the matrix."""
     return tuple(toolchain_of(row) for row in read_matrix(MATRIX_FILE).rows.values())
 
 
 def rows_variable() -> dict[str, str]:
-    """Return what tells a conversion of the rows, so that its errors can name those to take.
+    """Return the environment variable with all rows, so that errors can suggest other rows.
 
-    A variable and no part of ``row.json``: another row's change must not change this row's image.
+    It is not in ``row.json``, because a change of one row must not change the image of another.
     """
     return {ROWS_VARIABLE: as_json(matrix_toolchains())}
