@@ -1,18 +1,18 @@
-"""The tasks behind ``./run``: parse, call trtyard, map errors to exit codes. No logic.
+"""The tasks of ``./run``: they parse options and call trtyard, without logic of their own.
 
-Everything heavy is imported inside the task that needs it, so that ``./run --list`` is quick.
+Each task imports what it needs when it runs, so that ``./run --list`` is fast.
 """
 
 from trtyard.cli.command import Optional, Repeated, command, refuse, words_after_dashes
 from trtyard.core.request import ConversionRequest
 
-ROW = "Row or alias of the matrix, see: ./run matrix."
+ROW = "Row or alias of the matrix; list them with ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
 
 
-@command(record=ConversionRequest, dry_run="Say what would be done, and do nothing.")
+@command(record=ConversionRequest, dry_run="Print what would be done, and do nothing.")
 def convert(dry_run: bool = False, **words: str) -> int:
-    """Convert a model to ONNX and TensorRT, and compare all runtimes with PyTorch."""
+    """Convert a model to ONNX and TensorRT, and compare the results with PyTorch."""
     from trtyard.run.convert import convert
 
     return convert(ConversionRequest.from_words(words), dry_run=dry_run)
@@ -21,19 +21,18 @@ def convert(dry_run: bool = False, **words: str) -> int:
 @command(
     name="test",
     trt=ROW,
-    only="Run just these parts, separated by commas: host, pipeline, slow (the pipeline's slow "
-    "tests alone), rows, docker, gpu.",
-    all="Run every part: the other rows up to ONNX, Docker, the GPU and the slow tests too. Says "
-    "first what it downloads.",
+    only="Run only these parts, separated by commas: host, pipeline, slow (the pipeline's slow "
+    "tests), rows, docker, gpu.",
+    all="Run all parts, also slow tests, other rows, Docker and GPU. Prints what it will download.",
 )
 def run_tests(
     trt: str = "default",
     only: str = "",
     all: bool = False,  # noqa: A002 - the option's name
 ) -> int:
-    """Run the tests of the host side and of the pipeline in the row's environment.
+    """Run the tests of the host side, and of the pipeline in the row's environment.
 
-    Words behind -- go to pytest: ./run test --only host -- -k lock
+    Arguments after -- are passed to pytest: ./run test --only host -- -k lock
     """
     from trtyard.run import selftest
 
@@ -51,14 +50,14 @@ def lint() -> int:
 
 
 @command(
-    check="Only prove, without a network, that the lock fits the matrix.",
-    upgrade="Resolve this row alone, although it has not changed; without a name all of them.",
+    check="Only check, without a network, that the lock matches the matrix.",
+    upgrade="Resolve this row from scratch, even if unchanged; without a name, all rows.",
 )
 def lock(check: bool = False, upgrade: Optional = "") -> None:
-    """Resolve versions.toml to versions.lock and requirements/host.in to host.txt; render images/.
+    """Lock versions.toml to versions.lock and requirements/host.in to host.txt; render images/.
 
-    Only rows that changed are resolved. What differs afterwards is printed. Exit code 3: a part of
-    the row that was asked for stays unresolved.
+    Only changed rows are resolved. Prints the differences. Exit code 3: the row given with
+    --upgrade still has unresolved entries.
     """
     from trtyard.lock.relock import ALL, check_locks
     from trtyard.render.resolving import lock_and_render
@@ -68,9 +67,9 @@ def lock(check: bool = False, upgrade: Optional = "") -> None:
     check_locks() if check else lock_and_render(upgrade=ALL if upgrade is True else str(upgrade))
 
 
-@command(json="For programs: every row as JSON.")
+@command(json="Print every row as JSON.")
 def matrix(json: bool = False) -> None:
-    """Show the rows: what is in them, their aliases, what is ready on this machine."""
+    """List the rows with their versions, their aliases, and what is ready on this machine."""
     from trtyard.cli.matrix import show_matrix
 
     show_matrix(as_json=json)
@@ -78,13 +77,13 @@ def matrix(json: bool = False) -> None:
 
 @command(
     name="row add",
-    release="TensorRT release such as 10.13, 10.13.2.6 or rtx-1.6, see: ./run row list "
+    release="TensorRT release such as 10.13, 10.13.2.6 or rtx-1.6; list them with ./run row list "
     "--available.",
-    like="Row or alias to take everything else from (default: the nearest release's).",
-    torch="torch release, such as 2.12 or 2.12.1 (default: that of --like).",
-    python="Python, such as 3.11 (default: that of --like).",
-    cuda="CUDA release, such as 13.0 (default: that of --like).",
-    opset="ONNX opset (default: that of --like).",
+    like="Row or alias to copy everything else from (default: the row with the nearest release).",
+    torch="torch release, such as 2.12 or 2.12.1 (default: as in --like).",
+    python="Python, such as 3.11 (default: as in --like).",
+    cuda="CUDA release, such as 13.0 (default: as in --like).",
+    opset="ONNX opset (default: as in --like).",
 )
 def row_add(
     release: str,
@@ -94,16 +93,16 @@ def row_add(
     cuda: str = "",
     opset: str = "",
 ) -> None:
-    """Add a row for a published TensorRT release, such as: ./run row add 10.13 --like 10.16.
+    """Add a row for a published TensorRT release, such as ./run row add 10.13 --like 10.16.
 
-    It is written to versions.toml, versions.lock and images/, or to none of them if anything fails.
+    Changes versions.toml, versions.lock and images/, or none of them after an error.
     """
     from trtyard.render.rows import add_row
 
     add_row(release, like=like, torch=torch, python=python, cuda=cuda, opset=opset)
 
 
-@command(name="row list", available="TensorRT releases that the package index has bindings of.")
+@command(name="row list", available="List the TensorRT releases on the package index instead.")
 def row_list(available: bool = False) -> None:
     """List the rows, or the TensorRT releases that can be added as rows."""
     from trtyard.render.rows import list_rows
@@ -121,10 +120,10 @@ def row_remove(row: str) -> None:
 
 @command(
     trt="Row or alias of the matrix (default: all rows).",
-    json="For programs: the patches as JSON.",
+    json="Print the patches as JSON.",
 )
 def patches(trt: str = "", json: bool = False) -> None:
-    """Show which patches a row takes: what each does, what it cures, until when."""
+    """List the patches of a row: what each does, which errors it fixes, which releases need it."""
     from trtyard.lock.patches import show_patches
 
     show_patches(trt, as_json=json)
@@ -132,9 +131,8 @@ def patches(trt: str = "", json: bool = False) -> None:
 
 @command(
     trt=ROW,
-    headers="Folder with NvInfer.h: compile the C++ shells too, so that TensorRT "
-    "loads the library by itself.",
-    out="The library to write (default: out/ROW/libtrtyard_plugins.so).",
+    headers="Folder with NvInfer.h: also compile the C++ plugins, which TensorRT can load itself.",
+    out="Library to write (default: out/ROW/libtrtyard_plugins.so).",
 )
 def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
     """Compile the TensorRT plugins with the row's own nvcc."""
@@ -144,20 +142,20 @@ def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
 
 
 @command(
-    old="Only environments made from an earlier lock.",
-    dry_run="Only show it.",
-    yes="Do not ask before deleting.",
+    old="Delete only environments made from an earlier lock.",
+    dry_run="List the folders, and delete nothing.",
+    yes="Delete without asking.",
 )
 def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
-    """Show and then delete what trtyard made to work: .trtyard and .venv. Results stay."""
+    """Delete trtyard's work folders, .trtyard and .venv, after listing them. Keeps results."""
     from trtyard.run.clean import clean
 
     clean(old=old, dry_run=dry_run, yes=yes)
 
 
-@command(check="Only compare; exit 5 and name the files that differ.")
+@command(check="Only compare; if files differ, list them and exit with 5.")
 def render(check: bool = False) -> None:
-    """Render templates/ and the lock into images/: Dockerfile, its inputs, the bake file.
+    """Render images/ from templates/ and the lock: Dockerfiles, their inputs, the bake file.
 
     Also writes versions.schema.json, the JSON schema of versions.toml.
     """
@@ -170,8 +168,8 @@ def render(check: bool = False) -> None:
 
 @command(
     trt=ROW,
-    force="Make them anew although they are there.",
-    dry_run="Say what would be made, and make nothing.",
+    force="Make them again even if they exist.",
+    dry_run="Print what would be made, and make nothing.",
 )
 def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> None:
     """Make the row's base images from this machine's apt sources, without a registry."""
@@ -182,16 +180,16 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
 
 
 @command(
-    trt="Rows or aliases, with commas between; all: every row whose lock is whole.",
+    trt="Rows or aliases, separated by commas; all: every row without unresolved entries.",
     base="auto, local (made by ./run base) or published (from the registry, by digest).",
-    builder="A buildx builder other than the engine itself, see: docker buildx ls.",
-    no_cache="Build every step anew.",
-    store="Folder made by ./run fetch: take everything from there, without a network.",
-    target="final: the whole toolchain. runtime: the small image that only runs engines. Or both, "
-    "with a comma between.",
-    cache_from="BuildKit's type=KIND,KEY=VALUE: take built steps from there. May be repeated.",
-    cache_to="Likewise: leave built steps there; {target} in it is each image's own name.",
-    locked="Refuse a row whose lock leaves parts open, instead of resolving these first.",
+    builder="buildx builder to use instead of the engine; list them with docker buildx ls.",
+    no_cache="Build every step again.",
+    store="Folder made by ./run fetch: use only its files, without a network.",
+    target="final (the whole toolchain), runtime (a small image that only runs engines), or both, "
+    "separated by a comma.",
+    cache_from="Import build cache from there: BuildKit's type=KIND,KEY=VALUE. May be repeated.",
+    cache_to="Export build cache, same format; {target} is replaced by each image's target.",
+    locked="Fail for a row with unresolved entries, instead of resolving them first.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -206,7 +204,7 @@ def build(
     locked: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Build the rows' Docker images with one buildx bake, and print their names."""
+    """Build the rows' Docker images with one bake command, and print their names."""
     from trtyard.build.bake import Options, cache_places
     from trtyard.build.build import build_all
     from trtyard.system.terminal import show
@@ -228,13 +226,13 @@ def build(
 
 
 @command(
-    trt="Rows or aliases, with commas between; all: every row.",
-    target="final, runtime, or both with a comma between.",
-    store="Folder made by ./run fetch: say what of it is there.",
-    json="For programs: one object an image.",
+    trt="Rows or aliases, separated by commas; all: every row.",
+    target="final, runtime, or both, separated by a comma.",
+    store="Folder made by ./run fetch: count the files that it has.",
+    json="Print JSON with one object for each image.",
 )
 def plan(trt: str = "default", target: str = "final", store: str = "", json: bool = False) -> None:
-    """Say what a build would make and download, what is there, and what stands in its way."""
+    """Print what a build would download and build, what exists already, and what prevents it."""
     from trtyard.build.plan import show_plan
 
     show_plan(trt.split(","), stages=target.split(","), store=store, as_json=json)
@@ -243,11 +241,11 @@ def plan(trt: str = "default", target: str = "final", store: str = "", json: boo
 @command(
     trt=ROW,
     target="final or runtime, as for build.",
-    against="An image here to compare one build with, instead of building twice.",
-    base="auto, local (made anew for each build) or published (from the registry, by digest).",
-    store="Folder made by ./run fetch: take everything from there, without a network.",
-    keep="Leave both images in .trtyard/reproduce, to look into.",
-    json="For programs: the digests and all differences as JSON.",
+    against="Compare one build with this local image, instead of building twice.",
+    base="auto, local (made again for each build) or published (from the registry, by digest).",
+    store="Folder made by ./run fetch: use only its files, without a network.",
+    keep="Keep both images in .trtyard/reproduce.",
+    json="Print the digests and all differences as JSON.",
     dry_run="Print the commands, and build nothing.",
 )
 def reproduce(
@@ -260,7 +258,7 @@ def reproduce(
     json: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Build the row's image twice from nothing, and name every file that is not the same."""
+    """Build the row's image twice without caches, and list every file that differs."""
     from trtyard.prove.reproduce import reproduce
 
     reproduce(
@@ -277,16 +275,16 @@ def reproduce(
 
 @command(
     trt=ROW,
-    target="final, runtime, or both with a comma between.",
+    target="final, runtime, or both, separated by a comma.",
     registry=REGISTRY,
-    dry_run="Say what would be pushed, and push nothing.",
+    dry_run="Print what would be pushed, and push nothing.",
 )
 def push(
     trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
 ) -> None:
-    """Push the row's images, named by the hash of what went in, and print those names.
+    """Push the row's images, named by the hash of their inputs, and print these names.
 
-    Everything is read back from the registry, and what is damaged there is replaced.
+    Everything is read back from the registry to check it; damaged parts are replaced.
     """
     from trtyard.publish.push_and_pull import push
     from trtyard.system.terminal import show
@@ -297,14 +295,14 @@ def push(
 
 @command(
     trt=ROW,
-    target="final, runtime, or both with a comma between.",
+    target="final, runtime, or both, separated by a comma.",
     registry=REGISTRY,
-    dry_run="Say what would be pulled, and pull nothing.",
+    dry_run="Print what would be pulled, and pull nothing.",
 )
 def pull(
     trt: str = "default", target: str = "final", registry: str = "", dry_run: bool = False
 ) -> None:
-    """Pull the very images that build would make, by digest, and print their names here."""
+    """Pull the images that build would make, by digest, and print their local names."""
     from trtyard.publish.push_and_pull import pull
     from trtyard.system.terminal import show
 
@@ -315,9 +313,9 @@ def pull(
 @command(
     trt=ROW,
     target="final or runtime, as for build.",
-    image="Look into this image instead of the row's.",
-    json="For programs: all of it as JSON.",
-    sbom="Print a bill of materials instead: SPDX 2.3 as JSON.",
+    image="Inspect this image instead of the row's.",
+    json="Print everything as JSON.",
+    sbom="Print a bill of materials (SPDX 2.3 as JSON) instead.",
 )
 def inspect(
     trt: str = "default",
@@ -326,7 +324,7 @@ def inspect(
     json: bool = False,
     sbom: bool = False,
 ) -> None:
-    """Show what a built image holds, without running it: packages, libraries, layers."""
+    """List the packages, libraries and layers of a built image, without running it."""
     from trtyard.prove.inspect import show_image
 
     if sbom:
@@ -336,28 +334,28 @@ def inspect(
 
 @command(
     trt=ROW,
-    into="Folder for the files: packages/ and debs/ in it.",
-    pythons="image (what the image's own Python takes) or all (the host executor's too).",
+    into="Folder for the files, in packages/, debs/ and sources/.",
+    pythons="image (files for the image's own Python) or all (also for the host executor).",
 )
 def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
-    """Collect every file of the row by its hash, to build without a network."""
+    """Download every file of the row, checked by hash, for builds without a network."""
     from trtyard.build.store import fetch
 
     fetch(trt, into, pythons=pythons)
 
 
 @command(
-    target="github: the workflow. kubernetes: Jobs that convert.",
-    check="github: only compare the workflow; exit 5 if it differs.",
-    jobs="github: a file with what ./run matrix --json printed; print the job lists of it.",
+    target="github (the workflow) or kubernetes (Jobs that convert models).",
+    check="github: only compare the workflow; exit with 5 if it differs.",
+    jobs="github: print the job lists for this file, the output of ./run matrix --json.",
     capability="With --jobs: compute capability of the GPU runner, such as 8.9.",
     trt="kubernetes: rows or aliases, separated by commas.",
-    models="kubernetes: models, separated by commas; one index each.",
-    image="kubernetes: ROW=HOST/NAME@sha256:..., separated by commas.",
-    registry=f"kubernetes: ask it for the digests. {REGISTRY}",
-    claim="kubernetes: the PersistentVolumeClaim that takes the reports.",
-    namespace="kubernetes: the namespace of it all.",
-    gpus="kubernetes: GPUs of each pod; 0: any node, and no engine is run.",
+    models="kubernetes: models, separated by commas; one Job index for each.",
+    image="kubernetes: images as ROW=HOST/NAME@sha256:..., separated by commas.",
+    registry=f"kubernetes: get the digests from this registry. {REGISTRY}",
+    claim="kubernetes: PersistentVolumeClaim for the reports.",
+    namespace="kubernetes: namespace of all objects.",
+    gpus="kubernetes: GPUs of each pod; 0: any node, engines are not run.",
     out="kubernetes: file to write (default: standard output).",
 )
 def ci(
@@ -397,14 +395,14 @@ def ci(
 
 
 @command(
-    folder="Folders that hold report.json at any depth; may be repeated.",
-    out="The index page over several reports (default: index.html in the folder of them all).",
+    folder="Folder with report.json files at any depth. May be repeated.",
+    out="Index page to write for several reports (default: index.html in their common folder).",
 )
 def report(folder: Repeated = (), out: str = "") -> None:
-    """Make report.html and junit.xml from report.json, and an index page of several.
+    """Make report.html and junit.xml from report.json, and an index page for several reports.
 
-    Such as: ./run report out. A conversion with ./run makes its own pages; this is for the
-    report.json of containers that were started without it.
+    Example: ./run report out. Needed only for containers that were started without ./run:
+    ./run convert makes these pages itself.
     """
     from trtyard.report.pages import make_pages
 
@@ -413,25 +411,25 @@ def report(folder: Repeated = (), out: str = "") -> None:
 
 @command(
     from_="Folder with ROW/MODEL/report.json and ROW/image.json of a CI run.",
-    check="Only compare: README against the data, and with --from this run against both.",
-    need="ROW:COLUMN, such as rtx:engine-run: fail unless the reports show it passed.",
+    check="Only check that the table matches the data, and with --from also the reports.",
+    need="ROW:COLUMN, such as rtx:engine-run: fail unless the reports show that it passed.",
 )
 def verified(from_: str = "", check: bool = False, need: str = "") -> None:
-    """Make the README's table of what was verified from a run's reports, or check it."""
+    """Generate the verification table from CI reports."""
     from trtyard.prove.verified import run
 
     run(folder=from_, check=check, need=need)
 
 
 @command(
-    log="A file, - for stdin, the error's words in quotes, or the name of a known failure.",
-    onnx="The model's ONNX file: the node's origin is looked up in it, and what shows in it alone.",
-    trt="Row whose environment reads --onnx, see: ./run matrix.",
+    log="A file, - for stdin, the error message in quotes, or the name of a known failure.",
+    onnx="The model's ONNX file: find the failing node's source in it, and problems of the model.",
+    trt="Row whose environment reads --onnx; list them with ./run matrix.",
 )
 def explain(log: str, onnx: str = "", trt: str = "default") -> int:
-    """Say what went wrong in a log from anywhere: where, why, what to do.
+    """Explain the error in a log: where it happened, why, and what to do.
 
-    Exit code 0: what failed is known. 1: it is not; the lines that look like errors are shown.
+    Exit code 0: the failure is known. 1: it is not known; prints the lines that look like errors.
     """
     from trtyard.diagnose.explain import explain_log
 
@@ -440,8 +438,8 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
 
 @command(
     trt=ROW,
-    model="An ONNX file, or a model by name, which is exported first: its ops are checked.",
-    input="Inputs of a model of your own, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool.",
+    model="Also check the ops of this model: an ONNX file, or a model to export first.",
+    input="Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool.",
     size="Side of the network's input in pixels.",
 )
 def doctor(
@@ -450,9 +448,9 @@ def doctor(
     input: str = "",  # noqa: A002 - the option's name
     size: str = "",
 ) -> int:
-    """Say what is in a row's way on this machine, and with a model which of its ops are.
+    """Check that this machine can build and run a row, and that TensorRT supports a model's ops.
 
-    Exit code 0: the row can make engines here. 3: it cannot. 4: it does not take the model.
+    Exit code 0: the row can build engines here. 3: it cannot. 4: it does not support the model.
     """
     from trtyard.diagnose.doctor import doctor
 

@@ -68,10 +68,10 @@ def task(*words):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_context_whose_engine_does_not_answer_is_what_the_message_names(context):
+def test_dead_docker_context_is_named_in_the_error(context):
     done = task("inspect")
     assert done.returncode == 3
-    assert f"unix://{context}, where the docker context leads" in done.stderr
+    assert f"unix://{context}, the address of the docker context" in done.stderr
     assert "docker context use default" in done.stderr
 
 

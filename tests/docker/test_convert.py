@@ -157,14 +157,14 @@ def test_paths_with_a_colon_or_a_comma_are_mounted(engine, base, job, tmp_path):
         assert (out / "file").read_text() == "done\n"
 
 
-def test_an_engine_that_does_not_see_this_machines_files_is_said(engine, base, job, tmp_path):
+def test_engine_without_access_to_local_files_is_an_error(engine, base, job, tmp_path):
     one = replace(job, out=tmp_path / "elsewhere")
     one.out.mkdir()
     settings = settings_of(one, places_of(one), LIMITS)
     one.out.rmdir()  # as for an engine that has other files
     with (
         pytest.raises(
-            EnvironmentLacksError, match="does not see what is on this machine"
+            EnvironmentLacksError, match="cannot mount folders of this machine"
         ) as caught,
         _container(engine, base, ["true"], settings),
     ):

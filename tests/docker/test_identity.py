@@ -87,7 +87,7 @@ def test_other_image_under_the_rows_name_is_not_used(engine, tree, image, row, b
     finally:
         if not noted:
             shutil.move(kept, notes)
-    problem = f"{image} is image" if noted else f"{image} is another image"
+    problem = f"{image} is image" if noted else f"{image} is a different image"
     assert f"would build {image}" in said["build --dry-run"].stderr
     assert problem in said["build --dry-run"].stderr
     assert json.loads(said["plan --json"].stdout)["images"][0]["image"] is None
@@ -194,6 +194,6 @@ def test_plan_names_a_wrong_file_of_the_store(engine, tree, image, row, tmp_path
     planned = run_task("plan", *words, root=tree)
     built = run_task("build", *words, "--dry-run", root=tree)
     assert built.returncode == 5
-    assert "cannot be built here: not what versions.lock names" in planned.stdout
+    assert "cannot be built here: files do not match versions.lock" in planned.stdout
     for said in (planned.stdout, built.stderr):
         assert f"{wheel.filename}: expected sha256 {wheel.sha256}, found" in said

@@ -107,7 +107,7 @@ def test_the_libraries_of_the_pipeline_load(engine, image):
 def test_building_again_builds_nothing(tree, image):
     done = run_task("build", root=tree)
     assert done.returncode == 0
-    assert f"{image} is there already" in done.stderr
+    assert f"{image} is up to date" in done.stderr
     assert "exporting" not in done.stderr
 
 

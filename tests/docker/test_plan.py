@@ -24,7 +24,7 @@ def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, i
         assert found[name]["engine"] == ""
         assert bool(found[name]["unresolved"]) == bool(locked.unresolved)
     done = run_task("plan", root=tree)
-    assert f"nothing to do: {image} is there" in done.stdout
+    assert f"nothing to do: {image} exists" in done.stdout
 
 
 def test_matrix_shows_what_a_built_image_holds(tree, image, row):
@@ -41,9 +41,9 @@ def test_matrix_shows_what_a_built_image_holds(tree, image, row):
         assert other is None or other.startswith(f"trtyard/{name}:")
 
 
-def test_building_what_is_there_runs_no_builder(engine, tree, image):
+def test_existing_image_is_not_built_again(engine, tree, image):
     done = run_task("build", root=tree)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == image
-    assert "is there already" in done.stderr
+    assert f"{image} is up to date" in done.stderr
     assert "#1 " not in done.stderr

@@ -99,7 +99,7 @@ def build(tmp_path, base, step, time, address, sha256):
 def test_a_package_that_left_the_sources_comes_from_the_snapshot(base, service, tmp_path, name):
     done = build(tmp_path, base, name, TIME, *service)
     assert done.returncode == 0, done.stderr
-    assert f"taking the packages from the snapshot of {LATER}" in done.stderr
+    assert f"using the packages of the snapshot of {LATER}" in done.stderr
     assert "it was gone" in done.stderr
 
 

@@ -152,10 +152,10 @@ def build(made):
     ("served_instead", "said"),
     [
         (b"another", f"found {hashlib.sha256(b'another').hexdigest()}"),
-        (b"<!DOCTYPE html><title>Log in</title>", "a web page came instead of the file"),
+        (b"<!DOCTYPE html><title>Log in</title>", "sent a web page instead of the file"),
     ],
 )
-def test_another_file_than_the_pinned_one_ends_with_5(engine, stand_in_of, served_instead, said):
+def test_wrong_pinned_file_exits_5(engine, stand_in_of, served_instead, said):
     made = stand_in_of(DEFAULT)
     made.file.write_bytes(served_instead)
     done = build(made)
@@ -165,7 +165,7 @@ def test_another_file_than_the_pinned_one_ends_with_5(engine, stand_in_of, serve
     assert made.pinned.source == "public-pin"
 
 
-def test_an_index_that_is_not_reached_ends_with_3(engine, stand_in_of):
+def test_unreachable_index_exits_3(engine, stand_in_of):
     made = stand_in_of(DEFAULT)
     write_mirrors(made.root, "http://127.0.0.1:9", made.root / "no-git")
     done = build(made)

@@ -60,7 +60,7 @@ def test_a_newer_version_is_declared():
 
 
 @pytest.mark.parametrize("change", ["missing", "extra"])
-def test_a_package_that_the_lock_does_not_name_or_misses_is_refused(change):
+def test_extra_or_missing_package_is_an_error(change):
     debs = BASE.debs[1:] if change == "missing" else BUILD_BASE.debs
     with pytest.raises(IntegrityError, match="missing:" if change == "missing" else "extra:"):
         base._facts(BASE, listed(debs), hashed(debs))

@@ -44,7 +44,7 @@ def context(tmp_path):
         ("docker-container", PUBLISHED, False),
     ],
 )
-def test_a_builder_apart_from_the_engine_cannot_take_a_local_base(tmp_path, driver, plan, refused):
+def test_separate_builder_cannot_use_a_local_base(tmp_path, driver, plan, refused):
     docker = tmp_path / "docker"
     docker.write_text(f"#!/bin/sh\nprintf 'Name:   there\\nDriver: {driver}\\n'\n")
     docker.chmod(0o755)
@@ -135,9 +135,9 @@ def test_another_builder_gives_its_image_to_the_engine():
             "versions.lock",
         ),
         ("lookup registry: no such host", EnvironmentLacksError, "network"),
-        ("nvcc: error: expected a ;", None, "not built"),
+        ("nvcc: error: expected a ;", None, "the build failed"),
         *(
-            (said, EnvironmentLacksError, "engine went away while it built")
+            (said, EnvironmentLacksError, "engine stopped during the build")
             for said in (
                 "ERROR: failed to build: failed to solve: Unavailable: error reading from server:"
                 " EOF",
@@ -211,13 +211,13 @@ def test_caches_are_passed_for_every_target_as_buildkit_spells_them():
 
 
 @pytest.mark.parametrize("word", ["cache", "ref=h/x", "type=", "type=local,cache", ""])
-def test_a_cache_that_is_not_spelt_so_is_refused_with_an_example(word):
+def test_malformed_cache_option_is_an_error(word):
     with pytest.raises(UsageError, match="--cache-to") as caught:
         cache_places("--cache-to", [word])
     assert "type=local,dest=cache" in caught.value.hint
 
 
-def test_a_row_with_unresolved_parts_is_not_built_and_the_parts_are_named(tasks):
+def test_unresolved_row_is_not_built(tasks):
     done = tasks("build", "--trt", "7.0", "--dry-run")
     assert done.returncode == 3
     assert "debs ubuntu bionic" in done.stderr
@@ -226,10 +226,10 @@ def test_a_row_with_unresolved_parts_is_not_built_and_the_parts_are_named(tasks)
     assert "./run lock --upgrade 7.0" in done.stderr
 
 
-def test_several_images_leave_their_caches_in_places_of_their_own():
+def test_caches_of_several_images_must_differ():
     plans = [PUBLISHED, replace(PUBLISHED, stage="runtime")]
     place = "type=registry,ref=h/x"
-    with pytest.raises(UsageError, match="last would replace"):
+    with pytest.raises(UsageError, match="2 images would overwrite each other"):
         bake_command(plans, Path("docker"), "default", cache_to=[f"{place},mode=max"])
     command = bake_command(plans, Path("docker"), "default", cache_to=[f"{place}:{{target}}"])
     for plan in plans:
@@ -246,12 +246,12 @@ class Unasked:
         return {"Version": "28.5.2", "ApiVersion": "1.51", "Arch": "amd64"}
 
 
-def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch, capsys):
+def test_all_skips_unresolved_rows_with_a_notice(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("trtyard.build.build.connect", lambda: Unasked)
     monkeypatch.setattr("trtyard.build.build.docker_command", lambda: Path("docker"))
     monkeypatch.setattr(
-        "trtyard.build.build._there_or_planned",
+        "trtyard.build.build._existing_or_planned",
         lambda client, docker, row, locked, stage, options: seen.append((row.name, stage)) or "x",
     )
     names = ("rtx-1.7", "11.3", "10.16", "8.6")
@@ -259,13 +259,13 @@ def test_all_rows_means_those_that_are_whole_and_says_which_are_not(monkeypatch,
     assert seen == [(name, stage) for name in names for stage in ("final", "runtime")]
     said = capsys.readouterr().err
     parts = len(read_lock(LOCK_FILE).row("7.0").unresolved)
-    assert f"row 7.0 is left out: {parts} parts of it are unresolved" in said
+    assert f"row 7.0 is skipped: it has {parts} unresolved entries" in said
 
 
 def test_a_row_named_twice_is_built_once(monkeypatch):
     monkeypatch.setattr("trtyard.build.build.connect", lambda: Unasked)
     monkeypatch.setattr("trtyard.build.build.docker_command", lambda: Path("docker"))
-    monkeypatch.setattr("trtyard.build.build._there_or_planned", lambda *_: "x")
+    monkeypatch.setattr("trtyard.build.build._existing_or_planned", lambda *_: "x")
     assert build_all(["rtx", "rtx-1.7"]) == ["x"]
 
 
@@ -290,20 +290,20 @@ def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
     monkeypatch.setattr("trtyard.build.build.shutil.disk_usage", lambda _: usage(both - 1))
     assert one < both - 1
     check_disk(Engine(tmp_path), plans[:1])
-    with pytest.raises(EnvironmentLacksError, match="first build takes about"):
+    with pytest.raises(EnvironmentLacksError, match="first build needs about"):
         check_disk(Engine(tmp_path), plans)
     check_disk(Engine(tmp_path, there=[f"trtyard/{ROW.name}"]), plans)
     check_disk(Engine(tmp_path / "elsewhere"), plans)
 
 
 @pytest.mark.parametrize(("label", "fits"), [("", False), ("of this lock", True)])
-def test_layers_of_another_rows_image_take_no_disk(tmp_path, monkeypatch, label, fits):
+def test_disk_check_ignores_existing_layers(tmp_path, monkeypatch, label, fits):
     locked = read_lock(LOCK_FILE).row("11.3")
     plan = replace(PUBLISHED, row=read_matrix(MATRIX_FILE).row("11.3"), locked=locked)
     usage = namedtuple("usage", "free")
     monkeypatch.setattr("trtyard.build.build.shutil.disk_usage", lambda _: usage(2e9))
     label = label and PUBLISHED.locked.matrix_sha256
     engine = Engine(tmp_path, there=[f"trtyard/{ROW.name}"], label=label)
-    refused = pytest.raises(EnvironmentLacksError, match="takes about 21 GB")
+    refused = pytest.raises(EnvironmentLacksError, match="needs about 21 GB")
     with contextlib.nullcontext() if fits else refused:  # TensorRT and what only compiles fit
         check_disk(engine, [plan])

@@ -46,7 +46,7 @@ def test_the_committed_workflow_is_what_the_templates_give():
     render_workflow(check=True)
 
 
-def test_a_changed_or_missing_workflow_is_found_and_written_anew(tmp_path):
+def test_changed_or_missing_workflow_is_rendered_again(tmp_path):
     with pytest.raises(IntegrityError, match=re.escape(str(WORKFLOW))):
         render_workflow(check=True, root=tmp_path)
     render_workflow(check=False, root=tmp_path)
@@ -179,32 +179,32 @@ def test_a_row_with_files_of_a_vendors_index_is_built_with_stand_ins_too():
     assert names(found.images) == ["1.1", "2.0"]
 
 
-def test_a_row_that_cannot_be_built_is_left_out_with_the_reason_and_exports():
+def test_unbuildable_row_is_skipped_with_reason_and_exported():
     unresolved = [{"kind": "base", "name": "nv/cuda:12", "reason": "no registry was reached"}]
     other = row("2.0", image_buildable=False, unresolved=unresolved, host_until="onnx")
     found = jobs(row("1.1"), other)
     assert names(found.images) == names(found.bases) == ["1.1"]
-    assert found.left_out == ["row 2.0, its image: base nv/cuda:12: no registry was reached"]
+    assert found.left_out == ["image of row 2.0: base nv/cuda:12: no registry was reached"]
     assert found.exports == [{"row": "2.0", "model": model} for model in MODELS]
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"host_until": None}, "it runs in its image alone"),
+        ({"host_until": None}, "the row only runs in its image"),
         ({"host_until": "onnx"}, "no Python 3.12"),
-        ({"executors": ["docker"]}, "it runs in its image alone"),
+        ({"executors": ["docker"]}, "the row only runs in its image"),
     ],
 )
-def test_what_cannot_be_exported_is_left_out_with_the_reason(changes, reason):
+def test_skipped_exports_have_a_reason(changes, reason):
     other = row("2.0", image_buildable=False, **changes)
     found = jobs(row("1.1"), other, no_python=lambda versions: f"no Python {versions[0]}")
     assert found.exports == []
-    assert any(f"row 2.0, its export to ONNX: {reason}" in one for one in found.left_out)
+    assert any(f"export to ONNX of row 2.0: {reason}" in one for one in found.left_out)
     assert [job["host"] for job in found.images] == [False]
 
 
-def test_the_pipelines_tests_run_only_where_the_rows_tensorrt_is_on_the_host():
+def test_pipeline_tests_need_tensorrt_on_the_host():
     found = jobs(row("1.1", host_until="engine"), row("1.2", host_until="onnx"))
     assert [job["host"] for job in found.images] == [True, False]
 
@@ -218,7 +218,7 @@ def test_any_python_of_the_row_will_do():
 def test_only_rows_that_the_runners_gpu_runs_are_sent_to_it():
     found = jobs(row("1.1"), row("1.2", runs_on=["9.0"]), capability="9.0")
     assert names(found.gpu) == ["1.2"]
-    assert any("row 1.1, on the GPU" in one for one in found.left_out)
+    assert any("row 1.1 on the GPU" in one for one in found.left_out)
     assert jobs(row("1.1")).gpu == []
 
 
@@ -236,7 +236,7 @@ def test_the_task_prints_the_lists_of_the_real_matrix(tasks, tmp_path):
     value = json.loads(file.read_text())
     for one in value["rows"]:
         known = (
-            one["name"] in names(lists["images"]) or f"row {one['name']}, its image" in done.stderr
+            one["name"] in names(lists["images"]) or f"image of row {one['name']}" in done.stderr
         )
         assert known, one["name"]
     assert value["default"] in names(lists["images"])
@@ -270,4 +270,4 @@ def test_a_matrix_that_is_none_is_refused(tasks, tmp_path):
     (tmp_path / "m.json").write_text('{"rows": [{}]}')
     done = tasks("ci", "--jobs", "m.json", cwd=tmp_path)
     assert done.returncode == 2
-    assert "m.json is not what" in done.stderr
+    assert "m.json is not the output of ./run matrix --json" in done.stderr

@@ -24,7 +24,7 @@ def test_a_failure_is_raised_with_the_last_lines(capfd):
     with pytest.raises(CommandError) as caught:
         check(["sh", "-c", "seq 1 100; echo the reason >&2; exit 7"])
     assert caught.value.code == 7
-    assert "sh ended with exit code 7" in caught.value.message
+    assert "sh failed with exit code 7" in caught.value.message
     assert "the reason" in caught.value.message
     assert "  87\n" in caught.value.message  # 15 lines are shown
     assert "  86\n" not in caught.value.message

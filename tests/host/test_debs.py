@@ -54,5 +54,5 @@ def test_no_recommended_package_and_no_perl_come_along(debs):
 def test_a_suite_that_apt_does_not_know_says_what_to_do():
     if shutil.which("apt-get") is None:
         pytest.skip("no apt on this machine")
-    with pytest.raises(EnvironmentLacksError, match="no package lists of nosuchsuite"):
+    with pytest.raises(EnvironmentLacksError, match="no package lists for nosuchsuite"):
         suite_sources("nosuchsuite")

@@ -61,7 +61,7 @@ def test_an_old_buildx_is_not_enough_and_its_version_is_said(commands):
         engine.docker_command()
 
 
-def test_an_engine_that_cannot_build_the_images_is_told_apart():
+def test_engine_with_wrong_api_or_architecture_is_an_error():
     fit = {"Version": "28.5.2+dfsg4", "ApiVersion": "1.51", "Arch": "amd64"}
     engine.require_builder(fit)
     engine.require_builder({**fit, "Version": "25.0.0", "ApiVersion": "1.44"})
@@ -69,7 +69,7 @@ def test_an_engine_that_cannot_build_the_images_is_told_apart():
     with pytest.raises(EnvironmentLacksError, match=r"is 20\.10\.24\+dfsg1; 25 or newer") as caught:
         engine.require_builder(old)
     assert "install-docker" in caught.value.hint
-    with pytest.raises(EnvironmentLacksError, match="is arm64, the images are of amd64"):
+    with pytest.raises(EnvironmentLacksError, match="runs on arm64, but the images are for amd64"):
         engine.require_builder({**fit, "Arch": "arm64"})
 
 
@@ -85,12 +85,10 @@ def test_an_engine_elsewhere_that_does_not_answer_is_named(monkeypatch):
 def explained(monkeypatch, path):
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setattr(engine, "SOCKET", path)
-    return engine._explained(OSError("refused"))
+    return engine._connection_error(OSError("refused"))
 
 
-def test_no_engine_and_an_engine_that_is_not_running_have_different_mends(
-    monkeypatch, tmp_path, commands
-):
+def test_missing_and_stopped_engine_have_different_hints(monkeypatch, tmp_path, commands):
     error = explained(monkeypatch, tmp_path / "docker.sock")
     assert "no Docker engine" in error.message
     script = commands(buildx="1.0.0")
@@ -100,22 +98,22 @@ def test_no_engine_and_an_engine_that_is_not_running_have_different_mends(
     assert "systemctl start" in error.hint
 
 
-def test_a_user_outside_the_docker_group_is_told_the_group(monkeypatch, tmp_path):
+def test_user_without_access_gets_the_usermod_hint(monkeypatch, tmp_path):
     (tmp_path / "docker.sock").touch()
     monkeypatch.setattr("os.access", lambda *_: False)  # root may open every file
     error = explained(monkeypatch, tmp_path / "docker.sock")
-    assert "may not use the Docker engine" in error.message
+    assert "no access to the Docker engine" in error.message
     assert "usermod -aG docker" in error.hint
 
 
-def test_a_socket_behind_which_nobody_answers_is_said_so(monkeypatch, tmp_path):
+def test_dead_socket_is_reported(monkeypatch, tmp_path):
     (tmp_path / "docker.sock").touch()
     error = explained(monkeypatch, tmp_path / "docker.sock")
     assert "does not answer" in error.message
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_where_no_engine_listens_no_socket_is_left_open(monkeypatch, tmp_path, there):
+def test_failed_connection_leaks_no_socket(monkeypatch, tmp_path, there):
     monkeypatch.chdir(tmp_path)  # a socket's path may have 107 characters
     if there:
         with socket.socket(socket.AF_UNIX) as bound:

@@ -47,7 +47,7 @@ def known(words):
     name = explain(words)[0].failure.name
     cause = explain(words)[0].failure.cause
     assert isinstance(error, EnvironmentLacksError)
-    assert f"its step [base 2/3] failed:\n  {words.splitlines()[0][:40]}" in error.message
+    assert f"step [base 2/3] failed:\n  {words.splitlines()[0][:40]}" in error.message
     assert f"why: {cause}" in error.message
     assert error.hint == explain(words)[0].failure.hint
     return name

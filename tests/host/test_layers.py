@@ -81,7 +81,7 @@ def test_a_row_on_a_vendors_base_has_one_layer():
     assert rendered("7.0", "env-packages.txt") == rendered("7.0", "requirements.txt")
 
 
-def test_the_plan_says_what_is_beyond_the_default_rows_layers(tasks):
+def test_plan_shows_layers_not_shared_with_the_default_row(tasks):
     done = tasks("plan", "--trt", "all", "--json", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 0, done.stderr
     own = {one["row"]: one["own"] for one in json.loads(done.stdout)["images"]}
@@ -97,10 +97,10 @@ def test_the_plan_says_what_is_beyond_the_default_rows_layers(tasks):
     (unknown,) = own["11.3"]["unknown"]
     assert unknown.startswith("tensorrt_cu13_libs-11.3.0.99")
     shown = tasks("plan", "--trt", "10.16").stdout
-    assert "are in no layer of row rtx-1.7; TensorRT on top, 3.73 GB" in shown
+    assert "are not shared with row rtx-1.7; plus TensorRT, 3.73 GB" in shown
 
 
-def test_nvcc_of_8_6_and_its_headers_are_unpacked_by_hash_where_something_is_compiled():
+def test_nvcc_of_8_6_is_unpacked_by_hash_in_compiling_stages():
     lines = rendered("8.6", "unpacked-debs.txt").splitlines()
     assert {line.split()[0] for line in lines} == set(MATRIX.rows["8.6"].debs.unpacked)
     assert all(re.fullmatch(r"\S+ \S+ (amd64|all) [0-9a-f]{64}", line) for line in lines)
@@ -111,7 +111,7 @@ def test_nvcc_of_8_6_and_its_headers_are_unpacked_by_hash_where_something_is_com
     assert ".git#a25ca8bba2a164179046afc2f5d7f478e280f8c0:include /TensorRT/include" in dockerfile
 
 
-def test_the_patched_parser_of_8_6_goes_into_the_wheels_folder_and_the_inventory():
+def test_patched_parser_of_8_6_replaces_the_wheels_library():
     text = stage("8.6", "final")
     assert (
         "replace-library --in /opt/trtyard/env/lib/python3.11/site-packages/tensorrt_libs" in text

@@ -64,7 +64,7 @@ def test_the_row_is_resolved_and_rendered_and_no_other_is_touched(tree, resolves
     assert render_in(tree) == []
 
 
-def test_a_row_that_changed_besides_keeps_its_lock_and_is_named(tree, resolves):
+def test_another_changed_row_keeps_its_lock(tree, resolves):
     toml = tree / "versions.toml"
     toml.write_text(toml.read_text().replace('driver = "580', 'driver = "581', 1))
     before = read_lock(tree / "versions.lock").rows
@@ -76,7 +76,7 @@ def test_a_row_that_changed_besides_keeps_its_lock_and_is_named(tree, resolves):
     assert after["8.6"] != before["8.6"]
 
 
-def test_what_stays_open_is_an_error_that_names_host_and_part(tree, resolves):
+def test_unresolved_entry_is_an_error_with_its_host(tree, resolves):
     resolves()
     with pytest.raises(EnvironmentLacksError) as caught:
         resolving.lock_and_render(upgrade="7.0")
@@ -93,7 +93,7 @@ def test_a_build_resolves_what_is_open_first_and_says_so(tree, resolves, capsys)
     found = resolving.resolved([matrix.row("7.0"), matrix.row("8.6")], lock)
     assert found.row("7.0").unresolved == lock.row("7.0").unresolved
     said = capsys.readouterr().err
-    assert "leaves parts of row 7.0 open; trying to resolve base-image nvcr.io" in said
+    assert "row 7.0 has unresolved entries in versions.lock; resolving base-image nvcr.io" in said
     assert "row 8.6" not in said
     base = replace(lock.row("7.0").base, digest=f"sha256:{'a' * 64}", digest_kind="platform")
     resolves(base=base, unresolved=())

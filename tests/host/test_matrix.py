@@ -73,7 +73,7 @@ WRONG = {
     "tag latest": ("debian:bookworm-slim", "debian:latest", ["base.image", "latest"]),
     "image without tag": ("debian:bookworm-slim", "debian", ["base.image", "tag"]),
     "short digest": ("sha256:7b14", "sha256:", ["base.digest", "64 hex"]),
-    "list with a twin": ('["80", "86"', '["80", "80"', ["architectures", "twice"]),
+    "list with a duplicate": ('["80", "86"', '["80", "80"', ["architectures", "duplicate"]),
     "empty list": ('["80", "86", "89", "120"]', "[]", ["architectures"]),
     "no such executor": ('["docker", "host"]', '["docker", "hots"]', ["executors", "hots"]),
     "base from nowhere": (
@@ -104,7 +104,7 @@ WRONG = {
     "a pin of what is no wheel": (
         'public-pins."tensorrt_libs-8.6.1-py2.py3-none-manylinux_2_17_x86_64.whl',
         'public-pins."TensorRT-8.6.1.6.tar.gz',
-        ["public-pins", "wheel's file name"],
+        ["public-pins", "file name of a wheel"],
     ),
     "a pin without its origin": (
         'origin = "two files of one public project"\n',
@@ -140,7 +140,7 @@ def test_a_wrong_matrix_is_refused_with_file_and_key(edited, name):
 def test_a_row_named_by_no_release_is_refused(tmp_path):
     file = tmp_path / "versions.toml"
     file.write_text(MATRIX_FILE.read_text().replace("rtx-1.7", "newest"))
-    with pytest.raises(UsageError, match=r"rows\.newest must be named by its TensorRT release"):
+    with pytest.raises(UsageError, match=r"rows\.newest must be named after its TensorRT release"):
         read_matrix(file)
 
 

@@ -53,7 +53,7 @@ def mirrors(tmp_path, monkeypatch):
         ("localhost/debian:1", "localhost/debian:1"),
     ],
 )
-def test_an_image_is_found_where_its_registrys_mirror_has_it(mirrors, name, place):
+def test_image_name_on_a_mirror(mirrors, name, place):
     assert mirrors(WHOLE).image(name) == place
     assert NONE.image(name) == name
 
@@ -71,7 +71,7 @@ def test_what_the_user_has_set_comes_first(mirrors, tmp_path, monkeypatch):
     }
 
 
-def test_a_build_is_told_the_netrc_of_the_mirrors_hosts_alone(mirrors, tmp_path, monkeypatch):
+def test_build_gets_only_the_netrc_of_mirror_hosts(mirrors, tmp_path, monkeypatch):
     file = tmp_path / ".netrc"
     lines = [
         f"machine {host}.example.org login me password of-{host}" for host in ("packages", "x")
@@ -110,7 +110,7 @@ def test_a_build_is_told_the_netrc_of_the_mirrors_hosts_alone(mirrors, tmp_path,
         (
             '"pypi.nvidia.com" =',
             '"index.example.org" =',
-            ["vendor.index.example.org", "no vendor's index"],
+            ["vendor.index.example.org", "not a vendor's index"],
         ),
         ("https://files.example.org/nvidia/", "files.example.org", ["vendor", "address"]),
         ("https://git.example.org/hub/", "git.example.org", ["git.github.com", "address"]),
@@ -148,12 +148,12 @@ def test_a_password_is_refused_and_not_repeated(mirrors, old):
     assert "netrc" in caught.value.message
 
 
-def test_without_a_file_there_are_none_but_one_that_is_named_must_be_there(monkeypatch, tmp_path):
+def test_mirrors_file_is_optional_unless_named(monkeypatch, tmp_path):
     monkeypatch.delenv("TRTYARD_MIRRORS", raising=False)
     monkeypatch.setattr("trtyard.fetching.mirrors.FILE", tmp_path / "mirrors.toml")
     assert read_mirrors() == NONE
     monkeypatch.setenv("TRTYARD_MIRRORS", str(tmp_path / "gone.toml"))
-    with pytest.raises(UsageError, match="not there"):
+    with pytest.raises(UsageError, match="no such file"):
         read_mirrors()
 
 

@@ -101,20 +101,20 @@ def test_torchvision_follows_torch(torch, torchvision):
         ('[rows."10.16".vendor-packages]\n', "[rows.\"10.16\".'vendor-packages']\n"),
     ],
 )
-def test_an_unusual_layout_is_refused_and_not_mangled(old, new):
+def test_unsupported_layout_is_an_error(old, new):
     assert old in TEXT
     text = TEXT.replace(old, new)
     matrix = parse_matrix(text, MATRIX_FILE)
     like = matrix.row("10.16")
     what = {"name": "10.15", "tensorrt": "10.15.1.29", "packaged": "10.15.1.29"}
     row = row_like(like, **what, pythons=ALL_PYTHONS)
-    with pytest.raises(UsageError, match="does not say what it should") as caught:
+    with pytest.raises(UsageError, match=r"layout of versions\.toml is not supported") as caught:
         with_row(matrix, text, row, like=like, note="a note")
-    assert "edit it by hand" in caught.value.hint
+    assert "edit the file by hand" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", [one for one in MATRIX.rows if one != MATRIX.default])
-def test_each_row_can_be_cut_out(name):
+def test_each_row_can_be_removed(name):
     text = without_row(MATRIX, TEXT, name)
     assert f'[rows."{name}"' not in text
     assert len(TEXT.splitlines()) - len(text.splitlines()) > 20

@@ -126,3 +126,12 @@ def test_a_login_that_uv_has_is_used(index, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.address.replace("//", "//me:secret@"))
     assert found() == [("1.0", ())]
     assert index.logins[-1] == "Basic bWU6c2VjcmV0"
+
+
+def test_the_default_index_is_uvs_own(index, tmp_path, monkeypatch):
+    publish(index, f"demo-1.0-cp311-none-{LINUX}.whl")
+    settings = tmp_path / "uv.toml"
+    settings.write_text(f'[[index]]\nurl = "{index.address}"\ndefault = true\n', encoding="utf-8")
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    monkeypatch.setenv("UV_CONFIG_FILE", str(settings))
+    assert found() == [("1.0", ("3.11",))]

@@ -53,7 +53,7 @@ def test_torch_of_another_release_takes_none_and_a_stock_parser_neither():
     ("tensorrt", "needed"),
     [("8.4.3.1", TORCH_1_4), ("8.5.1.7", TORCH_1_4[1:]), ("8.6.1.6", []), ("10.0.1.6", [])],
 )
-def test_a_patch_whose_time_is_over_is_dropped_by_the_row(tensorrt, needed):
+def test_unneeded_patch_is_not_applied(tensorrt, needed):
     row = replace(ROWS["7.0"], tensorrt=tensorrt)
     assert torch_paths(patches_for(row)) == needed
     assert sorted(torch_paths(dropped_for(row)) + needed) == TORCH_1_4
@@ -83,7 +83,7 @@ def test_the_task_lists_by_row(tasks):
     done = tasks("patches", "--trt", "7")
     assert done.returncode == 0
     assert done.stdout.startswith("7.0\n  torch/1.4.0/arange-of-opset-11.patch\n")
-    for words in ("cures    No importer registered for op: NonZero", "until tensorrt 8.6"):
+    for words in ("fixes    No importer registered for op: NonZero", "until tensorrt 8.6"):
         assert words in done.stdout
     listed = json.loads(tasks("patches", "--json").stdout)
     assert [row["name"] for row in listed["rows"]] == list(ROWS)

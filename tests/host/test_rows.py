@@ -115,7 +115,7 @@ def test_a_row_is_written_resolved_and_rendered(row, tasks, checkout):
     assert new.packages == {**LIKE.packages, "tensorrt-cu13-bindings": "10.13.3.9.post1"}
     assert new.vendor_packages == {"tensorrt-cu13-libs": "10.13.3.9.post1"}
     assert new.runs_on == tuple(one for one in LIKE.runs_on if one != "12.1")
-    assert "no GPUs of compute capability 12.1" in done.stdout
+    assert "without GPUs of compute capability 12.1" in done.stdout
     locked = read_lock(checkout / "versions.lock")
     assert locked.rows["10.13"].debs == locked.rows["10.16"].debs
     assert locked.rows["10.13"].base == locked.rows["10.16"].base
@@ -146,8 +146,8 @@ def test_a_library_that_no_index_has_stays_unresolved_and_is_named(row, checkout
     assert done.returncode == 0, done.stderr
     (one,) = read_lock(checkout / "versions.lock").rows["10.13"].unresolved
     assert (one.kind, one.name, one.version) == ("wheel", "tensorrt-cu13-libs", "10.13.3.9.post1")
-    assert "unresolved: wheel tensorrt-cu13-libs 10.13.3.9.post1: no index" in done.stdout
-    assert "pypi.nvidia.com can be reached: ./run lock --upgrade 10.13" in done.stdout
+    assert "unresolved: wheel tensorrt-cu13-libs 10.13.3.9.post1: no reachable index" in done.stdout
+    assert "machine that can reach pypi.nvidia.com: ./run lock --upgrade 10.13" in done.stdout
     assert f"or with {LIBRARY} in a folder: UV_FIND_LINKS=" in done.stdout
 
 
@@ -167,9 +167,7 @@ def test_a_library_on_the_vendors_index_is_locked(row, checkout, vendor, place):
     assert wheel.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_a_library_in_a_folder_of_ones_own_is_locked_like_the_vendors(
-    index, vendor, tmp_path, monkeypatch
-):
+def test_library_in_find_links_is_locked(index, vendor, tmp_path, monkeypatch):
     folder = tmp_path / "by hand"
     folder.mkdir()
     (folder / LIBRARY).write_bytes((vendor.folder / LIBRARY).read_bytes())
@@ -225,19 +223,22 @@ REFUSED = {
     "no such release": (["add", "10.99"], ["no TensorRT 10.99", "nearest are 10.16 and 11.0"]),
     "the wrong flavour": (["add", "1.6"], ["no TensorRT 1.6; did you mean rtx-1.6?"]),
     "no such build": (["add", "10.13.9"], ["nearest are 10.13.3.9 and 10.14.1.48"]),
-    "a slash": (["add", "10/13"], ["like 10.13 or rtx-1.6, not '10/13'"]),
-    "a path": (["add", "../10.13"], ["not '../10.13'"]),
-    "spaces": (["add", "10.13 "], ["not '10.13 '"]),
-    "one number": (["add", "10"], ["not '10'"]),
+    "a slash": (["add", "10/13"], ["'10/13' is not a TensorRT release such as 10.13 or rtx-1.6"]),
+    "a path": (["add", "../10.13"], ["'../10.13' is not a TensorRT release"]),
+    "spaces": (["add", "10.13 "], ["'10.13 ' is not a TensorRT release"]),
+    "one number": (["add", "10"], ["'10' is not a TensorRT release"]),
     "nothing": (["add"], ["row add needs RELEASE", "./run row add --help"]),
-    "a row there is": (["add", "10.16"], ["has a row 10.16 already", "./run row remove 10.16"]),
-    "a build of a row": (["add", "10.16.0.72"], ["has a row 10.16 already"]),
+    "a row there is": (["add", "10.16"], ["already has row 10.16", "./run row remove 10.16"]),
+    "a build of a row": (["add", "10.16.0.72"], ["already has row 10.16"]),
     "unknown --like": (["add", "10.13", "--like", "10.17"], ["no row '10.17'", "'10.16'"]),
     "other flavour": (
         ["add", "rtx-1.6", "--like", "10.16"],
-        ["rtx-1.6 is TensorRT for RTX, and row 10.16 is full TensorRT"],
+        ["rtx-1.6 is TensorRT for RTX, but row 10.16 is full TensorRT"],
     ),
-    "a vendor's base": (["add", "10.13", "--like", "7.0"], ["like 7.0, which takes TensorRT"]),
+    "a vendor's base": (
+        ["add", "10.13", "--like", "7.0"],
+        ["like 7.0, which has TensorRT from base-image"],
+    ),
     "a patched parser": (["add", "10.13", "--like", "8.6"], ["cannot be like 8.6"]),
     "no build for CUDA": (
         ["add", "10.12", "--like", "10.16"],
@@ -253,11 +254,11 @@ REFUSED = {
     ),
     "facts missing": (
         ["add", "99.1", "--like", "10.16"],
-        ["tensorrt is 99.1.0.5, of which nothing is known", "TENSORRT in trtyard/matrix/compat"],
+        ["tensorrt is 99.1.0.5, which is unknown", "TENSORRT in trtyard/matrix/compat"],
     ),
     "a release that takes no plugins": (
         ["add", "rtx-1.6"],
-        ["plugin-shells has python-v3, an interface that TensorRT for RTX 1.6.1.120 does not take"],
+        ["plugin-shells has python-v3, which TensorRT for RTX 1.6.1.120 does not support"],
     ),
     "no such torch": (["add", "10.13", "--torch", "2.99"], ["no torch 2.99", "nearest are 2.13.0"]),
     "torch as words": (["add", "10.13", "--torch", ">=2"], ["--torch must be a release"]),
@@ -346,7 +347,7 @@ def test_a_read_only_checkout_ends_with_3_before_anything_is_fetched(row, checko
     finally:
         (checkout / "images").chmod(0o755)
     assert done.returncode == 3, done.stderr
-    assert f"no right to write into {checkout / 'images'}" in done.stderr
+    assert f"no permission to write to {checkout / 'images'}" in done.stderr
     assert not index.logins
 
 
@@ -385,7 +386,7 @@ def test_a_change_of_the_matrix_meanwhile_is_not_overwritten(checkout, index, tm
     index.go_on.set()
     _, said = child.communicate(timeout=120)
     assert child.returncode == 3, said
-    assert "changed meanwhile" in said
+    assert "changed in the meantime" in said
     assert content(checkout) == before
 
 
@@ -395,7 +396,7 @@ def test_the_rows_are_listed(row):
     assert re.search(r"^10\.16 +10\.16\.1\.11 +13\.0 ", done.stdout, re.MULTILINE)
 
 
-def test_the_published_releases_are_listed_with_what_becomes_of_them(row):
+def test_available_releases_are_listed_with_their_command(row):
     done = row("list", "--available")
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines()}
@@ -403,7 +404,7 @@ def test_the_published_releases_are_listed_with_what_becomes_of_them(row):
     assert lines["10.13"] == ("10.13.3.9.post1 12, 13 3.8 to 3.13 ./run row add 10.13 --like 10.16")
     assert lines["10.12"].endswith(f"has no build for CUDA 13.0, only {BEFORE_13}")
     assert "TENSORRT in trtyard/matrix/compatibility.py" in lines["99.1"]
-    assert lines["rtx-1.6"].endswith("an interface that TensorRT for RTX 1.6.1.120 does not take")
+    assert lines["rtx-1.6"].endswith("which TensorRT for RTX 1.6.1.120 does not support")
 
 
 def test_every_command_that_the_list_offers_is_taken(row, checkout):

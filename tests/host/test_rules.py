@@ -23,7 +23,7 @@ BROKEN = {
         "11.3",
         {"python": "3.9", "host_pythons": ()},
         "packages.torch",
-        "3.10 to 3.14 and none for 3.9",
+        "3.10 to 3.14, not for 3.9",
     ),
     "torch that nobody knows": (
         "8.6",
@@ -35,7 +35,7 @@ BROKEN = {
         "7.0",
         {"packages": packages("7.0", torchvision="0.6.0")},
         "packages.torchvision",
-        "torch 1.4.0 goes with 0.5",
+        "torch 1.4.0 needs 0.5",
     ),
     "torch of another CUDA": (
         "10.16",
@@ -43,14 +43,19 @@ BROKEN = {
         "cuda",
         "torch 2.12.0 on PyPI is linked against CUDA 13.0",
     ),
-    "dynamo in a torch without it": ("8.6", {"exporter": "dynamo"}, "exporter", "take torchscript"),
+    "dynamo in a torch without it": ("8.6", {"exporter": "dynamo"}, "exporter", "use torchscript"),
     "an opset that dynamo does not write": ("11.3", {"opset": 17}, "opset", "writes 18 to"),
-    "an opset that TorchScript does not write": ("7.0", {"opset": 12}, "opset", "ends at 11"),
+    "an opset that TorchScript does not write": (
+        "7.0",
+        {"opset": 12},
+        "opset",
+        "exporter of torch 1.4.0 supports up to 11",
+    ),
     "an opset that the parser does not take": (
         "8.6",
         {"opset": 18},
         "opset",
-        "takes up to 17",
+        "parser of TensorRT 8.6.1.6 supports up to 17",
     ),
     "CUDA that TensorRT is not built for": (
         "8.6",
@@ -88,7 +93,7 @@ BROKEN = {
         "8.6",
         {"architectures": ("70", "80", "86")},
         "runs-on",
-        "9.0, for which no kernel is compiled",
+        "9.0, but no kernel is compiled",
     ),
     "V2 plugins for TensorRT 11": (
         "11.3",
@@ -101,7 +106,7 @@ BROKEN = {
         "rtx-1.7",
         {"tensorrt": "1.6.1.120"},
         "plugin-shells",
-        "for RTX 1.6.1.120 does not take",
+        "for RTX 1.6.1.120 does not support",
     ),
     "V3 plugins for TensorRT 8": (
         "8.6",

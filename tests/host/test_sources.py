@@ -143,7 +143,7 @@ def test_two_fetches_at_once_both_have_it(hosted, tmp_path):
     ]
 
 
-def test_a_host_that_gives_whole_branches_alone_will_do(hosted, tmp_path, capfd):
+def test_host_without_single_commits_is_supported(hosted, tmp_path, capfd):
     folder, source = hosted
     for one in (folder / "team").iterdir():
         git("config", "uploadpack.allowAnySHA1InWant", "false", cwd=one)
@@ -155,7 +155,7 @@ def test_a_host_that_gives_whole_branches_alone_will_do(hosted, tmp_path, capfd)
         for name, value in environment.items():
             patched.setenv(name, value)
         fetch_source(source, tmp_path, mirror_of(folder))
-    assert "whole branches" in capfd.readouterr().err
+    assert "fetching all branches" in capfd.readouterr().err
     check_source(source, tmp_path)
 
 
@@ -241,7 +241,7 @@ def test_what_cannot_be_had_is_said_and_leaves_nothing(hosted, tmp_path, gone):
         fetch_source(source, tmp_path / "store", mirror_of(folder))
     assert "mirrors.toml" in caught.value.hint
     assert list((tmp_path / "store").rglob("*")) == [tmp_path / "store" / "sources"]
-    with pytest.raises(EnvironmentLacksError, match="not in the store"):
+    with pytest.raises(EnvironmentLacksError, match="the store lacks"):
         check_source(source, tmp_path / "store")
 
 
@@ -284,7 +284,7 @@ def test_while_a_build_reads_its_sources_no_other_run_replaces_them(tmp_path, mo
         with pytest.raises(BlockingIOError), locked(tmp_path, waiting=None):
             pytest.fail("another run may write there")
 
-    for name in ("_check_builder", "check_disk", "_say_done"):
+    for name in ("_check_builder", "check_disk", "_report_image"):
         monkeypatch.setattr(module, name, lambda *_: None)
     monkeypatch.setattr(module, "bake", bake)
     monkeypatch.setattr(module, "confirm_pins", lambda _: None)  # nothing was downloaded here

@@ -90,7 +90,7 @@ def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
     assert names(tmp_path / "store") == ["tiny-1.0-py3-none-any.whl"]
 
 
-def test_what_a_killed_run_left_half_written_goes_with_the_next(wanted, tmp_path):
+def test_partial_files_of_a_killed_run_are_removed(wanted, tmp_path):
     store, script = tmp_path / "store", tmp_path / "killed.py"
     script.write_text(
         "import os, signal, sys\n"
@@ -121,17 +121,17 @@ def test_two_runs_fill_a_store_one_behind_the_other(wanted, tmp_path, capfd):
         assert names(store) == []
     other.join()
     assert len(names(store)) == 2
-    assert "another run fetches into" in capfd.readouterr().err
+    assert "another run that fetches into" in capfd.readouterr().err
 
 
-def test_what_cannot_be_had_is_named_with_its_hash_and_may_be_put_there(index, wanted, tmp_path):
+def test_missing_file_is_listed_and_can_be_copied_in(index, wanted, tmp_path):
     store, file = tmp_path / "store", index / wanted[0].path.name
     content = file.read_bytes()
     file.unlink()
     with pytest.raises(EnvironmentLacksError) as caught:
         fetch_files(ROW, wanted, store)
     assert f"{file.name}: sha256 {wanted[0].sha256}" in caught.value.message
-    assert "by hand" in str(caught.value)
+    assert "copy the files there" in str(caught.value)
     (store / wanted[0].path).write_bytes(content)
     fetch_files(ROW, wanted, store)
 

@@ -120,7 +120,7 @@ def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_the_headers_get_the_hashes_from_before_and_behind(repository, reachable, series, tmp_path):
+def test_headers_get_the_hashes_before_and_after(repository, reachable, series, tmp_path):
     folder, commit = series(), repository()
     repository(b"something later\n")  # the row's commit is not the newest
     change_together(resolved_patches(on(commit), tmp_path / "patches"))
@@ -166,7 +166,7 @@ def test_an_old_result_is_replaced_and_not_doubled():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"line": 40}, "low.patch does not sit in Importer.cpp of .*ends before line 40"),
+        ({"line": 40}, "low.patch does not apply to Importer.cpp of .*ends before line 40"),
         ({"more": f"Result: Importer.cpp sha256:{'0' * 64}\n"}, f"expected sha256 {'0' * 64}"),
     ],
 )
@@ -195,9 +195,7 @@ def test_a_known_hash_beside_an_open_one_is_compared(repository, reachable, seri
 @pytest.mark.parametrize(
     ("name", "said"), [("Other.cpp", "found no file"), ("made.hpp", "already exists")]
 )
-def test_a_file_that_is_not_there_or_there_already_is_refused(
-    repository, reachable, series, tmp_path, name, said
-):
+def test_missing_and_existing_files_are_errors(repository, reachable, series, tmp_path, name, said):
     series()
     if name == "made.hpp":
         repository()
@@ -250,14 +248,15 @@ def locked_checkout(checkout, repository):
     return checkout, sha256(b"".join(lines))
 
 
-def test_the_task_fills_in_says_so_and_what_it_made_fits(tasks, locked_checkout, tmp_path):
+def test_lock_fills_in_hashes_and_prints_them(tasks, locked_checkout, tmp_path):
     checkout, upstream = locked_checkout
     done = tasks("lock", root=checkout, env=redirected(tmp_path / "servers"))
     assert done.returncode == 0, done.stderr
     line = f"ModelImporter.cpp of upstream: unresolved -> {upstream}"
     assert done.stdout.count(line) == 2
     assert (
-        len(re.findall(r"ModelImporter.cpp behind it: \(none\) -> [0-9a-f]{64}", done.stdout)) == 2
+        len(re.findall(r"ModelImporter.cpp after the patch: \(none\) -> [0-9a-f]{64}", done.stdout))
+        == 2
     )
     assert (
         "unresolved patch onnx-tensorrt/8.6/errors-with-origin.patch: ModelImporter.cpp -> (none)"
@@ -271,37 +270,36 @@ def test_the_task_fills_in_says_so_and_what_it_made_fits(tasks, locked_checkout,
     assert [one.results for one in patches] == [dict(one.results) for one in locked.patches]
 
 
-def test_the_task_writes_nothing_where_a_hunk_does_not_sit(tasks, locked_checkout, tmp_path):
+def test_lock_writes_nothing_if_a_hunk_does_not_apply(tasks, locked_checkout, tmp_path):
     checkout, _ = locked_checkout
     file = checkout / "patches" / "onnx-tensorrt" / "8.6" / "errors-with-origin.patch"
     file.write_text(file.read_text().replace("\n         {\n", "\n         {}\n", 1))
     before = {one: one.read_bytes() for one in [*file.parent.iterdir(), checkout / "versions.lock"]}
     done = tasks("lock", root=checkout, env=redirected(tmp_path / "servers"))
     assert done.returncode == 5, done.stderr
-    assert "errors-with-origin.patch does not sit in ModelImporter.cpp" in done.stderr
+    assert "errors-with-origin.patch does not apply to ModelImporter.cpp" in done.stderr
     assert {one: one.read_bytes() for one in before} == before
 
 
-def test_a_changed_patch_is_held_against_upstream_though_its_hash_is_known(
-    tasks, locked_checkout, tmp_path
-):
+def test_changed_patch_is_checked_against_upstream(tasks, locked_checkout, tmp_path):
     checkout, _ = locked_checkout
     assert tasks("lock", root=checkout, env=redirected(tmp_path / "servers")).returncode == 0
     file = checkout / "patches" / "onnx-tensorrt" / "8.6" / "errors-with-origin.patch"
     file.write_text(file.read_text().replace("withOrigin(imported", "withOrigins(imported"))
     done = tasks("lock", root=checkout, env=redirected(tmp_path / "servers"))
     assert done.returncode == 5, done.stderr
-    assert "errors-with-origin.patch makes another ModelImporter.cpp" in done.stderr
+    assert "errors-with-origin.patch applied to ModelImporter.cpp of" in done.stderr
+    assert "does not give the result in its header" in done.stderr
     done = tasks("lock", root=checkout, env=redirected(tmp_path / "nowhere"))
     assert done.returncode == 0, done.stderr
-    assert "the changed patches are not held against them" in done.stderr
+    assert "the changed patches are not checked" in done.stderr
 
 
-def test_the_task_locks_what_it_can_where_there_is_no_such_server(tasks, locked_checkout, tmp_path):
+def test_lock_continues_without_the_git_server(tasks, locked_checkout, tmp_path):
     checkout, _ = locked_checkout
     done = tasks("lock", root=checkout, env=redirected(tmp_path / "nowhere"))
     assert done.returncode == 0, done.stderr
-    assert f"upstream's files of {REPOSITORY} stay unresolved" in done.stderr
+    assert f"{REPOSITORY} cannot be fetched, the patches' hashes stay unresolved" in done.stderr
     locked = read_lock(checkout / "versions.lock").row("8.6")
     assert len([one for one in locked.unresolved if one.kind == "patch"]) == 2
 

@@ -72,9 +72,9 @@ def test_the_file_is_fetched_by_its_name_and_kept_if_its_hash_is_right(index, tm
 
 @pytest.mark.parametrize(
     ("served", "said"),
-    [(b"another", hashlib.sha256(b"another").hexdigest()), (PAGE, "such as a login page")],
+    [(b"another", hashlib.sha256(b"another").hexdigest()), (PAGE, "perhaps a login page")],
 )
-def test_another_file_is_refused_with_expected_found_and_origin(index, tmp_path, served, said):
+def test_wrong_vendor_file_error_has_expected_found_and_origin(index, tmp_path, served, said):
     index[0].write_bytes(served)
     with pytest.raises(IntegrityError) as caught:
         fetch(tmp_path / "store")
@@ -83,11 +83,11 @@ def test_another_file_is_refused_with_expected_found_and_origin(index, tmp_path,
     assert not (tmp_path / "store" / PACKAGES / NAME).exists()
 
 
-def test_an_index_without_it_names_the_place_and_the_hash_to_put_there(index, tmp_path):
+def test_missing_vendor_file_error_has_path_and_hash(index, tmp_path):
     with pytest.raises(EnvironmentLacksError) as caught:
         fetch(tmp_path / "store")
     assert f"{tmp_path / 'store' / PACKAGES / NAME}: sha256 {SHA256}" in caught.value.message
-    assert "by hand" in caught.value.hint
+    assert "copy the files there" in caught.value.hint
 
 
 def test_a_pin_is_noted_as_true_once_its_file_was_downloaded(tmp_path, monkeypatch, capsys):
@@ -102,7 +102,7 @@ def test_a_pin_is_noted_as_true_once_its_file_was_downloaded(tmp_path, monkeypat
     (tmp_path / "store" / PACKAGES / NAME).write_bytes(CONTENT)
     confirm_pins(ROW, tmp_path / "store")
     assert read_lock(file).row(ROW.name).wheels == (replace(WHEEL, source="vendor"),)
-    assert f"{NAME} was downloaded" in capsys.readouterr().err
+    assert f"{NAME} matches its public pin" in capsys.readouterr().err
 
 
 def test_every_committed_pin_says_where_it_was_seen():
@@ -166,7 +166,7 @@ def test_the_step_ends_with_5_for_another_file(step, index, tmp_path, capsys, se
     assert not (tmp_path / "files" / NAME).exists()
 
 
-def test_the_step_ends_with_3_where_the_index_does_not_have_it(step, capsys):
+def test_step_exits_3_if_the_index_lacks_the_file(step, capsys):
     assert step() == 3
     said = capsys.readouterr().err
     assert NAME in said

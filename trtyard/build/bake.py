@@ -1,4 +1,4 @@
-"""What a build would do, and the one bake command that does it for any number of images."""
+"""Plans builds and makes one bake command for any number of images."""
 
 import os
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ from trtyard.system.processes import Word
 
 BaseKind = Literal["local", "published"]
 DEFAULT_BUILDER = "default"  # buildx's name for the engine itself
-# Half as long to compress and to unpack as the default gzip, for the same size.
+# Compresses and unpacks in half the time of the default, gzip, at the same size.
 _TO_ENGINE = "type=image,compression=zstd,compression-level=1"
-SOURCES_STAGE = "parser-source"  # the Dockerfile's, which is a folder for each repository
+SOURCES_STAGE = "parser-source"  # stage of the Dockerfile with a folder for each repository
 DEBS_STAGE, VENDOR_STAGE = "debs", "vendor"
-OWN = "{target}"  # in a cache's place: the image's target in the bake file
-# Caches that are written as a whole, whatever was there.
+OWN = "{target}"  # in a cache's address: replaced by the image's target in the bake file
+# Cache types whose address is overwritten by each export.
 _ONE_CACHE_A_PLACE = ("registry", "local")
-# The secrets of the steps that fetch, and the variables that hold the same.
+# The secrets of the steps that download, and the variables with their values.
 PLACES = {
     "index": "UV_DEFAULT_INDEX",
     "indexes": "UV_INDEX",
@@ -45,27 +45,27 @@ PLACES = {
     "netrc": NETRC_VARIABLE,
     "vendor": VENDOR_VARIABLE,
 }
-# Arguments that every build knows without its Dockerfile; they stay in no image and no cache key.
+# Predefined build arguments; they are not in images or cache keys.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")  # in a build step another machine than here
-# The one file outside the repository that bake reads is the CA bundle, named on its command line;
-# without this it would ask whether it may.
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")  # inside a build step, not this machine
+# bake reads one file outside the repository, the CA bundle on its command line. Without this
+# variable it would ask for permission.
 VARIABLES = {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the build of one image would do."""
+    """The planned build of one image."""
 
     row: Row
     locked: LockedRow
     base: BaseKind
-    local: tuple[LocalBase, ...]  # the bases to take instead of the published one
+    local: tuple[LocalBase, ...]  # the bases that replace the published one
     image: str
-    store: Path | None = None  # the folder to take all packages from, without a network
-    sources: Path | None = None  # the folder to take source repositories from
-    vendor: Path | None = None  # the folder to take the vendor's files from
-    debs: Path | None = None  # the folder to take packages from that are only unpacked
+    store: Path | None = None  # folder with all packages, for a build without a network
+    sources: Path | None = None  # folder with the source repositories
+    vendor: Path | None = None  # folder with the vendor's files
+    debs: Path | None = None  # folder with the packages that are only unpacked
     stage: Stage = "final"
 
     @property
@@ -75,25 +75,25 @@ class Plan:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What the bake command adds to the labels of the Dockerfile."""
+        """The labels that the bake command adds to those of the Dockerfile."""
         return {CONTENT_LABEL: context_key(self.row, [])}
 
     def command(
         self, docker: Path, builder: str, *, no_cache: bool = False, output: str = ""
     ) -> list[Word]:
-        """Return the bake command for this image alone, see ``bake_command``."""
+        """Return the bake command for only this image, see ``bake_command``."""
         return bake_command([self], docker, builder, no_cache=no_cache, output=output)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to build, whatever the row."""
+    """Build options that apply to all rows."""
 
     base: str = "auto"
     builder: str = ""
     no_cache: bool = False
     store: str = ""
-    locked: bool = False  # refuse what the lock leaves open, without asking anyone for it
+    locked: bool = False  # reject unresolved rows instead of resolving them
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
     dry_run: bool = False
@@ -112,11 +112,12 @@ def bake_command(
     cache_from: Sequence[str] = (),
     cache_to: Sequence[str] = (),
 ) -> list[Word]:
-    """Return one bake command for all ``plans``, to be run in the repository's root.
+    """Return one bake command for all ``plans``; run it in the repository's root.
 
-    ``output`` is BuildKit's; without one the images go to the engine. ``cache_from`` and
-    ``cache_to`` are too, with ``{target}`` for each image's own. What two rows have alike
-    is built once. ``UsageError`` where several would leave their caches in one place.
+    ``output``, ``cache_from`` and ``cache_to`` have BuildKit's format. Without ``output`` the
+    images go to the engine. In a cache, ``{target}`` is replaced by each image's target. Layers
+    that rows share are built once. Raises ``UsageError`` if several images would write the same
+    cache.
     """
     _refuse_one_place(cache_to, len(plans))
     mirrors = read_mirrors()
@@ -138,13 +139,16 @@ def bake_command(
 
 
 def cache_places(option: str, words: Sequence[str]) -> tuple[str, ...]:
-    """Check ``--cache-from`` and ``--cache-to``: BuildKit's ``type=KIND[,KEY=VALUE]...``."""
+    """Return the values of ``--cache-from`` or ``--cache-to`` after checking their format.
+
+    The format is BuildKit's ``type=KIND[,KEY=VALUE]...``.
+    """
     for word in words:
         pairs = [pair.partition("=") for pair in word.split(",")]
         keys = {key for key, _, value in pairs if value}
         if "type" not in keys or len(keys) != len(pairs):
             raise UsageError(
-                f"{option} must be BuildKit's type=KIND,KEY=VALUE,..., not {word!r}",
+                f"{option} must have BuildKit's format type=KIND,KEY=VALUE,..., not {word!r}",
                 "for example type=registry,ref=registry.example.org/team/cache or"
                 " type=local,dest=cache",
             )
@@ -156,8 +160,8 @@ def _refuse_one_place(cache_to: Sequence[str], images: int) -> None:
         kind = next(pair[5:] for pair in place.split(",") if pair.startswith("type="))
         if kind in _ONE_CACHE_A_PLACE and OWN not in place and images > 1:
             raise UsageError(
-                f"--cache-to {place}: of {images} images the last would replace the others' cache",
-                f"put {OWN} into its name, which stands for each image's own",
+                f"--cache-to {place}: {images} images would overwrite each other's cache",
+                f"add {OWN} to the name: it is replaced by each image's own target",
             )
 
 
@@ -171,7 +175,7 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
     reference, mirror = plan.locked.base.reference, mirrors.image(plan.locked.base.reference)
     if plan.base == "published" and mirror != reference:
         settings.append(f"contexts.{reference}=docker-image://{mirror}")
-    # Where packages come from may hold a password: BuildKit reads the variable by itself.
+    # An index's address may hold a password, so BuildKit reads it from the variable.
     settings += [
         f"secrets=type=env,id={name},env={variable}"
         for name, variable in PLACES.items()
@@ -191,9 +195,10 @@ def _settings(plan: Plan, mirrors: Mirrors) -> list[str]:
 
 
 def _proxies() -> list[str]:
-    """Return the variables that name a proxy which a build step can reach, or what needs none.
+    """Return the names of the proxy variables to pass to build steps.
 
-    Their names alone: a proxy's address may hold a password, and buildx reads it by itself.
+    A proxy on this machine's loopback is skipped: a build step cannot reach it. Only the names are
+    passed, because a proxy's address may hold a password; buildx reads the values itself.
     """
     names = [name for one in _PROXIES for name in (one, one.lower()) if os.environ.get(name)]
     exceptions = ("NO_PROXY", "no_proxy")

@@ -1,8 +1,8 @@
-"""Building a row's image with buildx bake, from the rendered files alone.
+"""Builds a row's image with buildx bake from the rendered files.
 
-The image's tag is the hash of everything that goes in: the rendered files, the step scripts, the
-plugins, the pipeline, and the base images where those were made here. So an image that is there
-under its tag is the one that a build would give.
+The image's tag is a hash of everything that goes into it: the rendered files, the step scripts, the
+plugins, the pipeline, and locally made base images. So if an image with this tag exists, it does
+not need to be built again.
 """
 
 import os
@@ -75,25 +75,25 @@ if TYPE_CHECKING:
 
 ALL = "all"
 TITLE_LABEL = "org.opencontainers.image.title"
-LAST_STEP = "COPY /out/ /"  # of the Dockerfile's images, in BuildKit's words
-# Bytes that a first build takes for each byte of wheel: the package cache, the layer, its
-# compressed copy and the unpacked image. Measured for row rtx-1.7: 20 GB from 3.06 GB.
+LAST_STEP = "COPY /out/ /"  # last step of the Dockerfile's images, as BuildKit records it
+# Bytes that a first build needs for each byte of its wheels: package cache, layer, compressed copy
+# of the layer, unpacked image. Measured for row rtx-1.7: 20 GB for 3.06 GB of wheels.
 DISK_PER_WHEEL_BYTE = 7
 
 
 def build(row_name: str, *, stage: str = "final", options: Options = USUAL) -> str:
-    """Build the row's image if it is not there; return its name, see ``build_all``."""
+    """Build the row's image if it does not exist; return its name, see ``build_all``."""
     return build_all([row_name], stages=[stage], options=options)[0]
 
 
 def build_all(
     row_names: Sequence[str], *, stages: Sequence[str] = ("final",), options: Options = USUAL
 ) -> list[str]:
-    """Build those images of the rows that are not there, all at once; return all their names.
+    """Build the rows' missing images with one bake command; return the names of all images.
 
-    ``all`` as the only row means every row whose lock is whole. ``EnvironmentLacksError`` where
-    Docker, buildx, disk or network are missing, ``IntegrityError`` where something is not what
-    the lock says.
+    ``all`` as the only row means every row without unresolved entries. Raises
+    ``EnvironmentLacksError`` if Docker, buildx, disk space or the network is missing,
+    ``IntegrityError`` if a file does not match the lock.
     """
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     rows = _rows(matrix, lock, row_names)
@@ -107,12 +107,14 @@ def build_all(
         if options.store:
             check_store(row, lock.row(row.name), Path(options.store).resolve())
     if options.store and options.base == "published":
-        raise UsageError("--store builds without a registry: --base published cannot be had")
+        raise UsageError(
+            "--base published needs a registry, which --store does not use", "omit one of them"
+        )
     client, docker = connect(), docker_command()
     if options.builder in ("", DEFAULT_BUILDER):
         require_builder(client.version())
     results = [
-        _there_or_planned(client, docker, row, lock.row(row.name), stage, options)
+        _existing_or_planned(client, docker, row, lock.row(row.name), stage, options)
         for row, stage in wanted
     ]
     plans = [one for one in results if isinstance(one, Plan)]
@@ -122,7 +124,7 @@ def build_all(
 
 
 def rows_named(matrix: Matrix, names: Sequence[str]) -> list[Row]:
-    """Return the rows of these names or aliases, each once."""
+    """Return the rows with these names or aliases, without duplicates."""
     return list({matrix.row(name).name: matrix.row(name) for name in names}.values())
 
 
@@ -131,11 +133,11 @@ def _rows(matrix: Matrix, lock: Lock, names: Sequence[str]) -> list[Row]:
         return rows_named(matrix, names)
     for name, locked in lock.rows.items():
         if locked.unresolved:
-            say(f"row {name} is left out: {len(locked.unresolved)} parts of it are unresolved")
+            say(f"row {name} is skipped: it has {len(locked.unresolved)} unresolved entries")
     return [row for row in matrix.rows.values() if not lock.row(row.name).unresolved]
 
 
-def _there_or_planned(
+def _existing_or_planned(
     client: "DockerClient",
     docker: Path,
     row: Row,
@@ -143,20 +145,20 @@ def _there_or_planned(
     stage: Stage,
     options: Options,
 ) -> Plan | str:
-    """Return the image's name where it is there or was pulled, or else the plan of its build.
+    """Return the image's name if it exists or was pulled, else the plan of its build.
 
-    In a dry run the name is empty where it follows from bases that are not made yet.
+    In a dry run the name is empty if it depends on base images that do not exist yet.
     """
     base = "local" if options.store else options.base
     if base == "auto" and not options.no_cache:
         found = built_image(client, row, locked, stage)
         if found is not None:
-            say(f"{found} is there already; nothing that goes into it has changed")
+            say(f"{found} is up to date")
             if not options.dry_run:
                 note_id(client, found)
             return found
         for problem in image_problems(client, row, locked, stage):
-            say(f"{problem}; it is not used")
+            say(f"{problem}; this image is not used")
         found = pull_offered(client, docker, row, locked, stage, dry_run=options.dry_run)
         if found is not None:
             return found
@@ -164,26 +166,26 @@ def _there_or_planned(
     if kind == "local":
         make_bases(row, locked, store=options.store, dry_run=options.dry_run)
         if options.dry_run and not have_bases(client, row, locked):
-            say("the image's name follows from theirs; that would be built next")
+            say("would then build the row's image, whose name depends on these base images")
             return ""
     plan = with_folders(
         plan_of(client, row, locked, kind, stage), options.store, dry_run=options.dry_run
     )
     if _is_there(client, plan) and not options.no_cache:
-        say(f"{plan.image} is there already; nothing that goes into it has changed")
+        say(f"{plan.image} is up to date")
         return plan.image
     return plan
 
 
 def with_folders(plan: Plan, store: str = "", *, dry_run: bool = False) -> Plan:
-    """Return the plan with the folders of this machine that it takes files from."""
+    """Return the plan with the local folders that the build takes files from."""
     row, mirrors = plan.row, read_mirrors()
     if store:
         plan = replace(plan, store=Path(store).resolve())
     if sources_of(row) and (plan.store or mirrors.git):
         plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=dry_run))
     vendors = [one for one in plan.locked.wheels_for(row.python) if one.is_vendors]
-    if vendors and mirrors.vendor and not plan.store:  # where a mirror is, a build need not reach
+    if vendors and mirrors.vendor and not plan.store:  # a build step may not reach the mirror
         plan = replace(plan, vendor=YARD / "vendor" / row.name)
         if not dry_run:
             make_own(YARD)
@@ -194,9 +196,9 @@ def with_folders(plan: Plan, store: str = "", *, dry_run: bool = False) -> Plan:
 
 
 def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -> Path:
-    """Return a folder with the row's source repositories as files, from the store or a mirror.
+    """Check out the row's source repositories from the store or a mirror; return their folder.
 
-    Without either BuildKit fetches them by itself.
+    Without a store and a mirror, BuildKit fetches them itself.
     """
     folder = YARD / "checkouts" / row.name
     if dry_run:
@@ -212,7 +214,10 @@ def _sources(row: Row, store: Path | None, mirrors: Mirrors, *, dry_run: bool) -
 
 
 def _unpacked(row: Row, locked: LockedRow, store: Path | None, *, dry_run: bool) -> Path:
-    """Return a folder with the packages that are unpacked only: a local base has no apt sources."""
+    """Return a folder with the packages that are only unpacked, as a local base has no apt sources.
+
+    Downloads them unless there is a store.
+    """
     own = store or YARD / "store"
     if dry_run or store:
         return own / DEBS
@@ -238,9 +243,9 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
     )
     doing = "would build" if options.dry_run else "building"
     for plan in plans:
-        say(f"{doing} {plan.image} from {_in_words(plan)}")
+        say(f"{doing} {plan.image} from {_base_description(plan)}")
         if plan.row.terms:
-            say(f"  what it takes from its vendor comes under {plan.row.terms}")
+            say(f"  the vendor's files in it are subject to {plan.row.terms}")
     if options.dry_run:
         variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(command)}")
@@ -248,33 +253,34 @@ def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Opt
     check_disk(client, plans)
     bases = {one.image: image_id(client, one.image) for plan in plans for one in plan.local}
     with ExitStack() as stack:
-        # Another run would take them away to write them anew, while the builder reads them.
+        # Keep other runs from replacing the folders while the builder reads them.
         for folder in sorted({plan.sources for plan in plans if plan.sources is not None}):
             stack.enter_context(_in_use(folder))
         bake(command)
     if {name: image_id(client, name) for name in bases} != bases:
         raise IntegrityError(
-            f"{', '.join(bases)}: replaced while images were built on it", "the same command again"
+            f"{', '.join(bases)} was replaced by another run during the build",
+            "run the command again",
         )
     for plan in plans:
-        _say_done(client, plan)
+        _report_image(client, plan)
         confirm_pins(plan.row)
 
 
 def checked_stage(row: Row, stage: str) -> Stage:
-    """Return the stage of that name; ``UsageError`` where the row has no such image."""
+    """Return the stage with that name; ``UsageError`` if the row has no such image."""
     for known in stages_of(row):
         if stage == known:
             return known
     raise UsageError(
-        f"--target {stage!r}: the images of {row.name} are {', '.join(stages_of(row))}"
+        f"--target {stage!r} is unknown: row {row.name} has {', '.join(stages_of(row))}"
     )
 
 
 def plan_of(
     client: "DockerClient", row: Row, locked: LockedRow, kind: BaseKind, stage: Stage = "final"
 ) -> Plan:
-    """Return the plan with that kind of base; a local base that is not made yet has no name."""
+    """Return the plan with that kind of base; the image's name depends on local bases."""
     local = local_bases(row, locked) if kind == "local" else ()
     names = [f"{base.stage} {image_id(client, base.image)}" for base in local]
     image = f"{repository_of(row.name, stage)}:{context_key(row, names)}"
@@ -284,9 +290,9 @@ def plan_of(
 def built_image(
     client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
 ) -> str | None:
-    """Return the name of the row's image as it would be built now, or None if it is not there.
+    """Return the name of the row's up-to-date image, or None if the engine does not have it.
 
-    Another image under that name is none, see ``image_problems``.
+    A different image with that name does not count, see ``image_problems``.
     """
     plans = _plans_here(client, row, locked, stage)
     return next((plan.image for plan in plans if _problem(client, plan) is None), None)
@@ -295,7 +301,7 @@ def built_image(
 def image_problems(
     client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
 ) -> list[str]:
-    """Return why an image here under the row's name is not the row's; none where none is."""
+    """Return the reasons why images with the row's names are not the row's images."""
     bases = local_bases(row, locked) if row.base.contents == "minimal" else ()
     problems = [base_problem(client, base) for base in bases]
     problems += [_problem(client, plan) for plan in _plans_here(client, row, locked, stage)]
@@ -305,18 +311,18 @@ def image_problems(
 def refuse_other_images(
     client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
 ) -> None:
-    """``IntegrityError`` where another image has the name of the row's image or of its base."""
+    """Raise ``IntegrityError`` if a different image has the name of the row's image or base."""
     problems = image_problems(client, row, locked, stage)
     if problems:
         raise IntegrityError(
-            "; ".join(problems), f"./run build --trt {row.name} --target {stage}   makes it anew"
+            "; ".join(problems), f"build it again: ./run build --trt {row.name} --target {stage}"
         )
 
 
 def _plans_here(
     client: "DockerClient", row: Row, locked: LockedRow, stage: Stage
 ) -> Iterator[Plan]:
-    """Yield the plans whose image's name is there."""
+    """Yield the plans for which the engine has an image with the planned name."""
     kinds: tuple[BaseKind, ...] = ("published",)
     if have_bases(client, row, locked):
         kinds = ("local", "published")
@@ -327,7 +333,7 @@ def _plans_here(
 
 
 def _problem(client: "DockerClient", plan: Plan) -> str | None:
-    """Return why the image under the plan's name is not the plan's, or None."""
+    """Return why the image with the plan's name is not the planned one, or None if it is."""
     below: list[str] = []
     if plan.local:
         base = client.images.get(plan.local[0].image)
@@ -346,19 +352,18 @@ def pull_offered(
     *,
     dry_run: bool = False,
 ) -> str | None:
-    """Pull the row's image if a registry is configured and has it; return its name here, or None.
+    """Pull the row's image if a registry is configured and has it; return its local name, or None.
 
-    What the registry lacks can be built; what it gives and is not right ends with
-    ``IntegrityError``.
+    Raises ``IntegrityError`` if the registry's image is not the row's.
     """
     registry = Registry.configured()
     if registry is None:
         return None
     remote, local = published_name(registry, row, stage), local_name(row, stage)
     if dry_run:
-        say(f"would first ask for {remote}")
+        say(f"would first try to pull {remote}")
         return None
-    say(f"asking for {remote}")
+    say(f"trying to pull {remote}")
     try:
         pull_image(client, docker, remote, local, content_labels(row, locked, stage))
         note_id(client, local)
@@ -371,18 +376,18 @@ def pull_offered(
 
 
 def local_name(row: Row, stage: Stage = "final") -> str:
-    """Return the name of the row's image that does not depend on anything made here."""
+    """Return the local name of the row's image with the published base."""
     return f"{repository_of(row.name, stage)}:{context_key(row, [])}"
 
 
 def published_name(registry: Registry, row: Row, stage: Stage = "final") -> str:
-    """Return the name of the row's image in a registry: anyone with this tree can tell it."""
+    """Return the name of the row's image in a registry, which depends on this tree alone."""
     name = repository_of(row.name, stage).removeprefix("trtyard/")
     return registry.image(name, context_key(row, []))
 
 
 def content_labels(row: Row, locked: LockedRow, stage: Stage = "final") -> dict[str, str]:
-    """Return the labels that an image built from this tree has."""
+    """Return the labels of an image that is built from this tree."""
     return {
         TITLE_LABEL: f"trtyard {row.name}" + (" runtime" if stage == "runtime" else ""),
         CONTENT_LABEL: context_key(row, []),
@@ -392,7 +397,7 @@ def content_labels(row: Row, locked: LockedRow, stage: Stage = "final") -> dict[
 
 
 def _is_there(client: "DockerClient", plan: Plan) -> bool:
-    """Tell whether the plan's image is there; a pulled one may have someone's local base."""
+    """Tell whether the engine has the planned image; a pulled one may have another local base."""
     if not image_id(client, plan.image) or _problem(client, plan) is not None:
         return False
     base = str(client.images.get(plan.image).labels.get("trtyard.base", ""))
@@ -400,7 +405,7 @@ def _is_there(client: "DockerClient", plan: Plan) -> bool:
 
 
 def base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) -> BaseKind:
-    """Return the kind of base that ``--base`` means here; ``EnvironmentLacksError`` if none is."""
+    """Return the kind of base to use for ``--base``; ``EnvironmentLacksError`` if there is none."""
     match base:
         case "local" | "published":
             return base
@@ -413,7 +418,7 @@ def base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) ->
     problem = registry_problem(client, read_mirrors().image(locked.base.reference))
     if problem is None:
         return "published"
-    say(f"the published base image cannot be had: {problem}")
+    say(f"the published base image is not available: {problem}")
     obstacle = why_not_here(row)
     if obstacle is None:
         return "local"
@@ -421,9 +426,9 @@ def base_kind(client: "DockerClient", row: Row, locked: LockedRow, base: str) ->
 
 
 def base_obstacle(client: "DockerClient", row: Row, locked: LockedRow, store: str = "") -> str:
-    """Return why a build finds no base image, or "". The registry is asked where that decides it.
+    """Return why a build has no base image, or "". Asks the registry only if necessary.
 
-    With a ``store`` the bases are made of its packages, where they are not there.
+    With a ``store``, missing base images are made from its packages.
     """
     if have_bases(client, row, locked):
         return ""
@@ -431,14 +436,14 @@ def base_obstacle(client: "DockerClient", row: Row, locked: LockedRow, store: st
     if obstacle is None:
         return ""
     if store:
-        return f"no base image, and none can be made here: {obstacle}"
+        return f"there is no base image, and none can be made: {obstacle}"
     reference = read_mirrors().image(locked.base.reference)
     return _no_base(obstacle).message if registry_problem(client, reference) else ""
 
 
 def _no_base(obstacle: str) -> EnvironmentLacksError:
     return EnvironmentLacksError(
-        f"no base image: the registry does not give it, and making one here needs more: {obstacle}",
+        f"no base image: it cannot be pulled, and none can be made on this machine: {obstacle}",
         "sudo apt-get install mmdebstrap, then: ./run base   (see docs/images.md)",
     )
 
@@ -449,14 +454,17 @@ def _check_builder(docker: Path, builder: str, plan: Plan) -> None:
     driver = match[1] if match else "unknown"
     if plan.local and driver != "docker":
         raise EnvironmentLacksError(
-            f"builder {builder} ({driver}) does not see this engine's own images, and the base is"
-            " one of them",
-            "leave out --builder, or take the published base: --base published",
+            f"builder {builder} ({driver}) cannot use the locally made base image, which is only in"
+            " this engine",
+            "omit --builder, or use the published base: --base published",
         )
 
 
 def check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
-    """Refuse early what cannot fit; where a row has an image already, layers are shared."""
+    """Raise ``EnvironmentLacksError`` if the disk is too small for the first build of an image.
+
+    Later builds of an image share most layers and are not checked.
+    """
     folder = Path(str(client.info().get("DockerRootDir", "")))
     if not folder.is_dir():
         return
@@ -465,13 +473,13 @@ def check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise EnvironmentLacksError(
-            f"a first build takes about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
-            "docker system df   shows what Docker keeps; docker builder prune   frees its cache",
+            f"a first build needs about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
+            "docker system df   shows what Docker uses; docker builder prune   frees its cache",
         )
 
 
 def _layers_here(client: "DockerClient") -> Iterator[str]:
-    """Yield what the layers of those rows hold that have an image of this lock here."""
+    """Yield the keys of the layers of all images here that were built from this lock."""
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     for row in matrix.rows.values():
         locked = lock.row(row.name)
@@ -483,14 +491,17 @@ def _layers_here(client: "DockerClient") -> Iterator[str]:
 
 
 def _layers(row: Row, locked: LockedRow, stage: Stage) -> dict[str, tuple[Artifact, ...]]:
-    """Return the wheels of each layer by all that is in it and below it: so rows share it."""
+    """Return the wheels of each layer, keyed by the text of it and the layers below it.
+
+    Rows with the same key share the layer.
+    """
     layers = layers_of(row, image_wheels(row, locked, stage))
     texts = accumulate(requirements_text(layer.wheels) + "\n" for layer in layers)
     return {text: layer.wheels for text, layer in zip(texts, layers, strict=True)}
 
 
 def _new_wheels(plans: Iterable[Plan], here: Iterable[str]) -> list[Artifact]:
-    """Return the wheels that the images' builds install, but those of layers that are there."""
+    """Return the wheels that the builds install, without those in layers that exist."""
     known, wheels = set(here), list[Artifact]()
     for plan in plans:
         layers = _layers(plan.row, plan.locked, plan.stage)
@@ -501,7 +512,7 @@ def _new_wheels(plans: Iterable[Plan], here: Iterable[str]) -> list[Artifact]:
 
 
 def wheels_of(row: Row, locked: LockedRow, stage: Stage) -> tuple[Artifact, ...]:
-    """Return the wheels that an image's build installs, those that only compile for it too."""
+    """Return the wheels that an image's build installs, including those only for compiling."""
     wheels = locked.wheels_for(row.python)
     if stage == "final":
         return wheels
@@ -510,42 +521,42 @@ def wheels_of(row: Row, locked: LockedRow, stage: Stage) -> tuple[Artifact, ...]
 
 
 def wheel_bytes(plan: Plan) -> int:
-    """Return how large the wheels of the plan's image are, in bytes."""
+    """Return the size of the image's wheels in bytes."""
     return bytes_of(wheels_of(plan.row, plan.locked, plan.stage))
 
 
 def bytes_of(files: Iterable[Artifact | Deb]) -> int:
-    """Return how large these files are together, in bytes."""
+    """Return the total size of these files in bytes."""
     return sum(file.size for file in files)
 
 
 def bake(command: list[Word]) -> None:
-    """Run a bake command; what BuildKit says of a failure is explained."""
+    """Run a bake command; on failure raise an error with BuildKit's cause and a hint."""
     try:
         check(command, cwd=ROOT, env={**os.environ, **VARIABLES})
     except CommandError as error:
         raise explained(error) from None
 
 
-def _say_done(client: "DockerClient", plan: Plan) -> None:
+def _report_image(client: "DockerClient", plan: Plan) -> None:
     note_id(client, plan.image)
     unpacked = sum(layer["Size"] for layer in client.images.get(plan.image).history())
     labels = client.images.get(plan.image).labels
-    say(f"{plan.image} is built, {unpacked / GIGA:.1f} GB unpacked; its base:")
+    say(f"built {plan.image}, {unpacked / GIGA:.1f} GB unpacked, from:")
     say(f"  {labels.get('trtyard.base', 'unknown')}")
     older = [name for name in _tags_of(client, plan.row.name, plan.stage) if name != plan.image]
     if older:
-        say(f"older images of the row: docker image rm {' '.join(older)}")
+        say(f"to remove older images of the row: docker image rm {' '.join(older)}")
 
 
 def _tags_of(client: "DockerClient", row: str, stage: Stage) -> Iterator[str]:
-    # Not client.images: that asks for each image in turn, and fails where one went meanwhile.
+    # Not client.images: it inspects each image, and fails if one is removed in the meantime.
     repository = repository_of(row, stage)
     for image in client.api.images(repository):
         yield from (tag for tag in image["RepoTags"] or () if tag.startswith(f"{repository}:"))
 
 
-def _in_words(plan: Plan) -> str:
+def _base_description(plan: Plan) -> str:
     if plan.base == "local":
         return "a base made on this machine: " + ", ".join(base.image for base in plan.local)
     return f"the published base {plan.locked.base.reference}"

@@ -1,10 +1,9 @@
-"""Whether an image here is the one that its name promises: by its id, its labels and its layers.
+"""Checks by id, labels and layers that an image is the one that its name stands for.
 
-Anyone can give a name of trtyard's to another image (``docker tag``), or build one on top under the
-same name. So the id of what is built, made or pulled here is noted in ``.trtyard/images``, and an
-image of another id under that name is not used. Of one that came here otherwise (``docker load``,
-another checkout on the same engine) the labels must be this tree's, its lower layers those of its
-base, and its last step the Dockerfile's.
+``docker tag`` can give trtyard's names to any image. So the id of each image that is built or
+pulled here is recorded in ``.trtyard/images``, and an image with another id is not used. If no id
+is recorded (``docker load``, another checkout on the same engine), the image must have the labels
+of this tree, the lower layers of its base, and the last step of the Dockerfile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,21 +19,21 @@ from trtyard.system.uv import YARD
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_SHOWN = 19  # characters of an id: sha256: and the 12 digits that Docker shows
+_ID_CHARACTERS = 19  # of an id in messages: sha256: and 12 digits, as Docker prints them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What an image of a name has, whoever built it."""
+    """The properties of the image that a name stands for."""
 
     labels: Mapping[str, str]
-    below: Sequence[str] = ()  # DiffIDs that its layers begin with
-    layers: int | None = None  # how many it has
-    last_step: str = ""  # how the builder's words for its last step begin
+    below: Sequence[str] = ()  # DiffIDs of its first layers
+    layers: int | None = None  # number of layers
+    last_step: str = ""  # start of the builder's text for its last step
 
 
 def note_id(client: "DockerClient", name: str) -> None:
-    """Note which image has the name, after it was built, made or pulled."""
+    """Record the id of the image with this name, after it was built or pulled."""
     found = image_id(client, name)
     file = _note(client, name)
     if found is not None and noted_id(client, name) != found:
@@ -44,33 +43,34 @@ def note_id(client: "DockerClient", name: str) -> None:
 
 
 def noted_id(client: "DockerClient", name: str) -> str | None:
-    """Return the id that was noted of the name, or None."""
+    """Return the recorded id for the name, or None."""
     file = _note(client, name)
     return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
 def problem_of(client: "DockerClient", name: str, expected: Expected) -> str | None:
-    """Return why the image here is not the one that its name promises, or None.
+    """Return why the image is not the one that its name stands for, or None if it is.
 
-    ``ImageNotFound`` where there is none.
+    Raises ``ImageNotFound`` if no image has the name.
     """
     image, noted = client.images.get(name), noted_id(client, name)
     if noted is not None:
         if image.id == noted:
             return None
-        return f"{name} is image {str(image.id)[:_SHOWN]}; the one made here was {noted[:_SHOWN]}"
+        found_id, noted_short = str(image.id)[:_ID_CHARACTERS], noted[:_ID_CHARACTERS]
+        return f"{name} is image {found_id}, but the image made here was {noted_short}"
     for label, value in expected.labels.items():
         if image.labels.get(label) != value:
             found = image.labels.get(label, "none")
-            return f"{name} is another image: its label {label} is {found}, not {value}"
+            return f"{name} is a different image: its label {label} is {found}, not {value}"
     layers = list(image.attrs["RootFS"].get("Layers") or ())
     if layers[: len(expected.below)] != list(expected.below):
-        return f"{name} is another image: it was not built on its base"
+        return f"{name} is a different image: it was not built on its base"
     if expected.layers is not None and len(layers) != expected.layers:
-        return f"{name} is another image: it has {len(layers)} layers, not {expected.layers}"
+        return f"{name} is a different image: it has {len(layers)} layers, not {expected.layers}"
     step = " ".join(str(image.history()[0]["CreatedBy"]).split())
     if not step.startswith(expected.last_step):
-        return f"{name} is another image: its last step is {step!r}"
+        return f"{name} is a different image: its last step is {step!r}"
     return None
 
 

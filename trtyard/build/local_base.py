@@ -1,10 +1,10 @@
-"""Base images made on this machine, for where no registry can be reached.
+"""Makes base images on this machine, for machines that cannot reach a registry.
 
-mmdebstrap makes them of the locked packages, each compared with its hash: from this machine's apt
-sources, or from the distribution's snapshots what these no longer have. Where neither has one of
-them, all are today's from the apt sources, whose signatures apt verifies. Then the image carries a
-list of the versions that differ, in a label in short and in ``/opt/trtyard/base.json`` in full, and
-a package that the lock does not name is an error.
+mmdebstrap makes them from the locked packages, each checked against its hash. They come from this
+machine's apt sources, or from the distribution's snapshots if they are no longer there. If neither
+has a package, all packages are the current ones of the apt sources, whose signatures apt verifies.
+The image then lists the versions that differ in ``/opt/trtyard/base.json``, and their number in a
+label. A package that is not in the lock is an error.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 Stage = Literal["base", "build-base"]
 STAGES: tuple[Stage, ...] = ("base", "build-base")
-RECIPE = "2"  # raise it when a base is made differently from the same lock
+RECIPE = "2"  # increase it when a change makes a different base from the same lock
 MAKER = "mmdebstrap"
-RECIPE_LABEL = "trtyard.recipe"  # the tag, so that another base under the name is told
+RECIPE_LABEL = "trtyard.recipe"  # has the tag, to detect another base with the same name
 
-# mmdebstrap's own: merges /usr as a fresh installation does. Without it usrmerge does, with perl.
+# mmdebstrap's hook that merges /usr like a new installation. Without it, usrmerge and perl do that.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
-# What of this machine gets into a new root folder, and what differs from one making to the next.
+# The files to remove: copies of this machine's, and those that differ between two runs.
 _LIST_INSTALLED = """chroot "$1" dpkg-query --show --showformat '${Package} ${Version}\\n'"""
 _CLEAN = (
     'rm -rf "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/apt/sources.list'
@@ -58,29 +58,29 @@ _CLEAN = (
 
 @dataclass(frozen=True, kw_only=True)
 class LocalBase:
-    """One stage's base image, as it is or would be called here."""
+    """The locally made base image of one stage."""
 
     row: Row
     locked: LockedRow
     stage: Stage
-    suffix: str = ""  # of the tag, for one made apart from that which builds take
+    suffix: str = ""  # of the tag, for a base that builds must not use
 
     @property
     def debs(self) -> tuple[Deb, ...]:
-        """Every package that it holds, as locked."""
+        """The locked packages in the image."""
         stages = ("base", "runtime") if self.stage == "base" else ("base", "runtime", "build")
         return tuple(deb for deb in self.locked.debs if deb.stage in stages)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The packages to ask for beyond the minimal system; the rest are their dependencies."""
+        """The packages to install on the minimal system; the others are their dependencies."""
         debs = self.row.debs
         build = debs.build if self.stage == "build-base" else ()
         return (*debs.base, *debs.runtime, *build)
 
     @property
     def image(self) -> str:
-        """The image's name; its tag says what the base is made from, so that rows share it."""
+        """The image's name; its tag is a hash of the base's recipe, so that rows share it."""
         lines = [RECIPE, str(SOURCE_DATE_EPOCH), self.row.base.suite, _CLEAN, *self.wanted]
         lines += [f"{deb.name} {deb.version} {deb.sha256}" for deb in self.debs]
         recipe = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
@@ -88,7 +88,7 @@ class LocalBase:
 
 
 def local_bases(row: Row, locked: LockedRow, suffix: str = "") -> tuple[LocalBase, ...]:
-    """Return the row's bases: the one the image starts from, and the one that compiles."""
+    """Return the row's two bases: of the image itself, and of the stages that compile."""
     return tuple(LocalBase(row=row, locked=locked, stage=stage, suffix=suffix) for stage in STAGES)
 
 
@@ -101,16 +101,16 @@ def make_bases(
     suffix: str = "",
     dry_run: bool = False,
 ) -> tuple[LocalBase, ...]:
-    """Make the base images that are not there yet, or all of them with ``force``.
+    """Make the missing base images, or all of them with ``force``; return them.
 
-    With a ``store`` its archives are taken, each compared with the lock, and no network.
+    With a ``store``, the packages come from there, each checked against the lock. No network.
 
-    ``EnvironmentLacksError`` where a tool, a right or the row's apt sources are missing,
-    ``IntegrityError`` where a package is not the one that the lock names.
+    Raises ``EnvironmentLacksError`` if a tool, a permission or the row's apt sources are missing,
+    ``IntegrityError`` if a package does not match the lock.
     """
     obstacle = _why_not_of_debs(row)
     if obstacle is not None:
-        raise UsageError(obstacle, f"./run build --trt {row.name} takes it from its registry")
+        raise UsageError(obstacle, f"./run build --trt {row.name} pulls it from its registry")
     client = connect()
     docker = docker_command()
     require_builder(client.version())
@@ -118,9 +118,9 @@ def make_bases(
     for base in bases:
         problem = base_problem(client, base)
         if problem is not None:
-            say(f"{problem}; it is made anew")
+            say(f"{problem}; making it again")
         if not force and problem is None and image_id(client, base.image):
-            say(f"{base.image} is there already")
+            say(f"{base.image} already exists")
             if not dry_run:
                 note_id(client, base.image)
         elif dry_run:
@@ -132,16 +132,16 @@ def make_bases(
 
 
 def _locked_debs(base: LocalBase) -> Path | None:
-    """Return a store with the base's packages as locked, or None where one cannot be reached."""
+    """Return a store with the base's locked packages, or None if one cannot be downloaded."""
     store = YARD / "store"
     make_own(YARD)
     try:
         have_debs(base.row, base.locked, base.debs, store)
     except EnvironmentLacksError as error:
         first = error.message.partition("\n")[0]
-        say(f"the locked packages cannot all be reached: {first}")
+        say(f"some locked packages cannot be downloaded: {first}")
         say(
-            f"{base.image} gets today's versions instead; to lock these: ./run lock --upgrade"
+            f"{base.image} gets the current versions instead; to lock those: ./run lock --upgrade"
             f" {base.row.name}"
         )
         return None
@@ -149,7 +149,7 @@ def _locked_debs(base: LocalBase) -> Path | None:
 
 
 def have_bases(client: "DockerClient", row: Row, locked: LockedRow) -> bool:
-    """Tell whether the engine has both of the row's locally made bases, as they were made."""
+    """Tell whether the engine has both locally made bases of the row, unchanged."""
     return row.base.contents == "minimal" and all(
         image_id(client, base.image) and base_problem(client, base) is None
         for base in local_bases(row, locked)
@@ -157,7 +157,7 @@ def have_bases(client: "DockerClient", row: Row, locked: LockedRow) -> bool:
 
 
 def base_problem(client: "DockerClient", base: LocalBase) -> str | None:
-    """Return why the image under the base's name is not that base, or None; also if none is."""
+    """Return why the image with the base's name is not that base; None if it is or is missing."""
     if image_id(client, base.image) is None:
         return None
     tag = base.image.rpartition(":")[2]
@@ -166,9 +166,9 @@ def base_problem(client: "DockerClient", base: LocalBase) -> str | None:
 
 
 def why_not_here(row: Row, *, store: bool = False) -> str | None:
-    """Return why no base can be made on this machine, or None if it can. Quick.
+    """Return why no base can be made on this machine, or None if one can. Needs no network.
 
-    With a ``store`` the machine's apt sources are not needed.
+    With a ``store``, the machine's apt sources are not needed.
     """
     if (obstacle := _why_not_of_debs(row)) is not None:
         return obstacle
@@ -184,10 +184,13 @@ def why_not_here(row: Row, *, store: bool = False) -> str | None:
 
 
 def _why_not_of_debs(row: Row) -> str | None:
-    """Return why the row's base is not one that can be made of a distribution's packages."""
+    """Return why the row's base cannot be made from distribution packages, or None if it can."""
     if row.base.contents == "minimal":
         return None
-    return f"the base of row {row.name}, {row.base.image}, holds more than its distribution"
+    return (
+        f"the base of row {row.name}, {row.base.image}, cannot be made from distribution packages:"
+        " it is a vendor's image"
+    )
 
 
 def _make(base: LocalBase, docker: Path, store: Path | None = None) -> None:
@@ -221,52 +224,52 @@ def _make(base: LocalBase, docker: Path, store: Path | None = None) -> None:
             check([*command, suite, root, *sources], env=environment)
         except CommandError as error:
             raise EnvironmentLacksError(
-                f"the base image could not be made; {error.message}",
-                "as root, and with fresh package lists: sudo apt-get update",
+                f"the base image cannot be made; {error.message}",
+                "run sudo apt-get update, then the command again as root",
             ) from None
         facts = _facts(base, debs.read_text(encoding="utf-8"), hashes.read_text(encoding="utf-8"))
         _import(base, docker, folder, facts)
 
 
 def _repository(base: LocalBase, store: Path, folder: Path) -> list[str]:
-    """Return an apt source of just the base's packages, each compared with the lock."""
+    """Return an apt source with only the base's packages, each checked against the lock."""
     archive = folder / "archive"
     archive.mkdir()
-    folder.chmod(0o755)  # apt reads it as a user of its own
+    folder.chmod(0o755)  # apt reads it as another user
     stanzas = []
     for deb in base.debs:
         name = deb_filename(deb)
         shutil.copyfile(checked_deb(store, deb), archive / name)
         fields = output_of(["dpkg-deb", "--field", archive / name]).strip()
-        if deb.name == "apt":  # that a distribution needs it, its archive says and not the package
+        if deb.name == "apt":  # required in the distribution's list, but not in the package itself
             fields = re.sub(r"^Priority: .*", "Priority: required", fields, flags=re.MULTILINE)
         stanzas.append(f"{fields}\nFilename: ./{name}\nSize: {deb.size}\nSHA256: {deb.sha256}\n")
     packages = "\n".join(stanzas).encode()
     (archive / "Packages").write_bytes(packages)
-    # By the codename mmdebstrap finds what is essential, and installs nothing without it.
+    # mmdebstrap needs the codename to find the essential packages.
     entry = f"{hashlib.sha256(packages).hexdigest()} {len(packages)} Packages"
     release = f"Suite: {base.row.base.suite}\nCodename: {base.row.base.suite}\nSHA256:\n {entry}\n"
     (archive / "Release").write_text(release, encoding="utf-8")
-    # Not signed, but every archive was just compared with the lock, and apt compares it again.
+    # Not signed, but every package is checked against the lock, and apt checks it again.
     return [f"deb [trusted=yes] copy://{archive} ./"]
 
 
 def _facts(base: LocalBase, listed: str, hashes: str) -> dict[str, Any]:
-    """Return what ``base.json`` says; ``IntegrityError`` for a package that the lock forbids."""
+    """Return the content of ``base.json``; ``IntegrityError`` for a package that is not locked."""
     differences = compare({deb.name: deb.version for deb in base.debs}, read_debs(listed))
     wrong = [one for one in differences if not (one.expected and one.found)]
     if wrong:
         raise IntegrityError(
-            f"the base image does not hold the packages of versions.lock: {_listed(wrong)}",
-            f"resolve the lock anew here: ./run lock --upgrade {base.row.name}",
+            f"the base image does not have the packages in versions.lock: {_listed(wrong)}",
+            f"resolve the lock on this machine: ./run lock --upgrade {base.row.name}",
         )
     found = {line.split()[1].replace("%3a", ":"): line.split()[0] for line in hashes.splitlines()}
     for deb in base.debs:
         archive = f"{deb.name}_{deb.version}_{deb.architecture}.deb"
         if archive in found and found[archive] != deb.sha256:
             raise IntegrityError(
-                f"{archive} has sha256 {found[archive]}, versions.lock names {deb.sha256}",
-                "look to the apt sources of this machine; do not use what they give",
+                f"{archive}: expected sha256 {deb.sha256}, found {found[archive]}",
+                "check this machine's apt sources; do not use their packages",
             )
     return {
         "kind": "local",
@@ -277,11 +280,11 @@ def _facts(base: LocalBase, listed: str, hashes: str) -> dict[str, Any]:
 
 
 def _import(base: LocalBase, docker: Path, folder: Path, facts: dict[str, Any]) -> None:
-    """Make the image of one layer and the facts; the same content gives the same digest."""
+    """Make the image: one layer with root folder and facts; equal content gives an equal digest."""
     _write_tar(folder / "facts.tar", {BASE_FACTS: json.dumps(facts, indent=2) + "\n"})
     others = len(facts["other_versions"])
     label = f"local: {facts['suite']} from this machine's apt sources, {others} of"
-    label += f" {len(base.debs)} packages not in the locked version"
+    label += f" {len(base.debs)} packages differ from the locked version"
     lines = ["FROM scratch", "ADD root.tar facts.tar /", f"LABEL trtyard.base={json.dumps(label)}"]
     lines.append(f"LABEL {RECIPE_LABEL}={json.dumps(base.image.rpartition(':')[2])}")
     (folder / "Dockerfile").write_text("\n".join([*lines, 'CMD ["/bin/bash"]', ""]))

@@ -1,9 +1,10 @@
-"""``plan``: what a build would take and what is there already, or why it would refuse. No writes.
+"""``./run plan``: forecasts what a build would download and build, or why it would fail.
 
-It is quick: the registry is asked for a base image only where none is here and none can be made.
+It writes nothing and is quick: it asks the registry for a base image only if there is none and none
+can be made.
 
-Sizes come from the lock. What a package cache holds cannot be told from outside, so a download is
-said to be up to its size; with a store it is what the store lacks.
+Sizes come from the lock. A package cache may already hold some of the packages, so the download is
+given as "up to" their size.
 """
 
 import json
@@ -47,44 +48,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What the build of one image would do. Sizes in bytes."""
+    """The forecast for the build of one image. Sizes in bytes."""
 
     row: str
     target: str
-    image: str | None  # its name where it is there, and nothing is to be done
-    base: str  # what the base image is, in words
+    image: str | None  # its name if it exists and nothing needs to be built
+    base: str  # description of the base image
     packages: int  # Python packages that the image's build installs
     package_bytes: int
     debs: int
     deb_bytes: int
     own: "OwnLayers"
-    in_store: int | None  # of all files, where a store was named
-    terms: str  # under which the vendor gives its part, "" where there is none
-    unresolved: tuple[str, ...]  # without these no build begins
-    problems: tuple[str, ...]  # for which a build would refuse
-    engine: str  # why there is none, or ""
+    in_store: int | None  # files that the store has; None without a store
+    terms: str  # of the vendor's files; "" if there are none
+    unresolved: tuple[str, ...]  # unresolved entries of the lock, which prevent the build
+    problems: tuple[str, ...]  # other reasons why the build would fail
+    engine: str  # why no Docker engine is available, or ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnLayers:
-    """What of an image is in no layer of the default row's, as far as it was downloaded. Bytes.
+    """Download sizes of the layers that an image does not share with the default row, in bytes.
 
-    TensorRT's own packages are apart: they differ in every row, and may be of unknown size.
+    TensorRT's own packages are counted apart: they differ in every row, and some have no published
+    size.
     """
 
     beyond: str  # the default row
     image_bytes: int
     own_bytes: int
     tensorrt_bytes: int
-    unknown: tuple[str, ...]  # packages whose size nobody has said
+    unknown: tuple[str, ...]  # packages without a published size
 
 
 def own_layers(
     row: Row, locked: LockedRow, default: Row, other: LockedRow, stage: Stage
 ) -> OwnLayers:
-    """Compare the layers of a row's image with those of the default row's.
+    """Return the sizes of the layers that a row's image does not share with the default row's.
 
-    A layer is shared where its list is the same: it has the same bytes then.
+    A layer is shared if its list is the same, because the same list gives the same bytes.
     """
     theirs = {
         requirements_text(layer.wheels)
@@ -141,7 +143,7 @@ def forecasts(
 def show_plan(
     row_names: Sequence[str], *, stages: Sequence[str], store: str = "", as_json: bool = False
 ) -> None:
-    """Print the forecasts, for a person or for a program."""
+    """Print the forecasts as text or JSON."""
     found = forecasts(row_names, stages=stages, store=store)
     if as_json:
         show(json.dumps({"schema": 1, "images": [asdict(one) for one in found]}, indent=2))
@@ -176,7 +178,7 @@ def _forecast(row: Row, locked: LockedRow, stage: Stage, store: str, own: OwnLay
 def _in_engine(
     row: Row, locked: LockedRow, stage: Stage, store: str
 ) -> tuple[str | None, str, str, tuple[str, ...]]:
-    """Return the image if it is there, the base in words, why no engine can be asked, problems."""
+    """Return existing image or None, description of the base, why there is no engine, problems."""
     try:
         client = connect()
         docker_command()
@@ -185,7 +187,7 @@ def _in_engine(
         base = f"{locked.base.image}, {locked.base.digest}"
         return None, base, error.message, _of_store(row, locked, store, bases=False)
     image = built_image(client, row, locked, stage)
-    base = _base_in_words(client, row, locked, store)
+    base = _base_description(client, row, locked, store)
     bases = not have_bases(client, row, locked)
     problems = _of_store(row, locked, store, bases=bases)
     if not image and not locked.unresolved:
@@ -196,7 +198,7 @@ def _in_engine(
 def _of_engine(
     client: "DockerClient", row: Row, locked: LockedRow, stage: Stage, store: str
 ) -> tuple[str, ...]:
-    """Return why a build would find no base, or no room for its image."""
+    """Return why a build would have no base image or not enough disk space."""
     obstacle = base_obstacle(client, row, locked, store)
     if obstacle:
         return (obstacle,)
@@ -207,21 +209,21 @@ def _of_engine(
     return ()
 
 
-def _base_in_words(client: "DockerClient", row: Row, locked: LockedRow, store: str) -> str:
+def _base_description(client: "DockerClient", row: Row, locked: LockedRow, store: str) -> str:
     if have_bases(client, row, locked):
         return f"made here: {', '.join(one.image for one in local_bases(row, locked))}"
     if store:
         return f"to be made from {store}"
     if locked.base.digest == UNRESOLVED:
-        return f"{locked.base.image}, of which no digest is known"
+        return f"{locked.base.image}, digest unresolved"
     if image_id(client, locked.base.reference):
-        return f"here: {locked.base.reference}"
-    making = "; else made here" if row.base.contents == "minimal" else ""
+        return f"present: {locked.base.reference}"
+    making = ", or to be made here" if row.base.contents == "minimal" else ""
     return f"to be pulled: {locked.base.reference}{making}"
 
 
 def _of_store(row: Row, locked: LockedRow, store: str, *, bases: bool) -> tuple[str, ...]:
-    """Return what a build would refuse of the store: its packages, and with ``bases`` its debs."""
+    """Return why a build would reject the store: its packages, and with ``bases`` also its debs."""
     if not store or locked.unresolved:
         return ()
     try:
@@ -236,13 +238,13 @@ def _of_store(row: Row, locked: LockedRow, store: str, *, bases: bool) -> tuple[
 def _lines(one: Forecast) -> list[str]:
     name = repository_of(one.row, "runtime" if one.target == "runtime" else "final")
     if one.unresolved:
-        verdict = "cannot be built: versions.lock has no hash of " + ", ".join(one.unresolved)
+        verdict = "cannot be built: unresolved in versions.lock: " + ", ".join(one.unresolved)
     elif one.engine:
         verdict = f"cannot be built here: {one.engine}"
     elif one.problems:
         verdict = f"cannot be built here: {'; '.join(one.problems)}"
     elif one.image:
-        verdict = f"nothing to do: {one.image} is there"
+        verdict = f"nothing to do: {one.image} exists"
     else:
         verdict = "to be built"
     stored = "" if one.in_store is None else f"; {one.in_store} files are in the store"
@@ -262,8 +264,8 @@ def _layer_lines(one: Forecast) -> list[str]:
         return []
     lines = [
         f"  layers     {own.own_bytes / GIGA:.2f} GB of {own.image_bytes / GIGA:.2f} GB"
-        f" ({100 * own.own_bytes / max(own.image_bytes, 1):.0f} %) are in no layer of row"
-        f" {own.beyond}; TensorRT on top, {own.tensorrt_bytes / GIGA:.2f} GB"
+        f" ({100 * own.own_bytes / max(own.image_bytes, 1):.0f} %) are not shared with row"
+        f" {own.beyond}; plus TensorRT, {own.tensorrt_bytes / GIGA:.2f} GB"
     ]
-    lines += [f"             and {name}, whose size no public file says" for name in own.unknown]
+    lines += [f"             plus {name} of unknown size" for name in own.unknown]
     return lines

@@ -1,10 +1,10 @@
-"""The store: a folder with every file of a row, each of the lock's own hash.
+"""The store: a folder with every file of a row, each with the hash in the lock.
 
-``packages/`` holds wheels and source distributions, ``debs/`` the distribution's packages, under
-their plain names, so that pip, uv and dpkg take them as they are; ``sources/`` the repositories of
-what is built from source. A file is written whole or not
-at all; one that is there and right is not fetched again; one that is wrong is named and left alone.
-uv and apt say where files are, so mirrors are their settings, and no code of a package is run.
+``packages/`` has wheels and source distributions and ``debs/`` the distribution's packages, under
+their usual names, so that pip, uv and dpkg can use them. ``sources/`` has the source repositories.
+A file is written completely or not at all. A file with the right hash is not fetched again; a file
+with a wrong hash is reported and left unchanged. uv and apt give the files' addresses, so their
+settings for mirrors apply. No code of a package is run.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ _PIECE = 1 << 20
 _ANSWER_SECONDS = 60
 
 
-# uv's words for a server that it cannot speak to, unlike one that does not have a package.
+# Words of uv when a server does not answer (as opposed to one that lacks the package).
 _NO_ANSWER = re.compile(r"error sending request|client error \(Connect\)|dns error|timed out")
 
 
@@ -64,27 +64,27 @@ class _NoAnswerError(EnvironmentLacksError):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file as the store must hold it."""
+    """A file that the store must have."""
 
-    path: Path  # below the store
+    path: Path  # relative to the store
     sha256: str
-    size: int  # bytes; 0 where the lock does not say
+    size: int  # bytes; 0 if not in the lock
     source: Artifact | Deb
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What of the wanted files a store has."""
+    """The wanted files, by their state in a store."""
 
     right: tuple[StoredFile, ...]
     missing: tuple[StoredFile, ...]
-    wrong: tuple[tuple[StoredFile, str], ...]  # with the hash that was found
+    wrong: tuple[tuple[StoredFile, str], ...]  # each with the hash found
 
 
 def wanted_files(row: Row, locked: LockedRow, *, all_pythons: bool = False) -> list[StoredFile]:
-    """Return every file of the row: for the image's own Python, or for all that it is locked for.
+    """Return every file of the row for the image's own Python, or for all its Pythons.
 
-    uv, which installs them, is not among them, see ``find_uv``.
+    uv, which installs them, is not included, see ``find_uv``.
     """
     pythons = row.pythons if all_pythons else (row.python,)
     packages = {
@@ -98,7 +98,7 @@ def wanted_files(row: Row, locked: LockedRow, *, all_pythons: bool = False) -> l
 
 
 def look_into(store: Path, wanted: Iterable[StoredFile]) -> Contents:
-    """Compare each wanted file with its hash."""
+    """Return which wanted files the store has, lacks, or has with a wrong hash."""
     right, missing, wrong = [], [], []
     for one in wanted:
         file = store / one.path
@@ -112,12 +112,13 @@ def look_into(store: Path, wanted: Iterable[StoredFile]) -> Contents:
 
 
 def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
-    """Fetch what the store lacks of the row.
+    """Fetch the row's files that the store ``into`` lacks.
 
-    ``IntegrityError`` for a file of another hash, ``EnvironmentLacksError`` for what cannot be had.
+    Raises ``IntegrityError`` for a file with a wrong hash, ``EnvironmentLacksError`` for files that
+    cannot be fetched.
     """
     if not into:
-        raise UsageError("fetch needs a folder to put the files into", "./run fetch --into store")
+        raise UsageError("fetch needs a folder for the files", "./run fetch --into store")
     if pythons not in ("image", "all"):
         raise UsageError(f"--pythons must be image or all, not {pythons!r}")
     row = read_matrix(MATRIX_FILE).row(row_name)
@@ -125,25 +126,25 @@ def fetch(row_name: str, into: str, *, pythons: str = "image") -> None:
     check_row(row, locked)
     store = Path(into).resolve()
     if row.terms:
-        say(f"what row {row.name} takes from its vendor comes under {row.terms}")
+        say(f"the vendor's files of row {row.name} are subject to {row.terms}")
     with _held(store):
         wanted = wanted_files(row, locked, all_pythons=pythons == "all")
         _fetch_files(row, wanted, store, locked.snapshot)
         confirm_pins(row, store)
         for source in sources_of(row):
             fetch_source(source, store, read_mirrors())
-    refuse_unresolved(locked)  # what has a hash is there; the rest is said, and is no success
+    refuse_unresolved(locked)  # all files with a hash are in the store; fail if others are missing
 
 
 @contextlib.contextmanager
 def _held(store: Path) -> Iterator[None]:
-    """Make the store, hold it against other runs, clear what a killed one left half-written."""
+    """Make the store, lock it against other runs, and remove partial files of killed runs."""
     try:
         for folder in (PACKAGES, DEBS):
             (store / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentLacksError(f"cannot make {store}: {error.strerror}") from None
-    with locked_folder(store, waiting=f"another run fetches into {store}; waiting for it"):
+    with locked_folder(store, waiting=f"waiting for another run that fetches into {store}"):
         for folder in (store, *(store / one for one in (PACKAGES, DEBS, SOURCES))):
             for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -151,15 +152,16 @@ def _held(store: Path) -> Iterator[None]:
 
 
 def fetch_files(row: Row, wanted: list[StoredFile], store: Path) -> None:
-    """Fetch those of ``wanted``, and the locked uv, that the store lacks."""
+    """Fetch the files of ``wanted`` that the store lacks, and the locked uv."""
     with _held(store):
         _fetch_files(row, wanted, store)
 
 
 def have_debs(row: Row, locked: LockedRow, debs: Iterable[Deb], store: Path) -> Path:
-    """Have these distribution packages in the store, each as locked; return their folder.
+    """Fetch missing distribution packages into the store; return their folder.
 
-    ``EnvironmentLacksError`` names those that cannot be reached, ``IntegrityError`` a wrong one.
+    Raises ``EnvironmentLacksError`` for packages that cannot be fetched, ``IntegrityError`` for one
+    with a wrong hash.
     """
     with _held(store):
         contents = look_into(store, [_stored_deb(deb) for deb in debs])
@@ -170,9 +172,10 @@ def have_debs(row: Row, locked: LockedRow, debs: Iterable[Deb], store: Path) -> 
 
 
 def have_vendor_files(artifacts: Iterable[Artifact], folder: Path) -> None:
-    """Have these files of the vendor's own index in the folder, each as locked.
+    """Fetch missing files of the vendor's own index into the folder.
 
-    ``EnvironmentLacksError`` names one that cannot be reached, ``IntegrityError`` a wrong one.
+    Raises ``EnvironmentLacksError`` for a file that cannot be fetched, ``IntegrityError`` for one
+    with a wrong hash.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with http_session() as session:
@@ -183,14 +186,14 @@ def have_vendor_files(artifacts: Iterable[Artifact], folder: Path) -> None:
             if not _fetch_vendors(session, one, target):
                 raise EnvironmentLacksError(
                     f"{one.filename}, sha256 {one.sha256}, cannot be fetched",
-                    f"mirrors.toml, [vendor], says from where; or put it there by hand: {target}",
+                    f"check [vendor] in mirrors.toml, or copy the file to {target}",
                 )
 
 
 def confirm_pins(row: Row, store: Path | None = None) -> None:
-    """Note in the lock that the row's public pins are true: their files were downloaded.
+    """Mark the row's public pins in the lock as confirmed, after their files were downloaded.
 
-    With a store those are meant that it has; without one all, because an image was built of them.
+    With a store, only the pins of files in it; without one all pins, because an image was built.
     """
     lock = read_lock(LOCK_FILE)
     locked = lock.row(row.name)
@@ -204,7 +207,7 @@ def confirm_pins(row: Row, store: Path | None = None) -> None:
     wheels = tuple(replace(one, source="vendor") if one in seen else one for one in locked.wheels)
     write_lock(LOCK_FILE, Lock(rows={**lock.rows, row.name: replace(locked, wheels=wheels)}))
     for one in seen:
-        say(f"{one.filename} was downloaded, and its public pin is true: noted in versions.lock")
+        say(f"{one.filename} matches its public pin; versions.lock records that")
 
 
 def _fetch_files(row: Row, wanted: list[StoredFile], store: Path, snapshot: str = "") -> None:
@@ -215,7 +218,7 @@ def _fetch_files(row: Row, wanted: list[StoredFile], store: Path, snapshot: str 
     _check_disk(store, size)
     say(
         f"row {row.name}: {len(contents.right)} files are in {store},"
-        f" {len(lacking)} are to be fetched, {size / MEGA:.0f} MB"
+        f" fetching {len(lacking)} more, {size / MEGA:.0f} MB"
     )
     unobtained = [
         *_fetch_packages(row, store, lacking),
@@ -223,18 +226,18 @@ def _fetch_files(row: Row, wanted: list[StoredFile], store: Path, snapshot: str 
     ]
     if unobtained:
         refuse_missing(store, unobtained)
-    say(f"{store} is whole: {len(wanted) + 1} files")
+    say(f"{store} is complete: {len(wanted) + 1} files")
 
 
 def check_store(row: Row, locked: LockedRow, store: Path) -> None:
-    """Prove that the store has all that an image's build takes.
+    """Check that the store has everything that an image's build needs.
 
-    ``UsageError`` where there is no such folder, ``IntegrityError`` names a wrong file,
-    ``EnvironmentLacksError`` each missing one.
+    Raises ``UsageError`` if the folder does not exist, ``IntegrityError`` for files with a wrong
+    hash, ``EnvironmentLacksError`` for missing files.
     """
     if not store.is_dir():
         raise UsageError(
-            f"--store {store}: there is no such folder",
+            f"--store {store}: no such folder",
             f"./run fetch --trt {row.name} --into {store}",
         )
     wanted = [
@@ -258,7 +261,7 @@ def check_store(row: Row, locked: LockedRow, store: Path) -> None:
 
 
 def checked_deb(store: Path, deb: Deb) -> Path:
-    """Return the archive in the store, compared with the lock; errors as of ``check_store``."""
+    """Return the package's file in the store after checking its hash; errors as ``check_store``."""
     one = _stored_deb(deb)
     contents = look_into(store, [one])
     refuse_wrong(store, contents)
@@ -268,7 +271,7 @@ def checked_deb(store: Path, deb: Deb) -> Path:
 
 
 def find_uv(store: Path) -> Path | None:
-    """Return the locked uv's wheel; several are locked, so its name says which platform's."""
+    """Return the locked uv's wheel for Linux x86_64, or None if the store lacks it."""
     name, version, hashes = _locked_uv()
     for file in sorted((store / PACKAGES).glob(f"{name}-{version}-*x86_64*.whl")):
         if sha256_of(file) in hashes:
@@ -277,32 +280,31 @@ def find_uv(store: Path) -> Path | None:
 
 
 def refuse_wrong(store: Path, contents: Contents) -> None:
-    """``IntegrityError`` naming each file that is not the locked one, expected and found."""
+    """Raise ``IntegrityError`` for files with a wrong hash, with expected and found hash."""
     if contents.wrong:
         lines = [
             f"{store / one.path}: expected sha256 {one.sha256}, found {found}"
             for one, found in contents.wrong
         ]
         raise IntegrityError(
-            "not what versions.lock names:\n  " + "\n  ".join(lines),
-            "remove it, and fetch it again: ./run fetch",
+            "files do not match versions.lock:\n  " + "\n  ".join(lines),
+            "remove them and fetch them again: ./run fetch",
         )
 
 
 def refuse_missing(store: Path, missing: Iterable[StoredFile]) -> NoReturn:
-    """``EnvironmentLacksError`` saying each file's name and sha256, so that it can be put there."""
+    """Raise ``EnvironmentLacksError`` with name and sha256 of each missing file."""
     lines = [f"{store / one.path}: sha256 {one.sha256}" for one in missing]
     raise EnvironmentLacksError(
-        f"{len(lines)} files are not in the store:\n  " + "\n  ".join(lines),
-        "where there is a network: ./run fetch; what needs a login or is no longer published: put"
-        " the file there by hand, under that name",
+        "files are missing from the store:\n  " + "\n  ".join(lines),
+        "run ./run fetch on a machine with a network, or copy the files there under these names",
     )
 
 
 def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Iterator[StoredFile]:
-    """Fetch Python packages; yield those that could not be had.
+    """Fetch Python packages; yield those that cannot be fetched.
 
-    An index that does not answer is asked once, not for every file.
+    After an index has not answered once, it is not asked for the other files.
     """
     answers = True
     with http_session() as session:
@@ -320,7 +322,7 @@ def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Ite
                 if answers:
                     entries = _published(artifact.name, artifact.version, python, row.glibc)
             except _NoAnswerError as error:
-                say(f"{error.message}; it is not asked for the other files")
+                say(f"{error.message}; skipping its other files")
                 answers = False
             place = entries.get(artifact.filename, ("", ""))[0]
             if place:
@@ -333,7 +335,7 @@ def _fetch_packages(row: Row, store: Path, lacking: Iterable[StoredFile]) -> Ite
 
 
 def _fetch_vendors(session: "Session", artifact: Artifact, target: Path) -> bool:
-    """Fetch a file of the vendor's own index; tell whether it was reached."""
+    """Fetch a file of the vendor's own index; return whether that succeeded."""
     place = vendor_address(artifact.name, artifact.filename, read_mirrors())
     say(f"{artifact.filename} from {urlsplit(place).hostname}")
     try:
@@ -352,9 +354,8 @@ def _fetch_uv(session: "Session", row: Row, store: Path) -> None:
             say(filename)
             return _download(session, place, store / PACKAGES / filename, {sha256})
     raise EnvironmentLacksError(
-        f"no package index in use has {name} {version} for Linux x86_64",
-        f"put its wheel into {store / PACKAGES} by hand; its sha256 is one of"
-        f" {', '.join(sorted(hashes))}",
+        f"no package index has {name} {version} for Linux x86_64",
+        f"copy its wheel to {store / PACKAGES}; its sha256 is one of {', '.join(sorted(hashes))}",
     )
 
 
@@ -378,12 +379,12 @@ def _fetch_debs(
 
 
 def _published(name: str, version: str, python: str, glibc: str) -> dict[str, tuple[str, str]]:
-    """Return what the index in use has of that release: file name to place and sha256."""
+    """Return the files of that release on the index: file name to address and sha256."""
     with tempfile.TemporaryDirectory(prefix="trtyard-fetch-") as name_of_folder:
         folder = Path(name_of_folder)
         asked, answer = folder / "asked.in", folder / "pylock.toml"
         asked.write_text(f"{name}=={version}\n", encoding="utf-8")
-        # Else uv would run a source package's own code to learn what it depends on.
+        # Otherwise uv would run a source package's code to get its dependencies.
         told = f'name = "{name}"\nversion = "{version}"\nrequires-dist = []\n'
         (folder / "uv.toml").write_text(f"[[dependency-metadata]]\n{told}", encoding="utf-8")
         command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--no-deps"]
@@ -394,9 +395,9 @@ def _published(name: str, version: str, python: str, glibc: str) -> dict[str, tu
             output_of(command, cwd=folder, env=uv_environment(folder))
         except CommandError as error:
             if _NO_ANSWER.search(error.tail):
-                said = " ".join(error.tail.split())
-                raise _NoAnswerError(f"a package index does not answer: {said}") from None
-            say(f"{name} {version} is not found: {error.tail.strip().splitlines()[-1]}")
+                output = " ".join(error.tail.split())
+                raise _NoAnswerError(f"a package index does not answer: {output}") from None
+            say(f"{name} {version} not found: {error.tail.strip().splitlines()[-1]}")
             return {}
         (package,) = parse_toml(answer.read_text(encoding="utf-8"))["packages"]
         found = {}
@@ -408,7 +409,7 @@ def _published(name: str, version: str, python: str, glibc: str) -> dict[str, tu
 
 
 def _place(entry: dict[str, Any], folder: Path) -> str:
-    """Return the address of a file, or for one of this machine ``file:`` and its path."""
+    """Return the address of a file; for a local file, a ``file:`` address."""
     if "path" in entry:
         return Path(folder, str(entry["path"])).resolve().as_uri()
     return str(entry["url"])
@@ -417,7 +418,7 @@ def _place(entry: dict[str, Any], folder: Path) -> str:
 def _download(
     session: "Session", place: str, target: Path, hashes: set[str], origin: str = ""
 ) -> None:
-    """Write the file whole, and only if it has one of these hashes."""
+    """Download the file to ``target``, only if it is complete and has one of these hashes."""
     from requests import RequestException
 
     parts = urlsplit(place)
@@ -434,9 +435,9 @@ def _download(
                             file.write(piece)
         except RequestException as error:  # is an OSError too, so it comes first
             status = "" if error.response is None else str(error.response.status_code)
-            hint = "the same command again: what was fetched is kept"
+            hint = "run the command again; fetched files are kept"
             if status in ("401", "403"):
-                hint = "it wants a login: docs/offline.md says where one is kept"
+                hint = "set up a login for this server, see docs/offline.md"
             raise EnvironmentLacksError(
                 f"{target.name} was not fetched: {status or type(error).__name__} from"
                 f" {parts.hostname}",
@@ -445,25 +446,26 @@ def _download(
         except OSError as error:
             raise EnvironmentLacksError(
                 f"{target.name} was not written: {error.strerror}",
-                "the same command again: what was fetched is kept",
+                "run the command again; fetched files are kept",
             ) from None
         _compare(partial, target.name, hashes, origin)
 
 
 def _compare(file: Path, name: str, hashes: set[str], origin: str = "") -> None:
-    """``IntegrityError`` naming expected, found and where the expected hash was seen."""
+    """Raise ``IntegrityError`` if the file has none of the hashes; the message names ``origin``."""
     found = sha256_of(file)
     if found in hashes:
         return
     expected = f"expected sha256 {' or '.join(sorted(hashes))}{origin and f' ({origin})'}"
     if is_a_page(file):
         raise IntegrityError(
-            f"{name}: a web page came instead of the file, such as a login page; {expected}",
-            "log in where it comes from (docs/offline.md), or put the file into a store by hand",
+            f"{name}: the server sent a web page instead of the file, perhaps a login page;"
+            f" {expected}",
+            "set up a login for the server (docs/offline.md), or copy the file into a store",
         )
     raise IntegrityError(
         f"{name}: {expected}, found {found}",
-        "someone replaced it, or a mirror altered it; it was not kept",
+        "the file was replaced, or a mirror altered it; it was not kept",
     )
 
 
@@ -471,8 +473,8 @@ def _check_disk(store: Path, size: int) -> None:
     free = shutil.disk_usage(store).free
     if free < size:
         raise EnvironmentLacksError(
-            f"{size / GIGA:.1f} GB are to be fetched, {store} has {free / GIGA:.1f} GB",
-            "free some space, then the same command again",
+            f"the files need {size / GIGA:.1f} GB, {store} has {free / GIGA:.1f} GB",
+            "free some space, then run the command again",
         )
 
 

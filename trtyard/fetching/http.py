@@ -1,4 +1,4 @@
-"""HTTP as every part of the host side speaks it."""
+"""HTTP sessions and logins for all downloads of the host side."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from requests import Session
 
-# uv's settings that name package indexes, the first word of one perhaps its name: NAME=ADDRESS.
+# uv's settings that name package indexes: addresses, perhaps with a name: NAME=ADDRESS.
 _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 _PORTS = {"http": 80, "https": 443}
 
 
 def http_session(*, retries: int = 5) -> "Session":
-    """Return an HTTP session that tries again when the server is busy or the line is bad."""
+    """Return an HTTP session that retries when the server is busy or the connection fails."""
     from requests import Session
     from requests.adapters import HTTPAdapter
     from urllib3 import Retry
@@ -24,15 +24,15 @@ def http_session(*, retries: int = 5) -> "Session":
     again = Retry(total=retries, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504))
     session.mount("https://", HTTPAdapter(max_retries=again))
     session.mount("http://", HTTPAdapter(max_retries=again))
-    if bundle := os.environ.get("SSL_CERT_FILE"):  # uv's setting, which requests does not know
+    if bundle := os.environ.get("SSL_CERT_FILE"):  # uv reads it, requests does not
         session.verify = bundle
     return session
 
 
 def index_login(place: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the user and password that uv is given for the index that ``place`` is a file of.
+    """Return uv's user and password for the index with the file ``place``.
 
-    For the index's own server alone. None where uv has none; requests then looks into the netrc.
+    They are only for the index's own server. None if uv has none; requests then reads the netrc.
     """
     for entry in " ".join(environment.get(name, "") for name in _INDEXES).split():
         name, address = "", entry

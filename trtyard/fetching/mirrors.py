@@ -1,9 +1,9 @@
 """A company's own registries, package indexes, apt sources and git hosts: ``mirrors.toml``.
 
-The file is named by ``TRTYARD_MIRRORS`` or lies in the tree's root, where git ignores it. It says
-where things come from, never what they are: that is the lock's. It holds no credentials: those are
-``docker login``'s, uv's own variables', git's and netrc's. Of the netrc an image's build gets the
-lines of the mirrors' hosts and no others.
+``TRTYARD_MIRRORS`` names the file; the default is the repository's root, where git ignores it. It
+says where files come from; the lock says which files. It holds no credentials: those come from
+``docker login``, uv's variables, git and netrc. An image's build gets the netrc lines of the
+mirrors' hosts and no others.
 """
 
 import netrc
@@ -21,34 +21,34 @@ from trtyard.system.uv import ROOT, home
 VARIABLE = "TRTYARD_MIRRORS"
 FILE = ROOT / "mirrors.toml"
 MIRRORS_SCHEMA = 1
-REGISTRIES = ("docker.io", "nvcr.io")  # those that rows start from
-GIT_HOSTS = ("github.com",)  # where rows' sources and their submodules are
-VENDOR_HOSTS = ("pypi.nvidia.com",)  # indexes of files that no other index has
+REGISTRIES = ("docker.io", "nvcr.io")  # have the rows' base images
+GIT_HOSTS = ("github.com",)  # have the rows' sources and their submodules
+VENDOR_HOSTS = ("pypi.nvidia.com",)  # package indexes with files that no other index has
 _HOST = r"[A-Za-z0-9.-]+(:\d+)?"
 _REGISTRY = rf"{_HOST}(/[a-z0-9._-]+)*"
 _ADDRESS = r"(https?|file)://[^\s@]+"
-# In a build these stand in a sed command's replacement: none of its own characters.
+# A build uses the address in a sed replacement, so it has none of sed's special characters.
 _APT_MIRROR = r"https?://[A-Za-z0-9.:/_~+-]+"
-APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # a line HOST ADDRESS each
+APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # lines of HOST ADDRESS
 VENDOR_VARIABLE = "TRTYARD_VENDOR_INDEX"
 NETRC_VARIABLE = "TRTYARD_NETRC"
-_HINT = "docs/offline.md shows such a file"
+_HINT = "see the example in docs/offline.md"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mirrors:
-    """Where things come from instead of their usual places."""
+    """The addresses that replace public ones."""
 
-    registries: Mapping[str, str]  # a registry's host to the place that has its images
-    index: str  # of Python packages, instead of the usual one; or ""
-    extra_indexes: tuple[str, ...]  # besides it, such as a vendor's
-    apt: Mapping[str, str]  # the host in a base image's apt sources to the address in its place
-    git: Mapping[str, str]  # a git host to the address in its place
-    vendor: Mapping[str, str]  # a vendor's own index to the address in its place
+    registries: Mapping[str, str]  # registry host to its mirror
+    index: str  # index of Python packages that replaces uv's default; or ""
+    extra_indexes: tuple[str, ...]  # additional ones, such as a vendor's
+    apt: Mapping[str, str]  # host in a base image's apt sources to its mirror
+    git: Mapping[str, str]  # git host to its mirror
+    vendor: Mapping[str, str]  # host of a vendor's own index to its mirror
     ca_bundle: Path | None
 
     def git_settings(self) -> list[str]:
-        """Return the options that make git ask the mirrors, submodules' addresses included."""
+        """Return the options that make git use the mirrors, also for submodules."""
         pairs = ((place, host) for host, place in self.git.items())
         return [
             word
@@ -57,16 +57,16 @@ class Mirrors:
         ]
 
     def image(self, name: str) -> str:
-        """Return the name under which the mirror has an image; the same where none is set.
+        """Return the image's name on its mirror, or ``name`` if its registry has no mirror.
 
-        ``debian:bookworm-slim`` is ``docker.io/library/debian`` in full, as Docker reads it.
+        As with Docker, ``debian:bookworm-slim`` stands for ``docker.io/library/debian``.
         """
         host, path = _in_full(name)
         mirror = self.registries.get(host)
         return f"{mirror}/{path}" if mirror else name
 
     def set_variables(self, environment: MutableMapping[str, str]) -> None:
-        """Tell uv and everything that checks certificates; what the user has set stays."""
+        """Set the mirrors' variables in ``environment``; variables that the user has set stay."""
         values = {
             "UV_DEFAULT_INDEX": self.index,
             "UV_INDEX": " ".join(self.extra_indexes),
@@ -80,7 +80,7 @@ class Mirrors:
                 environment.setdefault(name, value)
 
     def _netrc(self, environment: Mapping[str, str]) -> str:
-        """Return what the user's netrc has of the mirrors' hosts, as a netrc."""
+        """Return a netrc with the entries of the user's netrc for the mirrors' hosts."""
         places = (self.index, *self.extra_indexes, *self.apt.values(), *self.vendor.values())
         hosts = dict.fromkeys(urlsplit(place).hostname for place in places if place)
         named = environment.get("NETRC", "")
@@ -90,10 +90,10 @@ class Mirrors:
         try:
             entries = netrc.netrc(str(file)).hosts
         except (OSError, netrc.NetrcParseError) as error:
-            # Not its text: the line may hold a password.
+            # The message omits the error's text, because the line may hold a password.
             line = getattr(error, "lineno", None)
-            where = f"{file}, line {line}," if line else str(file)
-            raise UsageError(f"{where} cannot be read as a netrc", "fix it") from None
+            where = f"{file}, line {line}" if line else str(file)
+            raise UsageError(f"{where}: not a valid netrc", f"fix {file}") from None
         found = ((host, entries[host]) for host in hosts if host in entries)
         return "".join(
             f"machine {host} login {login} password {password}\n"
@@ -105,9 +105,9 @@ NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, git={}, vendor
 
 
 def read_mirrors() -> Mirrors:
-    """Read the user's mirrors, or ``NONE`` where there is no such file.
+    """Return the user's mirrors, or ``NONE`` if there is no ``mirrors.toml``.
 
-    ``UsageError`` names the file, the key and what would be right.
+    ``UsageError`` names the file, the key and the expected value.
     """
     named = os.environ.get(VARIABLE, "")
     file = Path(named).expanduser() if named else FILE
@@ -115,7 +115,7 @@ def read_mirrors() -> Mirrors:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         if named:
-            raise UsageError(f"{VARIABLE} names {file}, which is not there", _HINT) from None
+            raise UsageError(f"{VARIABLE}={named}: no such file", _HINT) from None
         return NONE
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
@@ -131,31 +131,31 @@ def _checked(top: Table, file: Path) -> Mirrors:
     registries = top.optional_table("registries")
     for host in registries:
         if host not in REGISTRIES:
-            raise registries.fail(host, f"is no registry of any row{nearest(host, REGISTRIES)}")
+            raise registries.fail(host, f"is not a registry of any row{nearest(host, REGISTRIES)}")
     python = top.optional_table("python")
     for key in ("index", "extra"):
         if key in python and "@" in str(python.texts(key) if key == "extra" else python.text(key)):
             raise python.fail(
-                key, "must name no user or password: uv takes those from netrc or UV_INDEX_*"
+                key, "must have no user or password: uv reads them from netrc or UV_INDEX_*"
             )
     apt = top.optional_table("apt")
     for host in apt:
         if "@" in apt.text(host):
-            raise apt.fail(host, "must name no user or password: those are netrc's")
+            raise apt.fail(host, "must have no user or password: put them into the netrc")
         if not re.fullmatch(_HOST, host):
-            raise apt.fail(host, "must be a host as it stands in the base image's apt sources")
+            raise apt.fail(host, "must be a host from the base image's apt sources")
     git = top.optional_table("git")
     for host in git:
         if host not in GIT_HOSTS:
-            raise git.fail(host, f"is no git host of any row{nearest(host, GIT_HOSTS)}")
+            raise git.fail(host, f"is not a git host of any row{nearest(host, GIT_HOSTS)}")
         if "@" in git.text(host):
-            raise git.fail(host, "must name no user or password: those are git's own affair")
+            raise git.fail(host, "must have no user or password: use git's credential settings")
     vendor = top.optional_table("vendor")
     for host in vendor:
         if host not in VENDOR_HOSTS:
-            raise vendor.fail(host, f"is no vendor's index{nearest(host, VENDOR_HOSTS)}")
+            raise vendor.fail(host, f"is not a vendor's index{nearest(host, VENDOR_HOSTS)}")
         if "@" in vendor.text(host):
-            raise vendor.fail(host, "must name no user or password: those are netrc's")
+            raise vendor.fail(host, "must have no user or password: put them into the netrc")
     mirrors = Mirrors(
         registries={host: registries.text(host, _REGISTRY, "HOST/PREFIX") for host in registries},
         index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
@@ -176,7 +176,7 @@ def _checked(top: Table, file: Path) -> Mirrors:
 def _bundle(top: Table, file: Path) -> Path:
     bundle = file.parent / Path(top.text("ca-bundle")).expanduser()
     if not bundle.is_file():
-        raise top.fail("ca-bundle", f"names {bundle}, which is not there")
+        raise top.fail("ca-bundle", f"is {bundle}, which does not exist")
     return bundle.resolve()
 
 

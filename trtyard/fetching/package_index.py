@@ -1,15 +1,17 @@
-"""What the package index in use offers of a project: its releases, and for which Pythons.
+"""Lists a project's releases on the package index, with their Pythons.
 
-uv resolves one release and lists none, so this asks the index itself (the simple API, PEP 503 and
-691), with uv's own settings of where it is and how to log in.
+uv resolves one release but cannot list them, so this reads the index (the simple API, PEP 503 and
+691), with uv's settings for its address and login.
 """
 
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,11 +20,13 @@ from packaging.version import Version
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.fetching.http import http_session, index_login
+from trtyard.system.processes import Word, output_of
+from trtyard.system.uv import uv
 
 if TYPE_CHECKING:
     from requests import Session
 
-_DEFAULT = "https://pypi.org/simple"  # uv's too
+_DEFAULT_LINE = re.compile(r"^--index-url (\S+)$", re.MULTILINE)
 _JSON = "application/vnd.pypi.simple.v1+json"
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _ANSWER_SECONDS = 60
@@ -44,15 +48,15 @@ class PublishedFile:
     """A file as an index lists it."""
 
     name: str
-    sha256: str  # "" where the index does not say it
+    sha256: str  # "" if the index does not list it
     is_yanked: bool
 
 
 def published(*projects: str) -> dict[str, tuple[PublishedRelease, ...]]:
-    """Return each project's releases, the newest first; none for a project that is not there.
+    """Return each project's releases, the newest first; none for a project that no index has.
 
-    Like uv, this takes the first index that has the project, extra indexes before the default one.
-    ``EnvironmentLacksError`` where no index answers.
+    Like uv, this uses the first index that has the project, extra indexes before the default one.
+    Raises ``EnvironmentLacksError`` if an index does not answer.
     """
     with http_session(retries=_RETRIES) as session:
         return {one: _releases(_files(session, one)) for one in projects}
@@ -60,13 +64,23 @@ def published(*projects: str) -> dict[str, tuple[PublishedRelease, ...]]:
 
 def _indexes(environment: Mapping[str, str]) -> list[str]:
     extra = f"{environment.get('UV_INDEX', '')} {environment.get('UV_EXTRA_INDEX_URL', '')}".split()
-    default = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL") or _DEFAULT
-    addresses = (re.sub(r"^[A-Za-z0-9._-]+=(?=\w+:)", "", one) for one in (*extra, default))
+    named = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL")
+    default = [named] if named else _default_index()
+    addresses = (re.sub(r"^[A-Za-z0-9._-]+=(?=\w+:)", "", one) for one in (*extra, *default))
     return [one.rstrip("/") for one in addresses]
 
 
+def _default_index() -> list[str]:
+    """Return the address of uv's default index.
+
+    uv runs in the folder for temporary files: the settings of a project do not apply to the lock.
+    """
+    command: list[Word] = [uv(), "pip", "compile", "--quiet", "--no-header", "--emit-index-url"]
+    return _DEFAULT_LINE.findall(output_of([*command, os.devnull], cwd=Path(tempfile.gettempdir())))
+
+
 def _files(session: "Session", project: str) -> list[str]:
-    """Return the names of the project's files, without those that were withdrawn."""
+    """Return the names of the project's files, without yanked ones."""
     for index in _indexes(os.environ):
         found = files_on(session, index, project)
         if found is not None:
@@ -75,9 +89,9 @@ def _files(session: "Session", project: str) -> list[str]:
 
 
 def files_on(session: "Session", index: str, project: str) -> list[PublishedFile] | None:
-    """Return the project's files on that index; None where the index does not have the project.
+    """Return the project's files on that index; None if the index does not have the project.
 
-    ``EnvironmentLacksError`` where it does not answer, or with something else.
+    Raises ``EnvironmentLacksError`` if it does not answer, or not with the simple API.
     """
     from requests import RequestException
 
@@ -109,9 +123,9 @@ def files_on(session: "Session", index: str, project: str) -> list[PublishedFile
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise EnvironmentLacksError(
-            f"the package index {host} does not list the files of {project}: what it answers is not"
-            " the simple API, perhaps a login page",
-            "set an index that speaks it: UV_DEFAULT_INDEX",
+            f"the package index {host} does not list the files of {project}: its answer is not the"
+            " simple API, perhaps a login page",
+            "set UV_DEFAULT_INDEX to an index that supports the simple API",
         ) from None
     return page.found
 
@@ -125,7 +139,7 @@ def _file_of(entry: Mapping[str, Any]) -> PublishedFile:
 
 
 class _Links(HTMLParser):
-    """The files that an index's page links to."""
+    """Collects the files that an index's page links to."""
 
     def __init__(self) -> None:
         super().__init__()

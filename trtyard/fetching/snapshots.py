@@ -1,7 +1,7 @@
-"""The distribution's snapshot service: every package that its archive ever had, by date.
+"""The distribution's snapshot service: all packages that its archive ever had, by date.
 
-Debian keeps one (snapshot.debian.org). Its Release files are signed by keys that expire, so what is
-taken from there is trusted for the lock's hash alone, with which the caller compares it.
+Debian has one (snapshot.debian.org). The keys that signed its Release files have expired, so apt
+does not verify the files from there; the caller compares them with the lock's hashes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,25 +12,25 @@ from trtyard.matrix.compatibility import SUITES
 
 HOST = "snapshot.debian.org"
 _TIME = "%Y%m%dT%H%M%SZ"
-# What an archive publishes reaches its snapshots some hours later.
+# A package reaches the snapshots some hours after the archive publishes it.
 _LATER = (timedelta(0), timedelta(days=1))
 _ARCHIVES = (("debian", ""), ("debian", "-updates"), ("debian-security", "-security"))
 
 
 def snapshot_address() -> str:
-    """Return where the snapshot service is: its own host, or the mirror's place (``[apt]``)."""
+    """Return the address of the snapshot service, or of its mirror (``[apt]``)."""
     return read_mirrors().apt.get(HOST, f"http://{HOST}")
 
 
 def snapshot_times(snapshot: str) -> tuple[str, ...]:
-    """Return the times to ask for: ``snapshot``, and a day later."""
+    """Return the times of the snapshots to use: ``snapshot``, and a day later."""
     return tuple(f"{datetime.strptime(snapshot, _TIME) + later:{_TIME}}" for later in _LATER)
 
 
 def snapshot_sources(
     suite: str, snapshot: str, components: Sequence[str] = ()
 ) -> Iterator[list[str]]:
-    """Yield apt's source lines for the suite at each of the times; of Debian alone."""
+    """Yield apt's source lines for a suite of Debian at each of the times; else nothing."""
     if SUITES.get(suite, ("",))[0] != "debian":
         return
     words = " ".join(("main", *components))

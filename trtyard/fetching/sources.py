@@ -1,8 +1,8 @@
-"""A row's source repositories, each by its commit, with all submodules below it.
+"""A row's source repositories, each by its commit, with all submodules.
 
-A commit's id is the hash of all that is in it, the commits of its submodules included, so nothing
-else needs to be known of them. One bare repository holds the objects of all; git itself proves that
-they are what their names say. Where they come from may be a mirror (``mirrors.toml``, ``[git]``).
+A commit's id is a hash of its files and of its submodules' commits, so it pins everything. One bare
+repository holds the objects of a source and its submodules, and git verifies them. They may come
+from a mirror (``mirrors.toml``, ``[git]``).
 """
 
 import configparser
@@ -26,53 +26,54 @@ from trtyard.system.terminal import say
 FOLDER = Path("sources")
 HOST = "https://github.com"
 HEADERS_REPOSITORY = "NVIDIA/TensorRT"
-# Of these only the part that is named is taken, without submodules.
+# Only this folder of the repository is used, without submodules.
 _PARTS = {HEADERS_REPOSITORY: "include"}
 _SUBMODULE = "160000"  # git's mode of an entry that is another repository's commit
-# A server that gives less than that for so long is as good as not there.
-_PATIENCE = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
+# Give up if the server sends less than 1000 bytes/s for 30 s.
+_SPEED_LIMIT = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
 _NO_SUCH_COMMIT = re.compile(r"not our ref|unadvertised object|no such remote ref|bad object")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A repository's state that a row is built from."""
+    """A repository at a commit that a row is built from."""
 
     repository: str  # owner/name
     commit: str
 
     @property
     def address(self) -> str:
-        """Where it is published."""
+        """The address of the repository."""
         return f"{HOST}/{self.repository}.git"
 
     @property
     def part(self) -> str:
-        """The folder that alone is taken, without the repository's submodules; or all of it."""
+        """The only folder that is used, without submodules; "" for the whole repository."""
         return _PARTS.get(self.repository, "")
 
     @property
     def name(self) -> str:
-        """The folder's name in a build, as the Dockerfile has it."""
+        """The folder's name in the Dockerfile."""
         return self.repository.rpartition("/")[2]
 
     def kept_in(self, store: Path) -> Path:
-        """Return the bare repository below a store that holds it."""
+        """Return the path of its bare repository in a store."""
         return store / FOLDER / f"{self.name}-{self.commit}.git"
 
 
 def sources_of(row: Row) -> tuple[Source, ...]:
-    """Return what the row takes from source repositories."""
+    """Return the row's source repositories."""
     return tuple(
         Source(repository=repository, commit=commit) for repository, commit in row.commits.items()
     )
 
 
 def fetch_source(source: Source, store: Path, mirrors: Mirrors = NONE) -> Path:
-    """Have the commit and its submodules' in the store; return the bare repository.
+    """Fetch the commit and its submodules into the store; return the bare repository.
 
-    What is there is proven and not fetched again. ``EnvironmentLacksError`` where git or the
-    commit cannot be had; nothing half-fetched stays.
+    A repository that is already in the store is checked and not fetched again. Raises
+    ``EnvironmentLacksError`` if git is not installed or the commit cannot be fetched; the store
+    then stays unchanged.
     """
     kept = source.kept_in(store)
     if kept.exists():
@@ -91,14 +92,14 @@ def fetch_source(source: Source, store: Path, mirrors: Mirrors = NONE) -> Path:
         except OSError:
             if not kept.is_dir():
                 raise
-            check_source(source, store)  # another run was first
+            check_source(source, store)  # another run was faster
     return kept
 
 
 def fetch_files(source: Source, folder: Path, mirrors: Mirrors = NONE) -> Path:
-    """Fetch the commit without its submodules; return a folder below ``folder`` with its files.
+    """Fetch the commit without its submodules; return a folder in ``folder`` with its files.
 
-    ``EnvironmentLacksError`` where git or the commit cannot be had.
+    Raises ``EnvironmentLacksError`` if git is not installed or the commit cannot be fetched.
     """
     git = _Git(folder / "repository", mirrors)
     git.make()
@@ -108,16 +109,16 @@ def fetch_files(source: Source, folder: Path, mirrors: Mirrors = NONE) -> Path:
 
 
 def check_source(source: Source, store: Path) -> None:
-    """Prove that the store has the commit whole.
+    """Check that the store has the complete commit.
 
-    ``EnvironmentLacksError`` where it is not there, ``IntegrityError`` where an object of it or of
-    a submodule is missing or is not what its name says.
+    Raises ``EnvironmentLacksError`` if the store does not have it, ``IntegrityError`` if an object
+    of the commit or of a submodule is missing or does not match its hash.
     """
     kept = source.kept_in(store)
     if not kept.is_dir():
         raise EnvironmentLacksError(
-            f"{kept} is not in the store: {source.repository} at {source.commit}",
-            "where there is a network: ./run fetch",
+            f"the store lacks {source.repository} at {source.commit}: {kept} does not exist",
+            "run this on a machine with a network: ./run fetch",
         )
     try:
         with _objects_of(kept) as git:
@@ -125,15 +126,16 @@ def check_source(source: Source, store: Path) -> None:
             git.quiet("fsck", "--full", "--no-dangling", "--no-progress", *commits)
     except CommandError as error:
         raise IntegrityError(
-            f"{kept} is not {source.repository} at {source.commit} whole: {_reason(error)}",
-            "remove it, and fetch it again: ./run fetch",
+            f"{kept} is incomplete or damaged ({source.repository} at {source.commit}):"
+            f" {_reason(error)}",
+            "remove it and fetch it again: ./run fetch",
         ) from None
 
 
 def export_source(source: Source, store: Path, into: Path) -> None:
-    """Write the files of the commit and its submodules below ``into``/NAME, as a checkout has them.
+    """Check out the commit and its submodules into the folder ``into``/NAME, and replace that.
 
-    ``into`` is trtyard's own folder; what it had of that name is replaced.
+    ``into`` must be trtyard's own folder or new.
     """
     make_own(into)
     with (
@@ -156,9 +158,9 @@ def export_source(source: Source, store: Path, into: Path) -> None:
 def _with_submodules(
     git: "_Git", source: Source, *, fetching: bool = False
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield path, address and commit of the source and of each submodule, the outer first.
+    """Yield path, address and commit of the source and of each submodule, outer ones first.
 
-    With ``fetching`` each is fetched before it is yielded.
+    With ``fetching``, fetch each before it is yielded.
     """
     waiting = [("", source.address, source.commit)]
     while waiting:
@@ -175,7 +177,7 @@ def _with_submodules(
 
 
 def _submodules(git: "_Git", commit: str) -> list[tuple[str, str, str]]:
-    """Return path, address and commit of the submodules that a commit names itself."""
+    """Return path, address and commit of a commit's direct submodules."""
     entries = git.quiet("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")
     split = (entry.partition("\t") for entry in entries if entry)
     commits = {path: words.split() for words, _, path in split if words.startswith(_SUBMODULE)}
@@ -185,21 +187,21 @@ def _submodules(git: "_Git", commit: str) -> list[tuple[str, str, str]]:
     text = git.quiet("cat-file", "blob", f"{commit}:.gitmodules")
     settings.read_string("\n".join(line.strip() for line in text.splitlines()))
     places = {settings[one].get("path", ""): settings[one].get("url", "") for one in settings}
-    # One that .gitmodules does not name has no address; git leaves it out of a checkout too.
+    # A submodule that is not in .gitmodules has no address; git's checkout skips it too.
     return [(path, places[path], words[2]) for path, words in commits.items() if places.get(path)]
 
 
 @contextlib.contextmanager
 def _objects_of(kept: Path) -> Iterator["_Git"]:
-    """Give git on the objects of a store's repository, which their names prove, and nothing else.
+    """Yield a git that uses only the objects of a store's repository, which their hashes verify.
 
-    Its settings, attributes and replacements are proven by nothing, and would change what a
+    The repository's settings, attributes and replacements have no hash. They could change what a
     checkout writes, or run commands.
     """
     with tempfile.TemporaryDirectory(prefix="trtyard-git-") as folder:
         git = _Git(Path(folder, "repository"))
         git.make()
-        if (kept / "shallow").is_file():  # only which commits' parents are not there
+        if (kept / "shallow").is_file():  # only lists commits whose parents are missing
             shutil.copyfile(kept / "shallow", git.repository / "shallow")
         git.environment = {"GIT_OBJECT_DIRECTORY": str(kept.absolute() / "objects")}
         yield git
@@ -211,7 +213,7 @@ class _Git:
         self.environment: Mapping[str, str] = {}
 
     def words(self, *words: Word) -> list[Word]:
-        # Files as they are committed, whatever this machine's settings are.
+        # These settings make files the same as in the commit on every machine.
         return [
             *("git", "--git-dir", self.repository, "-c", "core.autocrlf=false"),
             *("-c", "core.commitGraph=false", "-c", "core.multiPackIndex=false"),
@@ -224,14 +226,14 @@ class _Git:
         return output_of(self.words(*words), env=env)
 
     def make(self) -> None:
-        """Make the repository, with none of the files that this machine puts into new ones."""
+        """Make the repository, without this machine's template for new ones."""
         self.quiet("init", "--quiet", "--bare", "--template=", self.repository)
 
     def checkout(self, commit: str, folder: Path) -> None:
         """Write the commit's files into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="trtyard-index-") as own:
-            # The user's own settings may name filters and attributes of files.
+            # Ignore the user's settings: they may have filters and attributes for files.
             index = {
                 "GIT_INDEX_FILE": str(Path(own, "index")),
                 **dict.fromkeys(("HOME", "XDG_CONFIG_HOME"), own),
@@ -244,28 +246,29 @@ class _Git:
             self.quiet("--work-tree", folder, "checkout-index", "--all", "--force", env=index)
 
     def fetch(self, address: str, commit: str) -> None:
-        """Fetch one commit, or, where a server gives none that no branch ends in, all branches."""
+        """Fetch one commit; if the server offers only the ends of branches, fetch all branches."""
         mark = f"refs/trtyard/{commit}"
-        wanted = (*_PATIENCE, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
+        wanted = (*_SPEED_LIMIT, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
         try:
             try:
                 self.quiet(*wanted, "--depth", "1", address, f"{commit}:{mark}")
             except CommandError as error:
                 if not _NO_SUCH_COMMIT.search(error.tail):
                     raise
-                say(f"  {address} gives only whole branches")
+                say(f"  {address} cannot serve a single commit: fetching all branches")
                 everything = ("+refs/heads/*:refs/trtyard/heads/*", "+refs/tags/*:refs/trtyard/t/*")
                 check(self.words(*wanted, address, *everything), env=_environment())
                 self.quiet("update-ref", mark, f"{commit}^{{commit}}")
         except CommandError as error:
             raise EnvironmentLacksError(
                 f"{address} at {commit} cannot be fetched: {_reason(error)}",
-                "look to the network, a proxy (HTTPS_PROXY) or a mirror (mirrors.toml, [git])",
+                "check the network, a proxy (HTTPS_PROXY) or a mirror (mirrors.toml, [git])",
             ) from None
 
 
 def _environment() -> dict[str, str]:
-    # Asked for a password it would wait for ever; where git looks for a repository is told.
+    # Without GIT_TERMINAL_PROMPT=0 git could wait for a password forever. Variables that point git
+    # to another repository are removed.
     env = {key: value for key, value in os.environ.items() if key not in _CONTRADICTING}
     env.update(GIT_TERMINAL_PROMPT="0", LC_ALL="C", GIT_NO_REPLACE_OBJECTS="1")
     if bundle := env.get("SSL_CERT_FILE"):
@@ -290,4 +293,4 @@ _CONTRADICTING = (
 def _reason(error: CommandError) -> str:
     lines = [line.strip() for line in error.tail.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith("fatal: ")]
-    return [*(fatal or lines), "git said nothing"][0]
+    return [*(fatal or lines), "git printed no reason"][0]

@@ -1,4 +1,4 @@
-"""Which TensorRT releases the package index has Python bindings of, for which CUDA and Pythons."""
+"""TensorRT releases with Python bindings on the package index, with their CUDA and Pythons."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,21 +14,21 @@ from trtyard.matrix.new_row import tensorrt_packages
 from trtyard.matrix.row import Flavour, Row
 
 _WORD = re.compile(r"(?P<rtx>rtx-)?(?P<numbers>\d+\.\d+(\.\d+)*)")
-_ROW_NUMBERS = 2  # that name a row
+_ROW_NUMBERS = 2  # numbers in a row's name
 _LIST = "./run row list --available"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One release, as its bindings are published."""
+    """One release on the package index."""
 
     flavour: Flavour
-    version: Version  # with .postN where that is a new packaging of the same release
+    version: Version  # with .postN if the release was repackaged
     pythons: Mapping[str, tuple[str, ...]]  # package name (one for each CUDA) to Pythons
 
     @property
     def tensorrt(self) -> str:
-        """The release without its packaging suffix."""
+        """The release without .postN."""
         return ".".join(map(str, self.version.release))
 
     def pythons_for(self, cuda: str) -> tuple[str, ...]:
@@ -38,29 +38,32 @@ class Offer:
 
     @property
     def row(self) -> str:
-        """The name of the row that holds it."""
+        """The name of the row with this release."""
         return row_name(self.flavour, self.version.release)
 
 
 def row_name(flavour: Flavour, numbers: Sequence[int]) -> str:
-    """Return the row's name: 10.13 for (10, 13, 3, 9), rtx-1.7 likewise."""
+    """Return the row's name, such as 10.13 for (10, 13, 3, 9), or rtx-1.7."""
     return f"{'rtx-' if flavour == 'rtx' else ''}{numbers[0]}.{numbers[1]}"
 
 
 def parse_release(word: str) -> tuple[Flavour, tuple[int, ...]]:
-    """Return flavour and numbers of ``10.13``, ``10.13.2.6`` or ``rtx-1.6``; ``UsageError``."""
+    """Return flavour and numbers of ``10.13``, ``10.13.2.6`` or ``rtx-1.6``.
+
+    Raises ``UsageError`` for any other word.
+    """
     match = _WORD.fullmatch(word)
     if match is None:
         raise UsageError(
-            f"a row is named by its TensorRT release, like 10.13 or rtx-1.6, not {word!r}",
-            f"the releases: {_LIST}",
+            f"{word!r} is not a TensorRT release such as 10.13 or rtx-1.6",
+            f"list the releases: {_LIST}",
         )
     return "rtx" if match["rtx"] else "full", tuple(map(int, match["numbers"].split(".")))
 
 
 def offers() -> list[Offer]:
-    """Return every release, TensorRT for RTX first, the newest first."""
-    # Release (1, 0) stands for those before package names say which CUDA they are for.
+    """Return every release: TensorRT for RTX before TensorRT, newer ones first."""
+    # Release (1, 0) stands for the releases whose package names do not include CUDA.
     names = {
         (flavour, tensorrt_packages(release, flavour, f"{cuda}.0")["bindings"])
         for flavour in get_args(Flavour)
@@ -81,7 +84,7 @@ def chosen(
 ) -> Offer:
     """Return the newest offer of that release with bindings for that Python and CUDA.
 
-    ``UsageError`` says which of the three is not published, and what is.
+    ``UsageError`` says which of the three is not published and lists the alternatives.
     """
     any_flavour = [one for one in offered if one.version.release[: len(numbers)] == numbers]
     named = [one for one in any_flavour if one.flavour == flavour]
@@ -91,7 +94,7 @@ def chosen(
         names = [one.row if len(numbers) == _ROW_NUMBERS else one.tensorrt for one in flavoured]
         hint = f"; did you mean {any_flavour[0].row}?" if any_flavour else _around(numbers, names)
         raise UsageError(
-            f"the package index has no TensorRT {word}{hint}", f"the releases: {_LIST}"
+            f"the package index has no TensorRT {word}{hint}", f"list the releases: {_LIST}"
         )
     for_cuda = [one for one in named if one.pythons_for(cuda)]
     if not for_cuda:
@@ -106,12 +109,12 @@ def chosen(
     raise UsageError(
         f"TensorRT {for_cuda[0].version} has no wheel for Python {python}, only for"
         f" {', '.join(for_cuda[0].pythons_for(cuda))}",
-        f"choose another release, or --like a row with such a Python: {_LIST}",
+        f"choose another release, or with --like a row with one of these Pythons: {_LIST}",
     )
 
 
 def _around(numbers: tuple[int, ...], names: Iterable[str]) -> str:
-    """Return the releases just below and above one that is not there, as half a sentence."""
+    """Return the end of a message that names the next older and newer release."""
     known = {tuple(map(int, re.findall(r"\d+", one))): one for one in names}
     near = [*sorted(one for one in known if one < numbers)[-1:]]
     near += sorted(one for one in known if one > numbers)[:1]
@@ -119,7 +122,7 @@ def _around(numbers: tuple[int, ...], names: Iterable[str]) -> str:
 
 
 def nearest_row(rows: Iterable[Row], flavour: Flavour, release: Release) -> Row | None:
-    """Return the row of that flavour that can be followed and whose release is the nearest."""
+    """Return the row of that flavour with the nearest release and a stock parser, or None."""
     return min(
         (one for one in rows if one.flavour == flavour and one.parser == "stock"),
         key=lambda one: tuple(
@@ -130,7 +133,10 @@ def nearest_row(rows: Iterable[Row], flavour: Flavour, release: Release) -> Row 
 
 
 def torch_release(word: str) -> str:
-    """Return the newest published torch that begins with those numbers; ``UsageError``."""
+    """Return the newest published torch whose version begins with ``word``.
+
+    Raises ``UsageError`` if there is none.
+    """
     numbers = tuple(map(int, word.split(".")))
     releases = [str(one.version) for one in published("torch")["torch"]]
     for one in releases:
@@ -140,9 +146,9 @@ def torch_release(word: str) -> str:
 
 
 def cuda_packages(like: Row, cuda: str) -> dict[str, str]:
-    """Return the newest release for ``cuda`` of each of the row's packages of CUDA's own numbers.
+    """Return the newest releases for ``cuda`` of the row's packages that CUDA's toolkit versions.
 
-    ``UsageError`` names one that has none.
+    Raises ``UsageError`` if a package has no release for ``cuda``.
     """
     if cuda == like.cuda:
         return {}
@@ -156,8 +162,8 @@ def cuda_packages(like: Row, cuda: str) -> dict[str, str]:
         fitting = [one for one in releases if one.version.release[:2] == release_of(cuda)]
         if not fitting:
             raise UsageError(
-                f"the package index has no {name} of CUDA {cuda}, which row {like.name} compiles"
-                " plugins with",
+                f"the package index has no {name} of CUDA {cuda}; row {like.name} needs it to"
+                " compile plugins",
                 f"the newest is {releases[0].version}" if releases else "choose another --cuda",
             )
         found[name] = str(fitting[0].version)

@@ -1,4 +1,4 @@
-"""Files of a vendor's own package index: where each is, and what may come in its place."""
+"""Files of a vendor's own package index: their addresses, and a check for login pages."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from trtyard.system.terminal import say
 
 (INDEX_HOST,) = VENDOR_HOSTS
 _PAGE = (b"<!doctype html", b"<html")
-_START = 1024  # bytes in which a page says that it is one
+_START = 1024  # bytes to search for the start of a page
 
 
 def vendor_address(package: str, filename: str, mirrors: Mirrors) -> str:
@@ -19,12 +19,12 @@ def vendor_address(package: str, filename: str, mirrors: Mirrors) -> str:
 
 
 def vendor_files(package: str, mirrors: Mirrors) -> list[PublishedFile]:
-    """Return the package's files on the vendor's index; none, and said, where it is not reached."""
+    """Return the package's files on the vendor's index; print a notice if it does not answer."""
     try:
         with http_session(retries=0) as session:
             found = files_on(session, _index(mirrors), package)
     except EnvironmentLacksError as error:
-        say(f"{package} is not asked of its vendor: {error.message}")
+        say(f"{package}: the vendor's index is skipped: {error.message}")
         return []
     return [one for one in found or () if one.sha256 and not one.is_yanked]
 
@@ -34,6 +34,6 @@ def _index(mirrors: Mirrors) -> str:
 
 
 def is_a_page(file: Path) -> bool:
-    """Tell whether a file is a web page, such as a login's, whatever its name says."""
+    """Tell by its content whether a file is a web page, such as a login page."""
     with file.open("rb") as stream:
         return stream.read(_START).lstrip().lower().startswith(_PAGE)

@@ -1,8 +1,8 @@
-"""Resolving distribution packages on top of a vendor's base image, inside of it.
+"""Resolves distribution packages inside a vendor's base image.
 
-What such an image holds, and which apt sources it has set up, only it can tell. So it is pulled by
-its digest, its own dpkg lists what is there (the digest stands for those, so they have no hash of
-their own), and its own apt says what the row's packages add. The container is thrown away.
+Only the image itself knows its packages and apt sources. So it is pulled by its digest, its dpkg
+lists the installed packages (pinned by the digest, so they have no hash of their own), and its apt
+resolves the packages that the row adds. The container is removed afterwards.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 NETWORK = "bridge"
 _INSTALLED = "${db:Status-Abbrev}|${Package}|${Version}|${Architecture}\n"
-_LIFETIME_SECONDS = "1800"  # the container ends by itself, whatever becomes of us
+_LIFETIME_SECONDS = "1800"  # the container ends after this, even if trtyard is killed
 
 
 def resolve_on(reference: str, row: Row) -> tuple[Deb, ...]:
-    """Return every package of the row's image that starts from ``reference``.
+    """Return all packages of the row's image with the base image ``reference``.
 
-    ``EnvironmentLacksError`` where there is no engine, the image cannot be had, or its apt has no
-    such package.
+    Raises ``EnvironmentLacksError`` if there is no Docker engine, the image cannot be pulled, or
+    its apt does not have a package.
     """
     client = connect()
     if image_id(client, reference) is None:
-        say(f"pulling {reference}, to ask its apt")
+        say(f"pulling {reference} to resolve packages with its apt")
         check([docker_command(), "pull", "--quiet", reference])
     with _inside(client, reference) as run:
         found = {deb.name: deb for deb in _installed(run)}
@@ -52,14 +52,14 @@ def resolve_on(reference: str, row: Row) -> tuple[Deb, ...]:
 
 
 def _update(run: Callable[[Sequence[str]], str], reference: str) -> None:
-    """Update apt's lists; a source may fail, as does a vendor's whose key has changed since.
+    """Update apt's lists. A source may fail, such as a vendor's whose key has changed since.
 
-    What only it had is then not found, and said to be missing.
+    A package that only this source has is then reported as missing.
     """
     try:
         run(["apt-get", "update", "--quiet"])
     except CommandError as error:
-        say(f"{reference}: a source of its apt failed, going on without it: {error.message}")
+        say(f"{reference}: skipped an apt source that failed: {error.message}")
 
 
 def _asked(row: Row) -> list[tuple[DebStage, tuple[str, ...]]]:
@@ -83,7 +83,7 @@ def _installed(run: Callable[[Sequence[str]], str]) -> Iterator[Deb]:
 
 @contextmanager
 def _inside(client: "DockerClient", reference: str) -> Iterator[Callable[[Sequence[str]], str]]:
-    """Give a function that runs a command in a container of the image and returns its stdout."""
+    """Yield a function that runs a command in a container of the image and returns its stdout."""
     settings = {
         "entrypoint": "sleep",
         "user": "root",
@@ -96,8 +96,8 @@ def _inside(client: "DockerClient", reference: str) -> Iterator[Callable[[Sequen
         def run(command: Sequence[str]) -> str:
             code, (out, err) = container.exec_run(list(command), demux=True)
             if code != 0:
-                said = ((out or b"") + (err or b"")).decode(errors="replace")
-                raise CommandError(list(command), code, said)
+                output = ((out or b"") + (err or b"")).decode(errors="replace")
+                raise CommandError(list(command), code, output)
             return (out or b"").decode()
 
         try:

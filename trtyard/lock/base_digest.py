@@ -1,8 +1,8 @@
-"""What a base image's name and digest stand for, as the registry tells it.
+"""Resolves a base image's digest with the registry.
 
-A tag or a digest can name an index, which lists one manifest a platform, or such a manifest
-itself. The lock holds the digest that is asked for, its kind, and below an index the manifest of
-linux/amd64, so that either can be pulled and nobody has to guess which one a digest was.
+A tag or a digest names an index (one manifest for each platform) or one platform's manifest. The
+lock records the digest, its kind, and for an index also the digest of the linux/amd64 manifest, so
+both can be pulled.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ _INDEXES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a registry has under a name."""
+    """A manifest in a registry."""
 
     digest: str
     kind: DigestKind
-    platform_digest: str  # of PLATFORM below an index; "" for a platform's own manifest
+    platform_digest: str  # of PLATFORM's manifest in an index; "" for a platform's own manifest
 
 
 def resolve_base(base: BaseImage, *, mirror: str = "") -> tuple[LockedBase, tuple[Unresolved, ...]]:
-    """Return the base as the registry has it, or as the matrix pins it where none answers.
+    """Return the locked base image from the registry, or the matrix's pin if none answers.
 
-    A pinned digest is never replaced: where the tag has moved on, that is said. ``mirror`` is the
-    name under which a company's own registry has the image, tag and all. ``IntegrityError`` where
-    the registry gives other bytes than the pin names.
+    A pinned digest is never replaced; if the tag now has another digest, a notice is printed.
+    ``mirror`` is the image's name, with its tag, in a company's own registry. Raises
+    ``IntegrityError`` if the registry's manifest does not have the pinned digest.
     """
     name = mirror or base.image
     pinned = "" if base.digest == UNRESOLVED else base.digest
@@ -48,9 +48,7 @@ def resolve_base(base: BaseImage, *, mirror: str = "") -> tuple[LockedBase, tupl
     except EnvironmentLacksError as error:
         return _as_pinned(base, error)
     if pinned and tagged.digest != pinned and tagged.platform_digest != pinned:
-        say(
-            f"{base.image} has moved on to {tagged.digest}; the matrix pins {pinned}, which is kept"
-        )
+        say(f"{base.image} is now {tagged.digest}; versions.toml pins {pinned}, which stays locked")
     locked = LockedBase(
         image=base.image,
         digest=found.digest,
@@ -61,32 +59,34 @@ def resolve_base(base: BaseImage, *, mirror: str = "") -> tuple[LockedBase, tupl
 
 
 def inspect(reference: str) -> Manifest:
-    """Ask the registry what it has under ``reference``; ``EnvironmentLacksError`` if it is silent.
+    """Return the registry's manifest for ``reference``.
 
-    ``IntegrityError`` where a digest was asked for and the bytes have another.
+    Raises ``EnvironmentLacksError`` if the registry does not answer, and ``IntegrityError`` if the
+    manifest does not have the digest in ``reference``.
     """
     command: list[Word] = [docker_command(), "buildx", "imagetools", "inspect", "--raw", reference]
     try:
         raw = output_of(command)
     except CommandError as error:
-        last = (error.tail.strip().splitlines() or ["no word why"])[-1]
-        raise EnvironmentLacksError(f"{reference} cannot be asked for: {last}") from None
+        last = (error.tail.strip().splitlines() or ["no reason given"])[-1]
+        raise EnvironmentLacksError(f"{reference} cannot be inspected: {last}") from None
     return read_manifest(raw.encode(), reference)
 
 
 def read_manifest(raw: bytes, reference: str) -> Manifest:
-    """Tell what a manifest's bytes are; ``IntegrityError`` if they are not what was asked for."""
+    """Return the manifest in ``raw``; ``IntegrityError`` if its digest is not as requested."""
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     asked = reference.partition("@")[2]
     if asked and asked != digest:
         raise IntegrityError(
-            f"{reference}: the registry gave a manifest of {digest}", "do not use that registry"
+            f"{reference}: the registry returned a manifest with digest {digest}",
+            "do not use that registry",
         )
     try:
         content = json.loads(raw)
         media = content["mediaType"]
     except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{reference}: what the registry gave is no manifest") from None
+        raise IntegrityError(f"{reference}: the registry's answer is not a manifest") from None
     if media not in _INDEXES:
         return Manifest(digest=digest, kind="platform", platform_digest="")
     for entry in content["manifests"]:
@@ -106,8 +106,8 @@ def _as_pinned(
         platform_digest=base.platform_digest,
     )
     if base.digest != UNRESOLVED:
-        say(f"{base.image} is locked as the matrix pins it: {why.message}")
+        say(f"{base.image} is locked with the digest from versions.toml: {why.message}")
         return locked, ()
     name, _, tag = base.image.rpartition(":")
-    reason = "no registry that has it could be asked, and no digest of it is published"
+    reason = "its registry cannot be reached, and versions.toml has no digest"
     return locked, (Unresolved(kind="base-image", name=name, version=tag, reason=reason),)

@@ -1,8 +1,8 @@
-"""Resolving distribution packages with the machine's own apt, as if nothing were installed.
+"""Resolves distribution packages with the machine's own apt, as if nothing were installed.
 
-Only what apt has already downloaded and verified (``apt-get update``) is read, and only from the
-suites of one codename: a pin or a second release on this machine does not leak into the lock.
-Nothing is installed.
+It reads only lists that apt has downloaded and verified (``apt-get update``), and only the suites
+of one codename: a pin or a second release on this machine does not change the lock. Nothing is
+installed.
 """
 
 import re
@@ -17,20 +17,20 @@ from trtyard.matrix.row import Row
 from trtyard.system.processes import CommandError, check, output_of
 from trtyard.system.terminal import say
 
-# What a minimal base image of this family holds (debootstrap's variant minbase).
+# The packages of a minimal base image (debootstrap's variant minbase).
 _MINIMAL = ("?essential", "?priority(required)", "apt")
 # "Inst NAME [INSTALLED] (VERSION SOURCE [ARCHITECTURE])"
 _INST = re.compile(r"Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*\[\w+\]\)")
 _ARCHITECTURE = "amd64"
 _CANDIDATE = re.compile(r"^(\S+):\n.*\n  Candidate: (\S+)$", re.MULTILINE)
 
-Run = Callable[[list[str]], str]  # runs a command, here or elsewhere, and returns its stdout
+Run = Callable[[list[str]], str]  # runs a command here or in a container; returns its stdout
 
 
 def suite_sources(suite: str) -> list[str]:
     """Return this machine's apt sources of that codename, with its updates and security fixes.
 
-    One ``deb URI SUITE COMPONENT`` line each; ``EnvironmentLacksError`` if there are none.
+    Each is a line ``deb URI SUITE COMPONENT``. Raises ``EnvironmentLacksError`` if there are none.
     """
     entry = "$(CREATED_BY)|$(CODENAME)|deb $(SITE) $(RELEASE) $(COMPONENT)"
     targets = output_of(["apt-get", "indextargets", "--format", entry]).splitlines()
@@ -39,14 +39,14 @@ def suite_sources(suite: str) -> list[str]:
     lines = sorted({line for kind, name, line in split if kind == "Packages" and name in wanted})
     if not lines:
         raise EnvironmentLacksError(
-            f"this machine's apt has no package lists of {suite}",
-            f"run it where {suite}'s sources are set up, after: apt-get update",
+            f"this machine's apt has no package lists for {suite}",
+            f"use a machine with apt sources for {suite}, and run apt-get update there first",
         )
     return lines
 
 
 def resolve_debs(row: Row) -> tuple[Deb, ...]:
-    """Return every package of the row's image: base, runtime, build, and what is unpacked only."""
+    """Return all packages of the row's image: base, runtime, build and unpacked ones."""
     with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as folder:
         options = _apt_options(Path(folder), suite_sources(row.base.suite))
         wanted: tuple[str, ...] = _MINIMAL
@@ -62,40 +62,44 @@ def resolve_debs(row: Row) -> tuple[Deb, ...]:
             added = [name for name in plan if name not in found]
             for name, version in plan.items():
                 if name in found and found[name].version != version:
-                    raise EnvironmentLacksError(f"apt wants two versions of {name}: report this")
+                    raise EnvironmentLacksError(
+                        f"apt selects two versions of {name}: {found[name].version} and {version}",
+                        "report this as a bug",
+                    )
             found.update(facts_of(output_of, stage, {name: plan[name] for name in added}, options))
     return tuple(sorted((*found.values(), *_unpacked(row)), key=lambda deb: (deb.name, deb.stage)))
 
 
 def _unpacked(row: Row) -> tuple[Deb, ...]:
-    """Return the packages that are unpacked only, without what they depend on."""
+    """Return the packages that are only unpacked, without their dependencies."""
     if not row.debs.unpacked:
         return ()
     with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as folder:
         lines = _with_components(suite_sources(row.base.suite), row.debs.components)
         options = _updated(Path(folder), lines)
-        said = output_of(["apt-cache", "policy", *options, *row.debs.unpacked])
-        plan = {name: version for name, version in _CANDIDATE.findall(said) if version != "(none)"}
+        policy = output_of(["apt-cache", "policy", *options, *row.debs.unpacked])
+        candidates = _CANDIDATE.findall(policy)
+        plan = {name: version for name, version in candidates if version != "(none)"}
         missing = sorted(set(row.debs.unpacked) - set(plan))
         if missing:
             raise EnvironmentLacksError(
-                f"apt has no {', '.join(missing)} of {row.base.suite}, with the components"
+                f"apt has no {', '.join(missing)} for {row.base.suite} in the components"
                 f" {', '.join(row.debs.components) or 'that are set up'}",
-                "see debs.unpacked and debs.components in versions.toml",
+                "check debs.unpacked and debs.components in versions.toml",
             )
         return tuple(facts_of(output_of, "unpacked", plan, options).values())
 
 
 def deb_filename(deb: Deb) -> str:
-    """Return the archive's name as apt writes it, with the epoch's colon escaped."""
+    """Return the file name that apt gives the package, with the epoch's colon escaped."""
     return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
 
 
 def download_debs(row: Row, debs: Sequence[Deb], folder: Path, snapshot: str = "") -> None:
-    """Download into ``folder`` those of ``debs`` that can be reached.
+    """Download ``debs`` into ``folder``; skip those that no source has.
 
-    First from this machine's apt sources; then, what they no longer have, from the distribution's
-    snapshot of the time ``snapshot``, which is said. Comparing them with the lock is the caller's.
+    Packages that this machine's apt sources no longer have come from the distribution's snapshot of
+    the time ``snapshot``, with a notice. The caller compares the files with the lock.
     """
     try:
         sources = suite_sources(row.base.suite)
@@ -123,19 +127,19 @@ def _from_snapshots(
         place = lines[0].split("] ")[1].split()[0]
         say(
             f"{len(lacking)} packages are no longer in this machine's apt sources"
-            f" ({', '.join(deb.name for deb in lacking[:5])}{', ...' * (len(lacking) > 5)}):"
-            f" taken from the snapshot {place}; newer ones: ./run lock --upgrade {row.name}"
+            f" ({', '.join(deb.name for deb in lacking[:5])}{', ...' * (len(lacking) > 5)});"
+            f" using the snapshot {place} (to lock newer ones: ./run lock --upgrade {row.name})"
         )
         with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
             try:
                 _download(_updated(Path(own), lines), lacking, folder)
             except CommandError as error:
-                last = (error.tail.strip().splitlines() or ["no word why"])[-1]
-                say(f"not from this snapshot: {last}")
+                last = (error.tail.strip().splitlines() or ["no reason given"])[-1]
+                say(f"this snapshot failed: {last}")
 
 
 def _download(options: Sequence[str], debs: Sequence[Deb], folder: Path) -> None:
-    """Download those of ``debs`` that apt's lists have; apt compares them with these lists."""
+    """Download the ``debs`` in apt's lists; apt checks each file against its list."""
     known = output_of(["apt-cache", "dumpavail", *options])
     available = set(re.findall(r"^Filename: .*/([^/\s]+)$", known, flags=re.MULTILINE))
     wanted = [
@@ -146,19 +150,19 @@ def _download(options: Sequence[str], debs: Sequence[Deb], folder: Path) -> None
         if _archive_name(deb) in available
     ]
     if wanted:
-        # The folder is this user's, where apt's own user may not write.
+        # apt's own user has no write access to this user's folder.
         sandbox = ["-o", "APT::Sandbox::User="]
         check(["apt-get", "download", "--quiet", *options, *sandbox, *wanted], cwd=folder)
 
 
 def _with_components(sources: Sequence[str], components: Sequence[str]) -> list[str]:
-    """Return the sources, and each suite of theirs with these components too."""
+    """Return the sources, and each of their suites also with these components."""
     more = [f"{line.rpartition(' ')[0]} {one}" for line in sources for one in components]
     return sorted({*sources, *more})
 
 
 def _updated(folder: Path, sources: Sequence[str]) -> list[str]:
-    """Return apt's options for these sources with lists of their own, which are fetched."""
+    """Fetch the lists of these sources into ``folder``; return the apt options that use them."""
     (folder / "lists" / "partial").mkdir(parents=True)
     options = [*_apt_options(folder, sources), "-o", f"Dir::State::lists={folder / 'lists'}"]
     options += ["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none"]
@@ -167,7 +171,7 @@ def _updated(folder: Path, sources: Sequence[str]) -> list[str]:
 
 
 def _archive_name(deb: Deb) -> str:
-    """Return the file's name in an archive's pool, which leaves the epoch out."""
+    """Return the file's name in an archive's pool, without the epoch."""
     return f"{deb.name}_{deb.version.partition(':')[2] or deb.version}_{deb.architecture}.deb"
 
 
@@ -180,7 +184,7 @@ def _apt_options(folder: Path, sources: Sequence[str]) -> list[str]:
         "Dir::Etc::preferences": "/dev/null",
         "Dir::Etc::preferencesparts": "/dev/null",
         "Dir::State::status": folder / "status",
-        "Dir::Cache::pkgcache": folder / "packages.bin",  # the machine's own is of all its sources
+        "Dir::Cache::pkgcache": folder / "packages.bin",  # the machine's covers all its sources
         "Dir::Cache::srcpkgcache": folder / "sources.bin",
         "APT::Architecture": _ARCHITECTURE,
         "APT::Architectures": _ARCHITECTURE,
@@ -190,20 +194,26 @@ def _apt_options(folder: Path, sources: Sequence[str]) -> list[str]:
 
 
 def planned(run: Run, words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield name and version of what apt would install for ``words``: packages, and options."""
+    """Yield name and version of each package that apt would install for these words.
+
+    ``words`` are packages and apt options.
+    """
     lines = run(["apt-get", "install", "--simulate", "--yes", "--no-install-recommends", *words])
     for line in lines.splitlines():
         if line.startswith("Inst "):
             match = _INST.match(line)
             if match is None:
-                raise EnvironmentLacksError(f"apt said what trtyard cannot read: {line}")
+                raise EnvironmentLacksError(f"apt printed a line of unknown format: {line}")
             yield match["name"], match["version"]
 
 
 def facts_of(
     run: Run, stage: DebStage, plan: Mapping[str, str], options: Sequence[str] = ()
 ) -> dict[str, Deb]:
-    """Return what apt knows of these packages, name to version; each must have its hash."""
+    """Return the packages of ``plan`` (name to version) with hash and size from apt's lists.
+
+    Raises ``EnvironmentLacksError`` if a package has no hash.
+    """
     if not plan:
         return {}
     wanted = [f"{name}={version}" for name, version in plan.items()]
@@ -222,5 +232,5 @@ def facts_of(
             )
     missing = sorted(set(plan) - set(debs))
     if missing:
-        raise EnvironmentLacksError(f"apt has no hash of {', '.join(missing)}", "apt-get update")
+        raise EnvironmentLacksError(f"apt has no hash for {', '.join(missing)}", "apt-get update")
     return debs

@@ -1,4 +1,4 @@
-"""What differs between two locks, in lines for a person: versions, other hashes, what is open."""
+"""Describes the differences between two locks: versions, hashes and unresolved entries."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,15 +8,15 @@ _NOTHING = ""
 
 
 def difference(before: Mapping[str, LockedRow], after: Mapping[str, LockedRow]) -> Iterator[str]:
-    """Yield a line for each thing that is new, gone or another, under its row's name."""
+    """Yield one line for each row, and one for each entry that was added, removed or changed."""
     for name in sorted({*before, *after}):
         if name not in before:
-            yield f"{name}: a new row, {_size(after[name])}"
+            yield f"{name}: new row, {_size(after[name])}"
         elif name not in after:
-            yield f"{name}: no longer a row"
+            yield f"{name}: row removed"
         else:
             lines = list(_of_row(before[name], after[name]))
-            yield f"{name}: {'nothing differs' if not lines else f'{len(lines)} differences'}"
+            yield f"{name}: {f'{len(lines)} differences' if lines else 'no differences'}"
             yield from (f"  {line}" for line in lines)
 
 
@@ -31,7 +31,7 @@ def _of_row(before: LockedRow, after: LockedRow) -> Iterator[str]:
 def _of_parts(
     before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]
 ) -> Iterator[str]:
-    """Compare name to version and hash; another hash of the same version deserves a look."""
+    """Yield a line for each changed version, and for each new hash of the same version."""
     for name in sorted({*before, *after}):
         (old, old_hash), (new, new_hash) = (
             side.get(name, (_NOTHING, _NOTHING)) for side in (before, after)
@@ -39,7 +39,7 @@ def _of_parts(
         if old != new:
             yield f"{name}: {old or '(none)'} -> {new or '(none)'}"
         elif old_hash != new_hash:
-            yield f"{name}: {old}, but ANOTHER FILE: {old_hash} -> {new_hash}"
+            yield f"{name}: {old}, but DIFFERENT FILE: {old_hash} -> {new_hash}"
 
 
 def _base(row: LockedRow) -> dict[str, tuple[str, str]]:
@@ -65,7 +65,7 @@ def _patches(row: LockedRow) -> dict[str, tuple[str, str]]:
         for path, upstream in one.applies_to.items():
             found[f"patch {one.path}: {path} of upstream"] = (upstream, "")
         for path, result in one.results.items():
-            found[f"patch {one.path}: {path} behind it"] = (result, "")
+            found[f"patch {one.path}: {path} after the patch"] = (result, "")
     return found
 
 

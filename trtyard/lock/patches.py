@@ -1,4 +1,4 @@
-"""The patch sets of ``patches/``, and which of them a row takes."""
+"""The patch sets in ``patches/``, and those that a row uses."""
 
 import json
 from collections.abc import Mapping
@@ -15,34 +15,34 @@ from trtyard.system.uv import MATRIX_FILE, ROOT
 
 PATCHES = ROOT / "patches"
 TORCH, PARSER = "torch", "onnx-tensorrt"
-NEW = "new"  # in place of an upstream file's hash: the patch makes the file
+NEW = "new"  # instead of an upstream file's hash: the patch creates the file
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchFile:
-    """One patch of a row, as the lock names it and ``./run patches`` shows it."""
+    """One patch of a row, with the facts for the lock and ``./run patches``."""
 
     project: str
-    version: str  # of the project, as its folder is named
+    version: str  # of the project, the name of the patch's folder
     name: str
     sha256: str  # of the patch file
     what: str
     why: str
     fixes: tuple[str, ...]
-    needed_from: str  # "" for any release before
-    needed_until: str  # the first release that does without; "" for none yet
+    needed_from: str  # the first release that needs it; "" for no lower limit
+    needed_until: str  # the first release that does not need it; "" for none yet
     applies_to: Mapping[str, str]  # path to upstream's sha256, "unresolved" or "new"
-    results: Mapping[str, str]  # path to the sha256 behind this patch; only where it is known
+    results: Mapping[str, str]  # path to the sha256 after this patch, if known
     not_verified: str
 
     @property
     def path(self) -> str:
-        """The file below ``patches/``."""
+        """The path below ``patches/``."""
         return f"{self.project}/{self.version}/{self.name}"
 
 
 def patch_sets(row: Row, folder: Path = PATCHES) -> tuple[Path, ...]:
-    """Return the folders of the patches made for what the row holds, the torch ones first."""
+    """Return the folders with patches for the row's versions, torch's first."""
     found = []
     for one in sorted(folder.glob("*/*/"), reverse=True):
         project, version = one.parent.name, one.name
@@ -51,29 +51,29 @@ def patch_sets(row: Row, folder: Path = PATCHES) -> tuple[Path, ...]:
         elif project == PARSER:
             fits = row.parser == "patched" and f"{row.tensorrt}.".startswith(f"{version}.")
         else:
-            raise UsageError(f"no row knows what {one} is for", f"projects: {TORCH}, {PARSER}")
+            raise UsageError(f"{one} is not for a known project", f"projects: {TORCH}, {PARSER}")
         if fits:
             found.append(one)
     return tuple(found)
 
 
 def patches_for(row: Row, folder: Path = PATCHES) -> tuple[PatchFile, ...]:
-    """Return the patches that the row needs, in the order they are applied."""
+    """Return the patches that the row needs, in the order of application."""
     return tuple(one for one, is_needed in _all_for(row, folder) if is_needed)
 
 
 def dropped_for(row: Row, folder: Path = PATCHES) -> tuple[PatchFile, ...]:
-    """Return the patches made for what the row holds whose time is over, or has not come."""
+    """Return the patches for the row's versions that are not needed for its releases."""
     return tuple(one for one, is_needed in _all_for(row, folder) if not is_needed)
 
 
 def releases_of(row: Row) -> dict[str, str]:
-    """Return what decides about a patch of the row: product to version."""
+    """Return the releases that decide which patches the row needs: product to version."""
     return deciding_releases(row.flavour, row.tensorrt, row.packages[TORCH])
 
 
 def patches_now(row: Row, folder: Path = PATCHES) -> tuple[LockedPatch, ...]:
-    """Return the row's patches as the lock would have them, by the files as they are now."""
+    """Return the lock entries of the row's patches for their current files."""
     return tuple(
         LockedPatch(
             path=one.path,
@@ -86,7 +86,7 @@ def patches_now(row: Row, folder: Path = PATCHES) -> tuple[LockedPatch, ...]:
 
 
 def check_patches(row: Row, locked: LockedRow, folder: Path = PATCHES) -> None:
-    """``IntegrityError`` naming the first of the row's patches that is not as the lock has it."""
+    """Raise ``IntegrityError`` for the first patch of the row that differs from the lock."""
     now = {one.path: one for one in patches_now(row, folder)}
     then = {one.path: one for one in locked.patches}
     for path in sorted({*now, *then}):
@@ -96,12 +96,12 @@ def check_patches(row: Row, locked: LockedRow, folder: Path = PATCHES) -> None:
                 f"patches/{path}, row {row.name}: expected sha256"
                 f" {expected.sha256 if expected else 'none'}, found"
                 f" {found.sha256 if found else 'none'}",
-                "git checkout -- patches, or lock what it is now: ./run lock",
+                "git checkout -- patches, or lock the changed patch: ./run lock",
             )
 
 
 def show_patches(name: str, *, as_json: bool) -> None:
-    """Print the patches of one row, or of all: what, why, until when."""
+    """Print the patches of one row or of all rows, as text or JSON."""
     matrix = read_matrix(MATRIX_FILE)
     rows = [matrix.row(name)] if name else list(matrix.rows.values())
     if as_json:
@@ -117,11 +117,11 @@ def show_patches(name: str, *, as_json: bool) -> None:
         return
     for row in rows:
         needed, dropped = patches_for(row), dropped_for(row)
-        show(f"{row.name}" + ("" if needed else "   needs none"))
+        show(f"{row.name}" + ("" if needed else "   no patches"))
         for one in needed:
             show("\n".join(_lines(one)))
         for one in dropped:
-            show(f"  {one.path}   not needed here: {_when(one)}")
+            show(f"  {one.path}   not applied: needed {_when(one)}")
 
 
 def _all_for(row: Row, folder: Path) -> list[tuple[PatchFile, bool]]:
@@ -156,7 +156,7 @@ def _described(patch: Patch) -> PatchFile:
 
 def _lines(one: PatchFile) -> list[str]:
     lines = [f"  {one.path}", f"    what     {one.what}"]
-    lines += [f"    cures    {text}" for text in one.fixes]
+    lines += [f"    fixes    {text}" for text in one.fixes]
     lines.append(f"    needed   {_when(one)}")
     for path, upstream in one.applies_to.items():
         known = f"sha256 {upstream[:12]}…" if len(upstream) > len(UNRESOLVED) else upstream
@@ -167,5 +167,5 @@ def _lines(one: PatchFile) -> list[str]:
 
 
 def _when(one: PatchFile) -> str:
-    start = f"from {one.needed_from} " if one.needed_from else ""
-    return start + (f"until {one.needed_until}" if one.needed_until else "as long as the row is")
+    limits = (("from", one.needed_from), ("until", one.needed_until))
+    return " ".join(f"{word} {release}" for word, release in limits if release) or "by all releases"

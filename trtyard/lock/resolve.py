@@ -1,8 +1,8 @@
-"""Resolving the matrix to the lock: one resolution for each Python of a row.
+"""Resolves a row to its lock, once for each of its Pythons.
 
-uv resolves for Pythons that this machine does not have. Of each package the one wheel is kept
-that an installer on Linux x86_64 would take, within the row's glibc; a package without such a
-wheel must be named in the row's ``sources``.
+uv can resolve for Pythons that are not installed. For each package the lock has the wheel that an
+installer on Linux x86_64 with the row's glibc would choose; a package without such a wheel must be
+in the row's ``sources``.
 """
 
 import json
@@ -30,7 +30,7 @@ from trtyard.system.reading import parse_toml
 from trtyard.system.terminal import say
 from trtyard.system.uv import uv
 
-# How uv puts it when an index does not answer; an index that has no such release is another matter.
+# Words of uv when an index does not answer (as opposed to an index that lacks a release).
 _NO_NETWORK = (
     "dns error",
     "error sending request",
@@ -38,21 +38,21 @@ _NO_NETWORK = (
     "connection refused",
     "failed to fetch",
 )
-# How it puts it when an index has a stub of a vendor's package alone, another release, or nothing.
+# Words of uv when an index has only a stub of a vendor's package, other releases, or nothing.
 _NO_WHEEL = ("no usable wheels", "there is no version of", "not found in the package registry")
-# The glibc that the older platform tags stand for (PEP 513, 571, 599).
+# The glibc minor release of the older platform tags (PEP 513, 571, 599).
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
 def resolve_row(
     row: Row, before: LockedRow | None = None, *, shared: LockedRow | None = None
 ) -> LockedRow:
-    """Resolve a row with the network; ``UsageError`` where it cannot be satisfied.
+    """Return the lock of a row; needs the network. ``UsageError`` if its pins contradict.
 
-    Python packages that the row leaves open keep the release of ``before`` as far as the row
-    allows; without it they get their newest. What cannot be reached from here, and only that, is
-    left ``unresolved`` with the reason. The base and the distribution packages of ``shared``, a row
-    that asks for the same ones, are taken as they are: both images then have the same layers.
+    Python packages that the row does not pin keep the release in ``before`` if it still fits;
+    without ``before`` they get their newest release. Entries that cannot be reached become
+    ``unresolved`` with the reason. If ``shared`` is given, a row with the same base and
+    distribution packages, its entries are copied, so that both images have the same layers.
     """
     vendor, unresolved = _vendor_wheels(row)
     wheels: dict[str, Artifact] = {one.filename: one for one in vendor}
@@ -89,17 +89,17 @@ def resolve_row(
 
 
 def _vendor_wheels(row: Row) -> tuple[list[Artifact], tuple[Unresolved, ...]]:
-    """Return the wheels of the vendor's own index, and those of which no hash is known.
+    """Return the wheels of the vendor's own index, and the unresolved ones.
 
-    PyPI has only stubs of their names, which would fetch the real files by themselves. Where the
-    vendor's index cannot be reached, the row's public pins say what its files are.
+    PyPI has only stubs with these names, which would download the real files without a hash. If the
+    vendor's index cannot be reached, the hashes come from the row's public pins.
     """
     found, missing = [], []
     for name, version in row.vendor_packages.items():
         package = _of_an_index(row, name, version) or _of_its_vendor(name, version)
         wheel = _as_published(row, package) if package else _as_pinned(row, name)
         if wheel is None:
-            reason = "no index that can be reached has a wheel of it, and the row has no public pin"
+            reason = "no reachable index has a wheel, and the row has no public pin"
             missing.append(Unresolved(kind="wheel", name=name, version=version, reason=reason))
         else:
             found.append(replace(wheel, pythons=(row.python,)))
@@ -107,19 +107,19 @@ def _vendor_wheels(row: Row) -> tuple[list[Artifact], tuple[Unresolved, ...]]:
 
 
 def _of_an_index(row: Row, name: str, version: str) -> Mapping[str, Any] | None:
-    """Return uv's package of a wheel that an index in use has."""
+    """Return uv's package entry if a configured index has a wheel, else None."""
     try:
         packages = _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
     except CommandError as error:
-        said = " ".join(error.tail.split())  # uv breaks its lines anywhere
-        if not any(words in said for words in _NO_WHEEL):
+        output = " ".join(error.tail.split())  # uv wraps its lines
+        if not any(words in output for words in _NO_WHEEL):
             raise
         return None
     return packages[0]
 
 
 def _of_its_vendor(name: str, version: str) -> Mapping[str, Any] | None:
-    """Return the same of the vendor's own index, which need not be among those in use."""
+    """Return the same from the vendor's own index, which may not be configured."""
     wheels = [
         {"name": one.name, "hashes": {"sha256": one.sha256}}
         for one in vendor_files(name, read_mirrors())
@@ -138,13 +138,13 @@ def _is_wheel_of(filename: str, version: str) -> bool:
 def _as_published(row: Row, package: Mapping[str, Any]) -> Artifact:
     """Return the package's wheel for the row; ``IntegrityError`` if a public pin differs."""
     for entry in package.get("wheels", ()):
-        entry.setdefault("size", 0)  # a vendor's index need not say it
+        entry.setdefault("size", 0)  # optional on a vendor's index
     wheel = replace(_best_wheel(package, row.python, row), source="vendor")
     pin = row.public_pins.get(wheel.filename)
     if pin is not None and pin.sha256 != wheel.sha256:
         raise IntegrityError(
             f"{wheel.filename}: expected sha256 {pin.sha256} ({pin.origin}), found {wheel.sha256}"
-            " in the package index in use",
+            " on the package index",
             "do not install it; if the vendor has replaced the file, fix public-pins in"
             " versions.toml",
         )
@@ -170,7 +170,7 @@ def _as_pinned(row: Row, name: str) -> Artifact | None:
 def _debs(row: Row, base: LockedBase) -> tuple[tuple[Deb, ...], tuple[Unresolved, ...]]:
     if row.base.contents == "minimal":
         return resolve_debs(row), ()
-    reason = "which packages are added depends on those in the base image, which cannot be reached"
+    reason = "they depend on the packages in the base image, which cannot be reached"
     if base.digest != UNRESOLVED:
         try:
             return resolve_on(read_mirrors().image(base.reference), row), ()
@@ -194,10 +194,10 @@ def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[
     except CommandError as error:
         what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
         if any(words in error.tail.lower() for words in _NO_NETWORK):
-            hint = "look to the network, a proxy or a mirror, then the same command again"
+            hint = "check the network, a proxy or a mirror, then run the command again"
             raise EnvironmentLacksError(what, hint) from None
         raise UsageError(
-            f"versions.toml: {what}", "give the row releases that fit each other"
+            f"versions.toml: {what}", "pin releases that are compatible with each other"
         ) from None
 
 
@@ -213,7 +213,7 @@ def _uv_packages(
         asked, answer = Path(folder, "asked.in"), Path(folder, "pylock.toml")
         lines = [f"{name}=={version}" for name, version in pins.items()]
         asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        if preferred:  # uv leaves an earlier answer's releases as they are where they still fit
+        if preferred:  # uv keeps the releases of an earlier answer if they still fit
             answer.write_text(_earlier_answer(preferred), encoding="utf-8")
         platform = f"x86_64-manylinux_{glibc.replace('.', '_')}"
         command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
@@ -226,7 +226,7 @@ def _uv_packages(
 
 
 def _earlier_answer(releases: Mapping[str, str]) -> str:
-    """Return a pylock.toml of names and versions alone (JSON strings are TOML's)."""
+    """Return a pylock.toml with only names and versions (JSON strings are valid TOML)."""
     lines = ['lock-version = "1.0"', 'created-by = "trtyard"']
     for name, version in releases.items():
         lines += ["[[packages]]", f"name = {json.dumps(name)}", f"version = {json.dumps(version)}"]
@@ -245,7 +245,7 @@ def _best_wheel(package: Mapping[str, Any], python: str, row: Row) -> Artifact:
         raise UsageError(
             f"versions.toml: {package['name']} {package['version']} (row {row.name}) has no wheel"
             f" for Python {python} on Linux x86_64 with glibc {row.glibc}",
-            f'pin a version that has one under packages-on."{python}", or name it in sources',
+            f'pin a version that has one in packages-on."{python}", or add it to sources',
         )
     return best[1]
 
@@ -259,8 +259,8 @@ def _sdist(package: Mapping[str, Any]) -> Artifact:
 def _artifact(package: Mapping[str, Any], entry: Mapping[str, Any]) -> Artifact:
     if "size" not in entry or "sha256" not in entry["hashes"]:
         raise EnvironmentLacksError(
-            f"the package index in use does not tell size and sha256 of {package['name']}",
-            "lock with an index that does (the mirror in use may be too simple)",
+            f"the package index does not list size and sha256 of {package['name']}",
+            "use an index that lists both; some mirrors do not",
         )
     return Artifact(
         name=canonicalize_name(package["name"]),
@@ -273,7 +273,7 @@ def _artifact(package: Mapping[str, Any], entry: Mapping[str, Any]) -> Artifact:
 
 
 def _tags(python: str, glibc: str) -> Iterator[Tag]:
-    """Yield the tags that CPython takes there, the best first."""
+    """Yield the wheel tags that this CPython supports with this glibc, the best first."""
     version = (3, _minor(python))
     platforms = []
     for release in range(int(glibc.split(".")[1]), 4, -1):
@@ -282,7 +282,7 @@ def _tags(python: str, glibc: str) -> Iterator[Tag]:
             platforms.append(f"{_LEGACY[release]}_x86_64")
     platforms.append("linux_x86_64")
     interpreter = f"cp3{version[1]}"
-    # Before 3.8 the ABI's name said how CPython allocates memory (PEP 3149).
+    # Before 3.8 the ABI tag includes CPython's memory allocator (PEP 3149).
     abi = f"{interpreter}m" if version[1] < 8 else interpreter
     yield from cpython_tags(version, abis=[abi], platforms=platforms)
     yield from compatible_tags(version, interpreter=interpreter, platforms=platforms)
@@ -292,7 +292,7 @@ def _wheel_tags(filename: str) -> frozenset[Tag]:
     try:
         return parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:
-        return frozenset()  # so that a stray file never counts
+        return frozenset()  # an unknown file is never chosen
 
 
 def _minor(python: str) -> int:

@@ -1,6 +1,6 @@
-"""What an earlier lock has of a row, and what could not be reached this time.
+"""Keeps entries of an earlier lock that cannot be reached now.
 
-A registry that does not answer today is no reason to lose what it said before: hashes do not age.
+Hashes stay valid, so a registry that does not answer today must not remove entries from the lock.
 """
 
 from dataclasses import replace
@@ -11,10 +11,10 @@ from trtyard.system.terminal import say
 
 
 def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:
-    """Return ``now`` with the parts that only ``before`` has resolved, and that still are the same.
+    """Return ``now`` with its unresolved entries replaced by those of ``before`` that still fit.
 
-    Which they are is said. Distribution packages depend on all that the row asks for, so they are
-    kept for the very same row alone.
+    Prints the entries that are kept. Distribution packages depend on the whole row, so they are
+    only kept if the row is unchanged.
     """
     if before is None:
         return now
@@ -25,7 +25,7 @@ def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:
     base = before.base if _tells_more(before.base, now.base) else now.base
     if base != now.base:
         kept["base-image"] = {one.name for one in now.unresolved if one.kind == "base-image"}
-        say(f"{base.image} is kept as it was locked before")
+        say(f"row {now.name}: kept the earlier lock of {base.image}")
     debs = now.debs
     same = before.matrix_sha256 == now.matrix_sha256 and before.base.digest == base.digest
     if same and before.debs and not any(one.kind == "debs" for one in before.unresolved):
@@ -33,7 +33,7 @@ def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:
         debs = before.debs if kept["debs"] else now.debs
     for kind in ("wheel", "debs"):
         if kept[kind]:
-            say(f"row {now.name}: {kind} kept as locked before: {', '.join(sorted(kept[kind]))}")
+            say(f"row {now.name}: kept the earlier lock of {kind} {', '.join(sorted(kept[kind]))}")
     return replace(
         now,
         base=base,
@@ -47,7 +47,7 @@ def with_earlier(now: LockedRow, before: LockedRow | None) -> LockedRow:
 
 
 def _tells_more(before: LockedBase, now: LockedBase) -> bool:
-    """Tell whether ``before`` is the same image, with a digest or its kind that ``now`` lacks."""
+    """Tell whether ``before`` is the same image and has a digest or kind that ``now`` lacks."""
     return (
         before.image == now.image
         and before.digest_kind != "unknown"

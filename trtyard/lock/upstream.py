@@ -1,8 +1,8 @@
-"""Hashes of upstream's files that the parser's patches change, where its source can be reached.
+"""Fills in the hashes of upstream's files in the headers of the parser's patches.
 
-A patch made where upstream's text could not be had says ``sha256:unresolved`` for it. Here the
-row's commit is fetched with git, whose own hashes prove that it is that commit, the whole series is
-put onto its files in memory, and the headers get the hashes from before and behind each patch.
+A patch made without access to upstream's source has ``sha256:unresolved`` in its header. This
+module fetches the row's commit with git, which verifies it, applies the series in memory, and
+writes the hashes before and after each patch into the headers.
 """
 
 import hashlib
@@ -22,20 +22,21 @@ from trtyard.matrix.row import Row
 from trtyard.system.terminal import say
 
 _FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):")
-_NOT_OURS = "the patch is for another release of the file; nothing was written"
+_OTHER_RELEASE = "the patch is for another release of the file; nothing was written"
 
 
 def resolved_patches(
     row: Row, folder: Path = PATCHES, *, are_changed: bool = False
 ) -> list[Change]:
-    """Return the row's patch files with the hashes that they leave open; nothing is written yet.
+    """Return the changes that fill in unresolved hashes in the row's patches; write nothing.
 
-    A series without an open hash is left alone unless its patches are not as they were locked; then
-    it is held against upstream's files. One whose source cannot be reached is left alone too.
+    A series without unresolved hashes is checked against upstream's files only if ``are_changed``
+    (its patches differ from the lock), else skipped. A series whose source cannot be reached is
+    skipped too.
 
     Raises:
-        IntegrityError: the source is not what a patch says: a hash that it names differs, a file is
-            missing, or a hunk does not sit.
+        IntegrityError: the source does not match a patch: a hash in its header differs, a file is
+            missing, or a hunk does not apply.
     """
     changes = []
     for one in patch_sets(row, folder):
@@ -55,16 +56,16 @@ def _resolved(patches: Sequence[Patch], source: Source, *, is_open: bool) -> lis
         try:
             tree = fetch_files(source, Path(name), read_mirrors())
         except EnvironmentLacksError as error:
-            left = "stay unresolved"
+            result = "the patches' hashes stay unresolved"
             if not is_open:
-                left = "cannot be reached, and the changed patches are not held against them"
-            say(f"upstream's files of {source.repository} {left}: {error.message}")
+                result = "the changed patches are not checked"
+            say(f"{source.repository} cannot be fetched, {result}: {error.message}")
             return []
         return _filled_series(patches, tree, f"{source.repository} at {source.commit}")
 
 
 def _filled_series(patches: Sequence[Patch], tree: Path, source: str) -> list[Change]:
-    """Put the series onto upstream's files; return each patch file that has more to say now."""
+    """Apply the series to upstream's files; return the patch files whose header changes."""
     paths = {diff.path for patch in patches for diff in patch.diffs}
     upstream = {path: _content(tree / path) for path in paths}
     texts = dict(upstream)
@@ -76,22 +77,23 @@ def _filled_series(patches: Sequence[Patch], tree: Path, source: str) -> list[Ch
                 raise IntegrityError(
                     f"{patch.name}: {path} of {source}: expected sha256 {expected or UNRESOLVED},"
                     f" found {found}",
-                    _NOT_OURS,
+                    _OTHER_RELEASE,
                 )
         for diff in patch.diffs:
             try:
                 texts[diff.path] = changed(diff, texts[diff.path])
             except MisfitError as error:
                 raise IntegrityError(
-                    f"{patch.name} does not sit in {diff.path} of {source}: it {error}", _NOT_OURS
+                    f"{patch.name} does not apply to {diff.path} of {source}: it {error}",
+                    _OTHER_RELEASE,
                 ) from None
         results = {diff.path: _sha256(texts[diff.path]) for diff in patch.diffs}
         for path, known in patch.results.items():
             if results[path] != known:
                 raise IntegrityError(
-                    f"{patch.name} makes another {path} of {source} than its header says: expected"
-                    f" sha256 {known}, found {results[path]}",
-                    _NOT_OURS,
+                    f"{patch.name} applied to {path} of {source} does not give the result in its"
+                    f" header: expected sha256 {known}, found {results[path]}",
+                    _OTHER_RELEASE,
                 )
         hashes = {path: _sha256(upstream[path]) for path in patch.applies_to}
         old = patch.file.read_bytes()
@@ -104,7 +106,7 @@ def _content(file: Path) -> bytes | None:
 
 
 def filled(patch: bytes, upstream: Mapping[str, str], results: Mapping[str, str]) -> bytes:
-    """Return the patch file with these hashes in its header; the diff stays as it is."""
+    """Return the patch file with these hashes in its header and an unchanged diff."""
     start = re.search(rb"^(?:diff --git |--- )", patch, re.MULTILINE)
     end = start.start() if start else len(patch)
     lines: list[str] = []
@@ -112,8 +114,10 @@ def filled(patch: bytes, upstream: Mapping[str, str], results: Mapping[str, str]
     for line in [*patch[:end].decode("utf-8").splitlines(), ""]:
         name = _FIELD.match(line)
         if (name or not line.strip()) and field == "Applies-To":
-            said = [f"{path} sha256:{found}" for path, found in results.items()]
-            lines += [f"{'Result:' if not number else ''} {one}" for number, one in enumerate(said)]
+            entries = [f"{path} sha256:{found}" for path, found in results.items()]
+            lines += [
+                f"{'Result:' if not number else ''} {one}" for number, one in enumerate(entries)
+            ]
         field = name.group(1) if name else field if line.strip() else ""
         if field == "Applies-To":
             for path, found in upstream.items():

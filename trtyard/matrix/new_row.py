@@ -1,4 +1,4 @@
-"""A new row like an existing one, with another TensorRT: judged by the rules, not written yet."""
+"""Makes a new row from an existing one with another TensorRT, and checks it; writes nothing."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -11,11 +11,11 @@ from trtyard.matrix.row import Row
 from trtyard.matrix.rules import problems
 
 _TENSORRT_PACKAGE = re.compile(r"tensorrt(?P<rtx>-rtx)?(-cu\d+)?-(?P<part>bindings|libs)")
-_FIRST_BY_CUDA = (10, 0)  # the first TensorRT whose package names say for which CUDA they are
+_FIRST_BY_CUDA = (10, 0)  # the first TensorRT whose package names include the CUDA release
 
 
 def tensorrt_packages(release: Release, flavour: str, cuda: str) -> dict[str, str]:
-    """Return part (bindings, libs) to the name of the Python package that has it."""
+    """Return the names of TensorRT's Python packages by part: bindings and libs."""
     by_cuda = flavour == "rtx" or release >= _FIRST_BY_CUDA
     infix = ("-rtx" if flavour == "rtx" else "") + (f"-cu{cuda.split('.')[0]}" if by_cuda else "")
     return {part: f"tensorrt{infix}-{part}" for part in ("bindings", "libs")}
@@ -34,12 +34,12 @@ def row_like(
     torch: str = "",
     cuda_packages: Mapping[str, str] = MappingProxyType({}),
 ) -> Row:
-    """Return ``like`` under another name, with another TensorRT and what else is given.
+    """Return a copy of ``like`` with another name, another TensorRT and the values given.
 
-    ``packaged`` is the version of TensorRT's Python packages: the release, or that with .postN.
-    ``pythons`` are those that they have wheels for. ``cuda_packages`` are the pins of CUDA's own
-    Python packages that change. GPUs and Pythons that the release does not support are left out.
-    ``UsageError`` names the first rule that refuses the row.
+    ``packaged`` is the version of TensorRT's Python packages: the release, perhaps with .postN.
+    ``pythons`` are the Pythons that these have wheels for. ``cuda_packages`` are the new pins of
+    CUDA's own Python packages. GPUs and Pythons that the release does not support are left out.
+    If a rule rejects the row, ``UsageError`` names the first such rule.
     """
     refuse_bound(like)
     python, cuda, torch = python or like.python, cuda or like.cuda, torch or like.packages["torch"]
@@ -86,7 +86,7 @@ def row_like(
             one: pinned(pins) for one, pins in like.packages_on.items() if one in (python, *hosts)
         },
         vendor_packages=pinned(like.vendor_packages),
-        public_pins={},  # they are of the other release's files
+        public_pins={},  # the pins of ``like`` are for files of another release
     )
     for key, reason in problems(row):
         raise UsageError(
@@ -97,18 +97,18 @@ def row_like(
 
 
 def torchvision_of(torch: str) -> str:
-    """Return the torchvision released with that torch: the same patch release, see ``rules``."""
+    """Return the torchvision released with this torch: same patch number, see ``rules``."""
     major, minor = release_of(torch)
     patch = torch.split(".")[2] if torch.count(".") > 1 else "0"
     return f"0.{minor + (1 if major == 1 else 15)}.{patch}"
 
 
 def refuse_bound(like: Row) -> None:
-    """``UsageError`` where the row holds parts of its own TensorRT that no package index has."""
+    """Raise ``UsageError`` if parts of the row's TensorRT are not in a package index."""
     if like.tensorrt_from not in ("packages", "vendor-wheels"):
-        reason = f"takes TensorRT from {like.tensorrt_from}, not from Python packages"
+        reason = f"has TensorRT from {like.tensorrt_from}, not from Python packages"
     elif like.parser != "stock":
-        reason = "builds the parser of its own TensorRT from source, with patches"
+        reason = "builds the parser of its TensorRT release from patched source"
     else:
         return
     raise UsageError(

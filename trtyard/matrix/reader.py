@@ -1,7 +1,7 @@
-"""The matrix: ``versions.toml``, read and checked.
+"""Reads and checks the matrix, ``versions.toml``.
 
-A row is one exact toolchain. Reading refuses unknown keys, wrong types and values that cannot be
-right, naming file, key and hint; past that point a ``Row`` can be trusted.
+A row is one exact toolchain. The reader rejects unknown keys, wrong types and impossible values;
+the error names file, key and hint. The rest of the code can rely on a ``Row`` being valid.
 """
 
 import re
@@ -57,7 +57,7 @@ class Matrix:
     rows: Mapping[str, Row]
 
     def aliases(self) -> dict[str, str]:
-        """Return alias to row name: ``default``, and each shortened name's newest row."""
+        """Return row names by alias: ``default``, and shortened names for their newest row."""
         found = {DEFAULT_ALIAS: self.default}
         for name in sorted(self.rows, key=_release_of):  # a newer row replaces an older one
             for shorter in _shortened(name):
@@ -65,7 +65,7 @@ class Matrix:
         return {alias: name for alias, name in found.items() if alias not in self.rows}
 
     def row(self, name: str) -> Row:
-        """Return the row of that name or alias; ``UsageError`` with the nearest ones if none."""
+        """Return the row with this name or alias; if none has it, ``UsageError`` lists similar."""
         aliases = self.aliases()
         row = self.rows.get(aliases.get(name, name))
         if row is None:
@@ -78,7 +78,7 @@ class Matrix:
 
 
 def read_matrix(file: Path) -> Matrix:
-    """Read and check ``versions.toml``; ``UsageError`` names file, key and hint."""
+    """Return the checked matrix of ``file``; ``UsageError`` names file, key and hint."""
     try:
         return parse_matrix(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def read_matrix(file: Path) -> Matrix:
 
 
 def parse_matrix(text: str, file: Path) -> Matrix:
-    """Check the text that ``file`` has, or is to have; errors as of ``read_matrix``."""
+    """Return the checked matrix of a text, the content of ``file``; errors as ``read_matrix``."""
     try:
         value = parse_toml(text)
     except ValueError as error:
@@ -98,7 +98,7 @@ def parse_matrix(text: str, file: Path) -> Matrix:
     )
     schema = top.integer("schema", 1, 999)
     if schema != MATRIX_SCHEMA:
-        raise top.fail("schema", f"is {schema}, this trtyard reads {MATRIX_SCHEMA}")
+        raise top.fail("schema", f"is {schema}, but this version of trtyard reads {MATRIX_SCHEMA}")
     rows_table = top.table("rows")
     rows = {name: _read_row(name, rows_table.table(name)) for name in rows_table}
     default = top.choice("default", list(rows))
@@ -109,14 +109,14 @@ def parse_matrix(text: str, file: Path) -> Matrix:
 def _read_row(name: str, table: Table) -> Row:
     match = ROW_NAME.fullmatch(name)
     if match is None:
-        raise table.fail("", "must be named by its TensorRT release, like 10.16 or rtx-1.7")
+        raise table.fail("", "must be named after its TensorRT release, like 10.16 or rtx-1.7")
     row = read_keys(name, table)
     _check_row(row, match, table)
     return row
 
 
 def read_keys(name: str, table: Table) -> Row:
-    """Read each key of a row by itself; ``versions.schema.json`` is made from what is asked for."""
+    """Return the row with each key checked alone; ``versions.schema.json`` is made from this."""
     row = Row(
         name=name,
         tensorrt=table.text("tensorrt", _RELEASE, "a version like 10.16.1.11"),
@@ -172,7 +172,7 @@ def _read_base(table: Table) -> BaseImage:
     )
     table.finish()
     if base.platform_digest and base.digest_kind != "index":
-        raise table.fail("platform-digest", "goes with digest-kind index")
+        raise table.fail("platform-digest", "is only valid with digest-kind index")
     if base.image.endswith(":latest"):
         raise table.fail("image", "must name a release, not latest")
     return base
@@ -216,13 +216,13 @@ def _read_public_pin(name: str, table: Table) -> PublicPin:
     try:
         package, version, _, _ = parse_wheel_filename(name)
     except InvalidWheelFilename:
-        raise table.fail("", "must be named by a wheel's file name") from None
+        raise table.fail("", "must be the file name of a wheel") from None
     pin = PublicPin(
         package=str(package),
         version=str(version),
         sha256=table.text("sha256", r"[0-9a-f]{64}", "64 hex digits"),
         size=table.integer("size", 1, 1 << 40) if "size" in table else 0,
-        origin=table.text("origin", r"[^\t\n]+", "a few words: where it was seen"),
+        origin=table.text("origin", r"[^\t\n]+", "a short note on where the hash was found"),
     )
     table.finish()
     return pin
@@ -238,16 +238,16 @@ def _read_packages_on(table: Table) -> dict[str, dict[str, str]]:
 
 
 def _check_row(row: Row, match: "re.Match[str]", table: Table) -> None:
-    """Refuse what no row can be: parts of one row that contradict each other."""
+    """Raise the error for keys of the row that contradict each other."""
     if not f"{row.tensorrt}.".startswith(f"{match['release']}."):
-        raise table.fail("tensorrt", f"is {row.tensorrt}, which is no {match['release']}")
+        raise table.fail("tensorrt", f"is {row.tensorrt}, but the row's name is {row.name}")
     if (match["prefix"] == "rtx") != (row.flavour == "rtx"):
-        raise table.fail("flavour", f"is {row.flavour}, which does not fit the name {row.name}")
+        raise table.fail("flavour", f"is {row.flavour}, but the row's name is {row.name}")
     for needed in ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "pillow"):
         if needed not in row.packages:
-            raise table.fail("packages", f"must name {needed}")
+            raise table.fail("packages", f"must pin {needed}")
     if ("host" in row.executors) != bool(row.host_pythons):
-        raise table.fail("host-pythons", "and the executor host go together")
+        raise table.fail("host-pythons", "must be set if executors has host, and only then")
     _check_tensorrt(row, table)
     for python in row.packages_on:
         if python not in row.pythons:
@@ -260,7 +260,7 @@ def _check_row(row: Row, match: "re.Match[str]", table: Table) -> None:
 
 
 def _check_tensorrt(row: Row, table: Table) -> None:
-    """See that the row names TensorRT where ``tensorrt-from`` says that it comes from."""
+    """Check that the row pins TensorRT in the place that ``tensorrt-from`` names."""
     pins = {name: pin for name, pin in row.packages.items() if name.startswith("tensorrt")}
     match row.tensorrt_from:
         case "packages":
@@ -268,32 +268,32 @@ def _check_tensorrt(row: Row, table: Table) -> None:
                 raise table.fail("packages", f"must pin the TensorRT packages to {row.tensorrt}")
         case "vendor-wheels":
             if not any(_is_of(pin, row.tensorrt) for pin in row.vendor_packages.values()):
-                raise table.fail("vendor-packages", f"must name TensorRT {row.tensorrt}")
+                raise table.fail("vendor-packages", f"must pin TensorRT {row.tensorrt}")
         case "vendor-debs":
             releases = {pin.partition("-")[0] for pin in row.vendor_debs.values()}
             if releases != {row.tensorrt}:
-                raise table.fail("vendor-debs", f"must be of TensorRT {row.tensorrt}, all of them")
+                raise table.fail("vendor-debs", f"must all be of TensorRT {row.tensorrt}")
         case "base-image":
             if row.base.contents != "vendor":
-                raise table.fail("base.contents", "must be vendor: TensorRT comes in it")
+                raise table.fail("base.contents", "must be vendor: the image provides TensorRT")
     for filename, one in row.public_pins.items():
         if row.vendor_packages.get(one.package) != one.version:
-            raise table.fail("public-pins", f"has {filename}, which vendor-packages does not name")
+            raise table.fail("public-pins", f"has {filename}, which is not in vendor-packages")
     for name in row.vendor_packages:
         if name in row.packages:
             raise table.fail("vendor-packages", f"and packages both name {name}")
 
 
 def _is_of(pin: str, release: str) -> bool:
-    """Return whether a package's version is of that release.
+    """Return whether the package version ``pin`` belongs to the TensorRT release.
 
-    Some leave its last number out (8.6.1 is 8.6.1.6), some are new packagings of it (.post1).
+    Some versions omit the last number (8.6.1 for 8.6.1.6), some are repackaged (.post1).
     """
     return f"{release}.".startswith(f"{pin.partition('.post')[0]}.")
 
 
 def _shortened(name: str) -> list[str]:
-    """Return the names a row can also be called by: ``rtx-1.7`` gives ``rtx-1`` and ``rtx``."""
+    """Return the shorter names of a row: ``rtx-1`` and ``rtx`` for ``rtx-1.7``."""
     pieces = re.split(r"([-.])", name)
     return ["".join(pieces[:end]) for end in range(len(pieces) - 2, 0, -2)]
 

@@ -1,4 +1,4 @@
-"""A row of the matrix: one exact toolchain, as plain checked data."""
+"""A row of the matrix: one exact toolchain, as data."""
 
 import hashlib
 import json
@@ -15,53 +15,53 @@ ExecutorName = Literal["docker", "host"]
 DigestKind = Literal["index", "platform", "unknown"]
 BaseContents = Literal["minimal", "vendor"]
 Until = Literal["onnx", "engine"]
-UNRESOLVED = "unresolved"  # stands where a digest is not known yet
+UNRESOLVED = "unresolved"  # in place of a digest that is not known yet
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicPin:
-    """What public files say of a vendor's file that nobody has downloaded yet."""
+    """The hash of a vendor's file, found in public files; the file is not downloaded yet."""
 
     package: str
     version: str
     sha256: str
-    size: int  # bytes; 0 where it was not said
-    origin: str  # where it was seen, in a few words
+    size: int  # bytes; 0 if not known
+    origin: str  # a short note on where the hash was found
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImage:
-    """What the row's image starts from."""
+    """The base image of the row's image."""
 
     image: str
-    suite: str  # the distribution's codename, whose packages fit into it
-    contents: BaseContents  # the essential packages alone, or whatever its vendor put in
+    suite: str  # the codename of the image's distribution
+    contents: BaseContents  # minimal: essential packages only; vendor: chosen by the vendor
     digest: str  # or UNRESOLVED
     digest_kind: DigestKind
-    platform_digest: str  # of the manifest for linux/amd64, where ``digest`` names an index; or ""
+    platform_digest: str  # of the linux/amd64 manifest if ``digest`` names an index, else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Debs:
-    """Distribution packages by name; the lock holds their versions and what they depend on."""
+    """Distribution packages by name; the lock has their versions and dependencies."""
 
-    base: tuple[str, ...]  # in the base image beyond the essential ones
+    base: tuple[str, ...]  # in the base image, in addition to the essential ones
     runtime: tuple[str, ...]  # in every stage of the image
-    build: tuple[str, ...]  # only where something is compiled
-    # Only unpacked where something is compiled, without what they depend on. The components, beyond
-    # main, are asked for these alone.
+    build: tuple[str, ...]  # only in stages that compile
+    # Unpacked without their dependencies, in stages that compile. The components, in addition to
+    # main, are used for these packages only.
     unpacked: tuple[str, ...]
     components: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageParts:
-    """Which of the locked Python packages the image takes where, by name."""
+    """Which locked Python packages go into which stage of the image, by name."""
 
     compile_with: tuple[str, ...]  # in the stages that compile plugins and sources
-    leave_out: tuple[str, ...]  # in no finished image
-    runtime: tuple[str, ...]  # in the small image that only runs engines; none for no such image
-    tools: tuple[str, ...]  # before uv, where the distribution's pip is too old to install it
+    leave_out: tuple[str, ...]  # not in the finished images
+    runtime: tuple[str, ...]  # in the small image that only runs engines; empty: no such image
+    tools: tuple[str, ...]  # installed before uv, if the distribution's pip is too old for uv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class Row:
     tensorrt_from: TensorrtFrom
     python: str
     cuda: str
-    nvcc: str  # the release of the CUDA compiler: ``cuda``, or another that is linked in statically
-    driver: str  # the least driver that runs it
+    nvcc: str  # the CUDA release of nvcc; if not ``cuda``, its runtime is linked in statically
+    driver: str  # the oldest driver that works
     exporter: Exporter
     opset: int
     parser: Parser
@@ -83,7 +83,7 @@ class Row:
     architectures: tuple[str, ...]
     runs_on: tuple[str, ...]
     executors: tuple[ExecutorName, ...]
-    host_pythons: tuple[str, ...]  # preferred first the row's own, see ``pythons``
+    host_pythons: tuple[str, ...]  # Pythons of the host executor, see ``pythons``
     glibc: str
     base: BaseImage
     debs: Debs
@@ -92,16 +92,16 @@ class Row:
     packages_on: Mapping[str, Mapping[str, str]]
     sources: Mapping[str, str]
     vendor_packages: Mapping[str, str]  # wheels that only the vendor's own index has
-    public_pins: Mapping[str, PublicPin]  # file name of such a wheel to what is said of it
+    public_pins: Mapping[str, PublicPin]  # file name of such a wheel to its published hash
     vendor_debs: Mapping[str, str]  # distribution packages of the vendor's own apt source
-    commits: Mapping[str, str]  # source repositories (owner/name on GitHub) by commit
-    terms: str  # what a user accepts or needs to get the vendor's files; "" for nothing
+    commits: Mapping[str, str]  # source repository (owner/name on GitHub) to commit
+    terms: str  # licenses or accounts needed for the vendor's files; "" for none
 
     @property
     def host_until(self) -> Until | None:
-        """How far the row goes in a virtual environment: None for not at all.
+        """The last stage that runs in a virtual environment; None if the host is not supported.
 
-        Up to ONNX it takes PyPI's packages alone; an engine needs TensorRT's libraries too.
+        The export to ONNX needs packages from PyPI only; an engine also needs TensorRT's libraries.
         """
         if "host" not in self.executors:
             return None
@@ -109,21 +109,21 @@ class Row:
 
     @property
     def pythons(self) -> tuple[str, ...]:
-        """Every Python the row is locked for, the image's own first."""
+        """Every Python that the row is locked for, the image's own first."""
         others = tuple(one for one in self.host_pythons if one != self.python)
         return (self.python, *others)
 
     def packages_for(self, python: str) -> dict[str, str]:
-        """Return name to version of what is asked for on that Python, without the sources."""
+        """Return the pinned packages for that Python, name to version, without ``sources``."""
         return {**self.packages, **self.packages_on.get(python, {})}
 
     def sha256(self) -> str:
-        """Return the hash of everything the row says, independent of order and layout."""
+        """Return the hash of all values of the row, independent of their order and layout."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def facts(self, python: str) -> dict[str, Any]:
-        """Return what the pipeline needs to know: the content of ``row.json``."""
+        """Return the content of ``row.json``, which the pipeline reads."""
         packages = self.packages_for(python)
         return {
             "name": self.name,

@@ -1,7 +1,7 @@
-"""Rules that refuse an impossible row when the matrix is read, each with its reason.
+"""Rules that reject an impossible row when the matrix is read, each with its reason.
 
-A rule is a small function of the row that yields what is wrong: the key and the reason. The facts
-and their sources are in ``compatibility``.
+A rule is a function of the row that yields problems: the key and the reason. The facts and their
+sources are in ``compatibility``.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ from trtyard.matrix.compatibility import (
 )
 from trtyard.matrix.row import Row
 
-Problem = tuple[str, str]  # the key of the row, and the rest of the sentence that it begins
+Problem = tuple[str, str]  # a key of the row, and the rest of the sentence after it
 Rule = Callable[[Row], Iterator[Problem]]
 
 
 def problems(row: Row) -> Iterator[Problem]:
-    """Yield everything that makes the row impossible."""
+    """Yield every problem of the row."""
     for rule in RULES:
         yield from rule(row)
 
@@ -38,13 +38,12 @@ def _torch_has_a_wheel(row: Row) -> Iterator[Problem]:
             first, last = known.pythons
             yield (
                 "packages.torch",
-                f"is {torch}, which has wheels for Python 3.{first} to 3.{last} and none for"
-                f" {python}",
+                f"is {torch}, which has wheels for Python 3.{first} to 3.{last}, not for {python}",
             )
 
 
 def _torchvision_fits_torch(row: Row) -> Iterator[Problem]:
-    """Hold torchvision against torch: 0.(N+1) goes with torch 1.N, 0.(N+15) with 2.N.
+    """Check torchvision against torch: 0.(N+1) belongs to torch 1.N, 0.(N+15) to 2.N.
 
     Source: the table of releases in the README of pytorch/vision.
     """
@@ -56,13 +55,12 @@ def _torchvision_fits_torch(row: Row) -> Iterator[Problem]:
         if found != wanted:
             yield (
                 "packages.torchvision",
-                f"is {packages['torchvision']}; torch {packages['torch']} goes with"
-                f" {_dotted(wanted)}",
+                f"is {packages['torchvision']}; torch {packages['torch']} needs {_dotted(wanted)}",
             )
 
 
 def _torch_shares_cuda(row: Row) -> Iterator[Problem]:
-    """Two major releases of CUDA in one process double every library and the driver's minimum."""
+    """Reject two CUDA major releases in one process: they double the libraries to load."""
     torch = row.packages["torch"]
     known = TORCH.get(release_of(torch))
     if known is not None and known.cuda[0] != release_of(row.cuda)[0]:
@@ -81,12 +79,15 @@ def _exporter_writes_the_opset(row: Row) -> Iterator[Problem]:
     if row.exporter == "dynamo":
         first, last = DYNAMO_OPSETS
         if not known.dynamo:
-            yield "exporter", f"is dynamo, which torch {torch} does not have; take torchscript"
+            yield "exporter", f"is dynamo, which torch {torch} does not have; use torchscript"
         elif not first <= row.opset <= last:
             yield "opset", f"is {row.opset}; the dynamo exporter writes {first} to {last}"
     elif row.opset > known.torchscript_opset:
         newest = known.torchscript_opset
-        yield "opset", f"is {row.opset}; the TorchScript exporter of torch {torch} ends at {newest}"
+        yield (
+            "opset",
+            f"is {row.opset}; the TorchScript exporter of torch {torch} supports up to {newest}",
+        )
 
 
 def _tensorrt_knows_cuda(row: Row) -> Iterator[Problem]:
@@ -95,16 +96,16 @@ def _tensorrt_knows_cuda(row: Row) -> Iterator[Problem]:
         yield "tensorrt", f"is {row.tensorrt}, {_unknown('TENSORRT')}"
         return
     majors = {release[0] for release in known.cuda}
-    # The plugins link their CUDA runtime statically: nvcc may be another release that it knows.
-    for key, said in (("cuda", row.cuda), ("nvcc", row.nvcc)):
-        cuda = release_of(said)
+    # The plugins link the CUDA runtime statically, so nvcc may be another supported release.
+    for key, version in (("cuda", row.cuda), ("nvcc", row.nvcc)):
+        cuda = release_of(version)
         if cuda[0] not in majors if known.any_minor else cuda not in known.cuda:
-            takes = (
+            supported = (
                 ", ".join(f"{major}.x" for major in sorted(majors))
                 if known.any_minor
                 else ", ".join(map(_dotted, known.cuda))
             )
-            yield key, f"is {said}; TensorRT {row.tensorrt} is built for CUDA {takes}"
+            yield key, f"is {version}; TensorRT {row.tensorrt} is built for CUDA {supported}"
 
 
 def _tensorrt_takes_the_opset(row: Row) -> Iterator[Problem]:
@@ -112,7 +113,7 @@ def _tensorrt_takes_the_opset(row: Row) -> Iterator[Problem]:
     if known is not None and known.newest_opset is not None and row.opset > known.newest_opset:
         yield (
             "opset",
-            f"is {row.opset}; the parser of TensorRT {row.tensorrt} takes up to"
+            f"is {row.opset}; the parser of TensorRT {row.tensorrt} supports up to"
             f" {known.newest_opset}",
         )
 
@@ -151,14 +152,15 @@ def _tensorrt_runs_on(row: Row) -> Iterator[Problem]:
             yield "runs-on", f"has {one}, which TensorRT {row.tensorrt} does not support"
         # Machine code runs on later minor revisions of its architecture: CUDA programming guide.
         if not any(capability[0] == own[0] and own[1] <= capability[1] for own in compiled):
-            yield "runs-on", f"has {one}, for which no kernel is compiled: see architectures"
+            yield "runs-on", f"has {one}, but no kernel is compiled for it: see architectures"
 
 
 def _shells_fit_tensorrt(row: Row) -> Iterator[Problem]:
-    """V2 is TensorRT 6 to 10 (11 dropped its creators), V3 is 10 and later; RTX takes V3 alone.
+    """Check the plugin interface: V2 in TensorRT 6 to 10, V3 since 10, only V3 in RTX since 1.7.
 
-    And that from 1.7 on. Run on 1.4.0.76, 1.5.0.114 and 1.6.1.120: their parser takes a custom op's
-    function body although a plugin is registered, and without a body refuses the op.
+    TensorRT 11 removed the V2 creators. Tested with RTX 1.4.0.76, 1.5.0.114 and 1.6.1.120: the
+    parser inlines the function body of a custom op even if a plugin is registered, and rejects the
+    op if it has no body.
     """
     release = release_of(row.tensorrt)
     for shell in row.plugin_shells:
@@ -168,8 +170,8 @@ def _shells_fit_tensorrt(row: Row) -> Iterator[Problem]:
         if not (has_v2 if is_v2 else has_v3):
             yield (
                 "plugin-shells",
-                f"has {shell}, an interface that TensorRT"
-                f"{' for RTX' if row.flavour == 'rtx' else ''} {row.tensorrt} does not take",
+                f"has {shell}, which TensorRT{' for RTX' if row.flavour == 'rtx' else ''}"
+                f" {row.tensorrt} does not support",
             )
 
 
@@ -206,4 +208,4 @@ def _dotted(release: Release) -> str:
 
 def _unknown(table: str) -> str:
     place = "trtyard/matrix/compatibility.py"
-    return f"of which nothing is known; add it with its source: {table} in {place}"
+    return f"which is unknown; add it with its source to {table} in {place}"

@@ -1,7 +1,7 @@
-"""The text of ``versions.toml`` with a row more or a row less; comments and layout stay.
+"""Adds a row to the text of ``versions.toml`` or removes one; comments and layout stay.
 
-A new row is the block of the row it is like, with the values that differ put in. The result is read
-again and compared with what was meant, so a layout that is not known here is refused, not mangled.
+A new row is a copy of another row's block with changed values. The new text is read and compared
+with the expected rows, so an unsupported layout is an error and never damages the file.
 """
 
 import re
@@ -20,44 +20,48 @@ _BOUND = ("public-pins",)  # tables of one release's own files
 
 
 def with_row(matrix: Matrix, text: str, row: Row, *, like: Row, note: str) -> str:
-    """Return the text with the row behind ``like``, under a comment line ``note``.
+    """Return the text with ``row`` added after ``like``, under the comment ``note``.
 
-    ``UsageError`` where ``like`` is laid out in a way that is not known here.
+    Raises ``UsageError`` if the layout of ``like`` is not supported.
     """
     lines = text.splitlines()
     start, end = _block(lines, like.name)
     block = "\n".join(_rewritten(lines[start:end], like, row)).rstrip()
     before, behind = "\n".join(lines[:end]).rstrip(), "\n".join(lines[end:])
     whole = f"{before}\n\n# --- {note}\n{block}\n\n{behind}".rstrip() + "\n"
-    return _proven(whole, matrix, {**matrix.rows, row.name: row}, f"row {like.name} is copied")
+    return _checked(whole, matrix, {**matrix.rows, row.name: row}, f"adding row {row.name}")
 
 
 def without_row(matrix: Matrix, text: str, name: str) -> str:
-    """Return the text without the row and the comment above it; ``UsageError`` as above."""
+    """Return the text without the row and the comment above it; errors as ``with_row``."""
     lines = text.splitlines()
     start, end = _block(lines, name)
     while start and lines[start - 1].startswith("#"):
         start -= 1
     whole = "\n".join([*lines[:start], *lines[end:]]).rstrip() + "\n"
     rest = {key: row for key, row in matrix.rows.items() if key != name}
-    return _proven(whole, matrix, rest, f"row {name} is cut out")
+    return _checked(whole, matrix, rest, f"removing row {name}")
 
 
-def _proven(text: str, matrix: Matrix, expected: Mapping[str, Row], done: str) -> str:
+def _checked(text: str, matrix: Matrix, expected: Mapping[str, Row], change: str) -> str:
     try:
-        problem = "" if dict(parse_matrix(text, matrix.file).rows) == expected else "other values"
+        rows = dict(parse_matrix(text, matrix.file).rows)
+        problem = "" if rows == expected else "the result has wrong values"
     except UsageError as error:
         problem = error.message
     if problem:
         raise UsageError(
-            f"{matrix.file.name} does not say what it should once {done}: {problem}",
-            "its layout is not the usual one; edit it by hand, then: ./run lock && ./run render",
+            f"{change} failed: the layout of {matrix.file.name} is not supported: {problem}",
+            "edit the file by hand, then: ./run lock && ./run render",
         )
     return text
 
 
 def _block(lines: list[str], name: str) -> tuple[int, int]:
-    """Return where the row's tables begin and end; the comment above the next row is the next's."""
+    """Return the first line of the row's tables and the line after the last one.
+
+    A comment above the next row belongs to that row.
+    """
     rows = {at: found["row"] for at, line in enumerate(lines) if (found := _HEADER.fullmatch(line))}
     own = [at for at, row in rows.items() if row == name] or [0]
     end = min((at for at in rows if at > own[-1]), default=len(lines))
@@ -90,14 +94,14 @@ def _rewritten(block: list[str], like: Row, row: Row) -> Iterator[str]:
             same = new[table][key] == old[table][entry["key"]]
             value = entry["value"] if same else _toml(new[table][key])
             line, comment = f"{key}{entry['equals']}{value}", entry["comment"]
-            if comment:  # begins where it did, if there is room
+            if comment:  # in the same column, if there is room
                 line = f"{line}  ".ljust(entry.start("comment")) + comment
         if is_wanted:
             yield line
 
 
 def _values(row: Row) -> dict[str, Mapping[str, object]]:
-    """Return what may differ between a row and one like it: table, key, value."""
+    """Return the values that can differ between a row and its copy, by table and key."""
     return {
         "": {
             "tensorrt": row.tensorrt,

@@ -1,4 +1,4 @@
-"""The matrix's rows as toolchains, to tell which of them take a model."""
+"""The matrix's rows as toolchains, to tell which rows support a model."""
 
 from trtyard.core.toolchains import Toolchain
 from trtyard.matrix.reader import read_matrix
@@ -7,7 +7,7 @@ from trtyard.system.uv import MATRIX_FILE
 
 
 def toolchain_of(row: Row) -> Toolchain:
-    """Return what of the row decides whether it takes a model."""
+    """Return the facts of the row that decide whether it supports a model."""
     return Toolchain(
         row=row.name,
         flavour=row.flavour,
@@ -20,5 +20,5 @@ def toolchain_of(row: Row) -> Toolchain:
 
 
 def matrix_toolchains() -> tuple[Toolchain, ...]:
-    """Return every row of the matrix."""
+    """Return the toolchain of every row of the matrix."""
     return tuple(toolchain_of(row) for row in read_matrix(MATRIX_FILE).rows.values())

@@ -1,4 +1,4 @@
-"""Locking as a person does it: the lock, and what is rendered from it."""
+"""Resolves the lock and renders ``images/`` from it."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 
 def lock_and_render(*, upgrade: str = "") -> None:
-    """Resolve what changed, or ``upgrade`` (a row, or ``all``), and render it.
+    """Resolve the changed rows, or ``upgrade`` (a row, or ``all``), and render ``images/``.
 
-    ``EnvironmentLacksError`` where a part of the row that was named stays unresolved.
+    Raises ``EnvironmentLacksError`` if ``upgrade`` is a row that still has unresolved entries.
     """
     relock(upgrade=upgrade)
     render_all(check=False)
@@ -23,17 +23,17 @@ def lock_and_render(*, upgrade: str = "") -> None:
 
 
 def resolved(rows: Sequence[Row], lock: Lock) -> Lock:
-    """Return the lock with what of these rows can be resolved here; it is written and rendered.
+    """Resolve these rows' unresolved entries as far as possible; return the new lock.
 
-    What stays open is refused by the caller. A row that the lock does not fit is left alone: what
-    changed in versions.toml is for ``./run lock``.
+    The lock is written and ``images/`` is rendered. The caller rejects entries that stay
+    unresolved. A row that changed in versions.toml is skipped: ``./run lock`` resolves it.
     """
     for row in rows:
         locked = lock.row(row.name)
         if not locked.unresolved or locked.matrix_sha256 != row.sha256():
             continue
         parts = ", ".join(f"{one.kind} {one.name} {one.version}" for one in locked.unresolved)
-        say(f"versions.lock leaves parts of row {row.name} open; trying to resolve {parts}")
+        say(f"row {row.name} has unresolved entries in versions.lock; resolving {parts}")
         relock(upgrade=row.name, newest=False)
         render_all(check=False)
     return read_lock(LOCK_FILE)

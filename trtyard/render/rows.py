@@ -1,6 +1,6 @@
-"""``./run row``: the rows, the releases that could be one, and adding or removing a row.
+"""``./run row``: lists rows and available releases, adds and removes rows.
 
-A row stands in versions.toml, versions.lock and images/: all three change together, or none does.
+A row is in versions.toml, versions.lock and images/. All three change together or not at all.
 """
 
 import os
@@ -45,10 +45,11 @@ _OPTIONS = {
 
 
 def add_row(release: str, *, like: str, **options: str) -> None:
-    """Add a row for a published TensorRT release, like an existing row.
+    """Add a row for a published TensorRT release, as a copy of an existing row.
 
-    ``options`` are torch, python, cuda and opset, empty for that of the row it is like. The errors
-    are of ``chosen``, of the rules, and of resolving; after any of them nothing has changed.
+    ``options`` are torch, python, cuda and opset; an empty one keeps the value of the copied row.
+    The errors are those of ``chosen``, of the rules and of resolving. After an error, no file has
+    changed.
     """
     flavour, numbers = parse_release(release)
     for option, (pattern, expected) in _OPTIONS.items():
@@ -76,30 +77,30 @@ def add_row(release: str, *, like: str, **options: str) -> None:
 
 
 def _now() -> tuple[Matrix, Lock, str]:
-    """Return matrix, lock and the matrix's text, which fit each other and can be written."""
+    """Return matrix, lock and the matrix's text; check that they match and can be written."""
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     check_lock(matrix, lock)
     for folder in (ROOT, ROOT / IMAGES):
         if not os.access(folder, os.W_OK):
             raise EnvironmentLacksError(
-                f"no right to write into {folder}", "work in a checkout of your own"
+                f"no permission to write to {folder}", "use a checkout of your own"
             )
     return matrix, lock, MATRIX_FILE.read_text(encoding="utf-8")
 
 
 def _model(matrix: Matrix, name: str, flavour: Flavour, numbers: tuple[int, ...], like: str) -> Row:
-    """Return the row that the new one is to be like; ``UsageError`` where it cannot be."""
+    """Return the row to copy; ``UsageError`` if it cannot be copied for this release."""
     if name in matrix.rows:
         raise UsageError(
-            f"versions.toml has a row {name} already: TensorRT {matrix.rows[name].tensorrt}",
-            f"remove it first: ./run row remove {name}   or change it by hand, then: ./run lock",
+            f"versions.toml already has row {name}: TensorRT {matrix.rows[name].tensorrt}",
+            f"remove it first: ./run row remove {name}   or edit it, then: ./run lock",
         )
     nearest = nearest_row(matrix.rows.values(), flavour, (numbers[0], numbers[1]))
     model = matrix.row(like) if like else nearest
     kind = {"rtx": "TensorRT for RTX", "full": "full TensorRT"}
     if model is None or model.flavour != flavour:
         raise UsageError(
-            f"{name} is {kind[flavour]}, and"
+            f"{name} is {kind[flavour]}, but"
             + (f" row {model.name} is {kind[model.flavour]}" if model else " no row is"),
             "choose another --like: ./run row list",
         )
@@ -110,7 +111,7 @@ def _model(matrix: Matrix, name: str, flavour: Flavour, numbers: tuple[int, ...]
 def _published_row(
     model: Row, name: str, numbers: tuple[int, ...], options: Mapping[str, str]
 ) -> tuple[Offer, Row]:
-    """Return the release that the package index has, and the row with it."""
+    """Return the release on the package index, and the new row with it."""
     python, cuda = options["python"] or model.python, options["cuda"] or model.cuda
     offer = chosen(offers(), model.flavour, numbers, python, cuda)
     what: dict[str, Any] = {
@@ -124,13 +125,13 @@ def _published_row(
         "torch": torch_release(options["torch"]) if options["torch"] else "",
     }
     row = row_like(model, **what)
-    if pins := cuda_packages(model, cuda):  # asked for only where no rule has refused the row
+    if pins := cuda_packages(model, cuda):  # queries the index, so only after the rules
         row = row_like(model, **what, cuda_packages=pins)
     return offer, row
 
 
 def remove_row(name: str) -> None:
-    """Remove the row of exactly that name; nothing else changes."""
+    """Remove the row with exactly this name (no alias)."""
     matrix, lock, text = _now()
     row = matrix.row(name)
     if name != row.name:
@@ -145,7 +146,7 @@ def remove_row(name: str) -> None:
 
 
 def list_rows(*, available: bool) -> None:
-    """Print the rows, or the published TensorRT releases and whether each can be a row."""
+    """Print the rows, or with ``available`` the published TensorRT releases and how to add them."""
     matrix = read_matrix(MATRIX_FILE)
     lines: list[Sequence[str]]
     if available:
@@ -169,20 +170,20 @@ def list_rows(*, available: bool) -> None:
 def _available(matrix: Matrix, offer: Offer) -> tuple[str, str, str, str, str]:
     cudas = sorted({found[1] for name in offer.pythons if (found := re.search(r"-cu(\d+)", name))})
     pythons = sorted({int(one[2:]) for each in offer.pythons.values() for one in each})
-    said = f"3.{pythons[0]} to 3.{pythons[-1]}"
-    return offer.row, str(offer.version), ", ".join(cudas) or "-", said, _verdict(matrix, offer)
+    span = f"3.{pythons[0]} to 3.{pythons[-1]}"
+    return offer.row, str(offer.version), ", ".join(cudas) or "-", span, _verdict(matrix, offer)
 
 
 def _verdict(matrix: Matrix, offer: Offer) -> str:
-    """Return how the release becomes a row, or why it cannot."""
+    """Return the command that adds the release, or why it cannot be added."""
     if offer.row in matrix.rows:
         has = matrix.rows[offer.row].tensorrt
-        same = f"{has}.".startswith(f"{offer.tensorrt}.")  # the oldest packages leave the build out
+        same = f"{has}.".startswith(f"{offer.tensorrt}.")  # old packages omit the build number
         return "a row" if same else f"a row, with {has}"
     numbers = release_of(offer.tensorrt)
     like = nearest_row(matrix.rows.values(), offer.flavour, numbers)
     if like is None:
-        return "no row of this kind to be like"
+        return "no row of this kind to copy"
     try:
         found = chosen([offer], offer.flavour, numbers, like.python, like.cuda)
         row_like(
@@ -199,7 +200,7 @@ def _verdict(matrix: Matrix, offer: Offer) -> str:
 
 
 def _write(text: str, new_text: str, rows: Mapping[str, LockedRow], before: Lock) -> None:
-    """Write matrix, lock and images, or nothing; an interruption waits until it is one of both."""
+    """Write matrix, lock and images, all or nothing; signals wait until all are written."""
     matrix = parse_matrix(new_text, MATRIX_FILE)
     lock = Lock(rows={name: rows[name] for name in matrix.rows})
     check_lock(matrix, lock)
@@ -208,8 +209,8 @@ def _write(text: str, new_text: str, rows: Mapping[str, LockedRow], before: Lock
     pairs += [(ROOT / path, rendered.get(path)) for path in differing(rendered)]
     if MATRIX_FILE.read_text(encoding="utf-8") != text or read_lock(LOCK_FILE) != before:
         raise EnvironmentLacksError(
-            "versions.toml or versions.lock has changed meanwhile; nothing was written",
-            "the same command again",
+            "versions.toml or versions.lock has changed in the meantime; nothing was written",
+            "run the command again",
         )
     changes = [
         Change(
@@ -227,17 +228,17 @@ def _write(text: str, new_text: str, rows: Mapping[str, LockedRow], before: Lock
 
 
 def _show_dropped(row: Row, like: Row) -> None:
-    """Say which GPUs and Pythons of ``like`` the row does without."""
+    """Print the GPUs and Pythons of ``like`` that the row does not support."""
     gpus = [one for one in like.runs_on if one not in row.runs_on]
     if gpus:
-        show(f"  no GPUs of compute capability {', '.join(gpus)}: not known to run {row.tensorrt}")
+        show(f"  without GPUs of compute capability {', '.join(gpus)}: {row.tensorrt} lacks them")
     pythons = [one for one in like.host_pythons if one not in row.host_pythons]
     if pythons:
-        show(f"  no Python {', '.join(pythons)} on the host: no wheels of {row.tensorrt}")
+        show(f"  without Python {', '.join(pythons)} on the host: no wheels of {row.tensorrt}")
 
 
 def _show_unresolved(locked: LockedRow, like: LockedRow) -> None:
-    """Name each part without a hash, and for a wheel the file and how it gets its hash."""
+    """Print each unresolved entry, and for a wheel the commands that resolve it."""
     files = {one.name: one.filename.split("-", 2)[2] for one in like.wheels}
     for one in locked.unresolved:
         show(f"  unresolved: {one.kind} {one.name} {one.version}: {one.reason}")
@@ -245,5 +246,5 @@ def _show_unresolved(locked: LockedRow, like: LockedRow) -> None:
             tags = files.get(one.name, "py3-none-manylinux_2_28_x86_64.whl")
             file = f"{one.name.replace('-', '_')}-{one.version}-{tags}"
             again = f"./run lock --upgrade {locked.name}"
-            show(f"    where {INDEX_HOST} can be reached: {again}")
+            show(f"    on a machine that can reach {INDEX_HOST}: {again}")
             show(f"    or with {file} in a folder: UV_FIND_LINKS=FOLDER {again}")

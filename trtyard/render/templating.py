@@ -1,4 +1,4 @@
-"""Rendering a template: what it names must exist, and what comes out has no HTML escapes."""
+"""Renders Jinja2 templates; undefined names are errors, and nothing is HTML-escaped."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from trtyard.core.errors import UsageError
 
-# A workflow has braces of its own, so the templates of CI put theirs in square ones.
+# Workflows use braces themselves, so the CI templates use square brackets.
 BRACES = ("{%", "%}", "{{", "}}", "{#", "#}")
 BRACKETS = ("[%", "%]", "[[", "]]", "[#", "#]")
 
@@ -14,13 +14,14 @@ BRACKETS = ("[%", "%]", "[[", "]]", "[#", "#]")
 def rendered(
     folder: Path, name: str, facts: Mapping[str, Any], marks: tuple[str, ...] = BRACES
 ) -> str:
-    """Return the template ``folder/name`` with ``facts``; ``UsageError`` names it if it is wrong.
+    """Return the template ``folder/name`` rendered with ``facts``.
 
-    ``marks`` open and close a block, a value and a comment, in that order.
+    ``marks`` open and close a block, a value and a comment, in that order. ``UsageError`` names the
+    template if it has an error.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-    # The output is no HTML, and escaping would break it.
+    # The output is not HTML, so escaping would break it.
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,

@@ -1,6 +1,6 @@
-"""The Docker engine on this machine: is one there, does it answer, can it build, what does it have.
+"""Connects to the Docker engine and checks that it answers and can build.
 
-Every way in which it can be missing has its own error, with the command that fixes it.
+Each reason why it is not available has an error of its own, with the command that fixes it.
 """
 
 import json
@@ -28,50 +28,51 @@ ANSWER_SECONDS = 10  # an engine that is alive answers in milliseconds
 # The first buildx whose bake replaces stages by named contexts given on its command line.
 OLDEST_BUILDX = (0, 12)
 OLDEST_ENGINE, OLDEST_API = 25, (1, 44)  # that release's API
-ARCHITECTURE = "amd64"  # of all images: the lock names no other's packages
-_followed: dict[str, str] = {}  # variables that were taken from a docker context
+ARCHITECTURE = "amd64"  # of all images: the lock has packages for no other architecture
+_from_context: dict[str, str] = {}  # environment variables taken from a docker context
 _INSTALL = "sudo .ci/install-docker   (Debian 12; elsewhere see docs/images.md)"
 
 
 def connect() -> "DockerClient":
-    """Return a client of the engine that the docker command would talk to.
+    """Return a client of the engine that the docker command uses.
 
-    ``EnvironmentLacksError`` where there is none, it is not running, or this user may not.
+    Raises ``EnvironmentLacksError`` if there is no engine, if it is not running, or if this user
+    has no access to it.
     """
     from docker import DockerClient
     from docker.errors import DockerException
 
     _follow_context()
     try:
-        _knock(os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}")
+        _check_socket(os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}")
         client = DockerClient.from_env(timeout=ANSWER_SECONDS, use_ssh_client=True)
         client.ping()
     except (DockerException, OSError) as error:
-        raise _explained(error) from None
-    # A build or a run may say nothing for longer than an engine needs to answer a question.
+        raise _connection_error(error) from None
+    # A build or a run can be silent for longer than the time-out of a plain request.
     client.api.timeout = None
     return client
 
 
-def _knock(host: str) -> None:
-    """``OSError`` where nobody listens on a local socket: the client would leave its end open."""
+def _check_socket(host: str) -> None:
+    """Raise ``OSError`` if nothing listens on a local socket: the client would leak its end."""
     scheme, _, path = host.partition("://")
     if scheme == "unix":
-        with socket.socket(socket.AF_UNIX) as knocking:
-            knocking.settimeout(ANSWER_SECONDS)
-            knocking.connect(path)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(ANSWER_SECONDS)
+            probe.connect(path)
 
 
 def _follow_context() -> None:
-    """Take ``DOCKER_HOST`` from the docker context in use, where it is not the default one.
+    """Set ``DOCKER_HOST`` from the docker context in use, unless that is the default one.
 
-    buildx's builder ``default`` is the default context's engine, or that of ``DOCKER_HOST``.
-    Without this, what is built would be in another engine than all else is (rootless Docker, Docker
-    Desktop).
+    buildx's builder ``default`` uses the engine of the default context or of ``DOCKER_HOST``.
+    Without this, images would be built in one engine and looked up in another (rootless Docker,
+    Docker Desktop).
     """
     from docker.context.config import get_current_context_name
 
-    if os.environ.get("DOCKER_HOST"):  # as for docker it comes before any context
+    if os.environ.get("DOCKER_HOST"):  # takes precedence over contexts, as with docker itself
         return
     name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name in ("", "default"):
@@ -79,28 +80,28 @@ def _follow_context() -> None:
     try:
         (facts,) = json.loads(output_of(["docker", "context", "inspect", name]))
     except CommandError as error:
-        said = error.tail.strip().splitlines() or ["no word why"]
+        lines = error.tail.strip().splitlines() or ["docker printed no reason"]
         raise EnvironmentLacksError(
-            f"the docker context {name} cannot be read: {said[-1]}",
+            f"the docker context {name} cannot be read: {lines[-1]}",
             "docker context ls   lists them; docker context use default",
         ) from None
     endpoint = facts["Endpoints"]["docker"]
-    _followed["DOCKER_HOST"] = endpoint["Host"]
+    _from_context["DOCKER_HOST"] = endpoint["Host"]
     if facts["TLSMaterial"].get("docker"):
-        _followed["DOCKER_CERT_PATH"] = str(Path(facts["Storage"]["TLSPath"], "docker"))
-        _followed["DOCKER_TLS" if endpoint.get("SkipTLSVerify") else "DOCKER_TLS_VERIFY"] = "1"
-    os.environ.update(_followed)
+        _from_context["DOCKER_CERT_PATH"] = str(Path(facts["Storage"]["TLSPath"], "docker"))
+        _from_context["DOCKER_TLS" if endpoint.get("SkipTLSVerify") else "DOCKER_TLS_VERIFY"] = "1"
+    os.environ.update(_from_context)
 
 
 def context_variables() -> Mapping[str, str]:
-    """Return what a docker command needs besides to talk to the engine of ``connect``."""
-    return _followed
+    """Return the environment variables that point a docker command to the engine of ``connect``."""
+    return _from_context
 
 
 def docker_command() -> Path:
-    """Return a docker command with a buildx new enough; ``EnvironmentLacksError`` if there is none.
+    """Return a docker command whose buildx is new enough; else raise ``EnvironmentLacksError``.
 
-    The first on PATH may be a client without plugins, so all of them are asked.
+    The first docker on PATH may have no plugins, so every docker on PATH is tried.
     """
     folders = [*os.get_exec_path(), PACKAGED_COMMANDS]
     found = [Path(folder) / "docker" for folder in dict.fromkeys(folders)]
@@ -118,7 +119,7 @@ def docker_command() -> Path:
 
 
 def require_builder(engine: Mapping[str, Any]) -> None:
-    """``EnvironmentLacksError`` where the engine cannot build a row's image, by its ``version``."""
+    """Raise ``EnvironmentLacksError`` if the engine with this ``version`` cannot build images."""
     api = tuple(int(part) for part in str(engine["ApiVersion"]).split("."))
     if api < OLDEST_API:
         raise EnvironmentLacksError(
@@ -127,8 +128,8 @@ def require_builder(engine: Mapping[str, Any]) -> None:
         )
     if engine["Arch"] != ARCHITECTURE:
         raise EnvironmentLacksError(
-            f"the Docker engine's machine is {engine['Arch']}, the images are of {ARCHITECTURE}",
-            "build elsewhere: DOCKER_HOST, a docker context, or --builder (docs/scaling.md)",
+            f"the Docker engine runs on {engine['Arch']}, but the images are for {ARCHITECTURE}",
+            "use another engine: DOCKER_HOST, a docker context, or --builder (docs/scaling.md)",
         )
 
 
@@ -138,7 +139,7 @@ def has_nvidia_runtime(client: "DockerClient") -> bool:
 
 
 def image_id(client: "DockerClient", name: str) -> str | None:
-    """Return the image's id (``sha256:`` and 64 hex digits), or None where it is not there."""
+    """Return the image's id (``sha256:`` and 64 hex digits), or None if the engine lacks it."""
     from docker.errors import ImageNotFound
 
     try:
@@ -151,7 +152,7 @@ def image_id(client: "DockerClient", name: str) -> str | None:
 def made_container(
     client: "DockerClient", image: str, command: Sequence[str] | None = None, **settings: Any
 ) -> Iterator["Container"]:
-    """Make a container, which is not started; it is removed at the end, however that comes."""
+    """Create a container without starting it; remove it at the end, also after an error."""
     from docker.errors import APIError
 
     container = None
@@ -162,7 +163,7 @@ def made_container(
     except APIError as error:
         if container is not None:
             raise
-        raise _making_error(str(error.explanation)) from None
+        raise _creation_error(str(error.explanation)) from None
     finally:
         if container is not None:
             with suppress(APIError, OSError):
@@ -170,16 +171,16 @@ def made_container(
 
 
 def registry_problem(client: "DockerClient", image: str) -> str | None:
-    """Return why the registry does not give ``image``, or None if it answers for it."""
+    """Return why the registry does not provide ``image``, or None if it does."""
     from docker.errors import APIError
 
     waited, client.api.timeout = client.api.timeout, ANSWER_SECONDS
     try:
         client.api.inspect_distribution(image)
     except APIError as error:
-        said = str(error.explanation or error).strip()
-        return re.sub(r"https?://", "", said)
-    except OSError:  # the client's own kind of time-out
+        reason = str(error.explanation or error).strip()
+        return re.sub(r"https?://", "", reason)
+    except OSError:  # how the client reports a time-out
         return f"no answer in {ANSWER_SECONDS} s"
     finally:
         client.api.timeout = waited
@@ -187,25 +188,25 @@ def registry_problem(client: "DockerClient", image: str) -> str | None:
 
 
 def _buildx_version(command: Path) -> tuple[int, int] | None:
-    # Not through system.processes: a docker without the plugin fails, which is an answer here.
+    # Not through system.processes: a docker without the plugin fails, and that is no error here.
     done = subprocess.run(
         [command, "buildx", "version"], capture_output=True, text=True, check=False
     )
-    # By its name: another program under docker's name tells a version of its own.
+    # Match buildx's name: another program named docker may print a version of its own.
     match = re.search(r"docker/buildx v?(\d+)\.(\d+)\.\d+", done.stdout)
     return (int(match[1]), int(match[2])) if done.returncode == 0 and match else None
 
 
-def _explained(error: Exception) -> EnvironmentLacksError:
-    elsewhere = os.environ.get("DOCKER_HOST")
-    if _followed:
+def _connection_error(error: Exception) -> EnvironmentLacksError:
+    host = os.environ.get("DOCKER_HOST")
+    if _from_context:
         return EnvironmentLacksError(
-            f"no Docker engine answers at {elsewhere}, where the docker context leads: {error}",
-            "start it, or take another: docker context ls; docker context use default",
+            f"no Docker engine answers at {host}, the address of the docker context: {error}",
+            "start it, or use another: docker context ls; docker context use default",
         )
-    if elsewhere and elsewhere != f"unix://{SOCKET}":
+    if host and host != f"unix://{SOCKET}":
         return EnvironmentLacksError(
-            f"no Docker engine answers at DOCKER_HOST={elsewhere}: {error}", "unset DOCKER_HOST"
+            f"no Docker engine answers at DOCKER_HOST={host}: {error}", "unset DOCKER_HOST"
         )
     if not SOCKET.exists():
         if shutil.which("dockerd"):
@@ -215,7 +216,7 @@ def _explained(error: Exception) -> EnvironmentLacksError:
         return EnvironmentLacksError("there is no Docker engine on this machine", _INSTALL)
     if not os.access(SOCKET, os.R_OK | os.W_OK):
         return EnvironmentLacksError(
-            f"this user may not use the Docker engine ({SOCKET} is its own and its group's)",
+            f"this user has no access to the Docker engine: no permission for {SOCKET}",
             'sudo usermod -aG docker "$USER"   and log in again',
         )
     return EnvironmentLacksError(
@@ -223,10 +224,11 @@ def _explained(error: Exception) -> EnvironmentLacksError:
     )
 
 
-def _making_error(said: str) -> EnvironmentLacksError:
-    if "source path does not exist" in said or "mounts denied" in said:
+def _creation_error(reason: str) -> EnvironmentLacksError:
+    if "source path does not exist" in reason or "mounts denied" in reason:
         return EnvironmentLacksError(
-            f"the Docker engine does not see what is on this machine: {said}",
-            "an engine of this machine can (docker context ls; DOCKER_HOST); or without: --in host",
+            f"the Docker engine cannot mount folders of this machine: {reason}",
+            "use an engine on this machine (docker context ls; DOCKER_HOST), or run without"
+            " Docker: --in host",
         )
-    return EnvironmentLacksError(f"the container could not be made: {said}")
+    return EnvironmentLacksError(f"the container cannot be created: {reason}")

@@ -1,6 +1,6 @@
-"""Folders that trtyard makes to work in: marked as its own, locked while they change.
+"""Work folders of trtyard: marked as its own, locked while they change.
 
-The mark is a CACHEDIR.TAG (bford.info/cachedir), so that backup programs skip them too. Nothing
+The mark is a CACHEDIR.TAG (bford.info/cachedir), so backup programs skip the folders too. Nothing
 without the mark is ever deleted.
 """
 
@@ -21,13 +21,13 @@ _TAG = f"{_SIGNATURE}\n# This folder was made by trtyard, and ./run clean may de
 
 
 def make_own(folder: Path) -> None:
-    """Make ``folder`` and mark it; ``EnvironmentLacksError`` if it exists and is someone else's."""
+    """Make ``folder`` and mark it; ``EnvironmentLacksError`` if trtyard did not make it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if is_own(folder):
             return
-        # One at a time, and asked again: another run may be marking it at this moment.
-        with locked(folder, waiting=f"another run holds {folder}; waiting for it"):
+        # Check again under the lock: another run may be marking the folder right now.
+        with locked(folder, waiting=f"waiting for another run that uses {folder}"):
             if is_own(folder):
                 return
             if _holds_more_than_a_mark(folder):
@@ -38,12 +38,12 @@ def make_own(folder: Path) -> None:
     except OSError as error:
         raise EnvironmentLacksError(
             f"cannot make {folder}: {error.strerror}",
-            "take a place that you own, such as a checkout of your own",
+            "use a folder that you can write to, such as a checkout of your own",
         ) from None
 
 
 def _holds_more_than_a_mark(folder: Path) -> bool:
-    """Tell whether anything lies in ``folder`` but what a run killed while marking it leaves."""
+    """Tell whether ``folder`` holds anything but an unfinished mark of a killed run."""
     return any(
         not (entry.name.startswith(PARTIAL_PREFIX) and entry.name.endswith(TAG_NAME))
         for entry in folder.iterdir()
@@ -57,7 +57,7 @@ def is_own(folder: Path) -> bool:
 
 
 def empty_own(folder: Path) -> None:
-    """Delete everything in ``folder`` but its mark; it must carry one."""
+    """Delete everything in ``folder`` but the mark, which it must have."""
     if not is_own(folder):
         raise EnvironmentLacksError(f"{folder} was not made by trtyard and is left alone")
     for entry in folder.iterdir():
@@ -68,7 +68,7 @@ def empty_own(folder: Path) -> None:
 
 
 def remove_own(folder: Path) -> None:
-    """Delete ``folder`` with everything in it; it must carry trtyard's mark, which goes last."""
+    """Delete ``folder`` and everything in it, the mark last; the folder must have the mark."""
     empty_own(folder)
     (folder / TAG_NAME).unlink()
     folder.rmdir()
@@ -76,7 +76,7 @@ def remove_own(folder: Path) -> None:
 
 @contextlib.contextmanager
 def emptied_on_failure(folder: Path) -> Iterator[None]:
-    """Leave nothing half-made in ``folder`` when the block is interrupted or fails."""
+    """Empty ``folder`` if the block fails or is interrupted."""
     try:
         yield
     except BaseException:
@@ -86,11 +86,11 @@ def emptied_on_failure(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: Path, *, waiting: str | None) -> Iterator[int]:
-    """Hold ``folder`` against other runs; yield the descriptor that holds it.
+    """Lock ``folder`` against other runs; yield the descriptor that holds the lock.
 
-    The lock is on the folder itself: no file is left behind, and a killed process lets go of it.
-    A child that inherits the descriptor keeps holding. Where another run holds it: ``waiting``
-    is said and this one waits; with None, ``BlockingIOError``.
+    The lock is on the folder itself: it leaves no file behind, and a killed process releases it.
+    A child that inherits the descriptor keeps the lock. If another run holds the lock, print
+    ``waiting`` and wait; if ``waiting`` is None, raise ``BlockingIOError``.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

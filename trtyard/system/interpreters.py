@@ -1,4 +1,4 @@
-"""Finding the Pythons of this machine, by running them: a pyenv shim may exist and still fail."""
+"""Finds the Pythons of this machine by running them: a pyenv shim can exist and still fail."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ from trtyard.core.errors import EnvironmentLacksError
 from trtyard.system.uv import home
 
 PROBE_SECONDS = 10.0
-USUAL_FOLDERS = (Path("/usr/bin"), Path("/usr/local/bin"))  # where PATH should lead, and may not
+USUAL_FOLDERS = (Path("/usr/bin"), Path("/usr/local/bin"))  # searched even if not on PATH
 _PROBE = """
 import platform, sys, sysconfig
 print("%d.%d" % sys.version_info[:2], platform.python_implementation(), platform.machine(),
       sys.maxsize > 2**32, bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
 """
-_USABLE = "CPython x86_64 True False"  # what the row's wheels are made for
+_USABLE = "CPython x86_64 True False"  # the rows' wheels are built for this
 
 
 def find_python(versions: Iterable[str]) -> tuple[str, Path]:
-    """Return the first of ``versions`` that this machine has, and its executable.
+    """Return the first of ``versions`` that is installed, and its executable.
 
-    ``EnvironmentLacksError`` says what to install if there is none.
+    If none is, raise ``EnvironmentLacksError`` with the command that installs one.
     """
     versions = list(versions)
     seen: dict[Path, str | None] = {}
@@ -38,12 +38,12 @@ def find_python(versions: Iterable[str]) -> tuple[str, Path]:
         f"this machine has no Python {' or '.join(sorted(versions, key=_minor))}"
         " (CPython, 64 bit, x86_64)",
         f"install one: apt-get install python{versions[0]}, or pyenv install {versions[0]};"
-        " or let it run in Docker: --in docker",
+        " or use Docker instead: --in docker",
     )
 
 
 def _candidates(version: str) -> Iterator[Path]:
-    """Yield what may be that Python: this one's own base, PATH in its order, pyenv's."""
+    """Yield candidates: the running Python's base, those on PATH in its order, pyenv's."""
     yield Path(getattr(sys, "_base_executable", sys.executable))
     folders = [Path(folder) for folder in os.environ.get("PATH", os.defpath).split(os.pathsep)]
     for name in (f"python{version}", "python3"):
@@ -51,12 +51,12 @@ def _candidates(version: str) -> Iterator[Path]:
             if folder.is_absolute() and os.access(folder / name, os.X_OK):
                 yield folder / name
     pyenv = Path(os.environ.get("PYENV_ROOT", home() / ".pyenv"))
-    with contextlib.suppress(OSError):  # a folder that may not be read holds no usable Python
+    with contextlib.suppress(OSError):  # an unreadable folder has no usable Python
         yield from sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
 
 
 def _probe(candidate: Path) -> str | None:
-    """Return the version that ``candidate`` is, or None if it does not run or does not fit."""
+    """Return the version of ``candidate``, or None if it does not run or cannot use the wheels."""
     try:
         done = subprocess.run(
             [candidate, "-I", "-c", _PROBE],

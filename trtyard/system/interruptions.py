@@ -1,4 +1,4 @@
-"""Interruptions that wait until what was just begun has a name, by which it can be ended."""
+"""Delays signals while a child process or container is created, so that it can be cleaned up."""
 
 import contextlib
 import signal
@@ -6,17 +6,17 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# The first to be held back is the last to come through again.
+# The original handlers are restored in reverse order.
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP that come in the block come at its end.
+    """Delay SIGINT, SIGTERM and SIGHUP until the end of the block.
 
-    Their handlers raise between any two steps, so also when a child or a container is there and
-    nobody knows of it yet. What is ignored stays so, for a child too; handlers run in the main
-    thread alone, so elsewhere there is nothing to hold back.
+    Their handlers can raise between any two steps, also after a child or container was created but
+    before its name is stored; it would then keep running. Ignored signals stay ignored, in children
+    too. Python runs handlers in the main thread only, so other threads have nothing to delay.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The output of a user's code, without what moves the cursor, colours or commands a terminal."""
+"""Removes terminal control codes (colours, cursor movement) from the output of a user's code."""
 
 import re
 
@@ -11,20 +11,20 @@ _CODES = re.compile(
     rb"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]"
     rb"|\xc2[\x80-\x9f]"
 )
-# What may be the beginning of one of them, at the end of a piece.
+# An incomplete code at the end of a piece.
 _BEGUN = re.compile(rb"(?:\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)|\xc2)\Z")
 _ESCAPE = b"\x1b"
-_LONGEST = 4096  # bytes of a code; what is longer is no code
+_LONGEST = 4096  # bytes; anything longer is not a control code
 
 
 class Plain:
-    """Takes codes out of a stream that comes in pieces, which may end inside of a code."""
+    """Removes control codes from a stream of pieces; a piece may end inside a code."""
 
     def __init__(self) -> None:
         self._held = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what of the piece, and of those before it, can be shown by now."""
+        """Return the text that is complete so far; keep back an unfinished code."""
         text = self._held + piece
         begun = _BEGUN.search(text, max(0, len(text) - _LONGEST))
         end = len(text) if begun is None else begun.start()
@@ -32,7 +32,7 @@ class Plain:
         return _without_codes(text[:end])
 
     def rest(self) -> bytes:
-        """Return what was held back, when nothing more comes."""
+        """Return the text kept back, after the last piece."""
         held, self._held = self._held, b""
         return _without_codes(held)
 

@@ -1,7 +1,7 @@
-"""The one command runner: echoes the quoted command, streams its output, keeps the last lines.
+"""The only command runner: echoes the quoted command, streams its output, keeps the last lines.
 
-A child runs in a session of its own. Ctrl-C (or SIGTERM) ends its whole process group before the
-interruption goes on upwards, so that nothing keeps writing behind the user's back.
+A child runs in a session of its own. Ctrl-C and SIGTERM end its process group before the
+interruption is raised, so no process keeps writing afterwards.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from trtyard.system.plain_text import Plain
 
 TAIL_BYTES = 1 << 16
 TAIL_LINES = 15
-LINE_CHARACTERS = 300  # a compiler's own command line fills a screen
-# How to end a child, and how many seconds to wait before the next.
-_INSISTING = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0))
+LINE_CHARACTERS = 300  # a compiler's command line would fill the screen
+# Signals that end a child, each with the seconds to wait before the next.
+_ENDING_SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 1.0))
 _AFTER_LEADER_SECONDS = 0.3
-COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # ask for colours where the output is no terminal
+COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")  # ask for colours although the output is no terminal
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _DIM, _PLAIN = "\033[2m", "\033[0m"
 
@@ -37,24 +37,24 @@ _echo = False
 
 
 class CommandError(EnvironmentLacksError):
-    """A command that had to succeed did not; ``tail`` holds the end of what it printed."""
+    """A command failed; ``tail`` holds the end of its output."""
 
     def __init__(self, command: Sequence[Word], code: int, tail: str) -> None:
         self.code, self.tail = code, _TERMINAL_CODES.sub("", tail)
-        spoken = [line for line in self.tail.splitlines() if line.strip()]
-        lines = [f"  {line[:LINE_CHARACTERS]}" for line in spoken[-TAIL_LINES:]]
-        said = ":\n" + "\n".join(lines) if lines else ", and said nothing"
-        super().__init__(f"{Path(command[0]).name} ended with exit code {code}{said}")
+        printed = [line for line in self.tail.splitlines() if line.strip()]
+        lines = [f"  {line[:LINE_CHARACTERS]}" for line in printed[-TAIL_LINES:]]
+        output = ":\n" + "\n".join(lines) if lines else " and printed nothing"
+        super().__init__(f"{Path(command[0]).name} failed with exit code {code}{output}")
 
 
 def set_echo(on: bool) -> None:
-    """Print every command before it runs, or do not."""
+    """Set whether every command is printed before it runs."""
     global _echo
     _echo = on
 
 
 def quoted(command: Sequence[Word]) -> str:
-    """Return the command as one would type it."""
+    """Return the command quoted for a shell."""
     return shlex.join(str(word) for word in command)
 
 
@@ -65,7 +65,7 @@ def run(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> int:
-    """Run on the caller's own output streams; return the exit code."""
+    """Run with the output streams of this process; return the exit code."""
     with _running(command, cwd, env, None, pass_fds) as child:
         return child.wait()
 
@@ -77,9 +77,9 @@ def run_plainly(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> int:
-    """Run as ``run`` does, with terminal codes taken out of the output; return the exit code.
+    """Run like ``run``, with terminal codes removed from the output; return the exit code.
 
-    It ends when the command does, though something that it started keeps its output open.
+    Returns when the command ends, even if a process that it started keeps its output open.
     """
     relay = None
     try:
@@ -87,7 +87,7 @@ def run_plainly(
             relay = _Relay(child)
             return relay.until_ended()
     except BaseException:
-        if relay is not None:  # what it says of its interruption
+        if relay is not None:  # the child's last output, about the interruption
             relay.drain()
         raise
     finally:
@@ -96,9 +96,9 @@ def run_plainly(
 
 
 class _Relay:
-    """Passes a child's two streams on as they come, each without terminal codes."""
+    """Passes on both output streams of a child as they arrive, without terminal codes."""
 
-    _ENDED_SECONDS = 0.2  # how soon it is seen that the child ended and its output stays open
+    _ENDED_SECONDS = 0.2  # poll interval: the child may end while its output stays open
 
     def __init__(self, child: "subprocess.Popen[bytes]") -> None:
         self._child = child
@@ -109,7 +109,7 @@ class _Relay:
                 self._selector.register(stream, selectors.EVENT_READ, (to.fileno(), Plain()))
 
     def until_ended(self) -> int:
-        """Pass on until the child has ended; return its exit code."""
+        """Pass on output until the child ends; return its exit code."""
         while self._selector.get_map():
             ended = self._child.poll() is not None
             self._pass_on(0 if ended else self._ENDED_SECONDS)
@@ -120,7 +120,7 @@ class _Relay:
         return code
 
     def drain(self) -> None:
-        """Pass on what is there already."""
+        """Pass on the output that has already arrived."""
         with contextlib.suppress(BrokenPipeError):
             while self._pass_on(0):
                 pass
@@ -128,14 +128,14 @@ class _Relay:
                 self._end(key)
 
     def close(self) -> None:
-        """Let go of the streams."""
+        """Close the streams."""
         self._selector.close()
         for stream in (self._child.stdout, self._child.stderr):
             if stream is not None:
                 stream.close()
 
     def _pass_on(self, seconds: float) -> bool:
-        """Pass on one piece of each stream that has one; tell whether there was any."""
+        """Pass on one piece of each ready stream; tell whether there was any."""
         found = False
         for key, _ in self._selector.select(seconds):
             try:
@@ -166,7 +166,7 @@ def check(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> None:
-    """Run with all output on stderr as it comes; ``CommandError`` with the end of it on failure."""
+    """Run with all output on stderr; on failure raise ``CommandError`` with the last lines."""
     on_terminal = sys.stderr.isatty()
     reader, writer = _terminal() if on_terminal else os.pipe()
     tail = b""
@@ -194,9 +194,9 @@ def output_of(
     errors: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> str:
-    """Run quietly and return what it wrote to stdout, and with ``errors`` to stderr.
+    """Run quietly; return stdout, and with ``errors`` stderr after it.
 
-    It is not asked for colours, whatever ``env`` says. ``CommandError`` if it fails.
+    Variables that force colours are removed from ``env``. Raises ``CommandError`` on failure.
     """
     given = os.environ if env is None else env
     plain = {name: value for name, value in given.items() if name not in COLOURS}
@@ -253,20 +253,21 @@ def _started(
     except FileNotFoundError:
         raise EnvironmentLacksError(f"{words[0]} is not installed") from None
     except PermissionError:
-        raise EnvironmentLacksError(f"{words[0]} may not be executed") from None
+        raise EnvironmentLacksError(f"no permission to execute {words[0]}") from None
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
-    """End the child and all it started; a shell's background jobs ignore SIGINT, say.
+    """End the child and every process that it started.
 
-    A further Ctrl-C does not leave them running: it is insisted at once.
+    Some ignore SIGINT, such as a shell's background jobs, so stronger signals follow. Another
+    Ctrl-C goes on to the next signal at once.
     """
-    for number, seconds in _INSISTING:
+    for number, seconds in _ENDING_SIGNALS:
         try:
             os.killpg(child.pid, number)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
-                if child.poll() is not None:  # then those it started will not go by themselves
+                if child.poll() is not None:  # what it started will not end without a signal
                     deadline = min(deadline, time.monotonic() + _AFTER_LEADER_SECONDS)
                 os.killpg(child.pid, 0)
                 time.sleep(0.02)
@@ -277,18 +278,18 @@ def _end_group(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _terminal() -> tuple[int, int]:
-    """Open a pseudo terminal as wide as the real one, so that progress bars stay what they are."""
+    """Open a pseudo terminal as wide as the real one, so that progress bars look the same."""
     reader, writer = os.openpty()
     size = fcntl.ioctl(sys.stderr.fileno(), termios.TIOCGWINSZ, b"\0" * 8)
     fcntl.ioctl(writer, termios.TIOCSWINSZ, size)
     attributes = termios.tcgetattr(writer)
-    attributes[1] &= ~termios.OPOST  # the real terminal ends lines; twice would be once too often
+    attributes[1] &= ~termios.OPOST  # the real terminal already translates line ends
     termios.tcsetattr(writer, termios.TCSANOW, attributes)
     return reader, writer
 
 
 def _pieces(reader: int) -> Iterator[bytes]:
-    # A pseudo terminal whose other end is closed says EIO where a pipe says end of file.
+    # When the other end is closed, a pseudo terminal gives EIO and a pipe gives end of file.
     with contextlib.suppress(OSError):
         while piece := os.read(reader, 1 << 16):
             yield piece

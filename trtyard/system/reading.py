@@ -1,8 +1,7 @@
-"""Reading a TOML or JSON table whose every key is checked once, here at the edge.
+"""Reads TOML or JSON tables and checks every key.
 
-``Table`` hands out values by key and type and remembers which keys were asked for, so that
-``finish`` can name a key nobody knows (most often a misspelt one). Every complaint names the
-file, the key and what would be right.
+``Table`` returns values by key and type. It records which keys were read, so ``finish`` can report
+unknown keys (often misspelt ones). Every error names the file, the key and the expected value.
 """
 
 import difflib
@@ -21,18 +20,18 @@ else:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ``"; did you mean 'x' or 'y'?"``, or an empty string where nothing comes close."""
+    """Return ``"; did you mean 'x' or 'y'?"``, or an empty string if nothing is similar."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(repr(one) for one in close)}?" if close else ""
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML on every Python of the host side; ``ValueError`` says line and column."""
+    """Parse TOML on every supported Python; ``ValueError`` gives line and column."""
     return tomllib.loads(text)
 
 
 class Table:
-    """One table of a file, with the dotted path that leads to it."""
+    """One table of a file, with its dotted path."""
 
     def __init__(
         self, value: object, *, file: Path, path: str, error: type[TrtyardError], hint: str
@@ -44,7 +43,7 @@ class Table:
         self._asked: set[str] = set()
 
     def fail(self, key: str, problem: str) -> TrtyardError:
-        """Make the error for ``key``; the caller raises it."""
+        """Return the error for ``key``; the caller raises it."""
         where = ".".join(part for part in (self._path, key) if part)
         return self._error(f"{self._file.name}: {where} {problem}", self._hint)
 
@@ -52,7 +51,7 @@ class Table:
         return key in self._value
 
     def text(self, key: str, pattern: str = r".+", expected: str = "a text") -> str:
-        """Return the string at ``key``; the whole of it must match ``pattern``."""
+        """Return the string at ``key``, which must fully match ``pattern``."""
         value = self._get(key)
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise self.fail(key, f"must be {expected}, not {value!r}")
@@ -75,7 +74,7 @@ class Table:
     def texts(
         self, key: str, pattern: str = r".+", expected: str = "texts", *, may_be_empty: bool = False
     ) -> tuple[str, ...]:
-        """Return the list of strings at ``key``: each matches ``pattern``, none comes twice."""
+        """Return the list of strings at ``key``: each matches ``pattern``, without duplicates."""
         value = self._get(key)
         if not isinstance(value, list) or not (value or may_be_empty):
             raise self.fail(key, f"must be a list of {expected}, not {value!r}")
@@ -83,7 +82,7 @@ class Table:
             if not isinstance(one, str) or not re.fullmatch(pattern, one):
                 raise self.fail(key, f"must hold {expected}, not {one!r}")
         if len(set(value)) != len(value):
-            raise self.fail(key, "names something twice")
+            raise self.fail(key, "has a duplicate entry")
         return tuple(value)
 
     def choices(self, key: str, allowed: Sequence[str]) -> tuple[str, ...]:
@@ -99,7 +98,7 @@ class Table:
         return self._child(self._get(key), key)
 
     def optional_table(self, key: str) -> "Table":
-        """Return the table at ``key``, or an empty one."""
+        """Return the table at ``key``, or an empty one if there is none."""
         self._asked.add(key)
         return self._child(self._value.get(key, {}), key)
 
@@ -112,18 +111,18 @@ class Table:
             yield self._child(one, f"{key}[{number}]")
 
     def keys(self, pattern: str, expected: str) -> Iterator[str]:
-        """Yield the keys as written, in the file's order; each must match ``pattern``."""
+        """Yield the keys in the file's order; each must match ``pattern``."""
         for key in self:
             if not re.fullmatch(pattern, key):
                 raise self.fail(key, f"must be {expected}")
             yield key
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the keys as written, in the file's order."""
+        """Yield the keys in the file's order."""
         return iter(self._value)
 
     def finish(self) -> None:
-        """Complain of the first key that nobody asked for."""
+        """Raise an error for the first key that was not read."""
         for key in self._value:
             if key not in self._asked:
                 raise self.fail(key, "is not a known key" + nearest(key, sorted(self._asked)))

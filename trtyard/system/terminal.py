@@ -1,4 +1,4 @@
-"""What trtyard says: progress on stderr, results on stdout."""
+"""Terminal output: progress on stderr, results on stdout."""
 
 import io
 import os
@@ -8,16 +8,16 @@ _STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}  # by number: 0, 1, 2
 
 
 def open_streams() -> bool:
-    """Make all three standard streams usable; tell whether stdout was open.
+    """Open closed standard streams on ``/dev/null``; return whether stdout was open.
 
-    A closed one (``>&-``) becomes ``/dev/null``: else the next file that is opened gets its number,
-    and what children print goes into that file. What a terminal cannot show is escaped.
+    Otherwise the next file to be opened gets the number of a closed stream (``>&-``), and children
+    print into that file. Characters that the terminal cannot show are escaped.
     """
     was_open = sys.stdout is not None
     for number, (name, mode) in enumerate(_STREAMS.items()):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, number)  # which children inherit
+            os.dup2(null, number)  # so that children inherit it
             if null != number:
                 os.close(null)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
@@ -27,11 +27,11 @@ def open_streams() -> bool:
 
 
 def say(text: str) -> None:
-    """Tell the user what is being done."""
+    """Print a progress message on stderr."""
     sys.stderr.write(f"trtyard: {text}\n")
     sys.stderr.flush()
 
 
 def show(text: str) -> None:
-    """Print a result."""
+    """Print a result on stdout."""
     sys.stdout.write(f"{text}\n")
