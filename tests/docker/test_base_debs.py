@@ -86,7 +86,8 @@ def vendor_base(engine, row, archive, monkeypatch):
 
 
 def asking(row, **change):
-    debs = Debs(base=(), runtime=("trtyard-tool",), build=("trtyard-dev",))
+    tools, headers = ("trtyard-tool",), ("trtyard-dev",)
+    debs = Debs(base=(), runtime=tools, build=headers, unpacked=(), components=())
     return replace(row, debs=debs, **change)
 
 

@@ -27,7 +27,7 @@ def store(row, locked, tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     (folder / DEBS).mkdir()
     debs = LocalBase(row=row, locked=locked, stage="base").debs
-    download_debs(row.base.suite, debs, folder / DEBS)
+    download_debs(row, debs, folder / DEBS, locked.snapshot)
     gone = [deb.name for deb in debs if not (folder / DEBS / deb_filename(deb)).is_file()]
     if gone:
         pytest.skip(f"the distribution does not have the locked {', '.join(gone)} any more")
