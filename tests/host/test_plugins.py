@@ -9,5 +9,5 @@ from trtyard.run.plugins import compile_plugins
 def test_headers_of_an_api_that_the_row_does_not_take_are_refused(tmp_path: Path) -> None:
     (tmp_path / "NvInfer.h").touch()
     (tmp_path / "NvInferVersion.h").write_text("#define NV_TENSORRT_MAJOR 8\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"plugins are cpp-v2; row rtx-1\.7 takes .*cpp-v3"):
+    with pytest.raises(UsageError, match=r"needs cpp-v2 plugins; row rtx-1\.7 supports .*cpp-v3"):
         compile_plugins("rtx-1.7", headers=str(tmp_path), out="")
