@@ -350,7 +350,7 @@ def checked(**words):
         ({"model": "zzzz"}, "unknown model 'zzzz'", "--model faster_rcnn"),
         ({"model": "none.py:make"}, "none.py: file not found", None),
         ({"size": "5000"}, "alexnet supports 1 to 2048 pixels", "--size 2048"),
-        ({"model": "faster_rcnn", "size": "63"}, "from 64 to 1333 pixels", "--size 64"),
+        ({"model": "faster_rcnn", "size": "63"}, "supports 64 to 1333 pixels", "--size 64"),
     ],
 )
 def test_impossible_requests_are_refused_at_once(words, said, advised):

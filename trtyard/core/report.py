@@ -177,7 +177,7 @@ class Inputs(NamedTuple):
 
 
 class Proposals(NamedTuple):
-    """How many of a detector's proposals are real and not padding, in one runtime."""
+    """Numbers of a detector's real and padded proposals in one runtime."""
 
     runtime: str
     alive: int

@@ -81,7 +81,7 @@ LINK_LIBRARIES = ("-lcudart_static", "-ldl", "-lpthread", "-lrt")
 
 
 class CompiledPlugins(NamedTuple):
-    """What a call of ``compile_plugins`` made, or found already made."""
+    """The library from ``compile_plugins``, compiled or already there."""
 
     library: Path
     sha256: str
