@@ -185,7 +185,7 @@ def with_folders(plan: Plan, store: str = "", *, dry_run: bool = False) -> Plan:
     if sources_of(row) and (plan.store or mirrors.git):
         plan = replace(plan, sources=_sources(row, plan.store, mirrors, dry_run=dry_run))
     vendors = [one for one in plan.locked.wheels_for(row.python) if one.is_vendors]
-    if vendors and mirrors.vendor and not plan.store:  # a build step may not reach the mirror
+    if vendors and mirrors.vendor and not plan.store:  # a build step cannot always reach it
         plan = replace(plan, vendor=YARD / "vendor" / row.name)
         if not dry_run:
             make_own(YARD)

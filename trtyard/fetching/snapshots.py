@@ -1,7 +1,7 @@
 """The distribution's snapshot service: all packages that its archive ever had, by date.
 
-Debian has one (snapshot.debian.org). The keys that signed its Release files have expired, so apt
-does not verify the files from there; the caller compares them with the lock's hashes.
+Debian has one (snapshot.debian.org). The keys of old Release files may have expired, so apt does
+not verify them; the caller compares the packages with the lock's hashes.
 """
 
 from collections.abc import Iterator, Sequence

@@ -60,7 +60,7 @@ def _torchvision_fits_torch(row: Row) -> Iterator[Problem]:
 
 
 def _torch_shares_cuda(row: Row) -> Iterator[Problem]:
-    """Reject two CUDA major releases in one process: they double the libraries to load."""
+    """Reject two CUDA major releases in one process: they double every library."""
     torch = row.packages["torch"]
     known = TORCH.get(release_of(torch))
     if known is not None and known.cuda[0] != release_of(row.cuda)[0]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 SOCKET = Path("/var/run/docker.sock")
-PACKAGED_COMMANDS = "/usr/bin"  # where a distribution puts docker, whatever PATH says
+PACKAGED_COMMANDS = "/usr/bin"  # where distributions put docker; searched even if not on PATH
 ANSWER_SECONDS = 10  # an engine that is alive answers in milliseconds
 # The first buildx whose bake replaces stages by named contexts given on its command line.
 OLDEST_BUILDX = (0, 12)
