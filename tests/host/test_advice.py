@@ -31,14 +31,14 @@ def message(log, rows):
 def test_an_error_names_the_rows_that_take_the_model():
     log = "\n".join((LOGS / "nonzero.log").read_text().splitlines()[4:])
     rows = matrix_toolchains()
-    assert "taken as is by: TensorRT 8.5 and newer" in message(log, ())
+    assert "supported by: TensorRT 8.5 and newer" in message(log, ())
     assert (
-        "taken as is by: row 11.3, 10.16, 8.6 (TensorRT 8.5 and newer, not TensorRT for RTX)"
+        "supported by: row 11.3, 10.16, 8.6 (TensorRT 8.5 and newer, not TensorRT for RTX)"
         in message(log, rows)
     )
     pascal = message("Internal Error (Unsupported SM: 0x601)", rows)
-    assert "taken as is by: row 7.0 (engines run on compute capability 6.1)" in pascal
-    assert "taken as is by" not in message("K exceeds the maximum value allowed", rows)
+    assert "supported by: row 7.0 (engines run on compute capability 6.1)" in pascal
+    assert "supported by" not in message("K exceeds the maximum value allowed", rows)
 
 
 @pytest.mark.parametrize("kind", [ConversionError, EnvironmentLacksError])

@@ -171,7 +171,7 @@ def test_a_detector_of_torchvision_agrees_and_says_what_tensorrt_lacks(row_file,
     assert status_of(report)["engine"] == "failed"
     failed = failed_stage(report)
     assert "why: this TensorRT has no NonZero" in failed.reason
-    assert "taken as is by: TensorRT 8.5 and newer, not TensorRT for RTX" in failed.reason
+    assert "supported by: TensorRT 8.5 and newer, not TensorRT for RTX" in failed.reason
     assert "as the model faster_rcnn does" in failed.hint
     assert "why: " not in json.dumps(report["stages"])
     assert (out / artifacts.OVERLAY).is_file()

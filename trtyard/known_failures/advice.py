@@ -44,7 +44,7 @@ def advice(log: str, rows: Sequence[Toolchain] = (), row: str = "") -> Advice | 
         first.affected not in ((), (ANY,)) or (rows and first.capability)
     ):
         taking = rows_in_words(first, rows) if rows else taken_by(first.affected)
-        lines.append(f"  taken as is by: {taking}")
+        lines.append(f"  supported by: {taking}")
     return Advice(tuple(lines), first.failure.hint)
 
 

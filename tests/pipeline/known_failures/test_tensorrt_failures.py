@@ -425,7 +425,7 @@ def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):
     assert (explanation.place.op, explanation.place.node) == ("NonMaxSuppression", "culprit")
     error = with_advice(failure.value)
     assert "padded_nms" in error.hint
-    assert "taken as is by: TensorRT 8.0 and newer, not TensorRT for RTX" in error.message
+    assert "supported by: TensorRT 8.0 and newer, not TensorRT for RTX" in error.message
 
 
 @pytest.mark.skipif(first_device() is not None, reason=HAS_DRIVER)
