@@ -1,4 +1,4 @@
-"""docs/report.schema.json is what report.json holds."""
+"""trtyard/report/report.schema.json is what report.json holds."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_the_file_is_the_records_schema():
 
 def test_a_schema_that_differs_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(reading, "ROOT", tmp_path)
-    (tmp_path / "docs").mkdir()
+    (tmp_path / SCHEMA_FILE).parent.mkdir(parents=True)
     (tmp_path / SCHEMA_FILE).write_text("{}")
     with pytest.raises(IntegrityError, match=r"report\.schema\.json differs"):
         write_schema(check=True)

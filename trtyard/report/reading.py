@@ -15,7 +15,7 @@ from trtyard.core.report import JSON_FILE, SCHEMA, ErrorHistogram, Report
 from trtyard.system.terminal import say
 from trtyard.system.uv import ROOT
 
-SCHEMA_FILE = Path("docs/report.schema.json")
+SCHEMA_FILE = Path("trtyard/report/report.schema.json")
 
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _KINDS: dict[object, str] = {str: "string", bool: "boolean", int: "integer"}
