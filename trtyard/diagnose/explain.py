@@ -140,7 +140,7 @@ def _in_words(one: Explanation, log: str, facts: dict[str, Any], *, brief: bool)
         lines.append(f"  {one.words}")
     lines += _columns(_details(one, facts))
     if not brief:
-        lines += _columns([("known", source) for source in one.failure.sources])
+        lines += _columns([("source", source) for source in one.failure.sources])
     return "\n".join(lines) + "\n"
 
 
@@ -157,7 +157,7 @@ def _details(one: Explanation, facts: dict[str, Any]) -> list[tuple[str, str]]:
         details += [("at", f"{each['node']}: {each['origin']}") for each in nodes]
         if facts["more"]:
             details.append(("at", f"and {facts['more']} more nodes"))
-    details += [("why", one.failure.cause), ("do", one.failure.hint), ("as is", as_is(one))]
+    details += [("why", one.failure.cause), ("fix", one.failure.hint), ("rows", as_is(one))]
     return details
 
 
@@ -172,9 +172,9 @@ def _entry_in_words(entry: KnownFailure) -> str:
     details = [
         ("shows", entry.symptom),
         ("why", entry.cause),
-        ("do", entry.hint),
-        ("as is", as_is(Explanation(entry, 0, "", Place(), entry.affected))),
-        *(("known", source) for source in entry.sources),
+        ("fix", entry.hint),
+        ("rows", as_is(Explanation(entry, 0, "", Place(), entry.affected))),
+        *(("source", source) for source in entry.sources),
     ]
     return "\n".join([entry.name, *_columns(details)]) + "\n"
 
@@ -195,7 +195,7 @@ def _finding_in_words(finding: dict[str, str]) -> str:
     entry = next(one for one in KNOWN_FAILURES if one.name == finding["name"])
     detail = finding["detail"].replace("\n", "\n  ")
     lines = [f"in the file: {entry.name}", f"  {detail}"]
-    return "\n".join([*lines, *_columns([("why", entry.cause), ("do", entry.hint)])]) + "\n"
+    return "\n".join([*lines, *_columns([("why", entry.cause), ("fix", entry.hint)])]) + "\n"
 
 
 def _say_unknown(log: _Log, found: list[Explanation], *, has_findings: bool) -> int:
