@@ -77,5 +77,5 @@ def test_the_new_familys_names_sizes_and_options_are_checked(folder):
     for line in (lines[0], lines[2]):
         assert "unknown model 'blur4'; similar names: blur3" in line
     for line in (lines[1], lines[3]):
-        assert line == "--size 4: blur3 takes a side from 8 to 512 pixels"
+        assert line == "--size 4: blur3 supports 8 to 512 pixels"
     assert lines[4] == "--top-n is not for blur3"

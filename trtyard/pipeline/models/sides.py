@@ -1,12 +1,12 @@
-"""What ``--size`` may be."""
+"""Checks ``--size``."""
 
 from trtyard.core.errors import UsageError
 
 
 def require_side(name: str, side: int, smallest: int, largest: int, usual: int) -> None:
-    """Raise UsageError where ``side`` is not within what the model ``name`` takes, in pixels."""
+    """Raise UsageError if the model ``name`` does not support a side of ``side`` pixels."""
     if not smallest <= side <= largest:
         raise UsageError(
-            f"--size {side}: {name} takes a side from {smallest} to {largest} pixels",
+            f"--size {side}: {name} supports {smallest} to {largest} pixels",
             f"--size {usual}",
         )
