@@ -125,7 +125,7 @@ def test_a_size_that_the_model_cannot_take_is_a_usage_error():
         load_classifier("alexnet", SEEDED, None, 20)
     assert caught.value.hint == "--size 224"
     for size in (0, -5, 5000):
-        with pytest.raises(UsageError, match="from 1 to 2048 pixels"):
+        with pytest.raises(UsageError, match="supports 1 to 2048 pixels"):
             load_classifier("alexnet", SEEDED, None, size)
 
 

@@ -117,5 +117,5 @@ def test_names_known_without_torch_are_torchvisions():
 def test_sides_known_without_torch_are_what_models_take(kind):
     one = KINDS[kind]
     for side in (one.smallest - 1, one.largest + 1):
-        with pytest.raises(UsageError, match=f"from {one.smallest} to {one.largest} pixels"):
+        with pytest.raises(UsageError, match=f"supports {one.smallest} to {one.largest} pixels"):
             load_model(one.names[0], size=side)
