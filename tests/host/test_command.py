@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,15 @@ import pytest
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.system import processes as command
 from trtyard.system.interruptions import held_back
-from trtyard.system.processes import CommandError, check, output_of, quoted, run, run_plainly
+from trtyard.system.processes import (
+    CommandError,
+    check,
+    in_background,
+    output_of,
+    quoted,
+    run,
+    run_plainly,
+)
 from trtyard.system.uv import ROOT
 
 
@@ -213,3 +222,34 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def interrupted_in_the_background(command, file):
+    """Run the command until it has printed something, then raise; return how to wait for it."""
+    waits = []
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        file.open("wb") as output,
+        in_background(command, output=output.fileno()) as wait,
+    ):
+        waits.append(wait)
+        while not file.read_bytes():
+            time.sleep(0.02)
+        raise ZeroDivisionError
+    return waits[0]
+
+
+def test_command_in_the_background_ends_with_the_block(tmp_path):
+    sleeping = [sys.executable, "-c", "import time; print('on', flush=True); time.sleep(60)"]
+    wait = interrupted_in_the_background(sleeping, tmp_path / "output")
+    assert wait() != 0
+
+
+def test_command_in_the_background_writes_into_the_file(tmp_path):
+    file = tmp_path / "output"
+    with (
+        file.open("wb") as output,
+        in_background([sys.executable, "-c", "print(3)"], output=output.fileno()) as wait,
+    ):
+        assert wait() == 0
+    assert file.read_bytes() == b"3\n"

@@ -1,5 +1,8 @@
 """Which tests ``./run test`` runs, and what it says before and after."""
 
+import contextlib
+import os
+
 import pytest
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
@@ -48,7 +51,14 @@ def commands(monkeypatch):
         called.threads.append(env.get("OMP_NUM_THREADS"))
         return called.codes.get(words[words.index("pytest") + 1], 0)
 
+    @contextlib.contextmanager
+    def in_background(command, *, output, cwd, env):
+        code = run(command, cwd=cwd, env=env)
+        os.write(output, b"of the host's tests\n")
+        yield lambda: code
+
     monkeypatch.setattr(selftest, "run", run)
+    monkeypatch.setattr(selftest, "in_background", in_background)
     monkeypatch.setattr(selftest, "downloads", lambda row, parts: ())
     monkeypatch.setattr(selftest, "engine_problem", lambda: None)
     monkeypatch.setattr(selftest, "has_cuda_device", lambda: False)
@@ -175,3 +185,10 @@ def test_lint_runs_every_linter_and_fails_if_one_did(monkeypatch):
     assert run_linters() == 1
     modules = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["codespell_lib"]]
     assert ran == [*modules, ["--no-logo"]]
+
+
+def test_host_output_follows_the_pipelines(commands, capsys):
+    assert run_tests("default", only="", all_parts=False, words=[]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "of the host's tests\n"
+    assert captured.err.index("tests/host: passed") < captured.err.index("tests/pipeline: passed")

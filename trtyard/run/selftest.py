@@ -1,7 +1,9 @@
 """``test`` and ``lint``: trtyard's own tests and linters, each in the environment it needs."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +20,7 @@ from trtyard.run.on_host import pipeline_variables
 from trtyard.run.pycuda import has_cuda_device
 from trtyard.system.docker_engine import connect
 from trtyard.system.interpreters import find_python
-from trtyard.system.processes import Word, run
+from trtyard.system.processes import Word, in_background, run
 from trtyard.system.terminal import say
 from trtyard.system.uv import GIGA, MATRIX_FILE, ROOT
 
@@ -49,11 +51,14 @@ def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> 
         "gpu": lambda: _gpu(row, words),
     }
     results: dict[Part, int | str] = {}
+    if {"host", "pipeline"} <= {*chosen}:
+        results |= _beside_host(parts["pipeline"], words)
     for name in chosen:
-        say(_TITLES[name])
-        results[name] = parts[name]()
-    for name, result in results.items():
-        say(f"{_TITLES[name]}: {_in_words(result)}")
+        if name not in results:
+            say(_TITLES[name])
+            results[name] = parts[name]()
+    for name in chosen:
+        say(f"{_TITLES[name]}: {_in_words(results[name])}")
     if quick:
         left_out = ", ".join(_TITLES[name] for name in PARTS if name not in DEFAULT)
         say(f"not selected: {left_out}. All tests: ./run test --all")
@@ -147,6 +152,22 @@ def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
     return _pytest([environment.python], part, words, env)
 
 
+def _beside_host(pipeline: Callable[[], int | str], words: Sequence[str]) -> dict[Part, int | str]:
+    """Run the host's tests beside the pipeline's, which use one core; print their output after."""
+    command = _pytest_command([sys.executable], "host", words)
+    say(f"{_TITLES['pipeline']}; {_TITLES['host']} runs beside it, and its output follows")
+    with tempfile.TemporaryFile() as output:
+        with in_background(command, output=output.fileno(), cwd=ROOT, env=dict(os.environ)) as wait:
+            of_pipeline = pipeline()
+            of_host = wait()
+        output.seek(0)
+        say(_TITLES["host"])
+        sys.stdout.flush()
+        shutil.copyfileobj(output, sys.stdout.buffer)
+        sys.stdout.flush()
+    return {"host": of_host, "pipeline": of_pipeline}
+
+
 def _gpu(row: str, words: Sequence[str]) -> int | str:
     if not has_cuda_device():
         return "no CUDA device on this machine"
@@ -161,7 +182,11 @@ def _docker(words: Sequence[str]) -> int | str:
 
 
 def _pytest(python: list[Word], part: Part, words: Sequence[str], env: dict[str, str]) -> int:
-    return run([*python, "-m", "pytest", f"tests/{part}", *words], cwd=ROOT, env=env)
+    return run(_pytest_command(python, part, words), cwd=ROOT, env=env)
+
+
+def _pytest_command(python: Sequence[Word], part: Part, words: Sequence[str]) -> list[Word]:
+    return [*python, "-m", "pytest", f"tests/{part}", *words]
 
 
 def _in_words(result: int | str) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trtyard.core.errors import EnvironmentLacksError
@@ -68,6 +68,22 @@ def run(
     """Run with the output streams of this process; return the exit code."""
     with _running(command, cwd, env, None, pass_fds) as child:
         return child.wait()
+
+
+@contextlib.contextmanager
+def in_background(
+    command: Sequence[Word],
+    *,
+    output: int,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Callable[[], int]]:
+    """Run beside the block, with both output streams in the file descriptor ``output``.
+
+    Yields a function that waits for the exit code. An exception in the block ends the command.
+    """
+    with _running(command, cwd, env, output) as child:
+        yield child.wait
 
 
 def run_plainly(
