@@ -24,7 +24,7 @@ from trtyard.run.on_host import pipeline_variables
 from trtyard.system.uv import ROOT, uv
 
 PACKAGE = "trtyard.pipeline.tensorrt"
-SOURCES = ROOT / "trtyard" / "pipeline" / "tensorrt"
+PIPELINE = ROOT / "trtyard" / "pipeline"
 FOLDER = ROOT / "tests" / "rows" / "tensorrt_api"
 ROWS = ("8.6", "10.16", "11.3", "rtx-1.7")
 # Releases that no row has and ./run row add gives: their bindings for Python 3.11 and 3.12.
@@ -155,14 +155,24 @@ def stubs(bindings, tmp_path_factory):
 
 
 def served_by(name):
-    """Return the modules that a release uses: its driver and the common code, by their imports."""
-    names = ["engine", "runner", DRIVERS[name]]
+    """Return the modules that a release uses: its driver and the common code, by their imports.
+
+    Each is a path below ``trtyard/pipeline`` without its ending. The registry loads the shells.
+    """
+    names = ["tensorrt/engine", "tensorrt/runner", f"tensorrt/{DRIVERS[name]}"]
     for module in names:
-        for node in ast.parse((SOURCES / f"{module}.py").read_text()).body:
+        for node in ast.parse(source_of(module).read_text()).body:
             if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{PACKAGE}."):
-                inner = node.module.rpartition(".")[2]
-                names += [inner] if inner not in (*names, "api") else []
+                inner = f"tensorrt/{node.module.rpartition('.')[2]}"
+                names += [inner] if inner not in (*names, "tensorrt/api") else []
+        if module == "tensorrt/shells":
+            shells = sorted(PIPELINE.glob("ops/*_op/shell.py"))
+            names += [file.relative_to(PIPELINE).with_suffix("").as_posix() for file in shells]
     return names
+
+
+def source_of(module):
+    return PIPELINE / f"{module}.py"
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +183,14 @@ def type_check(stubs, tmp_path_factory):
     """
     cache, copy = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("copy") / "trtyard"
     seconds = itertools.count(int(time.time()) + 1)
-    shutil.copytree(ROOT / "trtyard" / "pipeline", copy / "pipeline")
+    for package in ("core", "pipeline"):
+        shutil.copytree(ROOT / "trtyard" / package, copy / package)
     (copy / "__init__.py").touch()
 
     def run(name, changed=None):
-        files = {one: copy / "pipeline" / "tensorrt" / f"{one}.py" for one in served_by(name)}
+        files = {one: copy / "pipeline" / f"{one}.py" for one in served_by(name)}
         for module, file in files.items():
-            text = (changed or {}).get(module) or (SOURCES / file.name).read_text()
+            text = (changed or {}).get(module) or source_of(module).read_text()
             if text != file.read_text():
                 file.write_text(text)
                 # mypy takes a file of the same size and second for unchanged.
@@ -204,11 +215,9 @@ def type_check(stubs, tmp_path_factory):
 
 def test_every_file_that_names_something_of_tensorrt_is_checked():
     naming = {
-        path
-        for path in (ROOT / "trtyard" / "pipeline").rglob("*.py")
-        if "tensorrt.api import trt" in path.read_text()
+        path for path in PIPELINE.rglob("*.py") if "tensorrt.api import trt" in path.read_text()
     }
-    assert naming <= {SOURCES / f"{each}.py" for name in DRIVERS for each in served_by(name)}
+    assert naming <= {source_of(each) for name in DRIVERS for each in served_by(name)}
     assert len(naming) > 8
 
 
@@ -268,32 +277,50 @@ def test_what_the_code_uses_exists_and_takes_what_it_is_given(name, type_check):
 @pytest.mark.parametrize(
     ("name", "module", "right", "wrong", "said"),
     [
-        ("7.0", "tensors_by_binding", "execute_async_v2", "execute_async_v3", "execute_async_v3"),
-        ("8.6", "driver_before_10", "plugin_creator_list", "all_creators", "all_creators"),
+        (
+            "7.0",
+            "tensorrt/tensors_by_binding",
+            "execute_async_v2",
+            "execute_async_v3",
+            "execute_async_v3",
+        ),
+        ("8.6", "tensorrt/driver_before_10", "plugin_creator_list", "all_creators", "all_creators"),
         (
             "8.6",
-            "tensors_by_name",
+            "tensorrt/tensors_by_name",
             "execute_async_v3(stream)",
             "execute_async_v3()",
             "stream_handle",
         ),
-        ("10.13", "driver_10_13", "PLUGIN_V3", "ATTENTION_INPUT", "ATTENTION_INPUT"),
-        ("10.16", "driver_10_13", "all_creators", "all_the_creators", "all_the_creators"),
+        ("10.13", "tensorrt/driver_10_13", "PLUGIN_V3", "ATTENTION_INPUT", "ATTENTION_INPUT"),
+        ("10.16", "tensorrt/driver_10_13", "all_creators", "all_the_creators", "all_the_creators"),
         (
             "11.3",
-            "driver_named",
+            "tensorrt/driver_named",
             "ProfilingVerbosity.DETAILED",
             "ProfilingVerbosity.VERBOSE",
             "VERBOSE",
         ),
-        ("11.3", "driver_10_13", "LayerType.PLUGIN_V3", "LayerType.PLUGIN_V4", "PLUGIN_V4"),
-        ("11.3", "driver_10", "ENABLE_PLUGIN_OVERRIDE", "PLUGIN_OVERRIDE", "PLUGIN_OVERRIDE"),
-        ("rtx-1.7", "engine", "parser.num_errors", "parser.errors", "errors"),
-        ("rtx-1.7", "shells", "exprs.constant", "exprs.fixed", "fixed"),
+        (
+            "11.3",
+            "tensorrt/driver_10_13",
+            "LayerType.PLUGIN_V3",
+            "LayerType.PLUGIN_V4",
+            "PLUGIN_V4",
+        ),
+        (
+            "11.3",
+            "tensorrt/driver_10",
+            "ENABLE_PLUGIN_OVERRIDE",
+            "PLUGIN_OVERRIDE",
+            "PLUGIN_OVERRIDE",
+        ),
+        ("rtx-1.7", "tensorrt/engine", "parser.num_errors", "parser.errors", "errors"),
+        ("rtx-1.7", "ops/padded_nms_op/shell", "exprs.constant", "exprs.fixed", "fixed"),
     ],
 )
 def test_a_wrong_name_or_argument_is_found(name, module, right, wrong, said, type_check):
-    text = (SOURCES / f"{module}.py").read_text()
+    text = source_of(module).read_text()
     assert right in text
     assert f'"{said}"' in type_check(name, {module: text.replace(right, wrong)})
 
@@ -303,7 +330,7 @@ def test_no_object_of_tensorrt_is_of_a_type_that_the_checker_does_not_know(name,
     members = names_in(stubs(name) / STUB / "__init__.pyi")
     changed = {
         module: ast.unparse(Revealing(members).visit(ast.parse(file.read_text())))
-        for module, file in ((one, SOURCES / f"{one}.py") for one in served_by(name))
+        for module, file in ((one, source_of(one)) for one in served_by(name))
     }
     found = revealed(type_check(name, changed))
     assert len(found) > 30
@@ -317,7 +344,7 @@ def revealed(words):
     """Return the types that mypy gave to each expression, by module, line and column."""
     found = {}
     for module, line, column, kind in re.findall(
-        r'(\w+)\.py:(\d+):(\d+): note: Revealed type is "(.*)"', words
+        r'pipeline/([\w/]+)\.py:(\d+):(\d+): note: Revealed type is "(.*)"', words
     ):
         found.setdefault((module, int(line), int(column)), set()).add(kind)
     return found

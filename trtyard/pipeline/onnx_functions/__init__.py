@@ -1,6 +1,6 @@
 """The custom ops written in standard ONNX ops, for every runtime that has no kernel for them."""
 
-from typing import Any, List
+from typing import Any, List, Sequence
 
 import onnx
 
@@ -15,6 +15,7 @@ __all__ = [
     "custom_ops_in",
     "function",
     "functions_for",
+    "keep_functions",
     "nodes_within",
     "opset_of",
 ]
@@ -31,6 +32,13 @@ def functions_for(model: onnx.ModelProto) -> "List[onnx.FunctionProto]":
         for op_type in custom_ops_in(model)
         if opset >= minimum_opset(op_type)
     ]
+
+
+def keep_functions(model: onnx.ModelProto, op_types: Sequence[str]) -> None:
+    """Remove every function of the model except those of the custom ops ``op_types``."""
+    for each in list(model.functions):
+        if each.domain != DOMAIN or each.name not in op_types:
+            model.functions.remove(each)
 
 
 def custom_ops_in(model: onnx.ModelProto) -> List[str]:

@@ -9,6 +9,7 @@ import onnx
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.files import write_bytes
 from trtyard.core.report import EngineFacts
+from trtyard.pipeline.onnx_functions import keep_functions
 from trtyard.pipeline.onnx_model.facts import data_files
 from trtyard.pipeline.onnx_model.origin import describe, node_at, nodes_named_in
 from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS
@@ -121,9 +122,7 @@ def _model_for(onnx_file: Path, driver: Driver) -> bytes:
         return onnx_file.read_bytes()
     model = onnx.load(str(onnx_file))  # the parser gets no path to look beside
     if not driver.takes_functions and HAS_FUNCTIONS:
-        for function in list(model.functions):
-            if function.domain != DOMAIN or function.name not in FUNCTION_TYPES:
-                model.functions.remove(function)
+        keep_functions(model, FUNCTION_TYPES)
     return bytes(model.SerializeToString())
 
 
