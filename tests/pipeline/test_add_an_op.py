@@ -72,6 +72,7 @@ def test_the_new_op_runs_in_onnxruntime_as_in_torch(folder, exporter, opset):
     assert run_in(folder, IN_ONNXRUNTIME, exporter, str(opset)) == "Scale2 0.5\n"
 
 
+@pytest.mark.slow
 def test_tensorrt_builds_the_new_ops_function_body(folder):
     run_in(folder, IN_ONNXRUNTIME, "dynamo", "18")
     size, plugins = run_in(folder, IN_TENSORRT).split(maxsplit=1)

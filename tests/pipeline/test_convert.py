@@ -136,6 +136,7 @@ def test_the_detector_converts_and_every_detection_matches(detector):
     assert made - {artifacts.ENGINE_LAYERS} <= {path.name for path in out.iterdir()} <= made
 
 
+@pytest.mark.slow
 def test_another_opset_than_the_rows_is_written_and_told(row_file, tmp_path):
     out = tmp_path / "out"
     done, report = convert(
@@ -150,6 +151,7 @@ def test_another_opset_than_the_rows_is_written_and_told(row_file, tmp_path):
     assert standard.version == 20
 
 
+@pytest.mark.slow
 def test_a_segmenters_dict_becomes_outputs_of_its_keys(row_file, tmp_path):
     out = tmp_path / "out"
     done, report = convert(row_file, "lraspp_mobilenet_v3_large", out, "--size", "96")
@@ -159,6 +161,7 @@ def test_a_segmenters_dict_becomes_outputs_of_its_keys(row_file, tmp_path):
     assert status_of(report)["engine"] == "passed"
 
 
+@pytest.mark.slow
 def test_a_detector_of_torchvision_agrees_and_says_what_tensorrt_lacks(row_file, tmp_path):
     out = tmp_path / "out"
     model = "fasterrcnn_mobilenet_v3_large_320_fpn"

@@ -58,7 +58,7 @@ def test_weights_have_the_stated_deviation(shape):
     [
         "mobilenet_v3_small",
         "lraspp_mobilenet_v3_large",
-        "ssd300_vgg16",
+        pytest.param("ssd300_vgg16", marks=pytest.mark.slow),
         "fasterrcnn_mobilenet_v3_large_320_fpn",
         "faster_rcnn",
     ],

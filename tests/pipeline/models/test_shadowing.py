@@ -42,6 +42,7 @@ def exported(tmp_path):
 # Without the variable -m puts the folder first on the path, as Python before 3.11 always does.
 @pytest.mark.parametrize("variables", [{}, {"PYTHONSAFEPATH": "1"}])
 @pytest.mark.parametrize("model", ["net:make", "net.py:make"])
+@pytest.mark.slow
 def test_files_of_no_concern_are_passed_over(exported, model, variables):
     broken = "raise RuntimeError('this one is imported')\n"
     files = dict.fromkeys(["statistics.py", "signal.py", "onnx/__init__.py"], broken)
@@ -50,6 +51,7 @@ def test_files_of_no_concern_are_passed_over(exported, model, variables):
 
 
 @pytest.mark.parametrize("model", ["net:make", "net.py:make"])
+@pytest.mark.slow
 def test_an_imported_name_that_the_row_has_too_is_named(exported, model):
     files = {"net.py": "import helper\n" + NET, "helper.py": "import json\nimport statistics\n"}
     code, said = exported(model, {**files, "statistics.py": "x = 1\n"})
@@ -73,10 +75,12 @@ def test_a_module_named_as_the_model_must_not_be_the_rows(exported):
     assert "--model statistics:make names statistics, which is both" in said
 
 
+@pytest.mark.slow
 def test_a_file_named_as_the_model_may_be_called_as_it_likes(exported):
     assert exported("torch.py:make", {"torch.py": NET}) == (0, "")
 
 
+@pytest.mark.slow
 def test_trtyards_own_files_do_not_come_before_the_users(exported):
     assert (ROOT / "tasks.py").is_file()
     assert exported("tasks:make", {"tasks.py": NET}) == (0, "")

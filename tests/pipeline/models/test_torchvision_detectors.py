@@ -103,7 +103,7 @@ def test_the_file_finds_what_pytorch_finds_at_any_size(tmp_path):
 @pytest.mark.parametrize(
     ("name", "size", "expected"),
     [
-        ("ssd300_vgg16", None, (300, 300)),
+        pytest.param("ssd300_vgg16", None, (300, 300), marks=pytest.mark.slow),
         ("ssdlite320_mobilenet_v3_large", 320, (320, 320)),
         ("ssdlite320_mobilenet_v3_large", 150, (150, 200)),
         (SMALL, None, (320, 427)),
@@ -120,8 +120,14 @@ def test_an_ssd_takes_its_own_size_by_default(name, size, expected, tmp_path):
     ("name", "outputs"),
     [
         ("ssdlite320_mobilenet_v3_large", {"boxes", "labels", "scores"}),
-        ("maskrcnn_resnet50_fpn", {"boxes", "labels", "scores", "masks"}),
-        ("keypointrcnn_resnet50_fpn", {"boxes", "labels", "scores", "keypoints"}),
+        pytest.param(
+            *("maskrcnn_resnet50_fpn", {"boxes", "labels", "scores", "masks"}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("keypointrcnn_resnet50_fpn", {"boxes", "labels", "scores", "keypoints"}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_each_kind_has_detections_to_compare(name, outputs):
