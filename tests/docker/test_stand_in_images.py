@@ -127,7 +127,7 @@ def test_models_are_exported_in_the_image_with_parity(built, model):
     done = run_task(*words, root=made.root)
     assert done.returncode == 0, done.stderr
     report = json.loads((made.root / "out" / made.row / model / "report.json").read_text())
-    assert report["row"]["name"] == made.row
+    assert (report["row"], report["verdict"]) == (made.row, {"exit_code": 0})
 
 
 def test_the_built_parser_is_in_the_packages_folder_and_finds_tensorrt(engine, built):
@@ -145,6 +145,9 @@ def test_the_built_parser_is_in_the_packages_folder_and_finds_tensorrt(engine, b
 
 
 def build(made):
+    """Build an image that no other test has built, because one of its files differs."""
+    with (made.root / "trtyard" / "core" / "errors.py").open("a") as file:
+        file.write(f"# {made.root}\n")
     return run_task("build", "--trt", made.row, root=made.root)
 
 

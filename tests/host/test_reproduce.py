@@ -10,7 +10,7 @@ from trtyard.build.local_base import local_bases
 from trtyard.core.errors import IntegrityError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.prove.layouts import Built, build_command, with_own_bases
+from trtyard.prove.layouts import FOLDER, Built, build_command, plain_command, with_own_bases
 from trtyard.prove.oci import Difference, Image, differences
 from trtyard.prove.reproduce import _in_bases, _report
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
@@ -147,3 +147,9 @@ def test_without_an_engine_it_says_so_and_ends_with_3(tasks):
     done = tasks("reproduce", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 3
     assert "no Docker engine answers" in done.stderr
+
+
+def test_layout_path_is_relative_so_a_comma_in_it_does_no_harm():
+    command = plain_command(Path("docker"), FOLDER / "context", FOLDER / "first")
+    output = str(command[command.index("--output") + 1])
+    assert output.endswith(",dest=.trtyard/reproduce/first")

@@ -142,7 +142,15 @@ def layout_of(
 def plain_command(docker: Path, context: Path, folder: Path) -> list[Word]:
     """Return the command that builds the Dockerfile in ``context`` and writes the layout."""
     command: list[Word] = [docker, "buildx", "build", "--builder", DEFAULT_BUILDER, "--no-cache"]
-    return [*command, "--provenance=false", "--output", f"{_LAYOUT}{folder}", context]
+    return [*command, "--provenance=false", "--output", output_to(folder), context]
+
+
+def output_to(folder: Path) -> str:
+    """Return the option value that writes a layout into ``folder``.
+
+    The path is relative to ROOT, where the command runs: a comma in it would separate values.
+    """
+    return f"{_LAYOUT}{os.path.relpath(folder, ROOT)}"
 
 
 def build_command(docker: Path, plan: Plan, name: str, mounts: str) -> list[Word]:
@@ -150,7 +158,7 @@ def build_command(docker: Path, plan: Plan, name: str, mounts: str) -> list[Word
 
     ``mounts`` is the prefix of its cache mounts' names; no other build shares them.
     """
-    output = f"{_LAYOUT}{FOLDER / name}"
+    output = output_to(FOLDER / name)
     *words, target = plan.command(docker, DEFAULT_BUILDER, no_cache=True, output=output)
     # --no-cache also ignores earlier cache mounts today, but that is not documented.
     return [*words, "--set", f"{target}.args.BUILDKIT_CACHE_MOUNT_NS={mounts}", target]
