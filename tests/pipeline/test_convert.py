@@ -225,6 +225,7 @@ class Small(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_a_failed_stage_leaves_no_file_of_an_earlier_run(row_file, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     out = tmp_path / "out"
@@ -303,6 +304,7 @@ def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
     assert (out / "report.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_asked_to_stop_after_onnx_nothing_of_tensorrt_is_made_or_imported(row_file, tmp_path):
     absent = tmp_path / "absent"  # stands before the real one, and cannot be imported
     absent.mkdir()

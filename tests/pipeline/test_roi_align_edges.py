@@ -246,6 +246,7 @@ NUMBERS = [
     aligned=st.integers(0, 1),
     mode=st.integers(0, 1),
 )
+@pytest.mark.slow
 def test_all_forms_agree_on_any_rois(
     seed, batch, cells, count, bins, scale, sampling, aligned, mode
 ):

@@ -54,6 +54,7 @@ def finish(child):
     return said
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_converted_from_where_one_stands(stand):
     child = start(stand, "pkg.nets:net")
     said = finish(child)

@@ -126,6 +126,7 @@ def test_more_anchors_than_candidates_go_through_the_split_choice():
     assert check_same(run(network, images), detect(network, images, TOP_N)) > 10
 
 
+@pytest.mark.slow
 def test_fewer_anchors_than_proposals_leave_no_padding_but_suppressed_ones():
     images = picture("astronaut.png", 64)  # 4 x 4 cells, 240 anchors
     network = made_network(images, top_n=1000)
@@ -134,6 +135,7 @@ def test_fewer_anchors_than_proposals_leave_no_padding_but_suppressed_ones():
     assert check_same(outputs, detect(network, images, 1000)) > 10
 
 
+@pytest.mark.slow
 def test_padded_proposals_detect_nothing_even_if_the_head_is_sure_of_them():
     images = picture("astronaut.png", 64)
     network = made_network(images, top_n=1000)

@@ -61,6 +61,7 @@ def test_an_imported_name_that_the_row_has_too_is_named(exported, model):
     assert "\n  rename " in said
 
 
+@pytest.mark.slow
 def test_a_package_called_torch_is_named(exported):
     files = {"net.py": NET, "torch/__init__.py": "raise RuntimeError('this one is imported')\n"}
     code, said = exported("net:make", files)
@@ -69,6 +70,7 @@ def test_a_package_called_torch_is_named(exported):
     assert "code/torch and a module" in said
 
 
+@pytest.mark.slow
 def test_a_module_named_as_the_model_must_not_be_the_rows(exported):
     code, said = exported("statistics:make", {"statistics.py": NET})
     assert code == 2
