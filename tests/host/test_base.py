@@ -90,3 +90,11 @@ def test_the_facts_archive_is_the_same_whenever_it_is_written(tmp_path):
     with tarfile.open(tmp_path / "a.tar") as tar:
         assert tar.getnames() == ["opt", "opt/trtyard", "opt/trtyard/base.json"]
         assert tar.extractfile("opt/trtyard/base.json").read() == b"{}\n"
+
+
+def test_suffix_of_a_base_is_not_part_of_its_recipe():
+    """Or two builds of one row, each with its own bases, would never be the same image."""
+    usual, *_ = local_bases(ROW, LOCKED)
+    second, *_ = local_bases(ROW, LOCKED, "-b")
+    assert second.image == f"{usual.image}-b"
+    assert second.recipe == usual.recipe

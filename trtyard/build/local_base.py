@@ -42,7 +42,7 @@ Stage = Literal["base", "build-base"]
 STAGES: tuple[Stage, ...] = ("base", "build-base")
 RECIPE = "2"  # increase it when a change makes a different base from the same lock
 MAKER = "mmdebstrap"
-RECIPE_LABEL = "trtyard.recipe"  # has the tag, to detect another base with the same name
+RECIPE_LABEL = "trtyard.recipe"  # has the recipe, to detect another base with the same name
 
 # mmdebstrap's hook that merges /usr like a new installation. Without it, usrmerge and perl do that.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
@@ -79,12 +79,17 @@ class LocalBase:
         return (*debs.base, *debs.runtime, *build)
 
     @property
-    def image(self) -> str:
-        """The image's name; its tag is a hash of the base's recipe, so that rows share it."""
+    def recipe(self) -> str:
+        """The suite and a hash of all that goes into the base; the suffix is no part of it."""
         lines = [RECIPE, str(SOURCE_DATE_EPOCH), self.row.base.suite, _CLEAN, *self.wanted]
         lines += [f"{deb.name} {deb.version} {deb.sha256}" for deb in self.debs]
-        recipe = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-        return f"trtyard/{self.stage}:{self.row.base.suite}-{recipe}{self.suffix}"
+        found = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+        return f"{self.row.base.suite}-{found}"
+
+    @property
+    def image(self) -> str:
+        """The image's name; its tag is the recipe, so that rows share it."""
+        return f"trtyard/{self.stage}:{self.recipe}{self.suffix}"
 
 
 def local_bases(row: Row, locked: LockedRow, suffix: str = "") -> tuple[LocalBase, ...]:
@@ -160,8 +165,8 @@ def base_problem(client: "DockerClient", base: LocalBase) -> str | None:
     """Return why the image with the base's name is not that base; None if it is or is missing."""
     if image_id(client, base.image) is None:
         return None
-    tag = base.image.rpartition(":")[2]
-    expected = Expected(labels={RECIPE_LABEL: tag}, layers=1, last_step='CMD ["/bin/bash"]')
+    labels = {RECIPE_LABEL: base.recipe}
+    expected = Expected(labels=labels, layers=1, last_step='CMD ["/bin/bash"]')
     return problem_of(client, base.image, expected)
 
 
@@ -286,7 +291,7 @@ def _import(base: LocalBase, docker: Path, folder: Path, facts: dict[str, Any]) 
     label = f"local: {facts['suite']} from this machine's apt sources, {others} of"
     label += f" {len(base.debs)} packages differ from the locked version"
     lines = ["FROM scratch", "ADD root.tar facts.tar /", f"LABEL trtyard.base={json.dumps(label)}"]
-    lines.append(f"LABEL {RECIPE_LABEL}={json.dumps(base.image.rpartition(':')[2])}")
+    lines.append(f"LABEL {RECIPE_LABEL}={json.dumps(base.recipe)}")
     (folder / "Dockerfile").write_text("\n".join([*lines, 'CMD ["/bin/bash"]', ""]))
     build: list[Word] = [
         docker,
