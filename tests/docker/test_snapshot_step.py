@@ -24,9 +24,10 @@ DOCKERFILE = """\
 FROM {base}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 RUN rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+RUN printf '%s\\n' '{sources}' >/etc/apt/sources.list
 RUN --mount=type=bind,source=steps,target=/tmp/steps \\
     --mount=type=bind,source=debs.txt,target=/tmp/row/debs.txt \\
-    --mount=type=secret,id=apt,target=/run/secrets/apt <<STEP
+    --mount=type=secret,id=snapshots,target=/run/secrets/snapshots <<STEP
 /tmp/steps/{step} --snapshot {time} /tmp/row/{words}
 STEP
 RUN cat /usr/lib/trtyard-gone
@@ -81,30 +82,34 @@ def service(tmp_path):
     server.server_close()
 
 
-def build(tmp_path, base, step, time, address, sha256):
+def build(tmp_path, base, step, time, address, sha256, place="secret"):
+    """Run a step in a build that finds the snapshot service in this place."""
     context = tmp_path / "context"
     shutil.copytree(ROOT / "templates" / "steps", context / "steps")
     (context / "debs.txt").write_text(f"trtyard-gone 1.0 all {sha256}\n")
+    # The comment of Debian's own images.
+    sources = f"# {address}/archive/debian/20250520T000000Z" if place == "comment" else ""
     (context / "Dockerfile").write_text(
-        DOCKERFILE.format(base=base, step=step, time=time, words=STEPS[step])
+        DOCKERFILE.format(base=base, step=step, time=time, words=STEPS[step], sources=sources)
     )
-    (tmp_path / "apt").write_text(f"snapshot.debian.org {address}\n")
+    (tmp_path / "snapshots").write_text(address if place == "secret" else "")
     command = [docker_command(), "buildx", "build", "--builder", "default", "--network", "host"]
     command += ["--no-cache", "--progress", "plain", "--output", "type=cacheonly"]
-    command += ["--secret", f"id=apt,src={tmp_path / 'apt'}", context]
+    command += ["--secret", f"id=snapshots,src={tmp_path / 'snapshots'}", context]
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.parametrize("place", ["secret", "comment"])
 @pytest.mark.parametrize("name", STEPS)
-def test_a_package_that_left_the_sources_comes_from_the_snapshot(base, service, tmp_path, name):
-    done = build(tmp_path, base, name, TIME, *service)
+def test_dropped_package_comes_from_the_snapshot(base, service, tmp_path, name, place):
+    done = build(tmp_path, base, name, TIME, *service, place)
     assert done.returncode == 0, done.stderr
-    assert f"using the packages of the snapshot of {LATER}" in done.stderr
+    assert f"using the packages of the snapshot of {LATER} at {service[0]}" in done.stderr
     assert "it was gone" in done.stderr
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_what_no_snapshot_has_ends_the_step_with_3(base, service, tmp_path, name):
+def test_package_in_no_snapshot_ends_the_step_with_3(base, service, tmp_path, name):
     done = build(tmp_path, base, name, "20250101T000000Z", *service)
     assert done.returncode != 0
     assert "exit code: 3" in done.stderr
@@ -112,7 +117,15 @@ def test_what_no_snapshot_has_ends_the_step_with_3(base, service, tmp_path, name
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_another_file_in_the_snapshot_ends_the_step_with_5(base, service, tmp_path, name):
+def test_unknown_snapshot_service_ends_the_step_with_3(base, service, tmp_path, name):
+    done = build(tmp_path, base, name, TIME, *service, "nowhere")
+    assert done.returncode != 0
+    assert "exit code: 3" in done.stderr
+    assert "set snapshots in mirrors.toml" in done.stderr
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_wrong_file_in_the_snapshot_ends_the_step_with_5(base, service, tmp_path, name):
     done = build(tmp_path, base, name, TIME, service[0], "0" * 64)
     assert done.returncode != 0
     assert "exit code: 5" in done.stderr

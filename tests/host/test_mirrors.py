@@ -15,6 +15,7 @@ from trtyard.lock.resolve import _uv_packages
 WHOLE = """
 schema = 1
 ca-bundle = "own.pem"
+snapshots = "https://packages.example.org/snapshots/"
 [registries]
 "docker.io" = "registry.example.org:5000/hub"
 [python]
@@ -68,6 +69,7 @@ def test_what_the_user_has_set_comes_first(mirrors, tmp_path, monkeypatch):
         "SSL_CERT_FILE": str(tmp_path / "own.pem"),
         "TRTYARD_APT_MIRRORS": "debs.example.org https://packages.example.org/debs\n",
         "TRTYARD_VENDOR_INDEX": "https://files.example.org/nvidia",
+        "TRTYARD_SNAPSHOTS": "https://packages.example.org/snapshots",
     }
 
 
@@ -113,6 +115,7 @@ def test_build_gets_only_the_netrc_of_mirror_hosts(mirrors, tmp_path, monkeypatc
             ["vendor.index.example.org", "not a vendor's index"],
         ),
         ("https://files.example.org/nvidia/", "files.example.org", ["vendor", "address"]),
+        ("https://packages.example.org/snapshots/", "x", ["snapshots", "address"]),
         ("https://git.example.org/hub/", "git.example.org", ["git.github.com", "address"]),
         ("schema = 1", "schema =", ["not TOML"]),
     ],
@@ -135,6 +138,7 @@ def test_git_is_told_of_its_mirror(mirrors):
 @pytest.mark.parametrize(
     "old",
     [
+        "https://packages.example.org/snapshots",
         "https://packages.example.org/simple",
         "https://packages.example.org/vendor",
         "https://packages.example.org/debs/",

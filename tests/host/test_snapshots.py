@@ -12,7 +12,8 @@ import pytest
 
 from trtyard.build.store import DEBS, have_debs
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError
-from trtyard.fetching.snapshots import snapshot_sources, snapshot_times
+from trtyard.fetching import snapshots
+from trtyard.fetching.snapshots import has_snapshots, snapshot_service, snapshot_times
 from trtyard.lock.debs import deb_filename, download_debs
 from trtyard.lock.file import Deb, read_lock
 from trtyard.lock.relock import _dated
@@ -91,7 +92,7 @@ def service(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     mirrors = tmp_path / "mirrors.toml"
     address = f"http://127.0.0.1:{server.server_port}"
-    mirrors.write_text(f'schema = 1\n[apt]\n"snapshot.debian.org" = "{address}"\n')
+    mirrors.write_text(f'schema = 1\nsnapshots = "{address}"\n')
     monkeypatch.setenv("TRTYARD_MIRRORS", str(mirrors))
     yield served, asked
     server.shutdown()
@@ -162,9 +163,38 @@ def test_the_lock_says_when_each_of_debians_rows_was_resolved():
     assert snapshot_times("20261231T235959Z") == ("20261231T235959Z", "20270101T235959Z")
 
 
-def test_another_distribution_has_no_snapshots_of_debian():
-    assert list(snapshot_sources("bionic", TIME)) == []
-    assert list(snapshot_sources("nosuchsuite", TIME)) == []
+def test_only_debian_has_snapshots():
+    assert has_snapshots("bookworm")
+    assert not has_snapshots("bionic")
+    assert not has_snapshots("nosuchsuite")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("sources.list", "deb http://s.example.org/archive/debian/20250520T000000Z bookworm main"),
+        ("sources.list.d/a.list", "# http://s.example.org/archive/debian-security/20250520T000000Z"),
+        ("sources.list.d/a.sources", "Types: deb\n# http://s.example.org/archive/debian/20250520T000000Z\n"),
+        ("sources.list", ""),
+    ],
+)  # fmt: skip
+def test_service_is_read_from_the_apt_sources(tmp_path, monkeypatch, file, text):
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / file).write_text(text)
+    monkeypatch.setattr(snapshots, "APT_FOLDER", tmp_path)
+    monkeypatch.setenv("TRTYARD_MIRRORS", str(tmp_path / "mirrors.toml"))
+    (tmp_path / "mirrors.toml").write_text("schema = 1\n")
+    assert snapshot_service() == ("http://s.example.org" if text else "")
+    (tmp_path / "mirrors.toml").write_text('schema = 1\nsnapshots = "https://m.example.org/s/"\n')
+    assert snapshot_service() == "https://m.example.org/s"
+
+
+def test_unknown_service_is_named_with_the_setting(gone, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(snapshots, "APT_FOLDER", tmp_path)
+    monkeypatch.setenv("TRTYARD_MIRRORS", str(tmp_path / "mirrors.toml"))
+    (tmp_path / "mirrors.toml").write_text("schema = 1\n")
+    download_debs(ROW, [gone[0]], tmp_path, TIME)
+    assert "set snapshots in mirrors.toml" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("change", "expected"), [("", "2026"), ("9" * 64, "2027")])

@@ -12,6 +12,7 @@ from trtyard.core.errors import UsageError
 from trtyard.fetching.mirrors import (
     APT_VARIABLE,
     NETRC_VARIABLE,
+    SNAPSHOTS_VARIABLE,
     VENDOR_VARIABLE,
     Mirrors,
     read_mirrors,
@@ -42,6 +43,7 @@ PLACES = {
     "index": "UV_DEFAULT_INDEX",
     "indexes": "UV_INDEX",
     "apt": APT_VARIABLE,
+    "snapshots": SNAPSHOTS_VARIABLE,
     "netrc": NETRC_VARIABLE,
     "vendor": VENDOR_VARIABLE,
 }

@@ -31,6 +31,7 @@ _ADDRESS = r"(https?|file)://[^\s@]+"
 _APT_MIRROR = r"https?://[A-Za-z0-9.:/_~+-]+"
 APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # lines of HOST ADDRESS
 VENDOR_VARIABLE = "TRTYARD_VENDOR_INDEX"
+SNAPSHOTS_VARIABLE = "TRTYARD_SNAPSHOTS"
 NETRC_VARIABLE = "TRTYARD_NETRC"
 _HINT = "see the example in docs/offline.md"
 
@@ -45,6 +46,7 @@ class Mirrors:
     apt: Mapping[str, str]  # host in a base image's apt sources to its mirror
     git: Mapping[str, str]  # git host to its mirror
     vendor: Mapping[str, str]  # host of a vendor's own index to its mirror
+    snapshots: str  # address of Debian's snapshot service or its mirror; or ""
     ca_bundle: Path | None
 
     def git_settings(self) -> list[str]:
@@ -73,6 +75,7 @@ class Mirrors:
             "SSL_CERT_FILE": str(self.ca_bundle or ""),
             APT_VARIABLE: "".join(f"{host} {place}\n" for host, place in self.apt.items()),
             VENDOR_VARIABLE: "".join(self.vendor.values()),
+            SNAPSHOTS_VARIABLE: self.snapshots,
             NETRC_VARIABLE: self._netrc(environment),
         }
         for name, value in values.items():
@@ -82,6 +85,7 @@ class Mirrors:
     def _netrc(self, environment: Mapping[str, str]) -> str:
         """Return a netrc with the entries of the user's netrc for the mirrors' hosts."""
         places = (self.index, *self.extra_indexes, *self.apt.values(), *self.vendor.values())
+        places = (*places, self.snapshots)
         hosts = dict.fromkeys(urlsplit(place).hostname for place in places if place)
         named = environment.get("NETRC", "")
         file = Path(named) if named else home() / ".netrc"
@@ -101,7 +105,16 @@ class Mirrors:
         )
 
 
-NONE = Mirrors(registries={}, index="", extra_indexes=(), apt={}, git={}, vendor={}, ca_bundle=None)
+NONE = Mirrors(
+    registries={},
+    index="",
+    extra_indexes=(),
+    apt={},
+    git={},
+    vendor={},
+    snapshots="",
+    ca_bundle=None,
+)
 
 
 def read_mirrors() -> Mirrors:
@@ -128,6 +141,8 @@ def read_mirrors() -> Mirrors:
 
 def _checked(top: Table, file: Path) -> Mirrors:
     top.integer("schema", MIRRORS_SCHEMA, MIRRORS_SCHEMA)
+    if "snapshots" in top and "@" in top.text("snapshots"):
+        raise top.fail("snapshots", "must have no user or password: put them into the netrc")
     registries = top.optional_table("registries")
     for host in registries:
         if host not in REGISTRIES:
@@ -161,6 +176,9 @@ def _checked(top: Table, file: Path) -> Mirrors:
         index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
         extra_indexes=python.texts("extra", _ADDRESS, "addresses") if "extra" in python else (),
         apt={host: apt.text(host, _APT_MIRROR, "an address").rstrip("/") for host in apt},
+        snapshots=top.text("snapshots", _APT_MIRROR, "an address").rstrip("/")
+        if "snapshots" in top
+        else "",
         ca_bundle=_bundle(top, file) if "ca-bundle" in top else None,
         git={host: git.text(host, _ADDRESS, "an address").rstrip("/") for host in git},
         vendor={

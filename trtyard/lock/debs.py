@@ -11,7 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trtyard.core.errors import EnvironmentLacksError
-from trtyard.fetching.snapshots import snapshot_sources
+from trtyard.fetching.snapshots import (
+    NO_SERVICE,
+    has_snapshots,
+    snapshot_service,
+    snapshot_sources,
+)
 from trtyard.lock.file import Deb, DebStage
 from trtyard.matrix.row import Row
 from trtyard.system.processes import CommandError, check, output_of
@@ -120,8 +125,17 @@ def download_debs(row: Row, debs: Sequence[Deb], folder: Path, snapshot: str = "
 def _from_snapshots(
     row: Row, debs: Sequence[Deb], folder: Path, snapshot: str, components: Sequence[str]
 ) -> None:
-    for lines in snapshot_sources(row.base.suite, snapshot, components) if snapshot else ():
-        lacking = [deb for deb in debs if not (folder / deb_filename(deb)).is_file()]
+    def lacking_debs() -> list[Deb]:
+        return [deb for deb in debs if not (folder / deb_filename(deb)).is_file()]
+
+    if not snapshot or not has_snapshots(row.base.suite) or not lacking_debs():
+        return
+    service = snapshot_service()
+    if not service:
+        say(NO_SERVICE)
+        return
+    for lines in snapshot_sources(row.base.suite, snapshot, service, components):
+        lacking = lacking_debs()
         if not lacking:
             return
         place = lines[0].split("] ")[1].split()[0]
