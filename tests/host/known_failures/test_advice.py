@@ -19,8 +19,9 @@ from trtyard.core.report import (
 from trtyard.known_failures import named
 from trtyard.known_failures.advice import advised, with_advice
 from trtyard.matrix.toolchains import matrix_toolchains
+from trtyard.system.uv import ROOT
 
-LOGS = Path(__file__).with_name("logs")
+LOGS = ROOT / "tests" / "host" / "logs"
 TOPK = "K exceeds the maximum value allowed (3840)."
 
 
