@@ -5,7 +5,6 @@ import json
 from validators import documents
 
 from trtyard.publish.kubernetes import RowJob, manifest
-from trtyard.system.uv import ROOT
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -5,7 +5,6 @@ releases of TensorRT and torch that cannot run here; what can is in tests/pipeli
 """
 
 import re
-from pathlib import Path
 
 import pytest
 

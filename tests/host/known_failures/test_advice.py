@@ -1,7 +1,5 @@
 """What the host adds to the facts of a failure: cause, rows that take the model, fix."""
 
-from pathlib import Path
-
 import pytest
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
