@@ -51,3 +51,11 @@ def test_what_nobody_foresaw_is_raised():
 
     with pytest.raises(KeyError):
         book.attempt("torch", "break", action)
+
+
+def test_a_stage_is_announced_with_its_last_time():
+    said = []
+    book = StageBook(said.append, {"export": 3.21})
+    book.attempt("export", "dynamo exporter", lambda: 1)
+    book.attempt("engine", "build", lambda: 1)
+    assert said == ["export: dynamo exporter (last time: 3.2 s)", "engine: build"]

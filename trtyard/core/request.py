@@ -111,7 +111,9 @@ class ConversionRequest:
     input: Optional[str] = option(
         "Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool."
     )
-    top_n: Optional[int] = option("How many proposals a detector keeps.", _number)
+    top_n: Optional[int] = option(
+        "How many proposals faster_rcnn keeps (default: 1000, or 300 with seeded weights).", _number
+    )
     norm_eps: Optional[float] = option(
         "Epsilon of a torchvision detector's norm layers, if the checkpoint does not have it.",
         _share,

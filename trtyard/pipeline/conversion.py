@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import onnx
@@ -62,12 +62,13 @@ class Conversion:
         folder: Path,
         plugins: PluginSource,
         announce: Callable[[str], None],
+        earlier: Optional[Mapping[str, float]] = None,
     ) -> None:
         self._row = row
         self._model = model
         self._folder = folder
         self._plugins = plugins
-        self._book = StageBook(announce)
+        self._book = StageBook(announce, earlier)
         # Copies: a module that changes its input in place must not change another runtime's.
         self._inputs = {
             name: value.detach().numpy().copy()

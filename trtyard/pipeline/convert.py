@@ -1,6 +1,7 @@
 """The main job: one model to ONNX and TensorRT, compared and reported."""
 
 import datetime
+import json
 import resource
 import shlex
 import sys
@@ -73,7 +74,9 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             where.plugin_sources,
             where.plugin_cache or folder,
         )
-        outcome = Conversion(row, model, folder, plugins, _announce).run(request.until)
+        earlier = _seconds_last_time(where.out, _command(row, request))
+        conversion = Conversion(row, model, folder, plugins, _announce, earlier)
+        outcome = conversion.run(request.until)
         report = _report(row, request, where.executor, model, outcome, folder)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
@@ -94,6 +97,18 @@ def _refuse_to_replace(folder: Path) -> None:
             f"{artifacts.REPORTS[0]} beside it",
             "give another folder with --out, or move that away",
         )
+
+
+def _seconds_last_time(folder: Path, command: str) -> Dict[str, float]:
+    """Return the seconds of each stage when the same command last wrote into ``folder``."""
+    try:
+        value = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        if value["command"] != shown(command):
+            return {}
+        stages = value["stages"]
+        return {each["name"]: float(each["seconds"]) for each in stages if "seconds" in each}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _announce(line: str) -> None:

@@ -1,7 +1,7 @@
 """The stages of a conversion: what ran, how long, and why something did not."""
 
 import time
-from typing import Callable, Dict, List, Optional, Sequence, TypeVar
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, TypeVar
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, TrtyardError
 from trtyard.core.report import FAILED, NOT_RUN, PASSED, Stage
@@ -16,10 +16,16 @@ class NotRunError(Exception):
 
 
 class StageBook:
-    """Runs stages one after the other and keeps their results."""
+    """Runs stages one after the other and keeps their results.
 
-    def __init__(self, announce: Callable[[str], None]) -> None:
+    ``earlier`` has the seconds that stages took in an earlier run, to announce with them.
+    """
+
+    def __init__(
+        self, announce: Callable[[str], None], earlier: Optional[Mapping[str, float]] = None
+    ) -> None:
         self._announce = announce
+        self._earlier = {} if earlier is None else earlier
         self._stages: Dict[str, Stage] = {}
         self._notes: Dict[str, str] = {}
 
@@ -55,7 +61,9 @@ class StageBook:
                 name, NOT_RUN, reason=f"needs the stage {missing[0]}, which did not pass"
             )
             return None
-        self._announce(f"{name}: {doing}")
+        before = self._earlier.get(name)
+        took = "" if before is None else f" (last time: {before:.1f} s)"
+        self._announce(f"{name}: {doing}{took}")
         start = time.perf_counter()
         result = None
         try:

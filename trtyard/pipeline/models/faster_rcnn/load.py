@@ -17,8 +17,10 @@ from trtyard.pipeline.models.weights import Choice
 
 NAME = "faster_rcnn"
 
-# Random weights find nothing more in a larger picture, and cost as much again to compare.
+# Random weights find nothing more in a larger picture or with more proposals, which cost as much
+# again to compare.
 SEEDED_SHORTER_SIDE = 512
+SEEDED_PROPOSALS = 300
 # Below this the feature map has fewer than four cells a side.
 MINIMUM_SHORTER_SIDE = 64
 MAXIMUM_TOP_N = c.CANDIDATES
@@ -33,14 +35,18 @@ def load_faster_rcnn(
         choice: seeded weights or a checkpoint.
         image: path of a picture; None for the default one.
         size: shorter side of the network's input; None for 800 with a checkpoint, 512 without.
-        top_n: proposals; None for 1000.
+        top_n: proposals; None for 1000 with a checkpoint, 300 without.
 
     Raises:
         UsageError: picture, weights, size or number of proposals cannot be taken.
     """
-    default = SEEDED_SHORTER_SIDE if choice.file is None else c.SHORTER_SIDE
-    shorter_side = default if size is None else size
-    proposals = c.PROPOSALS if top_n is None else top_n
+    default_side, default_proposals = (
+        (SEEDED_SHORTER_SIDE, SEEDED_PROPOSALS)
+        if choice.file is None
+        else (c.SHORTER_SIDE, c.PROPOSALS)
+    )
+    shorter_side = default_side if size is None else size
+    proposals = default_proposals if top_n is None else top_n
     _check(shorter_side, proposals)
     picture = read_picture(image)
     images = network_input(picture.rgb, shorter_side)

@@ -25,7 +25,7 @@ OBJECTNESS_GAIN = 6.0
 PROPOSAL_GAIN = 0.4
 CLASS_GAIN = 8.0
 BOX_GAIN = 6.0
-BACKGROUND_BIAS = 9.5
+BACKGROUND_BIAS = 9.0
 # Small proposals have the most lively features and win; this doubles every side (5 log 2), so that
 # detections of many sizes come out.
 SIDE_BIAS = 3.5
