@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from conftest import copy_of, run_task
+from test_image import in_container
+
+from trtyard.render.dockerfiles import CODE_PATH
 
 PIPELINE_FILE = Path("trtyard/pipeline/artifacts.py")
 
@@ -65,6 +68,16 @@ def test_editing_the_pipeline_builds_its_layer_alone(rebuilt, checkout):
     ran = rebuilt(checkout)
     assert "code" in ran
     assert ran <= {"code", "final"}
+
+
+def test_empty_folder_stays_out_of_the_image(engine, rebuilt, checkout):
+    edit(checkout / PIPELINE_FILE, "#")
+    (checkout / PIPELINE_FILE.parent / "gone" / "__pycache__").mkdir(parents=True)
+    rebuilt(checkout)
+    name = run_task("build", root=checkout).stdout.strip()
+    listed = in_container(engine, name, "ls", f"{CODE_PATH}/trtyard/pipeline").split()
+    assert "ops" in listed
+    assert "gone" not in listed
 
 
 def test_editing_a_kernel_builds_the_plugins_alone(rebuilt, checkout):
