@@ -1,13 +1,10 @@
 """The pod of a rendered Job, run by the Docker engine with the rights that the manifest gives."""
 
 import json
-import sys
+
+from validators import documents
 
 from trtyard.publish.kubernetes import RowJob, manifest
-from trtyard.system.uv import ROOT
-
-sys.path.append(str(ROOT / "tests" / "host"))
-from validators import documents
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -526,7 +526,7 @@ def test_the_process_that_ends_for_want_of_a_link_is_known(tmp_path):
         "from test_tensorrt import both_ops\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "engine.build_engine(both_ops(folder), folder / 'model.engine')\n",
-        first_on_path=f"{tmp_path}:{Path(__file__).parents[1]}",
+        first_on_path=f"{tmp_path}:{Path(__file__).parents[1] / 'tensorrt'}",
     )
     assert done.returncode == -signal.SIGABRT, done.stdout + done.stderr
     assert first(done.stderr).failure.name == "library-link-missing"

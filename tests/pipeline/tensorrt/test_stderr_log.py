@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trtyard.pipeline.tensorrt.stderr_log import StderrLog
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write(text):

@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[1] / "plugins"
+SOURCES = HERE.parents[2] / "plugins"
 OPS = {"PaddedNMS": 4, "MaskRcnnROIAlign": 6}  # attributes, of four bytes each
 
 
@@ -60,7 +60,7 @@ def answers(headers: Path, library: Path) -> "dict[str, Any]":
     done = subprocess.run(
         [*driver, str(headers), str(library), str(library.parent)], check=False,
         capture_output=True, text=True,
-        cwd=str(HERE.parents[1]), env=dict(os.environ, PYTHONPATH=str(HERE.parents[1])),
+        cwd=str(HERE.parents[2]), env=dict(os.environ, PYTHONPATH=str(HERE.parents[2])),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)

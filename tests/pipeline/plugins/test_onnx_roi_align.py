@@ -17,9 +17,9 @@ from trtyard.core.plugins.compile_plugins import compile_plugins, find_nvcc, she
 from trtyard.core.plugins.cuda_compiler import require_host_compiler, toolkit_of
 
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
-SOURCES = Path(__file__).parents[2] / "plugins"
+SOURCES = Path(__file__).parents[3] / "plugins"
 DRIVER = Path(__file__).with_name("drive_onnx_roi_align.cpp")
-REGISTRY = Path(__file__).parents[1] / "gpu" / "plugin_harness.cpp"
+REGISTRY = Path(__file__).parents[2] / "gpu" / "plugin_harness.cpp"
 FOLDERS = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
 V2 = [folder for folder in FOLDERS if shells_for(Path(folder)) == "cpp-v2"] or [
     pytest.param("", marks=pytest.mark.skip(reason=f"{VARIABLE} names no headers of 7.0 to 8.6"))

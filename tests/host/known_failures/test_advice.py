@@ -1,7 +1,5 @@
 """What the host adds to the facts of a failure: cause, rows that take the model, fix."""
 
-from pathlib import Path
-
 import pytest
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
@@ -19,8 +17,9 @@ from trtyard.core.report import (
 from trtyard.known_failures import named
 from trtyard.known_failures.advice import advised, with_advice
 from trtyard.matrix.toolchains import matrix_toolchains
+from trtyard.system.uv import ROOT
 
-LOGS = Path(__file__).with_name("logs")
+LOGS = ROOT / "tests" / "host" / "logs"
 TOPK = "K exceeds the maximum value allowed (3840)."
 
 

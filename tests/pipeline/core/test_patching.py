@@ -13,7 +13,7 @@ from trtyard.core.patches import patching
 from trtyard.core.patches.patch_set import read_series
 from trtyard.core.patches.patching import apply, result_sha256, reverse, states
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 UPSTREAM = {"pkg/a.py": b"one\ntwo\nthree\nfour\n", "pkg/b.py": b"x = 1\ny = 2\n"}
 
 

@@ -11,7 +11,7 @@ import torch
 from trtyard.pipeline import ops
 from trtyard.pipeline.ops.registry import OPS, WITH_PLUGIN, part, torch_op
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 WITHOUT_TORCH = """
 import sys

@@ -17,7 +17,7 @@ from trtyard.core.plugins.compile_plugins import (
     find_nvcc,
 )
 
-SOURCES = Path(__file__).parents[2] / "plugins"
+SOURCES = Path(__file__).parents[3] / "plugins"
 ARCHITECTURES = ["89"]  # one is enough here, and quick; a row's list is longer
 EXPORTS = {
     "trtyard_abi_version",

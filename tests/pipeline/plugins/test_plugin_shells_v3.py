@@ -25,7 +25,7 @@ from trtyard.core.plugins.cuda_compiler import require_host_compiler, toolkit_of
 
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[1] / "plugins"
+SOURCES = HERE.parents[2] / "plugins"
 OPS = ["PaddedNMS", "MaskRcnnROIAlign"]
 BOTH_NAMESPACES = [[op, "1", space] for op in sorted(OPS) for space in ("", "trtyard")]
 
@@ -66,8 +66,8 @@ def in_tensorrt(shells: Shells) -> dict[str, Any]:
     pytest.importorskip("tensorrt_rtx_bindings")
     done = subprocess.run(
         [sys.executable, str(HERE / "drive_plugin_shells.py"), str(shells.library)],
-        check=False, capture_output=True, text=True, cwd=str(HERE.parents[1]),
-        env=dict(os.environ, PYTHONPATH=str(HERE.parents[1])),
+        check=False, capture_output=True, text=True, cwd=str(HERE.parents[2]),
+        env=dict(os.environ, PYTHONPATH=str(HERE.parents[2])),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)

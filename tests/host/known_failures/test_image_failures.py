@@ -15,7 +15,7 @@ from trtyard.build.buildkit import explained
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.known_failures.explanation import explain
 from trtyard.system.processes import COLOURS, CommandError
-from trtyard.system.uv import uv
+from trtyard.system.uv import ROOT, uv
 
 # BuildKit's frame around what a failed step printed.
 FAILED = """\
@@ -140,17 +140,17 @@ def test_a_certificate_of_an_unknown_authority_is_known(unknown_authority, tmp_p
         ("gpu-architecture-unknown", "nvcc --list-gpu-arch"),
     ],
 )
-def test_a_build_that_ends_so_says_what_to_do(log, words, request):
-    folder = request.path.with_name("logs")
+def test_a_build_that_ends_so_says_what_to_do(log, words):
+    folder = ROOT / "tests" / "host" / "logs"
     text = "".join((folder / f"{log}.log").read_text().splitlines(keepends=True)[1:])
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=1)))
     assert words in error.hint
     assert error.exit_code == EnvironmentLacksError.exit_code
 
 
-def test_apts_own_words_of_a_key_are_not_taken_for_the_network(request):
+def test_apts_own_words_of_a_key_are_not_taken_for_the_network():
     # apt says "Failed to fetch" of a source whose signature it cannot check, too.
-    text = (request.path.with_name("logs") / "apt-key-rotated.log").read_text()
+    text = (ROOT / "tests" / "host" / "logs" / "apt-key-rotated.log").read_text()
     text += "W: Failed to fetch https://developer.download.nvidia.com/compute InRelease\n"
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=100)))
     assert "the network" not in error.message

@@ -5,7 +5,6 @@ releases of TensorRT and torch that cannot run here; what can is in tests/pipeli
 """
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,9 @@ from trtyard.known_failures.explanation import (
 from trtyard.known_failures.log_places import Place
 from trtyard.system.uv import ROOT
 
-LOGS = sorted(Path(__file__).with_name("logs").glob("*.log"))
-SUCCESSFUL = sorted(Path(__file__).with_name("logs").glob("successful/*.log"))
+LOGS_FOLDER = ROOT / "tests" / "host" / "logs"
+LOGS = sorted(LOGS_FOLDER.glob("*.log"))
+SUCCESSFUL = sorted(LOGS_FOLDER.glob("successful/*.log"))
 
 
 def read(file):
@@ -131,7 +131,7 @@ def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
     tests += [
         ROOT / "tests/rows/test_known_failures.py",
         ROOT / "tests/pipeline/test_symptoms.py",
-        ROOT / "tests/host/test_image_failures.py",
+        ROOT / "tests/host/known_failures/test_image_failures.py",
         ROOT / "tests/docker/test_build_failures.py",
     ]
     provoked = any(f'"{failure.name}"' in test.read_text() for test in tests)
@@ -183,7 +183,7 @@ ROWS = {
     ],
 )
 def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
-    _, text = read(Path(__file__).with_name("logs") / f"{log}.log")
+    _, text = read(LOGS_FOLDER / f"{log}.log")
     explanation = explain(text)[0]
     assert [name for name, row in ROWS.items() if takes_as_is(explanation, row)] == rows
 

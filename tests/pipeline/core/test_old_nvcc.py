@@ -16,7 +16,7 @@ from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.plugins import cuda_compiler
 from trtyard.core.plugins.compile_plugins import compile_plugins, find_nvcc, shells_for
 
-SOURCES = Path(__file__).parents[2] / "plugins"
+SOURCES = Path(__file__).parents[3] / "plugins"
 VARIABLE = "TRTYARD_OLD_NVCC"
 # The first without matrix units for bfloat16, and the one with bulk copies.
 ARCHITECTURES = ["75", "90"]

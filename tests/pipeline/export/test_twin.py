@@ -15,7 +15,7 @@ from trtyard.pipeline.onnx_functions import custom_ops_in, functions_for
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
 from trtyard.pipeline.ops.roi_align_op.contract import OP as ROI_ALIGN
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def exported(**change):

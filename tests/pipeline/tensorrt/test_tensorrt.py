@@ -272,7 +272,7 @@ def test_a_missing_library_link_is_an_error_and_not_an_abort(tmp_path):
         if file.name != "libtensorrt_rtx.so" and file.is_file():
             (copy / file.name).symlink_to(file)
     script = "from trtyard.pipeline.tensorrt.engine import check_library_link as c; c()"
-    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}", "PATH": ""}
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}", "PATH": ""}
     found = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True
     )
