@@ -106,10 +106,7 @@ def build_all(
         refuse_unresolved(lock.row(row.name))
         if options.store:
             check_store(row, lock.row(row.name), Path(options.store).resolve())
-    if options.store and options.base == "published":
-        raise UsageError(
-            "--base published needs a registry, which --store does not use", "omit one of them"
-        )
+    options = replace(options, base=base_with(options.store, options.base))
     client, docker = connect(), docker_command()
     if options.builder in ("", DEFAULT_BUILDER):
         require_builder(client.version())
@@ -121,6 +118,15 @@ def build_all(
     if plans:
         _build(client, docker, plans, options)
     return [one.image if isinstance(one, Plan) else one for one in results]
+
+
+def base_with(store: str, base: str) -> str:
+    """Return the value of ``--base`` to use: a store has packages for local bases only."""
+    if store and base == "published":
+        raise UsageError(
+            "--base published needs a registry, which --store does not use", "omit one of them"
+        )
+    return "local" if store else base
 
 
 def rows_named(matrix: Matrix, names: Sequence[str]) -> list[Row]:
@@ -149,7 +155,7 @@ def _existing_or_planned(
 
     In a dry run the name is empty if it depends on base images that do not exist yet.
     """
-    base = "local" if options.store else options.base
+    base = options.base
     if base == "auto" and not options.no_cache:
         found = built_image(client, row, locked, stage)
         if found is not None:
@@ -308,15 +314,23 @@ def image_problems(
     return [problem for problem in problems if problem is not None]
 
 
-def refuse_other_images(
-    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage = "final"
-) -> None:
-    """Raise ``IntegrityError`` if a different image has the name of the row's image or base."""
-    problems = image_problems(client, row, locked, stage)
-    if problems:
-        raise IntegrityError(
-            "; ".join(problems), f"build it again: ./run build --trt {row.name} --target {stage}"
-        )
+def needed_image(
+    client: "DockerClient", row: Row, locked: LockedRow, stage: Stage, *, instead: str = ""
+) -> str:
+    """Return the name of the row's up-to-date image.
+
+    Raises ``IntegrityError`` if a different image has the name of the row's image or base,
+    ``EnvironmentLacksError`` if the image is not built; ``instead`` is added to its hint.
+    """
+    name = built_image(client, row, locked, stage)
+    if name is not None:
+        return name
+    command = f"./run build --trt {row.name} --target {stage}"
+    if problems := image_problems(client, row, locked, stage):
+        raise IntegrityError("; ".join(problems), f"build it again: {command}")
+    raise EnvironmentLacksError(
+        f"the {stage} image of row {row.name} is not built for this checkout", command + instead
+    )
 
 
 def _plans_here(

@@ -16,7 +16,6 @@ import shlex
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -212,12 +211,8 @@ def _make(base: LocalBase, docker: Path, store: Path | None = None) -> None:
             f"{_LIST_INSTALLED} > {shlex.quote(str(debs))}",
             _CLEAN,
         ]
-        command: list[Word] = [
-            MAKER,
-            "--quiet",
-            "--variant=minbase",
-            f"--include={','.join(base.wanted)}",
-        ]
+        command: list[Word] = [MAKER, "--quiet", "--variant=minbase"]
+        command += [f"--include={','.join(base.wanted)}"]
         # The archives stay until they are hashed; the last hook removes them.
         command += ["--skip=download/empty,essential/unlink,cleanup/apt"]
         if "usr-is-merged" in base.row.debs.base:
@@ -265,7 +260,8 @@ def _facts(base: LocalBase, listed: str, hashes: str) -> dict[str, Any]:
     wrong = [one for one in differences if not (one.expected and one.found)]
     if wrong:
         raise IntegrityError(
-            f"the base image does not have the packages in versions.lock: {_listed(wrong)}",
+            f"the base image does not have the packages in versions.lock:"
+            f" {'; '.join(map(str, wrong))}",
             f"resolve the lock on this machine: ./run lock --upgrade {base.row.name}",
         )
     found = {line.split()[1].replace("%3a", ":"): line.split()[0] for line in hashes.splitlines()}
@@ -293,15 +289,8 @@ def _import(base: LocalBase, docker: Path, folder: Path, facts: dict[str, Any]) 
     lines = ["FROM scratch", "ADD root.tar facts.tar /", f"LABEL trtyard.base={json.dumps(label)}"]
     lines.append(f"LABEL {RECIPE_LABEL}={json.dumps(base.recipe)}")
     (folder / "Dockerfile").write_text("\n".join([*lines, 'CMD ["/bin/bash"]', ""]))
-    build: list[Word] = [
-        docker,
-        "buildx",
-        "build",
-        "--builder",
-        "default",
-        "--provenance=false",
-        "--quiet",
-    ]
+    build: list[Word] = [docker, "buildx", "build", "--builder", "default"]
+    build += ["--provenance=false", "--quiet"]
     build += ["--build-arg", f"SOURCE_DATE_EPOCH={SOURCE_DATE_EPOCH}", "--tag", base.image]
     check([*build, folder])
     say(f"{base.image}: {label}")
@@ -321,7 +310,3 @@ def _write_tar(file: Path, content: dict[Path, str]) -> None:
                 )
                 entry.size = len(data or b"")
                 tar.addfile(entry, io.BytesIO(data or b""))
-
-
-def _listed(differences: Iterable[Difference]) -> str:
-    return "; ".join(str(one) for one in differences)

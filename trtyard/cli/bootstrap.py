@@ -119,15 +119,8 @@ def fetch_uv(folder: Path, held: int) -> Path:
     target = folder / "uv"
     env = {name: value for name, value in os.environ.items() if not _CONTRADICTING.fullmatch(name)}
     install = [*_pip(folder, held), "install", "--quiet", "--disable-pip-version-check"]
-    install += [
-        "--no-user",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-        "--target",
-        target,
-    ]
+    install += ["--no-user", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
+    install += ["--target", target]
     try:
         check([*install, "-r", folder / "uv.txt"], env=env, pass_fds=(held,))
     except CommandError as error:

@@ -12,11 +12,6 @@ class RuntimeStyle(NamedTuple):
     edge: float  # how much wider the dark line below is, in the same units
     word: str
 
-    @property
-    def css(self) -> str:
-        """The colour as CSS."""
-        return "#{:02x}{:02x}{:02x}".format(*self.colour)
-
 
 # Okabe and Ito's palette for all kinds of colour vision. The reference is a wide solid line below;
 # the others are dashes on it, so that both show where they agree.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
-from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
+from trtyard.known_failures import KNOWN_FAILURES, KnownFailure, named
 from trtyard.known_failures.explanation import Explanation, error_lines, explain, rows_in_words
 from trtyard.known_failures.log_places import Place
 from trtyard.lock.row_and_lock import row_and_lock
@@ -192,7 +192,7 @@ def _columns(details: list[tuple[str, str]]) -> list[str]:
 
 
 def _finding_in_words(finding: dict[str, str]) -> str:
-    entry = next(one for one in KNOWN_FAILURES if one.name == finding["name"])
+    entry = named(finding["name"])
     detail = finding["detail"].replace("\n", "\n  ")
     lines = [f"in the file: {entry.name}", f"  {detail}"]
     return "\n".join([*lines, *_columns([("why", entry.cause), ("fix", entry.hint)])]) + "\n"

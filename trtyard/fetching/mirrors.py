@@ -10,30 +10,62 @@ import netrc
 import os
 import re
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from trtyard.core.errors import UsageError
-from trtyard.system.reading import Table, nearest, parse_toml
+from trtyard.system.reading import AtLeastOne, Matching, Reader, parse_toml
 from trtyard.system.uv import ROOT, home
 
 VARIABLE = "TRTYARD_MIRRORS"
 FILE = ROOT / "mirrors.toml"
-MIRRORS_SCHEMA = 1
-REGISTRIES = ("docker.io", "nvcr.io")  # have the rows' base images
-GIT_HOSTS = ("github.com",)  # have the rows' sources and their submodules
-VENDOR_HOSTS = ("pypi.nvidia.com",)  # package indexes with files that no other index has
 _HOST = r"[A-Za-z0-9.-]+(:\d+)?"
-_REGISTRY = rf"{_HOST}(/[a-z0-9._-]+)*"
-_ADDRESS = r"(https?|file)://[^\s@]+"
-# A build uses the address in a sed replacement, so it has none of sed's special characters.
-_APT_MIRROR = r"https?://[A-Za-z0-9.:/_~+-]+"
 APT_VARIABLE = "TRTYARD_APT_MIRRORS"  # lines of HOST ADDRESS
 VENDOR_VARIABLE = "TRTYARD_VENDOR_INDEX"
 SNAPSHOTS_VARIABLE = "TRTYARD_SNAPSHOTS"
 NETRC_VARIABLE = "TRTYARD_NETRC"
 _HINT = "see the example in docs/offline.md"
+
+VendorHost = Literal["pypi.nvidia.com"]
+_IN_NETRC = "put them into the netrc"
+_OF_UV = "uv reads them from netrc or UV_INDEX_*"
+_OF_GIT = "use git's credential settings"
+_ADDRESS = r"(https?|file)://[^\s@]+"
+# A build uses the address in a sed replacement, so it has none of sed's special characters.
+_AptMirror = Annotated[str, Matching(r"https?://[A-Za-z0-9.:/_~+-]+", "an address", _IN_NETRC)]
+_Index = Annotated[str, Matching(_ADDRESS, "an address", _OF_UV)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Indexes:
+    index: _Index = ""
+    extra: AtLeastOne[_Index] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The keys of ``mirrors.toml``."""
+
+    schema: Literal[1]
+    snapshots: _AptMirror = ""
+    registries: Mapping[  # with the rows' base images
+        Literal["docker.io", "nvcr.io"],
+        Annotated[str, Matching(rf"{_HOST}(/[a-z0-9._-]+)*", "HOST/PREFIX")],
+    ] = field(default_factory=dict)
+    python: _Indexes = field(default_factory=_Indexes)
+    apt: Mapping[
+        Annotated[str, Matching(_HOST, "a host from the base image's apt sources")], _AptMirror
+    ] = field(default_factory=dict)
+    git: Mapping[  # with the rows' sources and their submodules
+        Literal["github.com"], Annotated[str, Matching(_ADDRESS, "an address", _OF_GIT)]
+    ] = field(default_factory=dict)
+    vendor: Mapping[  # package indexes with files that no other index has
+        VendorHost,
+        Annotated[str, Matching(r"https?://[^\s@]+", "an address", _IN_NETRC)],
+    ] = field(default_factory=dict)
+    ca_bundle: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,66 +168,28 @@ def read_mirrors() -> Mirrors:
         value = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"{file} is not TOML: {error}", _HINT) from None
-    return _checked(Table(value, file=file, path="", error=UsageError, hint=_HINT), file)
+    return _checked(Reader(file=file, error=UsageError, hint=_HINT, dashes=True), value)
 
 
-def _checked(top: Table, file: Path) -> Mirrors:
-    top.integer("schema", MIRRORS_SCHEMA, MIRRORS_SCHEMA)
-    if "snapshots" in top and "@" in top.text("snapshots"):
-        raise top.fail("snapshots", "must have no user or password: put them into the netrc")
-    registries = top.optional_table("registries")
-    for host in registries:
-        if host not in REGISTRIES:
-            raise registries.fail(host, f"is not a registry of any row{nearest(host, REGISTRIES)}")
-    python = top.optional_table("python")
-    for key in ("index", "extra"):
-        if key in python and "@" in str(python.texts(key) if key == "extra" else python.text(key)):
-            raise python.fail(
-                key, "must have no user or password: uv reads them from netrc or UV_INDEX_*"
-            )
-    apt = top.optional_table("apt")
-    for host in apt:
-        if "@" in apt.text(host):
-            raise apt.fail(host, "must have no user or password: put them into the netrc")
-        if not re.fullmatch(_HOST, host):
-            raise apt.fail(host, "must be a host from the base image's apt sources")
-    git = top.optional_table("git")
-    for host in git:
-        if host not in GIT_HOSTS:
-            raise git.fail(host, f"is not a git host of any row{nearest(host, GIT_HOSTS)}")
-        if "@" in git.text(host):
-            raise git.fail(host, "must have no user or password: use git's credential settings")
-    vendor = top.optional_table("vendor")
-    for host in vendor:
-        if host not in VENDOR_HOSTS:
-            raise vendor.fail(host, f"is not a vendor's index{nearest(host, VENDOR_HOSTS)}")
-        if "@" in vendor.text(host):
-            raise vendor.fail(host, "must have no user or password: put them into the netrc")
-    mirrors = Mirrors(
-        registries={host: registries.text(host, _REGISTRY, "HOST/PREFIX") for host in registries},
-        index=python.text("index", _ADDRESS, "an address") if "index" in python else "",
-        extra_indexes=python.texts("extra", _ADDRESS, "addresses") if "extra" in python else (),
-        apt={host: apt.text(host, _APT_MIRROR, "an address").rstrip("/") for host in apt},
-        snapshots=top.text("snapshots", _APT_MIRROR, "an address").rstrip("/")
-        if "snapshots" in top
-        else "",
-        ca_bundle=_bundle(top, file) if "ca-bundle" in top else None,
-        git={host: git.text(host, _ADDRESS, "an address").rstrip("/") for host in git},
-        vendor={
-            host: vendor.text(host, r"https?://[^\s@]+", "an address").rstrip("/")
-            for host in vendor
-        },
+def _checked(reader: Reader, value: object) -> Mirrors:
+    found = reader.read(_File, value)
+    bundle = reader.file.parent / Path(found.ca_bundle).expanduser()
+    if found.ca_bundle and not bundle.is_file():
+        raise reader.fail("ca-bundle", f"is {bundle}, which does not exist")
+    return Mirrors(
+        registries=_no_slash(found.registries),
+        index=found.python.index,
+        extra_indexes=found.python.extra,
+        apt=_no_slash(found.apt),
+        git=_no_slash(found.git),
+        vendor=_no_slash(found.vendor),
+        snapshots=found.snapshots.rstrip("/"),
+        ca_bundle=bundle.resolve() if found.ca_bundle else None,
     )
-    python.finish()
-    top.finish()
-    return mirrors
 
 
-def _bundle(top: Table, file: Path) -> Path:
-    bundle = file.parent / Path(top.text("ca-bundle")).expanduser()
-    if not bundle.is_file():
-        raise top.fail("ca-bundle", f"is {bundle}, which does not exist")
-    return bundle.resolve()
+def _no_slash(places: Mapping[Any, str]) -> dict[str, str]:
+    return {host: place.rstrip("/") for host, place in places.items()}
 
 
 def _in_full(name: str) -> tuple[str, str]:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.fetching.http import http_session
-from trtyard.fetching.mirrors import VENDOR_HOSTS, Mirrors
+from trtyard.fetching.mirrors import Mirrors, VendorHost
 from trtyard.fetching.package_index import PublishedFile, files_on
 from trtyard.system.terminal import say
 
-(INDEX_HOST,) = VENDOR_HOSTS
+INDEX_HOST: VendorHost = "pypi.nvidia.com"
 _PAGE = (b"<!doctype html", b"<html")
 _START = 1024  # bytes to search for the start of a page
 

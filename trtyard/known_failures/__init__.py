@@ -39,16 +39,11 @@ KNOWN_FAILURES: tuple[KnownFailure, ...] = (
     *SYMPTOMS,
 )
 
+_BY_NAME = {one.name: one for one in KNOWN_FAILURES}
+
 __all__ = ["KNOWN_FAILURES", "KnownFailure", "named"]
 
 
 def named(name: str) -> KnownFailure:
-    """Return the entry of that name.
-
-    Raises:
-        KeyError: there is none.
-    """
-    for failure in KNOWN_FAILURES:
-        if failure.name == name:
-            return failure
-    raise KeyError(name)
+    """Return the entry with that name; ``KeyError`` if there is none."""
+    return _BY_NAME[name]

@@ -25,7 +25,6 @@ BUILDING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="dilated-deconvolution",
         patterns=(r"Strided & Dilated Deconv",),
-        affected=(),
         cause="TensorRT has no transposed convolution with both a stride and a dilation",
         hint="put zeros between the kernel's values instead: w = weight.new_zeros(i, o, "
         "(k - 1) * d + 1, (k - 1) * d + 1); w[..., ::d, ::d] = weight, and dilation 1 computes "
@@ -65,7 +64,6 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"Calibration failure occurr?ed with no scaling factors detected",
             r"Int8 mode specified but no calibrator specified",
         ),
-        affected=(),
         cause="int8 was asked for, or an input is int8, and nothing says which range each tensor "
         "has: there is no calibrator, it gave no data, or the file has QuantizeLinear and "
         "DequantizeLinear only in some places",
@@ -86,7 +84,6 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"FP32 values which would overflow in FP16",
             r"weights are affected by this issue: Detected",
         ),
-        affected=(),
         cause="in fp16 numbers end at 65504: sums of squares in a LayerNorm, or weights beyond it, "
         "become infinite or are clipped; results may be wrong",
         hint="export at opset 17 or later, where LayerNorm is one op that TensorRT keeps accurate; "
@@ -174,7 +171,6 @@ BUILDING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="library-link-missing",
         patterns=(r"terminate called without an active exception",),
-        affected=(),
         cause="the parser of TensorRT for RTX opens libtensorrt_rtx.so once a plugin is "
         "registered; its wheel ships only libtensorrt_rtx.so.1, and the process is ended (exit "
         "code 134)",

@@ -9,7 +9,6 @@ CHECKPOINTS: tuple[KnownFailure, ...] = (
             r"Error\(s\) in loading state_dict for \w+",
             r"size mismatch for [\w.]+: copying a param",
         ),
-        affected=(),
         cause="the checkpoint's names or shapes are not those of the model that is built: other "
         "classes, another size or variant, or a prefix (module., model.) before every name",
         hint="build the model as it was trained; print(*torch.load(FILE, weights_only=True)) shows "
@@ -19,7 +18,6 @@ CHECKPOINTS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="checkpoint-with-code",
         patterns=(r"Weights only load failed", r"WeightsUnpickler error"),
-        affected=(),
         cause="the checkpoint holds more than tensors: a whole model or objects of its own "
         "classes. torch.load refuses that from 2.6 on unless told otherwise, because such a file "
         "can run code. An incomplete download gives the same error",

@@ -9,7 +9,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="host-compiler-unsupported",
         patterns=COMPILER["host-compiler-unsupported"],
-        affected=(),
         cause="this nvcc checks the version of the C++ compiler that it calls, and the machine's "
         "is too new for it (the message names the newest that it takes)",
         hint="install an older one beside it (apt-get install g++-12) and name it: "
@@ -24,7 +23,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="host-compiler-missing",
         patterns=COMPILER["host-compiler-missing"],
-        affected=(),
         cause="nvcc calls a C++ compiler, and there is none of the name that it looks for",
         hint="sudo apt-get install g++ (Debian's nvcc 11.8 takes g++-11), or correct the name "
         "behind -ccbin and in NVCC_PREPEND_FLAGS",
@@ -33,7 +31,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="libc-too-new-for-cuda",
         patterns=COMPILER["libc-too-new-for-cuda"],
-        affected=(),
         cause="glibc 2.41 and newer declare cospi, sinpi and rsqrt otherwise than this CUDA's "
         "headers do",
         hint="compile where glibc is older, such as in the row's image: ./run build; or with a "
@@ -47,7 +44,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="gpu-architecture-unknown",
         patterns=COMPILER["gpu-architecture-unknown"],
-        affected=(),
         cause="this nvcc cannot compile for that GPU: a CUDA from before the GPU does not know it "
         "yet, and CUDA 13 no longer knows those before 7.5",
         hint="nvcc --list-gpu-arch says which it knows; take those, or a row of another CUDA",
@@ -60,7 +56,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="tensorrt-headers-missing",
         patterns=COMPILER["tensorrt-headers-missing"],
-        affected=(),
         cause="TensorRT's C++ headers are not where the compiler looks; neither its Python "
         "packages nor TensorRT for RTX's bring them",
         hint="./run plugins --headers DIR with the folder include of that very TensorRT: from its "
@@ -75,7 +70,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="cuda-toolkit-not-whole",
         patterns=COMPILER["cuda-toolkit-not-whole"],
-        affected=(),
         cause="a part of the CUDA toolkit is missing: as wheels and as Debian packages it comes in "
         "pieces, and nvcc alone does not bring them",
         hint="the wheels of one release together: nvidia-cuda-nvcc, nvidia-cuda-crt, nvidia-nvvm "
@@ -86,7 +80,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="nvcc-not-found",
         patterns=COMPILER["nvcc-not-found"],
-        affected=(),
         cause="the build looks for nvcc, the CUDA compiler, and does not find it: the driver, "
         "torch and the runtime images do not bring it, and /usr/local/cuda/bin is not on PATH by "
         "itself",
@@ -103,7 +96,6 @@ COMPILING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="compiler-killed",
         patterns=COMPILER["compiler-killed"],
-        affected=(),
         cause="the system ended the process, nearly always because memory ran out; compilers run "
         "several at once",
         hint="look with `dmesg | grep -i oom`; compile less at a time (make -j1, MAX_JOBS=1, "

@@ -13,7 +13,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"failed to discover GPU vendor",
             r"unresolvable CDI devices? nvidia\.com/gpu",
         ),
-        affected=(),
         cause="GPUs are asked for (--gpus, --runtime=nvidia), and Docker has no NVIDIA runtime: "
         "the NVIDIA Container Toolkit is not installed, not configured for this Docker, or Docker "
         "was not restarted since",
@@ -35,7 +34,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"WSL environment detected but no adapters were found",
             r"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver",
         ),
-        affected=(),
         cause="the NVIDIA Container Toolkit is there, and the machine itself has no NVIDIA driver, "
         "or the driver is not loaded. Containers use the machine's driver",
         hint="run nvidia-smi outside the container: if it fails too, install the driver and "
@@ -52,7 +50,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"unsatisfied condition: (?:cuda|driver|brand) ?[<>=]+",
             r"nvidia-container-cli: requirement error",
         ),
-        affected=(),
         cause="the image says which CUDA its driver must support, and this machine's driver is "
         "older",
         hint="update the driver, or take an image (a row: ./run matrix) of an older CUDA. Where "
@@ -69,7 +66,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"permission denied while trying to connect to the [Dd]ocker",
             r"dial unix \S+\.sock: connect: permission denied",
         ),
-        affected=(),
         cause="only root and members of the group docker may use Docker's socket",
         hint="sudo usermod -aG docker $USER, then log in again; or sudo for this one command",
         sources=(
@@ -84,7 +80,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"failed to connect to the docker API at",
             r"Is the docker daemon running\?",
         ),
-        affected=(),
         cause="no Docker answers at this address: it is not started, or DOCKER_HOST or the Docker "
         "context names another place",
         hint="sudo systemctl start docker; docker context ls and echo $DOCKER_HOST show the "
@@ -100,7 +95,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"denied: requested access to the resource is denied",
             r"no basic auth credentials",
         ),
-        affected=(),
         cause="the registry gives the image to nobody, or not to this user: it wants a login, the "
         "saved login is wrong or has expired, or there is no image of that name",
         hint="docker logout HOST, then docker login HOST; for nvcr.io the user is $oauthtoken and "
@@ -116,7 +110,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="registry-limits-pulls",
         patterns=(r"\btoomanyrequests\b", r"You have reached your (?:\w+ )?pull rate limit"),
-        affected=(),
         cause="the registry counts pulls of an address or a user, and the limit is reached",
         hint="docker login, which has a higher limit; wait; or name a mirror in mirrors.toml "
         "(docs/offline.md)",
@@ -130,7 +123,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"no match for platform in manifest",
             r"cannot execute binary file",
         ),
-        affected=(),
         cause="the image or program is for another processor: most often x86-64 on an Arm machine "
         "such as a Jetson",
         hint="docker image inspect -f '{{.Architecture}}' IMAGE, and uname -m. For a Jetson take "
@@ -150,7 +142,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"Name or service not known|Network is unreachable",
             r"\bdns error\b|Failed to establish a new connection|NameResolutionError",
         ),
-        affected=(),
         cause="the server that is named cannot be reached from here: no network, a name that is "
         "not resolved, or a proxy that this program does not know. Docker pulls with its own "
         "settings, not with the shell's",
@@ -162,7 +153,6 @@ CONTAINERS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="disk-full",
         patterns=(r"[Nn]o space left on device", r"[Dd]isk quota exceeded"),
-        affected=(),
         cause="a file system is full; it need not be the one you work in: Docker, pip and uv keep "
         "their files in places of their own",
         hint="df -h shows which. docker system df, ./run clean and pip cache info show who uses it",

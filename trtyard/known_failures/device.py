@@ -12,7 +12,6 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"No CUDA GPUs are available",
             r"libcuda\.so(?:\.1)?: cannot open shared object file",
         ),
-        affected=(),
         cause="CUDA finds no GPU: there is none, the driver is not loaded, the container was "
         "started without GPUs, CUDA_VISIBLE_DEVICES hides it, or in WSL another libcuda than "
         "Windows' own is found first",
@@ -32,7 +31,6 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"Driver/library version mismatch",
             r"API mismatch: the client has the version",
         ),
-        affected=(),
         cause="the driver was updated, and the kernel still runs the old one; or a container or a "
         "second installation brings another libnvidia-ml",
         hint="restart the machine. Without a restart: end what uses the GPU, then sudo rmmod "
@@ -46,7 +44,6 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"CUDA_ERROR_NO_BINARY_FOR_GPU",
             r"capability sm_(?P<sm>\d{2,3}) is not compatible with the current PyTorch",
         ),
-        affected=(),
         cause="the program's CUDA code was not compiled for this GPU: it is newer than the "
         "program, or older than it still supports",
         hint="take a release for it: torch.cuda.get_arch_list() shows what a torch has, "
@@ -65,7 +62,6 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"explicit_context_dependent failed",
             r"CUDA_ERROR_INVALID_CONTEXT",
         ),
-        affected=(),
         cause="this thread has no CUDA context: pycuda.autoinit makes one for the thread that "
         "imports it, and other threads and processes have none",
         hint="import pycuda.autoinit before anything else of pycuda; in another thread "
@@ -85,7 +81,6 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"\bmisaligned address\b",
             r"device-side assert triggered",
         ),
-        affected=(),
         cause="a kernel read or wrote outside of its memory. Most often a buffer is too small for "
         "the engine's shapes, is in the CPU's memory or was freed before; else a plugin or an "
         "index is wrong. CUDA reports it late, at a later call",

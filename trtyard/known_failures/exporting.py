@@ -52,7 +52,6 @@ EXPORTING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="opset-unknown-to-torch",
         patterns=(r"Unsupported (?:ONNX opset version|onnx_opset_version): (?:\d+)",),
-        affected=(),
         cause="this torch cannot write that opset: 1.4 goes up to 11, 1.7 to 12, 1.11 to 15, 1.12 "
         "to 16, 1.13 to 17, later ones further",
         hint="ask for an opset that it has (opset_version=, --opset), or take a newer torch",
@@ -128,7 +127,6 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"\"type must be tuple of ints,but got FakeTensor\"",
             r"_pack_padded_sequence",
         ),
-        affected=(),
         cause="nn.utils.rnn.pack_padded_sequence makes sizes of the lengths' values, and the "
         "recurrent layer's state takes its size from them",
         hint="run the layer on the padded sequences and mask its result: y * (torch.arange(T) < "
@@ -163,7 +161,6 @@ EXPORTING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="module-converted-in-forward",
         patterns=(r"Cannot swap t[12] because it has weakref associated with it",),
-        affected=(),
         cause="forward converts or moves a module each time it runs: .half(), .float(), .to() or "
         ".cuda() of a module changes its parameters, which torch.export does not allow",
         hint="convert the module once, where the model is made, and only tensors in forward: "
@@ -288,7 +285,6 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Descriptors can(?:not)? ?not be created directly",
             r"Descriptors cannot be created",
         ),
-        affected=(),
         cause="this onnx was generated for protobuf 3, and a protobuf from 4 on is installed",
         hint="pin protobuf < 4 (3.20.3; on Python 3.6 3.19.6), as the rows' locks do",
         sources=(

@@ -11,7 +11,6 @@ IMAGES: tuple[KnownFailure, ...] = (
             r"manifest for \S+ not found",
             r"\bmanifest unknown\b",
         ),
-        affected=(),
         cause="the registry no longer has, or never had, an image of that tag or digest. NVIDIA "
         "removes its CUDA images some months after their release is over",
         hint="another base: tags that are kept are listed at "
@@ -28,7 +27,6 @@ IMAGES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="apt-key-rotated",
         patterns=(r"NO_PUBKEY A4B469963BF863CC",),
-        affected=(),
         cause="NVIDIA changed the key that signs its apt sources in April 2022; base images from "
         "before hold the old one, so apt takes nothing from there, or stops",
         hint="where nothing is taken from NVIDIA's source, remove it before apt-get update (rm "
@@ -47,7 +45,6 @@ IMAGES: tuple[KnownFailure, ...] = (
             r"\bE: Version '[^']+' for '[^']+' was not found",
             r"a locked version is in no apt source any more",
         ),
-        affected=(),
         cause="apt's sources do not have that version of the package: distributions keep the "
         "newest alone, and NVIDIA's source differs by distribution and CUDA release",
         hint="apt-cache madison PACKAGE, in the base, lists what there is. For a row: ./run lock "
@@ -67,7 +64,6 @@ IMAGES: tuple[KnownFailure, ...] = (
             r"CERTIFICATE_VERIFY_FAILED",
             r"server certificate verification failed",
         ),
-        affected=(),
         cause="something between here and there, such as a company's proxy, answers with a "
         "certificate whose authority this machine or image does not know",
         hint="give the company's bundle: SSL_CERT_FILE=FILE before ./run, or ca-bundle in "

@@ -17,7 +17,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
             r"\bE: Package '[^']+' has no installation candidate",
             r"\bE: Couldn't find any package by (?:glob|regex) ",
         ),
-        affected=(),
         cause="none of apt's sources has a package of that name for this distribution and "
         "architecture. TensorRT, cuDNN and CUDA come from NVIDIA's own source, on a Jetson from "
         "that of its JetPack release; without apt-get update apt does not know a new source",
@@ -38,7 +37,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
             r"E: Held packages were changed and -y was used",
             r"but it is not going to be installed",
         ),
-        affected=(),
         cause="TensorRT's packages want each other in the very same version. apt takes the newest "
         "of those that are not named, and then they do not fit; CUDA's version is part of it "
         "(8.6.1.6-1+cuda12.0)",
@@ -55,7 +53,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="apt-source-named-twice",
         patterns=(r"E: Conflicting values set for option Signed-By regarding source",),
-        affected=(),
         cause="two files name the same apt source with different keys, most often NVIDIA's: one "
         "from an older way to install it, one of cuda-keyring or the container toolkit",
         hint="grep -rE 'nvidia' /etc/apt/sources.list /etc/apt/sources.list.d shows both; remove "
@@ -70,7 +67,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="apt-index-out-of-step",
         patterns=(r"File has unexpected size \(\d+ != \d+\)", r"Hash Sum mismatch"),
-        affected=(),
         cause="apt got an index and a list or package of another moment: the mirror is being "
         "updated, or a proxy keeps an old file",
         hint="rm -rf /var/lib/apt/lists/*; apt-get update, and again in some minutes; behind a "
@@ -86,7 +82,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
             r"ModuleNotFoundError: No module named 'package_info'",
             r"tensorrt-0\.0\.1\.tar\.gz",
         ),
-        affected=(),
         cause="PyPI has only a placeholder under this name; the package itself is on NVIDIA's "
         "index, for some Pythons and platforms only. nvidia-tensorrt is the old name: since 8.5 "
         "it is tensorrt",
@@ -108,7 +103,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
             r"Could not find a version that satisfies the requirement \S+",
             r"No solution found when resolving dependencies",
         ),
-        affected=(),
         cause="the index has no file of that version for this Python, system and processor, or the "
         "package is on another index (NVIDIA's, PyTorch's)",
         hint="python -c 'import sys; print(sys.version)' and the project's list of files tell. "
@@ -124,7 +118,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="wheel-for-other-python",
         patterns=(r"\.whl is not a supported wheel on this platform",),
-        affected=(),
         cause="the wheel's name says for which Python and processor it is (cp38, aarch64), and "
         "this pip belongs to another",
         hint="python3.8 -m pip install FILE with the Python that the name says, or the wheel for "
@@ -138,7 +131,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="pip-externally-managed",
         patterns=(r"error: externally-managed-environment",),
-        affected=(),
         cause="this Python belongs to the distribution, whose packages pip must not overwrite",
         hint="python3 -m venv .venv, then .venv/bin/pip install ...; or ./run, which makes its own "
         "environments",
@@ -147,7 +139,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="python-package-missing",
         patterns=(rf"No module named '?(?:{_MODULES})\b",),
-        affected=(),
         cause="the Python that runs here does not have this package. It may be installed for "
         "another one: apt's and JetPack's tensorrt is for the system's Python only, and neither "
         "conda nor a virtual environment sees it",
@@ -168,7 +159,6 @@ INSTALLING: tuple[KnownFailure, ...] = (
             r"\btrtexec(?:: command not found|: not found|: No such file or directory)",
             r"'trtexec' is not recognized as",
         ),
-        affected=(),
         cause="trtexec is not on PATH or not installed: the Python packages of TensorRT do not "
         "bring it, and TensorRT for RTX calls it tensorrt_rtx",
         hint="apt's package libnvinfer-bin and JetPack put it into /usr/src/tensorrt/bin: "

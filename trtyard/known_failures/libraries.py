@@ -12,7 +12,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"Couldn't load custom C\+\+ ops",
             r"PyTorch and torchvision were compiled with different CUDA",
         ),
-        affected=(),
         cause="this torchvision was compiled for another torch than the installed one, so its ops "
         "are not registered",
         hint="install both together from one index: pip install torch==VERSION "
@@ -31,7 +30,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"numpy\.core\.multiarray failed to import",
             r"numpy\.\w+ size changed, may indicate binary incompatibility",
         ),
-        affected=(),
         cause="a package here was compiled for another NumPy than the installed one: before 2.0 "
         "for NumPy 1 only",
         hint="pip install 'numpy<2', or a newer release of the package that the traceback names "
@@ -49,7 +47,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"Failed to create (?:CUDA|Tensorrt|NvTensorRTRTX)ExecutionProvider",
             r"(?:CUDA|Tensorrt)ExecutionProvider' is not in available provider names",
         ),
-        affected=(),
         cause="ONNX Runtime cannot load its GPU provider and goes on with the CPU. The name behind "
         "'with error' is the library that it wants and does not find: each release is for one CUDA "
         "and one cuDNN (libcublasLt.so.11 is CUDA 11, libcudnn.so.9 cuDNN 9). Or the package is "
@@ -72,7 +69,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             rf"{_CUDA}[\w.]*: symbol \w+,? version \S+ not defined in file",
             r"undefined symbol: (?:cublas|cudnn|cusparse|cusolver|nvrtc|nccl)\w+",
         ),
-        affected=(),
         cause="two releases of CUDA's libraries are mixed in one process: one comes from pip or "
         "conda, and the loader finds another one's companion first, most often through "
         "LD_LIBRARY_PATH",
@@ -93,7 +89,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"undefined symbol: _Z\w*(?:nvinfer1|nvonnxparser|TRTPlugin)",
             r"lib(?:nvinfer|nvonnxparser)\w*\.so[\d.]*: undefined symbol",
         ),
-        affected=(),
         cause="a library or plugin is for another TensorRT release than the libnvinfer that is "
         "loaded, or none is loaded yet: a plugin that is not linked to it needs it first",
         hint="ldd FILE | grep nvinfer shows which is found: let LD_LIBRARY_PATH lead to one "
@@ -113,7 +108,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"version [`'](?:GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+' not found",
             r"_ZNSt\w+: symbol not found",
         ),
-        affected=(),
         cause="the file was compiled on a newer Linux than this one: it wants a newer C or C++ "
         "library. For GLIBCXX and CXXABI an older libstdc++ may also stand in front (conda's)",
         hint="run it where the system is newer, such as in an image, or take a build for this one. "
@@ -127,7 +121,6 @@ LIBRARIES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="thread-storage-full",
         patterns=(r"cannot allocate memory in static TLS block",),
-        affected=(),
         cause="a library that wants a fixed place in every thread's storage is loaded late, when "
         "the small reserve is used up; with glibc before 2.32 on Arm (Jetson) nearly always "
         "libgomp",

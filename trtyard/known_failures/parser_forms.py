@@ -115,7 +115,6 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"only supports (?:TensorRT INetworkDefinitions|networks) with an explicit batch",
             r"hasImplicitBatchDimension\(\)",
         ),
-        affected=(),
         cause="the program makes a network without EXPLICIT_BATCH, which the ONNX parser of "
         "TensorRT 7 to 9 wants; from 10 on every network is so",
         hint="builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)); "
@@ -148,7 +147,6 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"Elementwise layer does not support the given inputs and operator",
             r"inputs must have (?:same|equal) (?:number of )?dimensions",
         ),
-        affected=(),
         cause="at this layer the shapes do not fit together. The input has another shape, or lacks "
         "its batch dimension; a profile uses sizes that the file has frozen as constants; or a "
         "converter left out an op that it does not know (torch2trt warns of it)",
@@ -173,7 +171,6 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"In function \w+:\s+(?:\[[^\]\n]*\] )*\[\d+\] [^\n]*"
             r"(?:does(?:n't| not) support|not supported|only supports?)",
         ),
-        affected=(),
         cause="this TensorRT has the op and refuses this form of it: an attribute, an input or a "
         "type. The condition behind 'Assertion failed' is the one that does not hold",
         hint="write that line of the model in another form, or try a newer row. ./run doctor "

@@ -35,7 +35,6 @@ PARSING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="fold",
         patterns=(r"In function check(?P<op>Col2Im):",),
-        affected=(),
         cause="F.fold and nn.Fold become Col2Im, which this TensorRT does not have",
         hint="with dilation 1 fold is a transposed convolution with an identity kernel: "
         "F.conv_transpose2d(u.reshape(n, c * k * k, rows, columns), "
@@ -203,7 +202,6 @@ PARSING: tuple[KnownFailure, ...] = (
             r"In function addPluginWithCreator:[\s\S]{0,80}Could not create the plugin",
             r"Validation failed: [\s\S]{0,80}missing required fields",
         ),
-        affected=(),
         cause="the plugin's creator was found and would not make a plugin of these attributes",
         hint="its own words are on stderr; compare the node's attributes with the plugin's "
         "contract (plugins/<op>/README.md for trtyard's)",
@@ -332,7 +330,6 @@ PARSING: tuple[KnownFailure, ...] = (
             r"Kernel weights are not set yet",
             r"Kernel weight dimension failed to broadcast to input",
         ),
-        affected=(),
         cause="a layer's weights are not as many as its shape asks for. In code that builds the "
         "network itself (tensorrtx, torch2trt) the checkpoint is of another model size, number of "
         "classes or release than the code; in an ONNX file the graph itself is wrong",
@@ -350,7 +347,6 @@ PARSING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="network-without-outputs",
         patterns=(r"Network must have at least one output",),
-        affected=(),
         cause="the network is empty or not whole: the parser failed before, and the program went "
         "on without looking at what parse() gave. With TensorRT 7 and before, also a network made "
         "without EXPLICIT_BATCH",

@@ -14,7 +14,6 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"stdVersionRead == serializationVersion",
             r"engine created with incompatible serialization version",
         ),
-        affected=(),
         cause="an engine belongs to the very TensorRT that built it; this file is another one's, "
         "or no engine at all",
         hint="build it again with this TensorRT: ./run convert. model.engine.json beside it says "
@@ -34,7 +33,6 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"generated on an incompatible device, expecting compute (?P<sm>\d+\.\d+)",
             r"engine plan file across different models of devices is not recommended",
         ),
-        affected=(),
         cause="an engine belongs to the GPU that it was built on",
         hint="build it on this machine: ./run convert",
         sources=(
@@ -49,7 +47,6 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"could not find plugin:? (?P<op>\w+)[\s\S]{0,400}?[Dd]eserializ",
             r"IPluginCreator not found in Plugin Registry",
         ),
-        affected=(),
         cause="the engine holds a plugin whose creator this process has not registered",
         hint="load the plugin's library before the engine: ctypes.CDLL(LIB), trt.init_libnvinfer_"
         "plugins for NVIDIA's own, --plugins for ./run convert and run-engine",
@@ -66,7 +63,6 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"Cannot deserialize with an empty memory buffer",
             r"plan\.header\.size == blobSize failed",
         ),
-        affected=(),
         cause="the engine file is empty or not whole",
         hint="compare its size with model.engine.json, and build or copy it again",
         sources=(_RTX,),
@@ -78,7 +74,6 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"Supplied binding dimension \[[\d,]*\] for bindings\[\d+\] exceed min ~ max range",
             r"[Rr]untime dimension does not satisfy any optimization profile",
         ),
-        affected=(),
         cause="the input has a size that the engine was not built for: it takes the one that was "
         "exported, or what lies between min and max of its profile",
         hint="resize the input to it, or build again with that size (./run convert --size, "
@@ -192,7 +187,6 @@ RUNNING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="input-of-other-shape",
         patterns=(r"Got invalid dimensions for input: (?P<node>\w+)",),
-        affected=(),
         cause="the array has another shape than the file's input",
         hint="the file is static: give the size it was exported for (--size, --input)",
         sources=(_RUNTIME,),
@@ -200,7 +194,6 @@ RUNNING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="input-of-other-type",
         patterns=(r"Unexpected input data type\. Actual: ",),
-        affected=(),
         cause="the array has another element type than the file's input",
         hint="array.astype(numpy.float32); numpy makes float64 unless asked",
         sources=(_RUNTIME,),
@@ -208,7 +201,6 @@ RUNNING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="engine-is-none",
         patterns=(r"'NoneType' object has no attribute '(?:create_execution_context|serialize)'",),
-        affected=(),
         cause="TensorRT gave no engine and said why before this line",
         hint="look at the errors above it, or give their log to ./run explain",
         sources=("https://github.com/smellslikeml/ActionAI/issues/17", _RTX),
@@ -217,7 +209,6 @@ RUNNING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="driver-missing-or-old",
         patterns=(r"CUDA driver version is insufficient for CUDA runtime version",),
-        affected=(),
         cause="there is no NVIDIA driver here, or one older than this CUDA. TensorRT for RTX says "
         "so beside every other error too: it builds without a driver",
         hint="./run doctor   compares the driver with what the row needs",

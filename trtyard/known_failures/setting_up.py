@@ -22,7 +22,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"onnxruntime)\w*\.so[\w.]*: cannot open shared object file",
             r"Unable to load library: \S*nvinfer_builder_resource",
         ),
-        affected=(),
         cause="the loader finds no library of that very name; the number behind .so is the major "
         "release. Either TensorRT, CUDA or cuDNN is of another release than what wants it (the "
         "Python package tensorrt is only bindings), or its folder is not searched",
@@ -42,7 +41,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"(?i:cuda) initialization failure with error:? \d+",
             r"pybind11::init\(\): factory function returned nullptr",
         ),
-        affected=(),
         cause="TensorRT cannot start CUDA. The number is CUDA's own: 35 an older driver than this "
         "CUDA needs, or none; 100 no GPU to be seen; 2 its memory is full; 222 code for a newer "
         "driver; 999 often after the machine slept",
@@ -67,7 +65,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED",
             r"Failed to allocate memory for requested buffer of size",
         ),
-        affected=(),
         cause="the GPU has not that much memory free. While building, kernels that do not fit are "
         "passed over (Skipping tactic): then it stops nothing, unless none is left",
         hint="nvidia-smi shows who holds it; then a workspace below what is free "
@@ -87,7 +84,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"Protobuf parsing failed",
             r"Could not open file \S+\.onnx",
         ),
-        affected=(),
         cause="the file is not there, is cut short, or is no ONNX: where the complaint says 'no "
         "field named \"version\"', it is Git LFS's pointer to the file",
         hint="look at its size and beginning (ls -l, head -c 100); git lfs pull, or copy or export "
@@ -109,7 +105,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"GetExtDataFromTensorProto|External initializer: [^\n]* offset",
             r"UnpackTensor: the pre-allocate size does not match",
         ),
-        affected=(),
         cause="the weights are in a second file (external data, as with models over 2 GB and the "
         "dynamo exporter), and it is not beside the ONNX file, has another name than the file "
         "says, or is not whole. A parser that gets the bytes alone does not know the folder",
@@ -129,7 +124,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         patterns=(
             r"SymbolAddress for (?:getCreators|getPluginCreators|setLoggerFinder) could not",
         ),
-        affected=(),
         cause="loadLibrary and --setPluginsToSerialize look for the functions getCreators "
         "(TensorRT 10) or getPluginCreators and setLoggerFinder in the library, and it has none: "
         "it registers its plugins by itself",
@@ -143,7 +137,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"Magic tag does not match",
             r"magicTag\w* == ?(?:kMAGIC_TAG|magicTag|rt::kPLAN_MAGIC_TAG) failed",
         ),
-        affected=(),
         cause="the file does not begin as this TensorRT's engines do. Another TensorRT built it "
         "(two are installed, and LD_LIBRARY_PATH finds the other one here), it is an ONNX file or "
         "a checkpoint, or something stands before the engine (Ultralytics writes its metadata "
@@ -168,7 +161,6 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             rf"nvinfer1::\w+[^\n]{{0,60}} has no member named .(?:{_GONE_IN_C})\b",
             rf"no member named .(?:{_GONE_IN_C}). in .nvinfer1::",
         ),
-        affected=(),
         cause="the script is for an older TensorRT. max_workspace_size and build_cuda_engine of "
         "the builder went with 8.0, bindings by number and max_workspace_size of its config with "
         "10.0, precision flags, calibrators and EXPLICIT_BATCH with 11.0 and in TensorRT for RTX",

@@ -127,7 +127,6 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
             r"Fatal Python error: Segmentation fault[\s\S]{0,400}"
             r"onnx/checker\.py\", line \d+ in check_model",
         ),
-        affected=(),
         cause="onnx 1.6 and torch 1.4 bring two copies of one library, and torch was imported "
         "first",
         hint="take onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",

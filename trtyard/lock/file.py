@@ -7,16 +7,25 @@ machine's own configuration says where they come from.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal
 
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.core.files import write_text
 from trtyard.matrix.reader import Matrix
-from trtyard.matrix.row import UNRESOLVED, DigestKind, Row
-from trtyard.system.reading import Table
+from trtyard.matrix.row import (
+    SHA256,
+    UNRESOLVED,
+    DebName,
+    DigestKind,
+    DigestOrUnresolved,
+    Python,
+    Row,
+    Sha256,
+)
+from trtyard.system.reading import AtLeastOne, Between, Matching, Reader
 
 LOCK_SCHEMA = 3
 CHECKSUM_KEY = "checksum"
@@ -27,25 +36,28 @@ DebStage = Literal["base", "runtime", "build", "unpacked"]
 Source = Literal["index", "public-pin", "vendor"]
 UnresolvedKind = Literal["base-image", "wheel", "debs", "source", "patch"]
 
-_SHA256 = r"[0-9a-f]{64}"
-_FILE_NAME = r"[A-Za-z0-9][\w.+~-]*"
-_MAX_BYTES = 1 << 40
+_Bytes = Annotated[int, Between(0, 1 << 40)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """The file of a Python package: a wheel, or a source distribution if there is no wheel."""
 
-    name: str
-    version: str
-    filename: str
-    sha256: str
-    size: int  # bytes; 0 if not published
-    pythons: tuple[str, ...]  # the Pythons whose environment uses this file
+    name: Annotated[str, Matching(r"[a-z0-9-]+", "a normalised package name")]
+    version: Annotated[str, Matching(r"[\w.+!]+", "a version")]
+    filename: Annotated[str, Matching(r"[A-Za-z0-9][\w.+~-]*", "a file name")]
+    sha256: Sha256
+    size: _Bytes  # bytes; 0 if not published
+    pythons: AtLeastOne[Python]  # the Pythons whose environment uses this file
     # vendor: the hash comes from the vendor's own index, or from a build that downloaded the file.
     # public-pin: the hash comes from public files, and no build has downloaded the file yet.
     source: Source = "index"
     origin: str = ""  # for public-pin: where the hash was found
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the keys together."""
+        if not self.size and not self.is_vendors:
+            yield "size", "must be set for a file of an index"
 
     @property
     def is_vendors(self) -> bool:
@@ -57,14 +69,19 @@ class Artifact:
 class Deb:
     """A distribution package; its dependencies are locked too."""
 
-    name: str
-    version: str
-    architecture: str
+    name: DebName
+    version: Annotated[str, Matching(r"[\w.+:~-]+", "a version")]
+    architecture: Annotated[str, Matching("amd64|all", "one of amd64, all")]
     # base: already in the base image; runtime, build: installed on top of it; unpacked: only its
     # files, in stages that compile.
     stage: DebStage
-    sha256: str  # "" if it is in a vendor's base image, whose digest pins it
-    size: int  # bytes; 0 if it is in a vendor's base image
+    sha256: Annotated[str, Matching(rf"({SHA256})?", "64 hex digits")]
+    size: _Bytes  # 0 if it is in a vendor's base image
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with the keys together."""
+        if not self.sha256 and self.stage != "base":
+            yield "sha256", "must be set for a package that is not in the base image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +89,11 @@ class LockedBase:
     """The base image by digest, and the kind of manifest that the digest names."""
 
     image: str
-    digest: str  # or UNRESOLVED
+    digest: DigestOrUnresolved
     digest_kind: DigestKind
-    platform_digest: str  # of linux/amd64 in an index; "" if not known
+    platform_digest: Annotated[
+        str, Matching(rf"(sha256:{SHA256})?", "sha256: and 64 hex digits")
+    ]  # of linux/amd64 in an index; "" if not known
 
     @property
     def reference(self) -> str:
@@ -97,9 +116,9 @@ class LockedPatch:
     """A patch that the row's image applies, with the hashes before and after it."""
 
     path: str  # below patches/
-    sha256: str  # of the patch file
+    sha256: Sha256  # of the patch file
     applies_to: Mapping[str, str]  # upstream's path to its sha256, "unresolved" or "new"
-    results: Mapping[str, str]  # path to the sha256 after this patch, if known
+    results: Mapping[str, Sha256]  # path to the sha256 after this patch, if known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +126,24 @@ class LockedRow:
     """One row of the matrix, resolved."""
 
     name: str
-    matrix_sha256: str  # of the row in versions.toml, see ``Row.sha256``
+    matrix_sha256: Sha256  # of the row in versions.toml, see ``Row.sha256``
     base: LockedBase
     wheels: tuple[Artifact, ...]
     sdists: tuple[Artifact, ...]
     debs: tuple[Deb, ...]
     patches: tuple[LockedPatch, ...]
     unresolved: tuple[Unresolved, ...]
-    snapshot: str = ""  # when the debs were resolved, for the distribution's snapshot service
+    # when the debs were resolved, for the distribution's snapshot service
+    snapshot: Annotated[str, Matching(r"(\d{8}T\d{6}Z)?", "a time like 20260101T000000Z")]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield each package that a Python's environment would have twice."""
+        seen = set()
+        for one in (*self.wheels, *self.sdists):
+            for python in one.pythons:
+                if (one.name, python) in seen:
+                    yield "wheels", f"has {one.name} twice for Python {python}"
+                seen.add((one.name, python))
 
     def wheels_for(self, python: str) -> tuple[Artifact, ...]:
         """Return the wheels of that Python's environment, exactly one for each package."""
@@ -144,6 +173,16 @@ class Lock:
         if name not in self.rows:
             raise IntegrityError(f"versions.lock has no row {name}", "resolve it: ./run lock")
         return self.rows[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The keys of ``versions.lock``."""
+
+    checksum: Sha256
+    note: str
+    schema: Literal[3]
+    rows: tuple[LockedRow, ...]
 
 
 def refuse_unresolved(locked: LockedRow) -> None:
@@ -217,20 +256,17 @@ def read_lock(file: Path) -> Lock:
         raise IntegrityError(f"{file} is missing", HINT) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{file} is not JSON: {error}", HINT) from None
-    top = Table(content, file=file, path="", error=IntegrityError, hint=HINT)
-    expected = top.text(CHECKSUM_KEY, _SHA256, "64 hex digits")
+    expected = content.get(CHECKSUM_KEY) if isinstance(content, dict) else None
+    if not isinstance(expected, str):
+        raise IntegrityError(f"{file} has no {CHECKSUM_KEY}", HINT)
     found = _checksum({key: value for key, value in content.items() if key != CHECKSUM_KEY})
     if expected != found:
         raise IntegrityError(
             f"{file} was edited by hand or is damaged: expected checksum {expected}, found {found}",
             HINT,
         )
-    top.text("note")
-    if top.integer("schema", 1, 999) != LOCK_SCHEMA:
-        raise top.fail("schema", f"must be {LOCK_SCHEMA} for this trtyard")
-    rows = [_read_row(table) for table in top.tables("rows")]
-    top.finish()
-    return Lock(rows={row.name: row for row in rows})
+    reader = Reader(file=file, error=IntegrityError, hint=HINT)
+    return Lock(rows={row.name: row for row in reader.read(_File, content).rows})
 
 
 def check_lock(matrix: Matrix, lock: Lock) -> None:
@@ -279,96 +315,6 @@ def _check_pins(row: Row, python: str, pins: Mapping[str, str], found: Mapping[s
                 f" {found.get(name, 'missing')}, versions.toml asks for {version}",
                 "resolve it again: ./run lock",
             )
-
-
-def _read_row(table: Table) -> LockedRow:
-    base = table.table("base")
-    row = LockedRow(
-        name=table.text("name"),
-        matrix_sha256=table.text("matrix_sha256", _SHA256, "64 hex digits"),
-        base=LockedBase(
-            image=base.text("image"),
-            digest=base.text(
-                "digest", rf"sha256:{_SHA256}|{UNRESOLVED}", "sha256: and 64 hex digits"
-            ),
-            digest_kind=cast(DigestKind, base.choice("digest_kind", get_args(DigestKind))),
-            platform_digest=base.text(
-                "platform_digest", rf"(sha256:{_SHA256})?", "sha256: and 64 hex digits"
-            ),
-        ),
-        wheels=tuple(_read_artifact(one) for one in table.tables("wheels")),
-        sdists=tuple(_read_artifact(one) for one in table.tables("sdists")),
-        debs=tuple(_read_deb(one) for one in table.tables("debs")),
-        patches=tuple(_read_patch(one) for one in table.tables("patches")),
-        unresolved=tuple(_read_unresolved(one) for one in table.tables("unresolved")),
-        snapshot=table.text("snapshot", r"(\d{8}T\d{6}Z)?", "a time like 20260101T000000Z"),
-    )
-    base.finish()
-    table.finish()
-    seen = set()
-    for one in (*row.wheels, *row.sdists):
-        for python in one.pythons:
-            if (one.name, python) in seen:
-                raise table.fail("wheels", f"has {one.name} twice for Python {python}")
-            seen.add((one.name, python))
-    return row
-
-
-def _read_artifact(table: Table) -> Artifact:
-    artifact = Artifact(
-        name=table.text("name", r"[a-z0-9-]+", "a normalised package name"),
-        version=table.text("version", r"[\w.+!]+", "a version"),
-        filename=table.text("filename", _FILE_NAME, "a file name"),
-        sha256=table.text("sha256", _SHA256, "64 hex digits"),
-        size=table.integer("size", 0, _MAX_BYTES),
-        pythons=table.texts("pythons", r"3\.\d{1,2}", "Pythons like 3.11"),
-        source=cast(Source, table.choice("source", get_args(Source)))
-        if "source" in table
-        else "index",
-        origin=table.text("origin") if "origin" in table else "",
-    )
-    table.finish()
-    if not artifact.size and not artifact.is_vendors:
-        raise table.fail("size", "must be set for a file of an index")
-    return artifact
-
-
-def _read_deb(table: Table) -> Deb:
-    deb = Deb(
-        name=table.text("name", r"[a-z0-9][a-z0-9+.-]+", "a package name"),
-        version=table.text("version", r"[\w.+:~-]+", "a version"),
-        architecture=table.choice("architecture", ("amd64", "all")),
-        stage=cast(DebStage, table.choice("stage", get_args(DebStage))),
-        sha256=table.text("sha256", rf"({_SHA256})?", "64 hex digits"),
-        size=table.integer("size", 0, _MAX_BYTES),
-    )
-    table.finish()
-    if not deb.sha256 and deb.stage != "base":
-        raise table.fail("sha256", "must be set for a package that is not in the base image")
-    return deb
-
-
-def _read_patch(table: Table) -> LockedPatch:
-    applies_to, results = table.table("applies_to"), table.table("results")
-    patch = LockedPatch(
-        path=table.text("path"),
-        sha256=table.text("sha256", _SHA256, "64 hex digits"),
-        applies_to={path: applies_to.text(path) for path in applies_to},
-        results={path: results.text(path, _SHA256, "64 hex digits") for path in results},
-    )
-    table.finish()
-    return patch
-
-
-def _read_unresolved(table: Table) -> Unresolved:
-    one = Unresolved(
-        kind=cast(UnresolvedKind, table.choice("kind", get_args(UnresolvedKind))),
-        name=table.text("name"),
-        version=table.text("version"),
-        reason=table.text("reason"),
-    )
-    table.finish()
-    return one
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

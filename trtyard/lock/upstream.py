@@ -5,7 +5,6 @@ module fetches the row's commit with git, which verifies it, applies the series 
 writes the hashes before and after each patch into the headers.
 """
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.core.file_changes import Change
 from trtyard.core.patches.patch_set import UNRESOLVED, Patch, read_series
+from trtyard.core.patches.patching import sha256
 from trtyard.core.patches.unified_diff import MisfitError, changed
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.sources import Source, fetch_files
@@ -72,7 +72,7 @@ def _filled_series(patches: Sequence[Patch], tree: Path, source: str) -> list[Ch
     changes = []
     for patch in patches:
         for path, expected in patch.applies_to.items():
-            found = _sha256(upstream[path])
+            found = sha256(upstream[path])
             if upstream[path] is None or expected not in (None, found):
                 raise IntegrityError(
                     f"{patch.name}: {path} of {source}: expected sha256 {expected or UNRESOLVED},"
@@ -87,7 +87,7 @@ def _filled_series(patches: Sequence[Patch], tree: Path, source: str) -> list[Ch
                     f"{patch.name} does not apply to {diff.path} of {source}: it {error}",
                     _OTHER_RELEASE,
                 ) from None
-        results = {diff.path: _sha256(texts[diff.path]) for diff in patch.diffs}
+        results = {diff.path: sha256(texts[diff.path]) for diff in patch.diffs}
         for path, known in patch.results.items():
             if results[path] != known:
                 raise IntegrityError(
@@ -95,7 +95,7 @@ def _filled_series(patches: Sequence[Patch], tree: Path, source: str) -> list[Ch
                     f" header: expected sha256 {known}, found {results[path]}",
                     _OTHER_RELEASE,
                 )
-        hashes = {path: _sha256(upstream[path]) for path in patch.applies_to}
+        hashes = {path: sha256(upstream[path]) for path in patch.applies_to}
         old = patch.file.read_bytes()
         changes.append(Change(patch.file, old, filled(old, hashes, results)))
     return [change for change in changes if change.old != change.new]
@@ -127,7 +127,3 @@ def filled(patch: bytes, upstream: Mapping[str, str], results: Mapping[str, str]
         if field != "Result":
             lines.append(line)
     return "\n".join(lines).encode() + patch[end:]
-
-
-def _sha256(text: bytes | None) -> str:
-    return "no file" if text is None else hashlib.sha256(text).hexdigest()

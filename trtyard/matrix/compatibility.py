@@ -27,7 +27,7 @@ class TensorrtRelease:
     cuda: tuple[Release, ...]  # if any_minor, one release for each major: (13, 0)
     any_minor: bool  # CUDA's minor version compatibility applies: only the major release counts
     capabilities: tuple[Release, ...]  # compute capabilities that load its engines; empty: see nvcc
-    newest_opset: int | None  # of its ONNX parser; None if not documented
+    newest_opset: int | None = None  # of its ONNX parser; None if not documented
 
 
 # Source of wheels and CUDA: the files of each release on PyPI, and torch.version.cuda in them.
@@ -48,23 +48,14 @@ _AMPERE_TO_BLACKWELL = ((8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3)
 # by every release since 10.8, the first with Blackwell. 11.0 to 11.3: the GPUs that both 10.16 and
 # 11.4 support.
 _TENSORRT_10_13 = TensorrtRelease(
-    cuda=((12, 0), (13, 0)),
-    any_minor=True,
-    capabilities=_TURING_TO_BLACKWELL,
-    newest_opset=None,
+    cuda=((12, 0), (13, 0)), any_minor=True, capabilities=_TURING_TO_BLACKWELL
 )
 _TENSORRT_11 = TensorrtRelease(
-    cuda=((13, 0),),
-    any_minor=True,
-    capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
-    newest_opset=None,
+    cuda=((13, 0),), any_minor=True, capabilities=((7, 5), *_AMPERE_TO_BLACKWELL)
 )
 # TensorRT for RTX before 1.7, from its support matrices: 12.1 since 1.5; 8.0 is not listed.
 _RTX_1_4 = TensorrtRelease(
-    cuda=((12, 0), (13, 0)),
-    any_minor=True,
-    capabilities=((7, 5), (8, 6), (8, 9), (12, 0)),
-    newest_opset=None,
+    cuda=((12, 0), (13, 0)), any_minor=True, capabilities=((7, 5), (8, 6), (8, 9), (12, 0))
 )
 _RTX_1_5 = replace(_RTX_1_4, capabilities=(*_RTX_1_4.capabilities, (12, 1)))
 
@@ -85,10 +76,7 @@ TENSORRT: Mapping[tuple[str, Release], TensorrtRelease] = {
     ("full", (10, 14)): _TENSORRT_10_13,
     ("full", (10, 15)): _TENSORRT_10_13,
     ("full", (10, 16)): TensorrtRelease(
-        cuda=((12, 0), (13, 0)),
-        any_minor=True,
-        capabilities=((7, 5), *_AMPERE_TO_BLACKWELL),
-        newest_opset=None,
+        cuda=((12, 0), (13, 0)), any_minor=True, capabilities=((7, 5), *_AMPERE_TO_BLACKWELL)
     ),
     **{("full", (11, minor)): _TENSORRT_11 for minor in range(5)},
     ("rtx", (1, 4)): _RTX_1_4,
@@ -99,7 +87,6 @@ TENSORRT: Mapping[tuple[str, Release], TensorrtRelease] = {
         cuda=((13, 0),),
         any_minor=True,
         capabilities=((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1)),
-        newest_opset=None,
     ),
 }
 

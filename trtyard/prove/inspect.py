@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from trtyard.build.build import built_image, checked_stage, refuse_other_images
+from trtyard.build.build import checked_stage, needed_image
 from trtyard.build.identity import noted_id
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.core.plugins.compile_plugins import (
@@ -150,14 +150,8 @@ def layers_of(client: "DockerClient", name: str) -> tuple[Layer, ...]:
 
 def _image_of(client: "DockerClient", row_name: str, target: str) -> str:
     row, locked = row_and_lock(row_name)
-    name = built_image(client, row, locked, checked_stage(row, target))
-    if name is None:
-        refuse_other_images(client, row, locked, checked_stage(row, target))
-        raise EnvironmentLacksError(
-            f"the {target} image of row {row.name} is not built for this checkout",
-            f"./run build --trt {row.name} --target {target}   or give another: --image NAME",
-        )
-    return name
+    other = "   or give another: --image NAME"
+    return needed_image(client, row, locked, checked_stage(row, target), instead=other)
 
 
 def _contents(client: "DockerClient", name: str) -> Contents:

@@ -33,7 +33,7 @@ def statement(
     """
     return {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": _digest(digest.partition(":")[2])}],
+        "subject": [{"name": name, "digest": {"sha256": digest.partition(":")[2]}}],
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
@@ -51,18 +51,14 @@ def _materials(row: Row, locked: LockedRow, labels: Mapping[str, str]) -> Iterat
     # A local base consists of the distribution packages below.
     if not labels.get("trtyard.base", "").startswith("local"):
         digest = locked.base.digest.partition(":")[2]
-        yield {"name": locked.base.image, "digest": _digest(digest)}
+        yield {"name": locked.base.image, "digest": {"sha256": digest}}
     for package in (*locked.wheels_for(row.python), *locked.sdists_for(row.python)):
-        yield {"name": package.filename, "digest": _digest(package.sha256)}
+        yield {"name": package.filename, "digest": {"sha256": package.sha256}}
     for deb in locked.debs:
         if deb.sha256:
             name = f"{deb.name}_{deb.version}_{deb.architecture}"
-            yield {"name": name, "digest": _digest(deb.sha256)}
+            yield {"name": name, "digest": {"sha256": deb.sha256}}
     for patch in locked.patches:
-        yield {"name": f"patches/{patch.path}", "digest": _digest(patch.sha256)}
+        yield {"name": f"patches/{patch.path}", "digest": {"sha256": patch.sha256}}
     for repository, commit in row.commits.items():
         yield {"uri": f"git+https://github.com/{repository}", "digest": {"gitCommit": commit}}
-
-
-def _digest(sha256: str) -> dict[str, str]:
-    return {"sha256": sha256}

@@ -11,6 +11,7 @@ from trtyard.build.bake import VARIABLES, BaseKind, Plan
 from trtyard.build.build import (
     TITLE_LABEL,
     base_kind,
+    base_with,
     checked_stage,
     content_labels,
     plan_of,
@@ -76,13 +77,9 @@ def reproduce(
     check_rendered(render(read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)))
     wanted = checked_stage(row, stage)
     refuse_unresolved(locked)
+    base = base_with(store, base)
     if store:
-        if base == "published":
-            raise UsageError(
-                "--store and --base published exclude each other: a store has no published base"
-            )
         check_store(row, locked, Path(store).resolve())
-        base = "local"
     client, docker = connect(), docker_command()
     require_builder(client.version())
     if against:

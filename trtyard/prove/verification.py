@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from trtyard.build.build import content_labels
 from trtyard.core.errors import IntegrityError, UsageError
@@ -16,6 +16,7 @@ from trtyard.core.report import SCHEMA
 from trtyard.lock.file import Lock, LockedRow
 from trtyard.matrix.reader import Matrix
 from trtyard.matrix.row import Row
+from trtyard.system.reading import Matching
 
 Status = Literal["passed", "failed", "not-run"]
 Column = Literal["built", "exported", "parity", "engine-built", "engine-run"]
@@ -28,7 +29,7 @@ class Cell:
     """The verification status of one row in one column."""
 
     status: Status
-    reason: str  # "" if it passed
+    reason: Annotated[str, Matching(r".*", "a text")]  # "" if it passed
 
 
 Verified = Mapping[str, Mapping[Column, Cell]]

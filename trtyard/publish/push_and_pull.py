@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trtyard.build.build import (
-    built_image,
     checked_stage,
     content_labels,
     local_name,
+    needed_image,
     published_name,
-    refuse_other_images,
 )
 from trtyard.build.identity import note_id
 from trtyard.core.errors import EnvironmentLacksError
@@ -49,21 +48,10 @@ def push(
     wanted = [checked_stage(row, stage) for stage in stages]
     refuse_unresolved(locked)
     client = connect()
-    local = {stage: _built(client, row, locked, stage) for stage in wanted}
+    local = {stage: needed_image(client, row, locked, stage) for stage in wanted}
     return [
         _push(client, row, locked, stage, local[stage], place, dry_run=dry_run) for stage in wanted
     ]
-
-
-def _built(client: "DockerClient", row: Row, locked: LockedRow, stage: Stage) -> str:
-    local = built_image(client, row, locked, stage)
-    if local is None:
-        refuse_other_images(client, row, locked, stage)
-        raise EnvironmentLacksError(
-            f"the {stage} image of row {row.name} is not built",
-            f"./run build --trt {row.name} --target {stage}",
-        )
-    return local
 
 
 def _push(

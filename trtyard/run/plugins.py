@@ -31,14 +31,8 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
         )
     library = Path(out).expanduser().absolute() if out else OUT / row.name / LIBRARY_NAME
     environment = make_environment(row, lock)
-    words: list[Word] = [
-        "plugins",
-        "--row-file",
-        environment.row_file,
-        "--sources",
-        ROOT / "plugins",
-    ]
-    words += ["--out", library]
+    words: list[Word] = ["plugins", "--row-file", environment.row_file]
+    words += ["--sources", ROOT / "plugins", "--out", library]
     if folder is not None:
         words += ["--headers", folder]
     command = [environment.python, "-m", "trtyard.pipeline", *words]

@@ -108,11 +108,11 @@ def test_build_gets_only_the_netrc_of_mirror_hosts(mirrors, tmp_path, monkeypatc
         ("index =", "indx =", ["python.indx"]),
         ("https://packages.example.org/debs/", "https://x/#e", ["apt.debs.example.org", "address"]),
         ('"debs.example.org" =', '"https://debs" =', ["apt.https://debs", "host"]),
-        ('"github.com" =', '"gitlab.com" =', ["git.gitlab.com", "git host"]),
+        ('"github.com" =', '"gitlab.com" =', ["git.gitlab.com", "must be github.com"]),
         (
             '"pypi.nvidia.com" =',
             '"index.example.org" =',
-            ["vendor.index.example.org", "not a vendor's index"],
+            ["vendor.index.example.org", "must be pypi.nvidia.com"],
         ),
         ("https://files.example.org/nvidia/", "files.example.org", ["vendor", "address"]),
         ("https://packages.example.org/snapshots/", "x", ["snapshots", "address"]),

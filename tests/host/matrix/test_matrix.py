@@ -121,7 +121,7 @@ WRONG = {
     "pin for a Python it lacks": ('packages-on."3.10"', 'packages-on."3.9"', ["3.9"]),
     "source and package": ('pycuda = "2026.1"', 'numpy = "2.4.6"', ["sources", "numpy"]),
     "default without row": ('default = "rtx-1.7"', 'default = "rtx-2.0"', ["default", "rtx-1.7"]),
-    "later schema": ("schema = 1", "schema = 2", ["schema", "reads 1"]),
+    "later schema": ("schema = 1", "schema = 2", ["schema", "must be 1 for this version"]),
     "not TOML": ("schema = 1", "schema = ", ["not TOML", "line"]),
 }
 

@@ -128,7 +128,10 @@ def test_json_has_all_differences(built, capsys, same):
     [
         ("--trt rtxx", "rtx-1.7"),
         ("--target none", "final, runtime"),
-        ("--store nowhere --base published", "--store and --base published exclude each other"),
+        (
+            "--store nowhere --base published",
+            "--base published needs a registry",
+        ),
     ],
 )
 def test_invalid_options_are_refused_before_a_build(tasks, words, said):

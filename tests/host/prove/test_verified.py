@@ -8,12 +8,12 @@ from trtyard.core.errors import IntegrityError, ParityError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.prove import verified
+from trtyard.prove.verification import Cell
 from trtyard.prove.verified import (
     BEGIN,
     COLUMNS,
     DATA,
     END,
-    Cell,
     check_no_worse,
     check_readme,
     collect,

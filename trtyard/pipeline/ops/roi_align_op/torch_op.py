@@ -1,10 +1,12 @@
 """MaskRcnnROIAlign as a torch operator."""
 
+from typing import Any
+
 import torch
 
 from trtyard.pipeline.ops.roi_align_op.contract import OP
 from trtyard.pipeline.ops.roi_align_op.cuda import roi_align_cuda
-from trtyard.pipeline.ops.roi_align_op.reference import AVERAGE, new_pooled, roi_align_reference
+from trtyard.pipeline.ops.roi_align_op.reference import new_pooled, roi_align_reference
 from trtyard.pipeline.ops.torch_op import torch_op
 
 
@@ -14,10 +16,7 @@ def _shapes(
     batch_indices: torch.Tensor,
     output_height: int,
     output_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    aligned: int,
-    mode: int = AVERAGE,
+    *others: Any,
 ) -> torch.Tensor:
     shape = (rois.shape[0], features.shape[1], output_height, output_width)
     return new_pooled(features, shape)
