@@ -27,7 +27,7 @@ def registry(engine, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["tag", "digest"])
-def test_a_base_image_that_the_registry_does_not_have_is_known(registry, named, tmp_path, capfd):
+def test_missing_base_image_is_known(registry, named, tmp_path, capfd):
     image = registry.image("gone" if named == "tag" else "")
     reference = image if named == "tag" else f"{image.rstrip(':')}@sha256:{'0' * 64}"
     folder = tmp_path / "context"

@@ -5,14 +5,11 @@ import json
 from validators import documents
 
 from trtyard.publish.kubernetes import RowJob, manifest
-from trtyard.system.uv import ROOT
 
 DIGEST = "sha256:" + "0" * 64
 
 
-def test_an_index_converts_its_model_and_leaves_the_report_in_the_claim(
-    engine, row, image, out_folder
-):
+def test_job_index_converts_its_model_into_the_volume(engine, row, image, out_folder):
     models = ("alexnet", "squeezenet1_1")
     job = RowJob(
         row=row.name,

@@ -47,7 +47,7 @@ FOLDERS = [folder for folder in os.environ.get(HEADERS, "").split(os.pathsep) if
 
 @pytest.mark.skipif(len(FOLDERS) < 2, reason=f"{HEADERS} names fewer than two releases")
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_each_release_in_a_process_of_its_own(folder: str) -> None:
+def test_each_release_passes_in_its_own_process(folder: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True,
@@ -224,7 +224,7 @@ def test_both_agree_with_torchvision(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("op", CASES)
-def test_what_makes_no_sense_is_refused(harness: Harness, op) -> None:
+def test_invalid_arguments_are_refused(harness: Harness, op) -> None:
     attributes, case = CASES[op]
     first = next(iter(attributes))
     flag = "box_offset" if op == "PaddedNMS" else "aligned"

@@ -93,7 +93,7 @@ def process(environment_of, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [LIBRARY_NAME, SHELL_LIBRARY_NAME_V2])
-def test_the_library_registers_its_creators_when_the_driver_loads_it(name, process):
+def test_loading_the_library_registers_its_creators(name, process):
     folder, run = process
     done = run(folder / name)
     assert done.returncode == 0, done.stderr

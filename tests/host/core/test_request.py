@@ -17,7 +17,7 @@ class WithDepth(ConversionRequest):
     depth = option("How deep to go.", _number)
 
 
-def test_a_new_field_is_an_option_with_help_and_an_entry(capsys):
+def test_new_field_becomes_an_option_and_an_entry(capsys):
     seen = []
 
     @command(record=WithDepth)
@@ -34,7 +34,7 @@ def test_a_new_field_is_an_option_with_help_and_an_entry(capsys):
     assert seen[0].to_json()["depth"] == 3
 
 
-def test_the_pipeline_has_every_option_that_concerns_it():
+def test_pipeline_request_has_every_pipeline_option():
     words = ["convert", "--row-file", "r", "--executor", "host", "--out", "o"]
     known = vars(_parser().parse_args(words))
     for name, one in ConversionRequest.options().items():

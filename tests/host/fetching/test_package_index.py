@@ -49,7 +49,7 @@ def test_releases_come_newest_first_with_their_pythons(index, html):
     ]
 
 
-def test_what_cannot_be_installed_on_linux_is_no_release(index):
+def test_releases_without_linux_files_are_ignored(index):
     publish(
         index,
         "demo-1.0-cp311-none-manylinux_2_28_aarch64.whl",
@@ -111,7 +111,7 @@ def test_an_index_that_does_not_serve_is_named(index, broken, said):
     assert "UV_DEFAULT_INDEX" in caught.value.hint
 
 
-def test_no_network_is_said_with_the_host(monkeypatch):
+def test_network_error_names_the_host(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{taken.getsockname()[1]}/simple")

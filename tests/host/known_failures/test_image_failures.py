@@ -115,7 +115,7 @@ def unknown_authority(tmp_path):
     server.server_close()
 
 
-def test_a_certificate_of_an_unknown_authority_is_known(unknown_authority, tmp_path, monkeypatch):
+def test_unknown_certificate_authority_is_known(unknown_authority, tmp_path, monkeypatch):
     for variable in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INSECURE_HOST"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("no_proxy", "localhost")
@@ -140,7 +140,7 @@ def test_a_certificate_of_an_unknown_authority_is_known(unknown_authority, tmp_p
         ("gpu-architecture-unknown", "nvcc --list-gpu-arch"),
     ],
 )
-def test_a_build_that_ends_so_says_what_to_do(log, words, request):
+def test_image_failures_get_a_hint(log, words, request):
     folder = request.path.with_name("logs")
     text = "".join((folder / f"{log}.log").read_text().splitlines(keepends=True)[1:])
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=1)))
@@ -148,7 +148,7 @@ def test_a_build_that_ends_so_says_what_to_do(log, words, request):
     assert error.exit_code == EnvironmentLacksError.exit_code
 
 
-def test_apts_own_words_of_a_key_are_not_taken_for_the_network(request):
+def test_apt_key_error_is_not_a_network_error(request):
     # apt says "Failed to fetch" of a source whose signature it cannot check, too.
     text = (request.path.with_name("logs") / "apt-key-rotated.log").read_text()
     text += "W: Failed to fetch https://developer.download.nvidia.com/compute InRelease\n"

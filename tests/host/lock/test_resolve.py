@@ -60,7 +60,7 @@ def test_the_newest_glibc_within_the_rows_own_wins(row):
         "not a wheel.whl",
     ],
 )
-def test_what_cannot_run_there_is_never_chosen(row, name):
+def test_incompatible_wheels_are_never_chosen(row, name):
     with pytest.raises(UsageError) as caught:
         chosen(row, "3.11", name)
     assert "demo 1.0" in caught.value.message
@@ -81,7 +81,7 @@ def test_an_index_that_tells_no_hash_is_refused(row):
         ("Because there is no version of torch==2.99.0 ...", UsageError),
     ],
 )
-def test_a_network_that_is_down_is_told_from_a_row_that_cannot_be(row, monkeypatch, said, error):
+def test_network_error_differs_from_an_unsolvable_row(row, monkeypatch, said, error):
     def fail(*_, **__):
         raise CommandError(["uv"], 2, said)
 
@@ -119,7 +119,7 @@ def test_a_release_that_still_fits_is_kept(index, top, preferred, low):
     assert {one["name"]: one["version"] for one in packages} == {"top": top, "low": low}
 
 
-def test_a_row_keeps_the_releases_of_its_own_python():
+def test_earlier_releases_are_read_per_python():
     locked = read_lock(LOCK_FILE).row("rtx-1.7")
     assert _releases(locked, "3.10")["numpy"] == "2.2.6"
     assert _releases(locked, "3.11")["numpy"] == "2.4.6"

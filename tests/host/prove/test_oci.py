@@ -96,12 +96,12 @@ def test_equal_images_have_no_differences(compared):
         ({"etc/.wh.c": {}}, "/etc/c: only in the second (file removed)"),
     ],
 )
-def test_what_differs_is_named_and_nothing_else_is(compared, changed, expected):
+def test_only_differences_are_named(compared, changed, expected):
     found = compared(of_files({"x": {}}, FILES), of_files({"x": {}}, {**FILES, **changed}))
     assert found == [f"layer 2: {expected}"]
 
 
-def test_what_only_the_first_has_is_named(compared):
+def test_files_only_in_the_first_are_named(compared):
     fewer = {name: facts for name, facts in FILES.items() if name != "etc/b"}
     assert compared(of_files(FILES), of_files(fewer)) == [
         "layer 1: /etc/b: only in the first (file present)"
@@ -125,7 +125,7 @@ def test_devices_with_other_numbers_are_named(compared):
     assert compared(*map(of_files, devices)) == ["layer 1: /d: device 1:3 and 1:5"]
 
 
-def test_the_same_files_in_another_order_are_still_another_layer(compared):
+def test_file_order_changes_the_layer(compared):
     (found,) = compared(of_files(FILES), of_files(dict(reversed(FILES.items()))))
     assert found.startswith("layer 1: digest sha256:")
 
@@ -204,7 +204,7 @@ def test_a_blob_that_is_missing_is_named(tmp_path):
         read_image(tmp_path)
 
 
-def test_layers_other_than_the_config_names_are_refused(tmp_path):
+def test_layers_must_match_the_config(tmp_path):
     folder = write(tmp_path, packed(FILES), diff_ids=[f"sha256:{'0' * 64}"])
     with pytest.raises(IntegrityError, match="layers do not match the configuration's diff_ids"):
         read_image(folder)

@@ -112,7 +112,7 @@ def test_a_toolkit_without_one_of_its_parts_is_known(nvcc, kernel, part, tmp_pat
     assert first(words).failure.name == "cuda-toolkit-not-whole"
 
 
-def test_a_compiler_that_the_system_ends_is_known(nvcc, tmp_path):
+def test_killed_compiler_is_known(nvcc, tmp_path):
     def limited():  # soft and hard the same: the kernel sends SIGKILL, as it does for memory
         resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
 
@@ -142,9 +142,7 @@ def test_plugins_that_cannot_be_compiled_end_with_cause_and_hint(
     assert "nvcc --list-gpu-arch" in error
 
 
-def test_an_unsupported_host_compiler_ends_with_3_and_what_is_not_known_with_4(
-    nvcc, tmp_path, monkeypatch
-):
+def test_compiler_errors_exit_with_3_or_4(nvcc, tmp_path, monkeypatch):
     monkeypatch.setenv("NVCC_APPEND_FLAGS", "-Xcompiler=-U__GNUC__,-D__GNUC__=99")
     with pytest.raises(TrtyardError) as failure:
         compile_plugins(SOURCES, tmp_path / "x.so", ["80"])

@@ -119,7 +119,7 @@ def nms_with_attributes():
         ("onnx-too-new", lambda: relu(opset=40), ""),
     ],
 )
-def test_what_onnxruntime_refuses_is_known(name, model, op, written):
+def test_onnxruntime_errors_are_known(name, model, op, written):
     file = written(model())
     explanation = first(traceback_of(lambda: run_onnx(file, {"x": ROW}, ["y"])))
     assert explanation.failure.name == name

@@ -53,7 +53,7 @@ def test_as_many_as_the_detector_chooses(count, keep, levels):
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_of_scores_that_are_all_alike_the_first_are_chosen(value):
+def test_equal_scores_select_the_first(value):
     chosen = highest(torch.full((1, 9000), value), 9000, 6000)
     assert sorted(chosen[0].tolist()) == list(range(6000))
 
@@ -89,7 +89,7 @@ def test_more_scores_than_float32_can_number_are_refused():
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_rows_are_taken_from_each_image_of_its_own(batch, dtype):
+def test_rows_are_gathered_per_image(batch, dtype):
     table = torch.rand(batch, 20, 4)
     rows = torch.randint(0, 20, (batch, 9), dtype=dtype)
     taken = take_rows(table, rows, batch)

@@ -55,7 +55,7 @@ def test_two_rows_that_swapped_places_agree():
     assert comparison.parity[0].max_abs == 0.0
 
 
-def test_only_matched_detections_enter_the_rows_and_the_judge_still_fails():
+def test_unmatched_detection_fails_outside_the_rows():
     outputs = detector_outputs((3,))
     fewer = detector_outputs((3,))
     for name in ("boxes", "scores", "labels"):
@@ -89,7 +89,7 @@ def test_no_detections_at_all_pass_with_a_caution():
     assert all(row.caution for row in comparison.parity)
 
 
-def test_different_counts_of_live_proposals_are_no_failure():
+def test_proposal_counts_may_differ():
     other = detector_outputs()
     other["proposals"] += 1
     assert detectors(detector_outputs(), other).passed
@@ -115,7 +115,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("words", BREAKS)
-def test_outputs_that_break_their_contract_fail_and_name_the_runtime(words):
+def test_broken_output_contract_names_the_runtime(words):
     with pytest.raises(ParityError, match=words):
         unpadded(broken(BREAKS[words])) if "no output .*" not in words else detectors_of(words)
     comparison = detectors(detector_outputs(), broken(BREAKS[words]))
@@ -156,7 +156,7 @@ def test_classifier_outputs_are_compared_in_the_reference_order():
     assert all(row.tolerance_source for row in comparison.parity)
 
 
-def test_classifier_difference_beyond_its_share_of_the_largest_logit_fails():
+def test_classifier_difference_over_tolerance_fails():
     reference = {"logits": np.array([[8.0, 0.0]], np.float32)}
     near = {"logits": np.array([[8.0, 7e-3]], np.float32)}
     far = {"logits": np.array([[8.0, 9e-3]], np.float32)}

@@ -20,7 +20,7 @@ BOTH = np.concatenate([BOXES, SCORES], axis=-1)
         (np.concatenate([BOXES[0], SCORES[0, :, :2]], axis=-1), "2 of 6 columns (axis 1)"),
     ],
 )
-def test_boxes_and_scores_in_one_output_are_said_to_be(values, words):
+def test_mixed_scales_in_an_output_are_reported(values, words):
     caution = unequal_scales(values, 1e-4 * float(np.abs(values).max()))
     assert words in caution
     row = compare_outputs("tensor", ("torch", "onnxruntime"), {"y": values}, {"y": values})
@@ -49,7 +49,7 @@ def test_outputs_of_one_scale_are_not(values):
     assert unequal_scales(values, 1e-4 * float(finite.max() if finite.size else 0)) is None
 
 
-def test_a_failed_row_says_what_differs_and_no_more():
+def test_failed_row_names_only_the_difference():
     wrong = BOTH + 5
     row = compare_outputs("tensor", ("torch", "onnxruntime"), {"y": BOTH}, {"y": wrong})
     assert not row.parity[0].passed

@@ -96,7 +96,7 @@ def test_numbers_that_json_lacks_are_named():
 
 
 @pytest.mark.parametrize("make", [a_report, a_failed_report, a_hostile_report, a_broken_report])
-def test_a_report_is_read_back_as_it_was_written(make):
+def test_report_round_trips(make):
     report = make()
     assert repr(report_of(stored(report))) == repr(report)
 
@@ -122,7 +122,7 @@ def test_a_wrong_value_is_named_with_its_path(change, said):
     assert said in str(caught.value)
 
 
-def test_what_was_not_made_is_null_not_absent():
+def test_missing_artifact_is_null():
     value = stored(a_report(engine=None, parity=(), detections=()))
     assert value["engine"] is None
     assert value["parity"] == []
