@@ -212,7 +212,7 @@ def test_a_checkpoint_that_holds_a_model_is_known(tmp_path):
         (Branch(), "dynamo", "padding and a count"),
         (WithoutFake(), "dynamo", "register_fake"),
         (WithoutSymbolic(), "torchscript", "register_custom_op_symbolic"),
-        (Eigen(), "dynamo", "replace it by ops that have one"),
+        (Eigen(), "dynamo", "replace it at that line with ops that have one"),
         (LeavesTorch(), "dynamo", "torch's own functions"),  # "value-leaves-torch"
         (quantized(), "dynamo", "before torch.ao.quantization"),  # "quantized-module"
         (scripted(), "dynamo", "the nn.Module that it was made from"),  # "script-module"
