@@ -15,7 +15,9 @@ from trtyard.build.buildkit import explained
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.known_failures.explanation import explain
 from trtyard.system.processes import COLOURS, CommandError
-from trtyard.system.uv import uv
+from trtyard.system.uv import ROOT, uv
+
+LOGS = ROOT / "tests" / "host" / "logs"
 
 # BuildKit's frame around what a failed step printed.
 FAILED = """\
@@ -140,17 +142,16 @@ def test_unknown_certificate_authority_is_known(unknown_authority, tmp_path, mon
         ("gpu-architecture-unknown", "nvcc --list-gpu-arch"),
     ],
 )
-def test_image_failures_get_a_hint(log, words, request):
-    folder = request.path.with_name("logs")
-    text = "".join((folder / f"{log}.log").read_text().splitlines(keepends=True)[1:])
+def test_image_failures_get_a_hint(log, words):
+    text = "".join((LOGS / f"{log}.log").read_text().splitlines(keepends=True)[1:])
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=1)))
     assert words in error.hint
     assert error.exit_code == EnvironmentLacksError.exit_code
 
 
-def test_apt_key_error_is_not_a_network_error(request):
+def test_apt_key_error_is_not_a_network_error():
     # apt says "Failed to fetch" of a source whose signature it cannot check, too.
-    text = (request.path.with_name("logs") / "apt-key-rotated.log").read_text()
+    text = (LOGS / "apt-key-rotated.log").read_text()
     text += "W: Failed to fetch https://developer.download.nvidia.com/compute InRelease\n"
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=100)))
     assert "the network" not in error.message
