@@ -1,6 +1,6 @@
-"""How far two runtimes may differ in one output, and the bounds that several families share.
+"""The allowed difference of two runtimes in one output, and tolerances that families share.
 
-A tolerance is for the outputs of the whole network, in the outputs' own units.
+A tolerance applies to the outputs of the whole network, in the outputs' own units.
 """
 
 from typing import NamedTuple, Tuple
@@ -29,7 +29,7 @@ class Tolerance(NamedTuple):
             return self.atol, self.rtol
         magnitudes = np.abs(np.asarray(reference, dtype=np.float64))
         finite = magnitudes[np.isfinite(magnitudes)]
-        if not self.rtol:  # which judges a fill value of 1e9, if atol ignores it
+        if not self.rtol:  # rtol covers a fill value of 1e9 if atol ignores it
             return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
         return self.atol * _largest(finite), self.rtol
 
@@ -63,9 +63,9 @@ DETECTION = DetectionTolerance(box=BOXES.atol, score=SCORES.atol)
 def _largest(magnitudes: np.ndarray) -> float:
     """Return the largest magnitude, without fill values.
 
-    Masks fill with -1e9 and the like. A share of that may be more than every other value, and the
-    comparison would say nothing. Such a filling is at least ``FILLING`` large, and no value is
-    between a hundredth and half of it.
+    Masks fill with values such as -1e9. A share of that may be larger than every other value, which
+    would make the comparison meaningless. A fill value is at least ``FILLING``, and no other value
+    is between a hundredth and half of it.
     """
     largest = float(magnitudes.max()) if magnitudes.size else 0.0
     rest = magnitudes[magnitudes < largest * _GAP]

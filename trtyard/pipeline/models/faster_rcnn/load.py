@@ -1,4 +1,4 @@
-"""The detector as a model to convert: network, weights and a picture's input."""
+"""Load the detector for a conversion: network, weights and a picture's input."""
 
 from typing import Optional, Tuple
 
@@ -17,7 +17,7 @@ from trtyard.pipeline.models.weights import Choice
 
 NAME = "faster_rcnn"
 
-# Random weights find nothing more in a larger picture, and cost as much again to compare.
+# Random weights detect no more in a larger picture, and the comparison takes longer.
 SEEDED_SHORTER_SIDE = 512
 # Below this the feature map has fewer than four cells a side.
 MINIMUM_SHORTER_SIDE = 64
@@ -36,7 +36,7 @@ def load_faster_rcnn(
         top_n: proposals; None for 1000.
 
     Raises:
-        UsageError: picture, weights, size or number of proposals cannot be taken.
+        UsageError: picture, weights, size or number of proposals are not supported.
     """
     default = SEEDED_SHORTER_SIDE if choice.file is None else c.SHORTER_SIDE
     shorter_side = default if size is None else size
