@@ -75,7 +75,7 @@ def test_dead_docker_context_is_named_in_the_error(context):
     assert "docker context use default" in done.stderr
 
 
-def test_a_context_that_is_not_there_is_named(context, monkeypatch):
+def test_missing_docker_context_is_named(context, monkeypatch):
     monkeypatch.setenv("DOCKER_CONTEXT", "none")
     done = task("inspect")
     assert done.returncode == 3

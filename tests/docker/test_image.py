@@ -81,7 +81,7 @@ def test_image_has_no_compilers_test_tools_or_build_files(engine, image):
         assert in_container(engine, image, "sh", "-c", script, user="0:0") == "", folder
 
 
-def test_the_image_says_which_base_it_was_built_on(engine, image):
+def test_image_names_its_base(engine, image):
     label = engine.images.get(image).labels["trtyard.base"]
     assert re.match(r"local: bookworm .* \d+ of \d+ packages|published: \S+@sha256:", label)
 
@@ -92,7 +92,7 @@ def test_image_runs_unprivileged_and_shows_usage(engine, image):
     assert said.startswith("usage: ")
 
 
-def test_the_libraries_of_the_pipeline_load(engine, image):
+def test_pipeline_libraries_load(engine, image):
     code = (
         "import ctypes, torch, torchvision, onnx, onnxruntime, tensorrt_rtx_bindings, pycuda\n"
         "ctypes.CDLL('/opt/trtyard/plugins/libtrtyard_plugins.so').trtyard_abi_version()\n"
@@ -102,7 +102,7 @@ def test_the_libraries_of_the_pipeline_load(engine, image):
     assert found.startswith("2.")
 
 
-def test_building_again_builds_nothing(tree, image):
+def test_second_build_is_cached(tree, image):
     done = run_task("build", root=tree)
     assert done.returncode == 0
     assert f"{image} is up to date" in done.stderr
@@ -121,7 +121,7 @@ def test_bake_file_loads_and_passes_buildkit_checks(engine, row):
     assert "no warnings found" in output_of([*command, "--check"], cwd=ROOT, env=env)
 
 
-def test_the_checkouts_modes_are_not_in_the_image(engine, row, tree, tmp_path):
+def test_image_does_not_keep_checkout_modes(engine, row, tree, tmp_path):
     """A umask of 077 would give code that the container's user cannot read, under the same name."""
     checkout, code = copy_of(tree, tmp_path), tmp_path / "code.tar"
     for path in (checkout / "trtyard").rglob("*"):

@@ -234,7 +234,9 @@ def assert_nothing_stays(port, tmp_path):
 @pytest.mark.parametrize(
     ("left_out", "said"), [("netrc", "401"), ("apt", "debs.example.org"), ("ca", "certificate")]
 )
-def test_without_one_of_them_the_step_fails(mirror, context, tmp_path, monkeypatch, left_out, said):
+def test_step_fails_without_a_mirror_setting(
+    mirror, context, tmp_path, monkeypatch, left_out, said
+):
     port, _ = mirror
     words, environment = secrets_of(tmp_path, monkeypatch, port)
     kept = [word for word in words[1::2] if f"id={left_out}," not in word]

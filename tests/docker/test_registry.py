@@ -318,7 +318,7 @@ def answering():
         server.server_close()
 
 
-def test_a_refusal_names_the_login(engine, answering):
+def test_refused_push_names_the_login(engine, answering):
     _, name = answering(401)
     with pytest.raises(EnvironmentLacksError, match="refused access") as caught:
         digest_of(engine, name)
@@ -654,7 +654,7 @@ def test_both_images_of_a_row_are_pushed_and_pulled(engine, server, row, both):
     assert titles == [f"trtyard {row.name}", f"trtyard {row.name} runtime"]
 
 
-def test_one_image_in_the_others_place_is_not_pushed(engine, server, row, both):
+def test_swapped_images_are_not_pushed(engine, server, row, both):
     place = f"127.0.0.1:{server.port}/team"
     engine.images.get(both["runtime"]).tag(both["final"])
     with pytest.raises(

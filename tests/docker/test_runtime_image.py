@@ -39,7 +39,7 @@ def test_runtime_image_matches_its_list_without_torch(engine, runtime, row):
     assert not {"torch", "onnx", "onnxruntime"} & set(found)
 
 
-def test_all_that_running_needs_loads_but_the_driver(engine, runtime):
+def test_runtime_loads_everything_but_the_driver(engine, runtime):
     code = (
         "import numpy, pycuda, trtyard.pipeline.run_engine\n"
         "from pathlib import Path\n"

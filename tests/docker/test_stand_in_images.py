@@ -106,7 +106,7 @@ def test_build_records_the_pinned_files_source(built):
     assert (made.pinned.source, made.pinned.sha256) == ("vendor", made.sha256)
 
 
-def test_the_kernels_are_of_the_rows_own_compiler(engine, built):
+def test_kernels_are_compiled_by_the_rows_nvcc(engine, built):
     made, final, runtime = built
     row = MATRIX.row(made.row)
     for image in (final, runtime):

@@ -149,7 +149,7 @@ def types_of(harness: Harness) -> list:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("op", CASES)
-def test_from_the_creator_through_an_engine_and_back(harness: Harness, op, space) -> None:
+def test_plugin_round_trips_through_an_engine(harness: Harness, op, space) -> None:
     attributes, case = CASES[op]
     built = harness.create(op, space, attributes)
     assert built is not None
@@ -246,7 +246,7 @@ def test_invalid_arguments_are_refused(harness: Harness, op) -> None:
     built.destroy()
 
 
-def test_an_engine_of_before_mode_means_the_average(harness: Harness) -> None:
+def test_engine_without_mode_uses_the_average(harness: Harness) -> None:
     built = harness.create("MaskRcnnROIAlign", "", dict(ROI_ALIGN, mode=1))
     stored = built.store()
     built.destroy()

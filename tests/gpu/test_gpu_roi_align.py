@@ -130,7 +130,7 @@ def test_the_maximum_agrees_with_float64(
     )  # fmt: skip
 
 
-def test_a_nan_among_its_terms_is_the_maximum(kernels: Kernels) -> None:
+def test_nan_term_gives_nan_maximum(kernels: Kernels) -> None:
     features = torch.randn(1, 3, 10, 10, device="cuda")
     features[0, 1, 4, 5] = NAN
     rois = torch.tensor([[64.0, 48.0, 112.0, 96.0], [0.0, 0.0, 40.0, 40.0]], device="cuda")
@@ -398,7 +398,7 @@ def test_unaligned_inputs_are_read(kernels: Kernels) -> None:
         assert torch.equal(got, even)
 
 
-def test_large_work_is_covered_to_its_last_element(kernels: Kernels) -> None:
+def test_large_inputs_are_computed_completely(kernels: Kernels) -> None:
     # 2.8e8 outputs: more than one thread each in the largest grid; seen through a constant map.
     features = torch.full((1, 512, 16, 16), 2.0, dtype=torch.float16, device="cuda")
     rois = torch.tensor([[8.0, 8.0, 200.0, 200.0]], device="cuda").repeat(2800, 1)

@@ -180,7 +180,7 @@ def test_torchvision_detector_agrees_and_names_missing_ops(row_file, tmp_path):
     assert (out / artifacts.OVERLAY).is_file()
 
 
-def test_the_engine_and_its_note_are_of_one_piece(detector):
+def test_engine_and_note_belong_together(detector):
     _, report, out = detector
     plan = (out / artifacts.ENGINE).read_bytes()
     note = json.loads((out / artifacts.ENGINE_NOTE).read_text())
@@ -245,7 +245,7 @@ def test_failed_stage_removes_files_of_earlier_runs(row_file, tmp_path):
     assert "masks with torch.where" in failed_stage(report).hint
 
 
-def test_somebody_elses_files_are_not_replaced(row_file, tmp_path):
+def test_foreign_files_are_not_replaced(row_file, tmp_path):
     (tmp_path / "model.onnx").write_text("mine")
     (tmp_path / "junit.xml").write_text("of my own tests")
     done, _ = convert(row_file, "alexnet", tmp_path)

@@ -92,7 +92,7 @@ def test_roi_align_before_opset_16_is_found(opset, found):
         ({"center_point_box": 1}, []),
     ],
 )
-def test_an_nms_of_ones_own_is_found(attributes, found):
+def test_custom_op_named_nms_is_found(attributes, found):
     model = model_of(
         [node("NonMaxSuppression", ["b", "s"], ["y"], **attributes)],
         [tensor("b", [1, 9, 4]), tensor("s", [1, 1, 9])],
@@ -343,7 +343,7 @@ def test_other_keypoint_differences_are_not_ties(tied, wrong):
     assert tied_keypoints(compared(reference, candidate)) == []
 
 
-def test_keypoints_that_agree_are_not_called_tied(tied):
+def test_equal_keypoints_are_not_ties(tied):
     assert tied_keypoints(compared(tied[0], tied[0])) == []
 
 

@@ -117,7 +117,7 @@ def test_a_library_that_registers_nothing_is_refused(process, tmp_path):
     assert "registers no plugin for PaddedNMS, MaskRcnnROIAlign" in done.stderr
 
 
-def test_a_file_that_is_no_library_is_refused(process, tmp_path):
+def test_invalid_library_is_refused(process, tmp_path):
     _folder, run = process
     (tmp_path / "text.so").write_text("no library")
     assert "cannot load the plugin library" in run(tmp_path / "text.so").stderr

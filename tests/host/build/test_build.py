@@ -171,7 +171,7 @@ def test_failed_step_output_is_shown():
         assert ">>> RUN" not in found.message
 
 
-def test_an_unknown_row_is_refused_with_the_rows_there_are(tasks):
+def test_unknown_row_error_lists_rows(tasks):
     done = tasks("build", "--trt", "rtxx", "--dry-run")
     assert done.returncode == 2
     assert "rtx-1.7" in done.stderr

@@ -69,14 +69,14 @@ def test_a_tampered_file_is_named_with_both_hashes(wanted, tmp_path):
     assert f"expected sha256 {wanted[0].sha256}, found d9298a10d1b0" in caught.value.message
 
 
-def test_a_file_that_the_index_altered_is_not_kept(index, wanted, tmp_path):
+def test_file_altered_by_the_index_is_dropped(index, wanted, tmp_path):
     make_wheel(index, "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
     with pytest.raises(IntegrityError, match=r"tiny-1\.0"):
         fetch_files(ROW, wanted[:1], tmp_path / "store")
     assert names(tmp_path / "store") == []
 
 
-def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
+def test_interrupt_leaves_only_complete_files(wanted, tmp_path, monkeypatch):
     compare = module._compare
 
     def interrupted(file, name, hashes, origin):

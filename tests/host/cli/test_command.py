@@ -40,7 +40,7 @@ def test_a_failure_is_raised_with_the_last_lines(capfd):
     assert capfd.readouterr().err.startswith("1\n2\n")  # and all of them came by
 
 
-def test_colours_are_shown_and_not_read(capfd, monkeypatch):
+def test_colours_are_shown_but_not_captured(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert output_of(["sh", "-c", 'echo "${FORCE_COLOR-none}"']) == "none\n"
     red = r"printf '\033[1m\033[31merror\033[39m\033[0m: no network\n'; exit 1"
@@ -51,7 +51,7 @@ def test_colours_are_shown_and_not_read(capfd, monkeypatch):
     assert "\033[31merror" in capfd.readouterr().err
 
 
-def test_run_gives_the_exit_code_and_keeps_the_streams_apart(capfd):
+def test_run_returns_exit_code_and_separates_streams(capfd):
     assert run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == 3
     assert capfd.readouterr() == ("out\n", "err\n")
 
@@ -96,7 +96,7 @@ def test_a_missing_program_is_named():
         run(["no-such-program"])
 
 
-def test_a_command_is_echoed_as_one_would_type_it(capfd, monkeypatch):
+def test_command_is_echoed_shell_quoted(capfd, monkeypatch):
     monkeypatch.setattr(command, "_echo", False)
     command.set_echo(True)
     output_of(["printf", "%s", "two words"])
@@ -172,7 +172,7 @@ command.run(["sleep", "300"])
     assert not is_running(int((tmp_path / "child").read_text()))
 
 
-def test_a_second_interruption_waits_no_longer(tmp_path):
+def test_second_interrupt_ends_the_wait(tmp_path):
     """The child notes the first, and would outlive it."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -106,7 +106,7 @@ def test_a_relative_path_with_spaces_is_read_whole(kind, path):
         (r"C:\Users\me\net.py", False),
     ],
 )
-def test_a_library_is_told_from_the_users_code(file, library):
+def test_installed_files_are_libraries(file, library):
     assert is_library(file) is library
 
 

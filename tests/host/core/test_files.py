@@ -8,7 +8,7 @@ from trtyard.core.files import write_text, written_whole
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_a_file_has_the_mode_that_any_new_file_has(tmp_path, umask, mode):
+def test_written_file_has_the_default_mode(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         with written_whole(tmp_path / "file") as partial:

@@ -109,7 +109,7 @@ def test_installed_packages_are_found_by_their_normalised_names(environment):
     assert len({facts["record_sha256"] for facts in found.values()}) == 2
 
 
-def test_a_record_is_read_as_its_format_says(environment, site):
+def test_record_format_is_read(environment, site):
     found = read_record("beta", site / "beta-2.5.post1.dist-info")
     assert [one.path.relative_to(environment).as_posix() for one in found] == [
         "lib/python3.11/site-packages/beta/__init__.py",
@@ -160,7 +160,7 @@ def test_shared_path_may_match_either_package(tmp_path):
 
 
 @pytest.mark.parametrize("algorithm", ["sha512", "md5"])
-def test_a_hash_that_proves_nothing_is_none(tmp_path, algorithm):
+def test_weak_hash_is_not_accepted(tmp_path, algorithm):
     (tmp_path / "file").write_bytes(b"x")
     code = f"{algorithm}={hashlib.new(algorithm, b'x').hexdigest()}"
     found = verified([Recorded("a", tmp_path / "file", code)])
@@ -257,7 +257,7 @@ def test_inventory_has_declared_licenses(environment, site):
     assert {"license", "license_named"}.isdisjoint(found["alpha-one"])
 
 
-def test_a_link_out_of_the_packages_is_of_no_package(environment, site, tmp_path):
+def test_link_outside_the_packages_has_no_package(environment, site, tmp_path):
     (tmp_path / "elsewhere.py").touch()
     (site / "beta/away.py").symlink_to(tmp_path / "elsewhere.py")
     assert unrecorded_files(environment) == [str(site / "beta/away.py")]

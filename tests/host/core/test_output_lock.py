@@ -97,7 +97,7 @@ def test_new_empty_folder_is_removed(tmp_path):
     assert (tmp_path / "row" / "mine").exists()
 
 
-def test_killed_conversion_lets_go(tmp_path):
+def test_killed_conversion_releases_the_folder(tmp_path):
     with holder(tmp_path) as (child, _):
         child.kill()
         child.wait()
@@ -120,7 +120,7 @@ def test_forked_process_does_not_hold_the_folder(tmp_path, ends):
             os.kill(forked, signal.SIGKILL)
 
 
-def test_folder_that_is_held_is_not_cleared(tmp_path, monkeypatch):
+def test_folder_in_use_is_not_cleared(tmp_path, monkeypatch):
     monkeypatch.setattr(convert_module, "_ORPHAN_SECONDS", 0.2)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
     (tmp_path / ".partial-model").mkdir()

@@ -41,7 +41,7 @@ def test_pipeline_request_has_every_pipeline_option():
         assert (name in known) is (not one.host_only or name == "out")
 
 
-def test_a_request_is_read_as_it_was_written(tmp_path):
+def test_request_round_trips(tmp_path):
     asked = ConversionRequest(model="a.py:make", size=320, norm_eps=0.0, weights="w.pth#ema")
     file = tmp_path / "request.json"
     file.write_text(json.dumps(asked.to_json()))
@@ -67,7 +67,7 @@ def test_a_request_is_frozen():
         ('{"schema": 1, "size": true}', "size is True, expected int"),
     ],
 )
-def test_a_file_that_is_no_request_is_refused(content, said, tmp_path):
+def test_invalid_request_file_is_refused(content, said, tmp_path):
     file = tmp_path / "request.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=said):
@@ -86,6 +86,6 @@ def test_a_file_that_is_no_request_is_refused(content, said, tmp_path):
         ("where", "cloud", "--in must be one of auto, docker, host, not 'cloud'"),
     ],
 )
-def test_a_value_that_an_option_never_takes_is_named(name, word, said):
+def test_invalid_option_value_is_named(name, word, said):
     with pytest.raises(UsageError, match=said):
         ConversionRequest.from_words({name: word})

@@ -119,14 +119,14 @@ def test_unknown_error_lines_are_shown(line):
     assert error_lines(f"compiling\n{line}\nthe end\n") == [line]
 
 
-def test_a_count_of_no_errors_is_no_error():
+def test_zero_error_count_is_not_an_error():
     assert (
         error_lines("0 errors, 0 warnings\nno errors found\nErrors: 0\n3 passed, 0 failed\n") == []
     )
 
 
 @pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
-def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
+def test_every_entry_has_a_test(failure):
     tests = [*ROOT.glob("tests/pipeline/known_failures/test_*.py")]
     tests += [
         ROOT / "tests/rows/test_known_failures.py",
@@ -216,7 +216,7 @@ def test_rows_outside_a_range_are_described(ranges, words):
     assert outside_in_words(ranges) == words
 
 
-def test_a_release_is_compared_by_its_numbers():
+def test_releases_are_compared_numerically():
     assert not is_within(ROWS["10.16"], ["tensorrt < 9.0"])
     assert is_within(ROWS["8.6"], ["torch < 2.10"])
     assert is_within(ROWS["8.6"], ["tensorrt >= 8.0, torch < 2.10"])
@@ -268,7 +268,7 @@ def test_colours_and_crlf_are_ignored():
     assert (found.failure.name, found.line) == ("topk-k-is-a-tensor", 3)
 
 
-def test_a_node_imported_as_a_plugin_is_no_failure():
+def test_node_imported_as_a_plugin_is_not_a_failure():
     assert (
         explain(
             "[TRT] [I] No importer registered for op: TRTInstanceNormalization. "
@@ -304,7 +304,7 @@ def test_the_command_explains_a_file(tasks):
         ("rois-half-a-pixel-off", "rois-half-a-pixel-off"),
     ],
 )
-def test_an_error_a_symptom_or_a_name_can_be_typed(tasks, words, name):
+def test_error_symptom_or_name_is_accepted(tasks, words, name):
     done = tasks("explain", words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{name}\n")

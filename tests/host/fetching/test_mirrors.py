@@ -220,7 +220,7 @@ def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, tmp_path
     assert any("/simple/tiny-demo" in path for path in asked)
 
 
-def test_a_user_without_a_home_has_no_netrc(mirrors, monkeypatch):
+def test_user_without_home_has_no_netrc(mirrors, monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("NETRC", raising=False)
 

@@ -64,7 +64,7 @@ def test_releases_without_linux_files_are_ignored(index):
 
 
 @pytest.mark.parametrize("tag", ["py3-none-any", "py2.py3-none-any", f"cp39-abi3-{LINUX}"])
-def test_a_wheel_for_every_python_names_none(index, tag):
+def test_universal_wheel_names_no_python(index, tag):
     publish(index, f"demo-1.0-{tag}.whl")
     assert found() == [("1.0", ())]
 
@@ -77,7 +77,7 @@ def test_a_yanked_release_is_left_out(index, html):
     assert found() == [("1.0", ())]
 
 
-def test_a_project_that_is_not_there_has_no_releases(index):
+def test_unknown_project_has_no_releases(index):
     publish(index, "demo-1.0-py3-none-any.whl")
     found = published("demo", "nonesuch")
     assert [one.version for one in found["demo"]] == [Version("1.0")]
@@ -104,7 +104,7 @@ def test_an_extra_index_that_has_the_project_wins(index, tmp_path, monkeypatch):
         ((200, JSON, b"[]"), "does not list the files of demo"),
     ],
 )
-def test_an_index_that_does_not_serve_is_named(index, broken, said):
+def test_failing_index_is_named(index, broken, said):
     index.broken = broken
     with pytest.raises(EnvironmentLacksError, match=f"127.0.0.1 {said}") as caught:
         published("demo")
@@ -128,7 +128,7 @@ def test_a_login_that_uv_has_is_used(index, monkeypatch):
     assert index.logins[-1] == "Basic bWU6c2VjcmV0"
 
 
-def test_the_default_index_is_uvs_own(index, tmp_path, monkeypatch):
+def test_default_index_follows_uv(index, tmp_path, monkeypatch):
     publish(index, f"demo-1.0-cp311-none-{LINUX}.whl")
     settings = tmp_path / "uv.toml"
     settings.write_text(f'[[index]]\nurl = "{index.address}"\ndefault = true\n', encoding="utf-8")

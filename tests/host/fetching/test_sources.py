@@ -129,7 +129,7 @@ def test_cached_source_needs_no_host(hosted, tmp_path):
     check_source(source, tmp_path)
 
 
-def test_two_fetches_at_once_both_have_it(hosted, tmp_path):
+def test_concurrent_fetches_both_succeed(hosted, tmp_path):
     folder, source = hosted
     with ThreadPoolExecutor(2) as pool:
         fetches = [
@@ -198,7 +198,7 @@ def test_store_content_is_checked_by_git_objects(hosted, tmp_path, altered):
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_users_own_filters_change_no_file(hosted, tmp_path, monkeypatch):
+def test_users_git_filters_change_no_file(hosted, tmp_path, monkeypatch):
     folder, source = hosted
     fetch_source(source, tmp_path / "store", mirror_of(folder))
     (tmp_path / "attributes").write_text("* filter=other\n")

@@ -55,13 +55,13 @@ def known(words):
     return name
 
 
-def test_a_version_that_apt_does_not_have_is_known():
+def test_missing_apt_version_is_known():
     needs("apt-get", "dpkg")
     words = said("apt-get", "--simulate", "install", "dpkg=0.0.1")
     assert known(words[words.index("E: ") :]) == "apt-version-gone"
 
 
-def test_a_docker_that_does_not_run_is_known(tmp_path, monkeypatch):
+def test_stopped_docker_is_known(tmp_path, monkeypatch):
     needs("docker")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     words = said("docker", "version", "--format", "{{.Server.Version}}")
@@ -73,20 +73,20 @@ def test_a_full_disk_is_known():
     assert explain(words)[0].failure.name == "disk-full"
 
 
-def test_a_python_of_the_distribution_is_known():
+def test_externally_managed_python_is_known():
     words = said("/usr/bin/python3", "-I", "-m", "pip", "install", "--no-index", "nothing")
     if "No module named pip" in words:
         pytest.skip("the distribution's Python has no pip here")
     assert explain(words)[0].failure.name == "pip-externally-managed"
 
 
-def test_a_package_that_no_index_has_is_known(tmp_path):
+def test_package_on_no_index_is_known(tmp_path):
     (tmp_path / "asked.in").write_text("nothing-of-this-name\n")
     command = [uv(), "pip", "compile", "--no-config", "--no-index", tmp_path / "asked.in"]
     assert explain(said(*map(str, command)))[0].failure.name == "pip-nothing-fits"
 
 
-def test_a_server_whose_name_is_unknown_is_known(tmp_path, monkeypatch):
+def test_unresolved_server_name_is_known(tmp_path, monkeypatch):
     for variable in ("UV_DEFAULT_INDEX", "UV_INDEX", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "asked.in").write_text("nothing\n")

@@ -59,7 +59,7 @@ def test_unreachable_registry_error_has_the_clients_last_line(monkeypatch, tmp_p
         inspect("example.org/base:1")
 
 
-def test_a_registrys_bytes_are_asked_for_as_they_are(monkeypatch, tmp_path):
+def test_manifest_is_fetched_without_conversion(monkeypatch, tmp_path):
     docker, content = tmp_path / "docker", raw(f"{OCI}.index.v1+json", ("linux", "amd64", AMD64))
     (tmp_path / "raw").write_bytes(content)
     docker.write_text(

@@ -76,7 +76,7 @@ def test_each_python_has_one_wheel_per_package(lock):
         assert [sdist.name for sdist in locked.sdists_for(python)] == ["pycuda"]
 
 
-def test_requirements_have_exactly_one_hash_a_package(lock):
+def test_requirements_have_one_hash_per_package(lock):
     lines = lock.row("rtx-1.7").requirements("3.11").splitlines()
     pattern = r"[a-z0-9-]+==[\w.+]+ --hash=sha256:[0-9a-f]{64}"
     assert all(re.fullmatch(pattern, line) for line in lines)

@@ -20,7 +20,7 @@ def edited(tmp_path):
     return edit
 
 
-def test_the_committed_matrix_reads_and_knows_its_default():
+def test_committed_matrix_is_valid_with_a_default():
     matrix = read_matrix(MATRIX_FILE)
     assert matrix.row("default") is matrix.rows[matrix.default]
     assert matrix.row("rtx").tensorrt == "1.7.1.116"
@@ -137,7 +137,7 @@ def test_a_wrong_matrix_is_refused_with_file_and_key(edited, name):
     assert caught.value.hint
 
 
-def test_a_row_named_by_no_release_is_refused(tmp_path):
+def test_row_name_must_be_a_release(tmp_path):
     file = tmp_path / "versions.toml"
     file.write_text(MATRIX_FILE.read_text().replace("rtx-1.7", "newest"))
     with pytest.raises(UsageError, match=r"rows\.newest must be named after its TensorRT release"):

@@ -44,7 +44,7 @@ def test_new_row_keeps_comments_in_place(next_rtx):
     assert 'tensorrt-rtx-cu13-bindings = "1.8.0.1.post1"\n' in block
 
 
-def test_a_longer_value_pushes_its_comment(next_rtx):
+def test_longer_value_moves_its_comment(next_rtx):
     text = TEXT.replace(
         'tensorrt-rtx-cu13-libs = "1.7.1.116"', 'tensorrt-rtx-cu13-libs = "1.7.1.116"    # why'
     )

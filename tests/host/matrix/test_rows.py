@@ -130,7 +130,7 @@ def test_a_row_is_written_resolved_and_rendered(row, tasks, checkout):
     assert text[:start] + text[end:] == before
 
 
-def test_the_other_rows_keep_their_lock_to_the_byte(row, checkout):
+def test_other_rows_keep_their_exact_lock(row, checkout):
     before = read_lock(checkout / "versions.lock").rows
     assert row("add", "10.13", "--like", "10.16").returncode == 0
     after = dict(read_lock(checkout / "versions.lock").rows)
@@ -183,7 +183,7 @@ def test_library_in_find_links_is_locked(index, vendor, tmp_path, monkeypatch):
     assert wheel.sha256 == hashlib.sha256((folder / LIBRARY).read_bytes()).hexdigest()
 
 
-def test_a_whole_release_number_picks_that_release(row, checkout):
+def test_full_version_selects_that_release(row, checkout):
     done = row("add", "10.13.2.6", "--like", "10.16")
     assert done.returncode == 0, done.stderr
     assert read_matrix(checkout / "versions.toml").rows["10.13"].tensorrt == "10.13.2.6"
@@ -208,7 +208,7 @@ def test_nearest_release_is_the_default_template(row, checkout):
     assert new.packages["torch"] == MATRIX.rows[like].packages["torch"]
 
 
-def test_rows_are_removed_without_a_trace(row, checkout):
+def test_removed_row_leaves_no_trace(row, checkout):
     before = content(checkout)
     assert row("add", "10.13", "--like", "10.16").returncode == 0
     assert row("add", "11.0").returncode == 0
@@ -315,7 +315,7 @@ def test_missing_matrix_is_reported(row, checkout, words):
     assert "versions.toml is missing" in done.stderr
 
 
-def test_a_lock_that_does_not_fit_is_refused_first(row, checkout):
+def test_outdated_lock_is_refused_first(row, checkout):
     file = checkout / "versions.toml"
     file.write_text(file.read_text().replace("opset = 18", "opset = 19", 1))
     done = row("add", "10.13", "--like", "10.16")

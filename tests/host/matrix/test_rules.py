@@ -131,7 +131,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.name)
-def test_every_committed_row_is_possible(row):
+def test_every_committed_row_follows_the_rules(row):
     assert not list(problems(row))
 
 
@@ -143,7 +143,7 @@ def test_impossible_row_error_has_key_and_reason(name):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_each_rule_is_broken_by_one_of_these(rule):
+def test_each_rule_has_a_failing_example(rule):
     broken = (replace(ROWS[row], **change) for row, change, _, _ in BROKEN.values())
     assert any(list(rule(row)) for row in broken)
 

@@ -111,14 +111,14 @@ def test_files_only_in_the_first_are_named(compared):
 @pytest.mark.parametrize(
     ("kind", "name"), [(tarfile.SYMTYPE, "symlink"), (tarfile.LNKTYPE, "hard link")]
 )
-def test_a_link_that_leads_elsewhere_is_named(compared, kind, name):
+def test_changed_link_is_named(compared, kind, name):
     links = [{**FILES, "l": {"type": kind, "linkname": f"etc/{to}"}} for to in "ab"]
     assert compared(of_files(links[0]), of_files(links[1])) == ["layer 1: /l: link etc/a and etc/b"]
     found = compared(of_files(links[0]), of_files({**FILES, "l": {}}))
     assert f"layer 1: /l: type {name} and file" in found
 
 
-def test_devices_with_other_numbers_are_named(compared):
+def test_changed_device_numbers_are_named(compared):
     devices = [
         {"d": {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": minor}} for minor in (3, 5)
     ]
@@ -130,7 +130,7 @@ def test_file_order_changes_the_layer(compared):
     assert found.startswith("layer 1: digest sha256:")
 
 
-def test_one_layer_more_is_named(compared):
+def test_extra_layer_is_named(compared):
     (found,) = compared(of_files(FILES), of_files(FILES, {"x": {}}))
     assert found.startswith("layer 2: only in the second (digest sha256:")
 
@@ -197,7 +197,7 @@ def test_damaged_blob_is_refused(tmp_path, which):
     assert caught.value.exit_code == 5
 
 
-def test_a_blob_that_is_missing_is_named(tmp_path):
+def test_missing_blob_is_named(tmp_path):
     image = read_image(write(tmp_path, packed(FILES)))
     image.layer(image.layers[0]).unlink()
     with pytest.raises(IntegrityError, match=f"blob {image.layers[0]} is missing"):
@@ -210,7 +210,7 @@ def test_layers_must_match_the_config(tmp_path):
         read_image(folder)
 
 
-def test_a_layer_that_is_no_tar_is_refused(tmp_path):
+def test_layer_that_is_not_a_tar_is_refused(tmp_path):
     images = [read_image(write(tmp_path / name, name.encode() * 999)) for name in "ab"]
     with pytest.raises(IntegrityError, match="is not a tar layer"):
         list(differences(*images))

@@ -122,7 +122,7 @@ def test_unknown_row_has_no_distribution(contents):
     assert "externalRefs" in found["numpy"]
 
 
-def test_an_older_inventory_lists_no_libraries(inventory):
+def test_older_inventory_has_no_libraries(inventory):
     del inventory["libraries"]
     assert Contents.read("x", {**inventory, "schema": 1}, []).libraries is None
 
@@ -154,7 +154,7 @@ def test_license_is_declared_or_a_text_reference(inventory, locked):
 
 
 @pytest.mark.parametrize("licensed", [True, False])
-def test_the_spdx_projects_own_tools_take_it(inventory, contents, locked, tmp_path, licensed):
+def test_spdx_tools_accept_the_document(inventory, contents, locked, tmp_path, licensed):
     if licensed:
         inventory["schema"] = 3
         inventory["packages"]["torch"]["license"] = (

@@ -84,7 +84,7 @@ def test_only_reported_steps_pass(run):
         assert all(cell.reason for cell in found[row].values())
 
 
-def test_a_column_is_as_good_as_its_worst_model(run):
+def test_column_shows_its_worst_model(run):
     cells = run(faster_rcnn=report("faster_rcnn", export="failed", onnxruntime="not-run"))[
         "rtx-1.7"
     ]

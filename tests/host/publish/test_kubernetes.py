@@ -45,7 +45,7 @@ def test_manifest_is_valid_kubernetes(tmp_path, version, text):
         ("        - name: convert\n", "        -\n"),
     ],
 )
-def test_the_schema_would_have_found_a_mistake(tmp_path, old, new):
+def test_schema_rejects_a_wrong_manifest(tmp_path, old, new):
     file = tmp_path / "jobs.yml"
     assert old in TWO_ROWS
     file.write_text(TWO_ROWS.replace(old, new))
@@ -119,7 +119,7 @@ def values_of(term, key):
     return values
 
 
-def test_without_gpus_any_node_will_do():
+def test_without_gpus_any_node_is_allowed():
     pod = documents(manifest([job(gpus=0)]))[0]["spec"]["template"]["spec"]
     assert "affinity" not in pod
     assert "nvidia.com/gpu" not in str(pod["containers"][0]["resources"])

@@ -69,7 +69,7 @@ def test_actionlint_with_shellcheck_finds_nothing():
         ('--model "$MODEL"', "--model $MODEL", "SC2086"),
     ],
 )
-def test_actionlint_would_have_found_a_mistake(tmp_path, old, new, said):
+def test_actionlint_rejects_a_wrong_workflow(tmp_path, old, new, said):
     assert old in TEXT
     file = tmp_path / "images.yml"
     file.write_text(TEXT.replace(old, new))
@@ -209,7 +209,7 @@ def test_pipeline_tests_need_tensorrt_on_the_host():
     assert [job["host"] for job in found.images] == [True, False]
 
 
-def test_any_python_of_the_row_will_do():
+def test_any_of_the_rows_pythons_is_accepted():
     asked = []
     jobs(row("1.1", host_pythons=["3.10", "3.12"]), no_python=asked.append)
     assert asked == [["3.10", "3.12"]]
@@ -266,7 +266,7 @@ def test_workflow_has_no_lock_data_or_digest():
     assert "./run ci" not in upgrade["run"]
 
 
-def test_a_matrix_that_is_none_is_refused(tasks, tmp_path):
+def test_invalid_matrix_is_refused(tasks, tmp_path):
     (tmp_path / "m.json").write_text('{"rows": [{}]}')
     done = tasks("ci", "--jobs", "m.json", cwd=tmp_path)
     assert done.returncode == 2

@@ -28,7 +28,7 @@ def stage(name, which):
 
 
 @every_row
-def test_the_layers_are_the_image_each_package_once(name):
+def test_layers_have_each_package_once(name):
     row, locked = MATRIX.rows[name], LOCK.row(name)
     for which, prefix, whole in (
         ("final", "env", "requirements.txt"),

@@ -215,7 +215,7 @@ def test_the_image_does_not_run_as_root(row):
 
 
 @every_row
-def test_the_pipeline_is_the_last_thing_copied(row):
+def test_pipeline_is_copied_last(row):
     word, rest = instructions(row)[-1]
     assert (word, rest) == ("COPY", "--link --from=code /out/ /")
 
@@ -255,7 +255,7 @@ def test_undefined_name_in_a_template_is_an_error(copy):
         render(MATRIX, LOCK, templates=copy / TEMPLATES)
 
 
-def test_a_template_that_is_no_template_is_named(copy):
+def test_invalid_template_is_named(copy):
     (copy / TEMPLATES / "Dockerfile.j2").write_text("{% if %}")
     with pytest.raises(UsageError, match=r"templates/Dockerfile\.j2"):
         render(MATRIX, LOCK, templates=copy / TEMPLATES)

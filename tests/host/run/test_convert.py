@@ -53,7 +53,7 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
         assert (tmp_path / "out").is_dir()
 
 
-def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path):
+def test_run_without_output_leaves_no_folder(tmp_path):
     with output_folder(tmp_path / "out" / "row" / "model"):
         pass
     assert not list(tmp_path.iterdir())
@@ -237,7 +237,7 @@ def test_unsupported_executor_is_a_usage_error(row):
         choose_executor(replace(row, executors=("docker",)), locked, "host")
 
 
-def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
+def test_concurrent_converts_into_one_folder_are_refused(tasks, tmp_path):
     """The first holds the folder while a second, real command comes."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

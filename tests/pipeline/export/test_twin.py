@@ -50,7 +50,7 @@ def model(aligned=0, opset=11):
     return helper.make_model(graph, opset_imports=domains, ir_version=6)
 
 
-def test_a_file_that_runs_as_it_is_needs_no_twin():
+def test_runnable_file_needs_no_twin():
     assert needs_twin(exported()) is None
     assert needs_twin(exported(custom_ops=("A",), functions=("A",))) is None
 

@@ -413,11 +413,11 @@ def test_builder_errors_are_known(name, model, prepare):
     assert first(build_log(model(), prepare)).failure.name == name
 
 
-def test_convert_lets_attention_come_apart(written, tmp_path):
+def test_convert_decomposes_attention(written, tmp_path):
     assert build_engine(written(attention()), tmp_path / "model.engine").layers > 0
 
 
-def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):
+def test_convert_names_the_op_without_a_runner(written, tmp_path):
     with pytest.raises(ConversionError) as failure:
         build_engine(written(non_max_suppression()), tmp_path / "model.engine")
     explanation = first(failure.value.message)

@@ -144,7 +144,7 @@ def test_wrong_result_next_to_ties_is_not_a_tie(change, tmp_path):
     assert tied_choices(model, file, reference) == []
 
 
-def test_choices_of_other_values_are_no_tie(tmp_path):
+def test_choices_of_different_values_are_not_ties(tmp_path):
     file = tmp_path / "model.onnx"
     model, reference, _ = converted(taken, file, "dynamo")
     other = dict(reference, chosen=reference["chosen"][:, ::-1].copy())

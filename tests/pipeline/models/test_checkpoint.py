@@ -48,7 +48,7 @@ def test_every_common_checkpoint_form_loads(tmp_path, below, prefix, zipped):
     assert state_sha256(source) == state_sha256(target)
 
 
-def test_a_prefix_on_some_keys_only_is_a_name(tmp_path):
+def test_partial_prefix_is_part_of_the_name(tmp_path):
     state = network().state_dict()
     state["module.0.weight"] = state.pop("0.weight")
     words = problems_of(state, tmp_path / "weights.pth")
@@ -100,7 +100,7 @@ def test_mismatched_weights_change_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_no_numbers_are_named(tmp_path, value):
+def test_nan_weights_are_named(tmp_path, value):
     state = network().state_dict()
     state["2.weight"][0, 1] = value
     with pytest.raises(UsageError, match=r"NaN or infinite weights:\n  2\.weight\n  take"):
@@ -149,7 +149,7 @@ def test_objects_other_than_tensors_are_refused(tmp_path):
             read_state(saved(content, tmp_path / "none.pth"))
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     whole = tmp_path / "whole.pth"
     torch.save(network().state_dict(), whole)
     path = tmp_path / "file.pth"
@@ -212,7 +212,7 @@ def test_errors_do_not_advise_unsafe_loading(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_archive_of_code_is_called_one(tmp_path):
+def test_torchscript_archive_is_named(tmp_path):
     path = str(tmp_path / "net.pt")
     torch.jit.save(torch.jit.script(network()), path)
     with pytest.raises(UsageError, match="is a TorchScript archive") as caught:

@@ -74,7 +74,7 @@ def test_alexnet_logits_are_moderate_and_depend_on_input():
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "resnet50", "googlenet"])
-def test_seeded_activations_stay_sane_in_every_layer(name):
+def test_seeded_activations_stay_moderate(name):
     model = load_classifier(name, SEEDED, None, 128)
     sizes = []
 
@@ -129,7 +129,7 @@ def test_unsupported_size_is_a_usage_error():
             load_classifier("alexnet", SEEDED, None, size)
 
 
-def test_weights_from_a_file_are_the_ones_that_run(tmp_path):
+def test_file_weights_are_used(tmp_path):
     torch.manual_seed(0)
     source = torchvision.models.get_model(SMALL, weights=None).eval()
     path = tmp_path / "weights.pth"

@@ -55,7 +55,7 @@ def test_the_cell_anchors_are_the_published_ones():
     assert anchors[1, 1].tolist() == [-24, -24, 39, 39]
 
 
-def test_anchors_go_row_by_row_then_column_then_kind():
+def test_anchors_are_ordered_by_row_column_and_kind():
     grid = grid_anchors(3, 4).reshape(3, 4, 15, 4)
     for row in range(3):
         for column in range(4):

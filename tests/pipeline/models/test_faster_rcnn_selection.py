@@ -40,7 +40,7 @@ def check(scores, keep):
     levels=st.sampled_from([None, 1, 2, 5, 20]),
     limit=st.sampled_from([1, 3, 7, 40]),
 )
-def test_the_highest_are_those_of_a_stable_sort(seed, batch, count, keep, levels, limit):
+def test_highest_matches_a_stable_sort(seed, batch, count, keep, levels, limit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "TENSORRT_TOPK_LIMIT", limit)
         check(scores_with_ties(batch, count, levels, seed), min(keep, count))
@@ -48,7 +48,7 @@ def test_the_highest_are_those_of_a_stable_sort(seed, batch, count, keep, levels
 
 @pytest.mark.parametrize("levels", [None, 1, 50])
 @pytest.mark.parametrize(("count", "keep"), [(15360, 6000), (6000, 6000), (6001, 6000)])
-def test_as_many_as_the_detector_chooses(count, keep, levels):
+def test_highest_supports_the_detectors_counts(count, keep, levels):
     check(scores_with_ties(1, count, levels, 0), keep)
 
 
@@ -68,7 +68,7 @@ def test_top_k_in_pieces_equals_one_topk(keep):
     assert torch.equal(actual[1], expected[1])
 
 
-def test_no_piece_is_larger_than_tensorrt_takes(monkeypatch):
+def test_pieces_stay_within_tensorrts_limit(monkeypatch):
     pieces = []
     topk = torch.topk
 

@@ -167,7 +167,7 @@ def test_padded_proposals_are_marked_for_the_pooling(monkeypatch):
         assert row.tolist() == torch.where(ours < alive, image, -1).tolist()
 
 
-def test_proposals_below_a_minimum_side_take_no_part(monkeypatch):
+def test_small_proposals_are_ignored(monkeypatch):
     images = picture("astronaut.png", 96)
     network = made_network(images)
     without = proposals_of(network, images)
@@ -186,7 +186,7 @@ def test_at_most_100_detections_are_kept():
     check_same(outputs, detect(network, images, 80))
 
 
-def test_equal_scores_go_by_label_then_by_proposal():
+def test_equal_scores_are_ordered_by_label_and_proposal():
     images = picture("astronaut.png", 96)
     network = made_network(images, top_n=30)
     with torch.no_grad():

@@ -34,7 +34,7 @@ def save(network, path, prefix="", anchors=None, **others):
     return str(path)
 
 
-def test_seeded_weights_are_known_to_the_last_bit(seeded):
+def test_seeded_weights_match_a_known_hash(seeded):
     assert state_sha256(seeded) == SEED_0
 
 
@@ -105,7 +105,7 @@ def test_checkpoint_uses_the_published_default_size(seeded, tmp_path):
     assert state_sha256(model.module) == state_sha256(seeded)
 
 
-def test_size_and_proposals_are_the_users(seeded):
+def test_size_and_proposals_are_configurable(seeded):
     model = load_model("faster_rcnn", weights="seeded:0", size=96, top_n=7)
     assert tuple(model.inputs[0].shape) == (1, 3, 96, 96)
     assert model.module.rpn.top_n == 7

@@ -62,7 +62,7 @@ def test_lossless_picture_round_trips(tmp_path):
         (b"\0" * 5000, "not a picture"),
     ],
 )
-def test_files_that_are_no_pictures_are_refused(tmp_path, content, words):
+def test_non_picture_files_are_refused(tmp_path, content, words):
     path = tmp_path / "file.png"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=words) as caught:
@@ -71,7 +71,7 @@ def test_files_that_are_no_pictures_are_refused(tmp_path, content, words):
     assert "--image" in caught.value.hint
 
 
-def test_paths_that_lead_to_no_file_are_refused(tmp_path):
+def test_missing_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such picture"):
         read_picture(str(tmp_path / "none.png"))
     with pytest.raises(UsageError, match="is a folder"):
@@ -135,7 +135,7 @@ def test_opaque_modes_convert_like_pillow(tmp_path, mode):
     np.testing.assert_array_equal(picture.rgb, np.asarray(Image.open(path).convert("RGB")))
 
 
-def test_transparency_is_laid_on_white(tmp_path):
+def test_transparency_is_blended_onto_white(tmp_path):
     pixels = noise(channels=4)
     pixels[..., 3] = np.array([0, 128, 255, 64])[np.arange(32) % 4]
     picture = read_picture(save(Image.fromarray(pixels), tmp_path / "alpha.png"))

@@ -47,7 +47,7 @@ def test_other_types_are_refused():
         parse_inputs("3:bool:2")
 
 
-def test_values_are_drawn_as_asked():
+def test_random_values_follow_the_options():
     seed = Seed(0)
     numbers = OwnInput((1000,), torch.int32, 7).draw(seed)
     assert numbers.dtype == torch.int32

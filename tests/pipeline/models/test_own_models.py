@@ -259,7 +259,7 @@ def test_weights_without_values_are_refused(nets):
     assert "weight, bias are of a lazy layer" in message_of(f"{nets}:lazy")
 
 
-def test_a_module_that_takes_no_mode_is_refused_with_its_line(nets):
+def test_module_that_refuses_eval_is_named_with_its_line(nets):
     words = message_of(f"{nets}:Refuses")
     assert "on the CPU and into eval mode: RuntimeError: trains for ever" in words
     line = NETS.splitlines().index('        raise RuntimeError("trains for ever")') + 1
@@ -270,7 +270,7 @@ def test_forward_that_exits_fails_the_conversion(nets):
     assert "fails with these inputs ([1, 4] float32): SystemExit: 0" in message_of(f"{nets}:Leaves")
 
 
-def test_extra_state_is_no_weight(nets, tmp_path):
+def test_extra_state_is_not_a_weight(nets, tmp_path):
     source = torch.nn.Linear(4, 3)
     path = str(tmp_path / "weights.pth")
     torch.save(source.state_dict(), path)
@@ -305,7 +305,7 @@ def test_line_is_found_in_a_folder_named_torch(nets, tmp_path):
     assert "net_below_torch.py, line 3)" in words
 
 
-def test_whole_numbers_and_flags_can_be_asked_for(nets):
+def test_integer_and_bool_inputs_are_supported(nets):
     model = load_own(f"{nets}:Words", SEEDED, "2x50:int64:30,2x50:bool")
     numbers, counts = model.inputs
     assert (numbers.dtype, counts.dtype) == (torch.int64, torch.bool)
@@ -316,7 +316,7 @@ def test_whole_numbers_and_flags_can_be_asked_for(nets):
     assert "fails with these inputs ([2, 5] float32, [2, 5] bool)" in words
 
 
-def test_an_output_may_be_called_input(nets):
+def test_output_may_be_named_input(nets):
     model = load_own(f"{nets}:Echo", SEEDED, "1x4")
     assert model.output_names == ("input", "more")
     assert model.input_names == ("model_input",)

@@ -78,7 +78,7 @@ def test_types_are_kept_and_conversions_noted(loaded, module, shape, types, give
     assert model.module(*model.inputs).shape == (3, 2)
 
 
-def test_a_conversion_that_does_not_help_is_undone():
+def test_conversion_can_be_undone():
     module = Mixed(DOUBLE)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     conversion = to_float32(module, (DOUBLE,))

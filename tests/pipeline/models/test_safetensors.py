@@ -57,14 +57,14 @@ def test_bfloat16_becomes_float32_of_the_same_value(tmp_path):
     assert torch.equal(found, expected.float())
 
 
-def test_a_checkpoint_may_be_one(tmp_path):
+def test_checkpoint_may_be_safetensors(tmp_path):
     path = written(tmp_path / "x.safetensors", {"F32": np.array([1, np.nan], "<f4")})
     with pytest.raises(UsageError, match="holds NaN or infinite weights"):
         read_state(path)
 
 
 @pytest.mark.parametrize("left", [0, 5, 40, -1])
-def test_a_file_that_is_cut_short_is_refused(tmp_path, left):
+def test_truncated_file_is_refused(tmp_path, left):
     path = tmp_path / "x.safetensors"
     written(path)
     path.write_bytes(path.read_bytes()[:left])

@@ -57,6 +57,6 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 @pytest.mark.parametrize("size", [0, 31, 2049])
-def test_a_size_that_it_cannot_take_is_refused(size):
+def test_unsupported_size_is_refused(size):
     with pytest.raises(UsageError, match=f"--size {size}: {SMALL} supports 32 to 2048 pixels"):
         load_segmenter(SMALL, SEEDED, None, size)

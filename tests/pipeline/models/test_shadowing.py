@@ -43,7 +43,7 @@ def exported(tmp_path):
 @pytest.mark.parametrize("variables", [{}, {"PYTHONSAFEPATH": "1"}])
 @pytest.mark.parametrize("model", ["net:make", "net.py:make"])
 @pytest.mark.slow
-def test_files_of_no_concern_are_passed_over(exported, model, variables):
+def test_unrelated_files_are_ignored(exported, model, variables):
     broken = "raise RuntimeError('this one is imported')\n"
     files = dict.fromkeys(["statistics.py", "signal.py", "onnx/__init__.py"], broken)
     files["net.py"] = NET
@@ -62,7 +62,7 @@ def test_imported_name_that_shadows_the_row_is_named(exported, model):
 
 
 @pytest.mark.slow
-def test_a_package_called_torch_is_named(exported):
+def test_package_named_torch_is_reported(exported):
     files = {"net.py": NET, "torch/__init__.py": "raise RuntimeError('this one is imported')\n"}
     code, said = exported("net:make", files)
     assert code == 2

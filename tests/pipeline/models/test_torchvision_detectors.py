@@ -61,7 +61,7 @@ def test_detections_use_torchvisions_output_names(small, found):
     assert tuple(small.inputs[0].shape[-2:]) == (128, 128)
 
 
-def test_its_own_resizing_has_nothing_left_to_do(small):
+def test_detector_does_not_resize_again(small):
     detector = small.module.module.detector
     images, _ = detector.transform([small.inputs[0][0]])
     assert images.image_sizes == [(128, 128)]
@@ -235,7 +235,7 @@ def test_norms_with_another_epsilon_are_unchanged(counted, tmp_path):
     assert len(model.notes) == (not counted)
 
 
-def test_a_norm_that_divides_by_nothing_is_named(frozen, tmp_path):
+def test_norm_with_zero_variance_is_named(frozen, tmp_path):
     state = torch.load(frozen, weights_only=True)
     state["backbone.body.bn1.running_var"][:3] = 0.0
     torch.save(state, tmp_path / "zero.pth")
@@ -254,7 +254,7 @@ def test_wrapped_detector_checkpoint_loads(frozen, tmp_path):
 
 
 @pytest.mark.parametrize("size", [63, 1334])
-def test_a_size_that_it_cannot_take_is_refused(size):
+def test_unsupported_size_is_refused(size):
     with pytest.raises(UsageError, match=f"--size {size}"):
         load_detector(SMALL, SEEDED, None, size)
 
@@ -308,6 +308,6 @@ def test_labels_are_named_by_their_numbering(label, contiguous, with_gaps):
     assert class_name(label, COCO_90) == with_gaps
 
 
-def test_the_ids_of_coco_end_with_the_same_class():
+def test_coco_numberings_end_with_the_same_class():
     assert class_name(90, COCO_90) == class_name(80, COCO_80) == "toothbrush"
     assert class_name(91, COCO_90) == "class 91"

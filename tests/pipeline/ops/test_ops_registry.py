@@ -105,7 +105,7 @@ def test_package_exports_function_after_all_imports(op):
     assert getattr(ops, op.name) is torch_op(op.name)
 
 
-def test_a_name_that_is_no_op_is_an_import_error():
+def test_unknown_op_is_an_import_error():
     with pytest.raises(ImportError):
         from trtyard.pipeline.ops import no_such_op  # noqa: F401
 

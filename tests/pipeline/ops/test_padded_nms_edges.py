@@ -164,6 +164,6 @@ def test_classes_are_never_compared_unlike_batched_nms():
 
 
 @pytest.mark.parametrize("name", ["iou_threshold", "score_threshold"])
-def test_a_threshold_that_is_no_number_is_refused(name):
+def test_nan_threshold_is_refused(name):
     with pytest.raises(ValueError, match="NaN"):
         padded_nms(torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1), **{**ATTRIBUTES, name: NAN})

@@ -129,7 +129,7 @@ def test_rois_beyond_float32_precision_are_padding(mode, sampling):
         assert [bool(each.any()) for each in pooled] == [False] * 8 + [True]
 
 
-def test_the_farthest_corners_are_measured():
+def test_farthest_supported_corners_are_pooled():
     features = maps(1, 2, 12, 12)
     near = float(FARTHEST) - 0.5
     rois = [[-near, -near, near, near], [-FARTHEST, -near, near, near]]
@@ -310,7 +310,7 @@ def test_invalid_attributes_are_refused(changes, words):
 
 @pytest.mark.parametrize("shapes", [((1, 1, 4), (1, 4), (1,)), ((1, 1, 4, 4), (1, 5), (1,)),
                                     ((1, 1, 4, 4), (2, 4), (1,))])  # fmt: skip
-def test_shapes_that_do_not_fit_are_refused(shapes):
+def test_mismatched_shapes_are_refused(shapes):
     features, rois, images = (torch.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError, match="takes features"):
         roi_align(features, rois, images.int(), 2, 2, 1.0, 2, 0)

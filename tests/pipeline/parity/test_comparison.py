@@ -44,7 +44,7 @@ def test_equal_detectors_pass_in_every_output_and_image():
     assert [each.reference for each in comparison.detections] == [3, 0, 5]
 
 
-def test_two_rows_that_swapped_places_agree():
+def test_swapped_rows_agree():
     outputs = detector_outputs()
     outputs["scores"][0, 1] = outputs["scores"][0, 0] - 1e-6  # nearly tied
     swapped = copied(outputs)
@@ -83,7 +83,7 @@ def test_nothing_matched_fails_every_row():
     assert {row.problem for row in comparison.parity} == {"no detection was matched"}
 
 
-def test_no_detections_at_all_pass_with_a_caution():
+def test_no_detections_pass_with_a_warning():
     comparison = detectors(detector_outputs((0,)), detector_outputs((0,)))
     assert comparison.passed
     assert all(row.caution for row in comparison.parity)
@@ -165,7 +165,7 @@ def test_classifier_difference_over_tolerance_fails():
 
 
 @pytest.mark.parametrize(("lacks", "blamed"), [(0, "torch"), (1, "onnxruntime")])
-def test_output_that_one_side_lacks_fails(lacks, blamed):
+def test_output_missing_on_one_side_fails(lacks, blamed):
     sides = [{"a": np.ones(2), "b": np.ones(2)} for _ in range(2)]
     del sides[lacks]["b"]
     comparison = compare_outputs("tensor", PAIR, *sides)

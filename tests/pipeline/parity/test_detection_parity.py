@@ -290,7 +290,7 @@ def test_passes_if_a_permutation_is_within_tolerance(data):
 
 @settings(max_examples=100, deadline=None)
 @given(rows=st.integers(0, 5), columns=st.integers(0, 5), data=st.data())
-def test_matching_is_as_large_as_any(rows, columns, data):
+def test_matching_has_the_maximum_size(rows, columns, data):
     allowed = np.array(
         data.draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns)), bool
     ).reshape(rows, columns)

@@ -137,7 +137,7 @@ def test_shapes_that_broadcast_are_not_the_same():
     assert not compared(np.ones((1, 3)), np.ones((4, 3))).passed
 
 
-def test_empty_arrays_agree_but_with_a_caution():
+def test_empty_arrays_agree_with_a_warning():
     row = compared(np.zeros((0, 4), np.float32), np.zeros((0, 4), np.float32))
     assert row.passed
     assert (row.elements, row.max_abs, row.cosine) == (0, 0.0, 1.0)
@@ -234,7 +234,7 @@ def _decade(error):
 
 
 @pytest.mark.parametrize("atol", [-1.0, math.nan, math.inf])
-def test_tolerance_that_means_nothing_is_refused(atol):
+def test_invalid_tolerance_is_refused(atol):
     with pytest.raises(ValueError, match="tolerances must be finite"):
         compared([1.0], [1.0], atol)
     with pytest.raises(ValueError, match="tolerances must be finite"):

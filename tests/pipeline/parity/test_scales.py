@@ -44,7 +44,7 @@ def test_mixed_scales_in_an_output_are_reported(values, words):
         np.arange(1000),
     ],
 )
-def test_outputs_of_one_scale_are_not(values):
+def test_uniform_scale_is_not_reported(values):
     finite = np.abs(values[np.isfinite(values)])
     assert unequal_scales(values, 1e-4 * float(finite.max() if finite.size else 0)) is None
 

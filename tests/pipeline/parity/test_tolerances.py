@@ -13,7 +13,7 @@ def test_every_entry_names_its_source():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize(("kind", "output"), TOLERANCES)
-def test_no_entry_lets_a_wrong_output_pass(kind, output, dtype):
+def test_every_tolerance_rejects_a_wrong_output(kind, output, dtype):
     """One value of a thousand is wrong by a percent of the largest: a tenth of a pixel, say."""
     reference = np.linspace(-10, 10, 1000, dtype=np.float32)
     wrong = reference.copy()
@@ -68,7 +68,7 @@ def test_ordinary_value_is_not_a_fill_value(values):
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [np.nan], [np.inf]])
-def test_tolerance_of_nothing_finite_is_zero(values):
+def test_tolerance_without_finite_values_is_zero(values):
     tolerance = tolerance_for("tensor", "output", np.float32)
     assert tolerance.bounds(np.array(values, np.float32))[0] == 0.0
 

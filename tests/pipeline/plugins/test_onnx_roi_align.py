@@ -55,7 +55,7 @@ def test_transformation_modes_map_to_aligned(answers):
     assert answers["half_pixel"] == answers["half_pixel with NUL"] == answers["own, aligned"]
 
 
-def test_the_maximum_is_the_own_ops(answers):
+def test_maximum_matches_the_custom_op(answers):
     assert answers["max"] == answers["own, max"] != answers["own, aligned"]
 
 

@@ -80,7 +80,7 @@ def test_table_ends_with_the_verdict(name):
     assert console_table(REPORTS[name]).split()[-len(words) :] == words
 
 
-def test_plain_letters_only_for_plain_names():
+def test_console_is_ascii_for_ascii_names():
     assert all(ord(each) < 128 for each in console_table(a_failed_report()))
 
 

@@ -23,7 +23,7 @@ def test_agreement_exits_with_0_and_names_skipped_stages():
     assert f"Not run: TensorRT ({NO_DEVICE})" in text
 
 
-def test_nothing_is_not_run_when_all_ran():
+def test_complete_run_lists_no_skipped_stage():
     report = a_report()
     tensorrt = compare_outputs(
         "detector", ("torch", "tensorrt"), detector_outputs(), detector_outputs()
@@ -38,14 +38,14 @@ def test_nothing_is_not_run_when_all_ran():
     assert (code, text) == (0, "PyTorch, ONNX Runtime and TensorRT agree within the tolerances.")
 
 
-def test_disagreement_is_1_and_names_the_outputs():
+def test_disagreement_exits_with_1_and_names_outputs():
     code, text = verdict(a_failed_report())
     assert code == 1
     assert "PyTorch and ONNX Runtime disagree on detections, boxes and labels." in text
     assert "agree within" not in text
 
 
-def test_classifier_that_disagrees_is_1():
+def test_classifier_disagreement_exits_with_1():
     code, text = verdict(a_classifier_report(difference=1e-2))
     assert code == 1
     assert "PyTorch and ONNX Runtime disagree on logits." in text
@@ -62,7 +62,7 @@ def test_agreeing_and_disagreeing_pairs_are_listed():
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_failed_stage_is_4_with_its_reason(name):
+def test_failed_stage_exits_with_4_and_a_reason(name):
     report = a_report(stages=stages_failed_at(name, "no such op\nat node 7"), parity=(),
                       detections=())  # fmt: skip
     code, text = verdict(report)

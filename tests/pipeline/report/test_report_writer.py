@@ -52,7 +52,7 @@ def test_contradictory_report_is_refused():
         check_report(bad)
 
 
-def test_written_twice_the_pages_are_the_same(tmp_path):
+def test_pages_are_reproducible(tmp_path):
     for folder in ("one", "two"):
         write(a_report(), tmp_path / folder)
         make_pages([str(tmp_path / folder)])

@@ -30,7 +30,7 @@ def test_messages_are_kept_by_kind_and_passed_on(capfd):
     assert "not kept\nof two lines" in capfd.readouterr().err
 
 
-def test_errors_can_be_asked_for_in_the_block(capfd):
+def test_errors_are_readable_inside_the_block(capfd):
     with StderrLog() as log:
         write("[TensorRT] ERROR: first\n[TensorRT] ERROR: second\n")
         assert log.last_errors(1) == "second"
@@ -46,7 +46,7 @@ def test_empty_log_is_reported(capfd):
     assert (log.errors, log.warnings) == ([], [])
 
 
-def test_more_than_a_pipe_holds_does_not_block(capfd):
+def test_large_output_does_not_block(capfd):
     with StderrLog() as log:
         for number in range(20000):
             write(f"[TensorRT] WARNING: number {number}\n")

@@ -280,7 +280,7 @@ def test_missing_library_link_raises_an_error(tmp_path):
     assert "ln -s libtensorrt_rtx.so.1" in found.stderr
 
 
-def test_a_file_that_is_no_plugin_library_is_refused(tmp_path):
+def test_invalid_plugin_library_is_refused(tmp_path):
     wrong = tmp_path / "libtrtyard_plugins.so"
     wrong.write_bytes(b"not a library")
     with pytest.raises(EnvironmentLacksError, match="cannot load"):
