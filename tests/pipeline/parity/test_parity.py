@@ -252,7 +252,7 @@ def test_agreement_on_only_nan_adds_a_warning():
     nothing = np.array([np.nan, np.inf, -np.inf])
     row = compare(PAIR, "y", nothing, nothing.copy(), 0.1, 0.1)
     assert row.passed
-    assert row.caution == "no value of the reference is finite, so agreeing says little"
+    assert row.caution == "no value of the reference is finite, so the comparison means little"
     some = np.array([1.0, np.nan, np.inf])
     assert compare(PAIR, "y", some, some.copy(), 0.1, 0.1).caution == (
         "1 of 3 values are NaN in the reference"

@@ -15,8 +15,8 @@ BOTH = np.concatenate([BOXES, SCORES], axis=-1)
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (BOTH, "80 of 84 columns (axis 2) hold nothing above 1,"),
-        (BOTH.transpose(0, 2, 1), "80 of 84 columns (axis 1) hold nothing above 1,"),
+        (BOTH, "80 of 84 columns (axis 2) have no value above 1,"),
+        (BOTH.transpose(0, 2, 1), "80 of 84 columns (axis 1) have no value above 1,"),
         (np.concatenate([BOXES[0], SCORES[0, :, :2]], axis=-1), "2 of 6 columns (axis 1)"),
     ],
 )

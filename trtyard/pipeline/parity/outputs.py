@@ -146,9 +146,9 @@ def _caution(reference: np.ndarray) -> Optional[str]:
         return "there are no elements"
     finite = reference[np.isfinite(reference)]
     if not finite.size:
-        return "no value of the reference is finite, so agreeing says little"
+        return "no value of the reference is finite, so the comparison means little"
     if not reference.any():
-        return "every value of the reference is 0, so agreeing says little"
+        return "every value of the reference is 0, so the comparison means little"
     without = int(np.count_nonzero(np.isnan(reference)))
     if without:
         return f"{without:,} of {reference.size:,} values are NaN in the reference"

@@ -29,8 +29,8 @@ def unequal_scales(reference: np.ndarray, atol: float) -> Optional[str]:
         small = largest[(largest > 0) & (largest < atol * _WORTH)]
         if small.size >= max(1.0, columns * _SHARE):
             return (
-                f"{small.size} of {columns} columns (axis {axis}) hold nothing above "
-                f"{float(small.max()):.2g}, so a tolerance of {atol:.2g} says little of them: "
-                "return them as an output of their own"
+                f"{small.size} of {columns} columns (axis {axis}) have no value above "
+                f"{float(small.max()):.2g}, so a tolerance of {atol:.2g} is too wide for them: "
+                "return them as a separate output"
             )
     return None

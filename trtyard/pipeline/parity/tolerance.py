@@ -34,16 +34,16 @@ class Tolerance(NamedTuple):
         return self.atol * _largest(finite), self.rtol
 
 
-EXACT = Tolerance(0.0, 0.0, "integers are equal or they are not")
+EXACT = Tolerance(0.0, 0.0, "integers must be equal")
 LOGITS = Tolerance(
     1e-3,
     0.0,
-    "a thousandth of the largest logit; float32 rounding alone makes 1e-6 to 1.6e-4 of it "
+    "a thousandth of the largest logit; float32 rounding causes 1e-6 to 1.6e-4 of it "
     "(PyTorch against ONNX Runtime, fourteen torchvision networks with seeded weights)",
     of_largest=True,
 )
 BOXES = Tolerance(
-    0.05, 1e-4, "a twentieth of a pixel, far below what moves a drawn or a scored box"
+    0.05, 1e-4, "a twentieth of a pixel, too small to matter in a drawing or an evaluation"
 )
 SCORES = Tolerance(1e-3, 0.0, "the third decimal of a score")
 VALUES = Tolerance(
@@ -54,7 +54,7 @@ VALUES = Tolerance(
     of_largest=True,
 )
 HALF_PRECISION = Tolerance(
-    1e-3, 1e-3, "a float16 value carries 2**-11 = 4.9e-4 of rounding", of_largest=True
+    1e-3, 1e-3, "a float16 value has a rounding error of up to 2**-11 = 4.9e-4", of_largest=True
 )
 
 DETECTION = DetectionTolerance(box=BOXES.atol, score=SCORES.atol)
