@@ -168,7 +168,9 @@ def test_all_and_only_exclude_each_other(tasks):
 
 
 def test_arguments_after_dashes_reach_pytest(tasks):
-    done = tasks("test", "--only", "host", "--", "--collect-only", "-q", "-k", "test_words_behind")
+    done = tasks(
+        "test", "--only", "host", "--", "--collect-only", "-q", "-k", "test_arguments_after"
+    )
     assert done.returncode == 0, done.stderr
     assert "test_selftest.py::test_arguments_after_dashes_reach_pytest" in done.stdout
     assert "trtyard: tests/host: passed" in done.stderr
