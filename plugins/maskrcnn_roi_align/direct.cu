@@ -1,5 +1,5 @@
-// RoIAlign as it is defined, one thread for each output element: for maxima, for more bins or fewer rois than
-// tables are worth, and for everything that the other algorithms do not support.
+// RoIAlign by its definition, with one thread for each output element. For maxima, for sizes at which tables do
+// not pay off (many bins or few rois), and for everything that the other algorithms do not support.
 #include "maskrcnn_roi_align/call.cuh"
 
 namespace trtyard {
@@ -21,7 +21,7 @@ struct DirectWork {
     bool channel_first;  // whether neighbouring threads take bins of a channel, or channels of a bin
 };
 
-// a if it is larger or NaN.
+// Returns a if it is larger or NaN, else b.
 __device__ inline float larger(float a, float b) { return a > b || a != a ? a : b; }
 
 template <typename T>

@@ -9,7 +9,7 @@
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
-constexpr int kFragmentThreads = 64;  // of a block: small, so that it runs beside a block of the next kernel
+constexpr int kFragmentThreads = 64;  // of a block: small, so that it runs next to a block of the next kernel
 
 // How many 16-bit numbers add up to a weight. For float16 one is enough, rounded so that the sum of a bin's
 // weights is unchanged: a constant map pools to the constant.

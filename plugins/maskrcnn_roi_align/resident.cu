@@ -101,7 +101,7 @@ __device__ void load_maps(
     }
 }
 
-// Whether bulk copies store a task, and not the warp. Bulk copies relieve the load-store unit, which is the
+// Whether bulk copies instead of the warp store a task. Bulk copies relieve the load-store unit, which is the
 // limit for few bins. Plain stores are faster if memory is the limit.
 template <typename L>
 struct StoresInBulk {

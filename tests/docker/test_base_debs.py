@@ -91,7 +91,7 @@ def asking(row, **change):
     return replace(row, debs=debs, **change)
 
 
-def test_what_the_row_adds_has_its_hash_and_what_is_there_is_listed(vendor_base, row, archive):
+def test_debs_added_have_hashes_and_base_debs_are_listed(vendor_base, row, archive):
     debs = {deb.name: deb for deb in resolve_on(vendor_base, asking(row))}
     hashes = archive[1]
     for name, version, stage in (
@@ -107,21 +107,21 @@ def test_what_the_row_adds_has_its_hash_and_what_is_there_is_listed(vendor_base,
     assert set(debs) > {"dpkg", "apt", "bash"}
 
 
-def test_a_source_that_fails_is_said_and_does_not_stop_the_others(vendor_base, row, capfd):
+def test_failing_apt_source_is_skipped_with_a_message(vendor_base, row, capfd):
     resolve_on(vendor_base, asking(row))
     said = capfd.readouterr().err
     assert "skipped an apt source that failed" in said
     assert "unsigned" in said
 
 
-def test_a_vendors_package_is_taken_in_just_its_version(vendor_base, row, archive):
+def test_vendor_package_has_the_exact_version(vendor_base, row, archive):
     asked = asking(row, vendor_debs={"trtyard-lib": "1.0"})
     debs = {deb.name: deb for deb in resolve_on(vendor_base, asked)}
     assert debs["trtyard-lib"].version == "1.0"
     assert debs["trtyard-lib"].sha256 == archive[1]["trtyard-lib", "1.0"]
 
 
-def test_what_no_source_has_is_named_and_no_container_is_left(vendor_base, row, engine):
+def test_missing_deb_is_named_and_no_container_remains(vendor_base, row, engine):
     asked = asking(row, vendor_debs={"trtyard-lib": "9.0"})
     with pytest.raises(EnvironmentLacksError, match="trtyard-lib"):
         resolve_on(vendor_base, asked)

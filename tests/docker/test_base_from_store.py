@@ -64,7 +64,7 @@ def test_it_is_the_same_image(engine, row, locked, store, monkeypatch):
         engine.images.remove(other.image)
 
 
-def test_an_archive_that_was_changed_makes_no_base(engine, other, store, tmp_path):
+def test_changed_archive_is_rejected(engine, other, store, tmp_path):
     changed = tmp_path / "store"
     shutil.copytree(store, changed)
     file = changed / DEBS / deb_filename(other.debs[0])

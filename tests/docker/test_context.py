@@ -75,14 +75,14 @@ def test_dead_docker_context_is_named_in_the_error(context):
     assert "docker context use default" in done.stderr
 
 
-def test_a_context_that_is_not_there_is_named(context, monkeypatch):
+def test_missing_docker_context_is_named(context, monkeypatch):
     monkeypatch.setenv("DOCKER_CONTEXT", "none")
     done = task("inspect")
     assert done.returncode == 3
     assert "the docker context none cannot be read" in done.stderr
 
 
-def test_the_builder_is_the_engine_of_the_context_too(context):
+def test_builder_uses_the_docker_context(context):
     script = (
         "import subprocess\n"
         "from trtyard.system.docker_engine import connect, context_variables, docker_command\n"

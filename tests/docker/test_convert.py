@@ -72,7 +72,7 @@ def job(row, out_folder, tmp_path):
     )
 
 
-def test_a_conversion_sees_and_may_do_only_what_it_needs(engine, image, job, monkeypatch):
+def test_conversion_container_has_least_privilege(engine, image, job, monkeypatch):
     monkeypatch.setattr("os.getuid", lambda: 12345)  # a user that the image does not know
     monkeypatch.setattr("os.getgid", lambda: 23456)
     job.out.chmod(0o777)
@@ -91,7 +91,7 @@ def test_a_conversion_sees_and_may_do_only_what_it_needs(engine, image, job, mon
     assert found["temporary"] == 0
 
 
-def test_alexnet_converts_and_what_was_not_run_is_not_shown_as_passed(tree, image, out_folder):
+def test_alexnet_converts_and_skipped_stages_are_not_passed(tree, image, out_folder):
     done = run_task(
         "convert", "--model", "alexnet", "--in", "docker", "--out", str(out_folder), root=tree
     )
@@ -114,7 +114,7 @@ def base(engine, row):
     return make_bases(row, read_lock(LOCK_FILE).row(row.name))[0].image
 
 
-def test_a_container_that_ends_at_once_is_not_waited_for_for_ever(engine, base):
+def test_container_that_exits_at_once_does_not_hang(engine, base):
     words = ["sh", "-c", "echo out; echo err >&2; exit 7"]
     for _ in range(3):
         with _container(engine, base, words, {"network_mode": "none"}) as (container, output):
@@ -128,7 +128,7 @@ def test_a_container_that_ends_at_once_is_not_waited_for_for_ever(engine, base):
     gc.collect()  # a connection that was left open is told now, and not in another test
 
 
-def test_what_a_killed_run_left_running_ends_before_the_next_one(engine, base, job, tmp_path):
+def test_container_of_a_killed_run_is_stopped_first(engine, base, job, tmp_path):
     (tmp_path / "other").mkdir()
     started = []
     try:
@@ -184,7 +184,7 @@ def test_the_pipelines_exit_code_and_message_pass_through(tree, image, out_folde
     assert not out_folder.exists() or not any(out_folder.iterdir())
 
 
-def test_a_users_own_model_is_found_and_only_its_file_is_passed(tree, image, out_folder, tmp_path):
+def test_own_model_gets_only_its_file_mounted(tree, image, out_folder, tmp_path):
     file = tmp_path / "nets.py"
     file.write_text(
         "import torch\n\n\n"
@@ -291,9 +291,7 @@ def test_reports_name_paths_of_this_machine(tree, image, out_folder, nets):
         ("full", ["--memory", "1g"], "filled its temporary folder of 0.5 GB"),
     ],
 )
-def test_limit_that_a_conversion_hits_is_said(
-    engine, tree, image, out_folder, nets, name, options, said
-):
+def test_exceeded_limit_is_reported(engine, tree, image, out_folder, nets, name, options, said):
     done = run_task(*of_net(nets, name, out_folder), *options, root=tree)
     assert done.returncode == 3, done.stderr
     assert said in done.stderr
@@ -309,9 +307,7 @@ def test_crash_is_shown_by_the_fault_handler(tree, image, out_folder, nets, monk
     assert f'File "{nets}", line 35 in crash' in done.stderr
 
 
-def test_ctrl_c_stops_and_removes_the_container_and_leaves_nothing_half_written(
-    engine, tree, image, out_folder
-):
+def test_ctrl_c_removes_container_and_partial_files(engine, tree, image, out_folder):
     command = [sys.executable, "-I", str(tree / "trtyard" / "__main__.py"), "convert"]
     command += ["--model", "alexnet", "--in", "docker", "--out", str(out_folder)]
     child = subprocess.Popen(

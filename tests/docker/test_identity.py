@@ -174,14 +174,14 @@ def without_bases(engine, row, monkeypatch):
     mirrors.unlink()
 
 
-def test_plan_says_that_no_base_can_be_made(engine, row, without_bases, monkeypatch):
+def test_plan_reports_a_base_that_cannot_be_built(engine, row, without_bases, monkeypatch):
     monkeypatch.setattr(base_module, "MAKER", "no-such-program")
     (one,) = forecasts([row.name], stages=["final"])
     assert "no-such-program is not installed" in one.problems[0]
     monkeypatch.undo()
 
 
-def test_plan_promises_a_build_where_a_base_can_be_made(engine, row, without_bases):
+def test_plan_accepts_a_base_that_can_be_built(engine, row, without_bases):
     (one,) = forecasts([row.name], stages=["final"])
     assert one.problems == ()
 

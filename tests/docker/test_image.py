@@ -26,7 +26,7 @@ def in_container(engine, image, *command, **settings):
     return engine.containers.run(image, **words, **{**SETTINGS, **settings}).decode()
 
 
-def test_the_image_holds_just_what_its_lists_name(engine, image, row):
+def test_image_matches_its_lists(engine, image, row):
     found = json.loads(in_container(engine, image, "cat", INVENTORY_PATH))
     lists = ROOT / IMAGES / row.name
     packages = read_requirements((lists / "requirements.txt").read_text())
@@ -39,9 +39,7 @@ def test_the_image_holds_just_what_its_lists_name(engine, image, row):
 
 
 @pytest.mark.parametrize("change", ["one less", "one more"])
-def test_an_image_that_is_not_what_its_lists_name_ends_the_build(
-    engine, image, row, tmp_path, change
-):
+def test_build_fails_if_image_differs_from_its_lists(engine, image, row, tmp_path, change):
     listed = (ROOT / IMAGES / row.name / "requirements.txt").read_text()
     listed += (ROOT / IMAGES / row.name / "sources.txt").read_text()
     lines = listed.splitlines(keepends=True)
@@ -71,7 +69,7 @@ def test_an_image_that_is_not_what_its_lists_name_ends_the_build(
     assert ("extra: " if change == "one less" else "missing: no-such-package") in said
 
 
-def test_neither_compilers_nor_test_tools_nor_build_leftovers_are_in_the_image(engine, image):
+def test_image_has_no_compilers_test_tools_or_build_files(engine, image):
     script = (
         "find / -xdev ( -name g++* -o -name nvcc -o -name pip -o -name uv -o -name pytest ) "
         "-not -path /proc/* -not -path /opt/trtyard/env/*/dist-info/* "
@@ -83,18 +81,18 @@ def test_neither_compilers_nor_test_tools_nor_build_leftovers_are_in_the_image(e
         assert in_container(engine, image, "sh", "-c", script, user="0:0") == "", folder
 
 
-def test_the_image_says_which_base_it_was_built_on(engine, image):
+def test_image_names_its_base(engine, image):
     label = engine.images.get(image).labels["trtyard.base"]
     assert re.match(r"local: bookworm .* \d+ of \d+ packages|published: \S+@sha256:", label)
 
 
-def test_the_image_runs_as_nobody_of_importance_and_shows_its_usage(engine, image):
+def test_image_runs_unprivileged_and_shows_usage(engine, image):
     assert in_container(engine, image, "id", "-u").strip() == "1000"
     said = engine.containers.run(image, **SETTINGS).decode()
     assert said.startswith("usage: ")
 
 
-def test_the_libraries_of_the_pipeline_load(engine, image):
+def test_pipeline_libraries_load(engine, image):
     code = (
         "import ctypes, torch, torchvision, onnx, onnxruntime, tensorrt_rtx_bindings, pycuda\n"
         "ctypes.CDLL('/opt/trtyard/plugins/libtrtyard_plugins.so').trtyard_abi_version()\n"
@@ -104,14 +102,14 @@ def test_the_libraries_of_the_pipeline_load(engine, image):
     assert found.startswith("2.")
 
 
-def test_building_again_builds_nothing(tree, image):
+def test_second_build_is_cached(tree, image):
     done = run_task("build", root=tree)
     assert done.returncode == 0
     assert f"{image} is up to date" in done.stderr
     assert "exporting" not in done.stderr
 
 
-def test_plain_bake_reads_the_bake_file_and_buildkit_finds_nothing_to_complain_of(engine, row):
+def test_bake_file_loads_and_passes_buildkit_checks(engine, row):
     locked = read_lock(LOCK_FILE).row(row.name)
     kind = "local" if have_bases(engine, row, locked) else "published"
     plan = plan_of(engine, row, locked, kind)
@@ -123,7 +121,7 @@ def test_plain_bake_reads_the_bake_file_and_buildkit_finds_nothing_to_complain_o
     assert "no warnings found" in output_of([*command, "--check"], cwd=ROOT, env=env)
 
 
-def test_the_checkouts_modes_are_not_in_the_image(engine, row, tree, tmp_path):
+def test_image_does_not_keep_checkout_modes(engine, row, tree, tmp_path):
     """A umask of 077 would give code that the container's user cannot read, under the same name."""
     checkout, code = copy_of(tree, tmp_path), tmp_path / "code.tar"
     for path in (checkout / "trtyard").rglob("*"):

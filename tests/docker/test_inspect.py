@@ -75,7 +75,7 @@ def containers_of(engine, name):
     return engine.api.containers(all=True, filters={"ancestor": name})
 
 
-def test_an_image_is_shown_without_running_it_and_nothing_is_left(engine, make, capsys):
+def test_inspect_does_not_run_the_image(engine, make, capsys):
     name = make(*an_image())
     show_image("default", target="final", image=name)
     said = capsys.readouterr().out
@@ -99,9 +99,7 @@ def test_an_image_is_shown_without_running_it_and_nothing_is_left(engine, make, 
     assert json.loads(capsys.readouterr().out)["spdxVersion"] == "SPDX-2.3"
 
 
-def test_an_interruption_in_the_moment_of_a_containers_making_leaves_none(
-    engine, make, monkeypatch
-):
+def test_interrupt_during_create_removes_the_container(engine, make, monkeypatch):
     """It comes when the container is there, and before anybody has been told its name."""
     create = ContainerCollection.create
 
@@ -117,7 +115,7 @@ def test_an_interruption_in_the_moment_of_a_containers_making_leaves_none(
     assert not containers_of(engine, name)
 
 
-def test_layers_are_shared_by_what_is_in_them(engine, make):
+def test_layers_with_equal_content_are_shared(engine, make):
     shared = {"base": uuid.uuid4().bytes * 10_000}
     first = make(shared, *an_image())
     second = make(shared, {"own": uuid.uuid4().bytes * 20_000})
@@ -132,7 +130,7 @@ def test_layers_are_shared_by_what_is_in_them(engine, make):
     assert above.size >= 320_000
 
 
-def test_unique_bytes_are_those_of_layers_that_no_other_image_has(engine, make):
+def test_unique_bytes_count_unshared_layers(engine, make):
     shared = {"base": uuid.uuid4().bytes * 10_000}
     own = {"own": uuid.uuid4().bytes * 20_000}
     first = make(shared, own, *an_image({**INVENTORY, "debs": {"own": uuid.uuid4().hex}}))
@@ -141,14 +139,14 @@ def test_unique_bytes_are_those_of_layers_that_no_other_image_has(engine, make):
     assert 160_000 <= alone - inspect(engine, first).unique_bytes < 320_000
 
 
-def test_other_plugins_than_were_compiled_are_refused(engine, make):
+def test_plugins_other_than_compiled_are_refused(engine, make):
     name = make(*an_image(plugin=b"another"))
     with pytest.raises(IntegrityError, match=f"expected sha256 {NOTE['sha256']}, found"):
         inspect(engine, name)
     assert not containers_of(engine, name)
 
 
-def test_a_second_library_of_plugins_is_shown_and_compared_too(engine, make, capsys):
+def test_second_plugin_library_is_shown_and_compared(engine, make, capsys):
     inventory, files = an_image()
     other = {SHELLS: b"shells", f"{SHELLS}.json": json.dumps(NOTE).encode()}
     with pytest.raises(IntegrityError, match=f"{SHELLS}: expected sha256 {NOTE['sha256']}"):
@@ -162,13 +160,13 @@ def test_a_second_library_of_plugins_is_shown_and_compared_too(engine, make, cap
     assert holdings(engine, name) == "1 debs, 1 packages, 1 libraries, 2 plugin libraries"
 
 
-def test_a_damaged_image_does_not_keep_matrix_from_showing_the_rows(engine, make):
+def test_matrix_shows_rows_despite_a_damaged_image(engine, make):
     name = make(*an_image(plugin=b"another"))
     assert f"expected sha256 {NOTE['sha256']}" in held(name)
     assert held(make(*an_image())).startswith("1 debs, 1 packages")
 
 
-def test_no_image_and_an_image_of_someone_else_are_told_apart(engine, make):
+def test_missing_and_foreign_images_give_different_errors(engine, make):
     with pytest.raises(EnvironmentLacksError, match="image trtyard/none:here not found"):
         inspect(engine, "trtyard/none:here")
     name = make({"file": b"x"})

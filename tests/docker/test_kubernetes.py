@@ -9,9 +9,7 @@ from trtyard.publish.kubernetes import RowJob, manifest
 DIGEST = "sha256:" + "0" * 64
 
 
-def test_an_index_converts_its_model_and_leaves_the_report_in_the_claim(
-    engine, row, image, out_folder
-):
+def test_job_index_converts_its_model_into_the_volume(engine, row, image, out_folder):
     models = ("alexnet", "squeezenet1_1")
     job = RowJob(
         row=row.name,

@@ -28,6 +28,6 @@ def test_the_dockerfile_passes_the_builders_own_checks(engine, name):
     assert "no warnings found" in said
 
 
-def test_the_checks_find_what_is_wrong(engine):
+def test_lint_finds_each_kind_of_error(engine):
     code, said = lint("FROM scratch AS base\nCOPY --from=nothing /a /b\nENV a b\nfrom base\n")
     assert code != 0, said

@@ -193,7 +193,7 @@ def build(context, words, environment, output):
     )
 
 
-def test_debs_come_from_the_mirror_and_nothing_of_it_stays(mirror, context, tmp_path, monkeypatch):
+def test_debs_use_the_mirror_and_image_keeps_no_trace(mirror, context, tmp_path, monkeypatch):
     port, asked = mirror
     words, environment = secrets_of(tmp_path, monkeypatch, port)
     done = build(context, words, environment, f"type=tar,dest={tmp_path / 'image.tar'}")
@@ -207,9 +207,7 @@ def test_debs_come_from_the_mirror_and_nothing_of_it_stays(mirror, context, tmp_
     assert_nothing_stays(port, tmp_path)
 
 
-def test_packages_come_from_the_mirror_and_nothing_of_it_stays(
-    mirror, context, tmp_path, monkeypatch
-):
+def test_packages_use_the_mirror_and_image_keeps_no_trace(mirror, context, tmp_path, monkeypatch):
     port, asked = mirror
     words, environment = secrets_of(tmp_path, monkeypatch, port)
     words += ["--file", str(context / "Dockerfile.packages")]
@@ -236,7 +234,9 @@ def assert_nothing_stays(port, tmp_path):
 @pytest.mark.parametrize(
     ("left_out", "said"), [("netrc", "401"), ("apt", "debs.example.org"), ("ca", "certificate")]
 )
-def test_without_one_of_them_the_step_fails(mirror, context, tmp_path, monkeypatch, left_out, said):
+def test_step_fails_without_a_mirror_setting(
+    mirror, context, tmp_path, monkeypatch, left_out, said
+):
     port, _ = mirror
     words, environment = secrets_of(tmp_path, monkeypatch, port)
     kept = [word for word in words[1::2] if f"id={left_out}," not in word]

@@ -40,9 +40,7 @@ def code_of(engine, row, tmp_path):
 
 
 @pytest.mark.parametrize(("taken", "given"), [(0o077, 0), (0, 0o2020)])
-def test_an_image_is_the_same_whatever_umask_its_tree_was_checked_out_under(
-    code_of, tree, tmp_path, taken, given
-):
+def test_image_does_not_depend_on_checkout_umask(code_of, tree, tmp_path, taken, given):
     usual = code_of(copy_of(tree, tmp_path))
     assert f"out{CODE_PATH}/trtyard/pipeline/cli.py" in usual
     assert {mode for mode, *_ in usual.values()} == {0o644, 0o755}

@@ -16,7 +16,7 @@ def planned(tree, *words):
     return {one["row"]: one for one in json.loads(done.stdout)["images"]}
 
 
-def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, image, row):
+def test_plan_covers_every_row_and_skips_built_images(engine, tree, image, row):
     found = planned(tree, "--trt", "all")
     assert list(found) == list(read_matrix(MATRIX_FILE).rows)
     assert found[row.name]["image"] == image
@@ -27,7 +27,7 @@ def test_every_row_is_planned_and_a_built_image_is_nothing_to_do(engine, tree, i
     assert f"nothing to do: {image} exists" in done.stdout
 
 
-def test_matrix_shows_what_a_built_image_holds(tree, image, row):
+def test_matrix_lists_contents_of_built_images(tree, image, row):
     done = run_task("matrix", root=tree)
     assert f"  image      {image}\n" in done.stdout
     packages = len(read_lock(LOCK_FILE).row(row.name).wheels_for(row.python))

@@ -40,7 +40,7 @@ def arguments_of(engine, row, monkeypatch):
     return read
 
 
-def test_a_proxy_reaches_the_steps_and_its_password_no_command_line(arguments_of):
+def test_proxy_reaches_steps_and_password_stays_hidden(arguments_of):
     variables = {
         "HTTPS_PROXY": "http://someone:s3cret@proxy.example.org:3128",
         "http_proxy": "proxy.example.org:3128",
@@ -49,7 +49,7 @@ def test_a_proxy_reaches_the_steps_and_its_password_no_command_line(arguments_of
     assert arguments_of(**variables) == variables
 
 
-def test_a_proxy_that_a_step_cannot_reach_is_left_out(arguments_of):
+def test_unreachable_proxy_is_not_passed(arguments_of):
     assert arguments_of(HTTPS_PROXY="http://127.0.0.1:3128", NO_PROXY="example.org") == {}
     assert arguments_of(http_proxy="localhost:3128") == {}
 

@@ -63,7 +63,7 @@ def edit(file, comment_sign):
     file.write_text(f"{file.read_text()}\n{comment_sign} {uuid.uuid4()}\n")
 
 
-def test_editing_the_pipeline_builds_its_layer_alone(rebuilt, checkout):
+def test_editing_the_pipeline_rebuilds_only_its_layer(rebuilt, checkout):
     edit(checkout / PIPELINE_FILE, "#")
     ran = rebuilt(checkout)
     assert "code" in ran
@@ -80,7 +80,7 @@ def test_empty_folder_stays_out_of_the_image(engine, rebuilt, checkout):
     assert "gone" not in listed
 
 
-def test_editing_a_kernel_builds_the_plugins_alone(rebuilt, checkout):
+def test_editing_a_kernel_rebuilds_only_the_plugins(rebuilt, checkout):
     edit(next((checkout / "plugins").glob("*/*.cu")), "//")
     ran = rebuilt(checkout)
     assert "plugins" in ran

@@ -170,7 +170,7 @@ def push(engine, server, local):
     return push_image(engine, docker_command(), local, server.image())
 
 
-def test_what_is_pushed_comes_back_by_digest_and_a_second_pull_moves_nothing(engine, server, make):
+def test_pushed_image_is_pulled_by_digest_once(engine, server, make):
     name = make()
     before = names_here(engine, server, name)
     digest = push(engine, server, name)
@@ -195,7 +195,7 @@ def test_what_is_pushed_comes_back_by_digest_and_a_second_pull_moves_nothing(eng
         ("cut short", EnvironmentLacksError, "is too short"),
     ],
 )
-def test_a_damaged_blob_is_refused_and_nothing_is_tagged(
+def test_damaged_blob_is_refused_and_not_tagged(
     engine, server, make, monkeypatch, change, error, words
 ):
     monkeypatch.setattr(registry, "BACKOFF_SECONDS", (0.01,))
@@ -233,7 +233,7 @@ def damage(server, what, change):
 
 @pytest.mark.parametrize("change", ["a byte", "the end", "all"])
 @pytest.mark.parametrize("what", ["layer", "config", "manifest"])
-def test_push_replaces_what_is_damaged(engine, server, make, capfd, what, change):
+def test_push_replaces_damaged_blobs(engine, server, make, capfd, what, change):
     name = make()
     first = push(engine, server, name)
     for _ in range(2):  # what was replaced may be damaged in its turn
@@ -267,7 +267,7 @@ def test_damaged_attachment_is_replaced(engine, server, make):
     assert json.loads(asked(server, f"blobs/{manifest['layers'][0]['digest']}")) == {"a": 1}
 
 
-def test_an_image_with_other_labels_is_refused_and_its_names_go(engine, server, make):
+def test_image_with_other_labels_is_refused_and_untagged(engine, server, make):
     name = make(labels={**LABELS, "trtyard.content": "4567"})
     push(engine, server, name)
     engine.images.remove(name)
@@ -277,7 +277,7 @@ def test_an_image_with_other_labels_is_refused_and_its_names_go(engine, server, 
     assert names_here(engine, server, name) == before
 
 
-def test_what_is_not_there_and_a_registry_that_is_down_are_told_apart(engine, server, make):
+def test_missing_image_and_registry_outage_differ(engine, server, make):
     name = make()
     with pytest.raises(NotPublishedError, match="not found in the registry"):
         pull(engine, server, name)
@@ -318,14 +318,14 @@ def answering():
         server.server_close()
 
 
-def test_a_refusal_names_the_login(engine, answering):
+def test_refused_push_names_the_login(engine, answering):
     _, name = answering(401)
     with pytest.raises(EnvironmentLacksError, match="refused access") as caught:
         digest_of(engine, name)
     assert caught.value.hint == f"docker login {name.partition('/')[0]}"
 
 
-def test_too_many_requests_are_asked_again_and_then_said(engine, answering, monkeypatch, capsys):
+def test_too_many_requests_is_retried_then_reported(engine, answering, monkeypatch, capsys):
     monkeypatch.setattr(registry, "BACKOFF_SECONDS", (0.01, 0.02))
     _, name = answering(429)
     with pytest.raises(EnvironmentLacksError, match="too many requests"):
@@ -389,7 +389,7 @@ def slow(server):
         line.shutdown()
 
 
-def test_an_interrupted_push_leaves_no_tag_and_the_next_one_works(engine, server, make, slow):
+def test_interrupted_push_leaves_no_tag_and_can_repeat(engine, server, make, slow):
     stopped, go_on = slow
     name = make(size=5_000_000)
     command = [sys.executable, "-c", PUSH, name, server.image()]
@@ -412,7 +412,7 @@ def asked(server, path, kind="*/*"):
         return answer.read()
 
 
-def test_a_document_is_found_from_the_image_it_belongs_to(engine, server, make):
+def test_document_is_found_by_its_image(engine, server, make):
     digest = push(engine, server, make())
     done = referrers.attach(server.image(), digest, b'{"a": 1}', "application/spdx+json")
     assert done.tag == digest.replace(":", "-")
@@ -432,7 +432,7 @@ def test_a_document_is_found_from_the_image_it_belongs_to(engine, server, make):
     assert digest_of(engine, server.image()) == digest
 
 
-def test_attaching_again_changes_nothing_and_another_document_is_added(engine, server, make):
+def test_attaching_is_idempotent_per_document(engine, server, make):
     digest = push(engine, server, make())
     words = (server.image(), digest)
     first = referrers.attach(*words, b"one", "application/spdx+json")
@@ -469,7 +469,7 @@ def pair_of(user, password):
     return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_a_login_is_used_for_the_image_and_for_what_is_attached(start, make, logged_in):
+def test_login_applies_to_image_and_attachments(start, make, logged_in):
     server = start(users=HTPASSWD)
     logged_in(server, auth=pair_of("me", "hunter2"))
     with contextlib.closing(connect()) as client:  # which reads the login when it is made
@@ -575,9 +575,7 @@ def asked_of(server, done):
     return asked(server, f"manifests/{done.digest}", repository.MANIFEST)
 
 
-def test_what_an_image_holds_and_is_made_from_is_attached_or_it_is_said_why_not(
-    engine, server, make, capfd, row
-):
+def test_sbom_and_provenance_are_attached_or_skip_is_explained(engine, server, make, capfd, row):
     locked = read_lock(LOCK_FILE).row(row.name)
     inventory = {
         "schema": 2,
@@ -656,7 +654,7 @@ def test_both_images_of_a_row_are_pushed_and_pulled(engine, server, row, both):
     assert titles == [f"trtyard {row.name}", f"trtyard {row.name} runtime"]
 
 
-def test_one_image_in_the_others_place_is_not_pushed(engine, server, row, both):
+def test_swapped_images_are_not_pushed(engine, server, row, both):
     place = f"127.0.0.1:{server.port}/team"
     engine.images.get(both["runtime"]).tag(both["final"])
     with pytest.raises(
@@ -676,7 +674,7 @@ def base(image, digest=UNRESOLVED):
     )
 
 
-def test_a_base_image_is_resolved_to_its_digest_and_the_kind_of_that(engine, server, make):
+def test_base_image_resolves_to_digest_and_kind(engine, server, make):
     pushed = push(engine, server, make())
     locked, unresolved = resolve_base(base(server.image()))
     assert (locked.digest, locked.digest_kind, unresolved) == (pushed, "platform", ())
@@ -699,7 +697,7 @@ def test_moved_tag_is_reported_and_the_pin_kept(engine, server, make, capfd):
     assert f"is now {moved}; versions.toml pins {pinned}, which stays locked" in said
 
 
-def test_a_silent_registry_leaves_the_pin_or_else_an_unresolved_part(engine, server):
+def test_unreachable_registry_keeps_pin_or_is_unresolved(engine, server):
     server.stop()
     pin = "sha256:" + "1" * 64
     locked, unresolved = resolve_base(base(server.image(), pin))
@@ -709,7 +707,7 @@ def test_a_silent_registry_leaves_the_pin_or_else_an_unresolved_part(engine, ser
     assert [(one.kind, one.version) for one in unresolved] == [("base-image", "0123")]
 
 
-def test_a_build_takes_its_base_from_the_mirror_by_the_same_digest(engine, server, make, tmp_path):
+def test_build_pulls_base_from_mirror_by_same_digest(engine, server, make, tmp_path):
     """As ``bake_command`` names it: the reference of the Dockerfile, dots and all, by --set."""
     digest = push(engine, server, make())
     reference = f"registry.invalid/team/tiny@{digest}"

@@ -39,7 +39,7 @@ def test_the_loader_finds_the_new_library_under_the_old_name(engine, image):
     assert wanted != found
 
 
-def test_a_library_that_the_loader_does_not_know_ends_with_3(engine, image):
+def test_unknown_library_exits_with_3(engine, image):
     script = MAKE + "mv /new/liblzma.so.5 /new/libnowhere.so.1; /step /new/*"
     with pytest.raises(ContainerError) as caught:
         run(engine, image, script)

@@ -72,13 +72,13 @@ def told(first, second):
     return [str(one) for one in differences(first, second)]
 
 
-def test_two_builds_from_nothing_of_steady_steps_are_the_same(make):
+def test_two_clean_builds_are_identical(make):
     first, second = make("first", STEADY), make("second", STEADY)
     assert first.digest == second.digest
     assert told(first, second) == []
 
 
-def test_a_file_that_holds_the_time_is_named_and_no_other(make):
+def test_only_the_file_with_a_timestamp_is_named(make):
     steps = "RUN date +%N > /made-then && touch -d @1 /made-then"
     images = [make(name, STEADY, steps, STEADY.replace("made", "later")) for name in "ab"]
     lines = [line.partition(" sha256")[0] for line in told(*images)]
@@ -92,7 +92,7 @@ def test_a_file_that_has_the_time_is_named(make):
     assert files == ["/file: mtime 2 and 3"]
 
 
-def test_what_differs_in_mode_owner_links_and_removed_files_is_named(make):
+def test_mode_owner_link_and_removal_differences_are_named(make):
     texts = [
         "chmod 600 f; chown 1:2 g; ln -s /f l; rm /etc/host.conf /etc/profile",
         "chmod 644 f; chown 2:2 g; ln -s /g l; rm /etc/profile",
@@ -107,7 +107,7 @@ def test_what_differs_in_mode_owner_links_and_removed_files_is_named(make):
     }
 
 
-def test_no_build_sees_the_packages_of_an_earlier_one(make):
+def test_builds_do_not_share_package_caches(make):
     steps = f"RUN {PACKAGES} ls /cache > /seen; date > /cache/{uuid.uuid4()}; touch -d @1 /seen"
     assert told(make("first", steps), make("second", steps)) == []
 
@@ -143,9 +143,7 @@ def tiny(engine, base, tmp_path):
         engine.images.remove(name)
 
 
-def test_an_image_of_the_engine_is_compared_by_its_digest_or_file_by_file(
-    engine, make, tiny, place
-):
+def test_local_image_is_compared_by_digest_then_by_file(engine, make, tiny, place):
     name = tiny(STEADY)
     same = Built(name="second", image=make("same", STEADY), seconds=1)
     other = replace(same, image=make("other", STEADY.replace("text", "TEXT")))
@@ -157,7 +155,7 @@ def test_an_image_of_the_engine_is_compared_by_its_digest_or_file_by_file(
         assert "/made/file: content" in line
 
 
-def test_a_base_is_old_where_the_distribution_has_other_versions_by_now(engine, tiny):
+def test_base_is_outdated_if_other_versions_changed(engine, tiny):
     def on(*versions):
         facts = shlex.quote(json.dumps({"other_versions": versions}))
         image = tiny(f"RUN mkdir -p {BASE_FACTS.parent} && echo {facts} > {BASE_FACTS}")
@@ -202,7 +200,7 @@ def built_instead(monkeypatch, base, tmp_path):
     return built_instead
 
 
-def test_a_builds_own_packages_are_forgotten_and_no_other(engine, make, place, built_instead):
+def test_only_the_builds_own_package_cache_is_removed(engine, make, place, built_instead):
     mark = uuid.uuid4().hex
     steps = f"RUN {PACKAGES} ls /cache > /seen; echo {mark} > /cache/x"
     make("another", steps)
@@ -229,7 +227,7 @@ def test_a_build_that_fails_leaves_nothing(engine, place, built_instead):
     assert in_folder() == [TAG_NAME]
 
 
-def test_what_is_kept_stays_until_the_next_run(engine, place, built_instead):
+def test_kept_images_last_until_the_next_run(engine, place, built_instead):
     built_instead("RUN true")
     with workplace(engine, place, builds=0, keep=True):
         from_nothing(engine, docker_command(), place, "first")
@@ -238,7 +236,7 @@ def test_what_is_kept_stays_until_the_next_run(engine, place, built_instead):
         assert in_folder() == [TAG_NAME]
 
 
-def test_a_disk_too_small_is_said_before_anything_is_built(engine, place):
+def test_full_disk_is_reported_before_building(engine, place):
     with (
         pytest.raises(
             EnvironmentLacksError, match=r"not enough disk space: .* about \d+ GB and has \d+ GB"
@@ -254,7 +252,7 @@ def checkout(tree, tmp_path):
     return copy_of(tree, tmp_path)
 
 
-def test_interrupted_it_removes_what_it_made_and_ends_with_130(engine, checkout):
+def test_interrupt_cleans_up_and_exits_with_130(engine, checkout):
     command = [sys.executable, "-I", str(checkout / "trtyard" / "__main__.py"), "reproduce"]
     command += ["--target", "runtime"]  # the other wants more disk than there may be
     options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": ENVIRONMENT}
@@ -278,9 +276,7 @@ def test_interrupted_it_removes_what_it_made_and_ends_with_130(engine, checkout)
     assert [tag for tag in tags if own in tag] == []
 
 
-def test_an_image_that_this_tree_does_not_build_is_refused_at_once(
-    engine, row, locked, image, tiny, tree
-):
+def test_image_of_another_tree_is_refused(engine, row, locked, image, tiny, tree):
     def against(name):
         done = run_task("reproduce", "--dry-run", "--against", name, root=tree)
         return done.returncode, done.stderr

@@ -29,7 +29,7 @@ def test_the_runtime_image_is_small(engine, runtime):
     assert sum(layer["Size"] for layer in engine.images.get(runtime).history()) <= MOST_BYTES
 
 
-def test_it_holds_just_what_its_list_names_and_no_torch(engine, runtime, row):
+def test_runtime_image_matches_its_list_without_torch(engine, runtime, row):
     text = engine.containers.run(runtime, entrypoint="cat", command=[INVENTORY_PATH], **SETTINGS)
     found = {name: facts["version"] for name, facts in json.loads(text)["packages"].items()}
     lists = ROOT / IMAGES / row.name
@@ -39,7 +39,7 @@ def test_it_holds_just_what_its_list_names_and_no_torch(engine, runtime, row):
     assert not {"torch", "onnx", "onnxruntime"} & set(found)
 
 
-def test_all_that_running_needs_loads_but_the_driver(engine, runtime):
+def test_runtime_loads_everything_but_the_driver(engine, runtime):
     code = (
         "import numpy, pycuda, trtyard.pipeline.run_engine\n"
         "from pathlib import Path\n"
@@ -51,7 +51,7 @@ def test_all_that_running_needs_loads_but_the_driver(engine, runtime):
     assert re.match(r"\d+\.\d+", python(engine, runtime, code))
 
 
-def test_without_a_device_it_says_so_and_ends_with_3(engine, runtime):
+def test_missing_gpu_exits_with_3(engine, runtime):
     command = ["run-engine", "--engine", "/opt/trtyard/row.json", "--out", "/tmp/out.npz"]  # noqa: S108
     with pytest.raises(ContainerError) as caught:
         engine.containers.run(runtime, command=command, stderr=True, **SETTINGS)

@@ -109,7 +109,7 @@ def test_dropped_package_comes_from_the_snapshot(base, service, tmp_path, name, 
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_package_in_no_snapshot_ends_the_step_with_3(base, service, tmp_path, name):
+def test_package_in_no_snapshot_exits_with_3(base, service, tmp_path, name):
     done = build(tmp_path, base, name, "20250101T000000Z", *service)
     assert done.returncode != 0
     assert "exit code: 3" in done.stderr
@@ -117,7 +117,7 @@ def test_package_in_no_snapshot_ends_the_step_with_3(base, service, tmp_path, na
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_unknown_snapshot_service_ends_the_step_with_3(base, service, tmp_path, name):
+def test_unknown_snapshot_service_exits_with_3(base, service, tmp_path, name):
     done = build(tmp_path, base, name, TIME, *service, "nowhere")
     assert done.returncode != 0
     assert "exit code: 3" in done.stderr
@@ -125,7 +125,7 @@ def test_unknown_snapshot_service_ends_the_step_with_3(base, service, tmp_path, 
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_wrong_file_in_the_snapshot_ends_the_step_with_5(base, service, tmp_path, name):
+def test_wrong_file_in_snapshot_exits_with_5(base, service, tmp_path, name):
     done = build(tmp_path, base, name, TIME, service[0], "0" * 64)
     assert done.returncode != 0
     assert "exit code: 5" in done.stderr

@@ -88,7 +88,7 @@ def built(request, engine, stand_in_of):
 
 
 @pytest.mark.parametrize("target", ["final", "runtime"])
-def test_both_images_hold_just_what_their_lists_name(engine, built, target):
+def test_both_images_match_their_lists(engine, built, target):
     made, final, runtime = built
     image = final if target == "final" else runtime
     found = json.loads(in_container(engine, image, "cat", INVENTORY_PATH))
@@ -101,12 +101,12 @@ def test_both_images_hold_just_what_their_lists_name(engine, built, target):
     assert found["debs"] == {**read_debs((lists / "debs.txt").read_text()), **declared}
 
 
-def test_the_build_notes_in_the_lock_that_the_pinned_file_came(built):
+def test_build_records_the_pinned_files_source(built):
     made, _, _ = built
     assert (made.pinned.source, made.pinned.sha256) == ("vendor", made.sha256)
 
 
-def test_the_kernels_are_of_the_rows_own_compiler(engine, built):
+def test_kernels_are_compiled_by_the_rows_nvcc(engine, built):
     made, final, runtime = built
     row = MATRIX.row(made.row)
     for image in (final, runtime):
@@ -130,7 +130,7 @@ def test_models_are_exported_in_the_image_with_parity(built, model):
     assert (report["row"], report["verdict"]) == (made.row, {"exit_code": 0})
 
 
-def test_the_built_parser_is_in_the_packages_folder_and_finds_tensorrt(engine, built):
+def test_built_parser_is_installed_and_finds_tensorrt(engine, built):
     made, final, _ = built
     row = MATRIX.row(made.row)
     if row.parser != "patched":

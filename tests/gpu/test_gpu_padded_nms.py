@@ -93,9 +93,7 @@ def test_one_class_agrees_with_torchvision_s_nms_on_cuda(kernels: Kernels, count
 
 
 @pytest.mark.parametrize("classes", [1, 5, 80])
-def test_many_classes_agree_with_torchvision_s_batched_nms_on_cuda(
-    kernels: Kernels, classes
-) -> None:
+def test_many_classes_match_batched_nms_on_cuda(kernels: Kernels, classes) -> None:
     count, keep = 250, 100
     boxes = lattice_boxes((1, classes, count), seed=classes).cuda()
     scores = random_scores((1, classes, count), seed=classes).cuda()
@@ -109,7 +107,7 @@ def test_many_classes_agree_with_torchvision_s_batched_nms_on_cuda(
 @pytest.mark.parametrize(
     ("batch", "classes", "count", "keep"), [(2, 3, 0, 4), (2, 0, 5, 4), (2, 3, 5, 0), (0, 3, 5, 4)]
 )
-def test_empty_sizes_give_padding_alone(kernels: Kernels, batch, classes, count, keep) -> None:
+def test_empty_sizes_give_only_padding(kernels: Kernels, batch, classes, count, keep) -> None:
     boxes = torch.zeros(batch, 1, count, 4, device="cuda")
     scores = torch.ones(batch, classes, count, device="cuda")
     indices, kept = padded_nms(kernels, boxes, scores, 0.5, 0.05, keep, 0)
@@ -117,7 +115,7 @@ def test_empty_sizes_give_padding_alone(kernels: Kernels, batch, classes, count,
     assert indices.tolist() == [[-1] * keep] * batch
 
 
-def test_boxes_all_alike_leave_the_first_of_the_best(kernels: Kernels) -> None:
+def test_equal_boxes_keep_the_first_best(kernels: Kernels) -> None:
     boxes = torch.tensor([3.0, 4.0, 10.0, 12.0]).expand(1, 1, 500, 4)
     assert check(kernels, boxes, torch.full((1, 1, 500), 0.5)) == [[0]]
     scores = torch.full((1, 2, 500), 0.5)
@@ -167,7 +165,7 @@ def test_degenerate_boxes_agree_with_the_reference(kernels: Kernels, iou, offset
         (2, 2, False, 4500, 10_000),
     ],
 )
-def test_extreme_boxes_and_scores_agree_with_the_reference_in_every_way(
+def test_extreme_boxes_and_scores_match_the_reference(
     kernels: Kernels, batch, classes, shared, count, keep, dtype, offset
 ) -> None:
     random = np.random.default_rng(count)
@@ -210,7 +208,7 @@ def test_huge_numbers_of_boxes_agree_with_the_reference(kernels: Kernels, count)
     check(kernels, boxes, random_scores((1, 1, count), 5000), iou=0.6, keep=1000)
 
 
-def test_batch_of_many_classes_and_boxes_agrees_with_the_reference(kernels: Kernels) -> None:
+def test_large_batch_matches_the_reference(kernels: Kernels) -> None:
     boxes = random_boxes((8, 1, 3000), seed=8)
     scores = random_scores((8, 20, 3000), 2000, seed=8)
     check(kernels, boxes, scores, iou=0.4, threshold=0.8, keep=500)
@@ -250,7 +248,7 @@ def test_graph_replays_follow_their_inputs(kernels: Kernels, classes, count) -> 
         np.testing.assert_array_equal(kept.numpy(), expected[1])
 
 
-def test_runs_in_the_given_stream_beside_another(kernels: Kernels) -> None:
+def test_runs_in_the_given_stream_concurrently(kernels: Kernels) -> None:
     streams = [torch.cuda.Stream() for _ in range(2)]
     calls = []
     for seed in range(2):

@@ -47,7 +47,7 @@ FOLDERS = [folder for folder in os.environ.get(HEADERS, "").split(os.pathsep) if
 
 @pytest.mark.skipif(len(FOLDERS) < 2, reason=f"{HEADERS} names fewer than two releases")
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_each_release_in_a_process_of_its_own(folder: str) -> None:
+def test_each_release_passes_in_its_own_process(folder: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True,
@@ -149,7 +149,7 @@ def types_of(harness: Harness) -> list:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("op", CASES)
-def test_from_the_creator_through_an_engine_and_back(harness: Harness, op, space) -> None:
+def test_plugin_round_trips_through_an_engine(harness: Harness, op, space) -> None:
     attributes, case = CASES[op]
     built = harness.create(op, space, attributes)
     assert built is not None
@@ -224,7 +224,7 @@ def test_both_agree_with_torchvision(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("op", CASES)
-def test_what_makes_no_sense_is_refused(harness: Harness, op) -> None:
+def test_invalid_arguments_are_refused(harness: Harness, op) -> None:
     attributes, case = CASES[op]
     first = next(iter(attributes))
     flag = "box_offset" if op == "PaddedNMS" else "aligned"
@@ -246,7 +246,7 @@ def test_what_makes_no_sense_is_refused(harness: Harness, op) -> None:
     built.destroy()
 
 
-def test_an_engine_of_before_mode_means_the_average(harness: Harness) -> None:
+def test_engine_without_mode_uses_the_average(harness: Harness) -> None:
     built = harness.create("MaskRcnnROIAlign", "", dict(ROI_ALIGN, mode=1))
     stored = built.store()
     built.destroy()

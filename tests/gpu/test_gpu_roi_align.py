@@ -130,7 +130,7 @@ def test_the_maximum_agrees_with_float64(
     )  # fmt: skip
 
 
-def test_a_nan_among_its_terms_is_the_maximum(kernels: Kernels) -> None:
+def test_nan_term_gives_nan_maximum(kernels: Kernels) -> None:
     features = torch.randn(1, 3, 10, 10, device="cuda")
     features[0, 1, 4, 5] = NAN
     rois = torch.tensor([[64.0, 48.0, 112.0, 96.0], [0.0, 0.0, 40.0, 40.0]], device="cuda")
@@ -140,7 +140,7 @@ def test_a_nan_among_its_terms_is_the_maximum(kernels: Kernels) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(("given", "taken"), [(NHWC, NHWC), (NHWC8, NCHW), (NCHW, NHWC8)])
-def test_unaligned_tensors_are_taken_in_every_format(kernels: Kernels, given, taken, dtype) -> None:
+def test_unaligned_tensors_work_in_every_format(kernels: Kernels, given, taken, dtype) -> None:
     features, rois, images = (t.cuda() for t in random_case(1, 24, 9, 11, 12, dtype=dtype))
     arguments = (features, rois, images, (7, 7), SCALE, 0, 0, AVERAGE, given, taken)
     even = roi_align(kernels, *arguments)
@@ -157,7 +157,7 @@ def test_unaligned_tensors_are_taken_in_every_format(kernels: Kernels, given, ta
 
 
 @pytest.mark.parametrize("given", [NCHW, NHWC])
-def test_what_no_weight_meets_stays_out_of_a_large_map(kernels: Kernels, given) -> None:
+def test_large_map_ignores_cells_without_weight(kernels: Kernels, given) -> None:
     features = torch.full((1, 16, 150, 200), NAN)
     features[:, :, 10:40, 20:60] = 1.0
     rois = torch.tensor([[22.0, 12.0, 55.0, 36.0]]).repeat(8, 1)
@@ -262,7 +262,7 @@ UNUSUAL_CASES = [
     [(*case, AVERAGE) for case in UNUSUAL_CASES]
     + [(*case, MAXIMUM) for case in UNUSUAL_CASES[:3]],  # one way, whatever the size
 )
-def test_unusual_rois_agree_with_float64_in_every_way(
+def test_unusual_rois_match_float64(
     kernels: Kernels, batch, channels, height, width, output, dtype, mode, sampling, aligned
 ) -> None:
     features, _, _ = random_case(batch, channels, height, width, 1, seed=height, dtype=dtype)
@@ -291,7 +291,7 @@ def test_unusual_rois_agree_with_float64_in_every_way(
 
 @pytest.mark.parametrize("count", [2, 18])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_padding_is_zeros_beside_nan_and_whatever_the_scale(kernels: Kernels, dtype, count) -> None:
+def test_padding_is_zero_for_nan_maps_and_any_scale(kernels: Kernels, dtype, count) -> None:
     features = torch.full((1, 8, 10, 10), NAN, dtype=dtype, device="cuda")
     rois = torch.tensor([[1.0, 1, 5, 5], [-2e38, 0, 2e38, 5]], device="cuda").repeat(count // 2, 1)
     images = torch.tensor([-1, 0], dtype=torch.int32, device="cuda").repeat(count // 2)
@@ -305,7 +305,7 @@ def test_padding_is_zeros_beside_nan_and_whatever_the_scale(kernels: Kernels, dt
         assert int(got.count_nonzero()) == 0
 
 
-def test_a_fast_way_leaves_the_other_rois_as_they_are(kernels: Kernels) -> None:
+def test_fast_path_does_not_change_other_rois(kernels: Kernels) -> None:
     # The rois of a call do not change each other: with unusual ones among them or without.
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         features, rois, images = (t.cuda() for t in random_case(2, 64, 50, 50, 120, 4, dtype))
@@ -317,7 +317,7 @@ def test_a_fast_way_leaves_the_other_rois_as_they_are(kernels: Kernels) -> None:
         assert torch.equal(together[len(unusual) : -len(unusual)], alone)
 
 
-def test_rois_far_larger_than_the_map_end_soon_and_stay_finite(kernels: Kernels) -> None:
+def test_oversized_rois_are_fast_and_finite(kernels: Kernels) -> None:
     # 1e9 pixels at adaptive sampling are 6e7 samples a bin and axis, of which ten are on the map.
     rois = torch.tensor([[-1e9, -1e9, 1e9, 1e9], [0, 0, 1e9, 1e9], [-1e30, -1e30, 1e30, 1e30],
                          [0, 0, 3e38, 3e38], [-3e38, -3e38, 3e38, 3e38]])  # fmt: skip
@@ -398,7 +398,7 @@ def test_unaligned_inputs_are_read(kernels: Kernels) -> None:
         assert torch.equal(got, even)
 
 
-def test_large_work_is_covered_to_its_last_element(kernels: Kernels) -> None:
+def test_large_inputs_are_computed_completely(kernels: Kernels) -> None:
     # 2.8e8 outputs: more than one thread each in the largest grid; seen through a constant map.
     features = torch.full((1, 512, 16, 16), 2.0, dtype=torch.float16, device="cuda")
     rois = torch.tensor([[8.0, 8.0, 200.0, 200.0]], device="cuda").repeat(2800, 1)
@@ -429,9 +429,7 @@ def test_graph_replays_follow_their_inputs(kernels: Kernels) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("given", [NCHW, NHWC])
-def test_a_graph_waits_for_copies_other_streams_and_the_call_before(
-    kernels: Kernels, given, dtype
-) -> None:
+def test_graph_waits_for_copies_streams_and_earlier_calls(kernels: Kernels, given, dtype) -> None:
     # A call's second kernel starts while its first still runs, and must read nothing too early.
     first, second = (random_case(1, 64, 40, 40, 60, seed, dtype) for seed in (1, 2))
     features, rois, images = (t.cuda() for t in first)

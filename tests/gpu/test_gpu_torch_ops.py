@@ -68,9 +68,7 @@ def test_roi_align_runs_the_kernel_and_is_near_the_reference(launched, dtype) ->
 
 @pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_roi_align_takes_and_gives_channels_last_without_a_copy(
-    launched, monkeypatch, dtype, mode
-) -> None:
+def test_roi_align_keeps_channels_last_without_a_copy(launched, monkeypatch, dtype, mode) -> None:
     given = []
     launch = KernelLibrary.launch
     monkeypatch.setattr(
@@ -126,13 +124,13 @@ def test_without_a_library_the_reference_computes_on_the_gpu(launched) -> None:
     assert launched == []
 
 
-def test_types_that_the_kernels_lack_go_to_the_reference(launched) -> None:
+def test_unsupported_types_use_the_reference(launched) -> None:
     features, *rest = roi_arguments()
     ops.roi_align(features.double(), *rest)
     assert launched == []
 
 
-def test_mixed_types_and_strides_are_taken(launched) -> None:
+def test_mixed_types_and_strides_work(launched) -> None:
     boxes, scores, *rest = nms_arguments()
     wide = torch.zeros(*scores.shape, 2, device="cuda")
     wide[..., 0] = scores
@@ -152,7 +150,7 @@ def test_operators_pass_opcheck(launched) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses its own old parts
-def test_a_compiled_function_holds_both_without_a_break(launched) -> None:
+def test_compiled_function_has_both_ops_without_graph_break(launched) -> None:
     def both(boxes, scores, features, rois, images):
         indices, count = ops.padded_nms(boxes, scores, 0.5, 0.1, 50, 1)
         pooled = ops.roi_align(features, rois, images, 7, 7, 1 / 16, 2, 0)

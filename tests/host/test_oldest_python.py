@@ -107,7 +107,7 @@ def test_every_file_compiles_on_the_oldest_python(old_python):
     assert found.returncode == 0, found.stderr
 
 
-def test_every_module_without_packages_imports_on_the_oldest_python(old_python):
+def test_standard_library_modules_import_on_python_3_6(old_python):
     modules = modules_of_the_standard_library_alone()
     assert "trtyard.pipeline.cli" in modules
     assert "trtyard.core.errors" in modules

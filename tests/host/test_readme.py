@@ -23,7 +23,7 @@ def test_the_readme_shows_the_two_commands():
 
 
 @pytest.mark.parametrize("line", commands())
-def test_a_command_of_the_readme_is_taken(line, tmp_path):
+def test_readme_commands_are_valid(line, tmp_path):
     words = shlex.split(line)
     for option in ("--weights", "--image"):
         if option in words:

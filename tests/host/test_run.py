@@ -92,7 +92,7 @@ def stamp(root):
     return root / ".venv" / "stamp"
 
 
-def test_the_first_call_makes_venv_and_passes_words_and_folder_on(house, tmp_path):
+def test_first_call_makes_venv_and_forwards_arguments(house, tmp_path):
     elsewhere = tmp_path / "some where"
     elsewhere.mkdir()
     code, out, err = call(house, "convert", "--image", "two words.png", cwd=elsewhere)
@@ -102,7 +102,7 @@ def test_the_first_call_makes_venv_and_passes_words_and_folder_on(house, tmp_pat
     assert stamp(house).read_bytes() == (house / "requirements" / "host.txt").read_bytes()
 
 
-def test_the_second_call_makes_nothing_and_says_nothing(house):
+def test_second_call_is_silent(house):
     call(house)
     before = stamp(house).stat().st_mtime_ns
     code, out, err = call(house)
@@ -111,7 +111,7 @@ def test_the_second_call_makes_nothing_and_says_nothing(house):
     assert stamp(house).stat().st_mtime_ns == before
 
 
-def test_nothing_of_the_users_stands_before_the_tools(house, tmp_path):
+def test_users_files_do_not_shadow_the_tools(house, tmp_path):
     (tmp_path / "json.py").write_text("raise SystemExit('imported from the user')")
     code, _, err = call(house, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert code == 0, err
@@ -151,7 +151,7 @@ def test_a_first_call_killed_twice_is_repaired_by_the_next(house):
     assert has_tools(house)
 
 
-def test_what_a_killed_call_started_is_waited_for(house, tmp_path):
+def test_waits_for_children_of_a_killed_call(house, tmp_path):
     """Its uv goes on in a session of its own, and would write among what the next call makes."""
     programs, begun, go_on = tmp_path / "slow", tmp_path / "begun", tmp_path / "go-on"
     programs.mkdir()
@@ -177,7 +177,7 @@ def test_what_a_killed_call_started_is_waited_for(house, tmp_path):
     assert has_tools(house)
 
 
-def test_a_broken_or_outdated_venv_is_made_anew(house, tmp_path):
+def test_broken_or_outdated_venv_is_rebuilt(house, tmp_path):
     call(house)
     (house / ".venv" / "bin" / "python").unlink()
     (house / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
@@ -214,7 +214,7 @@ def replace_file(file, content):
 
 
 @pytest.mark.parametrize("damage", ["no file", "zeros", "cut short", "no python", "no pyvenv.cfg"])
-def test_a_damaged_venv_is_made_anew_by_the_same_command(damage, house):
+def test_damaged_venv_is_rebuilt_by_the_same_command(damage, house):
     (house / "trtyard" / "__main__.py").write_bytes(STARTS)
     assert call(house, "a b")[:2] == (0, "tiny a b\n")
     venv = house / ".venv"
@@ -235,7 +235,7 @@ def test_a_damaged_venv_is_made_anew_by_the_same_command(damage, house):
     assert call(house, "a b") == (0, "tiny a b\n", "")
 
 
-def test_a_bug_of_trtyards_own_makes_no_venv_anew(house):
+def test_bug_in_trtyard_does_not_rebuild_venv(house):
     (house / "trtyard" / "__main__.py").write_bytes(STARTS.replace(b"tool\n", b"trtyard.x\n", 1))
     code, _, err = call(house)
     assert code == 70
@@ -251,7 +251,7 @@ def test_a_damage_that_a_new_venv_does_not_cure_ends(house):
     assert err.count("making .venv") == 2
 
 
-def test_a_venv_of_someone_else_is_left_alone(house):
+def test_foreign_venv_is_not_changed(house):
     (house / ".venv").mkdir()
     (house / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
     code, out, err = call(house)
@@ -260,7 +260,7 @@ def test_a_venv_of_someone_else_is_left_alone(house):
     assert [entry.name for entry in (house / ".venv").iterdir()] == ["pyvenv.cfg"]
 
 
-def test_a_wheel_that_is_not_the_locked_one_is_refused(house, tmp_path):
+def test_wheel_with_wrong_hash_is_refused(house, tmp_path):
     make_wheel(tmp_path / "store", "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
     code, out, err = call(house)
     assert (code, out) == (5, "")
@@ -268,7 +268,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(house, tmp_path):
     assert not stamp(house).exists()
 
 
-def test_without_a_network_it_says_so_and_leaves_nothing_that_looks_whole(house):
+def test_no_network_is_reported_and_leaves_no_venv(house):
     code, out, err = call(house, UV_FIND_LINKS="", UV_OFFLINE="1")
     assert (code, out) == (3, "")
     assert "packages cannot be" in err
@@ -287,7 +287,7 @@ def without_uv(tmp_path):
     return str(folder)
 
 
-def test_what_cannot_be_read_is_said_without_a_traceback(house):
+def test_unreadable_file_is_reported_without_traceback(house):
     (house / "requirements" / "host.txt").unlink()
     (house / "requirements" / "host.txt").mkdir()
     code, _, said = call(house)
@@ -334,7 +334,7 @@ class Greeting(socketserver.BaseRequestHandler):
 
 
 @pytest.mark.parametrize("client", ["uv", "pip"])
-def test_untrusted_certificate_has_an_error_of_its_own(house, tmp_path, stranger, client):
+def test_untrusted_certificate_is_its_own_error(house, tmp_path, stranger, client):
     changes = {"UV_NO_INDEX": "false", "UV_FIND_LINKS": "", "UV_DEFAULT_INDEX": stranger}
     changes |= {"UV_HTTP_RETRIES": "0", "NO_PROXY": "localhost"}
     if client == "pip":
@@ -351,7 +351,7 @@ def test_untrusted_certificate_has_an_error_of_its_own(house, tmp_path, stranger
     assert not stamp(house).exists()
 
 
-def test_without_any_python_it_says_what_to_install(house, tmp_path):
+def test_no_python_error_says_what_to_install(house, tmp_path):
     path = without_uv(tmp_path)
     Path(path, "python3").unlink()
     Path(path, "python3").write_text(

@@ -72,7 +72,7 @@ def test_help_is_no_value_of_a_positional_argument(words, tasks):
         (["test", "--only", "everything"], "host, pipeline, slow, rows, docker, gpu"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_right(tasks, words, said, tmp_path):
+def test_wrong_usage_exits_with_2_and_a_hint(tasks, words, said, tmp_path):
     done = tasks(*words, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("trtyard: ")
@@ -96,14 +96,14 @@ def test_an_option_given_twice_is_named(tasks, words):
     assert "No idea" not in done.stderr
 
 
-def test_options_that_repeat_and_tasks_that_repeat_are_taken(tasks):
+def test_repeated_options_and_tasks_work(tasks):
     done = tasks("build", "--cache-from", "a", "--cache-from", "b", "--trt", "none")
     assert "twice" not in done.stderr
     line = ("convert", "--model", "alexnet", "--dry-run", "--in", "host")
     assert tasks(*line, *line).returncode == 0
 
 
-def test_nothing_in_the_users_folder_stands_before_the_tools(tasks, tmp_path):
+def test_files_in_the_working_folder_do_not_shadow_tools(tasks, tmp_path):
     for name in ("typing.py", "invoke.py", "tasks.py", "docker.py", "trtyard.py"):
         (tmp_path / name).write_text("raise SystemExit('imported from the user')")
     done = tasks("matrix", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
@@ -132,9 +132,7 @@ def test_the_lock_check_needs_no_network_and_passes_as_committed(tasks):
         ("requirements/host.in", "invoke==3.0.3", "invoke==3.0.2"),
     ],
 )
-def test_a_changed_lock_or_matrix_ends_with_5_in_a_folder_with_spaces(
-    tasks, checkout, file, old, new
-):
+def test_changed_lock_or_matrix_exits_with_5(tasks, checkout, file, old, new):
     text = (checkout / file).read_text()
     assert old in text
     (checkout / file).write_text(text.replace(old, new, 1))
@@ -145,7 +143,7 @@ def test_a_changed_lock_or_matrix_ends_with_5_in_a_folder_with_spaces(
     assert "Traceback" not in done.stderr
 
 
-def test_a_dry_run_says_where_and_writes_nothing(tasks, checkout):
+def test_dry_run_names_the_folder_and_writes_nothing(tasks, checkout):
     before = {path for path in checkout.rglob("*") if "__pycache__" not in path.parts}
     done = tasks("convert", "--model", "alexnet", "--in", "host", "--dry-run", root=checkout)
     assert done.returncode == 0, done.stderr
@@ -168,7 +166,7 @@ def run_in(root, *words, **options):
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
-def test_a_result_that_could_not_be_written_is_no_success():
+def test_unwritten_output_is_a_failure():
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = run_in(ROOT, "matrix", "--json", stdout=full)
     assert done.returncode == 3
@@ -179,7 +177,7 @@ def test_a_result_that_could_not_be_written_is_no_success():
 @pytest.mark.parametrize(
     ("out", "code"), [("/sys/jobs.yml", 3), ("/proc/jobs.yml", 3), ("/dev/null/jobs.yml", 2)]
 )
-def test_where_nothing_can_be_written_that_is_said(tasks, out, code):
+def test_unwritable_place_is_reported(tasks, out, code):
     image = f"rtx=registry.example.org/x@sha256:{'a' * 64}"
     done = tasks("ci", "--target", "kubernetes", "--image", image, "--out", out)
     assert done.returncode == code
@@ -212,7 +210,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(words):
         (">&- 2>&- <&-", "matrix", 3, ""),
     ],
 )
-def test_a_closed_stream_is_told_without_a_traceback(closed, words, code, said):
+def test_closed_stream_is_reported_without_traceback(closed, words, code, said):
     script = f'exec "$0" -I "$1" {words} {closed}'
     main = str(ROOT / "trtyard" / "__main__.py")
     command = ["sh", "-c", script, sys.executable, main]
@@ -232,7 +230,7 @@ def test_a_closed_stream_is_told_without_a_traceback(closed, words, code, said):
         (["fetch", "--into", "store"], 3),
     ],
 )
-def test_a_folder_that_is_gone_is_told_without_a_traceback(words, code, tmp_path):
+def test_deleted_folder_is_reported_without_traceback(words, code, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     script = 'cd "$1" && rmdir "$1" && shift && exec "$0" -I "$@"'
@@ -248,7 +246,7 @@ def test_a_folder_that_is_gone_is_told_without_a_traceback(words, code, tmp_path
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
 @pytest.mark.parametrize("name", ["\u00e9\u65e5.log", b"\xff\xfe.log"])
-def test_a_name_of_any_bytes_is_taken_in_any_locale(locale, name, tasks, tmp_path):
+def test_any_file_name_works_in_any_locale(locale, name, tasks, tmp_path):
     log = os.path.join(os.fsencode(tmp_path), os.fsencode(name))  # noqa: PTH118 - bytes
     env = {"LC_ALL": locale, "LANG": locale}
     done = tasks("explain", log, env=env)
@@ -261,7 +259,7 @@ def test_a_name_of_any_bytes_is_taken_in_any_locale(locale, name, tasks, tmp_pat
     assert done.stdout.startswith("topk-limit, line 1 of ")
 
 
-def test_a_package_of_venv_that_is_gone_is_no_bug(tasks, checkout):
+def test_missing_venv_package_is_not_a_bug(tasks, checkout):
     file = checkout / "trtyard" / "cli" / "matrix.py"
     file.write_text("import a_package_that_is_not_here\n")
     done = tasks("matrix", root=checkout)
@@ -279,7 +277,7 @@ def test_a_bug_has_an_exit_code_that_no_result_has(tasks, checkout):
     assert "KeyError: 1" in done.stderr
 
 
-def test_a_place_in_a_variable_is_where_the_user_stands(tmp_path):
+def test_relative_paths_in_variables_use_the_working_folder(tmp_path):
     script = (
         "import os, sys, trtyard.cli.matrix\n"
         "trtyard.cli.matrix.show_matrix = lambda as_json: print(os.environ['SSL_CERT_FILE'])\n"

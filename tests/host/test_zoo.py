@@ -36,7 +36,7 @@ def data(page):
     return json.loads((ROOT / page.DATA).read_text())
 
 
-def test_the_page_is_what_the_data_gives(page, data):
+def test_page_matches_the_data(page, data):
     text = (ROOT / page.PAGE).read_text()
     assert page.with_tables(text, data) == text
     assert (ROOT / page.DATA).read_text() == page.in_json(data)
@@ -51,7 +51,7 @@ def test_another_result_gives_another_page(page, data):
     assert "**engine**: nonzero" in changed
 
 
-def test_every_result_is_of_a_case_and_every_failure_is_known_or_told(page, data):
+def test_every_result_has_a_case_and_a_reason(page, data):
     assert set(data) <= set(page.all_keys())
     for one in data.values():
         for problem in one["failed"].values():
@@ -81,7 +81,7 @@ RAW = {
 }
 
 
-def test_a_raw_result_is_summed_up_with_every_failure(page):
+def test_summary_has_every_failure(page):
     found = page.summary_of(RAW, OLDEST)
     assert found["failed"]["parity"] == {"error": "boxes: 3 of 40 differ", "failure": ""}
     assert found["failed"]["engine"]["failure"] == "nonzero"
@@ -102,22 +102,20 @@ def test_a_raw_result_is_summed_up_with_every_failure(page):
         (NEWER, ["keypoints_scores: 1592 of 1700 differ"], ""),
     ],
 )
-def test_results_that_differ_are_explained_where_the_row_is_known_for_it(
-    page, row, problems, failure
-):
+def test_differing_results_are_explained_by_row(page, row, problems, failure):
     stages = dict(RAW["stages"], parity=dict(RAW["stages"]["parity"], problems=problems))
     found = page.summary_of({"stages": stages}, row)
     assert found["failed"]["parity"] == {"error": "; ".join(problems), "failure": failure}
 
 
-def test_results_that_differ_are_explained_by_what_was_seen_in_them(page):
+def test_differing_results_are_explained_by_symptoms(page):
     parity = dict(RAW["stages"]["parity"], symptoms=["keypoint-of-a-tie"])
     found = page.summary_of({"stages": dict(RAW["stages"], parity=parity)}, NEWER)
     assert found["failed"]["parity"]["failure"] == "keypoint-of-a-tie"
 
 
 @pytest.mark.parametrize(("value", "words"), [(0, "0"), (6.02e-07, "6e-7"), (0.0125, "1e-2")])
-def test_a_share_is_said_by_its_size(page, value, words):
+def test_share_is_worded_by_its_size(page, value, words):
     assert page.share(value) == words
 
 
@@ -156,7 +154,7 @@ def test_only_cases_without_a_result_are_tried(zoo, page, data):
     assert keys(zoo.to_try("*", {})) == [key for key in every if key != first.key]
 
 
-def test_published_results_are_tried_anew_where_asked(zoo, data):
+def test_published_results_are_retried_on_request(zoo, data):
     key = next(key for key, one in data.items() if not one["failed"])
     failed = [key for key, one in data.items() if one["failed"]]
     assert key not in keys(zoo.to_try("*", data))
@@ -168,9 +166,7 @@ def test_published_results_are_tried_anew_where_asked(zoo, data):
     assert failed[0] not in keys(zoo.to_try("*", data, again=True))
 
 
-def test_a_new_result_takes_the_place_of_its_own_and_of_no_other(
-    zoo, page, data, tmp_path, monkeypatch
-):
+def test_new_result_replaces_only_its_own_entry(zoo, page, data, tmp_path, monkeypatch):
     root = tmp_path / "checkout"
     (root / "docs").mkdir(parents=True)
     for name in (page.DATA, page.PAGE):

@@ -24,7 +24,7 @@ def conversion_of(row):
 
 
 @pytest.mark.parametrize("tensorrt", ["7.0.0.11", "8.6.1.6", "10.16.1.11", "11.3.0.99"])
-def test_full_tensorrt_builds_nothing_without_a_gpu_that_its_engines_run_on(tensorrt, monkeypatch):
+def test_tensorrt_builds_nothing_without_a_supported_gpu(tensorrt, monkeypatch):
     conversion = conversion_of(ROW._replace(tensorrt=tensorrt))
     monkeypatch.setattr(device, "first_device", lambda: None)
     with pytest.raises(NotRunError, match=f"{tensorrt} builds .*no CUDA device"):
@@ -34,7 +34,7 @@ def test_full_tensorrt_builds_nothing_without_a_gpu_that_its_engines_run_on(tens
         conversion._engine()
 
 
-def test_an_engine_is_built_with_the_kernels_that_it_will_run_with(monkeypatch):
+def test_engine_is_built_with_its_run_time_kernels(monkeypatch):
     asked = []
     monkeypatch.setattr(engine, "build_engine", lambda *arguments: asked.append(arguments))
     conversion = conversion_of(RTX)
@@ -43,7 +43,7 @@ def test_an_engine_is_built_with_the_kernels_that_it_will_run_with(monkeypatch):
     assert asked == [(Path("out/model.onnx"), Path("out/model.engine"), conversion._library)]
 
 
-def test_an_engine_that_was_built_without_its_kernels_says_that_it_cannot_run(monkeypatch):
+def test_engine_without_its_kernels_says_it_cannot_run(monkeypatch):
     monkeypatch.setattr(engine, "build_engine", lambda *_arguments: None)
     conversion = conversion_of(RTX)
     conversion._exported = Exported(1, 18, ("PaddedNMS",), (), ())
@@ -52,7 +52,7 @@ def test_an_engine_that_was_built_without_its_kernels_says_that_it_cannot_run(mo
     assert "cannot run" in stage.note
 
 
-def test_an_input_that_the_file_lacks_is_named_at_the_export(monkeypatch):
+def test_input_missing_in_the_file_is_named(monkeypatch):
     exported = Exported(1, 18, (), (), (), None, ("input_1",))
     monkeypatch.setattr(conversion_module, "export_onnx", lambda *_given, **_more: exported)
     conversion = conversion_of(RTX)

@@ -108,7 +108,7 @@ def test_normal_output_has_no_warnings(alexnet):
     assert "Warning" not in done.stdout
 
 
-def test_what_needs_a_device_is_not_run_and_says_so(alexnet):
+def test_stages_that_need_a_gpu_are_skipped(alexnet):
     device, reason = usable_device(RUNS_ON)
     if device is not None:
         pytest.skip("this machine has a device that runs engines")
@@ -137,7 +137,7 @@ def test_the_detector_converts_and_every_detection_matches(detector):
 
 
 @pytest.mark.slow
-def test_another_opset_than_the_rows_is_written_and_told(row_file, tmp_path):
+def test_other_opset_is_used_and_reported(row_file, tmp_path):
     out = tmp_path / "out"
     done, report = convert(
         row_file, "squeezenet1_1", out, "--size", "64", "--opset", "20", "--until", "onnx"
@@ -152,7 +152,7 @@ def test_another_opset_than_the_rows_is_written_and_told(row_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_segmenters_dict_becomes_outputs_of_its_keys(row_file, tmp_path):
+def test_segmenter_dict_keys_become_outputs(row_file, tmp_path):
     out = tmp_path / "out"
     done, report = convert(row_file, "lraspp_mobilenet_v3_large", out, "--size", "96")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -162,7 +162,7 @@ def test_a_segmenters_dict_becomes_outputs_of_its_keys(row_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_detector_of_torchvision_agrees_and_says_what_tensorrt_lacks(row_file, tmp_path):
+def test_torchvision_detector_agrees_and_names_missing_ops(row_file, tmp_path):
     out = tmp_path / "out"
     model = "fasterrcnn_mobilenet_v3_large_320_fpn"
     done, report = convert(row_file, model, out, "--size", "96")
@@ -180,7 +180,7 @@ def test_a_detector_of_torchvision_agrees_and_says_what_tensorrt_lacks(row_file,
     assert (out / artifacts.OVERLAY).is_file()
 
 
-def test_the_engine_and_its_note_are_of_one_piece(detector):
+def test_engine_and_note_belong_together(detector):
     _, report, out = detector
     plan = (out / artifacts.ENGINE).read_bytes()
     note = json.loads((out / artifacts.ENGINE_NOTE).read_text())
@@ -192,7 +192,7 @@ def test_the_engine_and_its_note_are_of_one_piece(detector):
     assert b"tf32=1" not in plan
 
 
-def test_the_file_equals_the_module_on_a_picture_that_the_export_never_saw(detector):
+def test_file_equals_module_on_a_new_picture(detector):
     _, _, out = detector
     model = load_model("faster_rcnn", size=256, top_n=60)
     images = model.inputs[0].flip(-2) * 0.9
@@ -226,7 +226,7 @@ class Small(nn.Module):
 
 
 @pytest.mark.slow
-def test_a_failed_stage_leaves_no_file_of_an_earlier_run(row_file, tmp_path):
+def test_failed_stage_removes_files_of_earlier_runs(row_file, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     out = tmp_path / "out"
     options = ["--input", "3x4"]
@@ -245,7 +245,7 @@ def test_a_failed_stage_leaves_no_file_of_an_earlier_run(row_file, tmp_path):
     assert "masks with torch.where" in failed_stage(report).hint
 
 
-def test_somebody_elses_files_are_not_replaced(row_file, tmp_path):
+def test_foreign_files_are_not_replaced(row_file, tmp_path):
     (tmp_path / "model.onnx").write_text("mine")
     (tmp_path / "junit.xml").write_text("of my own tests")
     done, _ = convert(row_file, "alexnet", tmp_path)
@@ -257,7 +257,7 @@ def test_somebody_elses_files_are_not_replaced(row_file, tmp_path):
     }
 
 
-def test_a_mistake_of_trtyards_own_is_no_failed_parity(monkeypatch, row_file, capsys, tmp_path):
+def test_internal_error_is_not_a_parity_failure(monkeypatch, row_file, capsys, tmp_path):
     def fails(_row, _request, _where):
         raise ZeroDivisionError("never thought of")
 
@@ -269,7 +269,7 @@ def test_a_mistake_of_trtyards_own_is_no_failed_parity(monkeypatch, row_file, ca
     assert "trtyard: this is a mistake of trtyard's" in said
 
 
-def test_wrong_usage_ends_with_2_and_writes_nothing(row_file, tmp_path):
+def test_wrong_usage_exits_with_2_and_writes_nothing(row_file, tmp_path):
     out = tmp_path / "out"
     done, _ = convert(row_file, "alexnett", out)
     assert done.returncode == 2
@@ -277,7 +277,7 @@ def test_wrong_usage_ends_with_2_and_writes_nothing(row_file, tmp_path):
     assert not out.exists()
 
 
-def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
+def test_interrupt_leaves_the_folder_unchanged(row_file, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.json").write_text("{}")
@@ -305,7 +305,7 @@ def test_an_interruption_leaves_the_folder_as_it_was(row_file, tmp_path):
 
 
 @pytest.mark.slow
-def test_asked_to_stop_after_onnx_nothing_of_tensorrt_is_made_or_imported(row_file, tmp_path):
+def test_stop_after_onnx_does_not_import_tensorrt(row_file, tmp_path):
     absent = tmp_path / "absent"  # stands before the real one, and cannot be imported
     absent.mkdir()
     for name in ("tensorrt", "tensorrt_rtx_bindings", "tensorrt_rtx"):

@@ -55,7 +55,7 @@ def finish(child):
 
 
 @pytest.mark.slow
-def test_a_model_of_ones_own_is_converted_from_where_one_stands(stand):
+def test_own_model_converts_from_the_working_folder(stand):
     child = start(stand, "pkg.nets:net")
     said = finish(child)
     assert child.returncode == 0, said
@@ -67,7 +67,7 @@ def test_a_model_of_ones_own_is_converted_from_where_one_stands(stand):
     assert "warning" not in said.lower()
 
 
-def test_an_interruption_leaves_nothing_and_the_same_command_then_works(stand):
+def test_interrupt_leaves_nothing_and_a_rerun_works(stand):
     for stage in ("torch:", "export:"):
         child = start(stand, "nets.py:net")
         for line in child.stdout:

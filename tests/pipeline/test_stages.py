@@ -15,7 +15,7 @@ from trtyard.pipeline.stages import NotRunError, StageBook
         (NotRunError("no"), "not-run"),
     ],
 )
-def test_a_remark_stays_with_its_stage_however_that_ends(error, status):
+def test_note_stays_with_its_stage(error, status):
     book = StageBook(lambda _: None)
 
     def action():
@@ -32,7 +32,7 @@ def test_a_remark_stays_with_its_stage_however_that_ends(error, status):
 
 
 @pytest.mark.parametrize("kind", [ConversionError, EnvironmentLacksError])
-def test_a_stage_keeps_the_end_of_what_the_failing_part_printed(kind):
+def test_failed_stage_keeps_the_end_of_its_log(kind):
     def action():
         raise kind("refused", log="x" * (1 << 16) + "the end")
 
@@ -43,7 +43,7 @@ def test_a_stage_keeps_the_end_of_what_the_failing_part_printed(kind):
     assert len(stage.log) == 1 << 16
 
 
-def test_what_nobody_foresaw_is_raised():
+def test_unexpected_error_is_raised():
     book = StageBook(lambda _: None)
 
     def action():

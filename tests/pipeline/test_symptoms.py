@@ -55,7 +55,7 @@ def test_an_output_that_no_input_reaches_is_frozen():
     assert (found.name, found.detail) == ("results-frozen", "output z depends on no input")
 
 
-def test_an_output_reached_through_an_inner_graph_is_not():
+def test_output_through_a_subgraph_is_not_frozen():
     then = helper.make_graph([node("Relu", ["x"], ["a"])], "then", [], [tensor("a", [4])])
     otherwise = helper.make_graph([node("Neg", ["x"], ["b"])], "else", [], [tensor("b", [4])])
     model = model_of(
@@ -92,7 +92,7 @@ def test_roi_align_before_opset_16_is_found(opset, found):
         ({"center_point_box": 1}, []),
     ],
 )
-def test_an_nms_of_ones_own_is_found(attributes, found):
+def test_custom_op_named_nms_is_found(attributes, found):
     model = model_of(
         [node("NonMaxSuppression", ["b", "s"], ["y"], **attributes)],
         [tensor("b", [1, 9, 4]), tensor("s", [1, 1, 9])],
@@ -147,7 +147,7 @@ def test_a_selection_that_was_frozen_is_found_and_explained(tmp_path):
     assert "results-frozen" in sentence
 
 
-def test_a_selection_that_was_not_frozen_is_left_alone(tmp_path):
+def test_dynamic_selection_is_no_symptom(tmp_path):
     model, file, outputs, comparison = converted(Selection(), tmp_path)
     assert comparison.passed
     assert symptoms_of(model, file, outputs, [comparison]) == ()
@@ -167,7 +167,7 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize("module", [Noisy, Counting])
-def test_a_module_that_gives_another_result_each_time_is_said_to(module, tmp_path):
+def test_nondeterministic_module_is_reported(module, tmp_path):
     model, file, outputs, comparison = converted(module(), tmp_path)
     assert not comparison.passed
     (sentence,) = map(symptom_in_words, symptoms_of(model, file, outputs, [comparison]))
@@ -203,7 +203,7 @@ class FrozenMean(nn.Module):
         return torch.full((2,), float(boxes.mean()))
 
 
-def test_an_output_that_is_a_constant_in_pytorch_too_is_no_symptom(tmp_path):
+def test_constant_in_pytorch_is_no_symptom(tmp_path):
     class Ones(nn.Module):
         def forward(self, boxes):
             return torch.ones(3)
@@ -214,7 +214,7 @@ def test_an_output_that_is_a_constant_in_pytorch_too_is_no_symptom(tmp_path):
         assert len(symptoms) == found, symptoms
 
 
-def test_a_difference_of_another_cause_is_not_called_frozen(tmp_path):
+def test_other_differences_are_not_frozen_values(tmp_path):
     model, file, outputs, _ = converted(Selection(), tmp_path)
     changed = onnx.load(file)
     changed.graph.node.append(node("Neg", ["y"], ["minus"]))
@@ -247,7 +247,7 @@ def test_boxes_that_are_zero_or_outside_are_found(boxes, found):
     assert names(box_symptoms({"boxes": RIGHT}, {"boxes": boxes}, (40, 30), "tensorrt")) == found
 
 
-def test_boxes_that_are_zero_or_outside_in_pytorch_too_are_right():
+def test_zero_or_outside_boxes_in_pytorch_are_no_symptom():
     for boxes in (RIGHT * 0, RIGHT * 10):
         assert box_symptoms({"boxes": boxes}, {"boxes": boxes}, (40, 30), "tensorrt") == []
 
@@ -312,7 +312,7 @@ class NotRun(nn.Module):
         raise AssertionError("what is explained is not looked into again")
 
 
-def test_the_report_says_that_a_tie_moved_a_keypoint_and_not_that_it_is_frozen(tied, tmp_path):
+def test_tied_keypoint_is_not_reported_as_frozen(tied, tmp_path):
     model = Model(
         name="keypointrcnn_resnet50_fpn",
         kind=torchvision_detector.KIND.name,
@@ -332,7 +332,7 @@ def test_the_report_says_that_a_tie_moved_a_keypoint_and_not_that_it_is_frozen(t
 
 
 @pytest.mark.parametrize("wrong", ["all keypoints", "a score", "a box"])
-def test_keypoints_that_differ_for_another_reason_are_not_called_tied(tied, wrong):
+def test_other_keypoint_differences_are_not_ties(tied, wrong):
     reference, candidate = tied[0], {name: value.copy() for name, value in tied[1].items()}
     if wrong == "all keypoints":
         candidate["keypoints"][..., :2] += 1
@@ -343,7 +343,7 @@ def test_keypoints_that_differ_for_another_reason_are_not_called_tied(tied, wron
     assert tied_keypoints(compared(reference, candidate)) == []
 
 
-def test_keypoints_that_agree_are_not_called_tied(tied):
+def test_equal_keypoints_are_not_ties(tied):
     assert tied_keypoints(compared(tied[0], tied[0])) == []
 
 

@@ -25,7 +25,7 @@ def doctor(*words, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_a_model_of_ones_own_is_exported_and_its_ops_are_built(tmp_path):
+def test_own_model_is_exported_and_its_ops_checked(tmp_path):
     (tmp_path / "net.py").write_text(NET)
     done = doctor("--model", "net.py:make", "--input", "3x3", cwd=tmp_path)
     words = " ".join(done.stdout.split())
@@ -36,7 +36,7 @@ def test_a_model_of_ones_own_is_exported_and_its_ops_are_built(tmp_path):
     assert "ok the others Mul, Greater" in words
 
 
-def test_a_model_that_the_row_takes_ends_with_0(tmp_path):
+def test_supported_model_exits_with_0(tmp_path):
     done = doctor("--model", "squeezenet1_1", "--size", "64", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok          the model     all ops are supported:" in done.stdout

@@ -184,9 +184,7 @@ def test_an_op_without_onnx_form_is_named_with_the_users_line(environment_of, ro
     ],
     ids=["torchscript", "largest", "branch"],
 )
-def test_a_model_of_ones_own_passes_only_where_the_file_computes_it(
-    environment_of, row, change, code, tmp_path
-):
+def test_own_model_passes_only_if_the_file_is_right(environment_of, row, change, code, tmp_path):
     environment_of(row.name)
     net = tmp_path / "net.py"
     net.write_text(NET.replace(*change))

@@ -62,7 +62,7 @@ def export(old_python, tmp_path):
         ("op-without-onnx-form", "UpsampleToCorners", "aten::upsample_bilinear2d", "in forward"),
     ],
 )
-def test_what_the_exporter_raises_is_known(name, module, op, code, export):
+def test_exporter_errors_are_known(name, module, op, code, export):
     explanation = explain(export(module))[0]
     assert (explanation.failure.name, explanation.place.op) == (name, op)
     if code:
@@ -70,7 +70,7 @@ def test_what_the_exporter_raises_is_known(name, module, op, code, export):
         assert code in explanation.place.python
 
 
-def test_an_opset_that_this_torch_cannot_write_is_known(export):
+def test_unsupported_opset_is_known(export):
     assert explain(export("Topk", 12))[0].failure.name == "opset-unknown-to-torch"
 
 
@@ -105,7 +105,7 @@ def onnx_1_6(old_python, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("first", "second"), [("torch", "onnx"), ("onnx", "torch")])
-def test_the_checker_dies_where_torch_is_imported_first(old_python, onnx_1_6, first, second):
+def test_checker_crashes_if_torch_is_imported_first(old_python, onnx_1_6, first, second):
     done = subprocess.run(
         [old_python, "-X", "faulthandler", "-c", CHECK.format(first=first, second=second)],
         env={"PYTHONPATH": str(onnx_1_6), "PATH": "", **UTF8},
@@ -128,7 +128,7 @@ def test_the_checker_dies_where_torch_is_imported_first(old_python, onnx_1_6, fi
         ("in-place-change-lost", "Clamp"),
     ],
 )
-def test_what_the_tracer_warns_of_is_known(name, module, export):
+def test_tracer_warnings_are_known(name, module, export):
     explanation = explain(export(module))[0]
     assert explanation.failure.name == name
     assert explanation.failure.warning
@@ -154,7 +154,7 @@ def look(python, file):
     return done.stdout.splitlines()
 
 
-def test_an_assignment_to_slices_leaves_boxes_all_zero(old_python, export, tmp_path):
+def test_slice_assignment_gives_zero_boxes(old_python, export, tmp_path):
     export("SliceAssignment")
     assert look(old_python, tmp_path / "model.onnx")[-1] == str([[0.0] * 4] * 4)
 
@@ -166,9 +166,7 @@ def test_an_in_place_clamp_leaves_boxes_outside(old_python, export, tmp_path):
 
 
 @pytest.mark.parametrize(("opset", "alike"), [(9, False), (10, False), (11, True)])
-def test_a_bilinear_resize_is_another_one_before_opset_11(
-    old_python, export, tmp_path, opset, alike
-):
+def test_bilinear_resize_differs_before_opset_11(old_python, export, tmp_path, opset, alike):
     warned = [one.failure.name for one in explain(export("Upsample", opset))]
     assert warned == ["resize-before-opset-11"] * (not alike)
     values = eval(look(old_python, tmp_path / "model.onnx")[-1])  # noqa: S307 - our own print
@@ -205,7 +203,7 @@ print("scores", [bool(torch.allclose(wrong[:, k], scores[:, k])) for k in range(
 """
 
 
-def test_torchvision_0_5_exports_the_scores_of_all_keypoints_at_the_first_ones_place(old_python):
+def test_torchvision_0_5_misplaces_keypoint_scores(old_python):
     done = subprocess.run(
         [old_python, "-c", KEYPOINTS], env={"PATH": "", **UTF8}, capture_output=True, text=True
     )
@@ -217,9 +215,7 @@ def test_torchvision_0_5_exports_the_scores_of_all_keypoints_at_the_first_ones_p
 @pytest.mark.parametrize(
     ("gradients", "failure"), [("none", "attention-fast-path"), ("gradients", "")]
 )
-def test_attention_has_a_fast_path_in_torch_2_2_where_nothing_asks_for_gradients(
-    gradients, failure
-):
+def test_torch_2_2_attention_fast_path_without_gradients(gradients, failure):
     script = SCRIPT.with_name("torch_2_2_failures.py")
     done = subprocess.run(
         [python_of("8.6"), script, "Attention", "17", gradients],

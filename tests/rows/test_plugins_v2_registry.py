@@ -93,7 +93,7 @@ def process(environment_of, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [LIBRARY_NAME, SHELL_LIBRARY_NAME_V2])
-def test_the_library_registers_its_creators_when_the_driver_loads_it(name, process):
+def test_loading_the_library_registers_its_creators(name, process):
     folder, run = process
     done = run(folder / name)
     assert done.returncode == 0, done.stderr
@@ -117,7 +117,7 @@ def test_a_library_that_registers_nothing_is_refused(process, tmp_path):
     assert "registers no plugin for PaddedNMS, MaskRcnnROIAlign" in done.stderr
 
 
-def test_a_file_that_is_no_library_is_refused(process, tmp_path):
+def test_invalid_library_is_refused(process, tmp_path):
     _folder, run = process
     (tmp_path / "text.so").write_text("no library")
     assert "cannot load the plugin library" in run(tmp_path / "text.so").stderr

@@ -213,7 +213,7 @@ def type_check(stubs, tmp_path_factory):
     return run
 
 
-def test_every_file_that_names_something_of_tensorrt_is_checked():
+def test_every_file_that_uses_tensorrt_is_checked():
     naming = {
         path for path in PIPELINE.rglob("*.py") if "tensorrt.api import trt" in path.read_text()
     }
@@ -227,7 +227,7 @@ def test_the_row_gets_its_driver(name, bindings):
 
 
 @pytest.mark.parametrize("name", ["10.13", "10.14", "10.16", "11.3", "rtx-1.7"])
-def test_the_shells_tell_the_kernels_what_the_bindings_told_them(name, bindings, tmp_path):
+def test_shells_forward_binding_arguments_to_kernels(name, bindings, tmp_path):
     library = tmp_path / "told.so"
     include = f"-I{ROOT / 'plugins' / 'include'}"
     output("cc", "-shared", "-fPIC", include, "-o", library, FOLDER / "told.c")
@@ -270,7 +270,7 @@ def test_the_oldest_python_imports_its_driver(environment_of):
 
 
 @pytest.mark.parametrize("name", DRIVERS)
-def test_what_the_code_uses_exists_and_takes_what_it_is_given(name, type_check):
+def test_every_used_api_exists_with_its_arguments(name, type_check):
     assert type_check(name) == ""
 
 
@@ -326,7 +326,7 @@ def test_a_wrong_name_or_argument_is_found(name, module, right, wrong, said, typ
 
 
 @pytest.mark.parametrize("name", DRIVERS)
-def test_no_object_of_tensorrt_is_of_a_type_that_the_checker_does_not_know(name, stubs, type_check):
+def test_every_tensorrt_object_has_a_known_type(name, stubs, type_check):
     members = names_in(stubs(name) / STUB / "__init__.pyi")
     changed = {
         module: ast.unparse(Revealing(members).visit(ast.parse(file.read_text())))

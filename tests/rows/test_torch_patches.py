@@ -85,7 +85,7 @@ def assert_is_for_tensorrt(facts):
     assert not facts["runs"]
 
 
-def test_one_process_exports_with_and_without_the_patches(python):
+def test_patches_can_be_toggled_in_one_process(python):
     words = ("export", "patched", "export", "upstream", "patched", "export")
     shipped, patched, after, upstream, again, at_last = exports(python, *words)
     for facts in (shipped, after, upstream, at_last):
@@ -95,7 +95,7 @@ def test_one_process_exports_with_and_without_the_patches(python):
         assert_is_for_tensorrt(facts)
 
 
-def test_patched_on_disk_it_exports_for_tensorrt_and_can_do_without(python, torch_copy):
+def test_patched_torch_exports_for_tensorrt_and_reverts(python, torch_copy):
     before = (torch_copy / PATCHED_FILE).read_bytes()
     code, output, errors = patching(python, "apply", torch_copy)
     assert code == 0, errors

@@ -15,7 +15,7 @@ from trtyard.system.interpreters import find_python
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 
-def test_the_oldest_onnxruntime_computes_what_torch_does():
+def test_oldest_onnxruntime_matches_torch():
     row = read_matrix(MATRIX_FILE).row("7.0")
     try:
         find_python(row.host_pythons)

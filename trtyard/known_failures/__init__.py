@@ -1,7 +1,7 @@
 """Known failures of exporters, TensorRT, ONNX Runtime, compilers, installers and Docker.
 
-Data, one entry a failure, in the order a conversion meets them; more specific ones come first.
-Standard library only: the command line reads it without any row's environment.
+One entry per failure, in the order in which a conversion meets them. More specific entries come
+first. Standard library only: the command line imports it without a row's environment.
 """
 
 from trtyard.known_failures.building import BUILDING
@@ -45,5 +45,9 @@ __all__ = ["KNOWN_FAILURES", "KnownFailure", "named"]
 
 
 def named(name: str) -> KnownFailure:
-    """Return the entry with that name; ``KeyError`` if there is none."""
+    """Return the entry with that name.
+
+    Raises:
+        KeyError: there is no such entry.
+    """
     return _BY_NAME[name]

@@ -1,6 +1,6 @@
-"""Adds cause and fix to the facts of failures: to an error, and to a report.
+"""Add cause and fix of known failures to an error or a report.
 
-The pipeline gives facts alone. The host adds this, so new words need no new image.
+The pipeline records only facts. The host adds the advice, so new texts need no new image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ Error = TypeVar("Error", bound=TrtyardError)
 class Advice(NamedTuple):
     """What is known about one failure."""
 
-    lines: tuple[str, ...]  # the cause, and what takes the model
+    lines: tuple[str, ...]  # the cause, and which rows or releases support the model
     hint: str
 
 
@@ -29,9 +29,9 @@ def advice(log: str, rows: Sequence[Toolchain] = (), row: str = "") -> Advice | 
     """Return cause and fix of the first known error in ``log``; None if there is none.
 
     Args:
-        log: all that the failing library or compiler printed.
-        rows: the matrix's rows, to name those that take the model.
-        row: the name of the row that failed, if one did.
+        log: the complete output of the failing library or compiler.
+        rows: the matrix's rows, to name those that support the model.
+        row: the name of the row that failed, or "".
     """
     later = later_opset_in(log)
     if later is not None:
@@ -49,7 +49,10 @@ def advice(log: str, rows: Sequence[Toolchain] = (), row: str = "") -> Advice | 
 
 
 def _of_later_opset(found: LaterOpset, rows: Sequence[Toolchain], row: str) -> Advice:
-    """Advise the later opset, unless the row's TensorRT has the op at none."""
+    """Return the advice for an op of a later opset.
+
+    It names the later opset, or another row if this row's TensorRT does not support the op.
+    """
     why = f"  why: this op came with opset {found.first}, and the export is at {found.opset}"
     replace = f"replace it at that line by ops that opset {found.opset} has"
     ranges = lacking(found.op)
@@ -85,19 +88,19 @@ def advised(report: Report, rows: Sequence[Toolchain]) -> Report:
 
 
 def worth_telling(warnings: Iterable[ExporterWarning]) -> list[str]:
-    """Return the tracer's warnings, which mean that a value was frozen, and the known ones.
+    """Return the warnings that concern the user: the tracer's, and the known ones.
 
-    The others are about the exporter itself.
+    A warning of the tracer means that a value was frozen. The others are about the exporter.
     """
     return [each.text for each in warnings if each.of_tracer or explain(each.text)]
 
 
 def symptom_in_words(symptom: Symptom) -> str:
-    """Return what was found, why it happens and what to do, in a sentence."""
+    """Return a sentence with the symptom, its cause and its fix."""
     for failure in KNOWN_FAILURES:
         if failure.name == symptom.name:
             return f"{symptom.detail}: {failure.cause}. {failure.hint} ({failure.name})"
-    return f"{symptom.detail} ({symptom.name})"  # of a later release's pipeline
+    return f"{symptom.detail} ({symptom.name})"  # a later release wrote the report
 
 
 def _advised(stage: Stage, rows: Sequence[Toolchain], row: str) -> Stage:

@@ -1,4 +1,4 @@
-"""What TensorRT's builder refuses, and what ends its process."""
+"""Failures of TensorRT's builder."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -12,9 +12,9 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"K exceeds the maximum value allowed",
         ),
         affected=("any",),
-        cause="TensorRT's TopK gives at most 3840 values, in every release",
-        hint="lower k (for a detector --top-n), or split the TopK in two: the first 3840, then "
-        "-1e30 scattered over them and a TopK for the rest",
+        cause="TensorRT's TopK returns at most 3840 values, in every release",
+        hint="lower k (for a detector --top-n), or split the TopK in two: take the first 3840, "
+        "overwrite them with -1e30 by a scatter, and take the rest with a second TopK",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/4244",
             "https://github.com/NVIDIA/TensorRT/issues/4390",
@@ -26,9 +26,9 @@ BUILDING: tuple[KnownFailure, ...] = (
         name="dilated-deconvolution",
         patterns=(r"Strided & Dilated Deconv",),
         cause="TensorRT has no transposed convolution with both a stride and a dilation",
-        hint="put zeros between the kernel's values instead: w = weight.new_zeros(i, o, "
-        "(k - 1) * d + 1, (k - 1) * d + 1); w[..., ::d, ::d] = weight, and dilation 1 computes "
-        "the same",
+        hint="put zeros between the kernel's values instead: w = weight.new_zeros(i, o, (k - 1) * "
+        "d + 1, (k - 1) * d + 1); w[..., ::d, ::d] = weight. With this kernel, dilation 1 gives "
+        "the same result",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -39,8 +39,8 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"trt_batched_nms\.cpp,\d+",
         ),
         affected=("any",),
-        cause="the NMS plugins sort in a fixed space: with topK above 4096 (5000 in some releases) "
-        "they fail or write beyond it",
+        cause="the NMS plugins sort in a buffer of fixed size. With topK above 4096 (5000 in some "
+        "releases) they fail or write beyond it",
         hint="set topK to 4096 or less, or use trtyard.pipeline.ops.padded_nms, which has no limit",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/893",
@@ -54,8 +54,8 @@ BUILDING: tuple[KnownFailure, ...] = (
         patterns=(r"dynamic or shape inputs, but no optimization profile has been defined",),
         affected=("any",),
         cause="an input has no fixed shape, or is itself a shape (axes, sizes)",
-        hint="export with fixed shapes, which is what convert does; trtexec takes --minShapes, "
-        "--optShapes and --maxShapes",
+        hint="export with fixed shapes, as convert does. Or pass --minShapes, --optShapes and "
+        "--maxShapes to trtexec",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -64,12 +64,12 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"Calibration failure occurr?ed with no scaling factors detected",
             r"Int8 mode specified but no calibrator specified",
         ),
-        cause="int8 was asked for, or an input is int8, and nothing says which range each tensor "
-        "has: there is no calibrator, it gave no data, or the file has QuantizeLinear and "
-        "DequantizeLinear only in some places",
+        cause="int8 is enabled or an input is int8, but the ranges of the tensors are unknown: "
+        "there is no calibrator, it returned no data, or only parts of the file have "
+        "QuantizeLinear and DequantizeLinear",
         hint="quantize the ONNX file instead (ONNX Runtime's quantize_static with QDQ, NVIDIA's "
-        "Model Optimizer), which every row takes without a flag; else give the builder a "
-        "calibrator with real inputs. Leave --int8 out where int8 is not meant",
+        "Model Optimizer), which works in every row without a flag. Or give the builder a "
+        "calibrator with real inputs. Remove --int8 if you do not need int8",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2865",
             "https://github.com/ELS-RD/transformer-deploy/issues/43",
@@ -84,11 +84,12 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"FP32 values which would overflow in FP16",
             r"weights are affected by this issue: Detected",
         ),
-        cause="in fp16 numbers end at 65504: sums of squares in a LayerNorm, or weights beyond it, "
-        "become infinite or are clipped; results may be wrong",
-        hint="export at opset 17 or later, where LayerNorm is one op that TensorRT keeps accurate; "
-        "or keep these layers in fp32 (--precisionConstraints=obey --layerPrecisions=NAME:fp32; in "
-        "a file of mixed types from 10 on), or take bf16. Compare the outputs with fp32's",
+        cause="fp16 numbers end at 65504. Sums of squares in a LayerNorm, or larger weights, "
+        "become infinite or are clipped, and results may be wrong",
+        hint="export at opset 17 or later, where LayerNorm is one op that TensorRT computes "
+        "accurately. Or keep these layers in fp32 (--precisionConstraints=obey "
+        "--layerPrecisions=NAME:fp32; from TensorRT 10 on, mixed types in the file), or use bf16. "
+        "Compare the outputs with fp32",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2564",
             "https://github.com/NVIDIA/TensorRT/issues/3101",
@@ -100,8 +101,8 @@ BUILDING: tuple[KnownFailure, ...] = (
         name="turing-fp32-matmul",
         patterns=(r"for Turing \(SM75\): FP32 GEMM is not supported",),
         affected=("rtx",),
-        cause="TensorRT for RTX has no matrix product in fp32 for compute capability 7.5",
-        hint="build for 8.0 or newer, or give the model fp16 weights and inputs",
+        cause="TensorRT for RTX has no fp32 matrix product for compute capability 7.5",
+        hint="build for 8.0 or newer, or use fp16 weights and inputs",
         sources=(
             _RTX,
             "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/"
@@ -112,10 +113,10 @@ BUILDING: tuple[KnownFailure, ...] = (
         name="attention-without-kernel",
         patterns=(r"(?P<op>Attention) operation was not supported by a dedicated kernel",),
         affected=("rtx",),
-        cause="the op Attention came with opset 23, and TensorRT builds it only where it has one "
-        "kernel for all of it; for fp32 TensorRT for RTX has none",
-        hint="export at opset 22 or earlier, where attention is MatMul and Softmax; or set "
-        "IAttention.decomposable in the network. convert does so",
+        cause="opset 23 has the op Attention, and TensorRT builds it only if one kernel covers "
+        "all of it. TensorRT for RTX has no such kernel for fp32",
+        hint="export at opset 22 or earlier, where attention is MatMul and Softmax. Or set "
+        "IAttention.decomposable in the network, as convert does",
         sources=(
             "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/"
             "work-with-transformers.html",
@@ -131,8 +132,8 @@ BUILDING: tuple[KnownFailure, ...] = (
             r"TensorRT-RTX does not support this compute capability",
         ),
         affected=("any",),
-        cause="this TensorRT knows no kernels for the GPU: it is too new for it, or too old",
-        hint="take a row whose engines run on it: ./run matrix; ./run doctor says it beforehand",
+        cause="this TensorRT has no kernels for the GPU, which is too new or too old for it",
+        hint="use a row whose engines run on it: ./run matrix. ./run doctor checks it in advance",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2332",
             "https://github.com/NVIDIA/TensorRT/issues/2727",
@@ -146,10 +147,10 @@ BUILDING: tuple[KnownFailure, ...] = (
         name="no-implementation",
         patterns=(r"[Cc]ould not find any implementation for node (?P<node>.{1,200}?)\.?\)",),
         affected=("any",),
-        cause="no kernel fitted: most often the workspace is too small for them, sometimes a fused "
-        "part is beyond this release",
-        hint="look for 'insufficient memory' before it and raise the workspace "
-        "(--memPoolSize=workspace:4096); else try a newer release",
+        cause="no kernel fits. Most often the workspace is too small, sometimes this release does "
+        "not support a fused part",
+        hint="look for 'insufficient memory' above, and raise the workspace "
+        "(--memPoolSize=workspace:4096). Otherwise try a newer release",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1766",
             "https://github.com/NVIDIA/TensorRT/issues/1768",
@@ -162,20 +163,19 @@ BUILDING: tuple[KnownFailure, ...] = (
         name="no-runner",
         patterns=(r"(?P<node>\S+) has no runners that implement it",),
         affected=("rtx",),
-        cause="the parser knows the op, the builder has nothing to run it with. "
-        "NonMaxSuppression is one such op; supports_operator says True all the same",
-        hint="write it with other ops: ./run doctor --model model.onnx lists every such node",
+        cause="the parser supports the op, but the builder has no kernel for it. "
+        "NonMaxSuppression is one such op, although supports_operator returns True",
+        hint="write it with other ops. ./run doctor --model model.onnx lists every such node",
         sources=(_RTX,),
         general=True,
     ),
     KnownFailure(
         name="library-link-missing",
         patterns=(r"terminate called without an active exception",),
-        cause="the parser of TensorRT for RTX opens libtensorrt_rtx.so once a plugin is "
-        "registered; its wheel ships only libtensorrt_rtx.so.1, and the process is ended (exit "
-        "code 134)",
-        hint="ln -s libtensorrt_rtx.so.1 libtensorrt_rtx.so   in the folder tensorrt_rtx_libs; "
-        "trtyard's own environments have that link",
+        cause="with a registered plugin, the parser of TensorRT for RTX opens libtensorrt_rtx.so. "
+        "Its wheel contains only libtensorrt_rtx.so.1, and the process aborts (exit code 134)",
+        hint="ln -s libtensorrt_rtx.so.1 libtensorrt_rtx.so   in the folder tensorrt_rtx_libs. "
+        "trtyard's environments already have this link",
         sources=(_RTX,),
     ),
 )

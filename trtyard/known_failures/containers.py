@@ -1,4 +1,4 @@
-"""What goes wrong when Docker, or NVIDIA's runtime for it, is to start or to pull a container."""
+"""Failures of Docker and NVIDIA's container runtime while they pull or start a container."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -13,12 +13,12 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"failed to discover GPU vendor",
             r"unresolvable CDI devices? nvidia\.com/gpu",
         ),
-        cause="GPUs are asked for (--gpus, --runtime=nvidia), and Docker has no NVIDIA runtime: "
-        "the NVIDIA Container Toolkit is not installed, not configured for this Docker, or Docker "
-        "was not restarted since",
+        cause="the command requests GPUs (--gpus, --runtime=nvidia), but Docker has no NVIDIA "
+        "runtime: the NVIDIA Container Toolkit is not installed, not configured for this Docker, "
+        "or Docker was not restarted afterwards",
         hint="sudo apt-get install nvidia-container-toolkit; sudo nvidia-ctk runtime configure "
-        "--runtime=docker; sudo systemctl restart docker. On a machine without an NVIDIA GPU leave "
-        "--gpus out: ./run convert asks for GPUs only where Docker offers them",
+        "--runtime=docker; sudo systemctl restart docker. Without an NVIDIA GPU, remove --gpus: "
+        "./run convert requests GPUs only if Docker offers them",
         sources=(
             "https://github.com/NVIDIA/nvidia-docker/issues/1034",
             "https://github.com/NVIDIA/nvidia-docker/issues/838",
@@ -34,10 +34,10 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"WSL environment detected but no adapters were found",
             r"NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver",
         ),
-        cause="the NVIDIA Container Toolkit is there, and the machine itself has no NVIDIA driver, "
+        cause="the NVIDIA Container Toolkit is installed, but the machine has no NVIDIA driver, "
         "or the driver is not loaded. Containers use the machine's driver",
-        hint="run nvidia-smi outside the container: if it fails too, install the driver and "
-        "restart the machine. In WSL the driver belongs into Windows, and none into WSL (wsl "
+        hint="run nvidia-smi outside the container. If it fails too, install the driver and "
+        "restart the machine. For WSL, install the driver in Windows and none in WSL (wsl "
         "--update)",
         sources=(
             "https://github.com/NVIDIA/libnvidia-container/issues/231",
@@ -50,10 +50,10 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"unsatisfied condition: (?:cuda|driver|brand) ?[<>=]+",
             r"nvidia-container-cli: requirement error",
         ),
-        cause="the image says which CUDA its driver must support, and this machine's driver is "
+        cause="the image requires a driver for its CUDA release, and this machine's driver is "
         "older",
-        hint="update the driver, or take an image (a row: ./run matrix) of an older CUDA. Where "
-        "the driver is of the same major CUDA release, NVIDIA_DISABLE_REQUIRE=1 skips the check",
+        hint="update the driver, or use an image (a row: ./run matrix) with an older CUDA. If the "
+        "driver has the same major CUDA release, NVIDIA_DISABLE_REQUIRE=1 skips the check",
         sources=(
             "https://github.com/NVIDIA/nvidia-container-toolkit/issues/152",
             "https://github.com/SyneRBI/PETRIC2/issues/27",
@@ -67,7 +67,7 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"dial unix \S+\.sock: connect: permission denied",
         ),
         cause="only root and members of the group docker may use Docker's socket",
-        hint="sudo usermod -aG docker $USER, then log in again; or sudo for this one command",
+        hint="sudo usermod -aG docker $USER, then log in again. Or use sudo for this one command",
         sources=(
             "https://github.com/docker-library/postgres/issues/1124",
             "https://github.com/tomsik68/docker-xampp/issues/63",
@@ -80,8 +80,8 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"failed to connect to the docker API at",
             r"Is the docker daemon running\?",
         ),
-        cause="no Docker answers at this address: it is not started, or DOCKER_HOST or the Docker "
-        "context names another place",
+        cause="no Docker answers at this address: it is not running, or DOCKER_HOST or the Docker "
+        "context points elsewhere",
         hint="sudo systemctl start docker; docker context ls and echo $DOCKER_HOST show the "
         "address",
         sources=(_DOCKER + " with DOCKER_HOST at an address where nothing listens",),
@@ -95,11 +95,11 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"denied: requested access to the resource is denied",
             r"no basic auth credentials",
         ),
-        cause="the registry gives the image to nobody, or not to this user: it wants a login, the "
-        "saved login is wrong or has expired, or there is no image of that name",
-        hint="docker logout HOST, then docker login HOST; for nvcr.io the user is $oauthtoken and "
-        "the password an NGC API key. Check the name: one without a host is looked for on Docker "
-        "Hub, where an image that was built here is not",
+        cause="the registry refuses the image: it needs a login, the saved login is wrong or "
+        "expired, this user has no access, or no image has that name",
+        hint="docker logout HOST, then docker login HOST. For nvcr.io the user is $oauthtoken and "
+        "the password an NGC API key. Check the name: Docker looks for a name without a host on "
+        "Docker Hub, which does not have images built here",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/82",
             "https://github.com/NVIDIA/TensorRT-LLM/issues/419",
@@ -110,8 +110,8 @@ CONTAINERS: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="registry-limits-pulls",
         patterns=(r"\btoomanyrequests\b", r"You have reached your (?:\w+ )?pull rate limit"),
-        cause="the registry counts pulls of an address or a user, and the limit is reached",
-        hint="docker login, which has a higher limit; wait; or name a mirror in mirrors.toml "
+        cause="the registry limits pulls per address or user, and the limit is reached",
+        hint="docker login, which raises the limit; wait; or name a mirror in mirrors.toml "
         "(docs/offline.md)",
         sources=("https://docs.docker.com/docker-hub/usage/pulls/",),
     ),
@@ -125,8 +125,8 @@ CONTAINERS: tuple[KnownFailure, ...] = (
         ),
         cause="the image or program is for another processor: most often x86-64 on an Arm machine "
         "such as a Jetson",
-        hint="docker image inspect -f '{{.Architecture}}' IMAGE, and uname -m. For a Jetson take "
-        "NVIDIA's l4t images; the rows of versions.toml are for x86-64",
+        hint="compare docker image inspect -f '{{.Architecture}}' IMAGE with uname -m. For a "
+        "Jetson, use NVIDIA's l4t images. The rows of versions.toml are for x86-64",
         sources=(
             "https://github.com/NVIDIA/nvidia-docker/issues/1116",
             "https://github.com/FoundationVision/ByteTrack/issues/162",
@@ -142,20 +142,20 @@ CONTAINERS: tuple[KnownFailure, ...] = (
             r"Name or service not known|Network is unreachable",
             r"\bdns error\b|Failed to establish a new connection|NameResolutionError",
         ),
-        cause="the server that is named cannot be reached from here: no network, a name that is "
-        "not resolved, or a proxy that this program does not know. Docker pulls with its own "
-        "settings, not with the shell's",
+        cause="this machine cannot reach the server: there is no network, the name is not "
+        "resolved, or this program does not know the proxy. Docker pulls with its own settings, "
+        "not with the shell's",
         hint="set HTTPS_PROXY and NO_PROXY for the program (for Docker in its service or in "
-        "~/.docker/config.json), or name mirrors that can be reached in mirrors.toml "
-        "(docs/offline.md)",
+        "~/.docker/config.json), or name reachable mirrors in mirrors.toml (docs/offline.md)",
         sources=(_DOCKER + " and uv 0.13 without a network",),
     ),
     KnownFailure(
         name="disk-full",
         patterns=(r"[Nn]o space left on device", r"[Dd]isk quota exceeded"),
-        cause="a file system is full; it need not be the one you work in: Docker, pip and uv keep "
-        "their files in places of their own",
-        hint="df -h shows which. docker system df, ./run clean and pip cache info show who uses it",
+        cause="a file system is full. It may not be the one you work in: Docker, pip and uv keep "
+        "their files elsewhere",
+        hint="df -h shows which one. docker system df, ./run clean and pip cache info show what "
+        "uses it",
         sources=("measured: Python 3.11 writing to /dev/full",),
     ),
 )

@@ -1,4 +1,4 @@
-"""What the CUDA driver and the GPU refuse, whichever program asks."""
+"""Failures of the CUDA driver and the GPU in any program."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -13,11 +13,11 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"libcuda\.so(?:\.1)?: cannot open shared object file",
         ),
         cause="CUDA finds no GPU: there is none, the driver is not loaded, the container was "
-        "started without GPUs, CUDA_VISIBLE_DEVICES hides it, or in WSL another libcuda than "
-        "Windows' own is found first",
+        "started without GPUs, or CUDA_VISIBLE_DEVICES hides it. In WSL, a libcuda other than "
+        "Windows' may come first",
         hint="nvidia-smi must list the GPU; docker run --gpus all; echo $CUDA_VISIBLE_DEVICES. In "
-        "WSL remove NVIDIA's Linux driver and put /usr/lib/wsl/lib first into LD_LIBRARY_PATH. To "
-        "build without a GPU take a row of TensorRT for RTX",
+        "WSL, remove NVIDIA's Linux driver and put /usr/lib/wsl/lib first in LD_LIBRARY_PATH. To "
+        "build without a GPU, use a row of TensorRT for RTX",
         sources=(
             "https://github.com/microsoft/WSL/issues/9272",
             "https://github.com/inducer/pycuda/issues/276",
@@ -31,10 +31,10 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"Driver/library version mismatch",
             r"API mismatch: the client has the version",
         ),
-        cause="the driver was updated, and the kernel still runs the old one; or a container or a "
-        "second installation brings another libnvidia-ml",
-        hint="restart the machine. Without a restart: end what uses the GPU, then sudo rmmod "
-        "nvidia_uvm nvidia_drm nvidia_modeset nvidia; sudo modprobe nvidia",
+        cause="the driver was updated, but the kernel still runs the old module. Or a container "
+        "or a second installation has another libnvidia-ml",
+        hint="restart the machine. Without a restart: stop the programs that use the GPU, then "
+        "sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia; sudo modprobe nvidia",
         sources=("https://prodopsy.com/broken-nvidia-cuda-install",),
     ),
     KnownFailure(
@@ -44,11 +44,12 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"CUDA_ERROR_NO_BINARY_FOR_GPU",
             r"capability sm_(?P<sm>\d{2,3}) is not compatible with the current PyTorch",
         ),
-        cause="the program's CUDA code was not compiled for this GPU: it is newer than the "
-        "program, or older than it still supports",
-        hint="take a release for it: torch.cuda.get_arch_list() shows what a torch has, "
-        "nvidia-smi --query-gpu=compute_cap --format=csv what the GPU is. Recompile own kernels "
-        "for it (TORCH_CUDA_ARCH_LIST, -arch); trtyard's plugins: ./run plugins",
+        cause="the program's CUDA code was not compiled for this GPU: the GPU is newer than the "
+        "program, or too old for it",
+        hint="use a release that supports it: torch.cuda.get_arch_list() lists what torch "
+        "supports, nvidia-smi --query-gpu=compute_cap --format=csv shows the GPU. Recompile your "
+        "own kernels for it (TORCH_CUDA_ARCH_LIST, -arch), and trtyard's plugins with ./run "
+        "plugins",
         sources=(
             "https://github.com/pytorch/pytorch/issues/54053",
             "https://github.com/thomasbrandon/mish-cuda/issues/10",
@@ -62,11 +63,11 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"explicit_context_dependent failed",
             r"CUDA_ERROR_INVALID_CONTEXT",
         ),
-        cause="this thread has no CUDA context: pycuda.autoinit makes one for the thread that "
-        "imports it, and other threads and processes have none",
-        hint="import pycuda.autoinit before anything else of pycuda; in another thread "
-        "context = pycuda.driver.Device(0).retain_primary_context(), context.push() at its begin "
-        "and context.pop() at its end. Beside torch use the primary context only",
+        cause="this thread has no CUDA context. pycuda.autoinit creates one only for the thread "
+        "that imports it",
+        hint="import pycuda.autoinit before anything else of pycuda. In another thread call "
+        "context = pycuda.driver.Device(0).retain_primary_context(), context.push() at its start "
+        "and context.pop() at its end. With torch, use only the primary context",
         sources=(
             "https://github.com/jkjung-avt/tensorrt_demos/issues/63",
             "https://github.com/inducer/pycuda/issues/250",
@@ -81,12 +82,12 @@ DEVICE: tuple[KnownFailure, ...] = (
             r"\bmisaligned address\b",
             r"device-side assert triggered",
         ),
-        cause="a kernel read or wrote outside of its memory. Most often a buffer is too small for "
-        "the engine's shapes, is in the CPU's memory or was freed before; else a plugin or an "
-        "index is wrong. CUDA reports it late, at a later call",
+        cause="a kernel read or wrote outside its memory. Most often a buffer is too small for "
+        "the engine's shapes, is in CPU memory or was already freed. Otherwise a plugin or an "
+        "index is wrong. CUDA reports it late, in a later call",
         hint="compare each buffer with the engine's shape and type (get_tensor_shape, "
-        "get_tensor_dtype); compute-sanitizer COMMAND names the kernel, CUDA_LAUNCH_BLOCKING=1 the "
-        "call",
+        "get_tensor_dtype). compute-sanitizer COMMAND names the kernel, CUDA_LAUNCH_BLOCKING=1 "
+        "the call",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2464",
             "https://github.com/NVIDIA/TensorRT/issues/1875",

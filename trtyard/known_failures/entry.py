@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 
 class KnownFailure(NamedTuple):
-    """One failure that others met before: how it shows, why it comes, what to do.
+    """One known failure: its patterns in a log, its cause and its fix.
 
-    ``affected`` holds ranges of toolchains (core/toolchains.py) in which it comes; a row
-    outside them takes the model as it is. Without ranges the machine or the command is at fault.
+    ``affected`` holds the ranges of toolchains (core/toolchains.py) that have the failure. A row
+    outside them supports the model unchanged. Empty: the machine or the command is at fault.
     """
 
     name: str
@@ -15,8 +15,8 @@ class KnownFailure(NamedTuple):
     hint: str
     sources: tuple[str, ...]  # threads and pages, or "measured: " and with what
     affected: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()  # regular expressions; one of them found in a log is enough
-    symptom: str = ""  # what one sees where no error is raised
-    op: str = ""  # "standard" or "custom": only where the log names an op of that kind
-    general: bool = False  # says little; anything more specific goes before it
-    warning: bool = False  # on its own it stops nothing
+    patterns: tuple[str, ...] = ()  # regular expressions; one match in a log is enough
+    symptom: str = ""  # what users see if there is no error
+    op: str = ""  # "standard" or "custom": applies only if the log names an op of that kind
+    general: bool = False  # less informative; more specific failures come before it
+    warning: bool = False  # does not stop the conversion by itself

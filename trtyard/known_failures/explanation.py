@@ -1,4 +1,4 @@
-"""Which known failures a log holds: where each is, why it comes, what to do."""
+"""Find the known failures in a log, with place, cause and fix."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -25,24 +25,24 @@ _NO_ERROR = re.compile(
     r"\b(?:errors?|failures?|failed): ?0\b",
     re.IGNORECASE,
 )
-_LONGEST_LINE = 300  # characters of a log's line that are shown
+_LONGEST_LINE = 300  # characters shown of a log line
 
 
 class Explanation(NamedTuple):
     """One known failure in a log."""
 
     failure: KnownFailure
-    line: int  # of the log, from 1
+    line: int  # line number in the log, from 1
     words: str  # that line
     place: Place
-    affected: tuple[str, ...]  # the failure's, or narrower where the op tells more
-    capability: str = ""  # of the GPU, where the error names it, such as "8.9"
+    affected: tuple[str, ...]  # the failure's ranges, or narrower ones of the op
+    capability: str = ""  # the GPU's, if the error names it, such as "8.9"
 
 
 def explain(log: str) -> list[Explanation]:
-    """Return every known failure that ``log`` holds, what says most of its cause first.
+    """Return every known failure in ``log``, the most informative first.
 
-    Errors come before warnings, specific ones before general ones, earlier ones before later ones.
+    Errors come before warnings, specific before general failures, earlier before later lines.
     """
     log = cleaned(log)
     found = [one for failure in KNOWN_FAILURES for one in _matches(failure, log)]
@@ -51,12 +51,15 @@ def explain(log: str) -> list[Explanation]:
 
 
 def first_error(log: str) -> Explanation | None:
-    """Return the known error that says most of the cause of ``log``; None if there is none."""
+    """Return the most informative known error in ``log``, or None."""
     return next((one for one in explain(log) if not one.failure.warning), None)
 
 
 def _is_covered(one: Explanation, found: Sequence[Explanation], number: int) -> bool:
-    """Tell whether something less general, or as general and known before, says this too."""
+    """Return whether another failure in ``found`` makes this general one redundant.
+
+    The other one is less general, or comes earlier in the list of known failures.
+    """
     return one.failure.general and any(
         (not other.failure.general or position < number)
         and other.failure.warning == one.failure.warning
@@ -71,12 +74,12 @@ def _is_covered(one: Explanation, found: Sequence[Explanation], number: int) -> 
 
 
 def cleaned(log: str) -> str:
-    """Return the log without a terminal's colours and with plain line ends."""
+    """Return the log without terminal colours and carriage returns."""
     return _TERMINAL_CODES.sub("", log).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def error_lines(log: str, most: int = 8) -> list[str]:
-    """Return the lines that look like errors: the first and the last ones, where there are many."""
+    """Return the lines that look like errors: the first and last ones if there are many."""
     lines = [
         line.strip()
         for line in cleaned(log).splitlines()
@@ -87,7 +90,10 @@ def error_lines(log: str, most: int = 8) -> list[str]:
 
 
 def takes_as_is(explanation: Explanation, toolchain: Toolchain) -> bool | None:
-    """Tell whether that toolchain takes the model as it is; None where that is not the matter."""
+    """Return whether the toolchain supports the unchanged model.
+
+    None if the failure does not depend on the toolchain.
+    """
     if explanation.capability:
         return explanation.capability in toolchain.runs_on
     if not explanation.affected:
@@ -96,12 +102,15 @@ def takes_as_is(explanation: Explanation, toolchain: Toolchain) -> bool | None:
 
 
 def taken_by(affected: Sequence[str]) -> str:
-    """Return which releases take the model as it is; empty where that is not the matter."""
+    """Return which releases support the unchanged model, or "" if no release is at fault."""
     return outside_in_words(affected) if affected else ""
 
 
 def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
-    """Return which of ``rows`` take the model as it is, and which releases do; empty: no matter."""
+    """Return which of ``rows``, and which releases, support the unchanged model.
+
+    Empty if the failure does not depend on the toolchain.
+    """
     answers = {row.row: takes_as_is(explanation, row) for row in rows}
     if None in answers.values():
         return ""
@@ -113,15 +122,15 @@ def rows_in_words(explanation: Explanation, rows: Sequence[Toolchain]) -> str:
 
 
 def build_failure(words: str) -> KnownFailure | None:
-    """Return the known failure of a compiler or of an image's build that ``words`` hold, if any."""
+    """Return the known failure of a compiler or an image build in ``words``, or None."""
     found = (one.failure for one in explain(words) if one.failure in (*COMPILING, *IMAGES))
     return next(found, None)
 
 
 def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
-    """Yield the failure once for each op that it names, or once."""
+    """Yield the failure once for each op that it names, or once if it names none."""
     seen: set[str] = set()
-    # An error that has its advice already holds the cause, in other words than the pattern's.
+    # An error that already has its advice contains the cause instead of the pattern.
     own = rf"\n  why: {re.escape(failure.cause)}\n"
     for pattern in (*failure.patterns, own):
         for match in re.finditer(pattern, log):
@@ -136,7 +145,7 @@ def _matches(failure: KnownFailure, log: str) -> Iterator[Explanation]:
 
 def _explanation(failure: KnownFailure, log: str, match: "re.Match[str]") -> Explanation:
     named = match.groupdict()
-    # What the failure's own words begin with may be lines before: the last of them is the error.
+    # A match may span several lines. The last one is the error.
     end = match.end()
     place = place_near(log, match.start())
     if named.get("op"):
@@ -162,7 +171,10 @@ def _explanation(failure: KnownFailure, log: str, match: "re.Match[str]") -> Exp
 
 
 def _capability(named: dict[str, str | None]) -> str:
-    """Return 8.9 for the ways in which TensorRT writes it: 0x809, 89, 8.9; 120 gives 12.0."""
+    """Return a compute capability such as "8.9", which TensorRT writes as 0x809, 89 or 8.9.
+
+    120 is "12.0".
+    """
     if named.get("sm_hex"):
         number = int(named["sm_hex"] or "", 16)
         return f"{number >> 8}.{number & 0xFF}"

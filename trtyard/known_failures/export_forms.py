@@ -1,4 +1,4 @@
-"""What an exporter refuses of ops that it has, and of sizes that are to be dynamic."""
+"""Forms of supported ops, and dynamic sizes, that an exporter refuses."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -12,11 +12,11 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
             r"ONNX export failed on ATen operator (?P<op>_?[ir]*fft\w*) because",
         ),
         affected=("any",),
-        cause="torch.fft has no form in the TorchScript exporter. The dynamo exporter writes the "
-        "op DFT, which ONNX Runtime runs and no TensorRT takes",
-        hint="write the transform as products with constant matrices, for a fixed size n: angles = "
-        "2 * pi * outer(arange(n), arange(n)) / n; real = x @ cos(angles), imaginary = -x @ "
-        "sin(angles). Or leave it out of the network",
+        cause="the TorchScript exporter has no form for torch.fft. The dynamo exporter writes the "
+        "op DFT, which ONNX Runtime supports and no TensorRT does",
+        hint="for a fixed size n, write the transform as products with constant matrices: angles "
+        "= 2 * pi * outer(arange(n), arange(n)) / n; real = x @ cos(angles), imaginary = -x @ "
+        "sin(angles). Or compute it outside the network",
         sources=(
             "https://github.com/pytorch/pytorch/issues/149332",
             "https://github.com/pytorch/pytorch/issues/44822",
@@ -32,10 +32,9 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
             r"output size (?:that are|is) not factor of input size",
         ),
         affected=("exporter == torchscript",),
-        cause="adaptive pooling to a size that does not divide the input's has windows of "
-        "different sizes, for which the TorchScript exporter has no form; nor has it one where "
-        "the input's size is not known",
-        hint="take a row with the dynamo exporter, which writes each window; or resize the input "
+        cause="the TorchScript exporter supports adaptive pooling only if the input size is known "
+        "and a multiple of the output size. Otherwise the pooling windows have different sizes",
+        hint="use a row with the dynamo exporter, which writes each window. Or resize the input "
         "to a multiple of the output, or pool with AvgPool2d. Export with fixed shapes",
         sources=(
             "https://github.com/pytorch/pytorch/issues/64806",
@@ -55,8 +54,9 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="ONNX has no complex tensors for this exporter. The dynamo exporter writes a complex "
         "number as a pair of real ones",
-        hint="take a row with the dynamo exporter; or compute with real and imaginary part apart: "
-        "torch.view_as_real, return_complex=False, a magnitude as sqrt(re * re + im * im)",
+        hint="use a row with the dynamo exporter. Or compute the real and the imaginary part "
+        "separately: torch.view_as_real, return_complex=False, a magnitude as sqrt(re * re + im * "
+        "im)",
         sources=(
             "https://github.com/pytorch/pytorch/issues/59246",
             "https://github.com/pytorch/pytorch/issues/139246",
@@ -67,10 +67,10 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         name="assignment-by-indices",
         patterns=(r"Only consecutive 1-d tensor indices are supported",),
         affected=("exporter == torchscript",),
-        cause="y[:, i, :, j] = v: the TorchScript exporter takes several index tensors only side "
-        "by side and of one dimension",
-        hint="make one flat index of them (i * width + j) over a flattened view, use scatter or "
-        "torch.where with a mask, or take a row with the dynamo exporter",
+        cause="in y[:, i, :, j] = v, the TorchScript exporter needs index tensors that are "
+        "adjacent and have one dimension",
+        hint="build one flat index (i * width + j) over a flattened view, use scatter or "
+        "torch.where with a mask, or use a row with the dynamo exporter",
         sources=(
             "https://github.com/pytorch/pytorch/issues/119993",
             _BOTH,
@@ -84,11 +84,11 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
             r"specialized it to be a constant",
         ),
         affected=("exporter == dynamo",),
-        cause="a dimension was asked to be dynamic, and the model fixes it: its example has the "
-        "size 1 or 0 there, or forward compares it, puts it into a Python number or adds it to a "
+        cause="a dimension is marked as dynamic, but the model fixes it: its example has size 0 "
+        "or 1 there, or forward compares it, converts it to a Python number or adds it to a "
         "tensor of that size",
-        hint="give an example of another size than 0 and 1, take sizes from x.shape in forward, or "
-        "follow 'Suggested fixes'. convert exports fixed shapes",
+        hint="give an example with a size other than 0 and 1, read sizes from x.shape in forward, "
+        "or follow 'Suggested fixes'. convert exports fixed shapes",
         sources=(
             "https://github.com/pytorch/pytorch/issues/133653",
             "https://github.com/pytorch/pytorch/issues/118289",
@@ -103,10 +103,10 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
             r"Unsupported: ONNX export of (?:operator )?(?P<op>\w+)",
         ),
         affected=("exporter == torchscript",),
-        cause="the TorchScript exporter knows the op and not this use of it, or fails inside; "
-        "another exporter or a newer torch may take it",
-        hint="take a row with the dynamo exporter (./run matrix), or write the line that is cited "
-        "in another form; fixed shapes (no dynamic_axes) are easier",
+        cause="the TorchScript exporter knows the op but not this use of it, or fails internally. "
+        "Another exporter or a newer torch may support it",
+        hint="use a row with the dynamo exporter (./run matrix), or rewrite the cited line. Fixed "
+        "shapes (no dynamic_axes) are easier to export",
         sources=(
             "https://github.com/pytorch/pytorch/issues/133220",
             "https://github.com/pytorch/pytorch/issues/81551",

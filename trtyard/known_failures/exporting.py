@@ -1,4 +1,4 @@
-"""What goes wrong between a torch module and an ONNX file."""
+"""Failures of the export from a torch module to an ONNX file."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -13,7 +13,7 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"tuple appears in op that does not forward tuples",
         ),
         affected=("any",),
-        cause="the model returns an object of a class of its own, which no exporter looks into",
+        cause="the model returns an object of its own class, and exporters do not look inside it",
         hint="return tensors, or tuples of tensors, when exporting",
         sources=(
             "https://github.com/pytorch/tvm/issues/74",
@@ -28,9 +28,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"operator with unrecognized namespace (?P<op>\w+::\w+)",
         ),
         affected=("any",),
-        cause="the op lives in a C++ library, and nothing says what it is in ONNX at this opset",
-        hint="torchvision's own ops have an ONNX form from opset 11 on; for others register one "
-        "with torch.onnx.register_custom_op_symbolic before exporting",
+        cause="the op is in a C++ library and has no ONNX form at this opset",
+        hint="torchvision's ops have an ONNX form from opset 11 on. For others, register one with "
+        "torch.onnx.register_custom_op_symbolic before exporting",
         sources=(
             "https://github.com/pytorch/pytorch/issues/24817",
             "measured: torch 1.4.0 and torchvision 0.5.0 at opset 10; torch 2.13.0",
@@ -39,8 +39,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="function-without-symbolic",
         patterns=(r"Couldn't export Python operator (?P<op>\w+)",),
-        affected=("torch < 1.13",),  # from then on the exporter takes the function apart itself
-        cause="a torch.autograd.Function has no symbolic, which says what it is in ONNX",
+        affected=("torch < 1.13",),  # later exporters inline the function
+        cause="a torch.autograd.Function has no symbolic method, which defines its ONNX form",
         hint="add a static method symbolic(g, ...) to it that returns g.op(...)",
         sources=(
             "https://github.com/open-mmlab/mmdetection/issues/2845",
@@ -53,8 +53,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="opset-unknown-to-torch",
         patterns=(r"Unsupported (?:ONNX opset version|onnx_opset_version): (?:\d+)",),
         cause="this torch cannot write that opset: 1.4 goes up to 11, 1.7 to 12, 1.11 to 15, 1.12 "
-        "to 16, 1.13 to 17, later ones further",
-        hint="ask for an opset that it has (opset_version=, --opset), or take a newer torch",
+        "to 16, 1.13 to 17, later releases further",
+        hint="choose an opset that this torch can write (opset_version=, --opset), or use a newer "
+        "torch",
         sources=(
             "https://github.com/rhasspy/piper/issues/19",
             "https://github.com/microsoft/onnxruntime/issues/10242",
@@ -72,9 +73,11 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"one ONNX file holds 2 GiB",
         ),
         affected=("any",),
-        cause="one ONNX file holds 2 GiB at most; more takes a second file with the weights",
+        cause="one ONNX file holds at most 2 GiB. A larger model needs a second file for the "
+        "weights",
         hint="export to a path, not to a buffer (onnx.save(..., save_as_external_data=True) for a "
-        "model in memory), and keep both files together; convert writes one file and stops here",
+        "model in memory), and keep both files together. convert writes only one file and stops "
+        "here",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/7840",
             "https://github.com/pytorch/pytorch/issues/132205",
@@ -89,9 +92,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"[Cc]ould not guard on data-dependent expression",
         ),
         affected=("exporter == dynamo",),
-        cause="a shape or a branch depends on values, which are not known when exporting",
-        hint="give fixed sizes (padding and a count), masks in place of boolean indexing, "
-        "torch.where in place of if. The TorchScript exporter says nothing and freezes the value",
+        cause="a shape or a branch depends on tensor values, which are unknown during export",
+        hint="use fixed sizes (padding and a count), masks instead of boolean indexing, "
+        "torch.where instead of if. The TorchScript exporter gives no error and freezes the value",
         sources=(
             "https://github.com/pytorch/pytorch/issues/143222",
             "https://github.com/pytorch/pytorch/issues/153955",
@@ -105,18 +108,18 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Tried to trace <__torch__[^\n]{0,200}not part of the active trace",
         ),
         affected=("any",),
-        cause="torch.export does not look into TorchScript, and the TorchScript exporter takes it "
-        "whole only, not inside of another module",
-        hint="export the nn.Module that it was made from; whole, and where it returns a tensor or "
-        "a tuple: torch.onnx.export(..., dynamo=False), as convert does",
+        cause="torch.export does not accept TorchScript, and the TorchScript exporter accepts it "
+        "only as the whole model, not inside another module",
+        hint="export the nn.Module that it was made from. A whole TorchScript model that returns "
+        "a tensor or a tuple also works with torch.onnx.export(..., dynamo=False), as convert does",
         sources=("measured: torch 1.4.0, 2.2.2 and 2.13.0",),
     ),
     KnownFailure(
         name="quantized-module",
         patterns=(r"PackedParamsBase[^\n]{0,120}__obj_flatten__",),
         affected=("any",),
-        cause="torch's quantized modules keep their weights packed for its own kernels",
-        hint="convert the model as it was before torch.ao.quantization; TensorRT takes its types "
+        cause="torch's quantized modules keep their weights packed for torch's own kernels",
+        hint="convert the model as it was before torch.ao.quantization. TensorRT reads its types "
         "from QuantizeLinear and DequantizeLinear in the ONNX file, which other tools add",
         sources=("measured: torch 2.13.0",),
     ),
@@ -127,11 +130,11 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"\"type must be tuple of ints,but got FakeTensor\"",
             r"_pack_padded_sequence",
         ),
-        cause="nn.utils.rnn.pack_padded_sequence makes sizes of the lengths' values, and the "
-        "recurrent layer's state takes its size from them",
+        cause="nn.utils.rnn.pack_padded_sequence turns the values of the lengths into sizes, and "
+        "the recurrent layer's state takes its size from them",
         hint="run the layer on the padded sequences and mask its result: y * (torch.arange(T) < "
-        "n[:, None])[..., None]. One direction gives the same; a backward one starts in the "
-        "padding: reverse each sequence with gather first",
+        "n[:, None])[..., None]. A forward layer gives the same result. A backward one starts in "
+        "the padding: reverse each sequence with gather first",
         sources=("measured: torch 2.13.0",),
     ),
     KnownFailure(
@@ -141,29 +144,29 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"(?P<op>aten::_?fused_moving_avg_obs_fq_helper\w*|aten::fused_moving_avg_obs_fake_quant)",
         ),
         affected=("any",),
-        cause="torch.ao.quantization's modules for training observe ranges and quantise in one op, "
-        "which ONNX does not have",
+        cause="the training modules of torch.ao.quantization observe ranges and quantize in one "
+        "op, which ONNX does not have",
         hint="replace each of them by torch.fake_quantize_per_tensor_affine "
-        "(torch.fake_quantize_per_channel_affine for weights) with the scale and zero point of its "
-        "calculate_qparams(): these become QuantizeLinear and DequantizeLinear. TensorRT wants "
-        "int8 and zero points of 0",
+        "(torch.fake_quantize_per_channel_affine for weights) with the scale and zero point of "
+        "its calculate_qparams(). These become QuantizeLinear and DequantizeLinear. TensorRT "
+        "needs int8 and zero points of 0",
         sources=("measured: torch 2.13.0",),
     ),
     KnownFailure(
         name="value-leaves-torch",
         patterns=(r"\.numpy\(\) is not supported for tensor subclasses",),
         affected=("exporter == dynamo",),
-        cause="forward hands a tensor to NumPy, where no exporter sees what is computed",
-        hint="compute it with torch's own functions. The TorchScript exporter says nothing and "
+        cause="forward passes a tensor to NumPy, and exporters do not see what NumPy computes",
+        hint="compute it with torch's own functions. The TorchScript exporter gives no error and "
         "freezes the value",
         sources=("measured: torch 2.13.0",),
     ),
     KnownFailure(
         name="module-converted-in-forward",
         patterns=(r"Cannot swap t[12] because it has weakref associated with it",),
-        cause="forward converts or moves a module each time it runs: .half(), .float(), .to() or "
+        cause="forward converts or moves a module on every run: .half(), .float(), .to() or "
         ".cuda() of a module changes its parameters, which torch.export does not allow",
-        hint="convert the module once, where the model is made, and only tensors in forward: "
+        hint="convert the module once, where the model is built. In forward convert only tensors: "
         "self.m(x.half())",
         sources=("measured: torch 2.13.0",),
     ),
@@ -171,10 +174,10 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="attribute-not-constant",
         patterns=(r"Failed to export an ONNX attribute[^\n]{0,40}, since it's not constant",),
         affected=("exporter == torchscript",),
-        cause="what ONNX keeps as an attribute at this opset (a kernel's size, axes, the k of a "
-        "top-k) is computed from a shape or a value in the trace",
-        hint="make it a Python number: int(x.shape[2]); or export at opset 11 or later, where "
-        "fewer of them are attributes",
+        cause="the trace computes a value from a shape or a tensor that is an attribute in ONNX "
+        "at this opset (a kernel size, axes, the k of a top-k)",
+        hint="make it a Python number: int(x.shape[2]). Or export at opset 11 or later, which has "
+        "fewer such attributes",
         sources=(
             "https://github.com/onnx/tutorials/issues/137",
             "https://github.com/pytorch/pytorch/issues/22960",
@@ -190,8 +193,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"ONNX export of (?:operator )?(?P<op>\w+) in opset \d+\. Please try opset version \d+",
         ),
         affected=("any",),
-        cause="the op has an ONNX form, in a later opset than the one asked for",
-        hint="export at the opset that the message names; a row's opset is in versions.toml",
+        cause="the op has an ONNX form only in a later opset than the chosen one",
+        hint="export at the opset that the message names. A row's opset is in versions.toml",
         sources=(
             "https://github.com/pulp-platform/nemo/issues/16",
             "https://github.com/pytorch/pytorch/issues/46237",
@@ -206,11 +209,11 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"(?P<op>aten::_transformer_encoder_layer_fwd)' to ONNX opset version \d+ is not",
         ),
         affected=("exporter == torchscript",),
-        cause="nn.MultiheadAttention and nn.TransformerEncoderLayer take a fast path, one op for "
-        "all of it, in eval mode where nothing asks for gradients; it has no form in ONNX",
-        hint="torch.backends.mha.set_fastpath_enabled(False) before exporting; torch 2.2 and older "
-        "have no such switch: export outside of torch.no_grad(), with parameters that require "
-        "gradients. convert does so",
+        cause="in eval mode without gradients, nn.MultiheadAttention and "
+        "nn.TransformerEncoderLayer run as one fused op (the fast path), which has no ONNX form",
+        hint="call torch.backends.mha.set_fastpath_enabled(False) before exporting. torch 2.2 and "
+        "older have no such switch: export outside torch.no_grad(), with parameters that require "
+        "gradients. convert does this",
         sources=(
             "https://github.com/pytorch/pytorch/issues/143107",
             "https://github.com/onnx/onnx/issues/6532",
@@ -224,9 +227,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Exporting the operator '?(?P<op>aten::copy)'? to ONNX opset version \d+ is not",
         ),
         affected=("exporter == torchscript",),
-        cause="copy_() fills a buffer or another tensor from outside, which a trace cannot show",
-        hint="return the new value in place of filling one: state = 0.5 * state + x; one that is "
-        "to be kept goes in as an input and out as an output",
+        cause="copy_() fills a buffer or another tensor from outside, which a trace cannot record",
+        hint="return a new value instead of filling a tensor: state = 0.5 * state + x. A state "
+        "that must be kept becomes an input and an output",
         sources=("measured: torch 2.2.2 and 2.13.0",),
     ),
     KnownFailure(
@@ -241,8 +244,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"to ONNX opset version \d+ is not supported",
         ),
         affected=("any",),
-        cause="ONNX has no form of this op, or this release of torch does not know it",
-        hint="replace it by ops that have one, at that line; a newer torch or opset may have it",
+        cause="ONNX has no form of this op, or this torch release does not know it",
+        hint="replace it at that line with ops that have one. A newer torch or opset may support "
+        "it",
         sources=(
             "https://github.com/pytorch/pytorch/issues/49005",
             "https://github.com/pytorch/pytorch/issues/131635",
@@ -254,7 +258,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="custom-op-without-fake",
         patterns=(r"UnsupportedOperatorException: (?P<op>[\w.]+)", r"There was no fake impl"),
         affected=("exporter == dynamo",),
-        cause="torch.export runs the model without values, and a custom op has no such form",
+        cause="torch.export runs the model without values, and a custom op has no implementation "
+        "for that",
         hint="register one with torch.library.register_fake: it returns an empty tensor of the "
         "op's output shape",
         sources=("measured: torch 2.13.0",),
@@ -263,7 +268,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="custom-op-without-schema",
         patterns=(r"No schema registered for '?(?P<op>\w+)",),
         affected=("exporter == dynamo",),
-        cause="the dynamo exporter asks onnx for the schema of every node that it writes",
+        cause="the dynamo exporter asks onnx for the schema of every node that it writes, and "
+        "onnx has none for this op",
         hint="call onnx.defs.register_schema for the op before exporting",
         sources=("measured: torch 2.13.0, onnxscript 0.7.2",),
     ),
@@ -275,8 +281,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Torch not compiled with CUDA enabled",
         ),
         affected=("any",),
-        cause="the model makes tensors on a device of its own choice; exports run on the CPU",
-        hint="make them where the input is: device=x.device in place of 'cuda' or .cuda()",
+        cause="the model creates tensors on a fixed device, but exports run on the CPU",
+        hint="create them on the input's device: device=x.device instead of 'cuda' or .cuda()",
         sources=("measured: torch 2.13.0 without a driver",),
     ),
     KnownFailure(
@@ -285,8 +291,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Descriptors can(?:not)? ?not be created directly",
             r"Descriptors cannot be created",
         ),
-        cause="this onnx was generated for protobuf 3, and a protobuf from 4 on is installed",
-        hint="pin protobuf < 4 (3.20.3; on Python 3.6 3.19.6), as the rows' locks do",
+        cause="this onnx was generated for protobuf 3, but protobuf 4 or newer is installed",
+        hint="pin protobuf < 4 (3.20.3, or 3.19.6 on Python 3.6), as the rows' locks do",
         sources=(
             "https://github.com/onnx/onnx/issues/4222",
             "measured: onnx 1.6.0 on Python 3.7",
@@ -296,7 +302,8 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="roi-align-aligned-before-opset-16",
         patterns=(r"ROIAlign with aligned=True is (?:only|not) supported in",),
         affected=("opset < 16",),
-        cause="RoiAlign before opset 16 has no half_pixel mode: every roi lies half a pixel off",
+        cause="RoiAlign before opset 16 has no half_pixel mode, so every roi is off by half a "
+        "pixel",
         hint="export at opset 16 or later",
         sources=(
             "https://github.com/pytorch/vision/pull/6704",
@@ -310,9 +317,10 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Upsample/Resize operator did not match Pytorch's Interpolation until opset 11",
         ),
         affected=("opset < 11",),
-        cause="Resize before opset 11 has no coordinate_transformation_mode: the file holds "
-        "another interpolation than PyTorch's, and nothing but the results shows it",
-        hint="export at opset 11 or later; of the modes, nearest by a whole factor agrees before",
+        cause="Resize before opset 11 has no coordinate_transformation_mode, so the file "
+        "interpolates differently from PyTorch. Only the results show it",
+        hint="export at opset 11 or later. Before that, only nearest by a whole factor gives "
+        "equal results",
         sources=(
             "measured: torch 1.4.0 at opsets 9 and 10; torchvision's fcn_resnet50 is off by two "
             "thirds of its largest value there",
@@ -323,8 +331,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="tensor-frozen",
         patterns=(r"torch\.(?:as_tensor|from_numpy|tensor) results are registered as constants",),
         affected=("exporter == torchscript",),
-        cause="the trace keeps the values of this one run; the file gives them for every input",
-        hint="leave tensors as they are: guard the call with isinstance(x, torch.Tensor)",
+        cause="the trace records the values of this one run, and the file returns them for every "
+        "input",
+        hint="do not convert tensors: guard the call with isinstance(x, torch.Tensor)",
         sources=(
             "https://github.com/facebookresearch/maskrcnn-benchmark/issues/922",
             "measured: torch 1.4.0 and the TorchScript exporter of torch 2.13.0",
@@ -335,10 +344,10 @@ EXPORTING: tuple[KnownFailure, ...] = (
         name="in-place-change-lost",
         patterns=(r"live references to the data region being modified when tracing in-place",),
         affected=("exporter == torchscript",),
-        cause="an in-place change of a slice or a view is lost in the trace: the file has the "
-        "values from before it, such as boxes all 0 or boxes that are not clamped",
-        hint="build the result from new tensors: torch.stack and flatten in place of assignment to "
-        "slices, x.clamp(...) in place of x.clamp_(...)",
+        cause="the trace loses an in-place change of a slice or a view. The file has the values "
+        "from before the change, for example boxes that are all 0 or not clamped",
+        hint="build the result from new tensors: torch.stack and flatten instead of assignment to "
+        "slices, x.clamp(...) instead of x.clamp_(...)",
         sources=("measured: torch 1.4.0",),
         warning=True,
     ),
@@ -350,9 +359,9 @@ EXPORTING: tuple[KnownFailure, ...] = (
             r"Using len to get tensor shape might cause the trace",
         ),
         affected=("exporter == torchscript",),
-        cause="a value left the trace into Python: what it was in this one run is in the file",
-        hint="harmless for shapes that never change. Else keep to tensor operations: torch.where "
-        "in place of if, x.shape[0] in place of len(x)",
+        cause="a value left the trace into Python, and the file keeps its value from this one run",
+        hint="harmless for shapes that never change. Otherwise use tensor operations: torch.where "
+        "instead of if, x.shape[0] instead of len(x)",
         sources=(
             "https://github.com/facebookresearch/detectron2/issues/4907",
             "https://github.com/Project-MONAI/MONAI/issues/7560",

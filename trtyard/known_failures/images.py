@@ -1,4 +1,4 @@
-"""What goes wrong while an image is built: registries, apt, certificates."""
+"""Failures while an image is built: registries, apt, certificates."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -11,12 +11,13 @@ IMAGES: tuple[KnownFailure, ...] = (
             r"manifest for \S+ not found",
             r"\bmanifest unknown\b",
         ),
-        cause="the registry no longer has, or never had, an image of that tag or digest. NVIDIA "
-        "removes its CUDA images some months after their release is over",
-        hint="another base: tags that are kept are listed at "
-        "https://gitlab.com/nvidia/container-images/cuda/blob/master/doc/supported-tags.md; with "
-        "a copy of your own, name its registry in mirrors.toml (docs/offline.md). For a row: "
-        "change base.image and base.digest in versions.toml, then ./run lock",
+        cause="the registry does not have an image of that tag or digest. NVIDIA removes its CUDA "
+        "images some months after their release reaches its end of life",
+        hint="use another base: "
+        "https://gitlab.com/nvidia/container-images/cuda/blob/master/doc/supported-tags.md lists "
+        "the supported tags. If you have a copy, name its registry in mirrors.toml "
+        "(docs/offline.md). For a row: change base.image and base.digest in versions.toml, then "
+        "./run lock",
         sources=(
             "https://github.com/NVIDIA/nvidia-docker/issues/1768",
             "https://github.com/NVIDIA/TensorRT/issues/4142",
@@ -27,11 +28,11 @@ IMAGES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="apt-key-rotated",
         patterns=(r"NO_PUBKEY A4B469963BF863CC",),
-        cause="NVIDIA changed the key that signs its apt sources in April 2022; base images from "
-        "before hold the old one, so apt takes nothing from there, or stops",
-        hint="where nothing is taken from NVIDIA's source, remove it before apt-get update (rm "
-        "/etc/apt/sources.list.d/cuda.list /etc/apt/sources.list.d/nvidia-ml.list); else "
-        "install the distribution's package cuda-keyring first, or take a base made since",
+        cause="NVIDIA changed the signing key of its apt sources in April 2022. Older base images "
+        "have the old key, so apt ignores these sources or stops",
+        hint="if you need nothing from NVIDIA's source, remove it before apt-get update (rm "
+        "/etc/apt/sources.list.d/cuda.list /etc/apt/sources.list.d/nvidia-ml.list). Otherwise "
+        "install the distribution's package cuda-keyring first, or use a newer base",
         sources=(
             "https://developer.nvidia.com/blog/updating-the-cuda-linux-gpg-repository-key/",
             "https://github.com/iot-salzburg/gpu-jupyter/issues/78",
@@ -45,10 +46,10 @@ IMAGES: tuple[KnownFailure, ...] = (
             r"\bE: Version '[^']+' for '[^']+' was not found",
             r"a locked version is in no apt source any more",
         ),
-        cause="apt's sources do not have that version of the package: distributions keep the "
-        "newest alone, and NVIDIA's source differs by distribution and CUDA release",
-        hint="apt-cache madison PACKAGE, in the base, lists what there is. For a row: ./run lock "
-        "--upgrade ROW takes today's versions; ./run build --store DIR builds from files that "
+        cause="apt's sources do not have that version of the package. Distributions keep only the "
+        "newest version, and NVIDIA's source differs by distribution and CUDA release",
+        hint="apt-cache madison PACKAGE, in the base, lists the versions. For a row: ./run lock "
+        "--upgrade ROW locks today's versions; ./run build --store DIR builds from files that "
         "./run fetch kept",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2257",
@@ -64,10 +65,10 @@ IMAGES: tuple[KnownFailure, ...] = (
             r"CERTIFICATE_VERIFY_FAILED",
             r"server certificate verification failed",
         ),
-        cause="something between here and there, such as a company's proxy, answers with a "
-        "certificate whose authority this machine or image does not know",
-        hint="give the company's bundle: SSL_CERT_FILE=FILE before ./run, or ca-bundle in "
-        "mirrors.toml (docs/offline.md), which builds get too. The engine's own pulls look into "
+        cause="a server or proxy, such as a company's, uses a certificate whose authority this "
+        "machine or image does not know",
+        hint="pass the company's bundle: SSL_CERT_FILE=FILE before ./run, or ca-bundle in "
+        "mirrors.toml (docs/offline.md), which also applies to builds. Docker's own pulls use "
         "/etc/docker/certs.d and the system's bundle",
         sources=("measured: Python 3.11's ssl, uv 0.13 and git against a server on loopback",),
     ),

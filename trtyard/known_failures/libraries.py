@@ -1,4 +1,4 @@
-"""Libraries and Python packages of releases that do not fit together."""
+"""Failures of libraries and Python packages whose releases do not match."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -15,7 +15,8 @@ LIBRARIES: tuple[KnownFailure, ...] = (
         cause="this torchvision was compiled for another torch than the installed one, so its ops "
         "are not registered",
         hint="install both together from one index: pip install torch==VERSION "
-        "torchvision==VERSION; ./run matrix shows pairs that fit, and a row's environment has them",
+        "torchvision==VERSION. ./run matrix shows matching versions, and a row's environment has "
+        "them",
         sources=(
             "https://github.com/pytorch/pytorch/issues/122494",
             "https://github.com/fudan-generative-vision/hallo/issues/98",
@@ -30,10 +31,10 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"numpy\.core\.multiarray failed to import",
             r"numpy\.\w+ size changed, may indicate binary incompatibility",
         ),
-        cause="a package here was compiled for another NumPy than the installed one: before 2.0 "
-        "for NumPy 1 only",
+        cause="a package was compiled for another major release of NumPy than the installed one. "
+        "Many older packages support only NumPy 1",
         hint="pip install 'numpy<2', or a newer release of the package that the traceback names "
-        "(onnxruntime from 1.19 on, torch from 2.3 on)",
+        "(onnxruntime 1.19 or newer, torch 2.3 or newer)",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/21063",
             "https://github.com/dusty-nv/jetson-containers/issues/1374",
@@ -47,13 +48,13 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"Failed to create (?:CUDA|Tensorrt|NvTensorRTRTX)ExecutionProvider",
             r"(?:CUDA|Tensorrt)ExecutionProvider' is not in available provider names",
         ),
-        cause="ONNX Runtime cannot load its GPU provider and goes on with the CPU. The name behind "
-        "'with error' is the library that it wants and does not find: each release is for one CUDA "
-        "and one cuDNN (libcublasLt.so.11 is CUDA 11, libcudnn.so.9 cuDNN 9). Or the package is "
-        "onnxruntime, which has no GPU provider",
-        hint="install the onnxruntime-gpu for your CUDA and cuDNN (its page on execution providers "
-        "has the table); import torch first or onnxruntime.preload_dlls() finds the libraries of "
-        "pip's nvidia packages. trtyard itself compares on the CPU",
+        cause="ONNX Runtime cannot load its GPU provider and continues on the CPU. The name after "
+        "'with error' is the library that it does not find. Each release needs one CUDA and one "
+        "cuDNN release (libcublasLt.so.11 is CUDA 11, libcudnn.so.9 is cuDNN 9). The package "
+        "onnxruntime has no GPU provider at all",
+        hint="install the onnxruntime-gpu for your CUDA and cuDNN (its page on execution "
+        "providers has the table). import torch first, or call onnxruntime.preload_dlls(), to "
+        "find the libraries of pip's nvidia packages. trtyard itself compares on the CPU",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/21684",
             "https://github.com/microsoft/onnxruntime/issues/19616",
@@ -69,11 +70,12 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             rf"{_CUDA}[\w.]*: symbol \w+,? version \S+ not defined in file",
             r"undefined symbol: (?:cublas|cudnn|cusparse|cusolver|nvrtc|nccl)\w+",
         ),
-        cause="two releases of CUDA's libraries are mixed in one process: one comes from pip or "
-        "conda, and the loader finds another one's companion first, most often through "
+        cause="one process mixes two releases of CUDA's libraries: one comes from pip or conda, "
+        "but the loader finds a library of another release first, most often through "
         "LD_LIBRARY_PATH",
-        hint="unset LD_LIBRARY_PATH and try again; ldd FILE shows which are found. Else reinstall "
-        "torch with its nvidia packages into an environment of its own, such as a row's",
+        hint="unset LD_LIBRARY_PATH and try again. ldd FILE shows which libraries are found. "
+        "Otherwise reinstall torch with its nvidia packages into its own environment, such as a "
+        "row's",
         sources=(
             "https://github.com/pytorch/pytorch/issues/134929",
             "https://github.com/infiniflow/ragflow/issues/4466",
@@ -89,11 +91,11 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"undefined symbol: _Z\w*(?:nvinfer1|nvonnxparser|TRTPlugin)",
             r"lib(?:nvinfer|nvonnxparser)\w*\.so[\d.]*: undefined symbol",
         ),
-        cause="a library or plugin is for another TensorRT release than the libnvinfer that is "
-        "loaded, or none is loaded yet: a plugin that is not linked to it needs it first",
-        hint="ldd FILE | grep nvinfer shows which is found: let LD_LIBRARY_PATH lead to one "
-        "release only. Compile the plugin against that very release with -lnvinfer, or import "
-        "tensorrt before ctypes.CDLL",
+        cause="a library or plugin is for another TensorRT release than the loaded libnvinfer. Or "
+        "no libnvinfer is loaded yet, and the plugin is not linked to it",
+        hint="ldd FILE | grep nvinfer shows which one is found. Let LD_LIBRARY_PATH point to one "
+        "release only. Compile the plugin for that release with -lnvinfer, or import tensorrt "
+        "before ctypes.CDLL",
         sources=(
             "https://github.com/wang-xinyu/tensorrtx/issues/492",
             "https://github.com/NVIDIA/TensorRT/issues/1987",
@@ -108,10 +110,11 @@ LIBRARIES: tuple[KnownFailure, ...] = (
             r"version [`'](?:GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+' not found",
             r"_ZNSt\w+: symbol not found",
         ),
-        cause="the file was compiled on a newer Linux than this one: it wants a newer C or C++ "
-        "library. For GLIBCXX and CXXABI an older libstdc++ may also stand in front (conda's)",
-        hint="run it where the system is newer, such as in an image, or take a build for this one. "
-        "For GLIBCXX: conda install -c conda-forge libstdcxx-ng, or unset LD_LIBRARY_PATH",
+        cause="the file was compiled on a newer Linux and needs a newer C or C++ library than "
+        "this one has. For GLIBCXX and CXXABI, an older libstdc++ (conda's) may also come first "
+        "in the search path",
+        hint="run it on a newer system, for example in an image, or use a build for this one. For "
+        "GLIBCXX: conda install -c conda-forge libstdcxx-ng, or unset LD_LIBRARY_PATH",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1124",
             "https://github.com/ultralytics/ultralytics/issues/21757",
@@ -121,11 +124,10 @@ LIBRARIES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="thread-storage-full",
         patterns=(r"cannot allocate memory in static TLS block",),
-        cause="a library that wants a fixed place in every thread's storage is loaded late, when "
-        "the small reserve is used up; with glibc before 2.32 on Arm (Jetson) nearly always "
-        "libgomp",
-        hint="load it first: LD_PRELOAD=FILE with the file that the message names, before the "
-        "command; in Python import torch, cv2 or sklearn before the others",
+        cause="a library needs static thread-local storage and is loaded late, when the small "
+        "reserve is used up. With glibc before 2.32 on Arm (Jetson) it is nearly always libgomp",
+        hint="load it first: set LD_PRELOAD=FILE with the file that the message names. In Python, "
+        "import torch, cv2 or sklearn before the others",
         sources=(
             "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/563",
             "https://github.com/NVIDIA-AI-IOT/trt_pose/issues/111",

@@ -1,4 +1,4 @@
-"""What a log says of where it went wrong: the op, its node, the Python line."""
+"""Find the place of an error in a log: the op, its node and the Python line."""
 
 import functools
 import re
@@ -15,8 +15,8 @@ from trtyard.core.cited_lines import (
     is_library,
 )
 
-# How many lines around an error still speak of it: TensorRT prints a node's text between its name
-# and the complaint.
+# How many lines around an error may belong to it: TensorRT prints a node's text between its name
+# and the error.
 NEAR_LINES = 60
 
 _NODES = tuple(
@@ -40,21 +40,21 @@ _NODES = tuple(
     )
 )
 
-# trtyard's own messages name the node behind what went wrong.
+# trtyard's own messages name the node after the error.
 _NODES_BEHIND = (re.compile(r"^\s*op: (?P<op>[\w.:]+)(?: \(node (?P<node>.+)\))?$", re.MULTILINE),)
 
 
 class Place(NamedTuple):
-    """Where something went wrong, as far as the log says; empty and None where it does not."""
+    """The place of an error. A field is empty or None if the log does not contain it."""
 
     op: str = ""
     node: str = ""  # the ONNX node's name
     number: int | None = None  # the node's index in the graph
-    python: str = ""  # file:line, and function and code where the log has them
+    python: str = ""  # file:line, with function and code if the log has them
 
 
 def place_near(log: str, start: int) -> Place:
-    """Return what the log says of the op, node and Python line of the error at offset ``start``."""
+    """Return the op, node and Python line of the error at offset ``start``."""
     first, last = _window(log, start)
     error_line = log.count("\n", first, start)
     found = []
@@ -63,12 +63,14 @@ def place_near(log: str, start: int) -> Place:
             for match in pattern.finditer(log, first, last):
                 distance = error_line - log.count("\n", first, match.end())
                 distance = -distance if follows else distance
-                if distance < 0:  # most likely the next error's: only if nothing else is there
+                if (
+                    distance < 0
+                ):  # most likely of the next error: used only if nothing else is found
                     distance = NEAR_LINES - distance
                 found.append((distance, _as_place(match.groupdict())))
     found.sort(key=lambda pair: pair[0])
     op = next((place.op for _, place in found if place.op), "")
-    # Another node's name must not be taken for this one's.
+    # Do not use another node's name.
     same = [place for _, place in found if place.op in (op, "")]
     return Place(
         op=op,
@@ -79,7 +81,7 @@ def place_near(log: str, start: int) -> Place:
 
 
 def _window(log: str, start: int) -> tuple[int, int]:
-    """Return the offsets of the lines around ``start`` that may speak of the same error."""
+    """Return the offsets of the lines around ``start`` that may belong to the same error."""
     first = last = start
     for _ in range(NEAR_LINES):
         first = log.rfind("\n", 0, max(first - 1, 0)) + 1
@@ -99,19 +101,19 @@ def _as_place(found: dict[str, Any]) -> Place:
 
 
 def python_line(log: str, start: int = 0) -> str:
-    """Return the user's own Python line that the log cites, that nearest ``start`` if several.
+    """Return the user's Python line that the log cites, the nearest to ``start`` if several.
 
-    Frames in installed packages are passed over: they are not where a model is changed.
+    Frames in installed packages are ignored, because users do not change a model there.
     """
     own = _cited(log, OWN_AT)
     if own:
         return _worded(min(own, key=lambda match: (match.start() < start, match.start())))
     defined = _cited(log, TRACED)
-    if defined:  # says it of the op itself, where a traceback says it of the export
+    if defined:  # the line of the op itself; a traceback has the line of the export
         return _worded(min(defined, key=lambda match: (match.start() < start, match.start())))
     calls = [*_cited(log, FRAME), *_cited(log, NOTEBOOK_FRAME)]
     if calls:
-        # Of one traceback the innermost own frame, which comes last.
+        # The user's innermost frame comes last in a traceback.
         before = [match for match in calls if match.start() <= start]
         after = [match for match in calls if match.start() > start]
         return _worded((before or _first_stack(log, after))[-1])
@@ -122,15 +124,18 @@ def python_line(log: str, start: int = 0) -> str:
     return _worded(comments[-1]) if comments else ""
 
 
-@functools.lru_cache(maxsize=8)  # the patterns of one log, which is asked for every error in it
+@functools.lru_cache(maxsize=8)  # the same log and patterns are used for each of its errors
 def _cited(log: str, pattern: "Pattern[str]") -> tuple["re.Match[str]", ...]:
-    """Return what ``pattern`` finds in ``log`` of the user's own code; trtyard's words are that."""
+    """Return the matches of ``pattern`` in ``log`` that are in the user's code.
+
+    The lines that trtyard's own messages cite are always the user's.
+    """
     found = pattern.finditer(log)
     return tuple(match for match in found if pattern is OWN_AT or _is_own(match))
 
 
 def _first_stack(log: str, frames: list["re.Match[str]"]) -> list["re.Match[str]"]:
-    """Return the frames up to the first gap that is no other frame's text."""
+    """Return the frames of the first traceback: those before the first large gap."""
     stack = frames[:1]
     for frame in frames[1:]:
         if log.count("\n", stack[-1].end(), frame.start()) > NEAR_LINES:

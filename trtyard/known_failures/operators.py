@@ -1,6 +1,6 @@
-"""Which ops ONNX has, and from which release on TensorRT takes them."""
+"""The standard ONNX ops, and the TensorRT releases that support them."""
 
-# Every op that the standard domain has or had, of onnx 1.23.2; a test compares it with onnx itself.
+# Every op that the standard domain has or had, from onnx 1.23.2. A test compares it with onnx.
 _STANDARD_OPS = """
 Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool
 BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
@@ -28,7 +28,7 @@ TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
 """
 STANDARD_OPS = frozenset(_STANDARD_OPS.split())
 
-# The first full TensorRT whose ONNX parser has the op; before, it was looked for as a plugin.
+# The first full TensorRT whose ONNX parser supports the op. Earlier ones look for a plugin.
 # From https://github.com/onnx/onnx-tensorrt: docs/Changelog.md and, for OneHot and Reciprocal, the
 # tables of docs/operators.md for 8.4 and 8.5.
 NATIVE_FROM = {
@@ -72,8 +72,8 @@ NATIVE_FROM = {
     "STFT": "10.5",
 }
 
-# Standard ops of which the parser or builder of TensorRT for RTX 1.7.1 took no form, measured by
-# parsing and building onnx's own node tests without a GPU.
+# Standard ops that the parser or builder of TensorRT for RTX 1.7.1 supports in no form, measured
+# by parsing and building onnx's node tests without a GPU.
 _RTX_LACKS = """
 AffineGrid Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
 CausalConvWithState CenterCropPad Col2Im Compress ConcatFromSequence ConvInteger CumProd DFT
@@ -87,7 +87,7 @@ RTX_LACKS = frozenset(_RTX_LACKS.split())
 
 
 def lacking(op: str) -> tuple[str, ...]:
-    """Return the ranges of toolchains known to lack a standard op; empty where none is known."""
+    """Return the ranges of toolchains known not to support a standard op; empty if unknown."""
     ranges = []
     if op in NATIVE_FROM:
         ranges.append(f"tensorrt < {NATIVE_FROM[op]}")
@@ -97,5 +97,5 @@ def lacking(op: str) -> tuple[str, ...]:
 
 
 def outside_of(op: str) -> tuple[str, ...]:
-    """Return the ranges outside which a standard op is known to be taken; empty if not known."""
+    """Return the ranges outside which a standard op is known to be supported; empty if unknown."""
     return lacking(op) if op in NATIVE_FROM else ()

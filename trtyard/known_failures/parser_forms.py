@@ -1,10 +1,10 @@
-"""Forms of an op that TensorRT's ONNX parser refuses although it has the op."""
+"""Forms of supported ops that TensorRT's ONNX parser refuses."""
 
 from trtyard.known_failures.entry import KnownFailure
 
 _CHANGELOG = "https://github.com/onnx/onnx-tensorrt/blob/main/docs/Changelog.md"
 _RTX = "measured: TensorRT for RTX 1.7.1"
-# What the parser's functions import that are no ops.
+# The parser's import functions that are not ops.
 _NO_OPS = "FallbackPlugin|Plugin|TRT_|Model|Input|Graph|LocalFunction"
 
 PARSER_FORMS: tuple[KnownFailure, ...] = (
@@ -12,11 +12,11 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         name="scatter-more-than-there-is",
         patterns=(r"(?:Indices|Updates) dimensions must be less than data dimensions!",),
         affected=("any",),
-        cause="ScatterElements with more indices along an axis than its data has places, as "
-        "scatter_add from many edges into few nodes has. ONNX allows it; every TensorRT wants the "
-        "indices no larger than the data",
-        hint="write the sum as a matrix product: one_hot(index, nodes).T.to(x.dtype) @ x; or pad "
-        "the data up to the number of indices, scatter, and slice",
+        cause="ScatterElements has more indices along an axis than its data has elements, as in "
+        "scatter_add from many edges into few nodes. ONNX allows it. No TensorRT release allows "
+        "more indices than data",
+        hint="write the sum as a matrix product: one_hot(index, nodes).T.to(x.dtype) @ x. Or pad "
+        "the data to the number of indices, scatter, and slice",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2735",
             "https://github.com/onnx/onnx-tensorrt/issues/953",
@@ -28,10 +28,10 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         name="scatter-reduction-attribute",
         patterns=(r"Attribute reduction is not supported",),
         affected=("tensorrt < 8.2", "tensorrt >= 10.0, tensorrt < 10.9"),
-        cause="TensorRT 10.0 to 10.8 refuses ScatterND with the attribute reduction even where it "
-        "is 'none', its default, which exporters write from opset 16 on",
-        hint="take TensorRT 10.9 or newer, or remove the attribute where it is 'none' (export at "
-        "opset 15). A real reduction (add, mul, max) no release takes: write a sum as a matrix "
+        cause="TensorRT 10.0 to 10.8 refuses ScatterND with the attribute reduction, even with "
+        "its default 'none', which exporters write from opset 16 on",
+        hint="use TensorRT 10.9 or newer, or remove the attribute if it is 'none' (export at "
+        "opset 15). No release supports a real reduction (add, mul, max): write a sum as a matrix "
         "product with one_hot(index)",
         sources=(
             "https://github.com/microsoft/onnxruntime/issues/23618",
@@ -46,12 +46,12 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"Unsupported reduction type",
         ),
         affected=("any",),
-        cause="a scatter that adds, multiplies or compares (scatter_add, scatter_reduce, "
-        "index_add, index_put with accumulate=True). Full TensorRT from 10.0 on has it for "
-        "ScatterElements, no release for ScatterND, and TensorRT for RTX for neither",
-        hint="a sum into n rows is a product with a one-hot matrix: "
-        "(index[None] == torch.arange(n)[:, None]).float() @ x; a largest is torch.where of the "
-        "same mask and amax",
+        cause="a scatter adds, multiplies or compares (scatter_add, scatter_reduce, index_add, "
+        "index_put with accumulate=True). Full TensorRT supports this for ScatterElements from "
+        "10.0 on, and never for ScatterND. TensorRT for RTX supports neither",
+        hint="a sum into n rows is a product with a one-hot matrix: (index[None] == "
+        "torch.arange(n)[:, None]).float() @ x. A maximum is torch.where with the same mask, then "
+        "amax",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/957",
             _CHANGELOG,
@@ -65,9 +65,9 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"only supports constant 0 padding",
         ),
         affected=("tensorrt < 8.2",),
-        cause="Pad by reflection, by the edge, or with another number than 0: TensorRT has these "
+        cause="Pad uses reflection, the edge, or a number other than 0. TensorRT supports these "
         "from 8.2 on",
-        hint="take a newer row; or pad with zeros (padding_mode='zeros'), or build the border from "
+        hint="use a newer row. Or pad with zeros (padding_mode='zeros'), build the border from "
         "slices and cat, or pad the picture before the network",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1019",
@@ -84,11 +84,12 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"Coupled input/forget is unsupported in the (?P<op>LSTM) converter",
         ),
         affected=("any",),
-        cause="the two directions of the recurrent layer have other activations, alphas or betas, "
-        "or it couples its gates; TensorRT takes one set for both. torch never writes such a "
-        "layer, converters from Keras do (HardSigmoid in one direction)",
+        cause="the two directions of the recurrent layer have different activations, alphas or "
+        "betas, or the layer couples its gates. TensorRT supports one set for both directions. "
+        "torch never writes such a layer, but converters from Keras do (HardSigmoid in one "
+        "direction)",
         hint="convert with a newer keras2onnx or tf2onnx, or set recurrent_activation='sigmoid' "
-        "for both directions; else split it into two layers of one direction each",
+        "for both directions. Otherwise split the layer into two, one per direction",
         sources=("https://github.com/NVIDIA/TensorRT/issues/1417", _RTX),
     ),
     KnownFailure(
@@ -98,10 +99,10 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"Found unsupported datatype \(11\)",
         ),
         affected=("tensorrt < 8.0",),
-        cause="TensorRT computes nothing in float64; from 8.0 on its parser takes such tensors as "
+        cause="TensorRT does not compute in float64. From 8.0 on its parser reads such tensors as "
         "float32",
-        hint="export in float32: model.float() and float32 inputs; no numpy constants in forward, "
-        "which are float64 unless asked. A new export is better than a cast in the file",
+        hint="export in float32: model.float() and float32 inputs, and no numpy constants in "
+        "forward, which are float64 by default. Exporting again is better than a cast in the file",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/943",
             "https://github.com/onnx/onnx-tensorrt/issues/501",
@@ -115,8 +116,8 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"only supports (?:TensorRT INetworkDefinitions|networks) with an explicit batch",
             r"hasImplicitBatchDimension\(\)",
         ),
-        cause="the program makes a network without EXPLICIT_BATCH, which the ONNX parser of "
-        "TensorRT 7 to 9 wants; from 10 on every network is so",
+        cause="the program creates a network without EXPLICIT_BATCH, which the ONNX parser of "
+        "TensorRT 7 to 9 requires. From 10 on every network has it",
         hint="builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)); "
         "trtexec: --explicitBatch, up to 8.x",
         sources=(
@@ -129,9 +130,10 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
         name="parser-too-old",
         patterns=(r"Assertion failed: (?:\w+\.|\w+->)*tensors(?:\(\))?\.count\(\w+\)",),
         affected=("tensorrt < 7.0",),
-        cause="the node's input is unknown to this parser: before TensorRT 7 it knows neither "
-        "initializers that are no inputs (IR version 4 and newer) nor constants made by some nodes",
-        hint="take a newer TensorRT; or export with keep_initializers_as_inputs=True and fold the "
+        cause="the parser does not know the node's input. Before TensorRT 7 it supports neither "
+        "initializers that are not also inputs (IR version 4 and newer) nor constants made by "
+        "some nodes",
+        hint="use a newer TensorRT. Or export with keep_initializers_as_inputs=True and fold the "
         "constants",
         sources=("https://github.com/NVIDIA/TensorRT/issues/203",),
     ),
@@ -147,11 +149,11 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"Elementwise layer does not support the given inputs and operator",
             r"inputs must have (?:same|equal) (?:number of )?dimensions",
         ),
-        cause="at this layer the shapes do not fit together. The input has another shape, or lacks "
-        "its batch dimension; a profile uses sizes that the file has frozen as constants; or a "
-        "converter left out an op that it does not know (torch2trt warns of it)",
-        hint="run the file in ONNX Runtime with that very shape: if it fails too, export again for "
-        "it, with sizes from x.shape in place of numbers in reshape and expand",
+        cause="the shapes at this layer do not match. The input has another shape or lacks its "
+        "batch dimension, a profile uses sizes that are constants in the file, or a converter "
+        "left out an unknown op (torch2trt warns about it)",
+        hint="run the file in ONNX Runtime with the same shape. If that fails too, export again "
+        "for this shape, with sizes from x.shape instead of numbers in reshape and expand",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/1324",
             "https://github.com/NVIDIA/TensorRT/issues/883",
@@ -171,11 +173,10 @@ PARSER_FORMS: tuple[KnownFailure, ...] = (
             r"In function \w+:\s+(?:\[[^\]\n]*\] )*\[\d+\] [^\n]*"
             r"(?:does(?:n't| not) support|not supported|only supports?)",
         ),
-        cause="this TensorRT has the op and refuses this form of it: an attribute, an input or a "
-        "type. The condition behind 'Assertion failed' is the one that does not hold",
-        hint="write that line of the model in another form, or try a newer row. ./run doctor "
-        "--model model.onnx shows every node that is refused; ONNX Runtime tells whether the file "
-        "is valid",
+        cause="this TensorRT supports the op but not this form of it: an attribute, an input or a "
+        "type. The text after 'Assertion failed' is the condition that does not hold",
+        hint="rewrite that line of the model, or try a newer row. ./run doctor --model model.onnx "
+        "shows every unsupported node. ONNX Runtime shows whether the file is valid",
         sources=(
             "https://github.com/onnxsim/onnxsim/issues/112",
             _RTX,

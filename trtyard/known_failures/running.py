@@ -1,4 +1,4 @@
-"""What goes wrong when an engine or an ONNX file is loaded and run."""
+"""Failures while an engine or an ONNX file is loaded and run."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -14,10 +14,10 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"stdVersionRead == serializationVersion",
             r"engine created with incompatible serialization version",
         ),
-        cause="an engine belongs to the very TensorRT that built it; this file is another one's, "
-        "or no engine at all",
-        hint="build it again with this TensorRT: ./run convert. model.engine.json beside it says "
-        "what it was built with",
+        cause="an engine runs only in the TensorRT release that built it. This file is from "
+        "another release, or is not an engine",
+        hint="build it again with this TensorRT: ./run convert. model.engine.json next to it "
+        "names the release that built it",
         sources=(
             "https://github.com/triton-inference-server/server/issues/317",
             "https://github.com/NVIDIA/TensorRT/issues/2983",
@@ -33,7 +33,7 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"generated on an incompatible device, expecting compute (?P<sm>\d+\.\d+)",
             r"engine plan file across different models of devices is not recommended",
         ),
-        cause="an engine belongs to the GPU that it was built on",
+        cause="an engine runs only on the kind of GPU that it was built on",
         hint="build it on this machine: ./run convert",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/564",
@@ -47,7 +47,7 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"could not find plugin:? (?P<op>\w+)[\s\S]{0,400}?[Dd]eserializ",
             r"IPluginCreator not found in Plugin Registry",
         ),
-        cause="the engine holds a plugin whose creator this process has not registered",
+        cause="the engine contains a plugin whose creator is not registered in this process",
         hint="load the plugin's library before the engine: ctypes.CDLL(LIB), trt.init_libnvinfer_"
         "plugins for NVIDIA's own, --plugins for ./run convert and run-engine",
         sources=(
@@ -63,7 +63,7 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"Cannot deserialize with an empty memory buffer",
             r"plan\.header\.size == blobSize failed",
         ),
-        cause="the engine file is empty or not whole",
+        cause="the engine file is empty or incomplete",
         hint="compare its size with model.engine.json, and build or copy it again",
         sources=(_RTX,),
     ),
@@ -74,10 +74,10 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"Supplied binding dimension \[[\d,]*\] for bindings\[\d+\] exceed min ~ max range",
             r"[Rr]untime dimension does not satisfy any optimization profile",
         ),
-        cause="the input has a size that the engine was not built for: it takes the one that was "
-        "exported, or what lies between min and max of its profile",
-        hint="resize the input to it, or build again with that size (./run convert --size, "
-        "--input; trtexec --minShapes, --optShapes, --maxShapes)",
+        cause="the engine was not built for this input size. It accepts the exported size, or "
+        "sizes between min and max of its profile",
+        hint="resize the input, or build again for this size (./run convert --size, --input; "
+        "trtexec --minShapes, --optShapes, --maxShapes)",
         sources=(
             "https://github.com/QwenAudio/CosyVoice/issues/901",
             "https://github.com/jamjamjon/usls/issues/212",
@@ -92,9 +92,9 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"operation would make the legacy stream depend on a capturing",
         ),
         affected=("any",),
-        cause="something synchronises, allocates or copies while a CUDA graph is recorded: the "
+        cause="something synchronizes, allocates or copies while a CUDA graph is recorded: the "
         "first enqueue after a change of shapes, or a plugin's enqueue",
-        hint="run once before recording; a plugin's enqueue may only put kernels into its stream",
+        hint="run once before recording. A plugin's enqueue may only launch kernels on its stream",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/802",
             "https://github.com/NVIDIA/TensorRT/issues/1967",
@@ -109,10 +109,10 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"No Op registered for (?P<op>Range) with domain_version of (?:9|10)\b",
         ),
         affected=("any",),
-        cause="the file is made for TensorRT 7.0's parser (TopK with an attribute k, Range at "
-        "opset 10) and is not valid ONNX",
-        hint="compare the unpatched export with ONNX Runtime instead; the patched one is for "
-        "TensorRT 7.0 alone",
+        cause="the file is for TensorRT 7.0's parser (TopK with an attribute k, Range at opset "
+        "10) and is not valid ONNX",
+        hint="compare the unpatched export with ONNX Runtime instead. The patched export is only "
+        "for TensorRT 7.0",
         sources=("measured: torch 1.4.0 with both patches, ONNX Runtime 1.1.0 and 1.32.0",),
     ),
     KnownFailure(
@@ -122,9 +122,9 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"No Op registered for (?P<op>\w+) with domain_version of \d+",
         ),
         affected=("any",),
-        cause="ONNX Runtime knows no op of that name in that domain and opset",
+        cause="ONNX Runtime has no op of that name in that domain and opset",
         hint="a custom op needs its library (register_custom_ops_library) or an ONNX function in "
-        "the file, as trtyard's own have; a standard one needs the opset that brought it",
+        "the file, as trtyard's ops have. A standard op needs the opset that added it",
         sources=(
             "https://github.com/open-mmlab/mmdeploy/issues/756",
             "https://github.com/microsoft/onnxruntime/issues/8635",
@@ -137,7 +137,8 @@ RUNNING: tuple[KnownFailure, ...] = (
         name="onnxruntime-no-roi-align",
         patterns=(r"(?:implementation|kernel) for (?P<op>RoiAlign)\((?:2[2-9]|[3-9]\d)\)",),
         affected=("any",),
-        cause="ONNX Runtime on the CPU has RoiAlign up to opset 21, and the file is of a newer one",
+        cause="ONNX Runtime on the CPU supports RoiAlign up to opset 21, and the file has a newer "
+        "opset",
         hint="export at opset 16 to 21 (--opset 21), or use trtyard.pipeline.ops.roi_align, which "
         "runs at every opset",
         sources=(_RUNTIME,),
@@ -150,7 +151,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         affected=("any",),
         cause="ONNX Runtime has the op, but not for these element types on the CPU",
-        hint="compute in float32: leave out torch.autocast, .bfloat16() and .double(), or cast the "
+        hint="compute in float32: remove torch.autocast, .bfloat16() and .double(), or cast the "
         "op's inputs with .float()",
         sources=(
             "https://github.com/pytorch/pytorch/issues/148041",
@@ -166,11 +167,11 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"Type \(tensor\(\w+\)\) of output arg \([^)\n]*\) of node \([^)\n]*\) does not match",
         ),
         affected=("any",),
-        cause="the file was changed to another type (fp16) in part only: a node now gets two "
-        "types, or an inner graph (If, Loop) still has the old one",
+        cause="only part of the file was converted to another type (fp16): a node now has inputs "
+        "of two types, or a subgraph (If, Loop) still has the old one",
         hint="convert again with convert_float_to_float16(model, keep_io_types=True, "
-        "op_block_list=[...]) of onnxruntime.transformers.float16 and block the ops that are "
-        "named; or export the model in that type",
+        "op_block_list=[...]) of onnxruntime.transformers.float16 and block the named ops. Or "
+        "export the model in that type",
         sources=("https://github.com/microsoft/onnxruntime/issues/7981", _RUNTIME),
     ),
     KnownFailure(
@@ -180,37 +181,37 @@ RUNNING: tuple[KnownFailure, ...] = (
             r"Opset \d+ is under development and support for this is limited",
         ),
         affected=("any",),
-        cause="the file was written by a newer onnx than this ONNX Runtime knows",
+        cause="a newer onnx wrote the file than this ONNX Runtime supports",
         hint="export at the row's opset and with the row's onnx",
         sources=(_RUNTIME,),
     ),
     KnownFailure(
         name="input-of-other-shape",
         patterns=(r"Got invalid dimensions for input: (?P<node>\w+)",),
-        cause="the array has another shape than the file's input",
-        hint="the file is static: give the size it was exported for (--size, --input)",
+        cause="the array's shape differs from the file's input",
+        hint="the file has fixed shapes: use the size that it was exported for (--size, --input)",
         sources=(_RUNTIME,),
     ),
     KnownFailure(
         name="input-of-other-type",
         patterns=(r"Unexpected input data type\. Actual: ",),
-        cause="the array has another element type than the file's input",
-        hint="array.astype(numpy.float32); numpy makes float64 unless asked",
+        cause="the array's element type differs from the file's input",
+        hint="array.astype(numpy.float32). numpy makes float64 by default",
         sources=(_RUNTIME,),
     ),
     KnownFailure(
         name="engine-is-none",
         patterns=(r"'NoneType' object has no attribute '(?:create_execution_context|serialize)'",),
-        cause="TensorRT gave no engine and said why before this line",
-        hint="look at the errors above it, or give their log to ./run explain",
+        cause="TensorRT returned no engine. Its reason is above this line",
+        hint="read the errors above, or pass their log to ./run explain",
         sources=("https://github.com/smellslikeml/ActionAI/issues/17", _RTX),
         general=True,
     ),
     KnownFailure(
         name="driver-missing-or-old",
         patterns=(r"CUDA driver version is insufficient for CUDA runtime version",),
-        cause="there is no NVIDIA driver here, or one older than this CUDA. TensorRT for RTX says "
-        "so beside every other error too: it builds without a driver",
+        cause="the NVIDIA driver is missing or older than this CUDA needs. TensorRT for RTX logs "
+        "this next to every other error too, because it builds without a driver",
         hint="./run doctor   compares the driver with what the row needs",
         sources=(_RTX + " without a driver",),
         general=True,

@@ -1,4 +1,4 @@
-"""What goes wrong before any op matters: libraries, the driver, memory, files, a changed API."""
+"""Failures before any op matters: libraries, the driver, memory, files, a changed API."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -22,11 +22,12 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"onnxruntime)\w*\.so[\w.]*: cannot open shared object file",
             r"Unable to load library: \S*nvinfer_builder_resource",
         ),
-        cause="the loader finds no library of that very name; the number behind .so is the major "
-        "release. Either TensorRT, CUDA or cuDNN is of another release than what wants it (the "
-        "Python package tensorrt is only bindings), or its folder is not searched",
-        hint="ldconfig -p | grep nvinfer   shows what is found; put the folder of the same release "
-        "into LD_LIBRARY_PATH. Or take a row's environment or image, where they fit: ./run matrix",
+        cause="the loader does not find a library of exactly this name. The number after .so is "
+        "the major release. Either TensorRT, CUDA or cuDNN has another release than needed (the "
+        "Python package tensorrt contains only bindings), or the library's folder is not searched",
+        hint="ldconfig -p | grep nvinfer   shows what is found. Add the folder of the right "
+        "release to LD_LIBRARY_PATH. Or use a row's environment or image, where the releases "
+        "match: ./run matrix",
         sources=(
             "https://github.com/open-mmlab/mmdeploy/issues/913",
             "https://github.com/wang-xinyu/tensorrtx/issues/1501",
@@ -41,11 +42,11 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"(?i:cuda) initialization failure with error:? \d+",
             r"pybind11::init\(\): factory function returned nullptr",
         ),
-        cause="TensorRT cannot start CUDA. The number is CUDA's own: 35 an older driver than this "
-        "CUDA needs, or none; 100 no GPU to be seen; 2 its memory is full; 222 code for a newer "
-        "driver; 999 often after the machine slept",
-        hint="./run doctor   compares driver and GPU with the row; in a container the GPUs must be "
-        "passed (docker run --gpus all). With 999: sudo rmmod nvidia_uvm, sudo modprobe nvidia_uvm",
+        cause="TensorRT cannot start CUDA. The number is CUDA's error code: 35 the driver is "
+        "missing or too old for this CUDA, 100 no GPU is visible, 2 GPU memory is full, 222 the "
+        "code needs a newer driver, 999 often after the machine slept",
+        hint="./run doctor   compares driver and GPU with the row. A container needs the GPUs "
+        "(docker run --gpus all). For 999: sudo rmmod nvidia_uvm, sudo modprobe nvidia_uvm",
         sources=(
             "https://github.com/wang-xinyu/tensorrtx/issues/685",
             "https://github.com/linghu8812/tensorrt_inference/issues/173",
@@ -65,10 +66,10 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|CUBLAS_STATUS_ALLOC_FAILED",
             r"Failed to allocate memory for requested buffer of size",
         ),
-        cause="the GPU has not that much memory free. While building, kernels that do not fit are "
-        "passed over (Skipping tactic): then it stops nothing, unless none is left",
-        hint="nvidia-smi shows who holds it; then a workspace below what is free "
-        "(--memPoolSize=workspace:1024), a smaller batch or --maxShapes, or fp16",
+        cause="the GPU does not have that much free memory. A build skips kernels that do not fit "
+        "(Skipping tactic) and fails only if none is left",
+        hint="nvidia-smi shows which processes use it. Then set a workspace below the free memory "
+        "(--memPoolSize=workspace:1024), or use a smaller batch, smaller --maxShapes or fp16",
         sources=(
             "https://github.com/marcoslucianops/DeepStream-Yolo/issues/366",
             "https://github.com/VoltaML/voltaML-fast-stable-diffusion/issues/15",
@@ -84,10 +85,10 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"Protobuf parsing failed",
             r"Could not open file \S+\.onnx",
         ),
-        cause="the file is not there, is cut short, or is no ONNX: where the complaint says 'no "
-        "field named \"version\"', it is Git LFS's pointer to the file",
-        hint="look at its size and beginning (ls -l, head -c 100); git lfs pull, or copy or export "
-        "it again; onnx.load(FILE) tells whether it is whole",
+        cause="the file is missing, truncated or not ONNX. With the message 'no field named "
+        '"version"\', it is a Git LFS pointer',
+        hint="check its size and beginning (ls -l, head -c 100). Run git lfs pull, or copy or "
+        "export it again. onnx.load(FILE) shows whether it is complete",
         sources=(
             "https://github.com/NVIDIA-AI-IOT/CUDA-PointPillars/issues/1",
             "https://github.com/StephenYang190/rangenet_lib/issues/1",
@@ -105,12 +106,12 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"GetExtDataFromTensorProto|External initializer: [^\n]* offset",
             r"UnpackTensor: the pre-allocate size does not match",
         ),
-        cause="the weights are in a second file (external data, as with models over 2 GB and the "
-        "dynamo exporter), and it is not beside the ONNX file, has another name than the file "
-        "says, or is not whole. A parser that gets the bytes alone does not know the folder",
-        hint="keep both files in one folder under their own names; parser.parse_from_file(PATH), "
-        "or parse(data, path=PATH). onnx.save(onnx.load(PATH), NEW) makes one file of up to 2 GB; "
-        "convert always writes one",
+        cause="the weights are in a second file (external data, as for models over 2 GB and with "
+        "the dynamo exporter). It is not next to the ONNX file, has another name than the file "
+        "gives, or is incomplete. A parser that gets only the bytes does not know the folder",
+        hint="keep both files in one folder under their own names. Use "
+        "parser.parse_from_file(PATH), or parse(data, path=PATH). onnx.save(onnx.load(PATH), NEW) "
+        "makes one file of up to 2 GB. convert always writes one",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/586",
             "https://github.com/onnx/onnx-tensorrt/issues/818",
@@ -124,11 +125,11 @@ SETTING_UP: tuple[KnownFailure, ...] = (
         patterns=(
             r"SymbolAddress for (?:getCreators|getPluginCreators|setLoggerFinder) could not",
         ),
-        cause="loadLibrary and --setPluginsToSerialize look for the functions getCreators "
-        "(TensorRT 10) or getPluginCreators and setLoggerFinder in the library, and it has none: "
-        "it registers its plugins by itself",
-        hint="load it with dlopen or ctypes.CDLL instead (trtexec: --staticPlugins), or write "
-        'these functions (extern "C"); ./run plugins makes libraries that have them',
+        cause="loadLibrary and --setPluginsToSerialize need the functions getCreators (TensorRT "
+        "10), or getPluginCreators and setLoggerFinder, in the library. It has none and registers "
+        "its plugins itself",
+        hint="load it with dlopen or ctypes.CDLL instead (trtexec: --staticPlugins), or add these "
+        'functions (extern "C"). ./run plugins makes libraries that have them',
         sources=("https://github.com/NVIDIA/TensorRT/issues/4121",),
     ),
     KnownFailure(
@@ -137,13 +138,12 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"Magic tag does not match",
             r"magicTag\w* == ?(?:kMAGIC_TAG|magicTag|rt::kPLAN_MAGIC_TAG) failed",
         ),
-        cause="the file does not begin as this TensorRT's engines do. Another TensorRT built it "
-        "(two are installed, and LD_LIBRARY_PATH finds the other one here), it is an ONNX file or "
-        "a checkpoint, or something stands before the engine (Ultralytics writes its metadata "
-        "there)",
-        hint="see that what builds and what loads is one release (ldd, LD_LIBRARY_PATH), and build "
-        "it again: ./run convert. Of Ultralytics' files skip the metadata: four bytes with its "
-        "length, little endian, and as many as they say",
+        cause="the file does not start like an engine of this TensorRT. Another TensorRT built it "
+        "(two are installed, and LD_LIBRARY_PATH finds the other one), it is an ONNX file or a "
+        "checkpoint, or it has a header before the engine (Ultralytics writes its metadata there)",
+        hint="check that one release both builds and loads (ldd, LD_LIBRARY_PATH), and build it "
+        "again: ./run convert. In an Ultralytics file, skip the metadata: a four-byte "
+        "little-endian length, then that many bytes",
         sources=(
             "https://github.com/lix19937/tensorrt-insight/issues/65",
             "https://github.com/NVIDIA/TensorRT/issues/1384",
@@ -161,12 +161,14 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             rf"nvinfer1::\w+[^\n]{{0,60}} has no member named .(?:{_GONE_IN_C})\b",
             rf"no member named .(?:{_GONE_IN_C}). in .nvinfer1::",
         ),
-        cause="the script is for an older TensorRT. max_workspace_size and build_cuda_engine of "
-        "the builder went with 8.0, bindings by number and max_workspace_size of its config with "
-        "10.0, precision flags, calibrators and EXPLICIT_BATCH with 11.0 and in TensorRT for RTX",
-        hint="config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, BYTES), builder."
-        "build_serialized_network, engine.num_io_tensors with get_tensor_name, context."
-        "set_tensor_address and execute_async_v3; or run the script with a row of its own time",
+        cause="the script is for an older TensorRT. 8.0 removed max_workspace_size and "
+        "build_cuda_engine of the builder. 10.0 removed bindings by number and the config's "
+        "max_workspace_size. 11.0 and TensorRT for RTX removed precision flags, calibrators and "
+        "EXPLICIT_BATCH",
+        hint="config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, BYTES), "
+        "builder.build_serialized_network, engine.num_io_tensors with get_tensor_name, "
+        "context.set_tensor_address and execute_async_v3. Or run the script with a row of the "
+        "release that it was written for",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/3816",
             "https://github.com/NVIDIA-AI-IOT/torch2trt/issues/557",
@@ -183,7 +185,7 @@ SETTING_UP: tuple[KnownFailure, ...] = (
             r"\bnptype\b[\s\S]{0,600}module 'numpy' has no attribute 'bool'",
         ),
         affected=("tensorrt < 8.6",),
-        cause="trt.nptype of TensorRT before 8.6 asks for numpy.bool, which numpy removed in 1.24",
+        cause="trt.nptype of TensorRT before 8.6 uses numpy.bool, which numpy 1.24 removed",
         hint="pin numpy < 1.24, as row 7.0's lock does",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/2557",

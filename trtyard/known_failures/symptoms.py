@@ -1,4 +1,4 @@
-"""Failures that raise no error: what one sees, and what looks for it."""
+"""Failures that show only in the results, without an error."""
 
 from trtyard.known_failures.entry import KnownFailure
 
@@ -7,48 +7,48 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         name="results-frozen",
         symptom="the same result for every input; NMS results baked in as constants",
         affected=("exporter == torchscript",),
-        cause="an op that the tracer does not see into, or a value that left it, was written into "
-        "the file as the constant that it was in the traced run",
+        cause="the tracer did not see inside an op, or a value left the trace. The file contains "
+        "the value of the traced run as a constant",
         hint="give the op a symbolic (torch.onnx.register_custom_op_symbolic), as "
-        "trtyard.pipeline.ops has; convert traces other values than it compares, so that this "
-        "shows as a difference",
+        "trtyard.pipeline.ops has. convert traces with other values than it compares, so a frozen "
+        "value shows as a difference",
         sources=("https://github.com/NVIDIA/TensorRT/issues/1134", "measured: torch 1.4.0"),
     ),
     KnownFailure(
         name="results-vary",
         symptom="another result each time for the same input; the runtimes never agree",
         affected=("any",),
-        cause="forward draws random numbers (dropout that stays active, noise), or keeps something "
-        "from one run to the next in an attribute that is no buffer",
-        hint="switch it off where self.training is False (F.dropout takes training=self.training); "
-        "give noise as an input; give a state as an input and return it as an output",
+        cause="forward draws random numbers (active dropout, noise), or keeps state between runs "
+        "in an attribute that is not a buffer",
+        hint="disable it if self.training is False (F.dropout takes training=self.training). Pass "
+        "noise as an input. Pass a state as an input and return it as an output",
         sources=("measured: torch 2.13.0 and 1.4.0",),
     ),
     KnownFailure(
         name="left-in-training",
         symptom="the runtimes differ; batch norms or dropouts that stay in training mode",
         affected=("any",),
-        cause="a module stays in training mode although eval() was called: its own train() sees to "
-        "that, or forward switches it back. Statistics then come from the input, and exporters "
-        "write the learned ones",
-        hint="let eval() reach every module before exporting; set the statistics that a frozen "
-        "batch norm is to use and leave it in eval mode",
+        cause="a module stays in training mode after eval(): its own train() prevents it, or "
+        "forward switches it back. Its statistics then come from the input, but exporters write "
+        "the learned ones",
+        hint="let eval() reach every module before exporting. For a frozen batch norm, set its "
+        "statistics and leave it in eval mode",
         sources=("measured: torch 2.13.0, both exporters",),
     ),
     KnownFailure(
         name="boxes-all-zero",
         symptom="boxes all 0",
         affected=("exporter == torchscript",),
-        cause="an assignment to slices of a new tensor is lost in the trace",
-        hint="torch.stack(..., dim=-1).flatten(-2) in place of boxes[:, 0::4] = ...",
+        cause="the trace loses an assignment to slices of a new tensor",
+        hint="torch.stack(..., dim=-1).flatten(-2) instead of boxes[:, 0::4] = ...",
         sources=("measured: torch 1.4.0",),
     ),
     KnownFailure(
         name="boxes-outside",
         symptom="boxes outside the picture",
         affected=("exporter == torchscript",),
-        cause="an in-place clamp of a view is lost in the trace",
-        hint="x = x.clamp(min=0, max=width - 1) in place of x.clamp_(...)",
+        cause="the trace loses an in-place clamp of a view",
+        hint="x = x.clamp(min=0, max=width - 1) instead of x.clamp_(...)",
         sources=("measured: torch 1.4.0",),
     ),
     KnownFailure(
@@ -56,7 +56,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="the engine is slower than PyTorch; few boxes alive among many padded",
         affected=("any",),
         cause="padded boxes go through the box head like real ones",
-        hint="keep fewer proposals: --top-n. The report shows alive against padded",
+        hint="keep fewer proposals: --top-n. The report shows real and padded counts",
         sources=(
             "https://github.com/open-mmlab/mmdeploy/issues/809",
             "https://github.com/NVIDIA/TensorRT/issues/4248",
@@ -66,8 +66,8 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         name="rois-half-a-pixel-off",
         symptom="rois half a pixel off; features shifted",
         affected=("opset < 16",),
-        cause="RoiAlign before opset 16 has no coordinate_transformation_mode: what it should be "
-        "is not in the file, and runtimes choose",
+        cause="RoiAlign before opset 16 has no coordinate_transformation_mode. The file does not "
+        "define it, and each runtime chooses its own",
         hint="export at opset 16 or later, or use trtyard.pipeline.ops.roi_align",
         sources=(
             "https://github.com/pytorch/vision/pull/4692",
@@ -78,9 +78,9 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         name="keypoint-scores-of-the-first",
         symptom="keypoints_scores of torchvision's Keypoint R-CNN differ, but for each first one",
         affected=("torch < 1.6",),
-        cause="the form that torchvision before 0.7 gives to an exporter reads every keypoint's "
-        "score at the place of the first one; the places are right",
-        hint="take a newer row, or leave the output keypoints_scores alone",
+        cause="torchvision before 0.7 exports a form that reads every keypoint's score at the "
+        "first keypoint's position. The positions are right",
+        hint="use a newer row, or ignore the output keypoints_scores",
         sources=(
             "https://github.com/pytorch/vision/pull/2312",
             "measured: torchvision 0.5.0",
@@ -90,10 +90,10 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         name="keypoint-of-a-tie",
         symptom="a few keypoints differ by pixels, and no score of a keypoint does",
         affected=("any",),
-        cause="a keypoint is the place of the largest value of its map; where two places hold "
-        "the same to within rounding, another runtime takes the other one",
-        hint="nothing to do where few move and keypoints_scores agree: by the network's own values "
-        "both places are as good",
+        cause="a keypoint is the position of its map's largest value. If two positions have the "
+        "same value to within rounding, runtimes may choose differently",
+        hint="nothing to fix if only a few move and keypoints_scores agree: the network rates "
+        "both positions equally",
         sources=(
             "measured: torchvision 0.17.2 and 0.28.0, keypointrcnn_resnet50_fpn with seeded "
             "weights; maps that are the same from right to left",
@@ -104,10 +104,10 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="indices of a top-k, sort or argmax differ, or what is taken at them; the values "
         "are equal",
         affected=("any",),
-        cause="among equal values, or values that differ by rounding, each runtime may choose "
-        "another one, and no order is promised: either choice is right",
-        hint="nothing to do where any of the equal ones will do. Else make them differ: add a "
-        "small multiple of the position before choosing, or sort by a second key",
+        cause="among values that are equal or differ only by rounding, each runtime may choose "
+        "another one. No order is promised, and either choice is right",
+        hint="nothing to fix if any of the equal values is fine. Otherwise make them differ: add "
+        "a small multiple of the position before choosing, or sort by a second key",
         sources=("measured: torch 2.13.0 and ONNX Runtime 1.32.0, topk among zeros",),
     ),
     KnownFailure(
@@ -115,9 +115,9 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="an output has another shape than PyTorch's",
         affected=("any",),
         cause="the output's shape depends on the input's values (lengths, a mask, a count), and "
-        "the file has the one of the run that was traced",
-        hint="keep the shape fixed: the largest that can come (pad_packed_sequence takes "
-        "total_length), and a mask or a count beside it",
+        "the file has the shape of the traced run",
+        hint="keep the shape fixed at its largest possible value (pad_packed_sequence takes "
+        "total_length), and add a mask or a count",
         sources=("measured: torch 2.13.0, a traced pad_packed_sequence",),
     ),
     KnownFailure(
@@ -127,9 +127,9 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
             r"Fatal Python error: Segmentation fault[\s\S]{0,400}"
             r"onnx/checker\.py\", line \d+ in check_model",
         ),
-        cause="onnx 1.6 and torch 1.4 bring two copies of one library, and torch was imported "
+        cause="onnx 1.6 and torch 1.4 contain two copies of one library, and torch was imported "
         "first",
-        hint="take onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",
+        hint="use onnx 1.8.1, as row 7.0's lock does, or import onnx before torch",
         sources=("measured: onnx 1.6.0 with torch 1.4.0 on Python 3.6 and 3.7",),
     ),
 )

@@ -28,7 +28,7 @@ def hashed(debs):
     )
 
 
-def test_the_base_that_compiles_holds_the_other_and_more():
+def test_build_base_contains_the_runtime_base():
     names = {deb.name for deb in BASE.debs}
     assert names < {deb.name for deb in BUILD_BASE.debs}
     assert "python3" in names
@@ -36,7 +36,7 @@ def test_the_base_that_compiles_holds_the_other_and_more():
     assert set(BUILD_BASE.wanted) > set(BASE.wanted)
 
 
-def test_the_images_name_changes_with_the_lock_and_with_nothing_else():
+def test_base_image_name_depends_on_the_lock_only():
     assert local_bases(ROW, LOCKED)[0].image == BASE.image
     assert BASE.image.startswith(f"trtyard/base:{ROW.base.suite}-")
     debs = tuple(replace(deb, version="9.9") if deb.name == "bash" else deb for deb in LOCKED.debs)
@@ -45,7 +45,7 @@ def test_the_images_name_changes_with_the_lock_and_with_nothing_else():
     assert other[1].image != BUILD_BASE.image
 
 
-def test_a_base_as_locked_declares_no_other_versions():
+def test_base_as_locked_declares_no_other_versions():
     facts = base._facts(BASE, listed(BASE.debs), hashed(BASE.debs))
     assert facts["kind"] == "local"
     assert facts["other_versions"] == []
@@ -66,7 +66,7 @@ def test_extra_or_missing_package_is_an_error(change):
         base._facts(BASE, listed(debs), hashed(debs))
 
 
-def test_an_archive_of_the_locked_version_with_another_hash_is_refused():
+def test_archive_with_wrong_hash_is_refused():
     # One with an epoch in its version, whose colon is written differently in a file name.
     name = next(deb.name for deb in BUILD_BASE.debs if ":" in deb.version)
     altered = [
@@ -76,14 +76,14 @@ def test_an_archive_of_the_locked_version_with_another_hash_is_refused():
         base._facts(BUILD_BASE, listed(altered), hashed(altered))
 
 
-def test_without_the_tool_the_message_says_what_to_install(monkeypatch, tmp_path):
+def test_missing_tool_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "mmdebstrap is not installed" in base.why_not_here(ROW)
     with pytest.raises(EnvironmentLacksError, match="apt-get install mmdebstrap"):
         base._make(BASE, Path("docker"))
 
 
-def test_the_facts_archive_is_the_same_whenever_it_is_written(tmp_path):
+def test_facts_archive_is_reproducible(tmp_path):
     for name in ("a.tar", "b.tar"):
         base._write_tar(tmp_path / name, {Path("/opt/trtyard/base.json"): "{}\n"})
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()

@@ -56,7 +56,7 @@ def test_separate_builder_cannot_use_a_local_base(tmp_path, driver, plan, refuse
     assert "--base published" in caught.value.hint
 
 
-def test_the_key_changes_with_every_kind_of_file_that_goes_in(context):
+def test_key_changes_with_every_kind_of_input(context):
     keys = {context_key(ROW, [], context)}
     for path in (
         f"images/{ROW.name}/requirements.txt",
@@ -75,7 +75,7 @@ def test_the_key_changes_with_every_kind_of_file_that_goes_in(context):
     assert len(keys) == 8
 
 
-def test_the_key_does_not_change_with_what_stays_out(context):
+def test_key_ignores_files_outside_the_image(context):
     before = context_key(ROW, [], context)
     (context / "trtyard/pipeline/__pycache__").mkdir()
     (context / "trtyard/pipeline/__pycache__/files.cpython-311.pyc").touch()
@@ -87,7 +87,7 @@ def test_the_key_does_not_change_with_what_stays_out(context):
 
 
 @pytest.mark.parametrize("path", ["trtyard/known_failures/parsing.py", "trtyard/report/style.css"])
-def test_other_words_or_colours_of_what_the_host_shows_do_not_change_the_key(context, path):
+def test_host_wording_and_css_do_not_change_the_key(context, path):
     before = context_key(ROW, [], context)
     assert not (context / path).exists()
     (context / path).parent.mkdir()
@@ -95,7 +95,7 @@ def test_other_words_or_colours_of_what_the_host_shows_do_not_change_the_key(con
     assert context_key(ROW, [], context) == before
 
 
-def test_local_bases_take_the_place_of_the_dockerfiles_stages():
+def test_local_bases_replace_dockerfile_stages():
     command = LOCAL.command(Path("docker"), "default")
     settings = [word for word in command if str(word).startswith(("rtx", "contexts"))]
     for one in local_bases(ROW, LOCKED):
@@ -103,13 +103,13 @@ def test_local_bases_take_the_place_of_the_dockerfiles_stages():
     assert not any("contexts" in str(word) for word in PUBLISHED.command(Path("docker"), "default"))
 
 
-def test_a_folder_of_packages_takes_the_place_of_its_stage(tmp_path):
+def test_package_folder_replaces_its_stage(tmp_path):
     command = replace(LOCAL, debs=tmp_path).command(Path("docker"), "default")
     assert f"rtx-1-7.contexts.debs={tmp_path}" in command
     assert "\nFROM scratch AS debs\n" in (ROOT / "images" / ROW.name / "Dockerfile").read_text()
 
 
-def test_certificates_are_passed_where_there_are_some_and_only_there(monkeypatch, tmp_path):
+def test_certificates_are_passed_if_the_file_exists(monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     assert "secrets=" not in str(PUBLISHED.command(Path("docker"), "default"))
     (tmp_path / "ca.crt").touch()
@@ -149,7 +149,7 @@ def test_another_builder_gives_its_image_to_the_engine():
         ),
     ],
 )
-def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words):
+def test_failed_build_is_explained_from_its_log(said, error, words):
     found = explained(CommandError(["docker"], 1, said))
     assert words in found.message
     assert said in found.message
@@ -157,7 +157,7 @@ def test_a_failed_build_is_explained_by_what_the_builder_said(said, error, words
     assert error is None or type(found) is error
 
 
-def test_the_failed_steps_own_output_is_shown_rather_than_the_dockerfile():
+def test_failed_step_output_is_shown():
     said = (
         "#11 0.2 inventory: extra: left-pad 1.0\n------\n > [final 1/4] RUN --network=none"
         " (python3 ...):\n0.2 inventory: extra: left-pad 1.0\n------\nDockerfile:37\n"
@@ -171,26 +171,26 @@ def test_the_failed_steps_own_output_is_shown_rather_than_the_dockerfile():
         assert ">>> RUN" not in found.message
 
 
-def test_an_unknown_row_is_refused_with_the_rows_there_are(tasks):
+def test_unknown_row_error_lists_rows(tasks):
     done = tasks("build", "--trt", "rtxx", "--dry-run")
     assert done.returncode == 2
     assert "rtx-1.7" in done.stderr
 
 
-def test_without_an_engine_building_says_so_and_ends_with_3(tasks):
+def test_build_without_docker_exits_with_3(tasks):
     done = tasks("build", "--dry-run", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 3
     assert "no Docker engine answers at DOCKER_HOST=unix:///nonexistent.sock" in done.stderr
     assert "unset DOCKER_HOST" in done.stderr
 
 
-def test_images_that_are_not_as_rendered_are_not_built(monkeypatch):
+def test_drifted_image_files_are_not_built(monkeypatch):
     monkeypatch.setattr("trtyard.build.build.render", lambda *_: {Path("images/none"): ""})
     with pytest.raises(IntegrityError, match=r"images/none"):
         build("default", options=Options(dry_run=True))
 
 
-def test_several_images_are_one_bake_with_a_target_and_a_name_each():
+def test_several_images_build_in_one_bake():
     runtime = replace(PUBLISHED, stage="runtime", image="trtyard/rtx-1.7-runtime:4567")
     command = list(map(str, bake_command([PUBLISHED, runtime], Path("docker"), "default")))
     assert command[-2:] == ["rtx-1-7", "rtx-1-7-runtime"]
@@ -202,7 +202,7 @@ def test_several_images_are_one_bake_with_a_target_and_a_name_each():
         assert sum(one.startswith(f"{target}.labels.") for one in settings) == 1
 
 
-def test_caches_are_passed_for_every_target_as_buildkit_spells_them():
+def test_cache_options_apply_to_every_target():
     places = cache_places("--cache-from", ["type=local,src=a", "type=registry,ref=h/x"])
     command = bake_command([PUBLISHED], Path("docker"), "default", cache_from=places, cache_to=())
     assert "rtx-1-7.cache-from=type=local,src=a" in command
@@ -283,7 +283,7 @@ class Engine:
         return [image] if name in self.there else []
 
 
-def test_the_disk_must_take_all_first_builds_together(tmp_path, monkeypatch):
+def test_disk_space_covers_all_first_builds(tmp_path, monkeypatch):
     plans = [PUBLISHED, replace(PUBLISHED, stage="runtime")]
     one, both = (7 * sum(map(wheel_bytes, some)) for some in (plans[:1], plans))
     usage = namedtuple("usage", "free")

@@ -17,7 +17,7 @@ def planned(tasks, *words, env=NO_ENGINE):
     return json.loads(done.stdout)["images"]
 
 
-def test_every_row_is_planned_without_an_engine_which_is_said(tasks):
+def test_every_row_is_planned_without_docker(tasks):
     found = planned(tasks, "--trt", "all", "--target", "final,runtime")
     assert [(one["row"], one["target"]) for one in found] == [
         (name, target) for name in ROWS for target in ("final", "runtime")
@@ -27,7 +27,7 @@ def test_every_row_is_planned_without_an_engine_which_is_said(tasks):
         assert one["image"] is None
 
 
-def test_what_is_downloaded_is_what_the_lock_names(tasks):
+def test_forecast_downloads_match_the_lock(tasks):
     final, runtime = planned(tasks, "--target", "final,runtime")
     locked = LOCK.row("rtx-1.7")
     wheels = locked.wheels_for("3.11")
@@ -55,6 +55,6 @@ def test_a_store_is_looked_into(tasks, tmp_path):
     assert planned(tasks, "--store", str(tmp_path))[0]["in_store"] == 0
 
 
-def test_a_row_or_target_that_is_not_there_is_wrong_usage(tasks):
+def test_unknown_row_or_target_is_a_usage_error(tasks):
     assert tasks("plan", "--trt", "rtx,nine", env=NO_ENGINE).returncode == 2
     assert tasks("plan", "--target", "small", env=NO_ENGINE).returncode == 2

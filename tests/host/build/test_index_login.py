@@ -95,7 +95,7 @@ def serve(folder):
 
 
 @pytest.mark.parametrize("kept", ["address", "variables", "netrc"])
-def test_a_login_is_taken_from_wherever_uv_takes_it(serve, wanted, tmp_path, monkeypatch, kept):
+def test_login_sources_match_uv(serve, wanted, tmp_path, monkeypatch, kept):
     server = serve()
     plain = f"http://{server.host}/simple"
     settings = {
@@ -116,7 +116,7 @@ def test_a_login_is_taken_from_wherever_uv_takes_it(serve, wanted, tmp_path, mon
     assert (tmp_path / "store" / wanted[0].path).is_file()
 
 
-def test_the_login_is_for_no_other_server(serve, wanted, tmp_path, monkeypatch):
+def test_login_is_sent_to_its_server_only(serve, wanted, tmp_path, monkeypatch):
     other = serve(login=False)
     server = serve(moved_to=f"http://{other.host}")
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://someone:s%25cret@{server.host}/simple")
@@ -124,7 +124,7 @@ def test_the_login_is_for_no_other_server(serve, wanted, tmp_path, monkeypatch):
     assert [given for path, given in other.seen if path.endswith(".whl")] == [None]
 
 
-def test_a_server_that_refuses_is_said_with_its_answer(serve, wanted, tmp_path, monkeypatch):
+def test_refusal_shows_the_servers_answer(serve, wanted, tmp_path, monkeypatch):
     files = serve()  # the pages are open, the files are not
     pages = serve(login=False, moved_to=f"http://{files.host}")
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{pages.host}/simple")

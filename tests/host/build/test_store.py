@@ -49,7 +49,7 @@ def names(folder):
     return sorted(file.name for file in folder.rglob("*") if file.is_file())
 
 
-def test_every_file_comes_by_its_name_and_hash_and_only_once(index, wanted, tmp_path):
+def test_every_file_is_fetched_once_by_name_and_hash(index, wanted, tmp_path):
     store = tmp_path / "store"
     fetch_files(ROW, wanted, store)
     assert names(store) == ["tinier-1.0-py3-none-any.whl", "tiny-1.0-py3-none-any.whl"]
@@ -69,14 +69,14 @@ def test_a_tampered_file_is_named_with_both_hashes(wanted, tmp_path):
     assert f"expected sha256 {wanted[0].sha256}, found d9298a10d1b0" in caught.value.message
 
 
-def test_a_file_that_the_index_altered_is_not_kept(index, wanted, tmp_path):
+def test_file_altered_by_the_index_is_dropped(index, wanted, tmp_path):
     make_wheel(index, "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
     with pytest.raises(IntegrityError, match=r"tiny-1\.0"):
         fetch_files(ROW, wanted[:1], tmp_path / "store")
     assert names(tmp_path / "store") == []
 
 
-def test_interrupted_it_leaves_only_whole_files(wanted, tmp_path, monkeypatch):
+def test_interrupt_leaves_only_complete_files(wanted, tmp_path, monkeypatch):
     compare = module._compare
 
     def interrupted(file, name, hashes, origin):
@@ -110,7 +110,7 @@ def test_partial_files_of_a_killed_run_are_removed(wanted, tmp_path):
     assert not list((store / "sources").iterdir())
 
 
-def test_two_runs_fill_a_store_one_behind_the_other(wanted, tmp_path, capfd):
+def test_two_runs_fill_a_store_in_turn(wanted, tmp_path, capfd):
     store = tmp_path / "store"
     store.mkdir()
     with locked(store, waiting=None):
@@ -160,7 +160,7 @@ def test_bad_options_are_refused(tmp_path):
         fetch("default", str(tmp_path), pythons="some")
 
 
-def test_a_store_that_is_not_there_is_said_in_a_word(tmp_path):
+def test_missing_store_is_reported(tmp_path):
     with pytest.raises(UsageError, match="no such folder") as caught:
         check_store(ROW, LOCKED, tmp_path / "none")
     assert "./run fetch" in caught.value.hint

@@ -64,7 +64,7 @@ def fetch(store):
     fetch_files(ROW, [wanted], store)
 
 
-def test_the_file_is_fetched_by_its_name_and_kept_if_its_hash_is_right(index, tmp_path):
+def test_vendor_file_is_fetched_and_hash_checked(index, tmp_path):
     index[0].write_bytes(CONTENT)
     fetch(tmp_path / "store")
     assert (tmp_path / "store" / PACKAGES / NAME).read_bytes() == CONTENT
@@ -90,7 +90,7 @@ def test_missing_vendor_file_error_has_path_and_hash(index, tmp_path):
     assert "copy the files there" in caught.value.hint
 
 
-def test_a_pin_is_noted_as_true_once_its_file_was_downloaded(tmp_path, monkeypatch, capsys):
+def test_pin_origin_is_recorded_after_download(tmp_path, monkeypatch, capsys):
     lock = read_lock(LOCK_FILE)
     rows = {**lock.rows, ROW.name: replace(lock.row(ROW.name), wheels=(WHEEL,))}
     file = tmp_path / "versions.lock"
@@ -105,7 +105,7 @@ def test_a_pin_is_noted_as_true_once_its_file_was_downloaded(tmp_path, monkeypat
     assert f"{NAME} matches its public pin" in capsys.readouterr().err
 
 
-def test_every_committed_pin_says_where_it_was_seen():
+def test_every_pin_names_its_source():
     pins = [one for row in read_lock(LOCK_FILE).rows.values() for one in row.wheels if one.origin]
     assert {one.name for one in pins} == {"tensorrt-libs", "tensorrt-cu13-libs"}
     assert all(one.is_vendors for one in pins)
@@ -135,13 +135,13 @@ def test_the_step_fetches_it_once(step, index, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("folder", ["store", "passed"])
-def test_the_step_takes_it_from_a_folder_that_was_passed(step, tmp_path, folder):
+def test_step_uses_the_passed_folder(step, tmp_path, folder):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / NAME).write_bytes(CONTENT)
     assert step() == 0
 
 
-def test_a_mirrors_files_are_fetched_here_once_and_passed_to_the_build(index, tmp_path):
+def test_mirror_files_are_fetched_once_for_the_build(index, tmp_path):
     index[0].write_bytes(CONTENT)
     folder = tmp_path / "vendor"
     have_vendor_files([WHEEL], folder)
@@ -157,7 +157,7 @@ def test_a_mirrors_files_are_fetched_here_once_and_passed_to_the_build(index, tm
 
 
 @pytest.mark.parametrize("served", [b"another", PAGE])
-def test_the_step_ends_with_5_for_another_file(step, index, tmp_path, capsys, served):
+def test_wrong_file_exits_with_5(step, index, tmp_path, capsys, served):
     index[0].write_bytes(served)
     assert step() == 5
     said = capsys.readouterr().err

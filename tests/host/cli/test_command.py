@@ -40,7 +40,7 @@ def test_a_failure_is_raised_with_the_last_lines(capfd):
     assert capfd.readouterr().err.startswith("1\n2\n")  # and all of them came by
 
 
-def test_colours_are_shown_and_not_read(capfd, monkeypatch):
+def test_colours_are_shown_but_not_captured(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert output_of(["sh", "-c", 'echo "${FORCE_COLOR-none}"']) == "none\n"
     red = r"printf '\033[1m\033[31merror\033[39m\033[0m: no network\n'; exit 1"
@@ -51,12 +51,12 @@ def test_colours_are_shown_and_not_read(capfd, monkeypatch):
     assert "\033[31merror" in capfd.readouterr().err
 
 
-def test_run_gives_the_exit_code_and_keeps_the_streams_apart(capfd):
+def test_run_returns_exit_code_and_separates_streams(capfd):
     assert run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == 3
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
-def test_run_plainly_keeps_the_streams_apart_and_their_terminal_codes_away(capfd):
+def test_run_plainly_separates_streams_and_strips_codes(capfd):
     script = r"printf '\033[31mout\033[0m\n'; printf '\033]0;t\007err\n' >&2; exit 3"
     assert run_plainly(["sh", "-c", script]) == 3
     assert capfd.readouterr() == ("out\n", "err\n")
@@ -64,14 +64,14 @@ def test_run_plainly_keeps_the_streams_apart_and_their_terminal_codes_away(capfd
     assert capfd.readouterr().out.splitlines() == [str(number) for number in range(1, 50001)]
 
 
-def test_run_plainly_does_not_wait_for_what_the_command_left_running(capfd):
+def test_run_plainly_does_not_wait_for_background_children(capfd):
     start = time.monotonic()
     assert run_plainly(["sh", "-c", "sleep 60 & echo $!; exit 4"]) == 4
     assert time.monotonic() - start < 30
     os.kill(int(capfd.readouterr().out), signal.SIGKILL)
 
 
-def test_run_plainly_shows_what_is_said_of_an_interruption(tmp_path):
+def test_run_plainly_shows_output_after_an_interrupt(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from trtyard.system.processes import run_plainly\n"
@@ -84,7 +84,7 @@ def test_run_plainly_shows_what_is_said_of_an_interruption(tmp_path):
         assert child.stdout.read() == b"bye\n"
 
 
-def test_a_child_inherits_the_descriptors_it_is_given_and_no_other(tmp_path):
+def test_child_inherits_only_the_given_descriptors(tmp_path):
     with (tmp_path / "file").open("w") as stream:
         seen = ["test", "-e", f"/proc/self/fd/{stream.fileno()}"]
         assert run(seen, pass_fds=(stream.fileno(),)) == 0
@@ -96,7 +96,7 @@ def test_a_missing_program_is_named():
         run(["no-such-program"])
 
 
-def test_a_command_is_echoed_as_one_would_type_it(capfd, monkeypatch):
+def test_command_is_echoed_shell_quoted(capfd, monkeypatch):
     monkeypatch.setattr(command, "_echo", False)
     command.set_echo(True)
     output_of(["printf", "%s", "two words"])
@@ -105,7 +105,7 @@ def test_a_command_is_echoed_as_one_would_type_it(capfd, monkeypatch):
     assert quoted(["a b", "c"]) == "'a b' c"
 
 
-def test_it_has_a_terminal_where_the_user_has_one():
+def test_command_gets_a_terminal_if_the_user_has_one():
     """Under a pseudo terminal the child sees one too, as wide as the real one."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -127,7 +127,7 @@ def test_it_has_a_terminal_where_the_user_has_one():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_ends_the_childs_whole_group(tmp_path, number):
+def test_interrupt_ends_the_childs_process_group(tmp_path, number):
     script = (
         "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
         "from trtyard.cli.command import _end\n"
@@ -149,7 +149,7 @@ def test_an_interruption_ends_the_childs_whole_group(tmp_path, number):
         time.sleep(0.02)
 
 
-def test_an_interruption_in_the_moment_of_a_childs_start_ends_it_too(tmp_path):
+def test_interrupt_during_start_ends_the_child(tmp_path):
     """It comes when the child runs, and before anybody has been told which process it is."""
     script = """
 import os, signal, subprocess, sys
@@ -172,7 +172,7 @@ command.run(["sleep", "300"])
     assert not is_running(int((tmp_path / "child").read_text()))
 
 
-def test_a_second_interruption_waits_no_longer(tmp_path):
+def test_second_interrupt_ends_the_wait(tmp_path):
     """The child notes the first, and would outlive it."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -198,7 +198,7 @@ def test_a_second_interruption_waits_no_longer(tmp_path):
         time.sleep(0.02)
 
 
-def test_what_is_held_back_comes_at_the_end_and_what_is_ignored_stays_so():
+def test_held_back_signals_arrive_at_the_end():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     seen = []

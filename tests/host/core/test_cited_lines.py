@@ -68,7 +68,7 @@ def test_a_path_is_read_whole(kind, path):
 @settings(max_examples=50, deadline=None)
 @given(path=PATHS)
 @example(path=f"{AUTHOR}/net.py")
-def test_a_path_in_pythons_own_traceback_is_read_whole(path):
+def test_traceback_path_is_read_whole(path):
     assume(possible(path))
     with pytest.raises(ZeroDivisionError) as raised:
         exec(  # noqa: S102
@@ -106,11 +106,11 @@ def test_a_relative_path_with_spaces_is_read_whole(kind, path):
         (r"C:\Users\me\net.py", False),
     ],
 )
-def test_a_library_is_told_from_the_users_code(file, library):
+def test_installed_files_are_libraries(file, library):
     assert is_library(file) is library
 
 
-def test_of_a_windows_traceback_the_users_line_is_taken():
+def test_windows_traceback_gives_the_users_line():
     log = (
         'Traceback (most recent call last):\n  File "C:\\my nets\\net.py", line 3, in forward\n'
         '    return relu(x)\n  File "C:\\e\\Lib\\site-packages\\torch\\nn\\functional.py", line 7, '

@@ -26,7 +26,7 @@ from trtyard.core.inventory import (
 )
 
 
-def test_a_package_that_is_missing_too_much_or_another_version_is_a_difference():
+def test_compare_finds_missing_extra_and_changed_packages():
     expected = {"same": "1", "gone": "2", "changed": "3"}
     found = {"same": "1", "changed": "4", "extra": "5"}
     assert compare(expected, found) == [
@@ -37,13 +37,13 @@ def test_a_package_that_is_missing_too_much_or_another_version_is_a_difference()
     assert compare(expected, dict(expected)) == []
 
 
-def test_each_kind_of_difference_reads_as_what_it_is():
+def test_each_kind_of_difference_has_its_text():
     assert str(Difference("a", "1", "")) == "missing: a 1"
     assert str(Difference("a", "", "2")) == "extra: a 2"
     assert str(Difference("a", "1", "2")) == "other version: a 2, expected 1"
 
 
-def test_a_local_base_may_declare_other_versions_but_no_missing_or_extra_package():
+def test_local_base_may_declare_versions_only():
     declared = {"other_versions": [["a", "1", "2"], ["b", "1", ""], ["c", "", "1"]]}
     differences = [
         Difference("a", "1", "2"),
@@ -109,7 +109,7 @@ def test_installed_packages_are_found_by_their_normalised_names(environment):
     assert len({facts["record_sha256"] for facts in found.values()}) == 2
 
 
-def test_a_record_is_read_as_its_format_says(environment, site):
+def test_record_format_is_read(environment, site):
     found = read_record("beta", site / "beta-2.5.post1.dist-info")
     assert [one.path.relative_to(environment).as_posix() for one in found] == [
         "lib/python3.11/site-packages/beta/__init__.py",
@@ -120,7 +120,7 @@ def test_a_record_is_read_as_its_format_says(environment, site):
     assert found[0].expected == "sha256=" + hashlib.sha256(b"beta").hexdigest()
 
 
-def test_files_as_recorded_pass_and_each_other_one_is_named(environment, site):
+def test_files_that_differ_from_record_are_named(environment, site):
     files = recorded_files(environment)
     assert len(files) == 8
     assert verified(files) == []
@@ -139,9 +139,7 @@ def test_files_as_recorded_pass_and_each_other_one_is_named(environment, site):
     )
 
 
-def test_a_patched_file_is_what_the_patch_gives_and_no_longer_what_its_package_says(
-    environment, site
-):
+def test_patched_file_is_checked_against_the_patch(environment, site):
     patched = ["beta/__init__.py=" + hashlib.sha256(b"patched").hexdigest()]
     files = with_patches(recorded_files(environment), patched)
     assert [one.path for one in verified(files)] == [str(site / "beta/__init__.py")]
@@ -152,7 +150,7 @@ def test_a_patched_file_is_what_the_patch_gives_and_no_longer_what_its_package_s
         with_patches(recorded_files(environment), ["beta/none.py=00"])
 
 
-def test_a_path_that_two_packages_have_is_what_one_of_them_says(tmp_path):
+def test_shared_path_may_match_either_package(tmp_path):
     file = tmp_path / "shared.py"
     hashes = [f"sha256={hashlib.sha256(text).hexdigest()}" for text in (b"one", b"two")]
     files = [Recorded(name, file, code) for name, code in zip("ab", hashes, strict=True)]
@@ -162,7 +160,7 @@ def test_a_path_that_two_packages_have_is_what_one_of_them_says(tmp_path):
 
 
 @pytest.mark.parametrize("algorithm", ["sha512", "md5"])
-def test_a_hash_that_proves_nothing_is_none(tmp_path, algorithm):
+def test_weak_hash_is_not_accepted(tmp_path, algorithm):
     (tmp_path / "file").write_bytes(b"x")
     code = f"{algorithm}={hashlib.new(algorithm, b'x').hexdigest()}"
     found = verified([Recorded("a", tmp_path / "file", code)])
@@ -204,7 +202,7 @@ def test_native_libraries_are_listed_with_hash_size_and_package(environment, sit
         ("_virtualenv.pth", None),
     ],
 )
-def test_a_damaged_file_and_one_of_no_package_end_the_build(
+def test_damaged_or_unowned_file_fails_the_build(
     environment, site, tmp_path, monkeypatch, capsys, file, complaint
 ):
     (site / file).parent.mkdir(exist_ok=True)
@@ -246,12 +244,12 @@ def test_a_damaged_file_and_one_of_no_package_end_the_build(
         ("Summary: none", "", ""),
     ],
 )
-def test_a_license_is_an_expression_or_names_of_no_standard(fields, expression, named):
+def test_license_is_an_expression_or_free_text(fields, expression, named):
     said = HeaderParser().parsestr(f"Name: x\n{fields}\n\nLicense: of the description")
     assert license_of(said) == (expression, named)
 
 
-def test_what_a_package_says_of_its_license_is_in_the_inventory(environment, site):
+def test_inventory_has_declared_licenses(environment, site):
     said = "Name: beta\nVersion: 2.5.post1\nLicense-Expression: MIT\n\nText\n"
     (site / "beta-2.5.post1.dist-info/METADATA").write_text(said)
     found = installed_packages(environment)
@@ -259,7 +257,7 @@ def test_what_a_package_says_of_its_license_is_in_the_inventory(environment, sit
     assert {"license", "license_named"}.isdisjoint(found["alpha-one"])
 
 
-def test_a_link_out_of_the_packages_is_of_no_package(environment, site, tmp_path):
+def test_link_outside_the_packages_has_no_package(environment, site, tmp_path):
     (tmp_path / "elsewhere.py").touch()
     (site / "beta/away.py").symlink_to(tmp_path / "elsewhere.py")
     assert unrecorded_files(environment) == [str(site / "beta/away.py")]
@@ -275,7 +273,7 @@ def test_a_link_out_of_the_packages_is_of_no_package(environment, site, tmp_path
         ("dash 1\nbash 5\n", "alpha-one==1.0\nbeta==2.5.post1\n", "missing: bash 5"),
     ],
 )
-def test_only_what_the_lists_name_passes(
+def test_only_listed_packages_pass(
     environment, tmp_path, monkeypatch, capsys, debs, packages, complaint
 ):
     (tmp_path / "debs.txt").write_text(debs)
@@ -292,6 +290,6 @@ def test_only_what_the_lists_name_passes(
         assert complaint in capsys.readouterr().err
 
 
-def test_it_runs_by_itself_as_a_build_step_does():
+def test_inventory_runs_as_a_script():
     command = [sys.executable, "-I", inventory.__file__, "--help"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -68,7 +68,7 @@ def until(condition):
         time.sleep(0.02)
 
 
-def test_second_conversion_is_refused_under_any_name_of_the_folder(tmp_path):
+def test_second_conversion_into_a_folder_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "link").symlink_to("out")
     names = [tmp_path / "out", tmp_path / "link", tmp_path / "link" / ".." / "out"]
@@ -84,7 +84,7 @@ def test_second_conversion_is_refused_under_any_name_of_the_folder(tmp_path):
             pass
 
 
-def test_folder_that_was_made_and_stays_empty_goes(tmp_path):
+def test_new_empty_folder_is_removed(tmp_path):
     with held(tmp_path / "row" / "model"):
         assert is_held(tmp_path / "row" / "model")
     assert not list(tmp_path.iterdir())
@@ -97,7 +97,7 @@ def test_folder_that_was_made_and_stays_empty_goes(tmp_path):
     assert (tmp_path / "row" / "mine").exists()
 
 
-def test_killed_conversion_lets_go(tmp_path):
+def test_killed_conversion_releases_the_folder(tmp_path):
     with holder(tmp_path) as (child, _):
         child.kill()
         child.wait()
@@ -105,7 +105,7 @@ def test_killed_conversion_lets_go(tmp_path):
 
 
 @pytest.mark.parametrize("ends", ["by itself", "killed"])
-def test_process_forked_by_the_model_does_not_keep_the_folder(tmp_path, ends):
+def test_forked_process_does_not_hold_the_folder(tmp_path, ends):
     with holder(tmp_path, "fork") as (child, forked):
         try:
             assert is_held(tmp_path)
@@ -120,7 +120,7 @@ def test_process_forked_by_the_model_does_not_keep_the_folder(tmp_path, ends):
             os.kill(forked, signal.SIGKILL)
 
 
-def test_folder_that_is_held_is_not_cleared(tmp_path, monkeypatch):
+def test_folder_in_use_is_not_cleared(tmp_path, monkeypatch):
     monkeypatch.setattr(convert_module, "_ORPHAN_SECONDS", 0.2)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
     (tmp_path / ".partial-model").mkdir()
@@ -135,7 +135,7 @@ def test_folder_that_is_held_is_not_cleared(tmp_path, monkeypatch):
         assert not list(tmp_path.iterdir())
 
 
-def test_conversion_on_the_host_ends_with_the_command_that_started_it(tmp_path):
+def test_host_conversion_ends_with_its_parent_command(tmp_path):
     with start(COMMAND, PIPELINE, tmp_path, "") as command:
         pid = int(command.stdout.readline())
         try:
@@ -148,7 +148,7 @@ def test_conversion_on_the_host_ends_with_the_command_that_started_it(tmp_path):
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_conversion_whose_command_is_gone_does_not_start(tmp_path):
+def test_conversion_does_not_start_without_its_parent(tmp_path):
     with start(COMMAND, PIPELINE, tmp_path, "1") as command:
         out, err = command.communicate(timeout=60)
     assert command.returncode == 3, out + err

@@ -17,7 +17,7 @@ class WithDepth(ConversionRequest):
     depth = option("How deep to go.", _number)
 
 
-def test_a_new_field_is_an_option_with_help_and_an_entry(capsys):
+def test_new_field_becomes_an_option_and_an_entry(capsys):
     seen = []
 
     @command(record=WithDepth)
@@ -34,14 +34,14 @@ def test_a_new_field_is_an_option_with_help_and_an_entry(capsys):
     assert seen[0].to_json()["depth"] == 3
 
 
-def test_the_pipeline_has_every_option_that_concerns_it():
+def test_pipeline_request_has_every_pipeline_option():
     words = ["convert", "--row-file", "r", "--executor", "host", "--out", "o"]
     known = vars(_parser().parse_args(words))
     for name, one in ConversionRequest.options().items():
         assert (name in known) is (not one.host_only or name == "out")
 
 
-def test_a_request_is_read_as_it_was_written(tmp_path):
+def test_request_round_trips(tmp_path):
     asked = ConversionRequest(model="a.py:make", size=320, norm_eps=0.0, weights="w.pth#ema")
     file = tmp_path / "request.json"
     file.write_text(json.dumps(asked.to_json()))
@@ -67,7 +67,7 @@ def test_a_request_is_frozen():
         ('{"schema": 1, "size": true}', "size is True, expected int"),
     ],
 )
-def test_a_file_that_is_no_request_is_refused(content, said, tmp_path):
+def test_invalid_request_file_is_refused(content, said, tmp_path):
     file = tmp_path / "request.json"
     file.write_text(content)
     with pytest.raises(UsageError, match=said):
@@ -86,6 +86,6 @@ def test_a_file_that_is_no_request_is_refused(content, said, tmp_path):
         ("where", "cloud", "--in must be one of auto, docker, host, not 'cloud'"),
     ],
 )
-def test_a_value_that_an_option_never_takes_is_named(name, word, said):
+def test_invalid_option_value_is_named(name, word, said):
     with pytest.raises(UsageError, match=said):
         ConversionRequest.from_words({name: word})

@@ -77,7 +77,7 @@ def test_the_driver_is_asked_in_two_ways(machine, given, version):
         (ROWS["7.0"], "418.40.04", "problem"),
     ],
 )
-def test_the_driver_is_compared_with_what_the_row_needs(machine, row, driver, state):
+def test_driver_is_compared_with_the_rows_minimum(machine, row, driver, state):
     machine(driver=driver)
     verdict = driver_verdict(row)
     assert verdict.state == state
@@ -86,7 +86,7 @@ def test_the_driver_is_compared_with_what_the_row_needs(machine, row, driver, st
     assert bool(verdict.hint) == (state != "ok")
 
 
-def test_missing_driver_is_a_problem_and_unknown_driver_is_cant_tell(machine):
+def test_missing_driver_fails_and_unknown_driver_is_undecided(machine):
     machine()
     assert driver_verdict(RTX).state == gpu_verdict(RTX).state == "problem"
     machine(node=True)
@@ -110,7 +110,7 @@ def test_every_gpu_is_listed(machine):
         ("NVIDIA H100, 9.0\nNVIDIA L4, 8.9", {"rtx-1.7": "ok"}),
     ],
 )
-def test_the_gpu_is_compared_with_what_the_engines_run_on(machine, cards, states):
+def test_gpu_is_compared_with_supported_capabilities(machine, cards, states):
     machine(cards=cards)
     assert {name: gpu_verdict(ROWS[name]).state for name in states} == states
 
@@ -206,7 +206,7 @@ def test_exit_code_agrees_with_the_summary(tasks):
         (["--trt", "rtz"], "did you mean 'rtx'"),
     ],
 )
-def test_wrong_usage_ends_with_2(tasks, words, said):
+def test_wrong_usage_exits_with_2(tasks, words, said):
     done = tasks("doctor", *words)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
@@ -238,7 +238,7 @@ def test_refused_ops_come_with_nodes_lines_and_rows(capsys):
     assert "Cast: comes after a node whose output" in " ".join(out.split())
 
 
-def test_an_op_inside_an_if_decides_which_rows_take_it(capsys):
+def test_op_inside_an_if_limits_the_rows(capsys):
     inner = answer("If", "refused", 1, "no-runner", ops=["NonMaxSuppression", "Add"])
     model_check._show_answers(WHOLE, [inner])
     out = " ".join(capsys.readouterr().out.split())
@@ -251,7 +251,7 @@ def test_op_without_known_release_recommends_none(capsys):
     assert "supported by" not in capsys.readouterr().out
 
 
-def test_a_model_refused_though_every_node_is_taken_says_what_tensorrt_said(capsys):
+def test_refused_model_of_supported_nodes_shows_the_log(capsys):
     assert not model_check._show_answers(WHOLE, [answer("Relu", "taken")])
     out = capsys.readouterr().out
     assert "problem     the model     In function importNonZero [8] no" in out

@@ -82,13 +82,13 @@ def test_a_log_from_a_public_thread_is_explained(file):
         ("lookup x.io: Temporary failure in name resolution", "network-unreachable"),
     ],
 )
-def test_other_words_of_the_same_kind_are_known(line, name):
+def test_similar_wordings_match(line, name):
     names = [one.failure.name for one in explain(line)]
     assert names == [name]
 
 
 @pytest.mark.parametrize("file", SUCCESSFUL, ids=lambda file: file.stem)
-def test_nothing_is_explained_where_all_went_well(file):
+def test_clean_log_gets_no_explanation(file):
     assert explain(file.read_text()) == []
 
 
@@ -114,19 +114,19 @@ def test_nothing_is_explained_where_all_went_well(file):
         "net.exceptions.TimeoutExpired: it broke",
     ],
 )
-def test_a_line_that_says_what_failed_is_shown_where_it_is_not_known(line):
+def test_unknown_error_lines_are_shown(line):
     assert explain(line) == []
     assert error_lines(f"compiling\n{line}\nthe end\n") == [line]
 
 
-def test_a_count_of_no_errors_is_no_error():
+def test_zero_error_count_is_not_an_error():
     assert (
         error_lines("0 errors, 0 warnings\nno errors found\nErrors: 0\n3 passed, 0 failed\n") == []
     )
 
 
 @pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
-def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
+def test_every_entry_has_a_test(failure):
     tests = [*ROOT.glob("tests/pipeline/known_failures/test_*.py")]
     tests += [
         ROOT / "tests/rows/test_known_failures.py",
@@ -140,7 +140,7 @@ def test_every_entry_has_a_test_that_provokes_it_or_quotes_it(failure):
 
 
 @pytest.mark.parametrize("failure", KNOWN_FAILURES, ids=lambda failure: failure.name)
-def test_every_entry_says_why_what_to_do_and_where_that_is_from(failure):
+def test_every_entry_has_cause_hint_and_sources(failure):
     assert failure.cause
     assert failure.hint
     assert failure.patterns or failure.symptom
@@ -182,13 +182,13 @@ ROWS = {
         ("gpu-unsupported.10", ["11.3", "rtx-1.7"]),
     ],
 )
-def test_the_rows_that_take_it_as_it_is_follow_from_the_releases(log, rows):
+def test_supporting_rows_follow_from_affected_releases(log, rows):
     _, text = read(LOGS_FOLDER / f"{log}.log")
     explanation = explain(text)[0]
     assert [name for name, row in ROWS.items() if takes_as_is(explanation, row)] == rows
 
 
-def test_where_no_row_is_at_fault_none_is_recommended():
+def test_no_row_is_recommended_if_none_is_affected():
     entry = named("engine-cut-short")
     explanation = Explanation(entry, 1, "", Place(), entry.affected)
     assert takes_as_is(explanation, ROWS["8.6"]) is None
@@ -212,11 +212,11 @@ def test_where_no_row_is_at_fault_none_is_recommended():
         ),
     ],
 )
-def test_what_is_outside_a_range_is_said_in_words(ranges, words):
+def test_rows_outside_a_range_are_described(ranges, words):
     assert outside_in_words(ranges) == words
 
 
-def test_a_release_is_compared_by_its_numbers():
+def test_releases_are_compared_numerically():
     assert not is_within(ROWS["10.16"], ["tensorrt < 9.0"])
     assert is_within(ROWS["8.6"], ["torch < 2.10"])
     assert is_within(ROWS["8.6"], ["tensorrt >= 8.0, torch < 2.10"])
@@ -225,7 +225,7 @@ def test_a_release_is_compared_by_its_numbers():
         is_within(ROWS["8.6"], ["tensorrt before 8"])
 
 
-def test_what_a_patched_parser_says_of_the_origin_is_read():
+def test_origin_from_a_patched_parser_is_read():
     # As patches/onnx-tensorrt/8.6/errors-with-origin.patch words it.
     log = (
         "In node 171 (importTopK): UNSUPPORTED_NODE: Assertion failed: inputs.at(1).is_weights()\n"
@@ -236,7 +236,7 @@ def test_what_a_patched_parser_says_of_the_origin_is_read():
     assert found.place == Place("TopK", "/head/TopK", 171, "/home/me/net.py:14 in forward")
 
 
-def test_of_two_failures_in_one_log_each_has_its_own_node():
+def test_each_failure_in_a_log_has_its_own_node():
     log = "\n".join(
         f'While parsing node number {number} [{op} -> "y"]:\n'
         f'--- Begin node ---\nname: "{op}_{number}"\nop_type: "{op}"\n--- End node ---\n'
@@ -259,7 +259,7 @@ def test_a_warning_or_a_missing_driver_does_not_hide_the_error():
     assert names == ["topk-limit", "driver-missing-or-old", "python-value-frozen"]
 
 
-def test_colours_and_windows_line_ends_do_not_matter():
+def test_colours_and_crlf_are_ignored():
     log = (
         'While parsing node number 3 [TopK -> "y"]:\r\nERROR: In function \x1b[31mimportTopK\x1b[0m'
     )
@@ -268,7 +268,7 @@ def test_colours_and_windows_line_ends_do_not_matter():
     assert (found.failure.name, found.line) == ("topk-k-is-a-tensor", 3)
 
 
-def test_a_node_imported_as_a_plugin_is_no_failure():
+def test_node_imported_as_a_plugin_is_not_a_failure():
     assert (
         explain(
             "[TRT] [I] No importer registered for op: TRTInstanceNormalization. "
@@ -279,7 +279,7 @@ def test_a_node_imported_as_a_plugin_is_no_failure():
     )
 
 
-def test_of_many_lines_that_look_like_errors_the_first_and_last_are_shown():
+def test_first_and_last_error_lines_are_shown():
     log = "\n".join(f"error {number}\nfine" for number in range(100))
     assert error_lines(log, most=4) == ["error 0", "error 1", "error 98", "error 99"]
 
@@ -304,13 +304,13 @@ def test_the_command_explains_a_file(tasks):
         ("rois-half-a-pixel-off", "rois-half-a-pixel-off"),
     ],
 )
-def test_an_error_a_symptom_or_a_name_can_be_typed(tasks, words, name):
+def test_error_symptom_or_name_is_accepted(tasks, words, name):
     done = tasks("explain", words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{name}\n")
 
 
-def test_unknown_failure_shows_error_lines_and_ends_with_1(tasks, tmp_path):
+def test_unknown_failure_shows_error_lines_and_exits_with_1(tasks, tmp_path):
     log = tmp_path / "build.log"
     log.write_text("compiling\nlibfoo.so: undefined symbol, linking failed\ndone\n")
     done = tasks("explain", str(log))
@@ -336,7 +336,7 @@ def test_log_without_an_error(tasks, tmp_path):
         ("-", "stdin is empty"),
     ],
 )
-def test_wrong_usage_ends_with_2(tasks, given, said, tmp_path):
+def test_wrong_usage_exits_with_2(tasks, given, said, tmp_path):
     done = tasks("explain", given, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
@@ -350,5 +350,5 @@ def test_wrong_usage_ends_with_2(tasks, given, said, tmp_path):
         ("importSlice: Assertion failed: axes.valuesKnown()", "slice-by-values"),
     ],
 )
-def test_an_assertion_is_known_without_the_file_and_line_before_it(line, name):
+def test_assertion_matches_without_file_and_line(line, name):
     assert explain(line)[0].failure.name == name

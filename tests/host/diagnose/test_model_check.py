@@ -20,14 +20,14 @@ from trtyard.run.environment import environment_of
         ("", "no such op", "no such op"),
     ],
 )
-def test_the_reason_is_the_known_failures_cause_before_tensorrts_words(failure, said, words):
+def test_known_cause_comes_before_tensorrts_text(failure, said, words):
     answer = model_check._Answer(
         op="NonZero", state="unknown", number=1, nodes=[], said=said, failure=failure, ops=[]
     )
     assert model_check._reason(answer) == words
 
 
-def test_the_known_failure_is_found_in_what_tensorrt_said(monkeypatch, tmp_path):
+def test_known_failure_is_found_in_tensorrts_log(monkeypatch, tmp_path):
     facts = {"op": "TopK", "state": "refused", "number": 1, "nodes": [], "ops": []}
     said = "Internal Error (/TopK: K exceeds the maximum value allowed (3840).)"
     lines = [json.dumps({**facts, "said": words}) for words in (said, "it broke", said)]
@@ -70,7 +70,7 @@ def test_input_and_size_reach_the_export(exported, tmp_path):
     ("code", "kind", "said"),
     [(4, ConversionError, "cannot export"), (2, UsageError, "did not export")],
 )
-def test_a_failed_export_ends_as_the_pipeline_did(exported, code, kind, said):
+def test_failed_export_keeps_the_pipelines_exit_code(exported, code, kind, said):
     export, _, codes = exported
     codes[0] = code
     with pytest.raises(kind, match=f"{said} alexnet"):

@@ -59,7 +59,7 @@ def test_image_name_on_a_mirror(mirrors, name, place):
     assert NONE.image(name) == name
 
 
-def test_what_the_user_has_set_comes_first(mirrors, tmp_path, monkeypatch):
+def test_users_settings_come_first(mirrors, tmp_path, monkeypatch):
     monkeypatch.setattr("trtyard.fetching.mirrors.Path.home", lambda: tmp_path)
     environment = {"UV_INDEX": "https://mine.example.org"}
     mirrors(WHOLE).set_variables(environment)
@@ -127,7 +127,7 @@ def test_a_wrong_file_is_refused_with_its_key(mirrors, old, new, words):
         assert word in caught.value.message
 
 
-def test_git_is_told_of_its_mirror(mirrors):
+def test_git_gets_its_mirror(mirrors):
     rule = "url.https://git.example.org/hub/.insteadOf=https://github.com/"
     assert mirrors(WHOLE).git_settings() == ["-c", rule]
     with pytest.raises(UsageError, match=r"git\.github\.com") as caught:
@@ -145,7 +145,7 @@ def test_git_is_told_of_its_mirror(mirrors):
         "https://files.example.org/nvidia/",
     ],
 )
-def test_a_password_is_refused_and_not_repeated(mirrors, old):
+def test_password_is_refused_and_not_shown(mirrors, old):
     with pytest.raises(UsageError) as caught:
         mirrors(WHOLE.replace(old, "https://me:hunter2@packages.example.org"))
     assert "hunter2" not in str(caught.value)
@@ -161,7 +161,7 @@ def test_mirrors_file_is_optional_unless_named(monkeypatch, tmp_path):
         read_mirrors()
 
 
-def test_a_wrong_file_ends_every_task_with_2(tasks, tmp_path):
+def test_bad_mirrors_file_exits_with_2(tasks, tmp_path):
     file = tmp_path / "mirrors.toml"
     file.write_text("schema = 9")
     done = tasks("matrix", env={"TRTYARD_MIRRORS": str(file)})
@@ -192,7 +192,7 @@ def index(tmp_path):
     server.server_close()
 
 
-def test_a_vendors_files_are_found_where_the_mirror_has_them(mirrors):
+def test_vendor_files_come_from_the_mirror(mirrors):
     whole = mirrors(WHOLE)
     at = "tensorrt-libs/tensorrt_libs-8.6.1.whl"
     assert vendor_address(*at.split("/"), whole) == f"https://files.example.org/nvidia/{at}"
@@ -220,7 +220,7 @@ def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, tmp_path
     assert any("/simple/tiny-demo" in path for path in asked)
 
 
-def test_a_user_without_a_home_has_no_netrc(mirrors, monkeypatch):
+def test_user_without_home_has_no_netrc(mirrors, monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("NETRC", raising=False)
 

@@ -49,7 +49,7 @@ def test_releases_come_newest_first_with_their_pythons(index, html):
     ]
 
 
-def test_what_cannot_be_installed_on_linux_is_no_release(index):
+def test_releases_without_linux_files_are_ignored(index):
     publish(
         index,
         "demo-1.0-cp311-none-manylinux_2_28_aarch64.whl",
@@ -64,7 +64,7 @@ def test_what_cannot_be_installed_on_linux_is_no_release(index):
 
 
 @pytest.mark.parametrize("tag", ["py3-none-any", "py2.py3-none-any", f"cp39-abi3-{LINUX}"])
-def test_a_wheel_for_every_python_names_none(index, tag):
+def test_universal_wheel_names_no_python(index, tag):
     publish(index, f"demo-1.0-{tag}.whl")
     assert found() == [("1.0", ())]
 
@@ -77,7 +77,7 @@ def test_a_yanked_release_is_left_out(index, html):
     assert found() == [("1.0", ())]
 
 
-def test_a_project_that_is_not_there_has_no_releases(index):
+def test_unknown_project_has_no_releases(index):
     publish(index, "demo-1.0-py3-none-any.whl")
     found = published("demo", "nonesuch")
     assert [one.version for one in found["demo"]] == [Version("1.0")]
@@ -104,14 +104,14 @@ def test_an_extra_index_that_has_the_project_wins(index, tmp_path, monkeypatch):
         ((200, JSON, b"[]"), "does not list the files of demo"),
     ],
 )
-def test_an_index_that_does_not_serve_is_named(index, broken, said):
+def test_failing_index_is_named(index, broken, said):
     index.broken = broken
     with pytest.raises(EnvironmentLacksError, match=f"127.0.0.1 {said}") as caught:
         published("demo")
     assert "UV_DEFAULT_INDEX" in caught.value.hint
 
 
-def test_no_network_is_said_with_the_host(monkeypatch):
+def test_network_error_names_the_host(monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{taken.getsockname()[1]}/simple")
@@ -128,7 +128,7 @@ def test_a_login_that_uv_has_is_used(index, monkeypatch):
     assert index.logins[-1] == "Basic bWU6c2VjcmV0"
 
 
-def test_the_default_index_is_uvs_own(index, tmp_path, monkeypatch):
+def test_default_index_follows_uv(index, tmp_path, monkeypatch):
     publish(index, f"demo-1.0-cp311-none-{LINUX}.whl")
     settings = tmp_path / "uv.toml"
     settings.write_text(f'[[index]]\nurl = "{index.address}"\ndefault = true\n', encoding="utf-8")

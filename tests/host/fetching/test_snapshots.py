@@ -100,9 +100,7 @@ def service(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("time", [TIME, LATER])
-def test_a_package_that_left_the_mirror_comes_from_the_snapshot(
-    service, gone, tmp_path, time, capfd
-):
+def test_package_removed_from_mirror_comes_from_snapshot(service, gone, tmp_path, time, capfd):
     """At the time itself, or a day later: archives reach their snapshots some hours late."""
     served, _ = service
     deb, file = gone
@@ -117,7 +115,7 @@ def test_a_package_that_left_the_mirror_comes_from_the_snapshot(
     assert "./run lock --upgrade rtx-1.7" in said
 
 
-def test_an_unpacked_package_comes_from_the_component_that_the_row_names(service, gone, tmp_path):
+def test_package_component_follows_the_row(service, gone, tmp_path):
     served, _ = service
     deb, file = gone
     archive(served, TIME, [file], components=("main", "non-free"))
@@ -139,7 +137,7 @@ def test_a_snapshot_with_another_file_of_that_version_is_refused(service, gone, 
 
 
 @pytest.mark.parametrize("snapshot", [TIME, ""])
-def test_what_no_snapshot_has_is_named_with_its_hash(service, gone, tmp_path, snapshot):
+def test_package_in_no_snapshot_is_named_with_its_hash(service, gone, tmp_path, snapshot):
     deb, _ = gone
     locked = replace(LOCKED, debs=(deb,), snapshot=snapshot)
     with pytest.raises(EnvironmentLacksError, match=deb.sha256):
@@ -147,7 +145,7 @@ def test_what_no_snapshot_has_is_named_with_its_hash(service, gone, tmp_path, sn
     assert bool(service[1]) == bool(snapshot)
 
 
-def test_what_the_mirror_still_has_asks_no_snapshot(service, tmp_path):
+def test_package_on_the_mirror_needs_no_snapshot(service, tmp_path):
     (deb,) = (one for one in LOCKED.debs if one.name == "media-types")
     folder = tmp_path / "debs"
     folder.mkdir()
@@ -156,7 +154,7 @@ def test_what_the_mirror_still_has_asks_no_snapshot(service, tmp_path):
     assert service[1] == []
 
 
-def test_the_lock_says_when_each_of_debians_rows_was_resolved():
+def test_lock_has_the_snapshot_time_of_debian_rows():
     for name, locked in read_lock(LOCK_FILE).rows.items():
         row = read_matrix(MATRIX_FILE).row(name)
         assert bool(locked.snapshot) == (row.base.contents == "minimal")

@@ -79,7 +79,7 @@ def listing(folder):
     return found
 
 
-def test_a_source_is_what_a_recursive_clone_of_that_commit_has(hosted, tmp_path):
+def test_source_equals_a_recursive_clone(hosted, tmp_path):
     folder, source = hosted
     fetch_source(source, tmp_path / "store", mirror_of(folder))
     export_source(source, tmp_path / "store", tmp_path / "exported")
@@ -107,7 +107,7 @@ def test_a_submodule_that_gitmodules_does_not_name_is_left_out(hosted, tmp_path)
     assert list((exported / "ghost").iterdir()) == []  # as in a checkout
 
 
-def test_nothing_of_the_users_git_changes_what_a_commit_is(monkeypatch):
+def test_users_git_config_does_not_change_a_source(monkeypatch):
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
         monkeypatch.setenv(name, "/of/the/user")
     monkeypatch.setenv("SSL_CERT_FILE", "/company.pem")
@@ -121,7 +121,7 @@ def test_nothing_of_the_users_git_changes_what_a_commit_is(monkeypatch):
     assert git_environment()["GIT_SSL_CAINFO"] == "/git.pem"
 
 
-def test_what_is_there_needs_no_host(hosted, tmp_path):
+def test_cached_source_needs_no_host(hosted, tmp_path):
     folder, source = hosted
     first = fetch_source(source, tmp_path, mirror_of(folder))
     folder.rename(tmp_path / "gone")
@@ -129,7 +129,7 @@ def test_what_is_there_needs_no_host(hosted, tmp_path):
     check_source(source, tmp_path)
 
 
-def test_two_fetches_at_once_both_have_it(hosted, tmp_path):
+def test_concurrent_fetches_both_succeed(hosted, tmp_path):
     folder, source = hosted
     with ThreadPoolExecutor(2) as pool:
         fetches = [
@@ -186,7 +186,7 @@ def filtered(kept, _blob, tmp_path):
 
 
 @pytest.mark.parametrize("altered", [replaced, filtered])
-def test_only_the_objects_of_a_store_say_what_a_file_is(hosted, tmp_path, altered):
+def test_store_content_is_checked_by_git_objects(hosted, tmp_path, altered):
     folder, source = hosted
     kept = fetch_source(source, tmp_path / "store", mirror_of(folder))
     blob = git("--git-dir", kept, "rev-parse", f"{source.commit}:outer file.txt", cwd=kept)
@@ -198,7 +198,7 @@ def test_only_the_objects_of_a_store_say_what_a_file_is(hosted, tmp_path, altere
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_users_own_filters_change_no_file(hosted, tmp_path, monkeypatch):
+def test_users_git_filters_change_no_file(hosted, tmp_path, monkeypatch):
     folder, source = hosted
     fetch_source(source, tmp_path / "store", mirror_of(folder))
     (tmp_path / "attributes").write_text("* filter=other\n")
@@ -210,7 +210,7 @@ def test_the_users_own_filters_change_no_file(hosted, tmp_path, monkeypatch):
     assert (tmp_path / "exported/outer/outer file.txt").read_bytes() == b"of outer\r\n"
 
 
-def test_an_object_that_nothing_names_any_more_is_missed(hosted, tmp_path):
+def test_missing_object_is_detected(hosted, tmp_path):
     folder, source = hosted
     kept = fetch_source(source, tmp_path, mirror_of(folder))
     bare = ("--git-dir", kept)
@@ -231,7 +231,7 @@ def test_an_object_that_nothing_names_any_more_is_missed(hosted, tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["commit", "host"])
-def test_what_cannot_be_had_is_said_and_leaves_nothing(hosted, tmp_path, gone):
+def test_unreachable_source_is_named_and_leaves_nothing(hosted, tmp_path, gone):
     folder, source = hosted
     if gone == "commit":
         source = replace(source, commit="0" * 39 + "1")
@@ -245,9 +245,7 @@ def test_what_cannot_be_had_is_said_and_leaves_nothing(hosted, tmp_path, gone):
         check_source(source, tmp_path / "store")
 
 
-def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
-    hosted, tmp_path, monkeypatch
-):
+def test_build_uses_the_store_instead_of_the_network(hosted, tmp_path, monkeypatch):
     folder, source = hosted
     row = replace(ROW, commits={source.repository: source.commit})
     fetch_source(source, tmp_path / "store", mirror_of(folder))
@@ -270,7 +268,7 @@ def test_a_build_gets_the_files_of_a_store_in_the_place_of_the_network(
     assert listing(again / "outer") == listing(sources / "outer")
 
 
-def test_while_a_build_reads_its_sources_no_other_run_replaces_them(tmp_path, monkeypatch):
+def test_sources_in_use_are_not_replaced(tmp_path, monkeypatch):
     plan = Plan(
         row=ROW,
         locked=read_lock(LOCK_FILE).row(ROW.name),

@@ -41,7 +41,7 @@ def test_an_error_names_the_rows_that_take_the_model():
 
 
 @pytest.mark.parametrize("kind", [ConversionError, EnvironmentLacksError])
-def test_an_error_gets_the_known_cause_and_fix_and_stays_of_its_class(kind):
+def test_error_gets_cause_and_fix_and_keeps_its_class(kind):
     known = named("topk-limit")
     found = with_advice(kind("failed", "a general hint", TOPK))
     assert type(found) is kind
@@ -52,12 +52,12 @@ def test_an_error_gets_the_known_cause_and_fix_and_stays_of_its_class(kind):
     "log",
     [None, "", "it broke", "TracerWarning: Converting a tensor to a Python boolean"],
 )
-def test_an_error_whose_log_shows_no_known_error_stays_as_it_is(log):
+def test_error_without_a_known_cause_is_unchanged(log):
     error = ConversionError("failed", "do this", log)
     assert with_advice(error) is error
 
 
-def test_a_report_gets_cause_and_fix_at_the_stage_whose_log_shows_a_known_error():
+def test_failed_stage_gets_cause_and_fix():
     known = named("topk-limit")
     stages = [Stage(name, PASSED, 1.0) for name in STAGES]
     stages[4] = Stage("engine", FAILED, 1.0, "refused", log=TOPK)
@@ -67,7 +67,7 @@ def test_a_report_gets_cause_and_fix_at_the_stage_whose_log_shows_a_known_error(
     assert [*found[:4], found[5]] == [*stages[:4], stages[5]]
 
 
-def test_warnings_and_symptoms_become_notes_behind_the_reports_own():
+def test_warnings_and_symptoms_are_appended_as_notes():
     known = named("results-vary")
     stages = tuple(Stage(name, PASSED, 1.0) for name in STAGES)
     report = Report(
@@ -91,7 +91,7 @@ def test_warnings_and_symptoms_become_notes_behind_the_reports_own():
     )
 
 
-def test_an_op_of_a_later_opset_is_advised_on_the_row_or_on_one_that_has_it():
+def test_later_opset_advice_names_a_row_with_the_op():
     rows = matrix_toolchains()
     log = later_opset_log("DeformConv", 19, 18)
     here = with_advice(ConversionError("failed", log=log), rows, "11.3")

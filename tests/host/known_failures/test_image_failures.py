@@ -17,6 +17,8 @@ from trtyard.known_failures.explanation import explain
 from trtyard.system.processes import COLOURS, CommandError
 from trtyard.system.uv import ROOT, uv
 
+LOGS = ROOT / "tests" / "host" / "logs"
+
 # BuildKit's frame around what a failed step printed.
 FAILED = """\
 ------
@@ -53,13 +55,13 @@ def known(words):
     return name
 
 
-def test_a_version_that_apt_does_not_have_is_known():
+def test_missing_apt_version_is_known():
     needs("apt-get", "dpkg")
     words = said("apt-get", "--simulate", "install", "dpkg=0.0.1")
     assert known(words[words.index("E: ") :]) == "apt-version-gone"
 
 
-def test_a_docker_that_does_not_run_is_known(tmp_path, monkeypatch):
+def test_stopped_docker_is_known(tmp_path, monkeypatch):
     needs("docker")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     words = said("docker", "version", "--format", "{{.Server.Version}}")
@@ -71,20 +73,20 @@ def test_a_full_disk_is_known():
     assert explain(words)[0].failure.name == "disk-full"
 
 
-def test_a_python_of_the_distribution_is_known():
+def test_externally_managed_python_is_known():
     words = said("/usr/bin/python3", "-I", "-m", "pip", "install", "--no-index", "nothing")
     if "No module named pip" in words:
         pytest.skip("the distribution's Python has no pip here")
     assert explain(words)[0].failure.name == "pip-externally-managed"
 
 
-def test_a_package_that_no_index_has_is_known(tmp_path):
+def test_package_on_no_index_is_known(tmp_path):
     (tmp_path / "asked.in").write_text("nothing-of-this-name\n")
     command = [uv(), "pip", "compile", "--no-config", "--no-index", tmp_path / "asked.in"]
     assert explain(said(*map(str, command)))[0].failure.name == "pip-nothing-fits"
 
 
-def test_a_server_whose_name_is_unknown_is_known(tmp_path, monkeypatch):
+def test_unresolved_server_name_is_known(tmp_path, monkeypatch):
     for variable in ("UV_DEFAULT_INDEX", "UV_INDEX", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "asked.in").write_text("nothing\n")
@@ -115,7 +117,7 @@ def unknown_authority(tmp_path):
     server.server_close()
 
 
-def test_a_certificate_of_an_unknown_authority_is_known(unknown_authority, tmp_path, monkeypatch):
+def test_unknown_certificate_authority_is_known(unknown_authority, tmp_path, monkeypatch):
     for variable in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INSECURE_HOST"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("no_proxy", "localhost")
@@ -140,17 +142,16 @@ def test_a_certificate_of_an_unknown_authority_is_known(unknown_authority, tmp_p
         ("gpu-architecture-unknown", "nvcc --list-gpu-arch"),
     ],
 )
-def test_a_build_that_ends_so_says_what_to_do(log, words):
-    folder = ROOT / "tests" / "host" / "logs"
-    text = "".join((folder / f"{log}.log").read_text().splitlines(keepends=True)[1:])
+def test_image_failures_get_a_hint(log, words):
+    text = "".join((LOGS / f"{log}.log").read_text().splitlines(keepends=True)[1:])
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=1)))
     assert words in error.hint
     assert error.exit_code == EnvironmentLacksError.exit_code
 
 
-def test_apts_own_words_of_a_key_are_not_taken_for_the_network():
+def test_apt_key_error_is_not_a_network_error():
     # apt says "Failed to fetch" of a source whose signature it cannot check, too.
-    text = (ROOT / "tests" / "host" / "logs" / "apt-key-rotated.log").read_text()
+    text = (LOGS / "apt-key-rotated.log").read_text()
     text += "W: Failed to fetch https://developer.download.nvidia.com/compute InRelease\n"
     error = explained(CommandError(["docker"], 1, FAILED.format(said=text, code=100)))
     assert "the network" not in error.message

@@ -26,7 +26,7 @@ def digest_of(content):
 
 
 @pytest.mark.parametrize("media", [f"{OCI}.index.v1+json", f"{DOCKER}.list.v2+json"])
-def test_an_index_leads_to_the_manifest_of_linux_on_amd64(media):
+def test_index_resolves_to_linux_amd64(media):
     attestation = ("unknown", "unknown", "sha256:" + "c" * 64)
     content = raw(
         media, ("linux", "arm64", "sha256:" + "b" * 64), ("linux", "amd64", AMD64), attestation
@@ -36,7 +36,7 @@ def test_an_index_leads_to_the_manifest_of_linux_on_amd64(media):
 
 
 @pytest.mark.parametrize("media", [f"{OCI}.manifest.v1+json", f"{DOCKER}.v2+json"])
-def test_a_manifest_of_its_own_is_a_platforms(media):
+def test_single_manifest_is_of_kind_platform(media):
     content = raw(media)
     found = read_manifest(content, f"example.org/base@{digest_of(content)}")
     assert (found.kind, found.digest, found.platform_digest) == ("platform", digest_of(content), "")
@@ -59,7 +59,7 @@ def test_unreachable_registry_error_has_the_clients_last_line(monkeypatch, tmp_p
         inspect("example.org/base:1")
 
 
-def test_a_registrys_bytes_are_asked_for_as_they_are(monkeypatch, tmp_path):
+def test_manifest_is_fetched_without_conversion(monkeypatch, tmp_path):
     docker, content = tmp_path / "docker", raw(f"{OCI}.index.v1+json", ("linux", "amd64", AMD64))
     (tmp_path / "raw").write_bytes(content)
     docker.write_text(

@@ -27,7 +27,7 @@ def debs(row):
     return {deb.name: deb for deb in resolve_debs(row)}
 
 
-def test_everything_asked_for_is_there_with_what_it_needs(row, debs):
+def test_requested_debs_come_with_dependencies(row, debs):
     for stage in ("base", "runtime", "build"):
         for name in getattr(row.debs, stage):
             assert debs[name].stage == stage
@@ -36,22 +36,22 @@ def test_everything_asked_for_is_there_with_what_it_needs(row, debs):
     assert debs["libstdc++-12-dev"].stage == "build"
 
 
-def test_what_this_machine_has_installed_plays_no_part(debs):
+def test_debs_installed_here_do_not_matter(debs):
     assert "dpkg" in debs  # installed wherever there is apt, and listed all the same
 
 
-def test_every_deb_has_its_hash_and_only_the_suites_release(debs):
+def test_every_deb_has_a_hash_and_the_suites_release(debs):
     assert all(re.fullmatch("[0-9a-f]{64}", deb.sha256) for deb in debs.values())
     assert debs["base-files"].version.startswith("12")  # Debian 12, whatever else apt knows
     assert debs["libc6"].version.startswith("2.36-")
 
 
-def test_no_recommended_package_and_no_perl_come_along(debs):
+def test_recommended_packages_and_perl_are_left_out(debs):
     assert "perl" not in {name for name, deb in debs.items() if deb.stage != "build"}
     assert "fakeroot" not in debs
 
 
-def test_a_suite_that_apt_does_not_know_says_what_to_do():
+def test_unknown_suite_error_has_a_hint():
     if shutil.which("apt-get") is None:
         pytest.skip("no apt on this machine")
     with pytest.raises(EnvironmentLacksError, match="no package lists for nosuchsuite"):

@@ -42,16 +42,16 @@ def tampered(tmp_path):
     return tamper
 
 
-def test_the_committed_locks_fit_what_they_were_made_from():
+def test_committed_lock_matches_its_inputs():
     check_locks()
 
 
-def test_writing_what_was_read_gives_the_same_bytes(lock, tmp_path):
+def test_lock_round_trip_gives_the_same_bytes(lock, tmp_path):
     write_lock(tmp_path / "versions.lock", lock)
     assert (tmp_path / "versions.lock").read_bytes() == LOCK_FILE.read_bytes()
 
 
-def test_a_hash_of_the_vendors_own_index_needs_no_origin(lock, tmp_path):
+def test_vendor_index_hash_needs_no_origin(lock, tmp_path):
     row = lock.row("10.16")
     wheels = tuple(
         replace(one, source="vendor", origin="") if one.is_vendors else one for one in row.wheels
@@ -67,7 +67,7 @@ def test_no_lock_names_a_host():
         assert "://" not in file.read_text()
 
 
-def test_every_python_has_one_wheel_a_package_and_only_pycuda_from_source(lock):
+def test_each_python_has_one_wheel_per_package(lock):
     row = read_matrix(MATRIX_FILE).row("rtx")
     locked = lock.row(row.name)
     for python in row.pythons:
@@ -76,14 +76,14 @@ def test_every_python_has_one_wheel_a_package_and_only_pycuda_from_source(lock):
         assert [sdist.name for sdist in locked.sdists_for(python)] == ["pycuda"]
 
 
-def test_requirements_have_exactly_one_hash_a_package(lock):
+def test_requirements_have_one_hash_per_package(lock):
     lines = lock.row("rtx-1.7").requirements("3.11").splitlines()
     pattern = r"[a-z0-9-]+==[\w.+]+ --hash=sha256:[0-9a-f]{64}"
     assert all(re.fullmatch(pattern, line) for line in lines)
     assert any(line.startswith("torch==2.13.0 ") for line in lines)
 
 
-def test_debs_are_closed_over_their_base_and_hold_no_second_release(lock):
+def test_debs_are_complete_and_of_one_release(lock):
     debs = {deb.name: deb for deb in lock.row("rtx-1.7").debs}
     assert debs["libc6"].stage == "base"
     assert debs["python3"].stage == "runtime"
@@ -112,11 +112,11 @@ def test_a_changed_line_is_found_and_both_hashes_are_named(tampered, old, new):
     assert caught.value.exit_code == 5
 
 
-def test_layout_alone_does_not_make_a_lock_wrong(tampered, lock):
+def test_lock_check_ignores_layout(tampered, lock):
     assert tampered('"schema": 3', '"schema":   3') == lock
 
 
-def test_a_forged_checksum_does_not_hide_another_version(tampered):
+def test_valid_checksum_does_not_hide_a_changed_version(tampered):
     forged = tampered(
         '"name": "torch", "version": "2.13.0"',
         '"name": "torch", "version": "2.13.1"',
@@ -156,20 +156,20 @@ def test_a_forged_lock_with_two_wheels_of_one_package_is_refused(tampered):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"checksum": 1}'])
-def test_a_damaged_file_is_said_to_be_damaged(tmp_path, content):
+def test_damaged_lock_is_reported(tmp_path, content):
     file = tmp_path / "versions.lock"
     file.write_text(content)
     with pytest.raises(IntegrityError, match=r"versions\.lock"):
         read_lock(file)
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_missing_lock_is_reported(tmp_path):
     with pytest.raises(IntegrityError, match="is missing"):
         read_lock(tmp_path / "versions.lock")
 
 
 @pytest.mark.parametrize("change", ["edited", "dropped"])
-def test_a_patch_that_is_not_as_locked_ends_with_5_and_both_hashes(tasks, checkout, change):
+def test_changed_patch_exits_with_5_and_shows_both_hashes(tasks, checkout, change):
     assert tasks("lock", "--check", root=checkout).returncode == 0
     series = checkout / "patches" / "torch" / "1.4.0"
     name = "topk-of-opset-9.patch"
@@ -192,7 +192,7 @@ def test_a_patch_that_is_not_as_locked_ends_with_5_and_both_hashes(tasks, checko
         assert expected in done.stderr
 
 
-def test_only_what_a_vendors_base_holds_may_have_no_hash(tampered):
+def test_only_vendor_base_debs_may_lack_a_hash(tampered):
     deb = next(deb for deb in read_lock(LOCK_FILE).row("rtx-1.7").debs if deb.stage == "runtime")
     with pytest.raises(
         IntegrityError, match="must be set for a package that is not in the base image"

@@ -24,7 +24,7 @@ def test_equal_locks_have_no_differences():
     assert lines(RTX) == ["rtx-1.7: no differences"]
 
 
-def test_another_version_is_said_for_each_python():
+def test_version_change_is_shown_per_python():
     found = lines(with_wheel("torch", version="2.13.1"))
     assert found[0] == f"rtx-1.7: {len(found) - 1} differences"
     assert "  torch (Python 3.11): 2.13.0 -> 2.13.1" in found
@@ -37,7 +37,7 @@ def test_new_hash_of_the_same_version_is_highlighted():
     assert all("DIFFERENT FILE" in line and "0" * 64 in line for line in found[1:])
 
 
-def test_what_is_new_or_gone_is_said():
+def test_added_and_removed_packages_are_shown():
     gone = replace(RTX, debs=RTX.debs[1:])
     assert f"  deb {RTX.debs[0].name}: {RTX.debs[0].version} -> (none)" in lines(gone)
     open_part = Unresolved(kind="wheel", name="demo", version="1.0", reason="none has it")

@@ -54,7 +54,7 @@ def newer(root, name):
     )
 
 
-def test_the_row_is_resolved_and_rendered_and_no_other_is_touched(tree, resolves):
+def test_upgrade_changes_only_the_named_row(tree, resolves):
     before = read_lock(tree / "versions.lock").rows
     resolves(wheels=newer(tree, "8.6"))
     resolving.lock_and_render(upgrade="8")
@@ -85,7 +85,7 @@ def test_unresolved_entry_is_an_error_with_its_host(tree, resolves):
     resolving.lock_and_render(upgrade="8.6")  # nothing of it is open
 
 
-def test_a_build_resolves_what_is_open_first_and_says_so(tree, resolves, capsys):
+def test_build_resolves_unresolved_entries_first(tree, resolves, capsys):
     """What is resolved is in the lock and rendered before anything is built."""
     matrix = read_matrix(tree / "versions.toml")
     lock = read_lock(tree / "versions.lock")

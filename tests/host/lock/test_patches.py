@@ -43,7 +43,7 @@ def test_a_row_takes_its_patches_in_the_order_of_the_series():
         assert one.fixes
 
 
-def test_torch_of_another_release_takes_none_and_a_stock_parser_neither():
+def test_other_torch_and_stock_parser_get_no_patches():
     assert patches_for(ROWS["rtx-1.7"]) == ()
     assert {one.project for one in patches_for(ROWS["8.6"])} <= {"onnx-tensorrt"}
     assert patches_for(replace(ROWS["8.6"], parser="stock")) == ()
@@ -59,7 +59,7 @@ def test_unneeded_patch_is_not_applied(tensorrt, needed):
     assert sorted(torch_paths(dropped_for(row)) + needed) == TORCH_1_4
 
 
-def test_releases_of_tensorrt_say_nothing_of_tensorrt_for_rtx():
+def test_tensorrt_ranges_do_not_apply_to_rtx():
     row = replace(ROWS["7.0"], tensorrt="1.7.1", flavour="rtx", parser="stock")
     assert torch_paths(dropped_for(row)) == TORCH_1_4
 
@@ -107,7 +107,7 @@ def made_up(patches):
 
 
 @pytest.mark.parametrize("release", ["7.0", "8.6"])
-def test_a_parsers_series_sits_in_a_file_that_has_just_its_lines(release, tmp_path):
+def test_parser_series_applies_to_its_lines(release, tmp_path):
     folder = tmp_path.with_name(f"{tmp_path.name}-series")
     shutil.copytree(PATCHES / "onnx-tensorrt" / release, folder)
     take_hashes_out(folder)  # of upstream's file, which is another than the one made up here
@@ -125,7 +125,7 @@ def test_a_parsers_series_sits_in_a_file_that_has_just_its_lines(release, tmp_pa
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
 
 
-def test_a_torch_that_only_looks_like_the_real_one_is_refused(tmp_path):
+def test_modified_torch_is_refused(tmp_path):
     patches = read_series(PATCHES / "torch" / "1.4.0")
     for path, data in made_up(patches).items():
         (tmp_path / path).parent.mkdir(parents=True)

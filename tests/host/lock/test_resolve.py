@@ -28,21 +28,21 @@ def chosen(row, python, *filenames):
     return _best_wheel(package(*filenames), python, row).filename
 
 
-def test_the_wheel_for_that_python_wins_over_a_pure_one(row):
+def test_specific_wheel_is_preferred_over_a_pure_one(row):
     pure = "demo-1.0-py3-none-any.whl"
     exact = "demo-1.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
     assert chosen(row, "3.11", pure, exact) == exact
     assert chosen(row, "3.12", pure, exact) == pure
 
 
-def test_a_stable_abi_serves_later_pythons(row):
+def test_stable_abi_wheel_fits_later_pythons(row):
     stable = "demo-1.0-cp311-abi3-manylinux_2_28_x86_64.whl"
     assert chosen(row, "3.13", stable) == stable
     with pytest.raises(UsageError, match="no wheel"):
         chosen(row, "3.10", stable)
 
 
-def test_the_newest_glibc_within_the_rows_own_wins(row):
+def test_newest_supported_glibc_wheel_is_chosen(row):
     names = [f"demo-1.0-cp311-cp311-manylinux_2_{n}_x86_64.whl" for n in (17, 28, 34)]
     assert chosen(row, "3.11", *names) == names[1]
 
@@ -60,14 +60,14 @@ def test_the_newest_glibc_within_the_rows_own_wins(row):
         "not a wheel.whl",
     ],
 )
-def test_what_cannot_run_there_is_never_chosen(row, name):
+def test_incompatible_wheels_are_never_chosen(row, name):
     with pytest.raises(UsageError) as caught:
         chosen(row, "3.11", name)
     assert "demo 1.0" in caught.value.message
     assert "3.11" in caught.value.hint
 
 
-def test_an_index_that_tells_no_hash_is_refused(row):
+def test_index_without_hashes_is_refused(row):
     wheel = {"url": "index/demo-1.0-py3-none-any.whl", "size": 1, "hashes": {"md5": "0"}}
     with pytest.raises(EnvironmentLacksError, match="sha256"):
         _best_wheel({"name": "demo", "version": "1.0", "wheels": [wheel]}, "3.11", row)
@@ -81,7 +81,7 @@ def test_an_index_that_tells_no_hash_is_refused(row):
         ("Because there is no version of torch==2.99.0 ...", UsageError),
     ],
 )
-def test_a_network_that_is_down_is_told_from_a_row_that_cannot_be(row, monkeypatch, said, error):
+def test_network_error_differs_from_an_unsolvable_row(row, monkeypatch, said, error):
     def fail(*_, **__):
         raise CommandError(["uv"], 2, said)
 
@@ -114,12 +114,12 @@ def index(tmp_path, monkeypatch):
         ("1.0", {"low": "0.1", "gone": "3.0"}, "2.0"),  # no longer there
     ],
 )
-def test_a_release_that_still_fits_is_kept(index, top, preferred, low):
+def test_compatible_release_is_kept(index, top, preferred, low):
     packages = _uv_packages({"top": top}, "3.11", "2.28", preferred=preferred)
     assert {one["name"]: one["version"] for one in packages} == {"top": top, "low": low}
 
 
-def test_a_row_keeps_the_releases_of_its_own_python():
+def test_earlier_releases_are_read_per_python():
     locked = read_lock(LOCK_FILE).row("rtx-1.7")
     assert _releases(locked, "3.10")["numpy"] == "2.2.6"
     assert _releases(locked, "3.11")["numpy"] == "2.4.6"
@@ -128,7 +128,7 @@ def test_a_row_keeps_the_releases_of_its_own_python():
 
 
 @pytest.mark.parametrize(("upgrade", "keeps"), [("", True), ("rtx", False)])
-def test_only_an_upgrade_lets_go_of_them(tmp_path, monkeypatch, upgrade, keeps):
+def test_only_an_upgrade_changes_locked_releases(tmp_path, monkeypatch, upgrade, keeps):
     """The row rtx-1.7 has changed, and is resolved because of that or because it was named."""
     matrix = tmp_path / "versions.toml"
     matrix.write_text(MATRIX_FILE.read_text().replace('driver = "580', 'driver = "581', 1))

@@ -52,7 +52,7 @@ def kinds(locked):
     return {one.kind for one in locked.unresolved}
 
 
-def test_what_cannot_be_reached_now_stays_as_it_was_and_that_is_said(now, before, capsys):
+def test_unreachable_entry_is_kept_with_a_message(now, before, capsys):
     assert kinds(now) == {"wheel", "debs"}
     assert with_earlier(now, before) == before
     said = capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_what_cannot_be_reached_now_stays_as_it_was_and_that_is_said(now, before
     assert "tensorrt-cu13-libs" in said
 
 
-def test_what_is_reached_now_is_taken(now, before):
+def test_reachable_entry_is_updated(now, before):
     newer = replace(before.wheels[0], version="9", filename="newer.whl")
     base = replace(before.base, digest=INDEX)
     reached = replace(
@@ -76,7 +76,7 @@ def test_what_is_reached_now_is_taken(now, before):
     assert with_earlier(now, now) == now
 
 
-def test_of_another_row_only_the_same_wheels_and_base_are_kept(now, before):
+def test_changed_row_keeps_only_equal_wheels_and_base(now, before):
     changed = replace(now, matrix_sha256="2" * 64)
     kept = with_earlier(changed, before)
     assert (kept.base, kept.wheels, kept.debs) == (before.base, before.wheels, now.debs)
@@ -84,13 +84,13 @@ def test_of_another_row_only_the_same_wheels_and_base_are_kept(now, before):
 
 
 @pytest.mark.parametrize("change", [{"image": "other:1"}, {"digest": INDEX}])
-def test_another_base_is_not_replaced_and_neither_are_its_packages(now, before, change):
+def test_changed_base_does_not_keep_old_packages(now, before, change):
     kept = with_earlier(replace(now, base=replace(now.base, **change)), before)
     assert kept.base == replace(now.base, **change)
     assert ("debs" in kinds(kept)) == ("digest" in change)
 
 
-def test_a_wheel_of_another_version_is_not_kept(now, before):
+def test_wheel_of_another_version_is_dropped(now, before):
     open_parts = tuple(
         replace(one, version="99") if one.kind == "wheel" else one for one in now.unresolved
     )
@@ -99,7 +99,7 @@ def test_a_wheel_of_another_version_is_not_kept(now, before):
     assert kept.wheels == now.wheels
 
 
-def test_a_base_that_had_no_digest_gets_the_one_that_was_found_before(now, before):
+def test_unresolved_base_keeps_the_earlier_digest(now, before):
     reason = Unresolved(kind="base-image", name="nvcr.io/x", version="1", reason="silent")
     silent = replace(
         now, base=replace(now.base, digest="unresolved"), unresolved=(*now.unresolved, reason)
@@ -107,9 +107,7 @@ def test_a_base_that_had_no_digest_gets_the_one_that_was_found_before(now, befor
     assert with_earlier(silent, before) == before
 
 
-def test_an_upgrade_without_the_vendors_registry_writes_the_lock_as_it_was(
-    now, before, monkeypatch
-):
+def test_upgrade_without_vendor_registry_keeps_the_lock(now, before, monkeypatch):
     rows = {**read_lock(LOCK_FILE).rows, "11.3": before}
     written = {}
 

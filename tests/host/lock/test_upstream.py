@@ -142,9 +142,7 @@ def test_headers_get_the_hashes_before_and_after(repository, reachable, series, 
     assert (tree / "Importer.cpp").read_bytes() == with_lines(3, 20)
 
 
-def test_only_the_header_changes_and_doing_it_twice_changes_nothing(
-    repository, reachable, series, tmp_path
-):
+def test_only_the_header_changes_and_only_once(repository, reachable, series, tmp_path):
     folder, commit = series(), repository()
     before = contents(folder)
     change_together(resolved_patches(on(commit), tmp_path / "patches"))
@@ -154,7 +152,7 @@ def test_only_the_header_changes_and_doing_it_twice_changes_nothing(
     assert resolved_patches(on(commit), tmp_path / "patches") == []
 
 
-def test_an_old_result_is_replaced_and_not_doubled():
+def test_old_result_is_replaced():
     patch = HEADER.format(name="x", upstream="unresolved", more="").replace(
         "Fixes", "Result: Importer.cpp sha256:" + "0" * 64 + "\nFixes"
     )
@@ -170,9 +168,7 @@ def test_an_old_result_is_replaced_and_not_doubled():
         ({"more": f"Result: Importer.cpp sha256:{'0' * 64}\n"}, f"expected sha256 {'0' * 64}"),
     ],
 )
-def test_a_series_for_another_text_is_refused_whole(
-    repository, reachable, series, tmp_path, options, said
-):
+def test_series_for_another_text_is_refused(repository, reachable, series, tmp_path, options, said):
     folder, commit = series(**options), repository()
     before = contents(folder)
     with pytest.raises(IntegrityError, match=said):
@@ -180,7 +176,7 @@ def test_a_series_for_another_text_is_refused_whole(
     assert contents(folder) == before
 
 
-def test_a_known_hash_beside_an_open_one_is_compared(repository, reachable, series, tmp_path):
+def test_known_hash_is_compared_next_to_an_unresolved_one(repository, reachable, series, tmp_path):
     series()
     second = tmp_path / "patches" / "onnx-tensorrt" / "8.6" / "high.patch"
     text = second.read_text().replace("Importer.cpp sha256", "other.cpp sha256", 1)
@@ -204,7 +200,7 @@ def test_missing_and_existing_files_are_errors(repository, reachable, series, tm
 
 
 @pytest.mark.parametrize("lacking", ["repository", "commit"])
-def test_what_cannot_be_reached_stays_open(
+def test_unreachable_patch_stays_unresolved(
     repository, reachable, series, tmp_path, capsys, lacking
 ):
     series()
@@ -304,7 +300,7 @@ def test_lock_continues_without_the_git_server(tasks, locked_checkout, tmp_path)
     assert len([one for one in locked.unresolved if one.kind == "patch"]) == 2
 
 
-def test_a_hook_of_another_repository_is_not_in_the_way(
+def test_hook_of_another_repository_is_ignored(
     repository, reachable, series, tmp_path, monkeypatch
 ):
     commit = repository()

@@ -20,13 +20,13 @@ def edited(tmp_path):
     return edit
 
 
-def test_the_committed_matrix_reads_and_knows_its_default():
+def test_committed_matrix_is_valid_with_a_default():
     matrix = read_matrix(MATRIX_FILE)
     assert matrix.row("default") is matrix.rows[matrix.default]
     assert matrix.row("rtx").tensorrt == "1.7.1.116"
 
 
-def test_an_alias_means_the_newest_row_below_it_by_number(tmp_path, monkeypatch):
+def test_alias_selects_the_newest_matching_row(tmp_path, monkeypatch):
     text = MATRIX_FILE.read_text()
     start, end = text.index('[rows."8.6"]'), text.index("# --- TensorRT 7.0")
     row = text[start:end]
@@ -137,14 +137,14 @@ def test_a_wrong_matrix_is_refused_with_file_and_key(edited, name):
     assert caught.value.hint
 
 
-def test_a_row_named_by_no_release_is_refused(tmp_path):
+def test_row_name_must_be_a_release(tmp_path):
     file = tmp_path / "versions.toml"
     file.write_text(MATRIX_FILE.read_text().replace("rtx-1.7", "newest"))
     with pytest.raises(UsageError, match=r"rows\.newest must be named after its TensorRT release"):
         read_matrix(file)
 
 
-def test_a_rows_hash_follows_its_values_and_not_its_layout(edited):
+def test_row_hash_ignores_layout(edited):
     before = read_matrix(MATRIX_FILE).row("rtx").sha256()
     assert edited("opset = 18", "opset    =   18 # a comment").row("rtx").sha256() == before
     assert edited("opset = 18", "opset = 19").row("rtx").sha256() != before

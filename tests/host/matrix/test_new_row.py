@@ -34,7 +34,7 @@ def test_pythons_without_bindings_are_left_out_with_their_pins(next_rtx):
     assert '[rows."rtx-1.8".packages-on' not in text
 
 
-def test_comments_stay_where_they_were(next_rtx):
+def test_new_row_keeps_comments_in_place(next_rtx):
     row = row_like(RTX, **next_rtx, pythons=ALL_PYTHONS)
     text = with_row(MATRIX, TEXT, row, like=RTX, note="a note")
     block = text[text.index("# --- a note") :]
@@ -44,7 +44,7 @@ def test_comments_stay_where_they_were(next_rtx):
     assert 'tensorrt-rtx-cu13-bindings = "1.8.0.1.post1"\n' in block
 
 
-def test_a_longer_value_pushes_its_comment(next_rtx):
+def test_longer_value_moves_its_comment(next_rtx):
     text = TEXT.replace(
         'tensorrt-rtx-cu13-libs = "1.7.1.116"', 'tensorrt-rtx-cu13-libs = "1.7.1.116"    # why'
     )
@@ -54,7 +54,7 @@ def test_a_longer_value_pushes_its_comment(next_rtx):
     assert 'tensorrt-rtx-cu13-libs = "1.8.0.1.post1"  # why\n' in new
 
 
-def test_nvcc_its_packages_and_the_driver_follow_cuda(monkeypatch):
+def test_nvcc_packages_and_driver_follow_cuda(monkeypatch):
     torch = replace(compatibility.TORCH[2, 12], cuda=(12, 9))
     monkeypatch.setitem(compatibility.TORCH, (2, 11), torch)
     pins = {"nvidia-cuda-nvcc": "12.9.1"}
@@ -77,7 +77,7 @@ def test_nvcc_its_packages_and_the_driver_follow_cuda(monkeypatch):
     assert parse_matrix(text, MATRIX_FILE).rows["10.15"] == row
 
 
-def test_the_pins_of_another_releases_files_are_not_copied():
+def test_pins_of_other_releases_are_not_copied():
     what = {"name": "10.15", "tensorrt": "10.15.1.29", "packaged": "10.15.1.29"}
     row = row_like(TEN, **what, pythons=ALL_PYTHONS)
     assert TEN.public_pins

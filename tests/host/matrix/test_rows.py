@@ -130,7 +130,7 @@ def test_a_row_is_written_resolved_and_rendered(row, tasks, checkout):
     assert text[:start] + text[end:] == before
 
 
-def test_the_other_rows_keep_their_lock_to_the_byte(row, checkout):
+def test_other_rows_keep_their_exact_lock(row, checkout):
     before = read_lock(checkout / "versions.lock").rows
     assert row("add", "10.13", "--like", "10.16").returncode == 0
     after = dict(read_lock(checkout / "versions.lock").rows)
@@ -140,7 +140,7 @@ def test_the_other_rows_keep_their_lock_to_the_byte(row, checkout):
 
 
 @pytest.mark.parametrize("stub", [True, False])
-def test_a_library_that_no_index_has_stays_unresolved_and_is_named(row, checkout, index, stub):
+def test_unavailable_library_is_unresolved_and_named(row, checkout, index, stub):
     index.missing = None if stub else "tensorrt-cu13-libs"
     done = row("add", "10.13", "--like", "10.16")
     assert done.returncode == 0, done.stderr
@@ -183,7 +183,7 @@ def test_library_in_find_links_is_locked(index, vendor, tmp_path, monkeypatch):
     assert wheel.sha256 == hashlib.sha256((folder / LIBRARY).read_bytes()).hexdigest()
 
 
-def test_a_whole_release_number_picks_that_release(row, checkout):
+def test_full_version_selects_that_release(row, checkout):
     done = row("add", "10.13.2.6", "--like", "10.16")
     assert done.returncode == 0, done.stderr
     assert read_matrix(checkout / "versions.toml").rows["10.13"].tensorrt == "10.13.2.6"
@@ -199,7 +199,7 @@ def test_torch_and_opset_can_be_chosen(row, checkout):
     assert note in (checkout / "versions.toml").read_text()
 
 
-def test_without_like_the_nearest_release_is_followed(row, checkout):
+def test_nearest_release_is_the_default_template(row, checkout):
     done = row("add", "11.0")
     assert done.returncode == 0, done.stderr
     (like,) = [name for name in MATRIX.rows if name.startswith("11.")]
@@ -208,7 +208,7 @@ def test_without_like_the_nearest_release_is_followed(row, checkout):
     assert new.packages["torch"] == MATRIX.rows[like].packages["torch"]
 
 
-def test_rows_are_removed_without_a_trace(row, checkout):
+def test_removed_row_leaves_no_trace(row, checkout):
     before = content(checkout)
     assert row("add", "10.13", "--like", "10.16").returncode == 0
     assert row("add", "11.0").returncode == 0
@@ -277,7 +277,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_wrong_usage_ends_with_2_and_changes_nothing(row, checkout, name):
+def test_wrong_usage_exits_with_2_and_changes_nothing(row, checkout, name):
     words, said = REFUSED[name]
     before = content(checkout)
     done = row(*words)
@@ -289,7 +289,7 @@ def test_wrong_usage_ends_with_2_and_changes_nothing(row, checkout, name):
     assert content(checkout) == before
 
 
-def test_no_network_ends_with_3_and_changes_nothing(row, checkout):
+def test_no_network_exits_with_3_and_changes_nothing(row, checkout):
     before = content(checkout)
     nobody = "http://127.0.0.1:9/simple"
     done = row("add", "10.13", "--like", "10.16", env={"UV_DEFAULT_INDEX": nobody})
@@ -308,14 +308,14 @@ def test_a_package_that_cannot_be_resolved_changes_nothing(row, checkout, index)
 
 
 @pytest.mark.parametrize("words", [["add", "10.13"], ["remove", "10.16"], ["list"]])
-def test_a_missing_matrix_is_said_to_be_missing(row, checkout, words):
+def test_missing_matrix_is_reported(row, checkout, words):
     (checkout / "versions.toml").unlink()
     done = row(*words)
     assert done.returncode == 2, done.stderr
     assert "versions.toml is missing" in done.stderr
 
 
-def test_a_lock_that_does_not_fit_is_refused_first(row, checkout):
+def test_outdated_lock_is_refused_first(row, checkout):
     file = checkout / "versions.toml"
     file.write_text(file.read_text().replace("opset = 18", "opset = 19", 1))
     done = row("add", "10.13", "--like", "10.16")
@@ -323,7 +323,7 @@ def test_a_lock_that_does_not_fit_is_refused_first(row, checkout):
     assert "./run lock" in done.stderr
 
 
-def test_what_cannot_be_written_is_written_nowhere(row, checkout):
+def test_failed_write_changes_no_file(row, checkout):
     (checkout / "images" / "10.13").write_text("a file in the row's place")
     before = content(checkout)
     done = row("add", "10.13", "--like", "10.16")
@@ -340,7 +340,7 @@ def without_override():
             assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, one, 0, 0, 0) == 0
 
 
-def test_a_read_only_checkout_ends_with_3_before_anything_is_fetched(row, checkout, index):
+def test_read_only_checkout_exits_with_3_before_fetching(row, checkout, index):
     (checkout / "images").chmod(0o555)
     try:
         done = row("add", "10.13", "--like", "10.16", preexec_fn=without_override)
@@ -352,7 +352,7 @@ def test_a_read_only_checkout_ends_with_3_before_anything_is_fetched(row, checko
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_leaves_everything_as_it_was(checkout, index, tmp_path, number):
+def test_interrupt_changes_nothing(checkout, index, tmp_path, number):
     before = content(checkout)
     index.holds_back = "onnx"  # which uv asks for in the middle of resolving
     command = [sys.executable, "-I", str(checkout / "trtyard" / "__main__.py")]
@@ -370,7 +370,7 @@ def test_an_interruption_leaves_everything_as_it_was(checkout, index, tmp_path, 
     assert content(checkout) == before
 
 
-def test_a_change_of_the_matrix_meanwhile_is_not_overwritten(checkout, index, tmp_path):
+def test_concurrent_matrix_change_is_not_overwritten(checkout, index, tmp_path):
     index.holds_back = "onnx"
     command = [sys.executable, "-I", str(checkout / "trtyard" / "__main__.py")]
     child = subprocess.Popen(
@@ -407,7 +407,7 @@ def test_available_releases_are_listed_with_their_command(row):
     assert lines["rtx-1.6"].endswith("which TensorRT for RTX 1.6.1.120 does not support")
 
 
-def test_every_command_that_the_list_offers_is_taken(row, checkout):
+def test_every_listed_command_is_valid(row, checkout):
     offered = re.findall(r"\./run row (.*)$", row("list", "--available").stdout, re.MULTILINE)
     assert len(offered) >= 3
     for words in offered:
@@ -415,7 +415,7 @@ def test_every_command_that_the_list_offers_is_taken(row, checkout):
         assert done.returncode == 0, done.stderr
 
 
-def test_help_is_shown_for_a_task_that_wants_a_word(row):
+def test_rows_add_help_shows_its_options(row):
     for option in ("--help", "-h"):
         done = row("add", option)
         assert done.returncode == 0, done.stderr
@@ -432,7 +432,7 @@ def examples():
             yield command.split(), shown
 
 
-def test_the_walk_through_in_the_documentation_is_true(row, tasks, checkout, index, tmp_path):
+def test_documented_walkthrough_works(row, tasks, checkout, index, tmp_path):
     commands = []
     for words, shown in examples():
         commands.append(" ".join(words[:2]))

@@ -131,24 +131,24 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.name)
-def test_every_committed_row_is_possible(row):
+def test_every_committed_row_follows_the_rules(row):
     assert not list(problems(row))
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_an_impossible_row_is_refused_with_the_key_and_the_reason(name):
+def test_impossible_row_error_has_key_and_reason(name):
     row, change, key, words = BROKEN[name]
     found = list(problems(replace(ROWS[row], **change)))
     assert any(key == one and words in reason for one, reason in found), found
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_each_rule_is_broken_by_one_of_these(rule):
+def test_each_rule_has_a_failing_example(rule):
     broken = (replace(ROWS[row], **change) for row, change, _, _ in BROKEN.values())
     assert any(list(rule(row)) for row in broken)
 
 
-def test_the_reader_refuses_such_a_row_with_file_and_key(tmp_path):
+def test_reader_error_has_file_and_key(tmp_path):
     file = tmp_path / "versions.toml"
     file.write_text(
         MATRIX_FILE.read_text().replace('torchvision = "0.5.0"', 'torchvision = "0.6.0"')
@@ -159,7 +159,7 @@ def test_the_reader_refuses_such_a_row_with_file_and_key(tmp_path):
     assert caught.value.exit_code == 2
 
 
-def test_what_is_known_covers_every_row_and_is_no_older_than_it_must_be():
+def test_compatibility_tables_cover_every_row():
     for row in ROWS.values():
         assert release_of(row.packages["torch"]) in TORCH
         assert (row.flavour, release_of(row.tensorrt)) in TENSORRT

@@ -96,12 +96,12 @@ def test_equal_images_have_no_differences(compared):
         ({"etc/.wh.c": {}}, "/etc/c: only in the second (file removed)"),
     ],
 )
-def test_what_differs_is_named_and_nothing_else_is(compared, changed, expected):
+def test_only_differences_are_named(compared, changed, expected):
     found = compared(of_files({"x": {}}, FILES), of_files({"x": {}}, {**FILES, **changed}))
     assert found == [f"layer 2: {expected}"]
 
 
-def test_what_only_the_first_has_is_named(compared):
+def test_files_only_in_the_first_are_named(compared):
     fewer = {name: facts for name, facts in FILES.items() if name != "etc/b"}
     assert compared(of_files(FILES), of_files(fewer)) == [
         "layer 1: /etc/b: only in the first (file present)"
@@ -111,26 +111,26 @@ def test_what_only_the_first_has_is_named(compared):
 @pytest.mark.parametrize(
     ("kind", "name"), [(tarfile.SYMTYPE, "symlink"), (tarfile.LNKTYPE, "hard link")]
 )
-def test_a_link_that_leads_elsewhere_is_named(compared, kind, name):
+def test_changed_link_is_named(compared, kind, name):
     links = [{**FILES, "l": {"type": kind, "linkname": f"etc/{to}"}} for to in "ab"]
     assert compared(of_files(links[0]), of_files(links[1])) == ["layer 1: /l: link etc/a and etc/b"]
     found = compared(of_files(links[0]), of_files({**FILES, "l": {}}))
     assert f"layer 1: /l: type {name} and file" in found
 
 
-def test_devices_with_other_numbers_are_named(compared):
+def test_changed_device_numbers_are_named(compared):
     devices = [
         {"d": {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": minor}} for minor in (3, 5)
     ]
     assert compared(*map(of_files, devices)) == ["layer 1: /d: device 1:3 and 1:5"]
 
 
-def test_the_same_files_in_another_order_are_still_another_layer(compared):
+def test_file_order_changes_the_layer(compared):
     (found,) = compared(of_files(FILES), of_files(dict(reversed(FILES.items()))))
     assert found.startswith("layer 1: digest sha256:")
 
 
-def test_one_layer_more_is_named(compared):
+def test_extra_layer_is_named(compared):
     (found,) = compared(of_files(FILES), of_files(FILES, {"x": {}}))
     assert found.startswith("layer 2: only in the second (digest sha256:")
 
@@ -197,20 +197,20 @@ def test_damaged_blob_is_refused(tmp_path, which):
     assert caught.value.exit_code == 5
 
 
-def test_a_blob_that_is_missing_is_named(tmp_path):
+def test_missing_blob_is_named(tmp_path):
     image = read_image(write(tmp_path, packed(FILES)))
     image.layer(image.layers[0]).unlink()
     with pytest.raises(IntegrityError, match=f"blob {image.layers[0]} is missing"):
         read_image(tmp_path)
 
 
-def test_layers_other_than_the_config_names_are_refused(tmp_path):
+def test_layers_must_match_the_config(tmp_path):
     folder = write(tmp_path, packed(FILES), diff_ids=[f"sha256:{'0' * 64}"])
     with pytest.raises(IntegrityError, match="layers do not match the configuration's diff_ids"):
         read_image(folder)
 
 
-def test_a_layer_that_is_no_tar_is_refused(tmp_path):
+def test_layer_that_is_not_a_tar_is_refused(tmp_path):
     images = [read_image(write(tmp_path / name, name.encode() * 999)) for name in "ab"]
     with pytest.raises(IntegrityError, match="is not a tar layer"):
         list(differences(*images))

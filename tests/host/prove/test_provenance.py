@@ -23,7 +23,7 @@ def materials(found):
     return found["predicate"]["buildDefinition"]["resolvedDependencies"]
 
 
-def test_it_is_about_just_that_image_and_names_what_it_was_asked_to_be():
+def test_subject_is_the_image_with_its_parameters():
     found = made()
     assert found["_type"] == "https://in-toto.io/Statement/v1"
     assert found["predicateType"] == "https://slsa.dev/provenance/v1"
@@ -44,14 +44,14 @@ def test_every_file_of_the_lock_is_named_by_its_hash(name):
     assert commits == set(row.commits.values())
 
 
-def test_a_published_base_is_named_by_digest_and_one_made_by_hand_is_not():
+def test_provenance_names_only_a_published_base():
     base = LOCK.row("rtx-1.7").base
     published = {one.get("name"): one["digest"] for one in materials(made())}
     assert f"sha256:{published[base.image]['sha256']}" == base.digest
     assert base.image not in {one.get("name") for one in materials(made(base="local: bookworm"))}
 
 
-def test_what_a_vendors_base_holds_without_a_hash_is_left_to_its_digest():
+def test_debs_without_a_hash_are_not_materials():
     deb = replace(LOCK.row("rtx-1.7").debs[0], sha256="", size=0, stage="base")
     text = json.dumps(made(debs=(deb,)))
     assert deb.name not in text

@@ -28,7 +28,7 @@ def command(plan, name):
 
 
 @pytest.mark.parametrize("plan", [PUBLISHED, LOCAL])
-def test_a_build_from_nothing_uses_neither_cached_steps_nor_another_builds_packages(plan):
+def test_clean_build_uses_no_caches(plan):
     first, second = command(plan, "first"), command(plan, "second")
     for words, name in ((first, "first"), (second, "second")):
         assert "--no-cache" in words
@@ -36,7 +36,7 @@ def test_a_build_from_nothing_uses_neither_cached_steps_nor_another_builds_packa
         assert words[-1] == command(PUBLISHED, "first")[-1]
 
 
-def test_each_build_has_bases_of_its_own_and_the_usual_ones_are_left_alone():
+def test_each_build_has_its_own_bases():
     usual = {base.image for base in LOCAL.local}
     own = [with_own_bases(LOCAL, name) for name in ("first", "second")]
     names = [{base.image for base in plan.local} for plan in own]
@@ -67,21 +67,21 @@ def report(first, second, **options):
     _report(LOCAL, first, second, found, **{"as_json": False, **options})
 
 
-def test_both_digests_are_printed_where_they_agree(built, capsys):
+def test_equal_digests_are_both_printed(built, capsys):
     report(built("first"), built("second"))
     first, second = capsys.readouterr().out.splitlines()[1:]
     assert first.split() == [f"sha256:{'1' * 64}", "first"]
     assert second.split() == [f"sha256:{'1' * 64}", "second"]
 
 
-def test_a_difference_ends_with_5_and_prints_no_success(built, capsys):
+def test_difference_exits_with_5_without_success_text(built, capsys):
     with pytest.raises(IntegrityError, match=r'Labels\.a: value "1" and "2"') as caught:
         report(built("first", a="1"), built("second", digest="2" * 64, a="2"))
     assert caught.value.exit_code == 5
     assert capsys.readouterr().out == ""
 
 
-def test_of_many_differences_some_are_shown_and_the_rest_counted(built):
+def test_long_difference_list_is_cut_with_a_count(built):
     labels = {f"l{number}": "1" for number in range(50)}
     with pytest.raises(IntegrityError) as caught:
         report(built("first"), built("second", digest="2" * 64, **labels))
@@ -90,7 +90,7 @@ def test_of_many_differences_some_are_shown_and_the_rest_counted(built):
     assert lines[-1].strip() == "and 10 more (--json prints all): 10 of value in config"
 
 
-def test_times_that_differ_do_not_hide_other_differences(built):
+def test_different_times_do_not_hide_other_differences(built):
     def differing(path, attribute):
         return Difference(where="layer 2", path=path, attribute=attribute, first="1", second="2")
 
@@ -102,7 +102,7 @@ def test_times_that_differ_do_not_hide_other_differences(built):
     assert lines[-1].strip() == "and 61 more (--json prints all): 61 of mtime in layer 2"
 
 
-def test_a_base_that_differs_is_a_difference_though_the_images_are_the_same(built):
+def test_base_difference_fails_though_images_match(built):
     with pytest.raises(IntegrityError, match="build-base: image sha256:b and sha256:c"):
         report(built("first"), built("second", bases=("sha256:a", "sha256:c")))
     report(built("first"), built("trtyard/x:1", bases=()))  # one that was there has none
@@ -146,13 +146,13 @@ def test_row_with_unresolved_entries_is_refused(tasks):
     assert "unresolved entries in versions.lock" in done.stderr
 
 
-def test_without_an_engine_it_says_so_and_ends_with_3(tasks):
+def test_missing_docker_exits_with_3(tasks):
     done = tasks("reproduce", env={"DOCKER_HOST": "unix:///nonexistent.sock"})
     assert done.returncode == 3
     assert "no Docker engine answers" in done.stderr
 
 
-def test_layout_path_is_relative_so_a_comma_in_it_does_no_harm():
+def test_comma_in_the_layout_path_works():
     command = plain_command(Path("docker"), FOLDER / "context", FOLDER / "first")
     output = str(command[command.index("--output") + 1])
     assert output.endswith(",dest=.trtyard/reproduce/first")

@@ -51,9 +51,7 @@ def by_name(found):
     return {one["name"]: one for one in found["packages"]}
 
 
-def test_the_same_contents_are_the_same_document_and_others_have_another_name(
-    contents, inventory, locked
-):
+def test_sbom_depends_on_the_contents_only(contents, inventory, locked):
     first = document(contents, locked, ROW)
     reordered = {key: inventory[key] for key in reversed(inventory)}
     reordered["debs"] = dict(reversed(inventory["debs"].items()))
@@ -67,7 +65,7 @@ def test_the_same_contents_are_the_same_document_and_others_have_another_name(
     assert first["creationInfo"]["created"] == "2026-01-01T00:00:00Z"
 
 
-def test_a_hash_stands_only_by_the_version_that_is_locked(contents, locked):
+def test_hash_is_given_only_for_the_locked_version(contents, locked):
     found = by_name(document(contents, locked, ROW))
     for name in ("numpy", "torch", "zlib1g"):
         expected = version_in(locked, name)
@@ -79,7 +77,7 @@ def test_a_hash_stands_only_by_the_version_that_is_locked(contents, locked):
     assert "checksums" not in by_name(document(contents, None, ROW))["numpy"]
 
 
-def test_packages_and_libraries_are_named_and_each_is_contained_once(contents, locked):
+def test_packages_and_libraries_are_listed_once(contents, locked):
     made = document(contents, locked, ROW)
     found = by_name(made)
     assert found.keys() == {
@@ -112,19 +110,19 @@ def test_a_package_is_named_by_its_purl(contents, locked):
 
 
 @pytest.mark.parametrize(("row", "distribution"), [("7.0", "ubuntu"), ("rtx-1.7", "debian")])
-def test_a_distributions_package_is_of_the_rows_distribution(contents, row, distribution):
+def test_deb_has_the_rows_distribution(contents, row, distribution):
     found = by_name(document(contents, None, ROWS[row]))
     locator = found["zlib1g"]["externalRefs"][0]["referenceLocator"]
     assert locator.startswith(f"pkg:deb/{distribution}/zlib1g@")
 
 
-def test_of_a_row_that_is_not_known_no_distribution_is_claimed(contents):
+def test_unknown_row_has_no_distribution(contents):
     found = by_name(document(contents, None, None))
     assert "externalRefs" not in found["zlib1g"]
     assert "externalRefs" in found["numpy"]
 
 
-def test_an_older_inventory_lists_no_libraries(inventory):
+def test_older_inventory_has_no_libraries(inventory):
     del inventory["libraries"]
     assert Contents.read("x", {**inventory, "schema": 1}, []).libraries is None
 
@@ -132,14 +130,14 @@ def test_an_older_inventory_lists_no_libraries(inventory):
 @pytest.mark.parametrize(
     "change", [{"schema": 4}, {"debs": []}, {"libraries": [{}]}, {"packages": {"a": 1}}]
 )
-def test_what_is_no_inventory_is_said_to_be_none(inventory, change):
+def test_invalid_inventory_is_reported(inventory, change):
     with pytest.raises(IntegrityError, match="x: this trtyard cannot read the image's inventory"):
         Contents.read("x", {**inventory, **change}, [])
     with pytest.raises(IntegrityError):
         Contents.read("x", [], None)
 
 
-def test_a_license_is_what_the_package_declares_or_a_reference_with_its_words(inventory, locked):
+def test_license_is_declared_or_a_text_reference(inventory, locked):
     inventory["schema"] = 3
     inventory["packages"]["torch"]["license"] = "MIT AND LicenseRef-Own-1.0"
     inventory["packages"]["numpy"]["license_named"] = "BSD; OSI Approved :: BSD License"
@@ -156,7 +154,7 @@ def test_a_license_is_what_the_package_declares_or_a_reference_with_its_words(in
 
 
 @pytest.mark.parametrize("licensed", [True, False])
-def test_the_spdx_projects_own_tools_take_it(inventory, contents, locked, tmp_path, licensed):
+def test_spdx_tools_accept_the_document(inventory, contents, locked, tmp_path, licensed):
     if licensed:
         inventory["schema"] = 3
         inventory["packages"]["torch"]["license"] = (

@@ -69,7 +69,7 @@ def run(tmp_path):
     return lay
 
 
-def test_the_committed_table_is_what_the_data_gives():
+def test_committed_table_matches_the_data():
     check_readme(read_verified(DATA), MATRIX)
 
 
@@ -84,7 +84,7 @@ def test_only_reported_steps_pass(run):
         assert all(cell.reason for cell in found[row].values())
 
 
-def test_a_column_is_as_good_as_its_worst_model(run):
+def test_column_shows_its_worst_model(run):
     cells = run(faster_rcnn=report("faster_rcnn", export="failed", onnxruntime="not-run"))[
         "rtx-1.7"
     ]
@@ -92,7 +92,7 @@ def test_a_column_is_as_good_as_its_worst_model(run):
     assert cells["parity"].status == "not-run"
 
 
-def test_a_run_without_one_of_the_models_does_not_pass_and_hides_no_failure(run):
+def test_missing_model_fails_and_hides_no_failure(run):
     cells = run(alexnet=report("alexnet", export="failed"), faster_rcnn={})["rtx-1.7"]
     assert [cells[column].status for column in COLUMNS[1:]] == ["failed", *["not-run"] * 3]
 
@@ -116,7 +116,7 @@ def test_tensorrt_version_may_lack_the_last_number(run):
     assert run(alexnet=value)["rtx-1.7"]["parity"].status == "passed"
 
 
-def test_a_reason_of_many_lines_is_one_line_of_the_table(run):
+def test_multi_line_reason_becomes_one_table_line(run):
     value = report("alexnet", engine="failed")
     value["stages"][3]["reason"] = "no such op\n  at net.py:3"
     assert run(alexnet=value)["rtx-1.7"]["engine-built"].reason == "no such op"
@@ -130,7 +130,7 @@ def test_a_reason_of_many_lines_is_one_line_of_the_table(run):
         ({"parity": []}, "not-run"),
     ],
 )
-def test_parity_that_failed_or_was_never_compared_does_not_pass(run, change, status):
+def test_failed_or_missing_parity_does_not_pass(run, change, status):
     assert run(alexnet={**report("alexnet"), **change})["rtx-1.7"]["parity"].status == status
 
 
@@ -158,7 +158,7 @@ def test_run_that_passes_less_than_the_data_fails(run):
     check_no_worse(claimed, {**claimed, "rtx-1.7": more})
 
 
-def test_the_table_names_every_row_and_reason_and_stands_between_its_marks(run):
+def test_table_has_every_row_between_its_marks(run):
     found = run()
     text = with_table(f"before\n{BEGIN}\nold\n{END}\nafter\n", MATRIX, found)
     assert text.startswith(f"before\n{BEGIN}\n| row |")
@@ -215,7 +215,7 @@ def test_invalid_need_is_a_usage_error(tasks, tmp_path, need):
     assert tasks("verified", "--from", str(tmp_path), "--need", need).returncode == 2
 
 
-def test_a_need_that_is_not_met_ends_with_1(tasks, tmp_path):
+def test_unmet_requirement_exits_with_1(tasks, tmp_path):
     done = tasks("verified", "--from", str(tmp_path), "--need", "rtx:engine-run")
     assert done.returncode == 1
     assert "engine-run is not-run" in done.stderr

@@ -29,7 +29,7 @@ TWO_ROWS = manifest([job(), job(row="8.6", image=f"localhost:5000/8.6@{DIGEST}")
 
 @pytest.mark.parametrize("version", ["1.29", "1.33", "1.37"])
 @pytest.mark.parametrize("text", [TWO_ROWS, manifest([job(gpus=0, models=("alexnet",))])])
-def test_the_manifest_is_what_kubernetes_takes(tmp_path, version, text):
+def test_manifest_is_valid_kubernetes(tmp_path, version, text):
     file = tmp_path / "jobs.yml"
     file.write_text(text)
     done = validate("kubernetes-validate", "--strict", "-k", version, str(file))
@@ -45,7 +45,7 @@ def test_the_manifest_is_what_kubernetes_takes(tmp_path, version, text):
         ("        - name: convert\n", "        -\n"),
     ],
 )
-def test_the_schema_would_have_found_a_mistake(tmp_path, old, new):
+def test_schema_rejects_a_wrong_manifest(tmp_path, old, new):
     file = tmp_path / "jobs.yml"
     assert old in TWO_ROWS
     file.write_text(TWO_ROWS.replace(old, new))
@@ -70,14 +70,14 @@ def test_each_row_is_an_indexed_job_of_its_models_with_its_image():
     assert not {"ingress", "egress"} & set(policy["spec"])
 
 
-def test_final_errors_are_not_retried_and_lost_nodes_do_not_count():
+def test_final_errors_are_not_retried():
     rules = documents(TWO_ROWS)[0]["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["Ignore", "FailIndex"]
     assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert rules[1]["onExitCodes"]["values"] == [1, 2, 4, 5]
 
 
-def test_a_pod_may_do_no_more_than_the_container_of_the_docker_executor():
+def test_pod_has_the_docker_executors_restrictions():
     pod = documents(TWO_ROWS)[0]["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -94,14 +94,14 @@ def test_a_pod_may_do_no_more_than_the_container_of_the_docker_executor():
     assert kinds == {"out": {"persistentVolumeClaim"}, "temporary": {"emptyDir"}}
 
 
-def test_a_pod_has_the_processors_and_the_memory_of_a_conversion():
+def test_pod_has_the_conversions_cpu_and_memory():
     [container] = documents(TWO_ROWS)[0]["spec"]["template"]["spec"]["containers"]
     resources = container["resources"]
     assert resources["requests"] == {"cpu": "2", "memory": "8Gi"}
     assert resources["limits"]["memory"] == "8Gi"  # its memory disk counts too
 
 
-def test_the_node_has_a_gpu_that_loads_the_rows_engines():
+def test_node_selector_matches_the_rows_gpus():
     pod = documents(TWO_ROWS)[0]["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
     needed = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -119,7 +119,7 @@ def values_of(term, key):
     return values
 
 
-def test_without_gpus_any_node_will_do():
+def test_without_gpus_any_node_is_allowed():
     pod = documents(manifest([job(gpus=0)]))[0]["spec"]["template"]["spec"]
     assert "affinity" not in pod
     assert "nvidia.com/gpu" not in str(pod["containers"][0]["resources"])
@@ -139,9 +139,7 @@ def test_a_job_with_other_content_has_another_name():
         assert re.fullmatch(r"trtyard-rtx-1-7-[0-9a-f]{8}", name)
 
 
-def test_the_registry_is_asked_for_the_digest_of_the_image_that_this_tree_builds(
-    monkeypatch, capsys
-):
+def test_manifest_uses_the_published_digest_of_this_tree(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(kubernetes, "connect", lambda: None)
     monkeypatch.setattr(kubernetes, "digest_of", lambda client, name: asked.append(name) or DIGEST)

@@ -70,7 +70,7 @@ def ask(tmp_path, monkeypatch):
         server.server_close()
 
 
-def test_basic_is_answered_with_the_kept_pair_and_not_asked_for_again(ask):
+def test_basic_login_is_sent_without_asking_again(ask):
     registry = Registry('Basic realm="x"', f"Basic {PAIR}")
     assert ask(registry, {"auth": PAIR}) == 200
     assert registry.seen == [
@@ -80,7 +80,7 @@ def test_basic_is_answered_with_the_kept_pair_and_not_asked_for_again(ask):
     ]
 
 
-def test_a_token_is_fetched_with_the_kept_pair_for_the_scope_that_is_asked(ask):
+def test_token_is_fetched_for_the_requested_scope(ask):
     challenge = 'Bearer realm="HERE",service="s",scope="repository:x:pull",account="me"'
     registry = Registry(challenge, "Bearer t0ken")
     assert ask(registry, {"auth": PAIR}) == 200
@@ -88,7 +88,7 @@ def test_a_token_is_fetched_with_the_kept_pair_for_the_scope_that_is_asked(ask):
     assert [path for path, _ in registry.seen].count(registry.seen[1][0]) == 1
 
 
-def test_without_a_login_a_token_is_asked_for_by_nobody(ask):
+def test_anonymous_token_is_fetched_without_login(ask):
     registry = Registry('Bearer realm="HERE"', "Bearer t0ken")
     assert ask(registry, {}) == 200
     assert registry.seen[1] == ("/token", None)
@@ -104,13 +104,13 @@ def test_without_a_login_a_token_is_asked_for_by_nobody(ask):
         ('Bearer realm="http://token.example.org/"', {"auth": PAIR}, "t0ken"),  # in the clear
     ],
 )
-def test_where_no_answer_can_be_given_none_is_sent(ask, challenge, kept, token):
+def test_unanswerable_challenge_gets_no_credentials(ask, challenge, kept, token):
     registry = Registry(challenge, "none is right", token)
     assert ask(registry, kept) == 401
     assert {given for path, given in registry.seen if path == "/v2/x"} == {None}
 
 
-def test_a_wrong_answer_is_given_once(ask):
+def test_wrong_credentials_are_sent_once(ask):
     registry = Registry('Basic realm="x"', "another one")
     assert ask(registry, {"auth": PAIR}) == 401
     assert len(registry.seen) == 3

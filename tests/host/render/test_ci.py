@@ -42,7 +42,7 @@ def names(listed):
     return [job["row"] for job in listed]
 
 
-def test_the_committed_workflow_is_what_the_templates_give():
+def test_committed_workflow_matches_the_templates():
     render_workflow(check=True)
 
 
@@ -69,7 +69,7 @@ def test_actionlint_with_shellcheck_finds_nothing():
         ('--model "$MODEL"', "--model $MODEL", "SC2086"),
     ],
 )
-def test_actionlint_would_have_found_a_mistake(tmp_path, old, new, said):
+def test_actionlint_rejects_a_wrong_workflow(tmp_path, old, new, said):
     assert old in TEXT
     file = tmp_path / "images.yml"
     file.write_text(TEXT.replace(old, new))
@@ -78,20 +78,20 @@ def test_actionlint_would_have_found_a_mistake(tmp_path, old, new, said):
     assert said in done.stdout
 
 
-def test_every_action_is_named_by_a_commit_with_its_version_behind_it():
+def test_actions_are_pinned_by_commit_and_version():
     used = re.findall(r"uses: (.*)", TEXT)
     assert set(used) == {str(CHECKOUT), str(UPLOAD)}
     for one in used:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one)
 
 
-def test_no_row_stands_in_the_workflow():
+def test_workflow_names_no_row():
     for name in read_matrix(MATRIX_FILE).rows:
         assert f'"{name}"' not in TEXT
         assert f" {name} " not in TEXT
 
 
-def test_nothing_from_outside_is_put_into_a_script_and_rights_are_few():
+def test_workflow_has_no_injection_and_few_permissions():
     [value] = documents(TEXT)
     assert value["permissions"] == {"contents": "read"}
     for name, job in value["jobs"].items():
@@ -150,7 +150,7 @@ def commands():
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_a_command_of_the_workflow_is_one_that_this_tree_takes(tasks, line):
+def test_workflow_commands_are_valid(tasks, line):
     name, *words = line.split()
     done = tasks(name, "--help")
     assert done.returncode == 0, done.stderr
@@ -173,7 +173,7 @@ def test_rows_on_one_base_share_its_job():
     assert found.exports == found.left_out == []
 
 
-def test_a_row_with_files_of_a_vendors_index_is_built_with_stand_ins_too():
+def test_vendor_rows_are_also_built_with_stand_ins():
     found = jobs(row("1.1", vendor_packages={}), row("2.0", vendor_packages={"libs": "2.0.1"}))
     assert found.stand_ins == [{"row": "2.0"}]
     assert names(found.images) == ["1.1", "2.0"]
@@ -209,13 +209,13 @@ def test_pipeline_tests_need_tensorrt_on_the_host():
     assert [job["host"] for job in found.images] == [True, False]
 
 
-def test_any_python_of_the_row_will_do():
+def test_any_of_the_rows_pythons_is_accepted():
     asked = []
     jobs(row("1.1", host_pythons=["3.10", "3.12"]), no_python=asked.append)
     assert asked == [["3.10", "3.12"]]
 
 
-def test_only_rows_that_the_runners_gpu_runs_are_sent_to_it():
+def test_gpu_runner_gets_only_rows_it_supports():
     found = jobs(row("1.1"), row("1.2", runs_on=["9.0"]), capability="9.0")
     assert names(found.gpu) == ["1.2"]
     assert any("row 1.1 on the GPU" in one for one in found.left_out)
@@ -250,14 +250,14 @@ def test_the_task_prints_the_lists_of_the_real_matrix(tasks, tmp_path):
         (["--jobs", "m.json", "--capability", "nine"], 2, "like 8.9"),
     ],
 )
-def test_wrong_words_end_with_2(tasks, tmp_path, words, code, said):
+def test_wrong_arguments_exit_with_2(tasks, tmp_path, words, code, said):
     (tmp_path / "m.json").write_text('{"rows": [{}]}')
     done = tasks("ci", *words, cwd=tmp_path)
     assert done.returncode == code
     assert said in done.stderr
 
 
-def test_no_lock_and_no_digest_stands_in_the_workflow():
+def test_workflow_has_no_lock_data_or_digest():
     # A pull request that the workflow makes may not change the workflow.
     [value] = documents(TEXT)
     assert "sha256" not in TEXT
@@ -266,7 +266,7 @@ def test_no_lock_and_no_digest_stands_in_the_workflow():
     assert "./run ci" not in upgrade["run"]
 
 
-def test_a_matrix_that_is_none_is_refused(tasks, tmp_path):
+def test_invalid_matrix_is_refused(tasks, tmp_path):
     (tmp_path / "m.json").write_text('{"rows": [{}]}')
     done = tasks("ci", "--jobs", "m.json", cwd=tmp_path)
     assert done.returncode == 2

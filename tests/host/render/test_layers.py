@@ -28,7 +28,7 @@ def stage(name, which):
 
 
 @every_row
-def test_the_layers_are_the_image_each_package_once(name):
+def test_layers_have_each_package_once(name):
     row, locked = MATRIX.rows[name], LOCK.row(name)
     for which, prefix, whole in (
         ("final", "env", "requirements.txt"),
@@ -45,7 +45,7 @@ def test_the_layers_are_the_image_each_package_once(name):
 
 
 @pytest.mark.parametrize("name", ON_DEBIAN)
-def test_the_distributions_layers_are_the_same_step_with_the_same_list(name):
+def test_distribution_layers_are_shared(name):
     assert stage(name, "base") == stage("rtx-1.7", "base")
     assert rendered(name, "debs.txt") == rendered("rtx-1.7", "debs.txt")
     assert rendered(name, "tools.txt") == rendered("rtx-1.7", "tools.txt")
@@ -65,7 +65,7 @@ def test_rows_of_cuda_13_share_the_layers_below_tensorrt(name, shared):
 
 
 @pytest.mark.parametrize("name", ["11.3", "10.16", "8.6"])
-def test_only_the_step_that_installs_tensorrt_is_given_the_vendors_files(name):
+def test_only_the_tensorrt_step_gets_vendor_files(name):
     for which in ("env", "runtime-env"):
         *before, last = stage(name, which).split("\nRUN ")
         assert not any("vendor" in step for step in before)
@@ -124,6 +124,6 @@ def test_patched_parser_of_8_6_replaces_the_wheels_library():
 
 
 @pytest.mark.parametrize("name", ON_DEBIAN)
-def test_a_row_that_builds_its_parser_has_cmake_and_what_cmake_calls(name):
+def test_row_with_built_parser_installs_cmake_tools(name):
     if MATRIX.rows[name].parser == "patched":  # Debian's cmake only recommends make
         assert {"cmake", "make"} <= {deb.name for deb in LOCK.row(name).debs_of("build")}

@@ -129,7 +129,7 @@ def test_only_steps_that_compare_hashes_have_a_network(row):
 
 
 @every_row
-def test_pip_and_nvcc_are_asked_only_for_what_the_rows_own_know(row):
+def test_options_fit_the_rows_pip_and_nvcc(row):
     text = rendered(row, "Dockerfile")
     # As a variable pip 18 takes it for a folder, and fails; --python came with pip 22.3.
     assert "PIP_NO_CACHE_DIR" not in text
@@ -146,7 +146,7 @@ def test_the_step_scripts_that_fetch_compare_hashes(script):
 
 
 @every_row
-def test_what_compiles_has_no_network(row):
+def test_compile_steps_have_no_network(row):
     compiling = [
         step
         for step in steps(row)
@@ -166,7 +166,7 @@ def test_package_lists_have_a_hash_for_each_package(row):
 
 
 @every_row
-def test_the_image_takes_every_locked_package_but_those_left_out(row):
+def test_image_installs_locked_packages_except_excluded(row):
     locked = {wheel.name for wheel in LOCK.row(row.name).wheels_for(row.python)}
     listed = {line.partition("==")[0] for line in rendered(row, "requirements.txt").splitlines()}
     assert listed == locked - set(row.image.leave_out)
@@ -198,7 +198,7 @@ def test_only_unresolved_rows_have_the_guard(row):
 
 
 @every_row
-def test_no_secret_stays_in_the_image(row):
+def test_image_contains_no_secret(row):
     for word, rest in instructions(row):
         if word in ("ENV", "ARG", "LABEL", "COPY"):
             assert not re.search(r"(?i)token|password|secret|credential|certs", rest), rest
@@ -215,7 +215,7 @@ def test_the_image_does_not_run_as_root(row):
 
 
 @every_row
-def test_the_pipeline_is_the_last_thing_copied(row):
+def test_pipeline_is_copied_last(row):
     word, rest = instructions(row)[-1]
     assert (word, rest) == ("COPY", "--link --from=code /out/ /")
 
@@ -255,7 +255,7 @@ def test_undefined_name_in_a_template_is_an_error(copy):
         render(MATRIX, LOCK, templates=copy / TEMPLATES)
 
 
-def test_a_template_that_is_no_template_is_named(copy):
+def test_invalid_template_is_named(copy):
     (copy / TEMPLATES / "Dockerfile.j2").write_text("{% if %}")
     with pytest.raises(UsageError, match=r"templates/Dockerfile\.j2"):
         render(MATRIX, LOCK, templates=copy / TEMPLATES)
@@ -299,7 +299,7 @@ def test_a_lock_of_another_matrix_is_not_rendered():
 
 
 @pytest.mark.parametrize("key", ["leave_out", "compile_with"])
-def test_a_name_that_the_lock_does_not_have_is_refused(key):
+def test_name_missing_from_the_lock_is_refused(key):
     row = MATRIX.row("default")
     row = replace(row, image=replace(row.image, **{key: ("no-such-package",)}))
     locked = replace(LOCK.row(row.name), matrix_sha256=row.sha256())
@@ -320,7 +320,7 @@ def test_build_context_is_exactly_the_files_in_the_key(row):
         assert Path(path) in sent
 
 
-def test_the_step_scripts_are_sound_shell_and_may_be_executed():
+def test_step_scripts_parse_and_are_executable():
     scripts = sorted((ROOT / TEMPLATES / "steps").iterdir())
     assert scripts
     for script in scripts:
@@ -332,7 +332,7 @@ def test_the_step_scripts_are_sound_shell_and_may_be_executed():
             subprocess.run([program, "-n", script], check=True)
 
 
-def test_the_task_finds_drift_with_exit_code_5_and_names_the_file(tasks, checkout):
+def test_drift_exits_with_5_and_names_the_file(tasks, checkout):
     shutil.copytree(ROOT / "plugins", checkout / "plugins", dirs_exist_ok=True)
     assert tasks("render", "--check", root=checkout).returncode == 0
     file = checkout / BAKE_FILE
@@ -346,7 +346,7 @@ def test_the_task_finds_drift_with_exit_code_5_and_names_the_file(tasks, checkou
 
 
 @every_row
-def test_the_image_applies_just_the_patches_that_the_row_needs(row):
+def test_image_applies_only_the_rows_patches(row):
     series = {f"patches/{one.project}/{one.version}" for one in patches_for(row)}
     releases = [f"--release {one}={it}" for one, it in releases_of(row).items()]
     applying = [step for step in steps(row) if "target=/tmp/series" in step]
@@ -361,7 +361,7 @@ def test_the_image_applies_just_the_patches_that_the_row_needs(row):
 
 
 @every_row
-def test_a_patched_parser_replaces_the_one_that_the_loader_finds(row):
+def test_patched_parser_replaces_the_loaded_library(row):
     replacing = [step for step in steps(row) if "replace-library" in step]
     assert len(replacing) == (row.parser == "patched")
     assert "LD_PRELOAD" not in rendered(row, "Dockerfile")
@@ -411,7 +411,7 @@ def test_protobuf_commit_adds_its_sources_to_the_parser_stage():
     )
 
 
-def test_the_patching_modules_are_all_that_patching_imports():
+def test_patching_imports_only_its_modules():
     script = (
         "import sys; sys.argv = ['x', '--help']; import runpy\n"
         "try: runpy.run_path('trtyard/core/patches/patching.py', run_name='__main__')\n"

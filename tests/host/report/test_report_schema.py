@@ -75,11 +75,11 @@ def stored():
     return json.loads(json.dumps(report_value(REPORT), allow_nan=False))
 
 
-def test_the_file_is_the_records_schema():
+def test_schema_file_is_up_to_date():
     write_schema(check=True)
 
 
-def test_a_schema_that_differs_is_named(monkeypatch, tmp_path):
+def test_outdated_schema_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(reading, "ROOT", tmp_path)
     (tmp_path / SCHEMA_FILE).parent.mkdir(parents=True)
     (tmp_path / SCHEMA_FILE).write_text("{}")

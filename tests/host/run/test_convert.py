@@ -53,13 +53,13 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
         assert (tmp_path / "out").is_dir()
 
 
-def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path):
+def test_run_without_output_leaves_no_folder(tmp_path):
     with output_folder(tmp_path / "out" / "row" / "model"):
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_what_stood_there_before_stays(tmp_path):
+def test_existing_files_are_kept(tmp_path):
     (tmp_path / "row").mkdir()
     with output_folder(tmp_path / "row" / "model"):
         (tmp_path / "row" / "model" / "report.json").touch()
@@ -69,7 +69,7 @@ def test_what_stood_there_before_stays(tmp_path):
     assert [entry.name for entry in (tmp_path / "row").iterdir()] == ["model"]
 
 
-def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_path):
+def test_only_partial_files_of_a_killed_run_are_removed(tmp_path):
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
@@ -92,7 +92,7 @@ def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_pat
     assert (tmp_path / "model.onnx").read_bytes() == b"whole"
 
 
-def test_what_is_half_written_at_an_interruption_goes_too(tmp_path):
+def test_interrupt_removes_partial_files(tmp_path):
     """A child that does not end by itself is killed, and cannot tidy up."""
 
     def interrupted():
@@ -106,7 +106,7 @@ def test_what_is_half_written_at_an_interruption_goes_too(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_of_many_at_once_one_holds_the_folder_and_the_others_are_told(tmp_path):
+def test_one_of_many_runs_holds_the_folder(tmp_path):
     """Each removes it at its end, for it stays empty, while others make, open and lock it."""
     out = tmp_path / "row" / "model"
 
@@ -129,7 +129,7 @@ def test_of_many_at_once_one_holds_the_folder_and_the_others_are_told(tmp_path):
     assert told <= {"held True", f"another conversion is writing into {out}"}
 
 
-def test_a_file_in_the_folders_place_is_a_usage_error(tmp_path):
+def test_file_instead_of_folder_is_a_usage_error(tmp_path):
     (tmp_path / "out").write_text("mine")
     for folder in (tmp_path / "out", tmp_path / "out" / "row"):
         with pytest.raises(UsageError, match="is a file"), output_folder(folder):
@@ -138,7 +138,7 @@ def test_a_file_in_the_folders_place_is_a_usage_error(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system for reading only")
-def test_a_folder_that_cannot_be_written_says_so():
+def test_unwritable_folder_is_reported():
     with pytest.raises(EnvironmentLacksError) as caught, output_folder(Path("/proc/self/out")):
         pass
     assert "cannot write into /proc/self/out" in caught.value.message
@@ -176,7 +176,7 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
     }  # fmt: skip
 
 
-def test_every_path_of_the_user_is_placed_where_the_pipeline_runs(tmp_path):
+def test_user_paths_are_mapped_for_the_pipeline(tmp_path):
     one = job(
         request=ConversionRequest(model="nets/mine.py:net"),
         model_file=Path("/home/me/nets/mine.py"),
@@ -199,7 +199,7 @@ def test_every_path_of_the_user_is_placed_where_the_pipeline_runs(tmp_path):
     assert one.placed().model == "nets/mine.py:net"
 
 
-def test_the_rows_python_sees_trtyard_and_no_other_code(monkeypatch):
+def test_rows_python_imports_only_trtyard(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/other/torch")
     monkeypatch.setenv("PYTHONHOME", "/other/python")
     monkeypatch.setenv("PYTHONWARNINGS", "error")
@@ -237,7 +237,7 @@ def test_unsupported_executor_is_a_usage_error(row):
         choose_executor(replace(row, executors=("docker",)), locked, "host")
 
 
-def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
+def test_concurrent_converts_into_one_folder_are_refused(tasks, tmp_path):
     """The first holds the folder while a second, real command comes."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -256,7 +256,7 @@ def test_two_converts_into_one_folder_at_once(tasks, tmp_path):
     assert f"another conversion is writing into {tmp_path / 'out'}" in done.stderr
 
 
-def test_row_without_tensorrt_on_pypi_stops_after_onnx_on_the_host():
+def test_row_without_tensorrt_wheel_stops_after_onnx():
     row, locked = row_and_lock("8.6")
     assert choose_executor(row, locked, "host", "onnx")[0] == "host"
     with pytest.raises(UsageError, match="stops after ONNX on the host") as caught:
@@ -365,11 +365,11 @@ def test_unknown_callables_are_left_to_the_row():
         assert checked(model=model, size="224").request.model == model
 
 
-def test_an_input_that_begins_with_a_dash_stays_one_word():
+def test_input_starting_with_a_dash_is_one_argument():
     assert checked(model=f"{__file__}:make", input="-1x16").request.input == "-1x16"
 
 
-def test_a_dry_run_refuses_what_the_run_would(monkeypatch, tmp_path):
+def test_dry_run_refuses_the_same_requests(monkeypatch, tmp_path):
     def none(_versions):
         raise EnvironmentLacksError("this machine has no Python 3.11")
 

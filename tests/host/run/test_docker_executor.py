@@ -33,7 +33,7 @@ def job(tmp_path):
     )
 
 
-def test_only_the_output_folder_is_writable_and_only_named_inputs_are_seen(job):
+def test_only_output_is_writable_and_only_inputs_visible(job):
     mounts = settings_of(job, places_of(job), LIMITS)["mounts"]
     assert {mount["Source"]: mount["ReadOnly"] for mount in mounts} == {
         str(job.out): False,
@@ -107,7 +107,7 @@ def test_other_failures_are_no_limit(line):
     assert watch.hit({"OOMKilled": False}) is None
 
 
-def test_variables_that_messages_advise_are_passed_on(job, monkeypatch):
+def test_variables_named_in_hints_are_passed(job, monkeypatch):
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
     monkeypatch.setenv("PYTHONPATH", "/other")
     environment = settings_of(job, places_of(job), LIMITS)["environment"]
@@ -129,18 +129,18 @@ def test_caller_owns_the_files_with_rootless_and_userns():
     assert mapped == {"user": caller, "userns_mode": "host"}
 
 
-def test_the_container_gets_no_variable_that_nobody_set(job):
+def test_unset_variables_are_not_passed(job):
     variables = settings_of(job, places_of(job), LIMITS)["environment"]
     assert variables == {"PYTHONSAFEPATH": "1"}
 
 
-def test_inputs_keep_their_names_so_that_messages_and_suffixes_stay(job):
+def test_inputs_keep_their_file_names(job):
     places = places_of(job)
     for path, place in places.items():
         assert path == job.out or Path(place).name == path.name
 
 
-def test_output_has_this_machines_paths_in_any_chunks():
+def test_output_paths_are_translated_in_any_chunks():
     names = {"/mnt/out": "/home/someone/out", "/mnt/inputs/1/a.png": "/pictures/a.png"}
     text = "wrote /mnt/out/é.onnx\ncannot read /mnt/inputs/1/a.png\nno end of line /mnt/out"
     expected = (
@@ -165,21 +165,21 @@ def test_path_is_replaced_once_and_only_as_a_whole():
     assert "".join(_translated([text.encode()], names)) == expected
 
 
-def test_output_that_is_not_text_does_not_end_the_conversion():
+def test_binary_output_does_not_fail_the_conversion():
     assert "".join(_translated([b"\xff\xfe ok\n"], {})).endswith(" ok\n")
 
 
-def test_a_gpu_that_cannot_be_passed_is_told_apart_from_other_failures():
+def test_gpu_passing_error_has_its_own_message():
     assert "GPU" in _start_error("nvidia-container-cli: initialization error").message
     assert "GPU" not in _start_error("no such file").message
 
 
-def test_terminal_codes_of_a_models_output_do_not_come_through():
+def test_terminal_codes_in_model_output_are_removed():
     pieces = [b"\x1b[31", b"mred\x1b[0m /mnt/", b"out\n", b"\x1b]0;title\x07end\x1b"]
     assert list(_translated(pieces, {"/mnt/out": "/here"})) == ["red /here\n", "end"]
 
 
-def test_a_module_is_looked_for_behind_the_rows_packages(job):
+def test_users_module_comes_after_the_rows_packages(job):
     # As the current folder, which the pipeline adds at the end: PYTHONPATH comes first.
     folder = Path("/home/someone/w")
     asked = ConversionRequest(model="nets:make")

@@ -61,7 +61,7 @@ def imported_name(environment):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_it_is_made_from_the_lock_with_the_rows_facts_beside_it(row, lock):
+def test_environment_is_built_from_the_lock(row, lock):
     made = make_environment(row, lock)
     assert made.is_whole()
     assert imported_name(made) == "tiny"
@@ -69,13 +69,13 @@ def test_it_is_made_from_the_lock_with_the_rows_facts_beside_it(row, lock):
     assert is_own(made.folder)
 
 
-def test_tensorrts_library_gets_the_name_under_which_it_opens_itself(row, lock):
+def test_tensorrt_library_gets_its_unversioned_link(row, lock):
     link = make_environment(row, lock).site_packages / "tensorrt_rtx_libs" / "libtensorrt_rtx.so"
     assert link.is_symlink()
     assert link.read_bytes() == b"a library"
 
 
-def test_a_second_call_makes_nothing(row, lock, capfd):
+def test_second_call_reuses_the_environment(row, lock, capfd):
     first = make_environment(row, lock)
     capfd.readouterr()
     before = (first.folder / module.MARKER).stat().st_mtime_ns
@@ -142,7 +142,7 @@ def test_child_processes_inherit_the_lock(row, lock, tmp_path, monkeypatch):
     assert [line.split()[:2] for line in holding] == [["venv", "--quiet"], ["pip", "install"]]
 
 
-def test_a_wheel_that_is_not_the_locked_one_is_refused(row, lock, store):
+def test_wheel_with_wrong_hash_is_refused(row, lock, store):
     make_wheel(store, "tiny", files={"tiny.py": b"NAME = 'evil'\n"})
     with pytest.raises(IntegrityError) as caught:
         make_environment(row, lock)
@@ -150,7 +150,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(row, lock, store):
     assert existing_environment(row, lock) is None
 
 
-def test_a_missing_wheel_says_which_and_leaves_nothing_that_looks_whole(row, lock, store):
+def test_missing_wheel_is_named_and_leaves_no_environment(row, lock, store):
     (store / lock.wheels[0].filename).unlink()
     with pytest.raises(EnvironmentLacksError, match="tiny"):
         make_environment(row, lock)
@@ -167,7 +167,7 @@ def test_a_package_beyond_the_lock_is_refused(row, lock, monkeypatch):
         make_environment(row, lock)
 
 
-def test_a_disk_too_small_is_said_before_anything_is_fetched(row, lock, monkeypatch):
+def test_full_disk_is_reported_before_fetching(row, lock, monkeypatch):
     usage = shutil.disk_usage("/")._replace(free=10)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
     big = replace(lock.wheels[0], size=4_000_000_000)
@@ -186,7 +186,7 @@ def test_someone_elses_folder_is_not_touched(row, lock):
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 
-def test_settings_of_uv_that_contradict_the_lock_do_nothing(row, lock, monkeypatch, tmp_path):
+def test_uv_settings_against_the_lock_are_ignored(row, lock, monkeypatch, tmp_path):
     (tmp_path / "other.txt").write_text("tiny==9.9\n")
     monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "other.txt"))
     monkeypatch.setenv("UV_OVERRIDE", str(tmp_path / "other.txt"))
@@ -203,7 +203,7 @@ def test_uvs_display_settings_do_not_matter(row, lock, monkeypatch, variable):
     assert imported_name(make_environment(row, lock)) == "tiny"
 
 
-def test_packages_are_copied_where_uvs_cache_is_on_another_disk(tmp_path, monkeypatch):
+def test_packages_are_copied_if_the_cache_is_on_another_disk(tmp_path, monkeypatch):
     elsewhere = Path("/dev/shm")  # noqa: S108 - only its device is looked at
     if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system here")

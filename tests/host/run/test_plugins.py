@@ -6,7 +6,7 @@ from trtyard.core.errors import UsageError
 from trtyard.run.plugins import compile_plugins
 
 
-def test_headers_of_an_api_that_the_row_does_not_take_are_refused(tmp_path: Path) -> None:
+def test_headers_of_an_unsupported_api_are_refused(tmp_path: Path) -> None:
     (tmp_path / "NvInfer.h").touch()
     (tmp_path / "NvInferVersion.h").write_text("#define NV_TENSORRT_MAJOR 8\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"needs cpp-v2 plugins; row rtx-1\.7 supports .*cpp-v3"):

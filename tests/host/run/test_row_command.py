@@ -47,7 +47,7 @@ def test_any_other_error_is_shown_as_it_is(said):
     )
 
 
-def test_a_command_that_dies_shows_what_it_printed(said):
+def test_failed_command_shows_its_output(said):
     code, shown = said("SystemExit('it died')")
     assert code == 1
     assert shown == "it died\n"

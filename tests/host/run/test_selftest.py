@@ -30,7 +30,7 @@ def test_parts_are_chosen_in_their_usual_order(only, all_parts, parts):
 
 
 @pytest.mark.parametrize("only", ["everything", "host,", "host;rows", "Host"])
-def test_an_unknown_part_is_wrong_usage_and_the_known_are_named(only):
+def test_unknown_part_error_lists_valid_parts(only):
     with pytest.raises(UsageError, match=", ".join(PARTS)):
         chosen_parts(only, all_parts=False)
 
@@ -68,7 +68,7 @@ def commands(monkeypatch):
     return called
 
 
-def test_by_default_the_slow_tests_are_left_out_and_that_is_said(commands, capsys):
+def test_slow_tests_are_skipped_by_default_with_a_message(commands, capsys):
     assert run_tests("default", only="", all_parts=False, words=["-x"]) == 0
     assert commands == [["tests/host", "-x"], ["tests/pipeline", "-m", "not slow", "-x"]]
     said = capsys.readouterr().err
@@ -76,7 +76,7 @@ def test_by_default_the_slow_tests_are_left_out_and_that_is_said(commands, capsy
     assert "./run test --all" in said
 
 
-def test_the_pipelines_tests_have_one_thread_unless_the_user_says_more(commands, monkeypatch):
+def test_pipeline_tests_use_one_thread_by_default(commands, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run_tests("default", only="", all_parts=False, words=[])
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -84,7 +84,7 @@ def test_the_pipelines_tests_have_one_thread_unless_the_user_says_more(commands,
     assert commands.threads == [None, "1", "3", "3"]
 
 
-def test_all_of_them_run_once_and_what_cannot_is_said(commands, capsys):
+def test_all_tests_run_once_and_skips_are_reported(commands, capsys):
     assert run_tests("default", only="", all_parts=True, words=[]) == 0
     assert commands == [["tests/host"], ["tests/pipeline"], ["tests/rows"], ["tests/docker"]]
     said = capsys.readouterr().err
@@ -113,13 +113,13 @@ def test_the_exit_code_is_that_of_all_parts(commands, only, words, codes, code):
     assert run_tests("default", only=only, all_parts=False, words=words) == code
 
 
-def test_a_row_without_tensorrt_on_the_host_has_no_pipeline_tests(commands, capsys):
+def test_row_without_host_tensorrt_skips_pipeline_tests(commands, capsys):
     assert run_tests("8.6", only="pipeline", all_parts=False, words=[]) == 1
     assert not commands
     assert "tests/pipeline: NOT RUN: row 8.6 has no TensorRT on the host" in capsys.readouterr().err
 
 
-def test_a_missing_engine_is_no_failure_unless_it_is_required(commands, capsys, monkeypatch):
+def test_missing_docker_fails_only_if_required(commands, capsys, monkeypatch):
     monkeypatch.setattr(selftest, "engine_problem", lambda: "no engine answers")
     monkeypatch.delenv(selftest.REQUIRE_DOCKER, raising=False)
     assert run_tests("default", only="docker,host", all_parts=False, words=[]) == 0
@@ -167,10 +167,12 @@ def test_all_and_only_exclude_each_other(tasks):
     assert "--only does not support --all" in done.stderr
 
 
-def test_words_behind_the_dashes_reach_pytest(tasks):
-    done = tasks("test", "--only", "host", "--", "--collect-only", "-q", "-k", "test_words_behind")
+def test_arguments_after_dashes_reach_pytest(tasks):
+    done = tasks(
+        "test", "--only", "host", "--", "--collect-only", "-q", "-k", "test_arguments_after"
+    )
     assert done.returncode == 0, done.stderr
-    assert "test_selftest.py::test_words_behind_the_dashes_reach_pytest" in done.stdout
+    assert "test_selftest.py::test_arguments_after_dashes_reach_pytest" in done.stdout
     assert "trtyard: tests/host: passed" in done.stderr
 
 

@@ -30,13 +30,13 @@ def commands(tmp_path, monkeypatch):
     return add
 
 
-def test_without_a_docker_command_the_message_says_how_to_install_one(commands):
+def test_missing_docker_error_says_how_to_install(commands):
     with pytest.raises(EnvironmentLacksError, match="docker command is not installed") as caught:
         engine.docker_command()
     assert "install-docker" in caught.value.hint
 
 
-def test_a_client_without_buildx_does_not_hide_one_that_has_it(commands):
+def test_client_with_buildx_is_found_after_one_without(commands):
     commands(buildx=None)
     second = commands(buildx="v0.29.1+ds1")
     assert engine.docker_command() == second
@@ -48,14 +48,14 @@ def test_docker_without_buildx_is_not_enough(commands):
         engine.docker_command()
 
 
-def test_a_version_of_something_else_is_none_of_buildx(commands):
+def test_other_programs_version_is_not_buildx(commands):
     script = commands(buildx="0.29.1")
     script.write_text("#!/bin/sh\necho buildah 1.33.7\n")
     with pytest.raises(EnvironmentLacksError, match="buildx is not installed"):
         engine.docker_command()
 
 
-def test_an_old_buildx_is_not_enough_and_its_version_is_said(commands):
+def test_old_buildx_is_refused_with_its_version(commands):
     commands(buildx="0.9.1")
     with pytest.raises(EnvironmentLacksError, match=r"buildx is 0\.9; 0\.12 or newer"):
         engine.docker_command()

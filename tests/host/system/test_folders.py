@@ -15,7 +15,7 @@ from trtyard.system.folders import empty_own, is_own, locked, make_own, remove_o
 from trtyard.system.uv import ROOT
 
 
-def test_an_own_folder_is_known_by_its_mark_and_can_be_removed(tmp_path):
+def test_marked_folder_can_be_removed(tmp_path):
     folder = tmp_path / "own"
     make_own(folder)
     make_own(folder)
@@ -28,7 +28,7 @@ def test_an_own_folder_is_known_by_its_mark_and_can_be_removed(tmp_path):
     assert not folder.exists()
 
 
-def test_what_a_link_in_it_points_to_stays(tmp_path):
+def test_targets_of_links_are_kept(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "thesis.txt").touch()
     make_own(tmp_path / "own")
@@ -38,7 +38,7 @@ def test_what_a_link_in_it_points_to_stays(tmp_path):
 
 
 @pytest.mark.parametrize("tag", [None, "Signature: 8a477f597d28d172789f06886806bc55\n# uv\n"])
-def test_someone_elses_folder_is_neither_taken_nor_deleted(tmp_path, tag):
+def test_unmarked_folder_is_neither_used_nor_deleted(tmp_path, tag):
     (tmp_path / "file").touch()
     if tag:
         (tmp_path / "CACHEDIR.TAG").write_text(tag)
@@ -65,7 +65,7 @@ def test_many_at_once_all_find_it_their_own(tmp_path):
                 done.result()
 
 
-def test_one_killed_while_it_marked_leaves_the_folder_to_the_next(tmp_path):
+def test_folder_of_a_killed_marking_can_be_marked(tmp_path):
     # The kernel ends it at the first byte it writes, with no chance to tidy up.
     script = """
 import resource, signal, sys
@@ -90,7 +90,7 @@ def test_a_link_to_an_own_folder_is_not_own(tmp_path):
     assert not is_own(tmp_path / "link")
 
 
-def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
+def test_lock_has_one_holder_and_leaves_no_file(tmp_path):
     with (
         locked(tmp_path, waiting=None),
         pytest.raises(BlockingIOError),
@@ -102,7 +102,7 @@ def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_child_that_outlives_its_parent_keeps_the_lock(tmp_path):
+def test_surviving_child_keeps_the_lock(tmp_path):
     with locked(tmp_path, waiting=None) as descriptor:
         child = subprocess.Popen(
             [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,)
@@ -139,7 +139,7 @@ def test_clean_shows_and_deletes_only_what_is_marked(house, capsys):
     assert capsys.readouterr().out == "nothing to clean\n"
 
 
-def test_clean_deletes_nothing_on_a_dry_run_or_without_being_asked(house):
+def test_clean_deletes_nothing_without_confirmation(house):
     clean(old=False, dry_run=True, yes=True)
     with pytest.raises(UsageError, match="terminal"):
         clean(old=False, dry_run=False, yes=False)

@@ -35,7 +35,7 @@ def test_a_shim_that_exists_and_fails_is_passed_over(only_this_path, tmp_path, m
     assert find_python([OWN]) == (OWN, real)
 
 
-def test_the_first_version_asked_for_wins_if_it_is_there(only_this_path, tmp_path):
+def test_first_requested_version_is_preferred(only_this_path, tmp_path):
     real = tmp_path / "python3"
     real.symlink_to(os.path.realpath(sys.executable))
     assert find_python(["3.99", OWN]) == (OWN, real)
@@ -50,13 +50,13 @@ def test_the_first_version_asked_for_wins_if_it_is_there(only_this_path, tmp_pat
         "",
     ],
 )
-def test_what_the_rows_wheels_do_not_fit_is_no_python(only_this_path, tmp_path, said):
+def test_python_that_fits_no_wheel_is_rejected(only_this_path, tmp_path, said):
     executable(tmp_path / f"python{OWN}", f"#!/bin/sh\necho '{said}'\n")
     with pytest.raises(EnvironmentLacksError):
         find_python([OWN])
 
 
-def test_none_at_all_says_what_to_install(only_this_path):
+def test_missing_python_error_says_what_to_install(only_this_path):
     with pytest.raises(EnvironmentLacksError) as caught:
         find_python(["3.11", "3.10"])
     assert "no Python 3.10 or 3.11" in caught.value.message

@@ -21,7 +21,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=repr)
-def test_codes_are_taken_out_wherever_pieces_end(text):
+def test_codes_split_across_chunks_are_removed(text):
     for seed in range(50):
         plain, draw, shown, start = Plain(), random.Random(seed), b"", 0  # noqa: S311
         while start < len(text):
@@ -31,13 +31,13 @@ def test_codes_are_taken_out_wherever_pieces_end(text):
         assert shown + plain.rest() == TEXTS[text]
 
 
-def test_what_is_no_code_is_not_held_back():
+def test_text_without_terminal_codes_is_not_delayed():
     plain = Plain()
     assert plain.feed(b"50 %\r") == b"50 %\r"
     assert plain.feed(b"\x1b]" + b"x" * 5000) == b"]" + b"x" * 5000
 
 
-def test_nothing_that_commands_a_terminal_comes_through():
+def test_terminal_codes_are_removed():
     draw = random.Random(0)  # noqa: S311
     for _ in range(300):
         text = bytes(draw.choice(b"\x1b\x9b\x07[]\\;0m1HP_\xc2\n\x00 a") for _ in range(40))

@@ -90,7 +90,7 @@ def roi_align(library: ctypes.CDLL, **changes: object) -> int:
     return int(library.trtyard_roi_align(*arguments.values()))
 
 
-def test_exports_the_c_interface_and_nothing_else(compiled: CompiledPlugins) -> None:
+def test_library_exports_only_the_c_interface(compiled: CompiledPlugins) -> None:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("nm (binutils) is not on PATH")
@@ -112,7 +112,7 @@ def test_library_tells_its_version_and_every_status(library: ctypes.CDLL) -> Non
     assert library.trtyard_status_string(out_of_memory) == b"out of memory"
 
 
-def test_workspace_is_told_without_a_gpu_and_grows_with_the_work(library: ctypes.CDLL) -> None:
+def test_workspace_is_known_without_gpu_and_grows(library: ctypes.CDLL) -> None:
     ask = library.trtyard_padded_nms_workspace
     for nothing in ((0, 3, 5, 4), (2, 0, 5, 4), (2, 3, 0, 4), (2, 3, 5, 0)):
         assert ask(*nothing) == 0
@@ -138,7 +138,7 @@ ROI_SIZES = ((0, 1, 2), (1, 64), MAP_SIDES, MAP_SIDES, (0, 3, 4, 5, 1000))
 
 @settings(max_examples=500, deadline=None)
 @given(st.data())
-def test_what_a_workspace_holds_is_enough_for_all_smaller_sizes(
+def test_workspace_is_enough_for_all_smaller_sizes(
     library: ctypes.CDLL, data: st.DataObject
 ) -> None:
     """An engine asks for the largest sizes of its profile, and is run with any others."""
@@ -154,7 +154,7 @@ def test_what_a_workspace_holds_is_enough_for_all_smaller_sizes(
 
 @settings(max_examples=500, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.data())
-def test_a_large_maps_workspace_holds_the_fragments_of_every_smaller_map(
+def test_large_map_workspace_fits_every_smaller_map(
     library: ctypes.CDLL, height: int, width: int, data: st.DataObject
 ) -> None:
     small_height = data.draw(st.integers(1, min(height, 32768)))
@@ -294,9 +294,7 @@ def test_compiles_again_only_when_something_changed(small_sources: Path, tmp_pat
     assert compile_plugins(small_sources, library, ["86"]) == changed
 
 
-def test_a_compile_error_shows_the_compiler_s_words_and_keeps_the_old_library(
-    small_sources: Path, tmp_path: Path
-) -> None:
+def test_compile_error_is_shown_and_old_library_kept(small_sources: Path, tmp_path: Path) -> None:
     library = tmp_path / "lib.so"
     library.write_bytes(b"old")
     (small_sources / "one" / "one.cu").write_text("int one() { return missing; }\n")
@@ -306,7 +304,7 @@ def test_a_compile_error_shows_the_compiler_s_words_and_keeps_the_old_library(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lib.so", "sources"]
 
 
-def test_a_flag_that_a_compiler_does_not_know_is_left_out(
+def test_unknown_compiler_flag_is_left_out(
     small_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvcc = [str(find_nvcc())]
@@ -327,9 +325,7 @@ def test_a_flag_that_a_compiler_does_not_know_is_left_out(
     assert compile_plugins(small_sources, tmp_path / "out.so", ARCHITECTURES).library.is_file()
 
 
-def test_an_architecture_that_nvcc_does_not_know_is_named(
-    small_sources: Path, tmp_path: Path
-) -> None:
+def test_unknown_architecture_is_named(small_sources: Path, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacksError, match="compute_999") as raised:
         compile_plugins(small_sources, tmp_path / "lib.so", ["999"])
     assert "--list-gpu-arch" in str(raised.value.hint)

@@ -115,7 +115,7 @@ def test_debian_s_package_is_found_on_path(debian: Path, monkeypatch: pytest.Mon
     assert find_nvcc() == debian / "usr" / "lib" / "nvidia-cuda-toolkit" / "bin" / "nvcc"
 
 
-def test_debian_s_nvcc_is_told_where_its_parts_are(debian: Path) -> None:
+def test_debian_nvcc_gets_its_paths(debian: Path) -> None:
     nvcc = cuda_compiler.nvcc_in(debian)
     assert nvcc is not None
     usr = debian / "usr"
@@ -141,7 +141,7 @@ def test_an_installed_toolkit_is_called_as_it_is() -> None:
     assert cuda_compiler.host_compiler(Path("/opt/cuda/bin/nvcc")) == "g++"
 
 
-def test_old_nvcc_tells_its_toolkit_whatever_flags_all_calls_get(old_nvcc, monkeypatch) -> None:
+def test_old_nvcc_finds_its_toolkit_with_any_flags(old_nvcc, monkeypatch) -> None:
     expected = cuda_compiler.library_folders(old_nvcc)
     monkeypatch.setenv("NVCC_APPEND_FLAGS", "--threads=0")  # as an image's build sets it
     assert cuda_compiler.library_folders(old_nvcc) == expected

@@ -105,7 +105,7 @@ def test_a_series_is_applied_whole_and_taken_back(three, root):
     assert content(root) == UPSTREAM
 
 
-def test_the_result_is_the_hash_of_what_sha256sum_prints(three, root):
+def test_result_hash_matches_sha256sum(three, root):
     before = apply(read_series(three), root)
     paths = sorted([*PATCHED, *MADE])
     done = subprocess.run(["sha256sum", *paths], cwd=root, stdout=subprocess.PIPE, check=True)
@@ -130,7 +130,7 @@ def test_one_byte_changed_is_refused_with_file_and_both_hashes(three, root, path
     assert content(root) == before
 
 
-def test_a_middle_patch_that_does_not_sit_leaves_nothing_changed(series, root):
+def test_failing_patch_changes_nothing(series, root):
     folder = series(
         first=patch_text([*of("pkg/b.py"), "pkg/new/c.py new"], BOTH),
         middle=patch_text(of("pkg/a.py"), SECOND.replace("-two", "-2")),
@@ -148,7 +148,7 @@ def test_a_hunk_that_would_sit_elsewhere_is_refused(series, root):
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_write_that_fails_puts_back_what_was_written(three, root, failing, monkeypatch):
+def test_failed_write_restores_earlier_files(three, root, failing, monkeypatch):
     put, calls = file_changes._put, []
 
     def fails(staged, file):
@@ -166,7 +166,7 @@ def test_a_write_that_fails_puts_back_what_was_written(three, root, failing, mon
     assert content(root) == {**PATCHED, **MADE}
 
 
-def test_a_process_killed_between_two_files_is_finished_or_taken_back(three, root):
+def test_killed_patching_is_completed_or_reversed(three, root):
     script = (
         "import os, sys; from pathlib import Path; from trtyard.core import file_changes\n"
         "from trtyard.core.patches.patching import apply\n"
@@ -189,7 +189,7 @@ def test_a_process_killed_between_two_files_is_finished_or_taken_back(three, roo
         assert kept == expected
 
 
-def test_a_linked_file_elsewhere_stays_and_mode_is_kept(three, root, tmp_path):
+def test_hard_link_elsewhere_is_unchanged_and_mode_kept(three, root, tmp_path):
     (root / "pkg" / "a.py").chmod(0o755)
     os.link(root / "pkg" / "a.py", tmp_path / "cache")
     apply(read_series(three), root)
@@ -226,14 +226,14 @@ def test_without_a_hash_the_hunks_decide(series, root):
         apply(patches, root)
 
 
-def test_without_a_hash_what_fits_both_ways_is_refused(series, root):
+def test_ambiguous_patch_without_hash_is_refused(series, root):
     folder = series(one=patch_text(of("pkg/a.py", unresolved=True), LAST))
     (root / "pkg" / "a.py").write_bytes(b"a\nb\nc\nfour\nfive\n")
     with pytest.raises(IntegrityError, match="forwards and backwards"):
         apply(read_series(folder), root)
 
 
-def test_a_result_other_than_the_header_says_is_refused(series, root):
+def test_result_must_match_the_header(series, root):
     folder = series(one=patch_text(of("pkg/a.py"), LAST, Result="pkg/a.py sha256:" + "0" * 64))
     with pytest.raises(IntegrityError, match=r"the patched pkg/a\.py does not match .*000, found"):
         apply(read_series(folder), root)
@@ -306,7 +306,7 @@ def run_script(*words):
     )
 
 
-def test_the_bare_script_applies_and_says_the_result(three, root):
+def test_script_applies_and_prints_the_result(three, root):
     words = ["--series", three, "--into", root]
     first, second = run_script("apply", *words), run_script("apply", *words)
     assert first.returncode == second.returncode == 0, first.stdout
@@ -319,7 +319,7 @@ def test_the_bare_script_applies_and_says_the_result(three, root):
     assert content(root) == UPSTREAM
 
 
-def test_the_bare_script_ends_with_the_code_of_an_integrity_error(three, root):
+def test_script_exits_with_the_integrity_code(three, root):
     (root / "pkg" / "a.py").write_bytes(b"other\n")
     done = run_script("apply", "--series", three, "--into", root)
     assert done.returncode == 5

@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
 
 @settings(max_examples=120, deadline=None)
 @given(texts, texts, st.integers(0, 3), st.sampled_from(["diff", "git"]))
-def test_a_diff_gives_what_git_gives_and_goes_back(folder, old, new, context, program):
+def test_diff_applies_like_git_and_reverses(folder, old, new, context, program):
     data = as_diff(folder, old, new, context, program)
     if old == new:
         assert data == b""
@@ -87,7 +87,7 @@ def test_a_diff_gives_what_git_gives_and_goes_back(folder, old, new, context, pr
 
 @settings(max_examples=200, deadline=None)
 @given(texts, texts, texts, st.integers(0, 3))
-def test_another_file_is_changed_as_gnu_patch_does_without_offset(folder, old, new, other, context):
+def test_applies_like_gnu_patch_without_offset(folder, old, new, other, context):
     data = as_diff(folder, old, new, context, "diff")
     # patch takes an empty file for one to be made, and puts in a newline where one is missing.
     if not data or not all(text.endswith(b"\n") for text in (old, new, other)):
@@ -109,7 +109,7 @@ def test_another_file_is_changed_as_gnu_patch_does_without_offset(folder, old, n
 
 @settings(deadline=None)
 @given(texts, texts, st.data())
-def test_every_byte_of_what_a_hunk_holds_matters(old, new, data):
+def test_every_byte_of_a_hunk_is_compared(old, new, data):
     position = data.draw(st.integers(0, len(old) - 1)) if old else None
     if position is None or old == new:
         return
@@ -125,14 +125,14 @@ def test_every_byte_of_what_a_hunk_holds_matters(old, new, data):
         changed(diff, wrong)
 
 
-def test_a_hunk_one_line_off_is_refused_though_its_context_is_there():
+def test_hunk_one_line_off_is_refused():
     (diff,) = parse(HEADER + b"@@ -2,2 +2,1 @@\n a\n-b\n")
     assert changed(diff, b"x\na\nb\n") == b"x\na\n"
     with pytest.raises(MisfitError, match="'x' in line 2, not 'a'"):
         changed(diff, b"x\nx\na\nb\n")
 
 
-def test_a_new_file_is_made_and_taken_away():
+def test_new_file_is_added_and_removed():
     (diff,) = parse(b"--- /dev/null\n+++ b/d/f\n@@ -0,0 +1,2 @@\n+a\n+b\n")
     assert (diff.path, diff.old_exists) == ("d/f", False)
     assert changed(diff, None) == b"a\nb\n"
@@ -166,12 +166,12 @@ def test_a_new_file_is_made_and_taken_away():
         (b"--- /dev/null\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n", "has old lines"),
     ],
 )
-def test_what_is_no_strict_diff_is_refused_with_its_line(data, problem):
+def test_malformed_diff_is_refused_with_its_line(data, problem):
     with pytest.raises(DiffError, match=problem):
         parse(data)
 
 
-def test_a_line_without_a_newline_stays_the_last():
+def test_missing_final_newline_is_kept():
     (diff,) = parse(HEADER + b"@@ -1 +1 @@\n-a\n+b\n\\ No newline at end of file\n")
     assert changed(diff, b"a\n") == b"b"
     with pytest.raises(MisfitError, match="without a newline"):

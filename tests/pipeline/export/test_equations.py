@@ -54,9 +54,7 @@ class Attention(nn.Module):
 
 
 @pytest.mark.parametrize(("exporter", "opset"), [("dynamo", 18), ("torchscript", 17)])
-def test_tensorrt_takes_what_is_exported_and_onnxruntime_computes_the_same(
-    exporter, opset, tmp_path
-):
+def test_exported_equation_works_in_tensorrt_and_onnxruntime(exporter, opset, tmp_path):
     file = tmp_path / "model.onnx"
     inputs = [torch.rand(2, 3, 2, 4, 5), torch.rand(2, 3, 2, 6, 5)]
     module = Attention().eval()

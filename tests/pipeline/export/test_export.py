@@ -49,7 +49,7 @@ def export(module, inputs, exporter, file, outputs=("output",)):
 
 
 @BOTH
-def test_one_file_holds_the_ops_and_their_functions_and_equals_torch(exporter, tmp_path):
+def test_file_with_ops_and_functions_equals_torch(exporter, tmp_path):
     module, image = TinyDetector(), torch.rand(1, 3, 64, 64)
     file = tmp_path / "model.onnx"
     exported = export(module, (image,), exporter, file, ("pooled", "count"))
@@ -103,7 +103,7 @@ def test_lines_inside_autocast_and_no_grad_are_the_users(tmp_path):
         )
 
 
-def test_an_op_without_onnx_form_inside_autocast_is_named_with_the_users_line(tmp_path):
+def test_unsupported_op_in_autocast_has_the_users_line(tmp_path):
     module = Scoped(lambda scores: scores.kthvalue(1)[0])
     with pytest.raises(ConversionError) as caught:
         export(module, (torch.rand(5, 5),), "dynamo", tmp_path / "x.onnx")
@@ -135,7 +135,7 @@ def test_the_file_knows_the_python_line_of_every_op(exporter, tmp_path):
         assert origins[op].startswith(f"{__file__}:{line_of(words)} in forward"), (op, origins[op])
 
 
-def test_of_the_torchscript_exporters_stacks_one_line_stays(tmp_path):
+def test_torchscript_stack_is_reduced_to_one_line(tmp_path):
     export(TinyDetector(), (torch.rand(1, 3, 64, 64),), "torchscript", tmp_path / "x.onnx", "pc")
     strings = [node.doc_string for node in onnx.load(tmp_path / "x.onnx").graph.node]
     assert any(strings)
@@ -165,7 +165,7 @@ STACK = """\
         ("What the node is for", ""),
     ],
 )
-def test_the_line_that_stays_is_the_models_own(stack, kept):
+def test_remaining_line_is_the_models(stack, kept):
     inner = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["y"], doc_string=stack)], "g", [], []
     )
@@ -182,19 +182,19 @@ class Frozen(nn.Module):
         return image + (values * torch.arange(4)).sum()
 
 
-def test_a_value_that_tracing_freezes_shows_as_a_difference(tmp_path):
+def test_frozen_value_gives_a_difference(tmp_path):
     image, file = torch.rand(1, 5, 4), tmp_path / "model.onnx"
     export(Frozen(), (image,), "torchscript", file)
     actual = run_onnx(file, {"input_0": image.numpy()}, ["output"])["output"]
     assert not np.allclose(actual, Frozen()(image).numpy(), atol=1e-3)
 
 
-def test_a_value_that_tracing_would_freeze_is_refused_by_the_dynamo_exporter(tmp_path):
+def test_dynamo_refuses_a_value_that_tracing_freezes(tmp_path):
     with pytest.raises(ConversionError, match=r"values = torch\.from_numpy"):
         export(Frozen(), (torch.rand(1, 5, 4),), "dynamo", tmp_path / "model.onnx")
 
 
-def test_the_tracer_is_given_other_values_than_the_real_ones(tmp_path):
+def test_tracer_sees_other_values_than_the_input(tmp_path):
     seen = []
 
     class Watching(nn.Module):
@@ -230,9 +230,7 @@ class Ratio(nn.Module):
     ids=["sum", "max", "mean", "sign"],
 )
 @pytest.mark.parametrize("shape", [(3, 4), (4, 1)])
-def test_what_a_mirrored_input_has_in_common_with_the_real_one_is_seen_when_frozen(
-    take, shape, tmp_path
-):
+def test_frozen_value_shows_despite_a_mirrored_input(take, shape, tmp_path):
     torch.manual_seed(1)
     module, x = Ratio(take), torch.rand(shape) - 0.4
     file = tmp_path / "model.onnx"
@@ -327,7 +325,7 @@ class Eigen(torch.nn.Module):
 @pytest.mark.parametrize(
     "path", ["a folder, with (odd) chars/net.py", 'it\'s "é 日本" #1: [x] in/net (2).py']
 )
-def test_the_python_line_is_found_whatever_the_path(exporter, path, tmp_path):
+def test_python_line_is_found_for_any_path(exporter, path, tmp_path):
     file = tmp_path / path
     file.parent.mkdir()
     file.write_text(NETS)
@@ -344,7 +342,7 @@ def test_the_python_line_is_found_whatever_the_path(exporter, path, tmp_path):
     assert explain(str(error))[0].place.python == at
 
 
-def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):
+def test_later_opset_op_has_its_line_and_opset(tmp_path):
     class Deformed(nn.Module):
         def forward(self, image):
             weight, offset = torch.ones(1, 1, 3, 3), image[:, :1].expand(-1, 18, -1, -1)
@@ -363,7 +361,7 @@ def test_an_op_of_a_later_opset_is_named_with_its_line_and_opset(tmp_path):
 
 
 @BOTH
-def test_what_onnxruntime_lacks_is_named_with_its_line(exporter, tmp_path):
+def test_op_missing_in_onnxruntime_has_its_line(exporter, tmp_path):
     class Low(nn.Module):
         def forward(self, image):
             return torch.atan(image.double()).float()
@@ -378,7 +376,7 @@ def test_what_onnxruntime_lacks_is_named_with_its_line(exporter, tmp_path):
 
 
 @BOTH
-def test_an_input_that_nothing_uses_does_not_keep_the_file_from_running(exporter, tmp_path):
+def test_file_with_an_unused_input_runs(exporter, tmp_path):
     class First(nn.Module):
         def forward(self, left, right):
             return left * 2
@@ -434,7 +432,7 @@ def test_tracer_warnings_are_reported_once(tmp_path):
     assert "Python boolean" in warning
 
 
-def test_what_is_no_onnx_is_refused_unless_it_is_for_tensorrts_parser_alone(tmp_path, monkeypatch):
+def test_invalid_onnx_is_allowed_for_tensorrt_only(tmp_path, monkeypatch):
     monkeypatch.setattr("trtyard.pipeline.export.exporter.problem_of", lambda _: "it limps")
     arguments = (nn.ReLU(), (torch.rand(2),), ["x"], ["y"], "torchscript", 17)
     file = tmp_path / "model.onnx"
@@ -445,7 +443,7 @@ def test_what_is_no_onnx_is_refused_unless_it_is_for_tensorrts_parser_alone(tmp_
     assert file.exists()
 
 
-def test_a_model_of_more_than_2_gib_is_refused_before_protobuf_is_asked():
+def test_model_over_2_gib_is_refused_before_protobuf():
     class Huge:
         """Weights of 2.2 GiB in the memory of one, and protobuf's answer to them."""
 

@@ -76,7 +76,7 @@ BOTH = [
 
 
 @pytest.mark.parametrize(("form", "exporter", "opset"), BOTH)
-def test_int32_index_gives_what_torch_gives(form, exporter, opset, tmp_path):
+def test_int32_index_matches_torch(form, exporter, opset, tmp_path):
     file, module, index = tmp_path / "model.onnx", Of(FORMS[form]), ROWS.int()
     expected = module(X, index).numpy()
     export_onnx(module.eval(), [X, index], ["x", "index"], ["y"], exporter, opset, file)
@@ -132,7 +132,7 @@ def test_types_that_no_index_may_have_are_cast(op, of_type):
     assert problem_of(model) is None
 
 
-def test_types_that_only_inference_knows_are_found_in_branches_too():
+def test_inferred_types_are_found_in_branches():
     # Neither the file's values nor the branch say what "j" is.
     inner = helper.make_node("GatherND", ["x", "j"], ["inner"])
     branch = helper.make_graph([inner], "branch", [], [value("inner", TensorProto.FLOAT, [2])])

@@ -50,7 +50,7 @@ def model(aligned=0, opset=11):
     return helper.make_model(graph, opset_imports=domains, ir_version=6)
 
 
-def test_a_file_that_runs_as_it_is_needs_no_twin():
+def test_runnable_file_needs_no_twin():
     assert needs_twin(exported()) is None
     assert needs_twin(exported(custom_ops=("A",), functions=("A",))) is None
 
@@ -62,11 +62,11 @@ def test_a_file_that_runs_as_it_is_needs_no_twin():
         ({"custom_ops": ("A",), "opset": 11}, "opset 11 is too old"),
     ],
 )
-def test_a_file_that_does_not_is_said_to_need_one_and_why(change, words):
+def test_need_for_a_twin_is_explained(change, words):
     assert words in needs_twin(exported(**change))
 
 
-def test_the_twin_holds_standard_ops_alone_and_the_file_stays_as_it_is(tmp_path):
+def test_twin_has_only_standard_ops(tmp_path):
     file, twin = tmp_path / "model.onnx", tmp_path / "twin.onnx"
     before = model()
     onnx.save(before, str(file))
@@ -85,7 +85,7 @@ def test_the_twin_holds_standard_ops_alone_and_the_file_stays_as_it_is(tmp_path)
 
 
 @pytest.mark.parametrize("change", [{"invalid": "no ONNX", "opset": 11}, {"opset": 10}])
-def test_a_file_that_is_no_onnx_or_older_is_exported_a_second_time(tmp_path, change):
+def test_invalid_or_older_file_needs_a_second_export(tmp_path, change):
     asked = []
 
     def export_at(opset):
@@ -105,7 +105,7 @@ def test_functions_are_for_models_whose_opset_has_their_ops(opset, functions):
 
 
 @pytest.mark.slow
-def test_the_bodies_compute_what_torch_does():
+def test_function_bodies_match_torch():
     # tests/rows/test_twin.py does the same with the oldest ONNX Runtime.
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "rows" / "compare_bodies.py"],

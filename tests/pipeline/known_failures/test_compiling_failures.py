@@ -56,27 +56,27 @@ def said(command, folder, **options):
     return done.stdout + done.stderr
 
 
-def test_a_host_compiler_that_is_too_new_is_known(nvcc, kernel):
+def test_too_new_host_compiler_is_known(nvcc, kernel):
     # It says of itself that it is a later one; the check and its words are nvcc's own.
     pretend = "-Xcompiler=-U__GNUC__,-D__GNUC__=99"
     words = said([nvcc, "-c", kernel, pretend], kernel.parent)
     assert first(words).failure.name == "host-compiler-unsupported"
 
 
-def test_a_host_compiler_that_is_not_there_is_known(nvcc, kernel):
+def test_missing_host_compiler_is_known(nvcc, kernel):
     words = said([nvcc, "-c", kernel, "-ccbin", "no-such-g++"], kernel.parent)
     assert first(words).failure.name == "host-compiler-missing"
 
 
 @pytest.mark.parametrize("architecture", ["sm_35", "compute_35"])
-def test_an_architecture_that_is_not_known_is_named(nvcc, kernel, architecture):
+def test_unsupported_architecture_is_named(nvcc, kernel, architecture):
     explanation = first(said([nvcc, "-c", kernel, f"-arch={architecture}"], kernel.parent))
     assert explanation.failure.name == "gpu-architecture-unknown"
     assert explanation.capability == "3.5"
 
 
 @pytest.mark.parametrize("compiler", ["nvcc", "g++"])
-def test_headers_of_tensorrt_that_are_missing_are_known(nvcc, compiler, tmp_path):
+def test_missing_tensorrt_headers_are_known(nvcc, compiler, tmp_path):
     # nvcc knows its own headers, and takes a path with a comma in it for two.
     command = [nvcc] if compiler == "nvcc" else [compiler, f"-I{toolkit(nvcc) / 'include'}"]
     command += ["-Iinclude", "-I.", "-c", "common/registry_v3.cpp"]
@@ -91,7 +91,7 @@ def toolkit(nvcc):
 @pytest.mark.parametrize(
     "part", ["nvvm", "include/crt", "include/cuda_runtime.h", "include/nv", "libcudart_static"]
 )
-def test_a_toolkit_without_one_of_its_parts_is_known(nvcc, kernel, part, tmp_path):
+def test_incomplete_toolkit_is_known(nvcc, kernel, part, tmp_path):
     whole, copy = toolkit(nvcc), tmp_path / "toolkit"
     if not (whole / "nvvm").is_dir():
         pytest.skip("this toolkit is laid out over the system's folders")
@@ -112,7 +112,7 @@ def test_a_toolkit_without_one_of_its_parts_is_known(nvcc, kernel, part, tmp_pat
     assert first(words).failure.name == "cuda-toolkit-not-whole"
 
 
-def test_a_compiler_that_the_system_ends_is_known(nvcc, tmp_path):
+def test_killed_compiler_is_known(nvcc, tmp_path):
     def limited():  # soft and hard the same: the kernel sends SIGKILL, as it does for memory
         resource.setrlimit(resource.RLIMIT_CPU, (1, 1))
 
@@ -142,9 +142,7 @@ def test_plugins_that_cannot_be_compiled_end_with_cause_and_hint(
     assert "nvcc --list-gpu-arch" in error
 
 
-def test_an_unsupported_host_compiler_ends_with_3_and_what_is_not_known_with_4(
-    nvcc, tmp_path, monkeypatch
-):
+def test_compiler_errors_exit_with_3_or_4(nvcc, tmp_path, monkeypatch):
     monkeypatch.setenv("NVCC_APPEND_FLAGS", "-Xcompiler=-U__GNUC__,-D__GNUC__=99")
     with pytest.raises(TrtyardError) as failure:
         compile_plugins(SOURCES, tmp_path / "x.so", ["80"])

@@ -164,7 +164,7 @@ def exported(module, exporter, opset=18, inputs=None, **options):
         ("device-in-model", OnCuda(), "dynamo", 18, 'torch.zeros(3, 3, device="cuda")'),
     ],
 )
-def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, capfd):
+def test_exporter_errors_are_known(name, module, exporter, opset, code, capfd):
     if name == "device-in-model" and exporter == "torchscript" and torch.cuda.is_available():
         pytest.skip("the error is that of a machine without a CUDA device; this one has one")
     log = traceback_of(lambda: exported(module, exporter, opset))
@@ -178,7 +178,7 @@ def test_what_the_exporter_raises_is_known(name, module, exporter, opset, code, 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("module", [Pooled(), Squared(), Assigned()])
-def test_the_dynamo_exporter_takes_what_the_other_does_not(module, capfd):
+def test_dynamo_exports_what_torchscript_refuses(module, capfd):
     exported(module, "dynamo")
     capfd.readouterr()
 
@@ -212,14 +212,14 @@ def test_a_checkpoint_that_holds_a_model_is_known(tmp_path):
         (Branch(), "dynamo", "padding and a count"),
         (WithoutFake(), "dynamo", "register_fake"),
         (WithoutSymbolic(), "torchscript", "register_custom_op_symbolic"),
-        (Eigen(), "dynamo", "replace it by ops that have one"),
+        (Eigen(), "dynamo", "replace it at that line with ops that have one"),
         (LeavesTorch(), "dynamo", "torch's own functions"),  # "value-leaves-torch"
         (quantized(), "dynamo", "before torch.ao.quantization"),  # "quantized-module"
         (scripted(), "dynamo", "the nn.Module that it was made from"),  # "script-module"
         (nn.Sequential(scripted()), "torchscript", "the nn.Module that it was made from"),
     ],
 )
-def test_convert_says_what_to_do(module, exporter, words, tmp_path):
+def test_convert_gives_a_hint(module, exporter, words, tmp_path):
     with pytest.raises(ConversionError) as failure:
         export_onnx(
             module.eval(), (torch.rand(3, 3),), ["x"], ["y"], exporter, 18, tmp_path / "model.onnx"
@@ -235,7 +235,7 @@ def test_convert_says_what_to_do(module, exporter, words, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_fast_path_of_attention_is_known_and_convert_avoids_it(tmp_path):
+def test_attention_fast_path_is_known_and_avoided(tmp_path):
     module, tokens = Attention().eval(), torch.rand(1, 3, 4)
     with torch.no_grad():
         log = traceback_of(lambda: exported(module, "torchscript", 17, (tokens,)))
@@ -277,7 +277,7 @@ class AlignedRoi(nn.Module):
         ),
     ],
 )
-def test_what_the_tracer_warns_of_is_known(name, module, opset, inputs):
+def test_tracer_warnings_are_known(name, module, opset, inputs):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         exported(module, "torchscript", opset, inputs)
@@ -290,7 +290,7 @@ def test_what_the_tracer_warns_of_is_known(name, module, opset, inputs):
     assert explanation.failure.warning
 
 
-def test_convert_tells_of_known_warnings_and_of_no_others(tmp_path):
+def test_convert_reports_only_known_warnings(tmp_path):
     inputs = (torch.rand(1, 3, 8, 8), torch.tensor([[0.0, 0, 0, 10, 10]]))
     made = export_onnx(
         AlignedRoi(), inputs, ["x", "rois"], ["y"], "torchscript", 15, tmp_path / "model.onnx"

@@ -119,7 +119,7 @@ def nms_with_attributes():
         ("onnx-too-new", lambda: relu(opset=40), ""),
     ],
 )
-def test_what_onnxruntime_refuses_is_known(name, model, op, written):
+def test_onnxruntime_errors_are_known(name, model, op, written):
     file = written(model())
     explanation = first(traceback_of(lambda: run_onnx(file, {"x": ROW}, ["y"])))
     assert explanation.failure.name == name
@@ -136,14 +136,14 @@ def test_what_onnxruntime_refuses_is_known(name, model, op, written):
         ("input-of-other-type", ROW.astype(np.float64)),
     ],
 )
-def test_an_input_that_does_not_fit_is_known(name, value, written):
+def test_mismatched_input_is_known(name, value, written):
     file = written(relu())
     log = traceback_of(lambda: run_onnx(file, {"x": value}, ["y"]))
     assert first(log).failure.name == name
 
 
 @pytest.mark.parametrize("data", [b"version https://git-lfs.github.com/spec/v1\n", b"\x08\x07\x12"])
-def test_a_file_that_is_not_whole_is_known(data, tmp_path):
+def test_truncated_file_is_known(data, tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes(data)
     words = traceback_of(lambda: run_onnx(file, {"x": ROW}, ["y"]))

@@ -150,7 +150,7 @@ ROWS = torch.rand(4, 4)
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_tensorrt_refuses_is_told_with_its_place(module, inputs, name, op, line, tmp_path):
+def test_tensorrt_refusal_names_its_place(module, inputs, name, op, line, tmp_path):
     error = refusal(module.eval(), inputs, tmp_path)
     assert re.search(rf"\n  op: {op} \(node \S+\)\n", error.message)
     assert place_of(line) in error.message
@@ -160,7 +160,7 @@ def test_what_tensorrt_refuses_is_told_with_its_place(module, inputs, name, op, 
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_packed_sequences_and_training_modules_are_told_with_their_line(tmp_path):
+def test_packed_sequence_and_training_errors_have_a_line(tmp_path):
     lengths = torch.tensor([5, 3, 1])
     error = refusal(Packed().eval(), (torch.rand(3, 5, 4), lengths), tmp_path)
     assert place_of("pad_packed_sequence(self.layer") in error.message
@@ -180,7 +180,7 @@ def test_packed_sequences_and_training_modules_are_told_with_their_line(tmp_path
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_what_is_advised_instead_computes_the_same_and_is_taken(module, instead, inputs, tmp_path):
+def test_advised_replacement_works_and_is_equal(module, instead, inputs, tmp_path):
     from trtyard.pipeline.tensorrt.engine import build_engine
 
     instead.load_state_dict(module.state_dict(), strict=False)
@@ -192,7 +192,7 @@ def test_what_is_advised_instead_computes_the_same_and_is_taken(module, instead,
 
 
 @pytest.mark.parametrize(("toolchain", "advised"), [(RTX, "replace it"), (FULL, "--opset 19")])
-def test_a_later_opset_is_advised_only_where_it_helps(toolchain, advised, tmp_path):
+def test_later_opset_is_advised_only_if_it_helps(toolchain, advised, tmp_path):
     inputs = (PICTURE, torch.zeros(1, 18, 6, 6))
     with pytest.raises(ConversionError) as caught:
         export_onnx(
@@ -221,7 +221,7 @@ class Converts(nn.Module):
         return self.part.half()(image.half()).float()
 
 
-def test_a_module_converted_in_forward_is_told_with_its_line(tmp_path):
+def test_conversion_inside_forward_has_its_line(tmp_path):
     error = refusal(Converts().eval(), (torch.rand(2, 4),), tmp_path)
     assert place_of("self.part.half()(image") in error.message
     assert explain(error.message)[0].failure.name == "module-converted-in-forward"

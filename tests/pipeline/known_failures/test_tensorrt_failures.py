@@ -304,7 +304,7 @@ SIZED = ["Slice", "TopK", "Range"]
 
 
 @pytest.mark.parametrize(("name", "model", "op"), PARSER)
-def test_what_the_parser_logs_is_known(name, model, op):
+def test_parser_errors_are_known(name, model, op):
     explanation = first(build_log(model()))
     assert explanation.failure.name == name
     assert explanation.place.op == op
@@ -312,13 +312,13 @@ def test_what_the_parser_logs_is_known(name, model, op):
 
 
 @pytest.mark.parametrize("reduction", ["add", "mul", "max"])
-def test_a_scatter_that_adds_is_known_although_no_node_is_logged(reduction):
+def test_scatter_add_is_known_without_a_logged_node(reduction):
     explanation = first(build_log(scatter("ScatterElements", 9, reduction)))
     assert explanation.failure.name == "scatter-with-reduction"
     assert explanation.place.op == "ScatterElements"
 
 
-def test_weights_beside_the_file_that_are_not_there_are_known(written, tmp_path):
+def test_missing_external_weights_are_known(written, tmp_path):
     model = matmul()
     convert_model_to_external_data(model, location="weights.bin", size_threshold=0)
     file = written(model)
@@ -347,11 +347,11 @@ def careless_log(data):
         ("onnx-file-not-whole", b"\x08\x07\x12\x07pytorch\x1a"),
     ],
 )
-def test_a_program_that_goes_on_after_a_failed_parse_is_known(name, data):
+def test_ignored_parse_failure_is_known(name, data):
     assert first(careless_log(data)).failure.name == name
 
 
-def test_of_a_failed_parse_the_cause_is_said_and_not_the_empty_network():
+def test_failed_parse_gives_the_cause_not_the_effect():
     log = careless_log(one_op("Unique").SerializeToString())
     assert "Network must have at least one output" in log
     assert [one.failure.name for one in explain(log)] == ["standard-op-unsupported"]
@@ -372,7 +372,7 @@ def test_a_script_for_an_older_tensorrt_is_known(use):
     assert first(words).failure.name == "tensorrt-api-gone"
 
 
-def test_a_library_that_the_loader_does_not_find_is_known():
+def test_missing_library_is_known():
     words = traceback_of(lambda: ctypes.CDLL("libnvinfer.so.5"))
     assert first(words).failure.name == "library-not-found"
 
@@ -409,15 +409,15 @@ def test_convert_knows_it_too(name, model, op, written, tmp_path):
         ("turing-fp32-matmul", matmul, for_turing),
     ],
 )
-def test_what_the_builder_logs_is_known(name, model, prepare):
+def test_builder_errors_are_known(name, model, prepare):
     assert first(build_log(model(), prepare)).failure.name == name
 
 
-def test_convert_lets_attention_come_apart(written, tmp_path):
+def test_convert_decomposes_attention(written, tmp_path):
     assert build_engine(written(attention()), tmp_path / "model.engine").layers > 0
 
 
-def test_convert_finds_the_op_that_has_no_runner(written, tmp_path):
+def test_convert_names_the_op_without_a_runner(written, tmp_path):
     with pytest.raises(ConversionError) as failure:
         build_engine(written(non_max_suppression()), tmp_path / "model.engine")
     explanation = first(failure.value.message)
@@ -435,7 +435,7 @@ def test_roi_align_without_a_driver_is_known():
     assert explanation.place.op == "RoiAlign"
 
 
-def test_a_plugin_that_is_not_loaded_is_listed_against_those_that_are(written, tmp_path):
+def test_missing_plugin_is_listed_with_loaded_ones(written, tmp_path):
     with pytest.raises(ConversionError) as failure:
         build_engine(written(one_op("PadedNMS", domain="me")), tmp_path / "model.engine")
     assert "registered plugins:" in failure.value.message
@@ -479,7 +479,7 @@ def run_alone(script, first_on_path=None):
         ("driver-missing-or-old", "print(test.load_log(test.plan()))"),
     ],
 )
-def test_what_the_runtime_logs_is_known(name, script):
+def test_runtime_errors_are_known(name, script):
     if name == "driver-missing-or-old" and first_device() is not None:
         pytest.skip(HAS_DRIVER)
     done = run_alone(script)
@@ -508,7 +508,7 @@ def test_a_plugin_that_cannot_be_made_is_known():
     assert explanation.place.op == "PaddedNMS"
 
 
-def test_the_process_that_ends_for_want_of_a_link_is_known(tmp_path):
+def test_abort_from_a_missing_link_is_known(tmp_path):
     import tensorrt_rtx_bindings
     import tensorrt_rtx_libs
 

@@ -95,7 +95,7 @@ def test_a_choice_among_equal_values_is_found(function, exporter, tmp_path):
 
 
 @pytest.mark.parametrize("function", [ordered, rounded])
-def test_nothing_is_said_or_the_tie_is_proven(function, tmp_path):
+def test_tie_is_reported_only_with_proof(function, tmp_path):
     # Whether the runtimes choose alike here is theirs to say.
     model, reference, found = converted(function, tmp_path / "model.onnx", "dynamo")
     ties = tied_choices(model, tmp_path / "model.onnx", reference)
@@ -135,7 +135,7 @@ def shift_the_output(graph):
 @pytest.mark.parametrize(
     "change", [halve_the_threshold, choose_the_smallest, shift_the_output], ids=lambda f: f.__name__
 )
-def test_a_wrong_result_is_no_tie_though_there_are_ties(change, tmp_path):
+def test_wrong_result_next_to_ties_is_not_a_tie(change, tmp_path):
     file = tmp_path / "model.onnx"
     model, reference, _ = converted(taken, file, "dynamo")
     assert tied_choices(model, file, reference)
@@ -144,7 +144,7 @@ def test_a_wrong_result_is_no_tie_though_there_are_ties(change, tmp_path):
     assert tied_choices(model, file, reference) == []
 
 
-def test_choices_of_other_values_are_no_tie(tmp_path):
+def test_choices_of_different_values_are_not_ties(tmp_path):
     file = tmp_path / "model.onnx"
     model, reference, _ = converted(taken, file, "dynamo")
     other = dict(reference, chosen=reference["chosen"][:, ::-1].copy())

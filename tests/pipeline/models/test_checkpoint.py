@@ -37,7 +37,7 @@ def problems_of(state, path):
 @pytest.mark.parametrize("below", [None, "model", "state_dict", "model_state_dict"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_every_usual_form_of_a_checkpoint_is_taken(tmp_path, below, prefix, zipped):
+def test_every_common_checkpoint_form_loads(tmp_path, below, prefix, zipped):
     source, target = network(), network()
     state = {prefix + key: value for key, value in source.state_dict().items()}
     content = state if below is None else {below: state, "optimizer": {"lr": 0.1}, "iteration": 9}
@@ -48,7 +48,7 @@ def test_every_usual_form_of_a_checkpoint_is_taken(tmp_path, below, prefix, zipp
     assert state_sha256(source) == state_sha256(target)
 
 
-def test_a_prefix_on_some_keys_only_is_a_name(tmp_path):
+def test_partial_prefix_is_part_of_the_name(tmp_path):
     state = network().state_dict()
     state["module.0.weight"] = state.pop("0.weight")
     words = problems_of(state, tmp_path / "weights.pth")
@@ -56,7 +56,7 @@ def test_a_prefix_on_some_keys_only_is_a_name(tmp_path):
     assert "extra: module.0.weight [4, 3, 1, 1]" in words
 
 
-def test_half_precision_weights_are_taken(tmp_path):
+def test_half_precision_weights_load(tmp_path):
     source = network()
     state = {
         key: value.half() if value.is_floating_point() else value
@@ -82,14 +82,14 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path):
     assert "type: 1.num_batches_tracked is torch.float32, not torch.int64" in words
 
 
-def test_a_long_list_ends_in_a_count(tmp_path):
+def test_long_list_ends_with_a_count(tmp_path):
     state = {f"layer{index}": torch.zeros(1) for index in range(30)}
     words = problems_of(state, tmp_path / "weights.pth")
     assert words.count("\n") == MAXIMUM_LISTED + 1
     assert words.endswith(f"... and {30 + 9 - MAXIMUM_LISTED} more")
 
 
-def test_nothing_is_changed_by_weights_that_do_not_fit(tmp_path):
+def test_mismatched_weights_change_nothing(tmp_path):
     module = network()
     before = state_sha256(module)
     state = network().state_dict()
@@ -100,7 +100,7 @@ def test_nothing_is_changed_by_weights_that_do_not_fit(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_no_numbers_are_named(tmp_path, value):
+def test_nan_weights_are_named(tmp_path, value):
     state = network().state_dict()
     state["2.weight"][0, 1] = value
     with pytest.raises(UsageError, match=r"NaN or infinite weights:\n  2\.weight\n  take"):
@@ -118,7 +118,7 @@ class RunsCode:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
+def test_pickle_with_code_is_refused(tmp_path, zipped):
     path, mark = tmp_path / "evil.pth", tmp_path / "mark"
     content = {"model": network().state_dict(), "extra": RunsCode(mark)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
@@ -129,7 +129,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
     assert mark.exists()
 
 
-def test_a_bare_pickle_with_code_is_refused_and_not_run(tmp_path):
+def test_bare_pickle_with_code_is_refused(tmp_path):
     path, mark = tmp_path / "evil.pkl", tmp_path / "mark"
     path.write_bytes(pickle.dumps(RunsCode(mark)))
     with pytest.raises(UsageError):
@@ -149,7 +149,7 @@ def test_objects_other_than_tensors_are_refused(tmp_path):
             read_state(saved(content, tmp_path / "none.pth"))
 
 
-def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     whole = tmp_path / "whole.pth"
     torch.save(network().state_dict(), whole)
     path = tmp_path / "file.pth"
@@ -181,7 +181,7 @@ def test_the_hash_of_a_state_changes_with_each_of_its_parts():
 
 
 @pytest.mark.parametrize("longer_is_the_file", [True, False])
-def test_keys_that_differ_by_a_prefix_alone_are_said_to(tmp_path, longer_is_the_file):
+def test_prefix_difference_is_reported(tmp_path, longer_is_the_file):
     inner, outer = network(), nn.Sequential()
     outer.add_module("backbone", network())
     module, source = (inner, outer) if longer_is_the_file else (outer, inner)
@@ -202,7 +202,7 @@ def test_several_values_for_one_shared_tensor_are_refused(tmp_path):
     fit(module, read_state(shared), shared)
 
 
-def test_no_refusal_repeats_how_to_load_the_file_unsafely(tmp_path):
+def test_errors_do_not_advise_unsafe_loading(tmp_path):
     path = tmp_path / "file.pth"
     path.write_bytes(pickle.dumps(RunsCode(tmp_path / "mark")))
     with pytest.raises(UsageError) as caught:
@@ -212,7 +212,7 @@ def test_no_refusal_repeats_how_to_load_the_file_unsafely(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_archive_of_code_is_called_one(tmp_path):
+def test_torchscript_archive_is_named(tmp_path):
     path = str(tmp_path / "net.pt")
     torch.jit.save(torch.jit.script(network()), path)
     with pytest.raises(UsageError, match="is a TorchScript archive") as caught:
@@ -231,7 +231,7 @@ def given(content, path, key="", module=None):
 @pytest.mark.parametrize(
     "prefix", ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "model._orig_mod."]
 )
-def test_what_wrappers_put_before_every_name_is_taken_off(tmp_path, prefix):
+def test_wrapper_prefix_is_removed(tmp_path, prefix):
     source = network()
     state = {prefix + key: value for key, value in source.state_dict().items()}
     module, notes = given({"state_dict": state}, tmp_path / "wrapped.pth")
@@ -239,7 +239,7 @@ def test_what_wrappers_put_before_every_name_is_taken_off(tmp_path, prefix):
     assert notes == ()
 
 
-def test_compiled_parts_are_taken_by_their_own_names(tmp_path):
+def test_compiled_submodules_load_by_their_names(tmp_path):
     source = network()
     state = {
         key.replace("1.", "1._orig_mod.", 1): value for key, value in source.state_dict().items()
@@ -250,7 +250,7 @@ def test_compiled_parts_are_taken_by_their_own_names(tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module.model."])
 @pytest.mark.parametrize("attribute", ["model", "module", "net"])
-def test_a_module_whose_own_names_begin_like_a_wrappers_is_fitted(tmp_path, attribute, prefix):
+def test_module_with_wrapper_like_names_loads(tmp_path, attribute, prefix):
     source, module = network(), nn.Sequential()
     module.add_module(attribute, network())
     state = {prefix + key: value for key, value in source.state_dict().items()}
@@ -261,7 +261,7 @@ def test_a_module_whose_own_names_begin_like_a_wrappers_is_fitted(tmp_path, attr
 @pytest.mark.parametrize(
     "key", ["model_state", "params", "params_ema", "network", "weights", "generator"]
 )
-def test_the_one_set_of_weights_is_found_whatever_its_key(tmp_path, key):
+def test_only_set_of_weights_is_found_under_any_key(tmp_path, key):
     source = network()
     optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
     content = {key: source.state_dict(), "optimizer": optimizer, "loss": torch.zeros(()), "args": 1}
@@ -279,7 +279,7 @@ def test_the_one_set_of_weights_is_found_whatever_its_key(tmp_path, key):
         ("ema.module", "model"),
     ],
 )
-def test_of_average_and_last_the_average_is_taken_and_it_is_said(tmp_path, average, last):
+def test_averaged_weights_are_preferred_and_reported(tmp_path, average, last):
     smooth, final = network(), network()
     state = smooth.state_dict()
     first, _, second = average.partition(".")
@@ -295,14 +295,14 @@ def test_of_average_and_last_the_average_is_taken_and_it_is_said(tmp_path, avera
         assert notes == ()
 
 
-def test_an_average_of_some_weights_only_is_left_alone(tmp_path):
+def test_partial_average_is_ignored(tmp_path):
     final = network()
     average = {key: value for key, value in final.state_dict().items() if "running" not in key}
     module, _ = given({"model": final.state_dict(), "ema": average}, tmp_path / "weights.pth")
     assert state_sha256(module) == state_sha256(final)
 
 
-def test_torchs_own_average_is_taken(tmp_path):
+def test_torch_averaged_model_loads(tmp_path):
     averaged = torch.optim.swa_utils.AveragedModel(network())
     module, notes = given({"model_ema": averaged.state_dict()}, tmp_path / "weights.pth")
     assert state_sha256(module) == state_sha256(averaged.module)
@@ -320,7 +320,7 @@ def test_several_sets_of_unknown_keys_are_named(tmp_path):
     assert state_sha256(module) == state_sha256(second)
 
 
-def test_a_key_that_is_not_there_is_told_from_those_that_are(tmp_path):
+def test_missing_key_error_lists_existing_keys(tmp_path):
     path, state = tmp_path / "weights.pth", network().state_dict()
     with pytest.raises(UsageError, match="no weights at 'param'; it has: params_ema, params"):
         given({"params_ema": state, "params": state}, path, "param")
@@ -328,7 +328,7 @@ def test_a_key_that_is_not_there_is_told_from_those_that_are(tmp_path):
         given(state, path, "model")
 
 
-def test_weights_beside_others_are_taken_by_what_their_names_begin_with(tmp_path):
+def test_weights_are_selected_by_prefix(tmp_path):
     source, path = network(), tmp_path / "lightning.ckpt"
     state = {"model." + key: value for key, value in source.state_dict().items()}
     state["criterion.weight"] = torch.ones(2)
@@ -341,7 +341,7 @@ def test_weights_beside_others_are_taken_by_what_their_names_begin_with(tmp_path
     assert state_sha256(module) == state_sha256(source)
 
 
-def test_counts_of_batches_may_be_missing_extra_or_of_another_type(tmp_path):
+def test_batch_counts_are_optional(tmp_path):
     source = network()
     state = source.state_dict()
     without = {key: value for key, value in state.items() if "num_batches" not in key}
@@ -382,7 +382,7 @@ def test_a_variance_below_zero_is_named(tmp_path, value):
         given(state, tmp_path / "weights.pth")
 
 
-def test_a_variance_of_zero_is_named_where_no_epsilon_is_added(tmp_path):
+def test_zero_variance_without_epsilon_is_named(tmp_path):
     state = network().state_dict()
     state["1.running_var"].zero_()
     given(state, tmp_path / "weights.pth")  # a channel that is the same everywhere has none
@@ -394,7 +394,7 @@ def test_a_variance_of_zero_is_named_where_no_epsilon_is_added(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("made", ["script", "trace"])
-def test_the_weights_of_torchscript_are_fitted_and_judged(made, tmp_path):
+def test_torchscript_weights_are_checked(made, tmp_path):
     image = torch.ones(1, 3, 2, 2)
     source, net = network().eval(), network().eval()
     module = torch.jit.script(net) if made == "script" else torch.jit.trace(net, image)
@@ -407,7 +407,7 @@ def test_the_weights_of_torchscript_are_fitted_and_judged(made, tmp_path):
         given(state, tmp_path / "weights.pth", module=module)
 
 
-def test_a_mask_of_minus_infinity_is_no_spoilt_weight(tmp_path):
+def test_infinite_mask_is_not_a_bad_weight(tmp_path):
     mask = torch.full((3, 3), float("-inf")).triu(1)
     module, source = nn.Sequential(), nn.Sequential()
     module.register_buffer("mask", torch.zeros(3, 3))
@@ -416,7 +416,7 @@ def test_a_mask_of_minus_infinity_is_no_spoilt_weight(tmp_path):
     assert torch.equal(module.mask, mask)
 
 
-def test_options_beside_the_weights_are_told_how_to_be_left_out(tmp_path):
+def test_options_in_a_checkpoint_get_a_hint(tmp_path):
     path = saved({"model": {}, "args": argparse.Namespace(a=1)}, tmp_path / "detr.pth")
     with pytest.raises(UsageError, match=r"argparse\.Namespace") as caught:
         read_state(path)

@@ -27,13 +27,13 @@ def logits_of(model):
         return model.module(*model.inputs)
 
 
-def test_the_names_are_those_of_torchvisions_classification_models():
+def test_names_match_torchvisions_classifiers():
     names = classifier_names()
     assert {"alexnet", "resnet50", "vit_b_16"} <= set(names)
     assert not [name for name in names if "rcnn" in name or "deeplab" in name or "raft" in name]
 
 
-def test_the_input_is_the_one_of_torchvisions_evaluation():
+def test_input_matches_torchvisions_evaluation():
     picture = read_picture().rgb
     evaluation = transforms.Compose(
         [
@@ -49,7 +49,7 @@ def test_the_input_is_the_one_of_torchvisions_evaluation():
 
 @pytest.mark.parametrize(("height", "width"), [(16, 400), (400, 16), (37, 53), (224, 224)])
 @pytest.mark.parametrize("side", [1, 32, 299])
-def test_the_input_is_square_whatever_the_picture(height, width, side):
+def test_input_is_square_for_any_picture(height, width, side):
     rgb = np.full((height, width, 3), (255, 0, 128), np.uint8)
     images = network_input(rgb, side)
     assert tuple(images.shape) == (1, 3, side, side)
@@ -59,7 +59,7 @@ def test_the_input_is_square_whatever_the_picture(height, width, side):
     torch.testing.assert_close(images, expected[None, :, None, None].expand_as(images))
 
 
-def test_alexnet_has_logits_of_a_common_size_that_depend_on_the_picture():
+def test_alexnet_logits_are_moderate_and_depend_on_input():
     model = load_classifier("alexnet", SEEDED, None, None)
     assert model.kind == "classifier"
     assert (model.input_names, model.output_names) == (("images",), ("logits",))
@@ -74,7 +74,7 @@ def test_alexnet_has_logits_of_a_common_size_that_depend_on_the_picture():
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "resnet50", "googlenet"])
-def test_seeded_activations_stay_sane_in_every_layer(name):
+def test_seeded_activations_stay_moderate(name):
     model = load_classifier(name, SEEDED, None, 128)
     sizes = []
 
@@ -92,7 +92,7 @@ def test_seeded_activations_stay_sane_in_every_layer(name):
 
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet101", "mobilenet_v2"])
-def test_seeded_classifiers_do_not_magnify_rounding_errors(name):
+def test_seeded_classifiers_do_not_amplify_rounding(name):
     model = load_classifier(name, SEEDED, None, 160)
     logits = logits_of(model)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_seeded_classifiers_do_not_magnify_rounding_errors(name):
     assert float((logits - exact).abs().max()) < 1e-3 * float(exact.std())
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+def test_weights_depend_on_the_seed():
     first = load_classifier(SMALL, Choice(None, 3), None, 64)
     again = load_classifier(SMALL, Choice(None, 3), None, 64)
     other = load_classifier(SMALL, Choice(None, 4), None, 64)
@@ -118,7 +118,7 @@ def test_seeded_weights_do_not_depend_on_torchs_global_generator():
     assert load_classifier(SMALL, SEEDED, None, 64).weights == first.weights
 
 
-def test_a_size_that_the_model_cannot_take_is_a_usage_error():
+def test_unsupported_size_is_a_usage_error():
     with pytest.raises(
         UsageError, match=r"alexnet cannot take 20x20 pixels: .*too small"
     ) as caught:
@@ -129,7 +129,7 @@ def test_a_size_that_the_model_cannot_take_is_a_usage_error():
             load_classifier("alexnet", SEEDED, None, size)
 
 
-def test_weights_from_a_file_are_the_ones_that_run(tmp_path):
+def test_file_weights_are_used(tmp_path):
     torch.manual_seed(0)
     source = torchvision.models.get_model(SMALL, weights=None).eval()
     path = tmp_path / "weights.pth"

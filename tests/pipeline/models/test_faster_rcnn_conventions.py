@@ -55,7 +55,7 @@ def test_the_cell_anchors_are_the_published_ones():
     assert anchors[1, 1].tolist() == [-24, -24, 39, 39]
 
 
-def test_anchors_go_row_by_row_then_column_then_kind():
+def test_anchors_are_ordered_by_row_column_and_kind():
     grid = grid_anchors(3, 4).reshape(3, 4, 15, 4)
     for row in range(3):
         for column in range(4):
@@ -132,7 +132,7 @@ def test_boxes_are_clipped_to_the_last_pixel():
         (333, 250, 100, (133, 100)),
     ],
 )
-def test_pictures_are_resized_by_that_projects_formula(width, height, shorter, expected):
+def test_resize_follows_the_original_project(width, height, shorter, expected):
     assert resized_size(width, height, shorter) == expected
 
 
@@ -230,7 +230,7 @@ def published_keys():
     return keys
 
 
-def test_the_states_keys_and_shapes_are_those_of_published_checkpoints():
+def test_state_matches_published_checkpoints():
     network = FasterRCNN(ImageShape(1, 64, 64))
     own = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     assert own == published_keys()

@@ -40,7 +40,7 @@ def check(scores, keep):
     levels=st.sampled_from([None, 1, 2, 5, 20]),
     limit=st.sampled_from([1, 3, 7, 40]),
 )
-def test_the_highest_are_those_of_a_stable_sort(seed, batch, count, keep, levels, limit):
+def test_highest_matches_a_stable_sort(seed, batch, count, keep, levels, limit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "TENSORRT_TOPK_LIMIT", limit)
         check(scores_with_ties(batch, count, levels, seed), min(keep, count))
@@ -48,12 +48,12 @@ def test_the_highest_are_those_of_a_stable_sort(seed, batch, count, keep, levels
 
 @pytest.mark.parametrize("levels", [None, 1, 50])
 @pytest.mark.parametrize(("count", "keep"), [(15360, 6000), (6000, 6000), (6001, 6000)])
-def test_as_many_as_the_detector_chooses(count, keep, levels):
+def test_highest_supports_the_detectors_counts(count, keep, levels):
     check(scores_with_ties(1, count, levels, 0), keep)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_of_scores_that_are_all_alike_the_first_are_chosen(value):
+def test_equal_scores_select_the_first(value):
     chosen = highest(torch.full((1, 9000), value), 9000, 6000)
     assert sorted(chosen[0].tolist()) == list(range(6000))
 
@@ -68,7 +68,7 @@ def test_top_k_in_pieces_equals_one_topk(keep):
     assert torch.equal(actual[1], expected[1])
 
 
-def test_no_piece_is_larger_than_tensorrt_takes(monkeypatch):
+def test_pieces_stay_within_tensorrts_limit(monkeypatch):
     pieces = []
     topk = torch.topk
 
@@ -89,7 +89,7 @@ def test_more_scores_than_float32_can_number_are_refused():
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_rows_are_taken_from_each_image_of_its_own(batch, dtype):
+def test_rows_are_gathered_per_image(batch, dtype):
     table = torch.rand(batch, 20, 4)
     rows = torch.randint(0, 20, (batch, 9), dtype=dtype)
     taken = take_rows(table, rows, batch)

@@ -88,7 +88,7 @@ def test_pictures_of_odd_sizes_give_the_same_detections(name, shorter, seed):
     assert found > 5
 
 
-def test_each_image_of_a_batch_is_detected_as_if_alone():
+def test_batch_images_are_independent():
     images = picture("astronaut.png", 112)
     images = torch.cat((images, images.flip(-1), torch.zeros_like(images)))
     network = made_network(images)
@@ -105,7 +105,7 @@ def proposals_of(network, images):
 
 
 @pytest.mark.parametrize("width", [0, 96])
-def test_anchors_of_equal_score_are_chosen_and_suppressed_by_their_order(width):
+def test_equal_anchor_scores_are_ordered_by_index(width):
     # Beyond the reach of the photograph on its left the picture is plain, and all scores are 0.5.
     images = torch.zeros(1, 3, 96, 1200)
     images[..., :width] = picture("astronaut.png", 96)[..., :width]
@@ -119,7 +119,7 @@ def test_anchors_of_equal_score_are_chosen_and_suppressed_by_their_order(width):
     assert (check_same(run(network, images), [expected]) > 0) == (width > 0)
 
 
-def test_more_anchors_than_candidates_go_through_the_split_choice():
+def test_many_anchors_use_the_split_topk():
     images = picture("astronaut.png", 384)  # 8640 anchors
     network = made_network(images)
     assert network.rpn.candidates == 6000 < network.shape.anchors
@@ -127,7 +127,7 @@ def test_more_anchors_than_candidates_go_through_the_split_choice():
 
 
 @pytest.mark.slow
-def test_fewer_anchors_than_proposals_leave_no_padding_but_suppressed_ones():
+def test_few_anchors_limit_the_proposals():
     images = picture("astronaut.png", 64)  # 4 x 4 cells, 240 anchors
     network = made_network(images, top_n=1000)
     outputs = run(network, images)
@@ -136,7 +136,7 @@ def test_fewer_anchors_than_proposals_leave_no_padding_but_suppressed_ones():
 
 
 @pytest.mark.slow
-def test_padded_proposals_detect_nothing_even_if_the_head_is_sure_of_them():
+def test_padded_proposals_give_no_detections():
     images = picture("astronaut.png", 64)
     network = made_network(images, top_n=1000)
     predictor = network.roi_heads["box"].predictor
@@ -167,7 +167,7 @@ def test_padded_proposals_are_marked_for_the_pooling(monkeypatch):
         assert row.tolist() == torch.where(ours < alive, image, -1).tolist()
 
 
-def test_proposals_below_a_minimum_side_take_no_part(monkeypatch):
+def test_small_proposals_are_ignored(monkeypatch):
     images = picture("astronaut.png", 96)
     network = made_network(images)
     without = proposals_of(network, images)
@@ -186,7 +186,7 @@ def test_at_most_100_detections_are_kept():
     check_same(outputs, detect(network, images, 80))
 
 
-def test_equal_scores_go_by_label_then_by_proposal():
+def test_equal_scores_are_ordered_by_label_and_proposal():
     images = picture("astronaut.png", 96)
     network = made_network(images, top_n=30)
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_equal_scores_go_by_label_then_by_proposal():
     assert set(labels) == {4, 9, 30}
 
 
-def test_a_picture_in_which_nothing_is_found_gives_only_zeros():
+def test_no_detections_give_only_zeros():
     images = picture("astronaut.png", 96)
     network = made_network(images, background=100.0)
     outputs = run(network, images)
@@ -287,7 +287,7 @@ def test_the_shipped_photograph_at_the_default_size():
     assert sides.max() / sides.min() > 3
 
 
-def test_where_gets_tensors_of_one_rank(monkeypatch):
+def test_where_inputs_have_one_rank(monkeypatch):
     # TensorRT 7.0's parser asserts it: importWhere compares the three ranks.
     ranks, where = [], torch.where
 

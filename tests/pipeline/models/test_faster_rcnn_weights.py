@@ -34,7 +34,7 @@ def save(network, path, prefix="", anchors=None, **others):
     return str(path)
 
 
-def test_seeded_weights_are_known_to_the_last_bit(seeded):
+def test_seeded_weights_match_a_known_hash(seeded):
     assert state_sha256(seeded) == SEED_0
 
 
@@ -47,7 +47,7 @@ def test_another_seed_gives_other_weights_in_every_layer(seeded):
     assert not [key for key in drawn if torch.equal(mine[key], theirs[key])]
 
 
-def test_seeding_leaves_nothing_of_what_was_there(seeded):
+def test_seeding_overwrites_every_weight(seeded):
     network = FasterRCNN(SHAPE)
     with torch.no_grad():
         for value in network.state_dict().values():
@@ -58,7 +58,7 @@ def test_seeding_leaves_nothing_of_what_was_there(seeded):
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("with_anchors", [True, False])
-def test_a_checkpoint_comes_back_as_it_was(seeded, tmp_path, prefix, with_anchors):
+def test_checkpoint_round_trip_is_exact(seeded, tmp_path, prefix, with_anchors):
     path = save(
         seeded,
         tmp_path / "checkpoint.pth",
@@ -80,7 +80,7 @@ def test_a_checkpoint_with_other_anchors_is_refused(seeded, tmp_path):
             load_weights(FasterRCNN(SHAPE), path)
 
 
-def test_a_checkpoint_of_another_network_is_refused_with_its_keys(seeded, tmp_path):
+def test_checkpoint_of_another_network_is_refused(seeded, tmp_path):
     state = dict(seeded.state_dict())
     del state["rpn.head.conv.bias"]
     state["roi_heads.mask.predictor.conv5_mask.weight"] = torch.zeros(2)
@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_network_is_refused_with_its_keys(seeded, tmp_pa
     assert "cls_score.weight is [91, 2048], not [81, 2048]" in words
 
 
-def test_with_a_checkpoint_the_default_size_is_the_published_one(seeded, tmp_path):
+def test_checkpoint_uses_the_published_default_size(seeded, tmp_path):
     path = save(seeded, tmp_path / "checkpoint.pth")
     model = load_model("faster_rcnn", weights=path)
     assert tuple(model.inputs[0].shape) == (1, 3, 800, 800)
@@ -105,7 +105,7 @@ def test_with_a_checkpoint_the_default_size_is_the_published_one(seeded, tmp_pat
     assert state_sha256(model.module) == state_sha256(seeded)
 
 
-def test_size_and_proposals_are_the_users(seeded):
+def test_size_and_proposals_are_configurable(seeded):
     model = load_model("faster_rcnn", weights="seeded:0", size=96, top_n=7)
     assert tuple(model.inputs[0].shape) == (1, 3, 96, 96)
     assert model.module.rpn.top_n == 7

@@ -40,7 +40,7 @@ class Returns(nn.Module):
         ({"module.weight": A}, ["module.weight"], [A]),
     ],
 )
-def test_outputs_are_called_by_what_leads_to_them(value, names, tensors):
+def test_outputs_are_named_by_their_path(value, names, tensors):
     found, module = with_named_outputs(Returns(value), value, "net.py:make")
     assert list(found) == names
     outputs = module(A)
@@ -58,18 +58,18 @@ def test_outputs_are_called_by_what_leads_to_them(value, names, tensors):
         ({"a_b": A, "a": {"b": B}}, "returns two outputs called a_b"),
     ],
 )
-def test_what_is_no_tensor_is_refused(value, words):
+def test_non_tensor_output_is_refused(value, words):
     with pytest.raises(UsageError, match=rf"net\.py:make {words}"):
         with_named_outputs(Returns(value), value, "net.py:make")
 
 
-def test_the_mode_stays_the_modules_own():
+def test_training_mode_is_unchanged():
     module = Returns({"out": A}).eval()
     _, flat = with_named_outputs(module, module(A), "net.py:make")
     assert not flat.training
 
 
-def test_a_weight_called_like_an_output_gets_another_name():
+def test_weight_named_like_an_output_is_renamed():
     module = Returns(A)
     module.output = nn.Parameter(A)
     names, flat = with_named_outputs(module, A, "net.py:make")

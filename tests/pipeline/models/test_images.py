@@ -34,7 +34,7 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", 0)
 
 
-def test_the_default_picture_is_the_astronaut_with_its_files_hash():
+def test_default_picture_is_the_astronaut():
     picture = read_picture()
     assert picture.name == "astronaut"
     assert picture.sha256 == hashlib.sha256(ASTRONAUT.read_bytes()).hexdigest()
@@ -43,7 +43,7 @@ def test_the_default_picture_is_the_astronaut_with_its_files_hash():
     assert picture.rgb.shape == (512, 512, 3)
 
 
-def test_a_lossless_picture_comes_back_as_it_was(tmp_path):
+def test_lossless_picture_round_trips(tmp_path):
     pixels = noise()
     path = save(Image.fromarray(pixels), tmp_path / "a picture.png")
     picture = read_picture(path)
@@ -62,7 +62,7 @@ def test_a_lossless_picture_comes_back_as_it_was(tmp_path):
         (b"\0" * 5000, "not a picture"),
     ],
 )
-def test_files_that_are_no_pictures_are_refused(tmp_path, content, words):
+def test_non_picture_files_are_refused(tmp_path, content, words):
     path = tmp_path / "file.png"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=words) as caught:
@@ -71,7 +71,7 @@ def test_files_that_are_no_pictures_are_refused(tmp_path, content, words):
     assert "--image" in caught.value.hint
 
 
-def test_paths_that_lead_to_no_file_are_refused(tmp_path):
+def test_missing_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such picture"):
         read_picture(str(tmp_path / "none.png"))
     with pytest.raises(UsageError, match="is a folder"):
@@ -98,7 +98,7 @@ def test_the_smallest_picture_is_taken(tmp_path):
     ("width", "height"),
     [(20000, 16), (16, MAXIMUM_SIDE + 1), (MAXIMUM_SIDE, MAXIMUM_PIXELS // MAXIMUM_SIDE + 1)],
 )
-def test_a_huge_picture_is_refused_before_its_pixels_are_looked_at(tmp_path, width, height):
+def test_huge_picture_is_refused_before_decoding(tmp_path, width, height):
     path = tmp_path / "huge.png"
     path.write_bytes(png_header(width, height))  # decoding it would say "broken" instead
     with pytest.raises(UsageError, match=f"{width}x{height} pixels; the maximum is {MAXIMUM_SIDE}"):
@@ -124,7 +124,7 @@ def test_a_truncated_picture_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_opaque_modes_become_what_pillow_makes_of_them(tmp_path, mode):
+def test_opaque_modes_convert_like_pillow(tmp_path, mode):
     image = Image.fromarray(noise()).convert(mode)
     path = tmp_path / "picture.tif"
     if mode == "HSV":
@@ -135,7 +135,7 @@ def test_opaque_modes_become_what_pillow_makes_of_them(tmp_path, mode):
     np.testing.assert_array_equal(picture.rgb, np.asarray(Image.open(path).convert("RGB")))
 
 
-def test_transparency_is_laid_on_white(tmp_path):
+def test_transparency_is_blended_onto_white(tmp_path):
     pixels = noise(channels=4)
     pixels[..., 3] = np.array([0, 128, 255, 64])[np.arange(32) % 4]
     picture = read_picture(save(Image.fromarray(pixels), tmp_path / "alpha.png"))
@@ -175,7 +175,7 @@ def test_the_exif_orientation_is_applied(tmp_path):
     np.testing.assert_array_equal(picture.rgb, np.rot90(pixels, k=-1))
 
 
-def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+def test_animation_uses_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
     path = save(frames[0], tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert (read_picture(path).rgb == [255, 0, 0]).all()

@@ -28,14 +28,14 @@ class Counter(nn.Module):
         return x * self.runs
 
 
-def test_an_input_that_is_changed_in_place_stays_as_it_was():
+def test_in_place_change_does_not_alter_the_input():
     x = torch.zeros(3)
     assert run_once(InPlace(), [x]).tolist() == [1, 1, 1]
     assert x.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("assigned", [True, False])
-def test_buffers_are_put_back_and_the_changed_ones_named(assigned):
+def test_buffers_are_restored_and_changes_named(assigned):
     module = nn.Sequential(Counter(assigned))
     before = module[0].runs
     for _ in range(2):

@@ -22,19 +22,19 @@ def test_shapes_and_types_are_read():
 @pytest.mark.parametrize(
     "text", ["", "1x", "x1", "1x-3", "1,", "axb", "1x3.5", "1*3", "1x3:", "1x3:9:int64", "(1, 3)"]
 )
-def test_what_is_no_shape_is_refused(text):
+def test_invalid_shape_is_refused(text):
     with pytest.raises(UsageError, match="is not a shape such as"):
         parse_inputs(text)
 
 
 @pytest.mark.parametrize("text", ["1x0", "0", "100000x100000", "3:int64:0", "3:int64:99999999"])
-def test_what_is_too_little_or_too_much_is_refused(text):
+def test_missing_or_extra_inputs_are_refused(text):
     with pytest.raises(UsageError, match="can be taken"):
         parse_inputs(text)
 
 
 @pytest.mark.parametrize("text", ["-1x3x8x8", "Nx3x8x8", "?x3", "1x3xHxW", "batchx3", "*x3"])
-def test_a_size_that_is_left_open_is_said_to_be_fixed(text):
+def test_open_size_is_reported_as_fixed(text):
     with pytest.raises(UsageError) as caught:
         parse_inputs(text)
     assert "every size is fixed, the batch too" in caught.value.hint
@@ -47,7 +47,7 @@ def test_other_types_are_refused():
         parse_inputs("3:bool:2")
 
 
-def test_values_are_drawn_as_asked():
+def test_random_values_follow_the_options():
     seed = Seed(0)
     numbers = OwnInput((1000,), torch.int32, 7).draw(seed)
     assert numbers.dtype == torch.int32

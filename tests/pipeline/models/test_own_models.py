@@ -146,7 +146,7 @@ def message_of(spec, shape="1x4", choice=SEEDED):
 
 
 @pytest.mark.parametrize("name", ["make", "ready", "Space.build"])
-def test_callables_classes_and_modules_of_a_file_are_taken(nets, name):
+def test_callables_classes_and_modules_load(nets, name):
     model = load_own(f"{nets}:{name}", SEEDED, "2x4")
     assert model.kind == "tensor"
     assert model.name == f"{nets}:{name}"
@@ -156,7 +156,7 @@ def test_callables_classes_and_modules_of_a_file_are_taken(nets, name):
     assert tuple(model.module(*model.inputs).shape) == (2, 3)
 
 
-def test_a_relative_file_and_a_module_of_the_current_folder_are_found(nets):
+def test_relative_file_and_local_module_are_found(nets):
     for spec in ("nets_for_test.py:make", "./nets_for_test.py:make", "package_for_test.nets:make"):
         assert load_own(spec, SEEDED, "1x4").inputs[0].shape == (1, 4)
 
@@ -177,7 +177,7 @@ def test_a_list_of_outputs_becomes_a_tuple(nets):
     torch.testing.assert_close(outputs[1], model.inputs[0] * 2)
 
 
-def test_what_the_callable_draws_follows_the_seed(nets):
+def test_callables_random_values_follow_the_seed(nets):
     first = load_own(f"{nets}:make", Choice(None, 1), "1x4")
     torch.rand(3)
     again = load_own(f"{nets}:make", Choice(None, 1), "1x4")
@@ -188,7 +188,7 @@ def test_what_the_callable_draws_follows_the_seed(nets):
     assert float(first.inputs[0].abs().max()) > 0
 
 
-def test_a_weights_file_goes_into_the_users_module(nets, tmp_path):
+def test_weights_file_loads_into_the_users_module(nets, tmp_path):
     source = torch.nn.Linear(4, 3)
     path = str(tmp_path / "weights.pth")
     torch.save({"model": source.state_dict()}, path)
@@ -207,7 +207,7 @@ def test_a_missing_input_says_how_to_give_one(nets):
     assert "--input 1x3x224x224" in caught.value.hint
 
 
-def test_wrong_names_say_what_there_is(nets, tmp_path):
+def test_wrong_name_error_lists_valid_names(nets, tmp_path):
     assert "no such file" in message_of(f"{tmp_path}/none.py:make")
     with pytest.raises(UsageError, match=r"has no 'mke'; it has: .*Pair, .*, make, ") as caught:
         load_own(f"{nets}:mke", SEEDED, "1x4")
@@ -259,18 +259,18 @@ def test_weights_without_values_are_refused(nets):
     assert "weight, bias are of a lazy layer" in message_of(f"{nets}:lazy")
 
 
-def test_a_module_that_takes_no_mode_is_refused_with_its_line(nets):
+def test_module_that_refuses_eval_is_named_with_its_line(nets):
     words = message_of(f"{nets}:Refuses")
     assert "on the CPU and into eval mode: RuntimeError: trains for ever" in words
     line = NETS.splitlines().index('        raise RuntimeError("trains for ever")') + 1
     assert f"nets_for_test.py, line {line})" in words
 
 
-def test_a_forward_that_ends_the_process_does_not_end_the_conversion_as_passed(nets):
+def test_forward_that_exits_fails_the_conversion(nets):
     assert "fails with these inputs ([1, 4] float32): SystemExit: 0" in message_of(f"{nets}:Leaves")
 
 
-def test_extra_state_is_no_weight(nets, tmp_path):
+def test_extra_state_is_not_a_weight(nets, tmp_path):
     source = torch.nn.Linear(4, 3)
     path = str(tmp_path / "weights.pth")
     torch.save(source.state_dict(), path)
@@ -279,13 +279,13 @@ def test_extra_state_is_no_weight(nets, tmp_path):
     assert load_own(f"{nets}:Extra", SEEDED, "1x4").weights.sha256
 
 
-def test_finding_the_outputs_changes_neither_input_nor_buffer(nets):
+def test_finding_outputs_has_no_side_effects(nets):
     model = load_own(f"{nets}:Changes", SEEDED, "1x4")
     assert model.module.module.total.tolist() == [0]
     assert torch.equal(model.inputs[0], load_own(f"{nets}:make", SEEDED, "1x4").inputs[0])
 
 
-def test_outputs_that_cannot_be_compared_are_refused_by_name_and_type(nets):
+def test_uncomparable_output_error_has_name_and_type(nets):
     for name, words in {
         "Types": "its output 'low' is bfloat16",
         "Complex": "its output 'output' is complex64",
@@ -295,7 +295,7 @@ def test_outputs_that_cannot_be_compared_are_refused_by_name_and_type(nets):
         assert words in message_of(f"{nets}:{name}")
 
 
-def test_the_line_is_found_in_a_folder_that_is_called_torch_too(nets, tmp_path):
+def test_line_is_found_in_a_folder_named_torch(nets, tmp_path):
     folder = tmp_path / "torch" / "lib" / "python3"
     folder.mkdir(parents=True)
     (folder / "net_below_torch.py").write_text(
@@ -305,7 +305,7 @@ def test_the_line_is_found_in_a_folder_that_is_called_torch_too(nets, tmp_path):
     assert "net_below_torch.py, line 3)" in words
 
 
-def test_whole_numbers_and_flags_can_be_asked_for(nets):
+def test_integer_and_bool_inputs_are_supported(nets):
     model = load_own(f"{nets}:Words", SEEDED, "2x50:int64:30,2x50:bool")
     numbers, counts = model.inputs
     assert (numbers.dtype, counts.dtype) == (torch.int64, torch.bool)
@@ -316,14 +316,14 @@ def test_whole_numbers_and_flags_can_be_asked_for(nets):
     assert "fails with these inputs ([2, 5] float32, [2, 5] bool)" in words
 
 
-def test_an_output_may_be_called_input(nets):
+def test_output_may_be_named_input(nets):
     model = load_own(f"{nets}:Echo", SEEDED, "1x4")
     assert model.output_names == ("input", "more")
     assert model.input_names == ("model_input",)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_goes_through_its_own_exporter(nets, monkeypatch):
+def test_torchscript_module_uses_its_exporter(nets, monkeypatch):
     assert load_own(f"{nets}:make", SEEDED, "1x4").exporter is None
     script = torch.jit.script(torch.nn.Linear(4, 3))
     for each in (script, torch.nn.Sequential(script)):

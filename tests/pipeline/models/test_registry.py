@@ -27,7 +27,7 @@ def test_an_unknown_model_is_answered_with_the_nearest_names(typed, nearest):
 
 
 @pytest.mark.parametrize("typed", ["", "zzzz", "q" * 300])
-def test_a_model_like_no_other_is_answered_with_what_there_is(typed):
+def test_unknown_model_error_lists_models(typed):
     with pytest.raises(UsageError, match=r"known are faster_rcnn and .* of torchvision") as caught:
         load_model(typed)
     assert "file.py:callable" in caught.value.hint
@@ -44,7 +44,7 @@ def test_a_model_like_no_other_is_answered_with_what_there_is(typed):
         ("nets.py:make", "top_n", 5),
     ],
 )
-def test_an_option_that_the_model_has_no_use_for_is_refused(spec, option, value):
+def test_option_unused_by_the_model_is_refused(spec, option, value):
     words = {"input_shape": "--input", "top_n": "--top-n"}.get(option, f"--{option}")
     with pytest.raises(UsageError, match=f"{words} is not for {spec}"):
         load_model(spec, **{option: value})
@@ -63,7 +63,7 @@ def test_an_option_that_the_model_has_no_use_for_is_refused(spec, option, value)
         {"weights": "none.pth"},
     ],
 )
-def test_the_detector_refuses_what_it_cannot_take(options):
+def test_detector_refuses_unsupported_options(options):
     with pytest.raises(UsageError):
         load_model("faster_rcnn", **options)
 
@@ -77,7 +77,7 @@ def test_weights_are_a_seed_or_a_file():
             choose(text)
 
 
-def test_a_key_of_the_file_may_stand_behind_it(tmp_path):
+def test_weights_path_may_end_with_a_key(tmp_path):
     assert choose("some/weights.pth#params_ema") == Choice("some/weights.pth", 0, "params_ema")
     named = tmp_path / "a#b.pth"
     named.write_bytes(b"")
@@ -100,7 +100,7 @@ def test_an_epsilon_of_norms_is_for_the_checkpoints_of_detectors(model, options,
         load_model(model, norm_epsilon=1e-5, **options)
 
 
-def test_pretrained_weights_are_not_pinned_and_it_says_what_to_do():
+def test_unpinned_pretrained_weights_get_a_hint():
     with pytest.raises(EnvironmentLacksError, match="no published weights are pinned") as caught:
         load_model("alexnet", weights="pretrained")
     assert "--weights FILE" in caught.value.hint
@@ -114,7 +114,7 @@ def test_names_known_without_torch_are_torchvisions():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sides_known_without_torch_are_what_models_take(kind):
+def test_sides_without_torch_match_the_models(kind):
     one = KINDS[kind]
     for side in (one.smallest - 1, one.largest + 1):
         with pytest.raises(UsageError, match=f"supports {one.smallest} to {one.largest} pixels"):

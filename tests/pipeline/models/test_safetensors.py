@@ -40,7 +40,7 @@ def written(path, arrays=ARRAYS):
     return file_of(path, header, data)
 
 
-def test_every_type_is_read_as_it_was_written(tmp_path):
+def test_every_type_round_trips(tmp_path):
     found = read_safetensors(written(tmp_path / "x.safetensors"))
     assert set(found) == {f"the.{kind}" for kind in ARRAYS}
     for kind, array in ARRAYS.items():
@@ -57,14 +57,14 @@ def test_bfloat16_becomes_float32_of_the_same_value(tmp_path):
     assert torch.equal(found, expected.float())
 
 
-def test_a_checkpoint_may_be_one(tmp_path):
+def test_checkpoint_may_be_safetensors(tmp_path):
     path = written(tmp_path / "x.safetensors", {"F32": np.array([1, np.nan], "<f4")})
     with pytest.raises(UsageError, match="holds NaN or infinite weights"):
         read_state(path)
 
 
 @pytest.mark.parametrize("left", [0, 5, 40, -1])
-def test_a_file_that_is_cut_short_is_refused(tmp_path, left):
+def test_truncated_file_is_refused(tmp_path, left):
     path = tmp_path / "x.safetensors"
     written(path)
     path.write_bytes(path.read_bytes()[:left])
@@ -72,7 +72,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, left):
         read_state(str(path))
 
 
-def test_what_the_header_says_must_fit(tmp_path):
+def test_header_must_match_the_data(tmp_path):
     path = tmp_path / "x.safetensors"
     for facts in (
         {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},

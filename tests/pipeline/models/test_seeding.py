@@ -22,7 +22,7 @@ def test_uniform_numbers_are_those_of_the_mersenne_twister(seed):
     np.testing.assert_allclose(actual.reshape(-1).numpy(), expected, rtol=1e-6, atol=1e-8)
 
 
-def test_centered_weights_of_an_output_sum_to_zero_and_have_the_stated_deviation():
+def test_centered_weights_have_zero_sum_and_given_deviation():
     shape = (64, 50, 3, 3)
     drawn = drawn_by_numpy(7, 64 * 450).reshape(64, 450)
     expected = (drawn - drawn.mean(axis=1, keepdims=True)) * np.sqrt(12) * 1.5 / np.sqrt(450)
@@ -34,7 +34,7 @@ def test_centered_weights_of_an_output_sum_to_zero_and_have_the_stated_deviation
     assert float(weights.std()) * 450**0.5 == pytest.approx(1.5, rel=0.02)
 
 
-def test_large_centered_layers_are_the_same_whatever_the_block_they_are_summed_in():
+def test_centered_weights_do_not_depend_on_block_size():
     rows, columns = 3, 300_000  # more than one block a row
     drawn = drawn_by_numpy(3, rows * columns).reshape(rows, columns)
     expected = (drawn - drawn.mean(axis=1, keepdims=True)) * np.sqrt(12 / columns)

@@ -35,7 +35,7 @@ def test_the_dict_comes_flat_and_depends_on_the_picture():
     assert float((other - out).abs().max()) > 0.1 * float(out.std())
 
 
-def test_a_checkpoint_with_the_auxiliary_classifier_gives_its_output_too(tmp_path):
+def test_auxiliary_classifier_in_checkpoint_adds_output(tmp_path):
     published = torchvision.models.segmentation.fcn_resnet50(
         weights=None, weights_backbone=None, aux_loss=True
     ).eval()
@@ -57,6 +57,6 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 @pytest.mark.parametrize("size", [0, 31, 2049])
-def test_a_size_that_it_cannot_take_is_refused(size):
+def test_unsupported_size_is_refused(size):
     with pytest.raises(UsageError, match=f"--size {size}: {SMALL} supports 32 to 2048 pixels"):
         load_segmenter(SMALL, SEEDED, None, size)

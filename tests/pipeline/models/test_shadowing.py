@@ -43,7 +43,7 @@ def exported(tmp_path):
 @pytest.mark.parametrize("variables", [{}, {"PYTHONSAFEPATH": "1"}])
 @pytest.mark.parametrize("model", ["net:make", "net.py:make"])
 @pytest.mark.slow
-def test_files_of_no_concern_are_passed_over(exported, model, variables):
+def test_unrelated_files_are_ignored(exported, model, variables):
     broken = "raise RuntimeError('this one is imported')\n"
     files = dict.fromkeys(["statistics.py", "signal.py", "onnx/__init__.py"], broken)
     files["net.py"] = NET
@@ -52,7 +52,7 @@ def test_files_of_no_concern_are_passed_over(exported, model, variables):
 
 @pytest.mark.parametrize("model", ["net:make", "net.py:make"])
 @pytest.mark.slow
-def test_an_imported_name_that_the_row_has_too_is_named(exported, model):
+def test_imported_name_that_shadows_the_row_is_named(exported, model):
     files = {"net.py": "import helper\n" + NET, "helper.py": "import json\nimport statistics\n"}
     code, said = exported(model, {**files, "statistics.py": "x = 1\n"})
     assert code == 2
@@ -62,7 +62,7 @@ def test_an_imported_name_that_the_row_has_too_is_named(exported, model):
 
 
 @pytest.mark.slow
-def test_a_package_called_torch_is_named(exported):
+def test_package_named_torch_is_reported(exported):
     files = {"net.py": NET, "torch/__init__.py": "raise RuntimeError('this one is imported')\n"}
     code, said = exported("net:make", files)
     assert code == 2
@@ -71,14 +71,14 @@ def test_a_package_called_torch_is_named(exported):
 
 
 @pytest.mark.slow
-def test_a_module_named_as_the_model_must_not_be_the_rows(exported):
+def test_model_module_must_not_shadow_the_rows(exported):
     code, said = exported("statistics:make", {"statistics.py": NET})
     assert code == 2
     assert "--model statistics:make names statistics, which is both" in said
 
 
 @pytest.mark.slow
-def test_a_file_named_as_the_model_may_be_called_as_it_likes(exported):
+def test_model_file_may_have_any_name(exported):
     assert exported("torch.py:make", {"torch.py": NET}) == (0, "")
 
 
@@ -88,7 +88,7 @@ def test_trtyards_own_files_do_not_come_before_the_users(exported):
     assert exported("tasks:make", {"tasks.py": NET}) == (0, "")
 
 
-def test_relative_imports_and_broken_files_are_left_to_python(tmp_path):
+def test_relative_imports_and_broken_files_are_ignored(tmp_path):
     package = tmp_path / "net_for_test"
     package.mkdir()
     (package / "__init__.py").write_text("from . import json\nfrom .json import x\n")
@@ -101,7 +101,7 @@ def test_relative_imports_and_broken_files_are_left_to_python(tmp_path):
         refuse_clashes(package, tmp_path)
 
 
-def test_where_python_looks_besides_the_folder(tmp_path, monkeypatch):
+def test_search_path_besides_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     (tmp_path / "only_here.py").write_text("")
     assert not is_elsewhere("only_here", tmp_path)

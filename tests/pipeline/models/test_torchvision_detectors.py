@@ -50,7 +50,7 @@ def test_the_names_are_those_of_torchvisions_detectors():
     assert {SMALL, "maskrcnn_resnet50_fpn", "ssd300_vgg16"} <= set(detector_names())
 
 
-def test_it_finds_something_and_says_it_in_torchvisions_words(small, found):
+def test_detections_use_torchvisions_output_names(small, found):
     assert small.kind == family.KIND.name
     assert set(found) == {"boxes", "labels", "scores"}
     rows = len(found["scores"])
@@ -61,7 +61,7 @@ def test_it_finds_something_and_says_it_in_torchvisions_words(small, found):
     assert tuple(small.inputs[0].shape[-2:]) == (128, 128)
 
 
-def test_its_own_resizing_has_nothing_left_to_do(small):
+def test_detector_does_not_resize_again(small):
     detector = small.module.module.detector
     images, _ = detector.transform([small.inputs[0][0]])
     assert images.image_sizes == [(128, 128)]
@@ -77,7 +77,7 @@ def test_no_side_is_resized(small):
             assert transform.resize(image)[0] is image
 
 
-def test_the_file_finds_what_pytorch_finds_at_any_size(tmp_path):
+def test_file_matches_pytorch_at_any_size(tmp_path):
     shape = (123, 164)  # torchvision's own resizing, traced, makes it (122, 163)
     Image.fromarray(read_picture().rgb).resize((640, 480)).save(tmp_path / "picture.png")
     model = load_detector(SMALL, SEEDED, str(tmp_path / "picture.png"), shape[0])
@@ -195,7 +195,7 @@ def epsilons(model):
     return {each.eps for each in norms}
 
 
-def test_frozen_norms_have_the_epsilon_that_the_model_is_built_with(frozen):
+def test_frozen_norms_keep_the_models_epsilon(frozen):
     model = load_detector(FROZEN, Choice(str(frozen), 0), None, 64)
     assert epsilons(model) == {1e-5}
     (note,) = model.notes
@@ -204,7 +204,7 @@ def test_frozen_norms_have_the_epsilon_that_the_model_is_built_with(frozen):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])
-def test_an_epsilon_that_was_asked_for_is_taken(frozen, epsilon):
+def test_requested_epsilon_is_used(frozen, epsilon):
     model = load_detector(FROZEN, Choice(str(frozen), 0), None, 64, epsilon)
     assert epsilons(model) == {epsilon}
     (note,) = model.notes
@@ -225,7 +225,7 @@ def test_the_published_files_are_torchvisions():
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_norms_that_have_another_epsilon_keep_it(counted, tmp_path):
+def test_norms_with_another_epsilon_are_unchanged(counted, tmp_path):
     name = "ssdlite320_mobilenet_v3_large"
     state = load_detector(name, SEEDED, None, 64).module.module.detector.state_dict()
     state = {key: value for key, value in state.items() if counted or "num_batches" not in key}
@@ -235,7 +235,7 @@ def test_norms_that_have_another_epsilon_keep_it(counted, tmp_path):
     assert len(model.notes) == (not counted)
 
 
-def test_a_norm_that_divides_by_nothing_is_named(frozen, tmp_path):
+def test_norm_with_zero_variance_is_named(frozen, tmp_path):
     state = torch.load(frozen, weights_only=True)
     state["backbone.body.bn1.running_var"][:3] = 0.0
     torch.save(state, tmp_path / "zero.pth")
@@ -245,7 +245,7 @@ def test_a_norm_that_divides_by_nothing_is_named(frozen, tmp_path):
         load_detector(FROZEN, choice, None, 64, 0.0)
 
 
-def test_a_wrapped_detectors_names_are_taken(frozen, tmp_path):
+def test_wrapped_detector_checkpoint_loads(frozen, tmp_path):
     state = torch.load(frozen, weights_only=True)
     wrapped = {f"module.{key}": value for key, value in state.items()}
     torch.save({"model": wrapped, "model_ema": state}, tmp_path / "wrapped.pth")
@@ -254,7 +254,7 @@ def test_a_wrapped_detectors_names_are_taken(frozen, tmp_path):
 
 
 @pytest.mark.parametrize("size", [63, 1334])
-def test_a_size_that_it_cannot_take_is_refused(size):
+def test_unsupported_size_is_refused(size):
     with pytest.raises(UsageError, match=f"--size {size}"):
         load_detector(SMALL, SEEDED, None, size)
 
@@ -264,7 +264,7 @@ def shuffled(outputs):
     return {name: value[order] for name, value in outputs.items()}
 
 
-def test_detections_are_matched_whatever_their_order(found):
+def test_detections_match_in_any_order(found):
     comparison = compare_outputs(family.KIND.name, PAIR, found, shuffled(found))
     assert comparison.passed
     (detections,) = comparison.detections
@@ -279,7 +279,7 @@ def test_a_detection_that_differs_fails(found, spoilt):
     assert not compare_outputs(family.KIND.name, PAIR, found, other).passed
 
 
-def test_masks_and_keypoints_are_compared_between_matched_detections(found):
+def test_masks_and_keypoints_compare_matched_detections(found):
     rows = len(found["scores"])
     found["masks"] = np.random.RandomState(1).rand(rows, 1, 8, 8).astype(np.float32)
     other = shuffled(found)
@@ -308,6 +308,6 @@ def test_labels_are_named_by_their_numbering(label, contiguous, with_gaps):
     assert class_name(label, COCO_90) == with_gaps
 
 
-def test_the_ids_of_coco_end_with_the_same_class():
+def test_coco_numberings_end_with_the_same_class():
     assert class_name(90, COCO_90) == class_name(80, COCO_80) == "toothbrush"
     assert class_name(91, COCO_90) == "class 91"

@@ -43,7 +43,7 @@ TYPES = {
 
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("dtype", TYPES)
-def test_padded_nms_function_takes_each_type_at_each_opset(dtype, opset):
+def test_padded_nms_function_accepts_every_type_and_opset(dtype, opset):
     generator = np.random.default_rng(opset)
     boxes = random_boxes(generator, (2, 1, 60))
     scores = generator.random((2, 3, 60), dtype=np.float32)
@@ -66,7 +66,7 @@ def test_padded_nms_function_takes_each_type_at_each_opset(dtype, opset):
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_roi_align_function_takes_each_type_at_each_opset(dtype, mode, opset):
+def test_roi_align_function_accepts_every_type_and_opset(dtype, mode, opset):
     generator = np.random.default_rng(opset)
     features = generator.normal(size=(2, 3, 13, 17)).astype(np.float32)
     rois = np.float32(
@@ -160,7 +160,7 @@ def test_padded_nms_function_equals_torch_on_anything(
     )
 
 
-def test_padded_nms_function_with_all_boxes_alike_keeps_the_first():
+def test_padded_nms_function_keeps_first_of_equal_boxes():
     boxes = np.tile(np.float32([10, 10, 50, 50]), (1, 1, 30, 1))
     scores = np.full((1, 1, 30), 0.9, np.float32)
     indices, count = assert_same_nms(
@@ -206,7 +206,7 @@ def test_roi_align_function_equals_torch(
 
 
 @pytest.mark.parametrize("opset", [16, 17, 18, 20, 21])
-def test_rois_that_are_not_finite_or_of_no_image_are_zeros(opset):
+def test_invalid_rois_give_zeros(opset):
     features = np.random.default_rng(0).normal(size=(2, 3, 10, 10)).astype(np.float32)
     rois = np.float32(
         [[np.nan] * 4, [0, 0, np.inf, 5], [0, -np.inf, 9, 5], [0, 0, 9, 9], [0, 0, 9, 9]]
@@ -252,7 +252,7 @@ def test_roi_align_function_keeps_half_precision():
     np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=1e-3)
 
 
-def test_roi_align_function_takes_rois_and_indices_of_other_types_as_the_torch_op_does():
+def test_roi_align_function_accepts_other_input_types():
     generator = np.random.default_rng(0)
     features = generator.normal(size=(2, 3, 10, 10)).astype(np.float32)
     rois = np.float16([[3, 4, 60, 70], [0, 0, 30, 20]])
@@ -277,7 +277,7 @@ def test_roi_align_function_takes_rois_and_indices_of_other_types_as_the_torch_o
 
 @pytest.mark.parametrize("opset", [16, 18, 22])
 @pytest.mark.parametrize("op_type", OP_TYPES)
-def test_every_node_has_a_name_of_its_own(op_type, opset):
+def test_every_node_has_a_unique_name(op_type, opset):
     """ONNX Runtime 1.18 refuses a model whose fused nodes get the same name."""
     names = [node.name for node in nodes_within(function(op_type, opset).node)]
     assert all(names)

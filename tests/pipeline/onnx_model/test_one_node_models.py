@@ -49,7 +49,7 @@ def reshaped_by_its_own_shape():
     )
 
 
-def test_an_initializer_that_is_an_input_too_keeps_its_value():
+def test_initializer_that_is_also_an_input_keeps_its_value():
     scalars = [helper.make_tensor(name, 7, [], [value]) for name, value in zip("abc", (0, 5, 1))]
     graph = helper.make_graph(
         [helper.make_node("Range", ["a", "b", "c"], ["y"])],
@@ -70,7 +70,7 @@ def test_every_tensor_has_its_shape_from_a_trial_run():
     assert tensors["r"].value is None  # of no use, and large in a real model
 
 
-def test_each_graph_gives_what_the_node_gives_in_the_whole(tmp_path):
+def test_one_node_model_matches_the_whole_model(tmp_path):
     model = reshaped_by_its_own_shape()
     ones = one_node_models(model)
     assert [one.op for one in ones] == ["Relu", "Shape", "Gather", "Concat", "Reshape", "Neg"]
@@ -97,7 +97,7 @@ def run(model, folder, given):
     return {**given, **dict(zip(names, runtime.run(names, given)))}
 
 
-def test_what_computes_a_shape_is_no_input_but_a_constant():
+def test_shape_inputs_become_constants():
     reshape = next(
         one for one in one_node_models(reshaped_by_its_own_shape()) if one.op == "Reshape"
     )
@@ -108,7 +108,7 @@ def test_what_computes_a_shape_is_no_input_but_a_constant():
     ]
 
 
-def test_nodes_alike_are_asked_about_once_and_others_are_not():
+def test_equal_nodes_share_one_model():
     model = model_of(
         [
             node("TopK", ["x", "k2"], ["a", "ai"], name="two"),
@@ -127,7 +127,7 @@ def test_nodes_alike_are_asked_about_once_and_others_are_not():
     ]
 
 
-def test_weights_of_other_values_make_no_other_kind_and_those_of_another_shape_do():
+def test_cache_key_depends_on_weight_shapes_only():
     model = model_of(
         [node("MatMul", ["x", name], [f"y{name}"]) for name in ("v", "w", "wide")],
         [tensor("x", [1, 4])],
@@ -154,7 +154,7 @@ def test_a_custom_op_keeps_its_function():
     assert [each.name for each in one.model.functions] == ["PaddedNMS"]
 
 
-def test_a_node_with_graphs_of_its_own_keeps_what_these_take_from_outside():
+def test_subgraphs_keep_their_outer_inputs():
     then = helper.make_graph(
         [node("Relu", ["x"], ["t"]), node("Neg", ["t"], ["a"])], "then", [], [tensor("a", [4])]
     )
@@ -169,7 +169,7 @@ def test_a_node_with_graphs_of_its_own_keeps_what_these_take_from_outside():
     assert sorted(inner_ops(one.nodes[0])) == ["Abs", "Neg", "Relu"]
 
 
-def test_what_follows_an_empty_result_cannot_be_told():
+def test_nodes_after_an_empty_result_are_unknown():
     model = model_of(
         [
             node("Greater", ["x", "high"], ["g"]),

@@ -64,12 +64,12 @@ def test_a_node_leads_to_its_python_line(by, masked, ask):
     assert "return image[image > 0.5]" in found["origin"]
 
 
-def test_a_number_of_another_op_is_not_believed(masked, ask):
+def test_node_number_of_another_op_is_ignored(masked, ask):
     facts = ask(masked, "--number", "0", "--op", "NonZero")
     assert [node["op"] for node in facts["nodes"]] == ["NonZero"]
 
 
-def test_of_many_nodes_five_are_named_and_the_rest_counted(tmp_path, ask):
+def test_five_nodes_are_named_and_the_rest_counted(tmp_path, ask):
     names = [f"t{index}" for index in range(9)]
     graph = helper.make_graph(
         [helper.make_node("Relu", [a], [b], name=b) for a, b in itertools.pairwise(names)],
@@ -84,7 +84,7 @@ def test_of_many_nodes_five_are_named_and_the_rest_counted(tmp_path, ask):
 
 
 @pytest.mark.parametrize("name", ["/my block (2)/Relu", "/block.1/Relu", "node_relu_3"])
-def test_a_node_of_any_name_is_found_in_words(name):
+def test_node_of_any_name_is_found_in_text(name):
     nodes = [helper.make_node("Relu", ["x"], ["y"], name=one) for one in (name, "/other/Relu", "")]
     words = f"In node 3 with name: {name} and operator: Relu (importRelu): UNSUPPORTED_NODE: x"
     assert nodes_in_words(words, nodes) == nodes[:1]
@@ -94,7 +94,7 @@ def test_a_node_of_any_name_is_found_in_words(name):
 
 
 @pytest.mark.parametrize("content", [b"", b"not ONNX at all"])
-def test_a_file_that_is_no_onnx_ends_with_2(content, tmp_path, ask):
+def test_invalid_onnx_exits_with_2(content, tmp_path, ask):
     file = tmp_path / "model.onnx"
     file.write_bytes(content)
     code, said = ask(file)

@@ -70,7 +70,7 @@ def failure_in(said):
     return found.failure.name if found else ""
 
 
-def test_every_op_that_is_not_taken_is_found_though_the_parser_stops_at_the_first(troubled):
+def test_every_unsupported_op_is_found(troubled):
     whole, *kinds = check_model(troubled)
     assert (whole.state, whole.number) == (REFUSED, 5)
     assert {one.op: (one.state, failure_in(one.said)) for one in kinds} == {
@@ -83,7 +83,7 @@ def test_every_op_that_is_not_taken_is_found_though_the_parser_stops_at_the_firs
     assert [one.nodes[0]["node"] for one in kinds] == ["relu", "nonzero", "topk", "nms", "neg"]
 
 
-def test_it_knows_better_than_supports_operator(troubled):
+def test_finds_ops_that_supports_operator_misses(troubled):
     log = KeptLog()
     parser = trt.OnnxParser(trt.Builder(log).create_network(0), log)
     said = {op: parser.supports_operator(op) for op in ("NonZero", "NonMaxSuppression")}
@@ -105,7 +105,7 @@ def test_a_refused_node_has_its_python_line(tmp_path):
     assert "return doubled[doubled > 0.5]" in nonzero.nodes[0]["origin"]
 
 
-def test_a_model_that_is_taken_whole_is_not_taken_apart(written):
+def test_supported_model_is_not_split(written):
     file = written([node("Relu", ["x"], ["y"])], [tensor("x", [4])], [tensor("y", [4])])
     (whole,) = check_model(file)
     assert (whole.state, whole.number, list(whole.ops)) == (TAKEN, 1, ["Relu"])
@@ -115,7 +115,7 @@ def test_a_model_that_is_taken_whole_is_not_taken_apart(written):
     first_device() is not None,
     reason="this machine has a driver and a device",
 )
-def test_roi_align_cannot_be_told_without_a_driver(written):
+def test_roi_align_support_is_unknown_without_driver(written):
     size = {"output_height": 7, "output_width": 7}
     file = written(
         [node("RoiAlign", ["x", "rois", "images"], ["y"], **size)],
@@ -157,7 +157,7 @@ for given in sys.argv[1:]:
 """
 
 
-def test_a_node_that_ends_the_process_is_refused_and_the_others_are_asked(monkeypatch, tmp_path):
+def test_node_that_kills_the_process_is_unsupported(monkeypatch, tmp_path):
     monkeypatch.setattr(operator_check, "_CHILD", [sys.executable, "-c", DYING])
     files = [tmp_path / f"{number}.onnx" for number in range(4)]
     answers = operator_check._asked(files)

@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_the_page_has_every_part_that_an_op_needs():
+def test_page_lists_every_part_of_an_op():
     folder = "trtyard/pipeline/ops/scale2_op"
     parts = ["contract", "reference", "torch_op", "onnx_function", "symbolic"]
     assert list(BLOCKS) == [*(f"{folder}/{part}.py" for part in parts), "net.py"]

@@ -79,7 +79,7 @@ def run(script):
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
-def test_reference_and_operator_take_the_contracts_arguments_in_order(op):
+def test_reference_and_op_follow_the_contract(op):
     reference = getattr(part(op, "reference"), f"{op.name}_reference")
     expected = list(op.signature().parameters.values())
     found = list(inspect.signature(reference).parameters.values())
@@ -99,22 +99,22 @@ def test_an_op_with_a_plugin_has_kernel_and_shell(op):
 
 
 @pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
-def test_the_package_gives_the_function_after_every_part_is_imported(op):
+def test_package_exports_function_after_all_imports(op):
     for name in ("contract", "reference", "torch_op", "onnx_function", "symbolic"):
         part(op, name)
     assert getattr(ops, op.name) is torch_op(op.name)
 
 
-def test_a_name_that_is_no_op_is_an_import_error():
+def test_unknown_op_is_an_import_error():
     with pytest.raises(ImportError):
         from trtyard.pipeline.ops import no_such_op  # noqa: F401
 
 
-def test_contracts_kernels_and_shells_need_neither_torch_nor_onnx():
+def test_contracts_import_without_torch_and_onnx():
     assert run(WITHOUT_TORCH) == ["DriverRtx ('PaddedNMS', 'MaskRcnnROIAlign')"]
 
 
-def test_before_torch_2_4_autograd_functions_stand_for_the_ops():
+def test_before_torch_2_4_ops_are_autograd_functions():
     assert run(BEFORE_TORCH_2_4) == [
         "[('PaddedNMS', 2), ('MaskRcnnROIAlign', 1)]",
         "[[1, 7], [1], [5, 4, 3, 2]]",

@@ -126,7 +126,7 @@ def kept(boxes, scores, keep):
 
 
 @pytest.mark.parametrize("levels", [None, 7, 1])
-def test_one_class_is_torchvision_s_nms_with_its_ties(levels):
+def test_one_class_matches_torchvision_nms(levels):
     for seed in range(10):
         boxes, scores = crowd(1, levels, seed)
         expected = torchvision.ops.nms(boxes[0], scores[0], 0.5).tolist()
@@ -135,7 +135,7 @@ def test_one_class_is_torchvision_s_nms_with_its_ties(levels):
 
 
 @pytest.mark.parametrize("levels", [None, 7, 1])
-def test_more_classes_are_nms_of_each_merged_by_score_and_index(levels):
+def test_classes_are_suppressed_separately_then_merged(levels):
     for seed in range(10):
         boxes, scores = crowd(5, levels, seed)
         survivors = [
@@ -154,7 +154,7 @@ def test_more_classes_are_nms_of_each_merged_by_score_and_index(levels):
             assert batched.tolist() == survivors
 
 
-def test_classes_are_never_compared_where_batched_nms_lets_them_overlap():
+def test_classes_are_never_compared_unlike_batched_nms():
     # Its offset is the largest coordinate and one, 10 a class: the two lie on each other then.
     boxes = torch.tensor([[5.0, 5.0, 9.0, 9.0], [-5.0, -5.0, -1.0, -1.0]])
     scores = torch.tensor([0.9, 0.8])
@@ -164,6 +164,6 @@ def test_classes_are_never_compared_where_batched_nms_lets_them_overlap():
 
 
 @pytest.mark.parametrize("name", ["iou_threshold", "score_threshold"])
-def test_a_threshold_that_is_no_number_is_refused(name):
+def test_nan_threshold_is_refused(name):
     with pytest.raises(ValueError, match="NaN"):
         padded_nms(torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1), **{**ATTRIBUTES, name: NAN})

@@ -29,7 +29,7 @@ def case(count=9, channels=5):
 
 
 @pytest.mark.parametrize("mode", [0, 1])
-def test_channels_last_in_are_channels_last_out_and_the_same_numbers(mode):
+def test_channels_last_is_kept_with_equal_values(mode):
     features, rois, images = case()
     last = features.contiguous(memory_format=torch.channels_last)
     plain = roi_align(features, rois, images, *ATTRIBUTES.values(), mode)
@@ -46,7 +46,7 @@ def test_the_operator_is_whole(mode):
         torch.library.opcheck(roi_align, (given, rois, images, *ATTRIBUTES.values(), mode))
 
 
-def test_the_maximum_is_of_weighted_corners_and_not_of_samples():
+def test_max_mode_uses_weighted_corners():
     features = torch.arange(16.0).view(1, 1, 4, 4)
     rois = torch.tensor([[1.0, 1.0, 2.0, 2.0]])  # one sample, between four cells: 5, 6, 9, 10
     (value,) = roi_align(features, rois, torch.zeros(1, dtype=torch.int32), 1, 1, 1.0, 1, 0, 1)

@@ -94,14 +94,14 @@ def torchvision_in_double(features, rois, images, bins, scale, sampling, aligned
 
 
 @pytest.mark.parametrize("mode", [0, 1])
-def test_an_aligned_roi_that_is_inside_out_has_no_samples_of_its_own(mode):
+def test_inverted_aligned_roi_has_no_adaptive_samples(mode):
     rois = [[9, 2, 3, 8], [3, 8, 9, 2], [9, 8, 3, 2], [4, 4, 4, 9], [3, 2, 9, 8]]
     pooled = by_all(maps(1, 2, 12, 12), rois, aligned=1, mode=mode)
     assert [bool(each.any()) for each in pooled] == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize("aligned", [0, 1])
-def test_with_samples_of_its_own_it_is_read_backwards(aligned):
+def test_inverted_roi_with_fixed_samples_runs_backwards(aligned):
     features, rois = maps(1, 2, 12, 12), np.float32([[9, 2, 3, 8], [3, 8, 9, 2], [9, 8, 3, 2]])
     pooled = by_all(features, rois, aligned=aligned, sampling_ratio=2)
     expected = torchvision_in_double(features, rois, np.zeros(3), (2, 3), 1.0, 2, bool(aligned))
@@ -110,7 +110,7 @@ def test_with_samples_of_its_own_it_is_read_backwards(aligned):
 
 @pytest.mark.parametrize("sampling", [0, 2])
 @pytest.mark.parametrize("mode", [0, 1])
-def test_rois_that_float32_cannot_measure_are_padding(mode, sampling):
+def test_rois_beyond_float32_precision_are_padding(mode, sampling):
     rois = [
         [-2e38, -2e38, 2e38, 2e38],
         [0, 0, 3.4e38, 5],
@@ -129,7 +129,7 @@ def test_rois_that_float32_cannot_measure_are_padding(mode, sampling):
         assert [bool(each.any()) for each in pooled] == [False] * 8 + [True]
 
 
-def test_the_farthest_corners_are_measured():
+def test_farthest_supported_corners_are_pooled():
     features = maps(1, 2, 12, 12)
     near = float(FARTHEST) - 0.5
     rois = [[-near, -near, near, near], [-FARTHEST, -near, near, near]]
@@ -140,7 +140,7 @@ def test_the_farthest_corners_are_measured():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-38, 1e-45, 0.0])
-def test_padding_is_zeros_whatever_the_scale(scale):
+def test_padding_is_zero_for_any_scale(scale):
     features = np.ones((2, 2, 5, 5), np.float32)
     pooled = by_all(
         features, [[1, 1, 5, 5]] * 4, [-1, 2, -7, 1], spatial_scale=scale, sampling_ratio=1
@@ -149,7 +149,7 @@ def test_padding_is_zeros_whatever_the_scale(scale):
     assert (pooled[3] == 1).all()
 
 
-def test_padding_is_zeros_beside_a_cell_that_is_not_finite():
+def test_padding_is_zero_with_non_finite_cells():
     features = np.ones((1, 1, 5, 5), np.float32)
     features[0, 0, 0, 0] = NAN
     rois, images = np.float32([[1, 1, 5, 5]] * 2), np.int32([-1, 3])
@@ -217,7 +217,7 @@ def test_a_roi_much_larger_than_the_map_is_pooled_exactly(roi, aligned):
         np.testing.assert_allclose(pooled[0], expected, rtol=0, atol=2e-2 * largest)
 
 
-def test_the_largest_of_a_roi_much_larger_than_the_map_is_the_map_s():
+def test_max_of_an_oversized_roi_is_the_maps_max():
     features = maps(1, 3, 40, 50)
     features[0, 2] -= 10  # nothing but the samples outside is zero
     pooled = by_all(
@@ -295,7 +295,7 @@ def test_usual_and_large_rois_agree_with_torchvision_in_double(sampling, aligned
         ({"spatial_scale": 1e39}, "must be finite"),
     ],
 )
-def test_attributes_that_the_kernels_refuse_are_refused(changes, words):
+def test_invalid_attributes_are_refused(changes, words):
     attributes = {
         "output_height": 2,
         "output_width": 2,
@@ -310,7 +310,7 @@ def test_attributes_that_the_kernels_refuse_are_refused(changes, words):
 
 @pytest.mark.parametrize("shapes", [((1, 1, 4), (1, 4), (1,)), ((1, 1, 4, 4), (1, 5), (1,)),
                                     ((1, 1, 4, 4), (2, 4), (1,))])  # fmt: skip
-def test_shapes_that_do_not_fit_are_refused(shapes):
+def test_mismatched_shapes_are_refused(shapes):
     features, rois, images = (torch.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError, match="takes features"):
         roi_align(features, rois, images.int(), 2, 2, 1.0, 2, 0)

@@ -44,7 +44,7 @@ def test_equal_detectors_pass_in_every_output_and_image():
     assert [each.reference for each in comparison.detections] == [3, 0, 5]
 
 
-def test_two_rows_that_swapped_places_agree():
+def test_swapped_rows_agree():
     outputs = detector_outputs()
     outputs["scores"][0, 1] = outputs["scores"][0, 0] - 1e-6  # nearly tied
     swapped = copied(outputs)
@@ -55,7 +55,7 @@ def test_two_rows_that_swapped_places_agree():
     assert comparison.parity[0].max_abs == 0.0
 
 
-def test_only_matched_detections_enter_the_rows_and_the_judge_still_fails():
+def test_unmatched_detection_fails_outside_the_rows():
     outputs = detector_outputs((3,))
     fewer = detector_outputs((3,))
     for name in ("boxes", "scores", "labels"):
@@ -83,13 +83,13 @@ def test_nothing_matched_fails_every_row():
     assert {row.problem for row in comparison.parity} == {"no detection was matched"}
 
 
-def test_no_detections_at_all_pass_with_a_caution():
+def test_no_detections_pass_with_a_warning():
     comparison = detectors(detector_outputs((0,)), detector_outputs((0,)))
     assert comparison.passed
     assert all(row.caution for row in comparison.parity)
 
 
-def test_different_counts_of_live_proposals_are_no_failure():
+def test_proposal_counts_may_differ():
     other = detector_outputs()
     other["proposals"] += 1
     assert detectors(detector_outputs(), other).passed
@@ -115,7 +115,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("words", BREAKS)
-def test_outputs_that_break_their_contract_fail_and_name_the_runtime(words):
+def test_broken_output_contract_names_the_runtime(words):
     with pytest.raises(ParityError, match=words):
         unpadded(broken(BREAKS[words])) if "no output .*" not in words else detectors_of(words)
     comparison = detectors(detector_outputs(), broken(BREAKS[words]))
@@ -156,7 +156,7 @@ def test_classifier_outputs_are_compared_in_the_reference_order():
     assert all(row.tolerance_source for row in comparison.parity)
 
 
-def test_classifier_difference_beyond_its_share_of_the_largest_logit_fails():
+def test_classifier_difference_over_tolerance_fails():
     reference = {"logits": np.array([[8.0, 0.0]], np.float32)}
     near = {"logits": np.array([[8.0, 7e-3]], np.float32)}
     far = {"logits": np.array([[8.0, 9e-3]], np.float32)}
@@ -165,7 +165,7 @@ def test_classifier_difference_beyond_its_share_of_the_largest_logit_fails():
 
 
 @pytest.mark.parametrize(("lacks", "blamed"), [(0, "torch"), (1, "onnxruntime")])
-def test_output_that_one_side_lacks_fails(lacks, blamed):
+def test_output_missing_on_one_side_fails(lacks, blamed):
     sides = [{"a": np.ones(2), "b": np.ones(2)} for _ in range(2)]
     del sides[lacks]["b"]
     comparison = compare_outputs("tensor", PAIR, *sides)

@@ -99,7 +99,7 @@ def test_relabelled_detection_is_matched_by_its_box_and_fails():
 
 
 @pytest.mark.parametrize("corner", range(4))
-def test_box_may_move_by_the_tolerance_and_not_further(corner):
+def test_box_may_move_by_the_tolerance(corner):
     found = some_detections()
     moved = found.boxes.astype(np.float64)
     moved[7, corner] += 0.049
@@ -113,7 +113,7 @@ def test_box_may_move_by_the_tolerance_and_not_further(corner):
     assert far.worst_box_diff == pytest.approx(0.051)
 
 
-def test_score_may_differ_by_the_tolerance_and_not_further():
+def test_score_may_differ_by_the_tolerance():
     found = some_detections()
     scores = found.scores.astype(np.float64)
     scores[4] += 0.0009
@@ -135,7 +135,7 @@ def test_difference_equal_to_the_tolerance_passes(box, score):
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
-def test_of_several_within_tolerance_the_nearest_is_taken(order):
+def test_nearest_detection_within_tolerance_matches(order):
     boxes = np.array([[0, 0, 100, 100], [0.03, 0, 100.03, 100]])
     found = Detections(boxes, np.array([0.5, 0.5002]), np.array([3, 3]), 100)
     parity = match_detections(PAIR, found, taken(found, order))
@@ -177,13 +177,13 @@ def test_iou_of_boxes_of_one_pixel():
     assert pairwise_iou(point, np.array([[0.0, 0.0, 9.0, 9.0]]))[0, 0] == pytest.approx(0.01)
 
 
-def test_iou_of_boxes_that_end_before_they_begin_is_0():
+def test_iou_of_inverted_boxes_is_0():
     inverted = np.array([[9.0, 9.0, 3.0, 3.0]])
     assert pairwise_iou(inverted, inverted)[0, 0] == 0.0
     assert pairwise_iou(inverted, np.array([[0.0, 0.0, 9.0, 9.0]]))[0, 0] == 0.0
 
 
-def test_box_of_no_width_that_moves_by_a_rounding_step_keeps_its_overlap():
+def test_zero_width_box_tolerates_rounding():
     found = some_detections(1)._replace(boxes=np.array([[511.0, 100.0, 511.0, 300.0]]))
     moved = found._replace(boxes=found.boxes - 1e-5)
     parity = match_detections(PAIR, found, moved)
@@ -206,7 +206,7 @@ def test_degenerate_boxes_match_themselves(box):
 
 
 @pytest.mark.parametrize("count", [1, 2, 100])
-def test_detections_all_alike_match_one_to_one(count):
+def test_equal_detections_match_one_to_one(count):
     one = some_detections(1)
     alike = taken(one, [0] * count)
     parity = match_detections(PAIR, alike, alike)
@@ -236,7 +236,7 @@ def test_no_detections_on_one_side_only_fail(empty):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("field", ["boxes", "scores"])
-def test_nan_and_infinity_match_nothing_not_even_themselves_by_luck(value, field):
+def test_nan_and_infinity_match_nothing(value, field):
     found = some_detections(3)
     broken = getattr(found, field).copy()
     broken[1] = value
@@ -244,7 +244,7 @@ def test_nan_and_infinity_match_nothing_not_even_themselves_by_luck(value, field
     assert not parity.passed
 
 
-def test_overlapping_near_duplicates_are_told_apart_by_score():
+def test_near_duplicates_are_matched_by_score():
     # Matching by overlap alone could pair each with the other.
     boxes = np.array([[0, 0, 100, 100], [0.02, 0, 100.02, 100]], np.float64)
     found = Detections(boxes, np.array([0.9, 0.6]), np.array([3, 3]), 100)
@@ -256,7 +256,7 @@ def test_overlapping_near_duplicates_are_told_apart_by_score():
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_passes_exactly_when_some_permutation_is_within_tolerance(data):
+def test_passes_if_a_permutation_is_within_tolerance(data):
     """Boxes and scores on a grid of steps near the tolerance make many near-duplicates."""
     count = data.draw(st.integers(0, 5))
     sides = []
@@ -290,7 +290,7 @@ def test_passes_exactly_when_some_permutation_is_within_tolerance(data):
 
 @settings(max_examples=100, deadline=None)
 @given(rows=st.integers(0, 5), columns=st.integers(0, 5), data=st.data())
-def test_matching_is_as_large_as_any(rows, columns, data):
+def test_matching_has_the_maximum_size(rows, columns, data):
     allowed = np.array(
         data.draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns)), bool
     ).reshape(rows, columns)
@@ -326,7 +326,7 @@ def test_score_near_the_threshold_is_explained_and_still_fails():
     assert "score threshold" not in far.unmatched[0].explanation
 
 
-def test_full_output_is_the_explanation_for_its_last_row():
+def test_full_output_explains_its_last_row():
     found = some_detections(4)._replace(scores=np.array([0.9, 0.8, 0.3001, 0.3]))
     full = taken(found, [0, 1, 3])._replace(capacity=3)
     parity = match_detections(PAIR, taken(found, [0, 1, 2])._replace(capacity=3), full)
@@ -334,7 +334,7 @@ def test_full_output_is_the_explanation_for_its_last_row():
     assert "all its 3 rows full" in reference_only[0].explanation
 
 
-def test_suppression_near_its_threshold_is_the_explanation():
+def test_suppression_near_its_threshold_is_explained():
     boxes = np.array([[0, 0, 99, 99], [0, 0, 99, 49.01]], np.float32)  # IoU 0.5001
     found = Detections(boxes, np.array([0.9, 0.7]), np.array([1, 1]), 100)
     parity = match_detections(PAIR, found, taken(found, [0]), thresholds=THRESHOLDS)

@@ -15,12 +15,12 @@ BOTH = np.concatenate([BOXES, SCORES], axis=-1)
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (BOTH, "80 of 84 columns (axis 2) hold nothing above 1,"),
-        (BOTH.transpose(0, 2, 1), "80 of 84 columns (axis 1) hold nothing above 1,"),
+        (BOTH, "80 of 84 columns (axis 2) have no value above 1,"),
+        (BOTH.transpose(0, 2, 1), "80 of 84 columns (axis 1) have no value above 1,"),
         (np.concatenate([BOXES[0], SCORES[0, :, :2]], axis=-1), "2 of 6 columns (axis 1)"),
     ],
 )
-def test_boxes_and_scores_in_one_output_are_said_to_be(values, words):
+def test_mixed_scales_in_an_output_are_reported(values, words):
     caution = unequal_scales(values, 1e-4 * float(np.abs(values).max()))
     assert words in caution
     row = compare_outputs("tensor", ("torch", "onnxruntime"), {"y": values}, {"y": values})
@@ -44,12 +44,12 @@ def test_boxes_and_scores_in_one_output_are_said_to_be(values, words):
         np.arange(1000),
     ],
 )
-def test_outputs_of_one_scale_are_not(values):
+def test_uniform_scale_is_not_reported(values):
     finite = np.abs(values[np.isfinite(values)])
     assert unequal_scales(values, 1e-4 * float(finite.max() if finite.size else 0)) is None
 
 
-def test_a_failed_row_says_what_differs_and_no_more():
+def test_failed_row_names_only_the_difference():
     wrong = BOTH + 5
     row = compare_outputs("tensor", ("torch", "onnxruntime"), {"y": BOTH}, {"y": wrong})
     assert not row.parity[0].passed

@@ -7,13 +7,13 @@ from trtyard.pipeline.parity.tolerance import DETECTION
 from trtyard.pipeline.parity.tolerances import TOLERANCES, tolerance_for
 
 
-def test_every_entry_says_where_it_comes_from():
+def test_every_entry_names_its_source():
     assert all(tolerance.source for tolerance in TOLERANCES.values())
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize(("kind", "output"), TOLERANCES)
-def test_no_entry_lets_a_wrong_output_pass(kind, output, dtype):
+def test_every_tolerance_rejects_a_wrong_output(kind, output, dtype):
     """One value of a thousand is wrong by a percent of the largest: a tenth of a pixel, say."""
     reference = np.linspace(-10, 10, 1000, dtype=np.float32)
     wrong = reference.copy()
@@ -26,7 +26,7 @@ def test_no_entry_lets_a_wrong_output_pass(kind, output, dtype):
     assert not compare(("torch", "tensorrt"), output, reference, wrong, atol, rtol).passed
 
 
-def test_float16_inside_a_users_model_counts_for_its_float32_outputs():
+def test_float16_layers_set_float32_output_tolerance():
     half = tolerance_for("tensor", "out", np.float16)
     assert tolerance_for("tensor", "out", np.float32, has_float16=True) == half
     assert tolerance_for("tensor", "out", np.float32) != half
@@ -47,7 +47,7 @@ def test_classifier_tolerance_is_a_share_of_the_largest_logit():
 
 
 @pytest.mark.parametrize("filling", [-1e4, -1e9, float(np.finfo(np.float32).min)])
-def test_what_a_mask_fills_with_does_not_widen_the_tolerance_of_the_rest(filling):
+def test_mask_fill_value_does_not_widen_tolerance(filling):
     reference = np.linspace(-1, 1, 1000, dtype=np.float32)
     tolerance = tolerance_for("tensor", "output", np.float32)
     without = tolerance.bounds(reference)
@@ -62,18 +62,18 @@ def test_what_a_mask_fills_with_does_not_widen_the_tolerance_of_the_rest(filling
 @pytest.mark.parametrize(
     "values", [[5e3, 0.1], [1e5, 2e3, 1.0], [1e9, 0.0], [3e4], [1e6, 1e4, 1.0]]
 )
-def test_what_may_be_a_value_among_others_is_no_filling(values):
+def test_ordinary_value_is_not_a_fill_value(values):
     tolerance = tolerance_for("tensor", "output", np.float32)
     assert tolerance.bounds(np.array(values))[0] == pytest.approx(1e-4 * max(values))
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [np.nan], [np.inf]])
-def test_tolerance_of_nothing_finite_is_zero(values):
+def test_tolerance_without_finite_values_is_zero(values):
     tolerance = tolerance_for("tensor", "output", np.float32)
     assert tolerance.bounds(np.array(values, np.float32))[0] == 0.0
 
 
-def test_float16_gets_a_tolerance_that_float16_can_meet():
+def test_float16_has_its_own_tolerance():
     ones = np.ones(3, np.float16)
     half = tolerance_for("tensor", "output", np.float16).bounds(ones)[0]
     assert half > float(np.finfo(np.float16).eps) / 2

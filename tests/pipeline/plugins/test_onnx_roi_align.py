@@ -49,21 +49,21 @@ def answers(request, tmp_path_factory):
     return {**lines, "words": done.stderr, "major": int(release.group(1))}
 
 
-def test_the_two_transformations_are_the_own_ops_with_and_without_aligned(answers):
+def test_transformation_modes_map_to_aligned(answers):
     assert answers["own"] != answers["own, aligned"]
     assert answers["output_half_pixel"] == answers["own"]
     assert answers["half_pixel"] == answers["half_pixel with NUL"] == answers["own, aligned"]
 
 
-def test_the_maximum_is_the_own_ops(answers):
+def test_maximum_matches_the_custom_op(answers):
     assert answers["max"] == answers["own, max"] != answers["own, aligned"]
 
 
-def test_what_is_left_out_has_onnxs_defaults(answers):
+def test_missing_attributes_use_onnx_defaults(answers):
     assert answers["defaults"] == struct.pack("=iifiii", 1, 1, 1.0, 0, 1, 0).hex()
 
 
-def test_the_transformation_is_not_guessed_where_the_parser_knows_opset_16(answers):
+def test_missing_transformation_is_refused_from_opset_16(answers):
     if answers["major"] < 8:
         assert answers["mode left out"] == answers["own"]
     else:
@@ -71,7 +71,7 @@ def test_the_transformation_is_not_guessed_where_the_parser_knows_opset_16(answe
         assert "export at opset 16 or newer" in answers["words"]
 
 
-def test_what_the_kernels_do_not_compute_is_refused_with_a_reason(answers):
+def test_unsupported_roi_align_is_refused_with_a_reason(answers):
     for question in ("unknown mode", "number as text", "negative"):
         assert answers[question] == "refused", question
     for words in ("mode is none of ONNX's", "output_height is of the wrong type"):
@@ -81,9 +81,7 @@ def test_what_the_kernels_do_not_compute_is_refused_with_a_reason(answers):
 @pytest.mark.parametrize("mode", ["avg", "max"])
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 @pytest.mark.parametrize("transformation", ["half_pixel", "output_half_pixel"])
-def test_onnxruntimes_own_op_is_what_the_kernels_reference_computes(
-    transformation, sampling_ratio, mode
-):
+def test_onnxruntime_op_matches_the_reference(transformation, sampling_ratio, mode):
     # tests/gpu holds the kernels against the same reference.
     import numpy as np
     import onnxruntime

@@ -76,7 +76,7 @@ def test_the_shells_compile_without_warnings(headers: Path) -> None:
         subprocess.run([*command, *includes, str(unit)], check=True)
 
 
-def test_the_library_loads_without_tensorrt_and_exports_the_kernels_only(library: Path) -> None:
+def test_library_loads_without_tensorrt(library: Path) -> None:
     listed = subprocess.run(
         ["nm", "-D", "--defined-only", str(library)], check=True, stdout=subprocess.PIPE,
         text=True,
@@ -90,7 +90,7 @@ def test_the_library_loads_without_tensorrt_and_exports_the_kernels_only(library
 
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("space", ["", "trtyard"])
-def test_a_plugin_is_kept_in_an_engine_and_comes_back(answers, op, space) -> None:
+def test_plugin_is_serialized_and_restored(answers, op, space) -> None:
     found = answers[op][space]
     assert found["stored"] == found["stored again"] == 4 * OPS[op]
     assert found["short"], "too few bytes must be refused"
@@ -98,7 +98,7 @@ def test_a_plugin_is_kept_in_an_engine_and_comes_back(answers, op, space) -> Non
 
 
 @pytest.mark.parametrize("space", ["", "trtyard"])
-def test_types_shapes_and_workspace_are_those_of_the_contract(answers, library, space) -> None:
+def test_types_shapes_and_workspace_match_the_contract(answers, library, space) -> None:
     kernels = ctypes.CDLL(str(library))
     nms, roi_align = kernels.trtyard_padded_nms_workspace, kernels.trtyard_roi_align_workspace
     nms.restype = roi_align.restype = ctypes.c_size_t
@@ -113,7 +113,7 @@ def test_types_shapes_and_workspace_are_those_of_the_contract(answers, library, 
         assert found["wrong shape"] == -5
 
 
-def test_roi_align_takes_channels_last_where_the_release_has_them(answers) -> None:
+def test_roi_align_supports_available_channels_last(answers) -> None:
     size = answers["MaskRcnnROIAlign"][""]["workspace"]["float16"]
     hwc = size if answers["hwc"] else -2
     assert answers["formats"] == {
@@ -123,7 +123,7 @@ def test_roi_align_takes_channels_last_where_the_release_has_them(answers) -> No
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_nodes_that_make_no_sense_are_refused_with_a_reason(answers, op) -> None:
+def test_invalid_nodes_are_refused_with_a_reason(answers, op) -> None:
     assert answers[op]["refused"] == [True] * 4
     assert f"{op}: " in answers["words"]
     assert "is missing or of the wrong type" in answers["words"]
@@ -140,7 +140,7 @@ def test_nodes_that_make_no_sense_are_refused_with_a_reason(answers, op) -> None
         ("NV_TENSORRT_MAJOR 1", "cpp-v3"),  # TensorRT for RTX
     ],
 )
-def test_the_shells_follow_the_release_of_the_headers(tmp_path: Path, major, shells) -> None:
+def test_shells_match_the_headers_release(tmp_path: Path, major, shells) -> None:
     (tmp_path / "NvInfer.h").touch()
     (tmp_path / "NvInferVersion.h").write_text(f"#define {major}\n", encoding="utf-8")
     assert shells_for(tmp_path) == shells

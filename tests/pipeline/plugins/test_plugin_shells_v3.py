@@ -157,7 +157,7 @@ def test_a_plugin_made_from_its_stored_fields_stores_the_same(
     assert all(each["fields"] == fields[each["name"]] for each in in_driver)
 
 
-def test_types_are_those_of_the_contract_in_linear_formats(
+def test_linear_types_match_the_contract(
     in_driver: list[dict[str, Any]],
 ) -> None:
     # f float32, h float16, b bfloat16, i int32; one letter a tensor, inputs first.
@@ -165,7 +165,7 @@ def test_types_are_those_of_the_contract_in_linear_formats(
     assert all(each["types"] == taken[each["name"]] for each in in_driver)
 
 
-def test_roi_align_takes_channels_last_as_tensorrt_has_them(
+def test_roi_align_supports_tensorrts_channels_last(
     in_driver: list[dict[str, Any]],
 ) -> None:
     # The type, then features' and pooled's format: Linear, hwc (C), hwc8 (8).
@@ -175,7 +175,7 @@ def test_roi_align_takes_channels_last_as_tensorrt_has_them(
     assert taken == [wanted, wanted]
 
 
-def test_workspace_is_what_the_kernels_ask(in_driver: list[dict[str, Any]], shells: Shells) -> None:
+def test_workspace_matches_the_kernels(in_driver: list[dict[str, Any]], shells: Shells) -> None:
     library = ctypes.CDLL(str(shells.library))
     nms, roi_align = library.trtyard_padded_nms_workspace, library.trtyard_roi_align_workspace
     nms.restype = roi_align.restype = ctypes.c_size_t

@@ -32,7 +32,7 @@ def test_every_line_fits_the_console(name):
 
 
 @pytest.mark.parametrize("name", REPORTS)
-def test_nothing_that_a_terminal_would_obey_is_printed(name):
+def test_terminal_codes_are_not_printed(name):
     assert all(each == "\n" or each.isprintable() for each in console_table(REPORTS[name]))
 
 
@@ -68,7 +68,7 @@ def test_comparisons_say_their_result_difference_and_tolerance():
     assert "3 of 3 matched, 3 labels equal" in console_table(a_report())
 
 
-def test_failed_comparison_says_so_and_where():
+def test_failed_comparison_names_its_place():
     table = console_table(a_failed_report())
     assert "FAILED" in line_of(a_failed_report(), "boxes")
     assert "4 of 12 beyond the tolerance; worst at [1, 1]: 10 against 14" in table
@@ -80,7 +80,7 @@ def test_table_ends_with_the_verdict(name):
     assert console_table(REPORTS[name]).split()[-len(words) :] == words
 
 
-def test_plain_letters_only_for_plain_names():
+def test_console_is_ascii_for_ascii_names():
     assert all(ord(each) < 128 for each in console_table(a_failed_report()))
 
 

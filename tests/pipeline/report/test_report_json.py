@@ -49,7 +49,7 @@ def test_keys_that_other_programs_rely_on():
     assert value["proposals"] == [{"runtime": "torch", "alive": 40, "padded": 300}]
 
 
-def test_stages_have_the_keys_that_apply():
+def test_stages_have_only_applicable_keys():
     stages = {stage["name"]: stage for stage in stored(a_report())["stages"]}
     assert stages["torch"] == {"name": "torch", "status": "passed", "seconds": 3.1}
     assert stages["tensorrt"] == {"name": "tensorrt", "status": "not-run", "reason": NO_DEVICE}
@@ -85,7 +85,7 @@ def test_histogram_bins_have_their_edges():
     assert row["histogram"]["exact"] == 1
 
 
-def test_numbers_that_json_lacks_are_named():
+def test_nan_and_infinity_are_stored_as_names():
     reference = {"out": np.array([1.0, 2.0, np.nan], np.float32)}
     candidate = {"out": np.array([np.nan, np.inf, np.nan], np.float32)}
     [row] = stored(a_report(compare_outputs("tensor", PAIR, reference, candidate)))["parity"]
@@ -96,7 +96,7 @@ def test_numbers_that_json_lacks_are_named():
 
 
 @pytest.mark.parametrize("make", [a_report, a_failed_report, a_hostile_report, a_broken_report])
-def test_a_report_is_read_back_as_it_was_written(make):
+def test_report_round_trips(make):
     report = make()
     assert repr(report_of(stored(report))) == repr(report)
 
@@ -122,7 +122,7 @@ def test_a_wrong_value_is_named_with_its_path(change, said):
     assert said in str(caught.value)
 
 
-def test_what_was_not_made_is_null_not_absent():
+def test_missing_artifact_is_null():
     value = stored(a_report(engine=None, parity=(), detections=()))
     assert value["engine"] is None
     assert value["parity"] == []

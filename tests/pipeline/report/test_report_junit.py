@@ -47,7 +47,7 @@ def test_stage_that_was_not_run_is_skipped_never_passed(name):
     assert case.find("skipped").get("message") == "for a reason"
 
 
-def test_reason_of_what_was_not_run_is_there():
+def test_skipped_stage_has_its_reason():
     skipped = cases(a_report(), "stages")["tensorrt"].find("skipped")
     assert skipped.get("message") == NO_DEVICE
 
@@ -78,7 +78,7 @@ def test_failed_comparisons_are_failures_with_their_figures():
     [a_report(), a_failed_report(), a_hostile_report()],
     ids=["passed", "failed", "hostile"],
 )
-def test_counts_are_those_of_the_testcases(report):
+def test_counts_match_the_testcases(report):
     root = parsed(report)
     for holder in [root, *root.findall("testsuite")]:
         found = holder.findall(".//testcase")
@@ -88,7 +88,7 @@ def test_counts_are_those_of_the_testcases(report):
         assert holder.get("errors") == "0"
 
 
-def test_any_text_stays_text():
+def test_any_text_is_escaped():
     root = parsed(a_hostile_report())
     assert root.findall(".//script") == []
     assert "<script>alert('x')</script>" in root.find(".//failure").text

@@ -20,7 +20,7 @@ def stages_of(report):
     return {stage["name"]: stage for stage in value["stages"]}
 
 
-def test_json_has_it_at_its_stage_alone():
+def test_json_has_the_note_at_its_stage_only():
     assert stages_of(NOTED)["onnxruntime"]["note"] == NOTE
     assert not any("note" in stage for stage in stages_of(a_report()).values())
 
@@ -32,23 +32,23 @@ def test_junit_has_it_and_the_stage_still_passes():
     assert suite.get("failures") == "0"
 
 
-def test_the_console_shows_it_beside_the_stage_and_in_the_verdict():
+def test_console_shows_the_note_at_stage_and_verdict():
     words = " ".join(console_table(NOTED).split())
     assert words.count("model.twin.onnx") == 2
     assert "ONNX Runtime ran model.twin.onnx, because onnx is old." in words
 
 
-def test_an_exports_note_stands_behind_exporter_and_opset():
+def test_export_note_follows_exporter_and_opset():
     stages = passed_stages(export=Stage("export", "passed", 9.0, note="is not valid ONNX"))
     words = " ".join(console_table(a_report(stages=stages)).split())
     assert "dynamo exporter, opset 18; is not valid ONNX" in words
 
 
-def test_the_page_shows_it_at_its_stage_and_in_the_verdict():
+def test_page_shows_the_note_at_stage_and_verdict():
     assert page(NOTED).count("ran model.twin.onnx, because onnx is old") == 2
     assert "model.twin.onnx" not in page(a_report())
 
 
-def test_the_verdict_says_it_as_a_sentence():
+def test_verdict_has_the_note_as_a_sentence():
     assert verdict(NOTED)[0] == 0
     assert "ONNX Runtime ran model.twin.onnx, because onnx is old." in verdict(NOTED)[1]

@@ -45,7 +45,7 @@ def is_colour(pixels, colour):
     return (np.abs(pixels - np.array(colour)) <= 2).all(axis=-1)
 
 
-def test_box_lies_where_the_detection_is(tmp_path):
+def test_box_is_drawn_at_the_detection(tmp_path):
     # 512 px enlarged to 1024; the network saw 256 px: a network pixel is 4 canvas pixels.
     pixels = drawn(tmp_path, picture(), (0.5, 0.5), {"torch": found([50, 60, 200, 180])})
     blue = is_colour(pixels[:1024], BLUE)
@@ -78,7 +78,7 @@ def test_agreeing_runtimes_show_both_lines_and_one_label(tmp_path):
                    for row in range(150, 260, 2) for column in range(180, 420, 2))  # fmt: skip
 
 
-def test_disagreeing_runtime_gets_a_label_of_its_own(tmp_path):
+def test_disagreeing_runtime_gets_its_own_label(tmp_path):
     boxes = {
         "torch": found([100, 100, 400, 400]),
         "onnxruntime": found([100, 100, 400, 400], label=2),
@@ -89,7 +89,7 @@ def test_disagreeing_runtime_gets_a_label_of_its_own(tmp_path):
                for row in range(150, 260) for column in range(180, 420, 4))  # fmt: skip
 
 
-def test_no_detections_leave_the_picture_alone_and_the_legend_says_so(tmp_path):
+def test_no_detections_leave_the_picture_unchanged(tmp_path):
     pixels = drawn(tmp_path, picture(), (1, 1), {"torch": found()})
     assert is_colour(pixels[:1024], GREY).all()
     assert pixels.shape[0] > 1024
@@ -125,7 +125,7 @@ def test_broken_boxes_do_not_stop_the_drawing(tmp_path, box):
     assert is_colour(pixels[300:700, 195:206], BLUE).any()
 
 
-def test_lines_along_the_edge_of_the_picture_are_whole(tmp_path):
+def test_lines_at_the_picture_edge_are_complete(tmp_path):
     pixels = drawn(tmp_path, picture(), (1, 1), {"torch": found([0, 0, 512, 512])})[:1024]
     assert is_colour(pixels[500, :8], BLUE).sum() >= 4
     assert is_colour(pixels[500, -8:], BLUE).sum() >= 4

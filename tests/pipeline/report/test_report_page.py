@@ -123,7 +123,7 @@ def test_user_text_is_text_everywhere():
     assert shown in Page(html).text("title")
 
 
-def test_verdict_is_at_the_top_with_what_was_not_run():
+def test_verdict_is_at_the_top_with_skipped_stages():
     parsed = Page(page(a_report()))
     text = parsed.text()
     agree = text.index("PyTorch and ONNX Runtime agree")
@@ -136,7 +136,7 @@ def stage_items(html):
     return re.findall(r"<li>(.*?)</li>", stages, re.S)
 
 
-def test_what_was_not_run_is_never_shown_as_passed():
+def test_skipped_stages_are_never_shown_as_passed():
     for name in ("torch", "onnxruntime", "plugins", "tensorrt"):
         stages = tuple(
             Stage(name, "not-run", reason="for a reason") if stage.name == name else
@@ -177,7 +177,7 @@ def test_failed_comparison_shows_where():
     assert "ONNX Runtime has" not in text
 
 
-def test_outputs_that_are_no_detections_show_why_and_no_figures():
+def test_invalid_detections_show_a_reason_only():
     text = Page(page(REPORTS["broken outputs"])).text()
     assert "onnxruntime: no output count" in text
     assert "0 of 0" not in text
@@ -192,7 +192,7 @@ def test_unmatched_detections_are_listed():
 
 
 @pytest.mark.parametrize(("source", "said"), [("seeded:0", True), ("r50.pth", False)])
-def test_labels_of_seeded_weights_are_said_to_mean_nothing(source, said):
+def test_seeded_weights_add_a_note_about_labels(source, said):
     report = a_report()
     report = report._replace(inputs=report.inputs._replace(weights=Weights(source, SHA)))
     assert ("not trained" in Page(page(report, PICTURE)).text()) == said
@@ -255,7 +255,7 @@ def test_bars_beyond_the_tolerance_are_marked():
     assert bars(page(a_classifier_report(difference=1e-8)), "beyond") == []
 
 
-def test_red_are_the_decades_that_reach_beyond_the_tolerance():
+def test_decades_beyond_the_tolerance_are_red():
     differences = np.array([5e-4, 5e-5, 5e-6, 5e-2])
     html = page(with_one_output(np.zeros(4), differences, 3e-4, 0.0))
     assert (len(bars(html, "within")), len(bars(html, "beyond"))) == (2, 2)

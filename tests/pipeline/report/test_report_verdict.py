@@ -16,14 +16,14 @@ from trtyard.core.report import STAGES, Stage, check_report
 from trtyard.pipeline.parity.comparison import compare_outputs
 
 
-def test_agreement_is_0_and_names_what_was_not_run():
+def test_agreement_exits_with_0_and_names_skipped_stages():
     code, text = verdict(a_report())
     assert code == 0
     assert "PyTorch and ONNX Runtime agree" in text
     assert f"Not run: TensorRT ({NO_DEVICE})" in text
 
 
-def test_nothing_is_not_run_when_all_ran():
+def test_complete_run_lists_no_skipped_stage():
     report = a_report()
     tensorrt = compare_outputs(
         "detector", ("torch", "tensorrt"), detector_outputs(), detector_outputs()
@@ -38,20 +38,20 @@ def test_nothing_is_not_run_when_all_ran():
     assert (code, text) == (0, "PyTorch, ONNX Runtime and TensorRT agree within the tolerances.")
 
 
-def test_disagreement_is_1_and_names_the_outputs():
+def test_disagreement_exits_with_1_and_names_outputs():
     code, text = verdict(a_failed_report())
     assert code == 1
     assert "PyTorch and ONNX Runtime disagree on detections, boxes and labels." in text
     assert "agree within" not in text
 
 
-def test_classifier_that_disagrees_is_1():
+def test_classifier_disagreement_exits_with_1():
     code, text = verdict(a_classifier_report(difference=1e-2))
     assert code == 1
     assert "PyTorch and ONNX Runtime disagree on logits." in text
 
 
-def test_pair_that_agrees_is_said_beside_one_that_does_not():
+def test_agreeing_and_disagreeing_pairs_are_listed():
     report = a_failed_report()
     good = compare_outputs(
         "detector", ("torch", "tensorrt"), detector_outputs(), detector_outputs()
@@ -62,7 +62,7 @@ def test_pair_that_agrees_is_said_beside_one_that_does_not():
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_failed_stage_is_4_with_its_reason(name):
+def test_failed_stage_exits_with_4_and_a_reason(name):
     report = a_report(stages=stages_failed_at(name, "no such op\nat node 7"), parity=(),
                       detections=())  # fmt: skip
     code, text = verdict(report)
@@ -71,7 +71,7 @@ def test_failed_stage_is_4_with_its_reason(name):
     assert "\n" not in text
 
 
-def test_failed_stage_outweighs_disagreement_and_both_are_said():
+def test_failed_stage_outranks_disagreement():
     code, text = verdict(a_failed_report(stages=stages_failed_at("engine")))
     assert code == 4
     assert "The engine failed: it broke." in text
@@ -88,7 +88,7 @@ def test_nothing_run_is_not_a_success():
     assert "no torch here" in text
 
 
-def test_runtime_that_ran_and_was_not_compared_is_not_a_success():
+def test_uncompared_runtime_is_not_a_success():
     code, text = verdict(a_report(parity=(), detections=()))
     assert code == 1
     assert "ONNX Runtime ran, but no output was compared." in text
@@ -98,7 +98,7 @@ def test_runtime_that_ran_and_was_not_compared_is_not_a_success():
     assert "TensorRT ran, but no output was compared." in text
 
 
-def test_conversion_without_a_second_runtime_says_that_nothing_was_compared():
+def test_single_runtime_verdict_says_nothing_compared():
     stages = passed_stages(onnxruntime=Stage("onnxruntime", "not-run", reason="not installed"))
     code, text = verdict(a_report(stages=stages, parity=(), detections=()))
     assert code == 0
@@ -106,7 +106,7 @@ def test_conversion_without_a_second_runtime_says_that_nothing_was_compared():
     assert "agree" not in text
 
 
-def test_agreement_about_nothing_is_said_to_say_little():
+def test_agreement_without_values_adds_a_warning():
     nothing = compare_outputs("detector", PAIR, detector_outputs(0), detector_outputs(0))
     code, text = verdict(a_report(nothing))
     assert code == 0
@@ -118,7 +118,7 @@ def test_agreement_about_nothing_is_said_to_say_little():
     assert "every value of the reference is 0" in text
 
 
-def test_stages_with_one_reason_are_said_together():
+def test_stages_with_one_reason_are_grouped():
     _, text = verdict(a_classifier_report(stages=stages_failed_at("export")))
     assert "ONNX Runtime, the plugins, the engine and TensorRT (needs the stage export)" in text
 
@@ -134,7 +134,7 @@ def test_stages_with_one_reason_are_said_together():
         (passed_stages(export=Stage("export", "not-run", 1.0, "x")), "has a time of 1.0 s"),
     ],
 )
-def test_report_that_contradicts_itself_is_refused(stages, words):
+def test_contradictory_report_is_refused(stages, words):
     with pytest.raises(ValueError, match=words):
         check_report(a_report(stages=stages))
     check_report(a_report())

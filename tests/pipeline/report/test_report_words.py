@@ -51,7 +51,7 @@ def test_tolerances():
     assert words.tolerance(0.0, 0.1) == f"0.1 {words.TIMES} |ref|"
 
 
-def test_cosine_is_one_only_when_it_is():
+def test_cosine_rounds_to_one_only_if_exact():
     assert words.cosine(1.0) == "1"
     assert words.cosine(1 - 1e-9) == "> 0.999999"
     assert words.cosine(0.5) == "0.5"

@@ -19,7 +19,7 @@ def write(report, folder):
     write_json(folder / "report.json", report_value(report))
 
 
-def test_pages_are_written_beside_the_report(tmp_path, capsys):
+def test_pages_are_written_next_to_the_report(tmp_path, capsys):
     write(a_report(), tmp_path)
     make_pages([str(tmp_path)])
     assert sorted(each.name for each in tmp_path.iterdir()) == [
@@ -46,13 +46,13 @@ def test_missing_overlay_leaves_the_page_without_a_picture(tmp_path):
     assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_report_that_contradicts_itself_is_refused():
+def test_contradictory_report_is_refused():
     bad = a_report(stages=passed_stages(export=Stage("export", "not-run")))
     with pytest.raises(ValueError, match="has no reason"):
         check_report(bad)
 
 
-def test_written_twice_the_pages_are_the_same(tmp_path):
+def test_pages_are_reproducible(tmp_path):
     for folder in ("one", "two"):
         write(a_report(), tmp_path / folder)
         make_pages([str(tmp_path / folder)])
@@ -88,7 +88,7 @@ def test_index_links_are_relative_to_the_index(tmp_path):
         ("[]", "schema None"),
     ],
 )
-def test_a_file_that_is_no_report_stops_before_anything_is_written(tmp_path, content, said):
+def test_invalid_report_writes_nothing(tmp_path, content, said):
     write(a_report(), tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "report.json").write_text(content)

@@ -30,7 +30,7 @@ def test_messages_are_kept_by_kind_and_passed_on(capfd):
     assert "not kept\nof two lines" in capfd.readouterr().err
 
 
-def test_errors_can_be_asked_for_in_the_block(capfd):
+def test_errors_are_readable_inside_the_block(capfd):
     with StderrLog() as log:
         write("[TensorRT] ERROR: first\n[TensorRT] ERROR: second\n")
         assert log.last_errors(1) == "second"
@@ -39,14 +39,14 @@ def test_errors_can_be_asked_for_in_the_block(capfd):
     assert capfd.readouterr().err.endswith("second\nafterwards\n")
 
 
-def test_nothing_said_is_said(capfd):
+def test_empty_log_is_reported(capfd):
     with StderrLog() as log:
         pass
     assert log.last_errors() == "TensorRT gave no reason"
     assert (log.errors, log.warnings) == ([], [])
 
 
-def test_more_than_a_pipe_holds_does_not_block(capfd):
+def test_large_output_does_not_block(capfd):
     with StderrLog() as log:
         for number in range(20000):
             write(f"[TensorRT] WARNING: number {number}\n")
@@ -54,7 +54,7 @@ def test_more_than_a_pipe_holds_does_not_block(capfd):
     assert "number 19999\n" in capfd.readouterr().err
 
 
-def test_what_was_said_outlives_an_aborted_process():
+def test_log_survives_an_aborted_process():
     script = (
         "import os\nfrom trtyard.pipeline.tensorrt.stderr_log import StderrLog\n"
         "with StderrLog():\n    os.write(2, b'the last words\\n')\n    os.abort()\n"
@@ -67,7 +67,7 @@ def test_what_was_said_outlives_an_aborted_process():
     assert "the last words" in done.stderr
 
 
-def test_an_interruption_leaves_what_passes_the_words_on():
+def test_log_reader_survives_an_interrupt():
     """From a terminal, or the command runner, it comes to the whole group."""
     script = (
         "import os, signal, time\nfrom trtyard.pipeline.tensorrt.stderr_log import StderrLog\n"

@@ -51,7 +51,7 @@ def model_file(folder, nodes, inputs, outputs, functions=()):
     return file
 
 
-def test_an_engine_without_one_of_the_networks_plugins_is_refused(tmp_path, monkeypatch):
+def test_engine_without_a_plugin_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(DriverRtx, "plugins_in_plan", lambda self, plan: ["PaddedNMS"])
     with pytest.raises(ConversionError, match="the engine holds"):
         build_engine(both_ops(tmp_path), tmp_path / "model.engine")
@@ -129,7 +129,7 @@ def kernels_that_want(size, folder):
     return library
 
 
-def test_an_engine_reserves_the_scratch_memory_that_the_kernels_ask_for(tmp_path):
+def test_engine_reserves_the_kernels_workspace(tmp_path):
     file = both_ops(tmp_path)
     plans = []
     for size in (None, 1 << 20, 1 << 20, 1 << 24):
@@ -140,7 +140,7 @@ def test_an_engine_reserves_the_scratch_memory_that_the_kernels_ask_for(tmp_path
     assert len(set(plans)) == 3
 
 
-def test_the_network_has_the_shapes_and_types_of_the_contract(tmp_path):
+def test_network_matches_the_contract(tmp_path):
     log = trt.Logger(trt.Logger.ERROR)
     with RegisteredShells():
         network = trt.Builder(log).create_network(0)
@@ -179,7 +179,7 @@ def _fields(shell, values):
     )
 
 
-def test_the_maximum_is_kept_and_older_engines_mean_the_average():
+def test_mode_is_kept_and_defaults_to_average():
     creator = KernelPluginCreator(RoiAlignPlugin, None)
     for given, mode in ((ROI, 0), ({**ROI, "mode": 1}, 1)):
         made = creator.create_plugin("p", _fields(RoiAlignPlugin, given), trt.TensorRTPhase.RUNTIME)
@@ -195,7 +195,7 @@ class _Tensor(NamedTuple):
         return self
 
 
-def test_roi_align_takes_channels_last_where_tensorrt_has_them():
+def test_roi_align_uses_channels_last_if_available():
     plugin = RoiAlignPlugin({}, None)
     kinds, formats = trt.DataType, trt.TensorFormat
     taken = {
@@ -225,7 +225,7 @@ def test_a_missing_attribute_is_named(tmp_path):
     assert not (tmp_path / "model.engine").exists()
 
 
-def test_an_op_that_the_parser_lacks_is_named_with_a_hint(tmp_path):
+def test_op_missing_in_the_parser_has_a_hint(tmp_path):
     file = model_file(
         tmp_path,
         [helper.make_node("NonZero", ["image"], ["where"], name="the_culprit")],
@@ -237,7 +237,7 @@ def test_an_op_that_the_parser_lacks_is_named_with_a_hint(tmp_path):
     assert "torch.where" in with_advice(failure.value).hint
 
 
-def test_an_op_that_the_builder_lacks_is_named_with_a_hint(tmp_path):
+def test_op_missing_in_the_builder_has_a_hint(tmp_path):
     file = model_file(
         tmp_path,
         [
@@ -264,7 +264,7 @@ def test_a_top_k_beyond_the_limit_is_explained(tmp_path):
     assert "split the TopK" in with_advice(failure.value).hint
 
 
-def test_a_missing_library_link_is_an_error_and_not_an_abort(tmp_path):
+def test_missing_library_link_raises_an_error(tmp_path):
     (original,) = map(Path, tensorrt_rtx_libs.__path__)
     copy = tmp_path / "tensorrt_rtx_libs"
     copy.mkdir()
@@ -280,7 +280,7 @@ def test_a_missing_library_link_is_an_error_and_not_an_abort(tmp_path):
     assert "ln -s libtensorrt_rtx.so.1" in found.stderr
 
 
-def test_a_file_that_is_no_plugin_library_is_refused(tmp_path):
+def test_invalid_plugin_library_is_refused(tmp_path):
     wrong = tmp_path / "libtrtyard_plugins.so"
     wrong.write_bytes(b"not a library")
     with pytest.raises(EnvironmentLacksError, match="cannot load"):

@@ -35,7 +35,7 @@ def test_each_release_has_its_driver(version, is_rtx, driver):
 
 
 @pytest.mark.parametrize("version", ["6.0.1", "7.1.3", "8.4.3", "9.0.0", "10.12.0", "12.0.0"])
-def test_a_release_that_no_driver_was_checked_against_is_refused(version):
+def test_unknown_tensorrt_release_is_refused(version):
     with pytest.raises(EnvironmentLacksError, match=version) as failure:
         driver_of(version, is_rtx=False)
     assert "8.5 to below 9.0" in failure.value.hint
@@ -45,7 +45,7 @@ def test_this_process_has_tensorrt_for_rtx():
     assert isinstance(this_driver(), DriverRtx)
 
 
-def test_a_parser_without_functions_gets_none_and_the_same_nodes(tmp_path):
+def test_parser_without_function_support_gets_plain_nodes(tmp_path):
     file = both_ops(tmp_path)
     whole = onnx.load(file)
     assert [one.name for one in whole.functions] == list(OP_TYPES)
@@ -56,7 +56,7 @@ def test_a_parser_without_functions_gets_none_and_the_same_nodes(tmp_path):
     assert engine._model_for(file, driver_of("11.3.0.99", False)) == file.read_bytes()
 
 
-def test_a_custom_op_that_became_no_plugin_is_an_error(tmp_path):
+def test_custom_op_without_plugin_is_an_error(tmp_path):
     file = model_file(
         tmp_path,
         [helper.make_node("PaddedNMS", ["a", "b"], ["c", "d"], domain=DOMAIN)],
@@ -69,7 +69,7 @@ def test_a_custom_op_that_became_no_plugin_is_an_error(tmp_path):
             engine._check_custom_ops(file, plugins)
 
 
-def test_the_library_with_the_shells_is_taken_where_it_lies_beside_the_other(tmp_path):
+def test_library_with_shells_is_preferred(tmp_path):
     given = tmp_path / "libtrtyard_plugins.so"
     assert library_with_shells(given) == given
     beside = tmp_path / "libtrtyard_plugins_v2.so"
@@ -105,7 +105,7 @@ class EngineOf7:
         return True
 
 
-def test_addresses_go_to_the_bindings_by_their_index_whatever_the_order_they_came_in():
+def test_addresses_follow_the_binding_index():
     fake = EngineOf7()
     tensors = TensorsByBinding(fake)
     assert tensors.names() == ["image", "scale", "boxes"]

@@ -1,4 +1,4 @@
-"""Weights from a file: read without running code, and fitted strictly, key by key."""
+"""Read weights from a file without running code, and load them strictly, key by key."""
 
 import hashlib
 import pickle
@@ -25,42 +25,42 @@ from trtyard.pipeline.models.safetensors import SUFFIX, read_safetensors
 from trtyard.pipeline.torch_support.versions import load_tensors
 
 MAXIMUM_LISTED = 20
-# What torch.load adds to every refusal: how to load the file all the same, which runs its code.
+# torch.load adds to every refusal how to load the file anyway, which runs its code.
 _TORCH_ADVICE = re.compile(r"In PyTorch 2\.6, we changed|If you are seeing this error")
-# DETR and its relatives save the training's options, which hold no code, beside the weights.
+# DETR and related projects save the training options, which contain no code, with the weights.
 _NAMESPACE = (
     'python -c "import argparse, torch; '
     "torch.serialization.add_safe_globals([argparse.Namespace]); "
     "torch.save(torch.load({!r}, 'cpu')['model'], 'weights.pth')\"   (torch 2.6 and newer)"
 )
-_SHORTEST_REASON = 8  # characters; below it is a number or a letter of the file
+_SHORTEST_REASON = 8  # characters; a shorter one is only a number or letter from the file
 
 
 class Checkpoint(NamedTuple):
     """The weights in a file."""
 
-    state: State  # by names without what wrappers put before them
-    notes: Tuple[str, ...]  # what a reader of the report should know of them
+    state: State  # by names without wrappers' prefixes
+    notes: Tuple[str, ...]  # for the report
 
 
 def read_state(path: str, key: str = "") -> State:
-    """Return the weights of ``read_checkpoint`` alone."""
+    """Return only the weights of ``read_checkpoint``."""
     return read_checkpoint(path, key).state
 
 
 def read_checkpoint(path: str, key: str = "") -> Checkpoint:
-    """Read the weights in the checkpoint at ``path``: a state dict, bare or below other keys.
+    """Read the weights in the checkpoint at ``path``: a state dict, bare or under other keys.
 
-    What wrappers put before all names, such as ``module.``, is taken off. The file is read with
-    ``weights_only=True``: it can name tensors, and nothing in it is run. So it is with safetensors.
+    Wrappers' prefixes, such as ``module.``, are removed. The file is read with
+    ``weights_only=True``, which runs no code from it. safetensors files contain no code.
 
     Args:
         path: of the file.
-        key: where in it the weights are; empty where that is clear (see ``find_weights``).
+        key: of the weights in the file; empty to search for them (see ``find_weights``).
 
     Raises:
-        UsageError: the file is missing, unreadable, no checkpoint, holds code, holds something
-            other than tensors, or holds NaN or infinite weights.
+        UsageError: the file is missing, unreadable or no checkpoint, or it has code, values other
+            than tensors, or NaN or infinite weights.
     """
     content, note = find_weights(_load(path), key, path)
     if not isinstance(content, Mapping) or not content:
@@ -85,14 +85,14 @@ def read_checkpoint(path: str, key: str = "") -> Checkpoint:
 
 
 def fit(module: torch.nn.Module, state: State, path: str) -> None:
-    """Copy ``state`` into ``module``; every key must be there, and no other.
+    """Copy ``state`` into ``module``, which must have exactly the same keys.
 
-    Counts of batches need not fit: nothing is computed from them. Of a tensor that the module has
-    by several names one is enough.
+    Counts of batches may be missing or extra, because no output depends on them. A tensor that the
+    module has under several names needs only one of them.
 
     Raises:
-        UsageError: lists the keys that are missing, extra or of another shape or type; or those of
-            norms that would divide by nothing.
+        UsageError: keys are missing, extra or of another shape or type, or a norm's variance is not
+            positive. The message lists them.
     """
     tensors = _tensors(module)
     own = OrderedDict((name, tensors[full]) for name, full in plain_names(tensors).items())
@@ -119,7 +119,7 @@ def fit(module: torch.nn.Module, state: State, path: str) -> None:
 
 
 def refuse_bad_variances(module: torch.nn.Module, path: str) -> None:
-    """Raise UsageError where a norm's variances, loaded from ``path``, make it compute NaN."""
+    """Raise UsageError if a norm's variances, loaded from ``path``, make it compute NaN."""
     bad = bad_variances(module)
     if bad:
         raise UsageError(
@@ -129,7 +129,7 @@ def refuse_bad_variances(module: torch.nn.Module, path: str) -> None:
 
 
 def _problems(own: State, state: State) -> List[Tuple[str, str]]:
-    """Return each key that does not fit, with a line that says why."""
+    """Return each key that does not match, with the reason in a line."""
     problems = [(key, f"missing: {key} {list(own[key].shape)}") for key in own if key not in state]
     problems += [
         (key, f"extra: {key} {list(state[key].shape)}")
@@ -149,9 +149,9 @@ def _problems(own: State, state: State) -> List[Tuple[str, str]]:
 
 
 def _tied(own: State, state: State) -> State:
-    """Return what is missing in ``state`` and is, in the module, the same tensor as what is not.
+    """Return the values of keys missing in ``state`` whose tensor the module shares with others.
 
-    safetensors keeps one name of each.
+    safetensors saves a shared tensor under only one name.
     """
     by_place = {_place(own[key]): state[key] for key in own if key in state}
     return {
@@ -166,30 +166,30 @@ def _place(value: torch.Tensor) -> Tuple[Any, ...]:
 
 
 def _counts_for(key: str, own: State) -> bool:
-    """Tell whether ``key`` counts the batches of a norm that is frozen in this module."""
+    """Return whether ``key`` counts the batches of a norm that is frozen in this module."""
     return key.endswith("." + COUNT) and key[: -len(COUNT)] + "running_var" in own
 
 
 def state_sha256(module: torch.nn.Module) -> str:
-    """Return the sha256 of the module's state: name, type, shape and bytes of each, by name."""
+    """Return the sha256 of the module's state: name, type, shape and bytes, sorted by name."""
     digest = hashlib.sha256()
     for key, value in sorted(_tensors(module).items()):
         digest.update(f"{key} {value.dtype} {list(value.shape)}\n".encode())
         value = value.detach().cpu().contiguous()
-        if value.dtype == torch.bfloat16:  # which numpy does not have; float32 holds each value
+        if value.dtype == torch.bfloat16:  # numpy has no bfloat16; float32 has every value of it
             value = value.float()
         digest.update(value.numpy().reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 
 def _tensors(module: torch.nn.Module) -> State:
-    """Return the tensors of the module's state; its extra state may be anything."""
+    """Return the tensors of the module's state, without its extra state."""
     state = module.state_dict()
     return {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def listing(lines: Sequence[str]) -> str:
-    """Return the lines indented, those above the limit as a count."""
+    """Return the lines indented, with a count instead of the lines above the limit."""
     shown = [f"  {line}" for line in lines[:MAXIMUM_LISTED]]
     if len(lines) > MAXIMUM_LISTED:
         shown.append(f"  ... and {len(lines) - MAXIMUM_LISTED} more")
@@ -205,7 +205,7 @@ def _load(path: str) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            # About pickle protocols and typed storage; what matters raises.
+            # The warnings are about pickle protocols and typed storage. Real problems raise.
             warnings.simplefilter("ignore")
             return read_safetensors(path) if path.endswith(SUFFIX) else load_tensors(path)
     except UsageError:
@@ -223,7 +223,7 @@ def _load(path: str) -> Any:
         ) from error
     except PermissionError as error:
         raise UsageError(f"weights {path} cannot be read: {error}", "check its rights") from error
-    except Exception as error:  # a file of any other kind fails wherever the reader stumbles
+    except Exception as error:  # other files raise any error
         raise _not_a_checkpoint(path, error) from error
 
 

@@ -1,7 +1,7 @@
-"""Where in a checkpoint the weights are, and by what names.
+"""Find the weights in a checkpoint, and their names without wrappers' prefixes.
 
-Training scripts save them bare, below a key beside optimizer and iteration, or several of them:
-the last ones and their moving average. Wrappers put a word before every name.
+Training scripts save only the weights, or the weights under a key next to optimizer and iteration,
+or several sets: the last ones and their moving average. Wrappers add a prefix to every name.
 """
 
 import re
@@ -14,26 +14,26 @@ from trtyard.core.errors import UsageError
 
 State = Dict[str, torch.Tensor]
 
-# Keys of moving averages, which are what such projects evaluate (BasicSR, timm, RT-DETR).
+# Keys of moving averages, which these projects evaluate (BasicSR, timm, RT-DETR).
 AVERAGE_KEYS = (
     "params_ema", "state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "model_state_ema",
     "ema",
 )  # fmt: skip
-# Keys of the weights themselves, as of their last step.
+# Keys of the weights of the last step.
 STATE_KEYS = (
     "model", "state_dict", "model_state_dict", "net", "params", "model_state", "network", "weights",
     "module",
 )  # fmt: skip
-COUNT = "num_batches_tracked"  # of a batch norm; nothing that a network computes depends on it
+COUNT = "num_batches_tracked"  # of a batch norm; no output depends on it
 
-# torch.nn.parallel's wrappers, torch.compile, Lightning and its templates: put before every name.
+# Prefixes of every name: torch.nn.parallel's wrappers, torch.compile, Lightning and its templates.
 _BEFORE_ALL = ("module.", "_orig_mod.", "model.", "net.")
-# torch.compile and FSDP: put before the names of what was wrapped, wherever that is.
+# Prefixes of a wrapped submodule's names, at any depth: torch.compile and FSDP.
 _ANYWHERE = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
-_AVERAGED = "n_averaged"  # how often torch.optim.swa_utils.AveragedModel was updated
-_DEEPEST = 2  # keys to go down; below that are an optimizer's tensors
+_AVERAGED = "n_averaged"  # number of updates of torch.optim.swa_utils.AveragedModel
+_DEEPEST = 2  # levels of keys that are searched; deeper ones hold an optimizer's tensors
 
 Path = Tuple[str, ...]
 
@@ -42,22 +42,22 @@ class Found(NamedTuple):
     """The weights in a checkpoint: a mapping of names to tensors or other values."""
 
     content: Any
-    note: Optional[str] = None  # which of several were taken
+    note: Optional[str] = None  # which of several sets was chosen
 
 
 def find_weights(content: Any, key: str, file: str) -> Found:
     """Return the weights in a checkpoint's content.
 
-    Of several the moving average is taken, if it has a value for each of the others' names.
+    Of several sets, the moving average is chosen if it has every name of the others.
 
     Args:
-        content: what the file held.
-        key: where to look, such as ``params`` or ``ema.module``; it may also be what all names of
-            one set begin with. Empty: wherever they are.
+        content: the file's content.
+        key: where to look, such as ``params`` or ``ema.module``, or a prefix of all names of one
+            set. Empty: search.
         file: its name, for errors.
 
     Raises:
-        UsageError: there is nothing at ``key``, or there are several and none is known by its key.
+        UsageError: there is nothing at ``key``, or there are several sets under unknown keys.
     """
     if key:
         return Found(_at(content, key, file))
@@ -96,7 +96,7 @@ def find_weights(content: Any, key: str, file: str) -> Found:
 
 
 def plain_names(names: Iterable[str]) -> Dict[str, str]:
-    """Return the names by what they are without the words that wrappers put before them."""
+    """Return a mapping from the names without wrappers' prefixes to the names."""
     names = list(names)
     plain = OrderedDict((_ANYWHERE.sub("", name), name) for name in names)
     if len(plain) < len(names):
@@ -114,7 +114,7 @@ def _all_begin(names: Sequence[str], word: str) -> bool:
 
 
 def hint_for_prefix(own: Sequence[str], given: Sequence[str], file: str) -> Optional[str]:
-    """Return what to do where the names differ by a prefix alone; None where that is not it."""
+    """Return a hint if the names differ only by a prefix, else None."""
     mine = [name for name in own if not name.endswith(COUNT)]
     for prefix in _prefixes(mine, given):
         if {prefix + name for name in mine} <= set(given):
@@ -126,13 +126,13 @@ def hint_for_prefix(own: Sequence[str], given: Sequence[str], file: str) -> Opti
 
 
 def _prefixes(shorter: Sequence[str], longer: Sequence[str]) -> List[str]:
-    """Return what stands before the first of the shorter names in longer ones."""
+    """Return the prefixes that the longer names add to the first of the shorter ones."""
     first = next(iter(shorter), "")
     return [name[: -len(first)] for name in longer if first and name.endswith("." + first)]
 
 
 def _sets_in(content: Any, path: Path) -> Dict[Path, State]:
-    """Return every mapping of names to tensors and nothing else, by the keys that lead to it."""
+    """Return every mapping of names to only tensors, by the path of keys to it."""
     if not isinstance(content, Mapping) or not content:
         return {}
     if all(isinstance(name, str) for name in content) and all(
@@ -149,12 +149,12 @@ def _sets_in(content: Any, path: Path) -> Dict[Path, State]:
 
 
 def _is_bare(content: Mapping[Any, Any]) -> bool:
-    """Tell whether tensors by names such as ``conv.weight`` are there beside other things."""
+    """Return whether ``content`` has tensors with names such as ``conv.weight``."""
     return any("." in str(key) for key, value in content.items() if torch.is_tensor(value))
 
 
 def _as_complete(state: State, other: State) -> bool:
-    """Tell whether ``state`` has all names of ``other``, counts of batches left out."""
+    """Return whether ``state`` has all names of ``other``, except for counts of batches."""
     return _weights_in(other) <= _weights_in(state)
 
 

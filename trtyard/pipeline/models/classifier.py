@@ -19,20 +19,20 @@ from trtyard.pipeline.torch_support.versions import classifier_names, untrained_
 
 __all__ = ["classifier_names", "load_classifier", "network_input"]
 
-# Of ImageNet, for RGB in 0..1; the published torchvision weights are trained with them.
+# Of ImageNet, for RGB in 0..1. torchvision's published weights were trained with them.
 MEANS = (0.485, 0.456, 0.406)
 DEVIATIONS = (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
-# A picture is resized to this much of the crop, as in torchvision's evaluation (256 to 224).
+# A picture is resized by this ratio to the crop, as in torchvision's evaluation (256 to 224).
 _RESIZED, _CROPPED = 256, 224
 MAXIMUM_SIZE = 2048
 
-# Without it these two warn and draw truncated normals for minutes, to be overwritten.
+# Without init_weights=False these two warn, and draw truncated normals for minutes.
 _WITHOUT_OWN_INIT = ("googlenet", "inception_v3")
 
 
 def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
-    """Return the classifier ``name`` for one picture; its one output is called ``logits``.
+    """Return the classifier ``name`` for one picture, with the output ``logits``.
 
     Args:
         name: one of ``classifier_names``.
@@ -41,7 +41,7 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         size: side of the square that is cropped from the picture; None for 224.
 
     Raises:
-        UsageError: picture or weights cannot be taken, or the model cannot take that size.
+        UsageError: picture, weights or size are not supported.
     """
     side = DEFAULT_SIZE if size is None else size
     require_side(name, side, 1, MAXIMUM_SIZE, DEFAULT_SIZE)
@@ -55,7 +55,7 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
     module.requires_grad_(False)
     try:
         if choice.file is None:
-            # By the default picture: weights that hang on this run's would be other ones for each.
+            # With the default picture, so that the weights do not depend on this run's picture.
             seed_classifier(module, choice.seed, network_input(read_picture().rgb, side))
         else:
             module(images)
@@ -105,5 +105,5 @@ def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
 def _build(name: str) -> torch.nn.Module:
     options = {"init_weights": False} if name in _WITHOUT_OWN_INIT else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
+        warnings.simplefilter("ignore")  # torchvision's, about its own constructors
         return untrained_classifier(name, **options).eval()

@@ -1,4 +1,4 @@
-"""Seeded weights for torchvision's detectors, with detections to compare."""
+"""Seeded weights for torchvision's detectors that give detections to compare."""
 
 import re
 from typing import Any, Tuple
@@ -8,8 +8,8 @@ from torch import nn
 
 from trtyard.pipeline.models.network_seeding import nearest_power_of_two, seed_network
 
-# The last layers, by their names in torchvision: what they give is brought to a size at which
-# some scores are above torchvision's thresholds and boxes stay near their anchors.
+# The last layers, by their names in torchvision. Their outputs are scaled so that some scores are
+# above torchvision's thresholds and boxes stay near their anchors.
 _SCORES = re.compile(
     r"(cls_score|cls_logits|bbox_ctrness|mask_fcn_logits|kps_score_lowres"
     r"|classification_head\.module_list\.\d+(\.1)?)$"
@@ -19,7 +19,8 @@ SCORE_DEVIATION = 2.0
 BOX_DEVIATION = 1.0 / 4
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-# FCOS has such a layer: it predicts distances to a box's sides, and a negative one gives no box.
+# Only FCOS has such a layer. It predicts distances to a box's sides, and a negative distance gives
+# no box.
 _CENTRENESS = re.compile(r"bbox_ctrness$")
 DISTANCE = 2.0
 
@@ -28,8 +29,8 @@ def seed_detector(module: nn.Module, seed: int, images: torch.Tensor) -> None:
     """Overwrite all weights of ``module``, in one pass from front to back.
 
     Args:
-        module: in eval mode; takes ``images`` as they are.
-        seed: of everything drawn.
+        module: in eval mode; takes ``images``.
+        seed: of all random numbers.
         images: float32 [1, 3, H, W].
     """
     named = [(name, each) for name, each in module.named_modules() if isinstance(each, _LAYERS)]
@@ -48,7 +49,7 @@ def seed_detector(module: nn.Module, seed: int, images: torch.Tensor) -> None:
 
 
 class _Scaled:
-    """Brings a layer's output to a deviation, by a power of two, the first time that it is used."""
+    """Scales a layer to a given output deviation, by a power of two, on its first use."""
 
     def __init__(self, deviation: float, offset: float) -> None:
         self._deviation, self._offset = deviation, offset
@@ -60,5 +61,5 @@ class _Scaled:
         self._done = True
         factor = self._deviation / nearest_power_of_two(output.std())
         layer.weight.mul_(factor)
-        layer.bias.fill_(self._offset)  # seeding left zeros there
+        layer.bias.fill_(self._offset)  # it is 0 after seeding
         return output * factor + self._offset

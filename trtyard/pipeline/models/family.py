@@ -1,4 +1,4 @@
-"""A family of models: what it is called, which options it takes, how it loads and is compared."""
+"""A family of models: its names, its options, and how it is loaded and compared."""
 
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence, Tuple
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Options(NamedTuple):
-    """What the user asked for; None takes the default."""
+    """The user's options; None means the default."""
 
     choice: "Choice"  # of weights
     image: Optional[str] = None  # path of a picture
@@ -32,17 +32,17 @@ WORDS = (
 
 
 class Family(NamedTuple):
-    """What the module of a family registers as FAMILY."""
+    """The object that a family's module registers as FAMILY."""
 
     kind: Kind
     takes: Tuple[str, ...]  # of WORDS
-    hint: str  # for a user who gives another one
-    load: Callable[[str, Options], "Model"]  # what the user typed after --model, and the rest
-    names: Callable[[], Sequence[str]]  # that this row has
+    hint: str  # shown if the user gives another option
+    load: Callable[[str, Options], "Model"]  # from the value of --model and the options
+    names: Callable[[], Sequence[str]]  # the names that this row supports
     is_own: bool = False  # the user's own models; their names have a colon
 
     def has(self, spec: str) -> bool:
-        """Tell whether ``spec``, typed after --model, is one of the family."""
+        """Return whether ``spec``, the value of --model, belongs to the family."""
         return ":" in spec if self.is_own else spec in self.names()
 
     def refuse_unfit(self, spec: str, options: Options) -> None:
@@ -53,5 +53,5 @@ class Family(NamedTuple):
 
 
 def not_for(word: str, what: str, hint: str) -> UsageError:
-    """Return the error for an option that does not fit."""
+    """Return the error for an option that the family does not take."""
     return UsageError(f"{word} is not for {what}", hint)

@@ -1,4 +1,4 @@
-"""A module's outputs as named tensors, out of nested mappings, tuples and lists."""
+"""Flatten a module's nested outputs (mappings, tuples, lists) to named tensors."""
 
 import re
 from typing import Any, List, Mapping, Sequence, Tuple
@@ -28,27 +28,27 @@ class FlatOutputs(nn.Module):
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module without the form below: by its own names of layers and weights."""
+    """Return the wrapped module, with its own names of layers and weights."""
     return module.module if isinstance(module, FlatOutputs) else module
 
 
 def with_named_outputs(
     module: nn.Module, outputs: Any, spec: str
 ) -> Tuple[Tuple[str, ...], nn.Module]:
-    """Return the names of a module's outputs, and the module in a form that returns only tensors.
+    """Return the names of a module's outputs, and a module that returns only tensors.
 
-    A mapping's values are called by its keys, a named tuple's by its fields, and what is in a tuple
-    or list by its index, which is left out where there is just one: a detector that returns
-    ``[{"boxes": ..., "scores": ...}]`` has ``boxes`` and ``scores``. Members that are None are no
+    Outputs are named by their path: a mapping's key, a named tuple's field, or an index in a tuple
+    or list. The index is left out if there is only one member: a detector that returns
+    ``[{"boxes": ..., "scores": ...}]`` has ``boxes`` and ``scores``. Members that are None are not
     outputs.
 
     Args:
-        module: as it is.
-        outputs: what it returned for this run's inputs.
+        module: the module.
+        outputs: the module's outputs for this run's inputs.
         spec: the model as the user typed it, for errors.
 
     Raises:
-        UsageError: there is something else than tensors in it, nothing, or two of one name.
+        UsageError: the outputs are empty, not only tensors, or two of them have one name.
     """
     if isinstance(outputs, torch.Tensor):
         _check_type(_OUTPUT, outputs, spec)
@@ -67,18 +67,21 @@ def with_named_outputs(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{spec} returns two outputs called {twice[0]}", "give them other keys")
-    # The exporter sets a module's mode, and afterwards all of it back to what the outermost had.
+    # The exporter changes the module's mode, and then resets every layer to the outermost's mode.
     return names, FlatOutputs(module).train(module.training)
 
 
 def _could_meet(module: nn.Module) -> bool:
-    """Tell whether a weight has the name of an input or output; wrapped, it has another one."""
+    """Return whether a weight may have the name of an input or output.
+
+    Wrapping the module changes the weights' names.
+    """
     weights = [*module.named_parameters(), *module.named_buffers()]
     return any(name.startswith(("input", _OUTPUT)) and "." not in name for name, _ in weights)
 
 
 def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
-    """Refuse what not every runtime can give back, or numpy cannot hold."""
+    """Raise UsageError for a tensor that a runtime cannot return or numpy cannot represent."""
     what = str(value.dtype).replace("torch.", "")
     hint = "call .float() on it before it is returned"
     if "complex" in what:
@@ -96,7 +99,7 @@ def _check_type(name: str, value: torch.Tensor, spec: str) -> None:
 
 
 def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]:
-    """Return the leaves, each with the keys (text) and indices (int) that lead to it."""
+    """Return the leaves, each with its path of keys (text) and indices (int)."""
     if value is None:
         return []
     if isinstance(value, Mapping):
@@ -113,6 +116,6 @@ def _leaves(value: Any, parts: Sequence[Any]) -> List[Tuple[Sequence[Any], Any]]
 
 
 def _name(parts: Sequence[Any]) -> str:
-    """Return a name that every exporter takes: of letters, digits, dots and underscores."""
+    """Return a name that every exporter accepts: letters, digits, dots and underscores."""
     name = re.sub(r"[^\w.]", "_", "_".join(map(str, parts)))
     return name if re.match(r"[A-Za-z_]", name) else f"{_OUTPUT}_{name}".rstrip("_")

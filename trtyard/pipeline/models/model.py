@@ -1,4 +1,4 @@
-"""A model of any kind: its module, the inputs of this run, and where they come from."""
+"""A model of any kind: its module, this run's inputs, and their sources."""
 
 from typing import NamedTuple, Optional, Tuple
 
@@ -8,10 +8,10 @@ from trtyard.pipeline.models.picture import Picture
 
 
 class Weights(NamedTuple):
-    """Where a model's weights came from."""
+    """The source of a model's weights."""
 
     source: str  # "seeded:0", the file as the user typed it, or a description for an own model
-    sha256: str  # of the file, or without one of the state (``checkpoint.state_sha256``)
+    sha256: str  # of the file, or of the state if there is no file (``checkpoint.state_sha256``)
 
 
 class Model(NamedTuple):
@@ -26,6 +26,6 @@ class Model(NamedTuple):
     weights: Weights
     picture: Optional[Picture]
     scale: Tuple[float, float]  # network-input pixels per picture pixel, (x, y)
-    exporter: Optional[str] = None  # the one that takes it, where a row's own does not
+    exporter: Optional[str] = None  # the one that supports it, if the row's own does not
     proposal_rows: int = 0  # rows of a detector's box head for one image, including padding
-    notes: Tuple[str, ...] = ()  # what the report should say of it, a sentence each
+    notes: Tuple[str, ...] = ()  # sentences for the report

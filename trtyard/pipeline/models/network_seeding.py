@@ -1,4 +1,4 @@
-"""Seeded weights for any network that keep its activations at a sane size."""
+"""Seeded weights for any network that keep its activations at a moderate size."""
 
 from typing import Any, Tuple
 
@@ -9,29 +9,29 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.torch_support.versions import power_of_two
 
-# Of the logits, about: an untrained classifier is undecided. Rounding errors grow with it.
+# Approximate deviation of the logits: small, as rounding errors grow with it.
 LOGIT_DEVIATION = 1.0 / 16
 
-# Learned tokens, position embeddings and the like: as torchvision's transformers draw them.
+# For learned tokens, position embeddings and similar, as in torchvision's transformers.
 _EMBEDDING_DEVIATION = 0.02
 
 
 def seed_classifier(module: nn.Module, seed: int, images: torch.Tensor) -> None:
-    """Overwrite all weights of ``module``, and set its batch norms' statistics by one picture.
+    """Overwrite all weights of ``module``, and set its batch norms' statistics from one picture.
 
-    Untrained batch norms pass everything on as it is, and in a deep network it then explodes or
-    vanishes. So each gets the mean square of what reaches it as its variance, front to back, and
-    the last layer is scaled for logits of a common size. All this by powers of two: the last bits
-    of sums, in which machines differ, do not matter then. Means are not taken off: random norms
-    that do so double rounding errors every few layers.
+    Untrained batch norms do not change their input, so activations explode or vanish in a deep
+    network. Therefore each norm, from front to back, gets the mean square of its input as its
+    variance, and the last layer is scaled for logits of a moderate size. All factors are powers of
+    two, so the last bits of sums, which differ between machines, do not matter. Means stay 0:
+    random norms that subtract a mean double rounding errors every few layers.
 
     Args:
         module: in eval mode.
-        seed: of everything drawn.
+        seed: of all random numbers.
         images: float32 [B, 3, H, W].
 
     Raises:
-        RuntimeError, ValueError, AssertionError: whatever the module raises for these images.
+        RuntimeError, ValueError, AssertionError: the module does not support these images.
     """
     logits = seed_network(module, seed, images)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def seed_classifier(module: nn.Module, seed: int, images: torch.Tensor) -> None:
 
 
 def seed_network(module: nn.Module, seed: int, images: torch.Tensor) -> Any:
-    """Overwrite the weights and set the batch norms, as above, and return what then comes out."""
+    """Overwrite the weights and set the batch norms as above, and return the module's output."""
     draw = Seed(seed)
     with torch.no_grad():
         for layer in module.modules():
@@ -55,7 +55,7 @@ def seed_network(module: nn.Module, seed: int, images: torch.Tensor) -> Any:
 
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, FrozenBatchNorm2d)
-_ENOUGH = 16  # values of a channel to take its size from
+_ENOUGH = 16  # values of a channel that are enough to measure its size
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -68,19 +68,19 @@ def _seed_layer(layer: nn.Module, draw: Seed) -> None:
             )
         elif not bool((parameter == parameter.reshape(-1)[0]).all()):
             parameter.copy_(draw.uniform(parameter.shape, _EMBEDDING_DEVIATION))
-        # All alike: scales and shifts of norms, layer scales. Those are good as they are.
+        # Equal values are scales and shifts of norms, or layer scales. They stay.
 
 
 def _take_size(norm: Any, inputs: Tuple[torch.Tensor, ...]) -> None:
     x = inputs[0].double()
-    # Of a few values, one channel's may all be near zero by chance, and dividing by their size
-    # would magnify their rounding errors: then all channels together.
+    # A channel with few values may be near zero by chance, and dividing by its size would magnify
+    # rounding errors. Then all channels are measured together.
     few = x[:, 0].numel() < _ENOUGH
     size = x.pow(2).mean() if few else x.pow(2).mean(dim=[0, *range(2, x.dim())])
     norm.running_var.copy_(nearest_power_of_two(size))
 
 
 def nearest_power_of_two(values: torch.Tensor) -> torch.Tensor:
-    """Return the nearest powers of two, and one for zero."""
+    """Return the nearest powers of two; 1 for values that are not positive."""
     exponent = torch.round(torch.log2(torch.where(values > 0, values, torch.ones_like(values))))
     return power_of_two(exponent)

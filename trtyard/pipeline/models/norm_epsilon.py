@@ -1,8 +1,8 @@
-"""The epsilon of a torchvision detector's norms, which a checkpoint does not hold.
+"""Find the epsilon of a torchvision detector's norms, which a checkpoint does not contain.
 
-Whoever trains such a detector gets it with frozen batch norms, whose epsilon is 1e-5. torchvision's
-own first weights are from a time when it was 0, and it sets that for just those (``overwrite_eps``
-in its models/detection).
+A detector trained today has frozen batch norms with an epsilon of 1e-5. torchvision's first weights
+are from a time when it was 0, and torchvision sets 0 only for those (``overwrite_eps`` in its
+models/detection).
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from trtyard.core.files import sha256_of
 from trtyard.pipeline.models.checkpoint_keys import COUNT, State
 
 FROZEN_EPSILON = 1e-5
-# The first eight digits of the published file's sha256, which its name at torchvision's has too.
+# The first eight digits of the published file's sha256, which are also in its file name.
 WITHOUT_EPSILON = {
     "fasterrcnn_resnet50_fpn": "258fb6c6",
     "keypointrcnn_resnet50_fpn": "fc266e95",
@@ -26,7 +26,7 @@ WITHOUT_EPSILON = {
 
 
 class Epsilon(NamedTuple):
-    """The epsilon of the norms, and the report's note about it."""
+    """The epsilon of the norms, and a note about it for the report."""
 
     value: Optional[float]  # None: each norm has its own
     frozen: bool
@@ -36,14 +36,14 @@ class Epsilon(NamedTuple):
 def epsilon_for(
     name: str, detector: nn.Module, state: State, file: str, asked: Optional[float]
 ) -> Epsilon:
-    """Return the epsilon with which the weights in ``state`` were trained, as far as can be told.
+    """Return the epsilon with which the weights in ``state`` were trained, as far as it is known.
 
     Args:
         name: of the detector in torchvision.
         detector: as torchvision builds it without weights.
         state: the checkpoint's weights.
         file: where they come from.
-        asked: what the user gave; it is taken.
+        asked: the user's value, which is used if it is not None.
     """
     frozen = not any(key.endswith(COUNT) for key in state)
     if asked is not None:

@@ -1,4 +1,4 @@
-"""What makes a module compute NaN: its weights, its norms' variances, or the first layer to."""
+"""Find what makes a module compute NaN: its weights, its norms' variances, or a layer."""
 
 import contextlib
 from typing import Any, Iterator, List, Mapping
@@ -8,23 +8,20 @@ from torch import nn
 
 
 def is_spoilt(value: torch.Tensor) -> bool:
-    """Tell whether a tensor of weights holds NaN or infinity. A mask of 0 and -inf may."""
+    """Return whether a weight tensor has NaN or infinity. A mask of 0 and -inf is allowed."""
     if not value.is_floating_point() or bool(torch.isfinite(value).all()):
         return False
     return not bool(((value == 0) | (value == float("-inf"))).all())
 
 
 def bad_variances(module: nn.Module) -> List[str]:
-    """Return a line for each norm that divides by the root of nothing, or of less than nothing.
-
-    A variance of 0 is none of these where the norm adds an epsilon to it.
-    """
+    """Return a line for each norm whose variance plus epsilon is 0 or less, or is negative."""
     lines = []
     for name, layer in module.named_modules():
         variance = getattr(layer, "running_var", None)
         if not isinstance(variance, torch.Tensor):
             continue
-        # A traced layer does not tell its epsilon, and hardly ever has none.
+        # A traced layer does not give its epsilon, which is hardly ever 0.
         unknown = 1.0 if isinstance(layer, torch.jit.ScriptModule) else 0.0
         epsilon = float(getattr(layer, "eps", unknown))
         bad = (variance < 0) | (variance + epsilon <= 0)
@@ -37,7 +34,7 @@ def bad_variances(module: nn.Module) -> List[str]:
 
 
 def spoilt_tensors(module: nn.Module) -> List[str]:
-    """Return the names of parameters and buffers that hold NaN or infinity."""
+    """Return the names of parameters and buffers that have NaN or infinity."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return [name for name, value in tensors if is_spoilt(value)]
 
@@ -46,8 +43,8 @@ def spoilt_tensors(module: nn.Module) -> List[str]:
 def first_nan_noted(module: nn.Module) -> Iterator[List[str]]:
     """Watch the module's layers while the block runs.
 
-    What is given is a list; it gets one line: the first layer that gives NaN for what holds none.
-    TorchScript's layers cannot be watched.
+    The block gets a list. After the run it has one line if a layer returned NaN for inputs without
+    NaN: the first such layer. TorchScript layers cannot be watched.
     """
     found: List[str] = []
     names = {layer: name for name, layer in module.named_modules()}

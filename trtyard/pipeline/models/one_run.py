@@ -1,4 +1,4 @@
-"""Runs of a module that leave no trace: neither on their inputs nor on the module's buffers."""
+"""Run a module without changing its inputs or buffers."""
 
 import contextlib
 from typing import Any, Iterator, List, Sequence
@@ -8,18 +8,18 @@ from torch import nn
 
 
 def run_once(module: nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
-    """Return what ``module`` gives for copies of ``inputs``, which it may change in place."""
+    """Return the output of ``module`` for copies of ``inputs``, which it may change in place."""
     with torch.no_grad():
         return module(*[value.clone() for value in inputs])
 
 
 @contextlib.contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[List[str]]:
-    """Give every buffer its value back when the block ends.
+    """Restore every buffer's value when the block ends.
 
-    So every run starts alike: a counter or a running mean that ``forward`` changes would else make
-    each run, and what an exporter writes, another one. What is given is a list; after the block it
-    holds the names of the buffers that were changed in it.
+    So every run starts from the same state. A counter or a running mean that ``forward`` changes
+    would otherwise make each run and each export different. The block gets a list, which has the
+    names of the changed buffers afterwards.
     """
     kept = [
         (owner, name, ".".join(filter(None, (prefix, name))), buffer, buffer.clone())
@@ -43,7 +43,7 @@ def buffers_kept(module: nn.Module) -> Iterator[List[str]]:
 
 
 def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Tell whether two tensors hold the same, NaN being NaN."""
+    """Return whether two tensors are equal. NaN equals NaN."""
     if left.shape != right.shape or left.dtype != right.dtype:
         return False
     return bool(((left == right) | ((left != left) & (right != right))).all())

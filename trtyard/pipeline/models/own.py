@@ -18,10 +18,10 @@ _MOST_NAMES = 3
 
 
 def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
-    """Return the model that the user's callable makes, with random inputs as they were asked for.
+    """Return the model that the user's callable makes, with random inputs as requested.
 
-    Torch's global generator is seeded before the callable runs, so that what it initialises at
-    random is the same each time. A weights file is fitted strictly into what it returns.
+    Torch's global generator is seeded before the callable runs, so random initialisation gives the
+    same weights each time. A weights file must fit the returned module exactly.
 
     Args:
         spec: ``package.module:callable`` or ``file.py:callable``; called with no arguments.
@@ -29,8 +29,8 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         input_shape: such as "1x3x224x224", or several with commas between; see ``parse_inputs``.
 
     Raises:
-        UsageError: there is no such module or callable, it raises or returns no nn.Module, the
-            shapes are missing or cannot be taken, or the outputs are not tensors.
+        UsageError: the module or callable does not exist, it raises or returns no nn.Module, the
+            shapes are missing or unsupported, or the outputs are not tensors.
     """
     if input_shape is None:
         raise UsageError(
@@ -71,7 +71,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
 
 
 def _exporter_for(module: nn.Module) -> Optional[str]:
-    """Return the exporter that alone takes the module; None where the row's own does."""
+    """Return the only exporter that supports the module; None if the row's own does."""
     scripted = any(isinstance(each, torch.jit.ScriptModule) for each in module.modules())
     return "torchscript" if scripted else None
 
@@ -107,7 +107,7 @@ def _some(names: List[str]) -> str:
 
 
 def _input_names(count: int, taken: Sequence[str]) -> Tuple[str, ...]:
-    """Return names that no output has: a file's inputs and outputs share one space of names."""
+    """Return input names that no output has: inputs and outputs of a file share one namespace."""
     for name in ("input", "model_input"):
         names = (name,) if count == 1 else tuple(f"{name}_{index}" for index in range(count))
         if not set(names) & set(taken):

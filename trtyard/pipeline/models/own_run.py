@@ -1,4 +1,4 @@
-"""The first run of a user's own module: which types it runs with, and what it returns."""
+"""Run a user's own module for the first time, to find its types and outputs."""
 
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -24,7 +24,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 class Ready(NamedTuple):
-    """A module that runs, in a form that returns a tuple of tensors."""
+    """A module that runs and returns a tuple of tensors."""
 
     module: nn.Module
     inputs: Tuple[torch.Tensor, ...]
@@ -33,7 +33,7 @@ class Ready(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """One way to run the module."""
+    """A combination of types to run the module with."""
 
     input_type: torch.dtype  # of the floating-point inputs without a type in --input
     to_float32: Tuple[torch.dtype, ...]  # of the module
@@ -41,9 +41,9 @@ class _Trial(NamedTuple):
 
 
 def ready_to_run(module: nn.Module, asked: Sequence[OwnInput], seed: int, spec: str) -> Ready:
-    """Run the module once, in its own types if it runs in them, and return how it did.
+    """Run the module once, with its own types if possible, and return it ready to run.
 
-    Types that not every runtime has become float32 first, where the module runs so.
+    Types that not every runtime supports are first converted to float32, if the module then runs.
 
     Args:
         module: in eval mode, on the CPU.
@@ -52,7 +52,7 @@ def ready_to_run(module: nn.Module, asked: Sequence[OwnInput], seed: int, spec: 
         spec: the model as the user typed it, for errors.
 
     Raises:
-        UsageError: it runs in no way, or returns what cannot be compared.
+        UsageError: it fails with all types, or its outputs cannot be compared.
     """
     first: Optional[UsageError] = None
     last: Optional[UsageError] = None
@@ -68,19 +68,20 @@ def ready_to_run(module: nn.Module, asked: Sequence[OwnInput], seed: int, spec: 
             first, last = first or error, error
             continue
         return Ready(flat, inputs, names, tuple(_notes(spec, given, asked, conversion, trial.why)))
-    # In one type only, a wrong shape shows once the types fit; else the first way is the user's.
+    # With one type, a wrong shape shows once the types match. Otherwise the first trial has the
+    # user's types.
     failure = last if len(types_in(module)) == 1 else first
     raise failure or UsageError(f"{spec} cannot be run")
 
 
 def _trials(module: nn.Module, asked: Sequence[OwnInput]) -> Iterator[_Trial]:
-    """Yield the ways in which the module may run, the one that changes it least first."""
+    """Yield the types to try, starting with the smallest change to the module."""
     types = types_in(module)
     float_types = {each.dtype for each in asked if each.is_typed and each.dtype.is_floating_point}
     unavoidable = needed(types)
     if float_types == {torch.float32} and types and set(types) <= set(_HALVES):
-        # A module that has no float32, and inputs that are to be: it casts them itself, or is to be
-        # float32 as well.
+        # The module has no float32, but the inputs do: it casts them itself, or must be converted
+        # to float32 as well.
         yield _Trial(torch.float32, unavoidable, why_needed(unavoidable))
         yield _Trial(torch.float32, types, "--input asks for float32")
         return
@@ -94,7 +95,7 @@ def _trials(module: nn.Module, asked: Sequence[OwnInput]) -> Iterator[_Trial]:
 
 
 def _is_open(one: OwnInput) -> bool:
-    """Tell whether the input is floating, and the user left open in which type."""
+    """Return whether the input is floating and the user gave no type."""
     return one.dtype.is_floating_point and not one.is_typed
 
 
@@ -105,7 +106,7 @@ def _type_of(one: OwnInput, trial: _Trial) -> torch.dtype:
 def _run(
     module: nn.Module, inputs: Tuple[torch.Tensor, ...], spec: str, given: Sequence[OwnInput]
 ) -> Tuple[Tuple[str, ...], nn.Module]:
-    """Run the module once, and return its outputs' names and a form that returns only tensors."""
+    """Run the module once, and return its output names and a module that returns only tensors."""
     try:
         with buffers_kept(module):
             outputs: Any = run_once(module, inputs)

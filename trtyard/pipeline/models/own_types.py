@@ -1,4 +1,4 @@
-"""The floating point types of a user's module: kept, and made float32 where that is needed."""
+"""The floating-point types of a user's module, and their conversion to float32."""
 
 from typing import Callable, Iterator, List, NamedTuple, Tuple
 
@@ -18,19 +18,19 @@ _NEEDED = {
 
 
 class Conversion(NamedTuple):
-    """Tensors that were made float32."""
+    """Tensors that were converted to float32."""
 
-    types: Tuple[torch.dtype, ...]  # what they were
+    types: Tuple[torch.dtype, ...]  # their earlier types
     undo: Callable[[], None]
 
 
 def types_in(module: nn.Module) -> Tuple[torch.dtype, ...]:
-    """Return the floating point types of the module's parameters and buffers, each once."""
+    """Return the floating-point types of the module's parameters and buffers, each once."""
     return tuple(dict.fromkeys(value.dtype for value in _floating(module)))
 
 
 def precision_of(module: nn.Module) -> str:
-    """Return the types of the module's weights as the report has them: "fp32", "fp16 and fp32"."""
+    """Return the types of the module's weights for the report: "fp32", "fp16 and fp32"."""
     return (
         " and ".join(sorted(SHORT.get(each, name_of(each)) for each in types_in(module))) or "fp32"
     )
@@ -42,17 +42,17 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def needed(types: Tuple[torch.dtype, ...]) -> Tuple[torch.dtype, ...]:
-    """Return those of ``types`` that not every runtime computes in."""
+    """Return those of ``types`` that not every runtime supports."""
     return tuple(each for each in types if each in _NEEDED)
 
 
 def why_needed(types: Tuple[torch.dtype, ...]) -> str:
-    """Return why tensors of these types are made float32."""
+    """Return why tensors of these types are converted to float32."""
     return "; ".join(_NEEDED[each] for each in types if each in _NEEDED)
 
 
 def to_float32(module: nn.Module, types: Tuple[torch.dtype, ...]) -> Conversion:
-    """Make float32 of the module's parameters and buffers of these types."""
+    """Convert the module's parameters and buffers of these types to float32."""
     kept: List[Tuple[torch.Tensor, torch.Tensor]] = []
     found = tuple(each for each in types_in(module) if each in types)
     for value in _floating(module):

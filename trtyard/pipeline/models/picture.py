@@ -1,4 +1,4 @@
-"""Reading a picture: what comes in is any file at all, what goes on is RGB of a sane size."""
+"""Read any picture file as RGB of a supported size."""
 
 import hashlib
 import importlib.util
@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 
-# Below this a picture has no content that a network's first stride of 32 would not swallow.
+# A smaller picture has no content left after a network's total stride of 32.
 MINIMUM_SIDE = 16
-# Above these a decoded picture costs hundreds of megabytes, and is then scaled down anyway. The
-# number of pixels stays below the one at which Pillow itself warns (89 million).
+# A larger picture costs hundreds of megabytes and is scaled down anyway. The number of pixels is
+# below the limit at which Pillow warns (89 million).
 MAXIMUM_SIDE = 16384
 MAXIMUM_PIXELS = 1 << 26
 MAXIMUM_BYTES = 256 << 20
@@ -26,7 +26,7 @@ _WHITE = (255, 255, 255, 255)
 
 
 class Picture(NamedTuple):
-    """A picture as people see it: upright, opaque, 8 bits a channel."""
+    """A picture that is upright, opaque and has 8 bits per channel."""
 
     name: str  # the path as the user typed it, or the default's name
     rgb: Any  # numpy uint8 [H, W, 3]
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 def read_picture(path: Optional[str] = None) -> Picture:
     """Read the picture at ``path``, or the default one: scikit-image's astronaut (public domain).
 
-    The first frame of an animation is taken, transparency is laid on white, grey and CMYK become
+    An animation gives its first frame. Transparency is blended onto white, grey and CMYK become
     RGB, 16-bit grey becomes 8-bit, and the EXIF orientation is applied.
 
     Raises:
@@ -49,7 +49,7 @@ def read_picture(path: Optional[str] = None) -> Picture:
 
 
 def _default_path() -> Path:
-    # Found, not imported: scikit-image takes longer to import than the picture to read.
+    # Only located: importing scikit-image takes longer than reading the picture.
     spec = importlib.util.find_spec("skimage")
     folders = (spec.submodule_search_locations or []) if spec is not None else []
     for folder in folders:
@@ -65,7 +65,7 @@ def _default_path() -> Path:
 def _decode(path: Path, name: str) -> Picture:
     data = _read(path, name)
     with warnings.catch_warnings():
-        # The limits above speak for themselves, and a picture with odd metadata is still a picture.
+        # The limits above are checked here, and a picture with odd metadata is still a picture.
         warnings.simplefilter("ignore")
         image = _open(data, name)
         _check_size(image.size, name)
@@ -74,7 +74,7 @@ def _decode(path: Path, name: str) -> Picture:
             rgb = np.asarray(_to_rgb(upright, name))
         except UsageError:
             raise
-        except Exception as error:  # each of Pillow's decoders raises what its format led it to
+        except Exception as error:  # Pillow's decoders raise many types of errors
             reason = str(error) or type(error).__name__
             raise UsageError(
                 f"{name}: the picture is broken or cut short ({reason})", _TRY_ANOTHER
@@ -141,7 +141,7 @@ def _to_rgb(image: Any, name: str) -> Any:
             "save it with 8 bits a channel first",
         )
     if image.mode.startswith("I"):
-        # 16-bit grey; Pillow's own conversion would cut everything above 255 off.
+        # 16-bit grey: Pillow's own conversion would clip every value above 255.
         deep = np.asarray(image).astype(np.int64)
         return Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,4 +1,4 @@
-"""From what the user typed after ``--model`` to a model ready to run."""
+"""Load the model that ``--model`` names."""
 
 from typing import Any, Optional
 
@@ -23,8 +23,8 @@ def load_model(
     Args:
         spec: ``faster_rcnn``, the name of a classifier, segmenter or detector of torchvision such
             as ``alexnet``, or a user's own as ``package.module:callable`` or ``file.py:callable``.
-        weights: ``seeded``, ``seeded:N``, or the path of a checkpoint, with ``#KEY`` behind it
-            where it holds several sets of weights.
+        weights: ``seeded``, ``seeded:N``, or the path of a checkpoint, followed by ``#KEY`` if it
+            has several sets of weights.
         image: path of a picture; the default one if None. Not for own models.
         size: of the network's input in pixels: the shorter side for detectors, the square's side
             for classifiers and segmenters. Not for own models.
@@ -33,8 +33,8 @@ def load_model(
         norm_epsilon: of the norms of a checkpoint for one of torchvision's detectors.
 
     Raises:
-        UsageError: something of it cannot be taken; the message says what can.
-        EnvironmentLacksError: pretrained weights, or the default picture, are not here.
+        UsageError: an argument is not supported; the message lists the supported values.
+        EnvironmentLacksError: pretrained weights or the default picture are missing.
     """
     path = None if image is None else str(image)
     options = Options(choose(str(weights)), path, size, input_shape, top_n, norm_epsilon)

@@ -1,7 +1,7 @@
-"""Weights in the safetensors format: a JSON header, then the numbers. Nothing in it can be run.
+"""Read weights in the safetensors format, which contains no code.
 
-Format: https://huggingface.co/docs/safetensors (eight bytes with the header's length, the lowest
-first; the header; the tensors' bytes, without gaps).
+Format: https://huggingface.co/docs/safetensors (the header's length as eight little-endian bytes;
+a JSON header; the tensors' bytes, without gaps).
 """
 
 import json
@@ -28,7 +28,7 @@ def read_safetensors(path: str) -> Dict[str, torch.Tensor]:
     """Return the tensors in the file by name; bfloat16 as float32.
 
     Raises:
-        UsageError: it is cut short, no such file, or holds a type that is not known here.
+        UsageError: the file is truncated, in another format, or has an unknown type.
     """
     data = Path(path).read_bytes()
     header, start = _header(data, path)
@@ -53,7 +53,7 @@ def read_safetensors(path: str) -> Dict[str, torch.Tensor]:
 
 
 def _header(data: bytes, path: str) -> Any:
-    """Return the header, and where the numbers begin."""
+    """Return the header, and the offset of the numbers."""
     try:
         (length,) = struct.unpack_from("<Q", data)
         if not 2 <= length <= min(len(data) - _LENGTH, _LARGEST_HEADER):

@@ -1,8 +1,8 @@
 """Random weights that are the same on every machine.
 
-Only what IEEE 754 fixes is used: 24-bit uniform numbers from torch's Mersenne twister (its normal
-numbers go through vectorised logarithms, which differ between processors), sums that are exact in
-float64 in whatever order, square roots, and one rounding after the other to float32.
+Only operations with exact IEEE 754 results are used: 24-bit uniform numbers from torch's Mersenne
+twister, sums that are exact in float64 in any order, square roots, and single roundings to float32.
+torch's normal numbers use vectorised logarithms, which differ between processors.
 """
 
 import math
@@ -10,10 +10,10 @@ from typing import Sequence
 
 import torch
 
-# Numbers turned into float64 at a time: what fits a processor's cache.
+# Numbers converted to float64 at a time, which fit a processor's cache.
 _BLOCK = 1 << 18
 
-# Of the uniform distribution between 0 and 1.
+# Standard deviation of the uniform distribution between 0 and 1.
 _UNIFORM_MEAN = 0.5
 _UNIFORM_DEVIATION = math.sqrt(1.0 / 12)
 
@@ -36,9 +36,9 @@ class Seed:
         Args:
             shape: [outputs, inputs, ...] of the layer.
             gain: output standard deviation for inputs of mean square one.
-            centered: make each output's weights sum to zero, so that what all inputs of a ReLU
-                network share (they are all positive) does not drown what they differ in. Such
-                features tell places apart, at the price of growing rounding errors with depth.
+            centered: make each output's weights sum to zero. The inputs in a ReLU network are all
+                positive, and their common part would otherwise outweigh their differences. Such
+                features distinguish positions, but rounding errors grow with depth.
         """
         fan_in = 1
         for size in shape[1:]:
@@ -54,7 +54,7 @@ class Seed:
         return drawn.sub_(_UNIFORM_MEAN).mul_(deviation / _UNIFORM_DEVIATION)
 
     def whole(self, shape: Sequence[int], below: int) -> torch.Tensor:
-        """Return int64 numbers from 0 up to ``below``, which is left out; at most 2^24 of them."""
+        """Return int64 numbers from 0 to ``below`` - 1; ``below`` is at most 2^24."""
         return (self._draw(shape).double() * below).floor().long()
 
     def _draw(self, shape: Sequence[int]) -> torch.Tensor:

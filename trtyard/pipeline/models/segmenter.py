@@ -24,9 +24,9 @@ _AUXILIARY = "aux_classifier."
 
 
 def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
-    """Return the model ``name`` for one picture; its outputs are called as in torchvision's dict.
+    """Return the model ``name`` for one picture, with the output names of torchvision's dict.
 
-    These are ``out``, and ``aux`` where a checkpoint holds the auxiliary classifier: float32
+    These are ``out``, and ``aux`` if a checkpoint has the auxiliary classifier: float32
     [1, classes, size, size].
 
     Args:
@@ -36,7 +36,7 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
         size: side of the square that is cropped from the picture; None for 520.
 
     Raises:
-        UsageError: picture, weights or size cannot be taken.
+        UsageError: picture, weights or size are not supported.
     """
     side = DEFAULT_SIZE if size is None else size
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE)
@@ -45,7 +45,7 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
     notes: Tuple[str, ...] = ()
     if choice.file is None:
         module = untrained_segmenter(name).eval()
-        # By the default picture: weights that hang on this run's would be other ones for each.
+        # With the default picture, so that the weights do not depend on this run's picture.
         outputs = seed_network(module, choice.seed, network_input(read_picture().rgb, side))
     else:
         state, notes = choice.read()

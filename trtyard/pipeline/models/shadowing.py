@@ -1,7 +1,7 @@
-"""Files of a user's that have the name of a module of Python's or of the row's.
+"""Find user files that have the name of a module of Python or of the row.
 
-The row's packages come first, so such a file is never imported: where the user's code imports that
-name, it is not told which of the two is meant.
+The row's packages come first on the path, so such a file is never imported. An import of that name
+in the user's code is ambiguous.
 """
 
 import ast
@@ -12,15 +12,15 @@ from typing import Iterator, List, Optional, Set, Tuple
 
 from trtyard.core.errors import UsageError
 
-_MOST_FILES = 500  # of a package, that are read
+_MOST_FILES = 500  # limit of files read in a package
 
 
 def refuse_clashes(start: Path, folder: Path) -> None:
-    """Raise a UsageError where code imports a name that a file beside it and the row both have.
+    """Raise a UsageError if user code imports a name that a user file and the row both have.
 
     Args:
-        start: the file of the user's that is imported, or a package's folder.
-        folder: where what it imports is looked for, after the row's own packages.
+        start: the user's file that is imported, or a package's folder.
+        folder: where Python looks for the user's imports, after the row's packages.
     """
     waiting: List[Path] = [start]
     seen: Set[str] = set()
@@ -29,7 +29,7 @@ def refuse_clashes(start: Path, folder: Path) -> None:
             for name, line in _imports(file):
                 beside = None if name in seen else module_in(folder, name)
                 seen.add(name)
-                if beside is None or beside == start:  # it means the row's, and not itself
+                if beside is None or beside == start:  # the file does not import itself
                     continue
                 if is_elsewhere(name, folder):
                     raise clash(name, beside, f"{file}, line {line}, imports")
@@ -37,7 +37,7 @@ def refuse_clashes(start: Path, folder: Path) -> None:
 
 
 def clash(name: str, beside: Path, who: str) -> UsageError:
-    """Return the error for a module of the user's that the row has too."""
+    """Return the error for a user's module that the row has too."""
     shown = beside.parent if beside.name == "__init__.py" else beside
     return UsageError(
         f"{who} {name}, which is both {shown} and a module of this row's Python: the row's comes "
@@ -55,7 +55,7 @@ def module_in(folder: Path, name: str) -> Optional[Path]:
 
 
 def is_elsewhere(name: str, folder: Path) -> bool:
-    """Tell whether Python finds the top-level module ``name`` without looking into ``folder``."""
+    """Return whether Python finds the top-level module ``name`` outside ``folder``."""
     if name in sys.builtin_module_names:
         return True
     places = [place for place in sys.path if place and Path(place).resolve() != folder.resolve()]
@@ -71,11 +71,14 @@ def _sources(place: Path) -> Iterator[Path]:
 
 
 def _imports(file: Path) -> Iterator[Tuple[str, int]]:
-    """Yield the top-level name and line of each absolute import in a file; none if it is broken."""
+    """Yield the top-level name and line of each absolute import in a file.
+
+    Nothing for a file that does not parse.
+    """
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return  # importing it raises the error
+        return  # the later import raises the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for one in node.names:

@@ -1,4 +1,4 @@
-"""Checks ``--size``."""
+"""Check ``--size``."""
 
 from trtyard.core.errors import UsageError
 

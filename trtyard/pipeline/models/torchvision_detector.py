@@ -1,8 +1,8 @@
-"""torchvision's own detectors, by name, as they are: their outputs have a row for each detection.
+"""torchvision's own detectors, by name, unchanged. Their outputs have a row for each detection.
 
-How many there are depends on the picture, so the shapes of the ONNX file do too. ONNX Runtime runs
-that, and full TensorRT from 8.5 on; TensorRT for RTX has neither NonZero nor NonMaxSuppression.
-``faster_rcnn`` is the detector without such shapes.
+The number of detections depends on the picture, and so do the output shapes of the ONNX file. ONNX
+Runtime and full TensorRT from 8.5 on support that. TensorRT for RTX has neither NonZero nor
+NonMaxSuppression. ``faster_rcnn`` is a detector with fixed shapes.
 """
 
 import warnings
@@ -29,14 +29,14 @@ from trtyard.pipeline.torch_support.versions import detector_names, untrained_de
 
 __all__ = ["detector_names", "load_detector"]
 
-# Random weights find nothing more in a larger picture.
+# Random weights detect no more in a larger picture.
 SEEDED_SIZE = 320
-DEFAULT_SIZE = 800  # torchvision's, of most of them
+DEFAULT_SIZE = 800  # torchvision's for most of its detectors
 MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
 
 
 class OneImage(nn.Module):
-    """A detector of torchvision, which takes a list of images, for a batch of one."""
+    """Adapts a torchvision detector, which takes a list of images, to a batch of one."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ def load_detector(
     size: Optional[int],
     norm_epsilon: Optional[float] = None,
 ) -> Model:
-    """Return the detector ``name`` for one picture; its outputs are called as in torchvision's.
+    """Return the detector ``name`` for one picture, with torchvision's output names.
 
     These are ``boxes`` float32 [n, 4] (x1, y1, x2, y2 in pixels of the input), ``labels`` int64
     [n], ``scores`` float32 [n], best first; ``masks`` float32 [n, 1, H, W]; ``keypoints`` float32
     [n, 17, 3] and ``keypoints_scores`` float32 [n, 17].
 
-    The picture is resized here, and the detector does not resize at all; but an SSD resizes to its
-    one size what ``size`` gives another one.
+    The picture is resized here, and the detector does not resize again. An SSD still resizes to
+    its own size if ``size`` is another one.
 
     Args:
         name: one of ``detector_names``.
@@ -73,16 +73,16 @@ def load_detector(
         image: path of a picture; None for the default one.
         size: shorter side of the input; None for an SSD's own size, and for other detectors 800
             with a checkpoint and 320 without.
-        norm_epsilon: of a checkpoint's norms; None for what ``epsilon_for`` tells.
+        norm_epsilon: of a checkpoint's norms; None for the result of ``epsilon_for``.
 
     Raises:
-        UsageError: picture, weights or size cannot be taken.
+        UsageError: picture, weights or size are not supported.
     """
     side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, SEEDED_SIZE)
     picture = read_picture(image)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torchvision's, about its own constructors
+        warnings.simplefilter("ignore")  # torchvision's, about its own constructors
         detector = untrained_detector(name).eval()
     fixed = getattr(detector.transform, "fixed_size", None)  # an SSD's own, (width, height)
     own_size = fixed is None or size in (None, *fixed)
@@ -95,7 +95,7 @@ def load_detector(
     if choice.file is not None:
         notes = _load_weights(detector, name, choice, norm_epsilon)
     else:
-        # By the default picture: weights that hang on this run's would be other ones for each.
+        # With the default picture, so that the weights do not depend on this run's picture.
         seed_detector(module, choice.seed, network_input(read_picture().rgb, wanted))
     module.requires_grad_(False)
     weights = choice.facts(detector)
@@ -120,13 +120,13 @@ def load_detector(
 def _load_weights(
     detector: nn.Module, name: str, choice: Choice, norm_epsilon: Optional[float]
 ) -> Tuple[str, ...]:
-    """Load a state dict into ``detector``, by torchvision's own rules; return notes on it.
+    """Load a state dict into ``detector`` by torchvision's own rules, and return notes about it.
 
-    What it publishes is trained with frozen norms mostly, which have no count of batches, and by
-    older releases, whose keys it renames itself.
+    torchvision's published weights mostly have frozen norms, which have no count of batches. Some
+    are from older releases, whose keys torchvision renames.
 
     Raises:
-        UsageError: the file cannot be taken, or does not fit.
+        UsageError: the file is not supported, or does not fit.
     """
     file = str(choice.file)
     state, notes = choice.read()
@@ -164,9 +164,9 @@ def _within(side: float) -> int:
 
 
 def _as_it_is(image: torch.Tensor, target: Any = None) -> Any:
-    """Stand for a torchvision transform's ``resize`` where the size is right already.
+    """Replace a torchvision transform's ``resize`` if the picture already has its size.
 
-    Traced, torchvision's computes the new size in float32: (1 / 427) * 427 is below 1, and of 427
-    pixels 426 are left.
+    When traced, torchvision's ``resize`` computes the new size in float32: (1 / 427) * 427 is below
+    1, and 427 pixels become 426.
     """
     return image, target

@@ -1,4 +1,4 @@
-"""Importing a user's code, with errors that point into it."""
+"""Import a user's code, with errors that name its file and line."""
 
 import difflib
 import importlib
@@ -14,10 +14,10 @@ from trtyard.pipeline.models.users_frame import users_frame
 
 
 def find_callable(spec: str) -> Any:
-    """Import what stands before the colon of ``spec`` and return what stands after it.
+    """Return the callable ``spec``, such as ``file.py:callable`` or ``module:callable``.
 
     Raises:
-        UsageError: there is none, or importing it fails.
+        UsageError: it does not exist, or importing the file or module fails.
     """
     place, _, name = spec.rpartition(":")
     if not place or not name:
@@ -51,7 +51,7 @@ def _import_file(place: str, spec: str) -> Any:
     if not path.is_file():
         raise UsageError(f"{place}: no such file", "check the path before the colon")
     refuse_clashes(path, path.parent)
-    _add_to_path(path.parent)  # for what lies beside it
+    _add_to_path(path.parent)  # for its imports of neighbouring files
     is_taken = path.stem in sys.modules or is_elsewhere(path.stem, path.parent)
     name = f"trtyard_own_{path.stem}" if is_taken else path.stem
     description = importlib.util.spec_from_file_location(name, str(path))
@@ -68,7 +68,7 @@ def _import_file(place: str, spec: str) -> Any:
 
 
 def _add_to_path(folder: Path) -> None:
-    # At the end: a file of the user's that is called onnx.py must not hide the package.
+    # At the end: a user's file named onnx.py must not hide the package.
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
@@ -114,7 +114,7 @@ def call(make: Any, spec: str) -> Any:
 
 
 def where(error: BaseException) -> str:
-    """Return the error in one line, with the last file and line that is not torch's or ours."""
+    """Return the error in one line, with the last file and line outside torch and trtyard."""
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, SyntaxError):
         return f"{text} ({error.filename}, line {error.lineno})"

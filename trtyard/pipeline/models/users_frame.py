@@ -1,4 +1,4 @@
-"""The line of the user's own code that an exception came through."""
+"""Find the line of the user's code in an exception's traceback."""
 
 import sysconfig
 import traceback
@@ -14,9 +14,9 @@ _PACKAGES = ("site-packages", "dist-packages")
 
 
 def users_frame(error: BaseException) -> Optional[traceback.FrameSummary]:
-    """Return the innermost call that is the model's own, or else that of an installed package.
+    """Return the innermost frame of the user's code, or else of an installed package.
 
-    None where all of it is torch's, Python's or trtyard's own.
+    None if all frames are torch's, Python's or trtyard's own.
     """
     frames = [
         frame

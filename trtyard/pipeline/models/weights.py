@@ -14,23 +14,23 @@ from trtyard.pipeline.models.model import Weights
 SEEDED = "seeded"
 PRETRAINED = "pretrained"
 
-# What torch's generators take.
+# The largest seed of torch's generators.
 _LARGEST_SEED = 2**63 - 1
 
 
 class Choice(NamedTuple):
-    """A file, or else a seed."""
+    """The weights that the user chose: a file, or a seed."""
 
     file: Optional[str]
-    seed: int  # also seeds what a file does not set
+    seed: int  # also for values that a file does not set
     key: str = ""  # key in the file; empty if it holds one set of weights
 
     def read(self) -> Checkpoint:
-        """Return the weights in the file, which must be given."""
+        """Return the weights in the file. There must be a file."""
         return read_checkpoint(str(self.file), self.key)
 
     def facts(self, module: torch.nn.Module) -> Weights:
-        """Return source and sha256 of the weights that ``module`` got by this choice."""
+        """Return the source and sha256 of the weights of ``module``."""
         if self.file is not None:
             source = f"{self.file}#{self.key}" if self.key else self.file
             return Weights(source, sha256_of(Path(self.file)))
@@ -42,7 +42,7 @@ def choose(text: str) -> Choice:
 
     Raises:
         UsageError: the seed is not a whole number, or too large.
-        EnvironmentLacksError: ``pretrained``, of which none are pinned yet.
+        EnvironmentLacksError: ``pretrained``; no pretrained weights are pinned yet.
     """
     if text == PRETRAINED:
         raise EnvironmentLacksError(
@@ -60,6 +60,6 @@ def choose(text: str) -> Choice:
             )
         return Choice(None, int(seed))
     file, _, key = text.rpartition("#")
-    if file and not Path(text).is_file():  # a file's name may hold the character
+    if file and not Path(text).is_file():  # a file's name may contain the character
         return Choice(file, 0, key)
     return Choice(text, 0)

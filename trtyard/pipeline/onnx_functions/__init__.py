@@ -1,4 +1,4 @@
-"""The custom ops written in standard ONNX ops, for every runtime that has no kernel for them."""
+"""The custom ops as ONNX functions of standard ops, for runtimes without a kernel for them."""
 
 from typing import Any, List, Sequence
 
@@ -22,9 +22,9 @@ __all__ = [
 
 
 def functions_for(model: onnx.ModelProto) -> "List[onnx.FunctionProto]":
-    """Return a function for each custom op that ``model`` uses, at the model's own opset.
+    """Return a function for each custom op that ``model`` uses, at the model's opset.
 
-    An op has none where the opset is older than the ops that its body needs.
+    No function is returned for an op whose body needs a newer opset.
     """
     opset = opset_of(model)
     return [
@@ -48,20 +48,20 @@ def custom_ops_in(model: onnx.ModelProto) -> List[str]:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of the standard ops that ``model`` is written in."""
+    """Return the model's opset."""
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def minimum_opset(op_type: str) -> int:
-    """Return the oldest opset that the function of ``op_type`` can be written for."""
+    """Return the oldest opset for the function of ``op_type``."""
     return int(_part_of(op_type).MINIMUM_OPSET)
 
 
 def function(op_type: str, opset: int) -> "onnx.FunctionProto":
-    """Return the ONNX function of ``op_type`` written for ``opset``.
+    """Return the ONNX function of ``op_type`` for ``opset``.
 
     Raises:
-        ValueError: the opset is older than the ops that the body needs.
+        ValueError: the body needs a newer opset.
     """
     if opset < minimum_opset(op_type):
         raise ValueError(f"{op_type} needs opset {minimum_opset(op_type)} or newer, not {opset}")

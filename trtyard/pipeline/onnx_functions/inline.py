@@ -1,4 +1,4 @@
-"""A model without custom ops: standard nodes stand where the custom ones stood."""
+"""Replace a model's custom ops by standard nodes."""
 
 from typing import List
 
@@ -15,10 +15,10 @@ OPSETS = (11, 12)
 
 
 def in_standard_ops(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of ``model`` in which no custom op is left.
+    """Return a copy of ``model`` without custom ops.
 
     Args:
-        model: of one of ``OPSETS``, with float32 features at MaskRcnnROIAlign; left as it is.
+        model: of one of ``OPSETS``, with float32 features for MaskRcnnROIAlign; not changed.
     """
     standalone = onnx.ModelProto()
     standalone.CopyFrom(model)

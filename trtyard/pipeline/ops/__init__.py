@@ -1,6 +1,6 @@
 """The custom ops as functions: ``from trtyard.pipeline.ops import padded_nms, roi_align``.
 
-Each is a torch operator too, ``trtyard::padded_nms``, once it is imported from here.
+Importing one from here also registers its torch operator, such as ``trtyard::padded_nms``.
 """
 
 import importlib
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class _Ops(types.ModuleType):
-    """Imports an op when it is asked for.
+    """Imports an op on first access.
 
-    The contracts and the kernels are in this package too, and the runtime image, which imports
-    them, has no torch. A module's own ``__getattr__`` would need Python 3.7.
+    The runtime image imports the contracts and kernels from this package and has no torch. A
+    module's own ``__getattr__`` would need Python 3.7.
     """
 
     def __getattr__(self, name: str) -> Any:

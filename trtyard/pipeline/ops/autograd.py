@@ -1,4 +1,4 @@
-"""An op as autograd functions, for torch before 2.4: its tracer sees one node."""
+"""Wrap an op in autograd functions, for torch before 2.4, whose tracer then sees one node."""
 
 from typing import Any, Callable, Optional, Sequence, Type
 
@@ -34,9 +34,9 @@ def _first_output(
     op: Op, reference: Compute, on_cuda: Optional[Compute]
 ) -> Type[torch.autograd.Function]:
     class First(torch.autograd.Function):
-        """Gives the first output alone: torch 1.4 cannot export a function with two results.
+        """Returns only the first output, because torch 1.4 cannot export two results.
 
-        Its node has all outputs all the same.
+        The exported node still has all outputs.
         """
 
         @staticmethod
@@ -57,7 +57,7 @@ def _first_output(
 
 def _other_output(number: int, compute: Compute) -> Type[torch.autograd.Function]:
     class Other(torch.autograd.Function):
-        """Gives another output of the node that the first one comes from."""
+        """Returns another output of the first output's node."""
 
         @staticmethod
         def forward(ctx: Any, first: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""What a custom op's contract is: names, tensors and attributes of its node in ONNX.
+"""The contract of a custom op: the names, tensors and attributes of its ONNX node.
 
-What the op computes is in its ``reference``, whose arguments have the contract's order.
+The op's ``reference`` defines its results. Its arguments have the contract's order.
 """
 
 import inspect
@@ -10,7 +10,7 @@ DOMAIN = "trtyard"
 DOMAIN_VERSION = 1
 
 # Types of inputs and outputs.
-FLOATS = "T"  # float32, float16 or bfloat16; the same one for all tensors of an op that have it
+FLOATS = "T"  # float32, float16 or bfloat16, the same for all tensors of an op with this type
 FLOAT32 = "tensor(float)"
 INT32 = "tensor(int32)"
 
@@ -26,16 +26,16 @@ class Op(NamedTuple):
     output_types: Tuple[str, ...]
     attributes: Tuple[Tuple[str, type], ...]  # name, and float or int
     optional: Tuple[str, ...] = ()  # the last attributes: 0 if they are not given
-    has_plugin: bool = True  # TensorRT gets a plugin, and not the function body
+    has_plugin: bool = True  # TensorRT gets a plugin instead of the function body
 
     def apart(self, arguments: Sequence[Any]) -> Tuple[Sequence[Any], Dict[str, Any]]:
-        """Return the tensors, and all attributes by name, of a call's arguments in order."""
+        """Split a call's arguments, in order, into the tensors and all attributes by name."""
         tensors, values = arguments[: len(self.inputs)], list(arguments[len(self.inputs) :])
         values += [0] * (len(self.attributes) - len(values))
         return tensors, {name: kind(value) for (name, kind), value in zip(self.attributes, values)}
 
     def signature(self, *before: str) -> inspect.Signature:
-        """Return the signature of a function of the op's arguments, behind those ``before``."""
+        """Return a function signature with the parameters ``before``, then the op's arguments."""
         parameters = [(name, Any) for name in (*before, *self.inputs)] + list(self.attributes)
         return inspect.Signature(
             [

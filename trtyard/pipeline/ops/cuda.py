@@ -1,6 +1,6 @@
-"""The ops on CUDA tensors by the compiled kernel cores, once ``use_kernels`` named a library.
+"""Run the ops on CUDA tensors with the compiled kernels, after ``use_kernels`` selects a library.
 
-Until then, and for element types that the kernels lack, the references compute on the GPU, too.
+Before that, and for element types that the kernels do not support, the references run on the GPU.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ _libraries: List[KernelLibrary] = []  # the one in use, or none
 
 
 def use_kernels(path: Optional[Path]) -> None:
-    """Let the ops on CUDA tensors run the library at ``path``; None: the references again.
+    """Run the ops on CUDA tensors with the library at ``path``; None selects the references.
 
     Raises:
         EnvironmentLacksError: the file cannot be loaded, or was built for another interface.
@@ -26,11 +26,11 @@ def use_kernels(path: Optional[Path]) -> None:
 
 
 def library_for(tensor: torch.Tensor) -> Optional[KernelLibrary]:
-    """Return the library in use; None without one, or if it lacks the tensor's type."""
+    """Return the library in use; None if there is none or it does not support the tensor's type."""
     return _libraries[0] if _libraries and tensor.dtype in ELEMENT_TYPES else None
 
 
 def workspace_of(size: int, device: torch.device) -> torch.Tensor:
-    """Return scratch memory for a kernel, ``size`` bytes."""
-    # torch's allocator aligns to 512 bytes, the kernels want 256.
+    """Return ``size`` bytes of scratch memory for a kernel."""
+    # torch's allocator aligns to 512 bytes. The kernels need 256.
     return torch.empty(max(1, size), dtype=torch.uint8, device=device)

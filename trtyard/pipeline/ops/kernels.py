@@ -1,4 +1,4 @@
-"""The compiled kernel cores, called through their C interface (plugins/include)."""
+"""Call the compiled kernels through their C interface (plugins/include)."""
 
 import ctypes
 from pathlib import Path
@@ -20,7 +20,7 @@ _COMMON: _Signatures = {
 
 
 class KernelLibrary:
-    """The plugins' shared library, with every function's argument types declared.
+    """The plugins' shared library, with declared argument types for every function.
 
     Raises:
         EnvironmentLacksError: the file cannot be loaded, or was built for another interface.
@@ -44,11 +44,11 @@ class KernelLibrary:
             )
 
     def size(self, name: str, *arguments: int) -> int:
-        """Call one of the ``*_workspace`` functions; bytes."""
+        """Return the bytes that one of the ``*_workspace`` functions returns."""
         return int(getattr(self._library, name)(*arguments))
 
     def launch(self, name: str, *arguments: object) -> None:
-        """Call one of the launching functions.
+        """Call one of the functions that launch kernels.
 
         Raises:
             RuntimeError: it returned a status other than 0.

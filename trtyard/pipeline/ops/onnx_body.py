@@ -1,4 +1,4 @@
-"""Standard nodes that take a custom node's place, or are the body of its function."""
+"""Build the standard nodes that replace a custom node or are the body of its function."""
 
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
@@ -19,7 +19,7 @@ _AXES_ARE_INPUTS = {
 
 
 class Body:
-    """Nodes in the order they run. The names of their outputs begin with ``prefix``."""
+    """Nodes in execution order. The names of their outputs start with ``prefix``."""
 
     def __init__(self, prefix: str, opset: int) -> None:
         self.nodes: List[onnx.NodeProto] = []
@@ -28,21 +28,21 @@ class Body:
         self._names = 0
 
     def add(self, op_type: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node with one output and return the output's name, a new one unless given."""
+        """Add a node with one output, and return the output's name. The default is a new name."""
         name = output or self.new_name(op_type)
-        # Each node has its own name: ONNX Runtime 1.18 names fused nodes after their parts.
+        # Node names must be unique: ONNX Runtime 1.18 names fused nodes after their parts.
         node = helper.make_node(op_type, list(inputs), [name], name=name, **attributes)
         self.nodes.append(node)
         return name
 
     def over(self, op_type: str, axes: Sequence[int], value: str, **attributes: Any) -> str:
-        """Add a node that works on ``axes``, an attribute or an input as the opset has it."""
+        """Add a node that works on ``axes``, which are an attribute or an input by opset."""
         if self.opset < _AXES_ARE_INPUTS[op_type]:
             return self.add(op_type, value, axes=list(axes), **attributes)
         return self.add(op_type, value, self.constant(list(axes), np.int64), **attributes)
 
     def constant(self, value: Any, dtype: type) -> str:
-        """Add a constant, a number or a list of numbers, and return its name."""
+        """Add a constant number or list of numbers, and return its name."""
         return self.add("Constant", value=numpy_helper.from_array(np.array(value, dtype)))
 
     def cast(self, value: str, dtype: type) -> str:
@@ -52,7 +52,7 @@ class Body:
         return self.add("Cast", value, to=kinds[dtype])
 
     def count_to(self, count: str) -> str:
-        """Add the numbers from 0 to below ``count``, int64."""
+        """Add the int64 numbers from 0 to ``count`` - 1."""
         zero, one = self.constant(0, np.int64), self.constant(1, np.int64)
         return self.add("Range", zero, count, one)
 
@@ -63,19 +63,19 @@ class Body:
         first: "Callable[[Body], str]",
         second: "Callable[[Body], str]",
     ) -> str:
-        """Add an If with one float32 output; return the output's name."""
+        """Add an If with one float32 output, and return the output's name."""
         graphs = {}
         for name, branch in (("then_branch", first), ("else_branch", second)):
             inner = self.inside()
             result = branch(inner)
             if not any(result in node.output for node in inner.nodes):
-                result = inner.add("Identity", result)  # one from outside
+                result = inner.add("Identity", result)  # the branch returns an outer value
             value = helper.make_tensor_value_info(result, TensorProto.FLOAT, [None] * rank)
             graphs[name] = helper.make_graph(inner.nodes, name, [], [value])
         return self.add("If", condition, **graphs)
 
     def for_each(self, count: str, rank: int, step: "Callable[[Body, str], str]") -> str:
-        """Add a Loop of ``count`` turns whose float32 tensors, one a turn, are stacked."""
+        """Add a Loop of ``count`` iterations that stacks one float32 tensor per iteration."""
         inner = self.inside()
         turn, going = inner.new_name("turn"), inner.new_name("going")
         result = step(inner, turn)
@@ -90,7 +90,7 @@ class Body:
         return self.add("Loop", count, self.constant(True, np.bool_), body=graph)
 
     def inside(self) -> "Body":
-        """Return an empty body for a graph inside one of the nodes."""
+        """Return an empty body for a subgraph."""
         return Body(self.new_name("in") + "_", self.opset)
 
     def new_name(self, what: str) -> str:
@@ -100,14 +100,14 @@ class Body:
 
 
 class Attributes:
-    """A custom node's attributes: known numbers, or those that a function's node will have."""
+    """A custom node's attributes: known numbers, or references to a function's attributes."""
 
     def __init__(self, op: Op, known: Optional[Dict[str, Any]] = None) -> None:
         self._known = known
         self._floats = {name for name, kind in op.attributes if kind is float}
 
     def number(self, body: Body, name: str, dtype: type) -> str:
-        """Add an attribute as a number of a numpy type and return its name; 0 if left out."""
+        """Add an attribute as a number of a numpy type, and return its name. The default is 0."""
         if self._known is not None:
             return body.constant(self._known.get(name, 0), dtype)
         if dtype is np.float32 and name in self._floats:
@@ -121,7 +121,7 @@ class Attributes:
         return constant
 
     def given_to(self, node: onnx.NodeProto, names: Sequence[str]) -> None:
-        """Give the node these attributes."""
+        """Add these attributes to the node."""
         for name in names:
             if self._known is not None:
                 node.attribute.append(helper.make_attribute(name, self._known[name]))
@@ -131,7 +131,7 @@ class Attributes:
             node.attribute.add(name=name, type=kind, ref_attr_name=name)
 
     def known(self, name: str) -> Any:
-        """Return an attribute's number if it is known already, else None."""
+        """Return an attribute's number if it is known, else None."""
         return None if self._known is None else self._known.get(name, 0)
 
 
@@ -155,7 +155,7 @@ def function_of_nodes(op: Op, opset: int, add_nodes: AddNodes) -> "onnx.Function
 
 
 def function_of_text(file: Path, opset: int) -> "onnx.FunctionProto":
-    """Return the function that ``file`` holds as text, with OPSET in place of the opset."""
+    """Return the function in the text ``file``, in which OPSET stands for the opset."""
     import onnx.parser  # from onnx 1.9 on
 
     text = file.read_text(encoding="utf-8")
@@ -166,7 +166,7 @@ def function_of_text(file: Path, opset: int) -> "onnx.FunctionProto":
 
 
 def nodes_within(nodes: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
-    """Yield ``nodes`` and those in the graphs that they hold."""
+    """Yield ``nodes`` and the nodes in their subgraphs."""
     for node in nodes:
         yield node
         for attribute in node.attribute:

@@ -1,10 +1,10 @@
-"""The custom ops: a folder ``<name>_op`` beside this file is one, and its modules are its parts.
+"""Find the custom ops. Each folder ``<name>_op`` next to this file is one op.
 
-The function that users call is ``trtyard.pipeline.ops.<name>``. A folder of the same name would
-replace it: importing a subpackage binds its name in the package. Hence ``_op``.
+Users call the function ``trtyard.pipeline.ops.<name>``. The folder has the suffix ``_op`` because
+importing a subpackage binds its name in the package, which would replace the function.
 
-Nothing but the contracts is imported here: they need no package, and every other part may need
-torch, onnx or TensorRT. See "Add an op" in docs/plugins.md for what each part holds.
+Only the contracts are imported here, because they need no package. The other modules may need
+torch, onnx or TensorRT. "Add an op" in docs/plugins.md describes each module.
 """
 
 import importlib
@@ -33,14 +33,14 @@ def part(op: Op, name: str) -> Any:
 
 
 def torch_op(name: str) -> Any:
-    """Return the function that users call, of the op with that name."""
+    """Return the function that users call for the op with that name."""
     return getattr(_part(name + _ENDING, "torch_op"), name)
 
 
 OPS = _found()
 NAMES = tuple(op.name for op in OPS)
 OP_TYPES = tuple(op.op_type for op in OPS)
-# TensorRT gets these as plugins, and the others as function bodies.
+# TensorRT gets these ops as plugins, and the others as function bodies.
 WITH_PLUGIN = tuple(op for op in OPS if op.has_plugin)
 PLUGIN_TYPES = tuple(op.op_type for op in WITH_PLUGIN)
 FUNCTION_TYPES = tuple(op_type for op_type in OP_TYPES if op_type not in PLUGIN_TYPES)

@@ -1,4 +1,4 @@
-"""From an op's reference to the torch operator that users call and exporters see as one node."""
+"""Make a torch operator, which exporters see as one node, from an op's reference."""
 
 from typing import Any, Callable, Optional, Sequence
 
@@ -21,11 +21,11 @@ def torch_op(
 
     Args:
         op: the contract.
-        reference: computes it on any device. Its type hints become the operator's schema.
+        reference: computes the op on any device. Its type hints become the operator's schema.
         shapes: takes the same arguments and returns empty tensors like the results.
-        on_cuda: computes it on CUDA tensors; None for the reference.
-        other_outputs: of an op with several outputs, a function for each one after the first that
-            computes it from the first. Only torch before 2.4 needs them.
+        on_cuda: computes the op on CUDA tensors; None for the reference.
+        other_outputs: for each output after the first, a function that computes it from the first.
+            Only torch before 2.4 needs them.
     """
     if not HAS_CUSTOM_OP:
         from trtyard.pipeline.ops.autograd import by_autograd

@@ -1,4 +1,4 @@
-"""All outputs of two runtimes, compared by the rules of the model's kind."""
+"""Compare all outputs of two runtimes by the rules of the model's kind."""
 
 from typing import List, Mapping, NamedTuple, Optional, Tuple
 
@@ -17,14 +17,14 @@ Outputs = Mapping[str, np.ndarray]
 
 
 class Comparison(NamedTuple):
-    """Everything that was compared between two runtimes."""
+    """The comparison of two runtimes."""
 
     parity: Tuple[OutputParity, ...]
     detections: Tuple[DetectionParity, ...]  # one for each image; empty for other models
 
     @property
     def passed(self) -> bool:
-        """Whether all of it passed; nothing compared is not a pass."""
+        """Whether everything passed. False if nothing was compared."""
         rows = [row.passed for row in self.parity + self.detections]
         return bool(rows) and all(rows)
 
@@ -37,19 +37,19 @@ def compare_outputs(
     thresholds: Optional[Thresholds] = None,
     has_float16: bool = False,
 ) -> Comparison:
-    """Compare every output that the runtimes ``pair`` gave for the same input.
+    """Compare every output of the two runtimes ``pair`` for the same input.
 
-    Detections are matched first, and boxes, scores and labels are then compared between matched
-    pairs. A detector's count of live proposals is no verdict: one near-tie inside the network may
-    change it without changing a detection. It is shown, not judged.
+    Detections are matched first. Boxes, scores and labels are then compared between matched pairs.
+    A detector's count of live proposals is shown but cannot fail: a near-tie inside the network may
+    change it without changing a detection.
 
     Args:
         kind: the model's kind (see ``tolerance_for``).
         pair: names of the two runtimes, the reference first.
         reference: outputs by name.
-        candidate: the same names; an output that one side lacks fails.
+        candidate: the same names; an output that one side does not have fails.
         thresholds: the detector's own thresholds, to explain differences.
-        has_float16: the model computes in float16 somewhere, see ``tolerance_for``.
+        has_float16: part of the model computes in float16, see ``tolerance_for``.
     """
     if kind_of(kind).is_detector:
         return _compare_detectors(kind, pair, reference, candidate, thresholds)
@@ -93,7 +93,7 @@ def detections_in(kind: str, outputs: Outputs) -> List[Detections]:
     """Return the detections in each image of a detector's outputs.
 
     Raises:
-        ParityError: the outputs break their own contract.
+        ParityError: the outputs break their contract.
     """
     read = kind_of(kind).detections
     if read is None:

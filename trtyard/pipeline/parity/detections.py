@@ -1,10 +1,10 @@
-"""Compares the detections of two runtimes, in any order of rows.
+"""Compare the detections of two runtimes, in any order of rows.
 
-Two detections whose scores are nearly tied may swap rows between runtimes, so padded outputs
-cannot be compared row by row. The judgement is: there is a one-to-one matching of all detections
-in which every pair has equal labels, boxes and scores within tolerance. A maximum bipartite
-matching (augmenting paths) finds it whenever it exists. What it leaves over is then paired by
-overlap, to say how it differs, and the rest is listed as unmatched.
+Two detections with nearly equal scores may swap rows between runtimes, so padded outputs cannot be
+compared row by row. The comparison passes if there is a one-to-one matching of all detections in
+which every pair has equal labels, and boxes and scores within tolerance. A maximum bipartite
+matching (augmenting paths) finds it if it exists. Detections without a match are paired by overlap
+to show how they differ. The rest is listed as unmatched.
 """
 
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -15,14 +15,14 @@ from trtyard.core.report import DetectionParity, DetectionTolerance, Match, Unma
 from trtyard.pipeline.parity.padded import Detections, pairwise_iou
 from trtyard.pipeline.parity.tolerance import DETECTION
 
-# Below this overlap two boxes are not called the same object (Pascal VOC's and COCO's lowest).
+# Boxes with a smaller overlap are different objects (the lowest threshold of Pascal VOC and COCO).
 SAME_OBJECT_IOU = 0.5
-# How near its threshold an IoU must be for the suppression to hang on rounding.
+# Distance of an IoU from its threshold within which rounding may decide the suppression.
 NEAR_IOU = 1e-3
 
 
 class Thresholds(NamedTuple):
-    """The detector's own limits, to explain what one runtime alone has."""
+    """The detector's thresholds, which explain detections that only one runtime has."""
 
     score: float
     iou: float
@@ -36,9 +36,9 @@ def match_detections(
     thresholds: Optional[Thresholds] = None,
     image: int = 0,
 ) -> DetectionParity:
-    """Match two runtimes' detections and judge them.
+    """Match two runtimes' detections and compare them.
 
-    Passes when every detection of both is matched, with equal labels, every coordinate within
+    Passes if every detection of both is matched, with equal labels, every coordinate within
     ``tolerance.box`` and every score within ``tolerance.score``. NaN is within no tolerance.
     """
     table = _Differences(reference, candidate, tolerance)
@@ -75,7 +75,7 @@ def not_matched(
 
 
 class _Differences:
-    """Every detection of the reference against every one of the candidate."""
+    """The differences between every detection of the reference and of the candidate."""
 
     def __init__(
         self, reference: Detections, candidate: Detections, tolerance: DetectionTolerance
@@ -95,7 +95,7 @@ class _Differences:
         self.within = (
             self.same_label & (self.box <= tolerance.box) & (self.score <= tolerance.score)
         )
-        # In units of the tolerances; only orders pairs that are all acceptable.
+        # In units of the tolerances; used only to order acceptable pairs.
         tiny = np.finfo(np.float64).tiny
         self.cost = self.box / max(tolerance.box, tiny) + self.score / max(tolerance.score, tiny)
 
@@ -119,11 +119,11 @@ def _distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def maximum_matching(cost: np.ndarray) -> List[Tuple[int, int]]:
-    """Return as many pairs as can be had without using a row or a column twice.
+    """Return the largest set of pairs that uses no row or column twice.
 
     Args:
-        cost: float [n, m]; infinite where a pair is not allowed. Cheaper pairs are tried first,
-            but it is the number of pairs that is maximal (Berge: no augmenting path is left).
+        cost: float [n, m]; infinite if a pair is not allowed. Cheaper pairs are tried first, but
+            only the number of pairs is optimal (Berge: no augmenting path is left).
     """
     columns = cost.shape[1]
     owner = np.full(columns, -1)  # the row that has this column
@@ -132,14 +132,14 @@ def maximum_matching(cost: np.ndarray) -> List[Tuple[int, int]]:
         seen = np.zeros(columns, dtype=bool)
         reached_from = np.full(columns, -1)
         queue = [start]
-        for row in queue:  # grows while it is walked: breadth first
+        for row in queue:  # grows during the loop: breadth first
             fresh = np.flatnonzero(np.isfinite(cost[row]) & ~seen)
             seen[fresh] = True
             reached_from[fresh] = row
             free = fresh[owner[fresh] < 0]
             if free.size:
                 column: Optional[int] = int(free[np.argmin(cost[row, free])])
-                while column is not None:  # hand each column on, back along the path
+                while column is not None:  # reassign each column, back along the path
                     giver = int(reached_from[column])
                     owner[column] = giver
                     taken[giver], column = column, taken.get(giver)
@@ -149,7 +149,7 @@ def maximum_matching(cost: np.ndarray) -> List[Tuple[int, int]]:
 
 
 def _by_overlap(table: _Differences, pairs: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
-    """Pair the rest by overlap, same labels first. Greedy, since it only explains a difference."""
+    """Pair the rest by overlap, equal labels first. Greedy: it only explains a difference."""
     iou = table.iou.copy()
     for row, column in pairs:
         iou[row, :] = 0.0

@@ -1,4 +1,4 @@
-"""How the outputs of one kind of model are compared and shown; a model's family says it."""
+"""How the outputs of one kind of model are compared and shown. A model's family defines it."""
 
 from typing import Callable, List, Mapping, NamedTuple, Optional
 
@@ -16,13 +16,13 @@ class Kind(NamedTuple):
 
     name: str  # ``Model.kind``
     tolerances: Mapping[str, Tolerance]  # by output, or ANY
-    # The detections in each image. These are matched, not compared by row, and drawn.
+    # The detections in each image, which are matched instead of compared by row, and drawn.
     detections: Optional[Callable[[Mapping[str, np.ndarray]], List[Detections]]] = None
-    # Every output has a row for each detection: those without boxes are compared by match, too.
+    # Every output has a row for each detection. Outputs without boxes are compared by match, too.
     has_row_each: bool = False
-    # The network's own, to explain a difference near one of them.
+    # The network's thresholds, which explain a difference near one of them.
     thresholds: Optional[Thresholds] = None
-    may_hold_float16: bool = False  # float32 outputs may carry float16's rounding
+    may_hold_float16: bool = False  # float32 outputs may have float16's rounding errors
 
     @property
     def is_detector(self) -> bool:

@@ -1,12 +1,10 @@
-"""Compares the outputs of two runtimes, element by element.
+"""Compare the outputs of two runtimes, element by element.
 
-All figures are computed in float64 (integers exactly), whatever the outputs' types. The rule is
-numpy's and torch's: an element agrees when
-``|reference - candidate| <= atol + rtol * |reference|``.
+All figures are computed in float64 (integers exactly), for every output type. The rule is numpy's
+and torch's: an element agrees if ``|reference - candidate| <= atol + rtol * |reference|``.
 
-NaN and infinity: the same NaN or the same infinity at the same place in both is agreement (both
-compute the same function), and it is said how many there are; in one runtime only it is a
-mismatch.
+NaN or the same infinity at the same place in both outputs agrees, because both compute the same
+function. The report shows how many there are. In only one output it is a mismatch.
 """
 
 from typing import Optional, Tuple
@@ -37,11 +35,11 @@ def compare(
         pair: names of the runtimes, the reference first.
         output_name: the output's name.
         reference: any shape; floating (any width), integer or bool.
-        candidate: the same shape and dtype; anything else fails and says so.
+        candidate: the same shape and dtype; anything else fails with a reason.
         atol: absolute tolerance, in the output's own unit.
-        rtol: relative to the reference's magnitude. Integers and bools are compared exactly:
-            both tolerances are taken as 0.
-        tolerance_source: where the tolerance comes from, for the report.
+        rtol: relative to the reference's magnitude. Integers and bools are compared exactly, with
+            both tolerances 0.
+        tolerance_source: the source of the tolerance, for the report.
 
     Raises:
         ValueError: a tolerance that is negative or not finite.
@@ -117,14 +115,14 @@ def _float_error(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
 
 
 def _integer_error(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    # Unsigned 64 bits hold every difference of two integers exactly (negative ones wrap around and
-    # back); float64 does not.
+    # Unsigned 64-bit integers represent every difference of two integers exactly (negative ones
+    # wrap around and back). float64 does not.
     left, right = reference.astype(np.uint64), candidate.astype(np.uint64)
     return np.where(reference > candidate, left - right, right - left).astype(np.float64)
 
 
 def _max_relative(error: np.ndarray, magnitude: np.ndarray, atol: float) -> float:
-    # Below atol the absolute part alone decides, and a quotient would only be noise.
+    # Below atol only the absolute tolerance matters, and a quotient would be noise.
     large = (magnitude > atol) & np.isfinite(error)
     with np.errstate(over="ignore"):
         relative = error[large] / magnitude[large]
@@ -148,9 +146,9 @@ def _caution(reference: np.ndarray) -> Optional[str]:
         return "there are no elements"
     finite = reference[np.isfinite(reference)]
     if not finite.size:
-        return "no value of the reference is finite, so agreeing says little"
+        return "no value of the reference is finite, so the comparison means little"
     if not reference.any():
-        return "every value of the reference is 0, so agreeing says little"
+        return "every value of the reference is 0, so the comparison means little"
     without = int(np.count_nonzero(np.isnan(reference)))
     if without:
         return f"{without:,} of {reference.size:,} values are NaN in the reference"

@@ -1,4 +1,4 @@
-"""A detector's padded outputs: which rows are detections, and errors in the padding."""
+"""Split a detector's padded outputs into detections and padding, and check the padding."""
 
 from typing import Mapping, NamedTuple
 
@@ -9,16 +9,16 @@ from trtyard.core.errors import ParityError
 
 BOXES, SCORES, LABELS, COUNT = "boxes", "scores", "labels", "count"
 PADDING_LABEL = 0
-BOX_OFFSET = 1  # maskrcnn-benchmark's boxes end with the last pixel that they hold
+BOX_OFFSET = 1  # maskrcnn-benchmark's boxes include their last pixel
 
 
 class Detections(NamedTuple):
-    """What a detector found in one image, best first, without padding rows."""
+    """A detector's detections in one image, best first, without padding rows."""
 
     boxes: np.ndarray  # [n, 4] x1, y1, x2, y2 in network-input pixels
     scores: np.ndarray  # [n]
     labels: np.ndarray  # [n] integers from 1
-    capacity: int  # rows that the output has room for, padding included
+    capacity: int  # number of rows of the output, including padding
     numbering: str = COCO_80  # of the labels
 
 
@@ -35,15 +35,15 @@ def images_in(outputs: Mapping[str, np.ndarray]) -> int:
 
 
 def unpadded(outputs: Mapping[str, np.ndarray], image: int = 0) -> Detections:
-    """Return one image's detections out of a detector's padded outputs.
+    """Return one image's detections from a detector's padded outputs.
 
     Args:
         outputs: "boxes" [B, D, 4], "scores" [B, D], "labels" [B, D] (0 = padding), "count" [B].
-        image: which of the B images.
+        image: index of the image in the batch.
 
     Raises:
-        ParityError: the outputs break their own contract: one is missing or misshapen, the count
-            is impossible, a detection has the padding label, or a padding row is not all zeros.
+        ParityError: the outputs break their contract: one is missing or has a wrong shape, the
+            count is impossible, a detection has the padding label, or a padding row is not zero.
     """
     missing = [name for name in (BOXES, SCORES, LABELS, COUNT) if name not in outputs]
     if missing:
@@ -74,13 +74,13 @@ def unpadded(outputs: Mapping[str, np.ndarray], image: int = 0) -> Detections:
 
 
 def of_torchvision(outputs: Mapping[str, np.ndarray]) -> Detections:
-    """Return the detections out of outputs as torchvision's detectors give them for one image.
+    """Return the detections from a torchvision detector's outputs for one image.
 
     Args:
         outputs: "boxes" [n, 4], "scores" [n], "labels" [n].
 
     Raises:
-        ParityError: one is missing or misshapen.
+        ParityError: one is missing or has a wrong shape.
     """
     missing = [name for name in (BOXES, SCORES, LABELS) if name not in outputs]
     if missing:
@@ -100,7 +100,7 @@ def pairwise_iou(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     Widths count both edge pixels (x2 - x1 + 1), as the detector's own suppression does: a box
     clipped to one column of pixels has an area. A NaN or infinite coordinate gives 0.
     """
-    # A broken runtime may give infinities.
+    # A broken runtime may return infinities.
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         left, right = left.astype(np.float64)[:, None], right.astype(np.float64)[None]
         width = _extent(

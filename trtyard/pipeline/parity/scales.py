@@ -1,19 +1,19 @@
-"""Whether one tolerance fits an output: not where boxes in pixels stand beside scores up to 1."""
+"""Check whether one tolerance fits an output, for example not boxes in pixels next to scores."""
 
 from typing import Optional
 
 import numpy as np
 
-_FEWEST = 16  # elements of a column that tell its size
-_SHARE = 0.1  # of an axis's columns, below which a small one is chance: a dead channel, say
-_WORTH = 100.0  # a column says something if the tolerance is a hundredth of its largest value
+_FEWEST = 16  # elements of a column that are enough to measure its size
+_SHARE = 0.1  # of an axis's columns; fewer small ones are chance, for example a dead channel
+_WORTH = 100.0  # a column is compared well if the tolerance is a hundredth of its largest value
 
 
 def unequal_scales(reference: np.ndarray, atol: float) -> Optional[str]:
-    """Return a caution where ``atol``, a share of the largest value, is too wide for some columns.
+    """Return a warning if ``atol``, a share of the largest value, is too wide for some columns.
 
     Args:
-        reference: of any shape; the second and the last axis are looked at.
+        reference: of any shape; the second and the last axis are checked.
         atol: absolute tolerance, in the output's unit.
     """
     if reference.dtype.kind != "f" or reference.ndim < 2:
@@ -29,8 +29,8 @@ def unequal_scales(reference: np.ndarray, atol: float) -> Optional[str]:
         small = largest[(largest > 0) & (largest < atol * _WORTH)]
         if small.size >= max(1.0, columns * _SHARE):
             return (
-                f"{small.size} of {columns} columns (axis {axis}) hold nothing above "
-                f"{float(small.max()):.2g}, so a tolerance of {atol:.2g} says little of them: "
-                "return them as an output of their own"
+                f"{small.size} of {columns} columns (axis {axis}) have no value above "
+                f"{float(small.max()):.2g}, so a tolerance of {atol:.2g} is too wide for them: "
+                "return them as a separate output"
             )
     return None

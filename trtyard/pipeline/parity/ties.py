@@ -1,9 +1,9 @@
-"""Choices among equal values, which two runtimes may make differently and both rightly.
+"""Find choices among equal values, which two runtimes may make differently.
 
-TopK, ArgMax and sorting choose by their input's values. Where two runtimes' inputs differ by
-rounding, or hold equal values, their choices may differ. That this is all that differs is proven:
-PyTorch's choices, each as good by ONNX Runtime's own values, are written into the file in place of
-the nodes that make them, and ONNX Runtime must then give what PyTorch gives.
+TopK, ArgMax and sorting choose by their input's values. If two runtimes' inputs differ by rounding
+or have equal values, their choices may differ, and both are right. A test proves that nothing else
+differs: PyTorch's choices, each as good by ONNX Runtime's values, replace the choosing nodes in the
+file. ONNX Runtime must then return PyTorch's results.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ from trtyard.pipeline.parity.tolerance import VALUES
 
 _TOP_K = "TopK"
 _ARGUMENTS = ("ArgMax", "ArgMin")
-_MOST_CHOICES = 50  # more are not looked at: each is a run of the model
+_MOST_CHOICES = 50  # limit of choices that are checked, as each needs a run of the model
 # Inputs that differ by more than the outputs' tolerance differ by more than rounding.
 _SAME = VALUES
 
 
 class _Choice(NamedTuple):
-    """Which elements were chosen along the last axis."""
+    """A choice of elements along the last axis."""
 
-    values: np.ndarray  # that were chosen from, [..., n]
+    values: np.ndarray  # all elements, [..., n]
     indices: np.ndarray  # [..., k], int64
     largest: bool
 
 
 class Tie(NamedTuple):
-    """A node that chose other elements than PyTorch, which are as good."""
+    """A node that chose other elements than PyTorch, but equally good ones."""
 
     op: str
     origin: str  # the user's line, or the node's name
@@ -50,17 +50,17 @@ def proven_ties(
     inputs: Dict[str, np.ndarray],
     agrees: Callable[[Dict[str, np.ndarray]], bool],
 ) -> List[Tie]:
-    """Return the choices among equals that are all that ONNX Runtime and PyTorch disagree in.
+    """Return the choices among equal values that explain the whole difference from PyTorch.
 
-    Empty where something else differs too, or nothing can be proven.
+    Empty if something else differs too, or if there is no proof.
 
     Args:
-        model: as it was converted.
-        file: what ONNX Runtime ran.
+        model: the converted model.
+        file: the file that ONNX Runtime ran.
         inputs: of the run, by name.
-        agrees: tells whether these outputs are what PyTorch gives.
+        agrees: returns whether outputs agree with PyTorch's.
     """
-    with contextlib.suppress(Exception):  # an explanation must not replace the result
+    with contextlib.suppress(Exception):  # an error here must not replace the result
         changed = onnx.load(str(file))
         made = _choices_of(model)
         return _replaced(changed, made, model, inputs, agrees) if made else []
@@ -105,7 +105,7 @@ def _other_choices(
 
 
 def _as_good(own: _Choice, other: _Choice) -> bool:
-    """Tell whether ``other`` chose from the same values, and by ``own``'s values as well as it."""
+    """Return whether ``other`` chose from the same values, and equally well by ``own``'s values."""
     if own.largest != other.largest or own.values.shape != other.values.shape:
         return False
     if own.indices.shape != other.indices.shape:
@@ -119,9 +119,9 @@ def _as_good(own: _Choice, other: _Choice) -> bool:
     if not np.all(apart <= atol + rtol * np.abs(np.where(np.isfinite(right), right, 0.0))):
         return False
     ordered = np.sort(other.indices, axis=-1)
-    if np.any(ordered[..., 1:] == ordered[..., :-1]):  # an element twice is no choice
+    if np.any(ordered[..., 1:] == ordered[..., :-1]):  # an element must not be chosen twice
         return False
-    # By values that are ``d`` apart, an order can be the other one where a gap is 2 d at most.
+    # If the values differ by ``d``, two elements can swap if their gap is at most 2 d.
     room = 2 * float(apart.max()) if apart.size else 0.0
     mine = np.take_along_axis(left, own.indices, axis=-1)
     theirs = np.take_along_axis(left, other.indices, axis=-1)
@@ -152,7 +152,7 @@ def _run(
     subject: Model,
     inputs: Dict[str, np.ndarray],
 ) -> Dict[str, np.ndarray]:
-    """Return the outputs of the model, and what ``nodes`` read and gave, by name."""
+    """Return the outputs of the model, and the inputs and outputs of ``nodes``, by name."""
     asked = onnx.ModelProto()
     asked.CopyFrom(model)
     known = {value.name for value in [*asked.graph.output, *asked.graph.input]}
@@ -170,7 +170,7 @@ def _run(
 def _write(
     model: onnx.ModelProto, node: onnx.NodeProto, indices: np.ndarray, values: Dict[str, np.ndarray]
 ) -> None:
-    """Put constants with these indices, and the values at them, in the node's place."""
+    """Replace the node by constants: these indices, and the values at them."""
     attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
     given = values[node.input[0]]
     is_top_k = node.op_type == _TOP_K
@@ -189,7 +189,7 @@ def _write(
 
 
 def _choices_of(model: Model) -> List[_Choice]:
-    """Return what PyTorch chose in a run of the model; empty where this torch cannot say so."""
+    """Return PyTorch's choices in a run of the model; empty if this torch cannot record them."""
     try:
         from torch.utils._python_dispatch import TorchDispatchMode
     except ImportError:

@@ -1,6 +1,6 @@
-"""How far two runtimes may differ in one output, and the bounds that several families share.
+"""The allowed difference of two runtimes in one output, and tolerances that families share.
 
-A tolerance is for the outputs of the whole network, in the outputs' own units.
+A tolerance applies to the outputs of the whole network, in the outputs' own units.
 """
 
 from typing import NamedTuple, Tuple
@@ -29,21 +29,21 @@ class Tolerance(NamedTuple):
             return self.atol, self.rtol
         magnitudes = np.abs(np.asarray(reference, dtype=np.float64))
         finite = magnitudes[np.isfinite(magnitudes)]
-        if not self.rtol:  # which judges a fill value of 1e9, if atol ignores it
+        if not self.rtol:  # rtol covers a fill value of 1e9 if atol ignores it
             return self.atol * (float(finite.max()) if finite.size else 0.0), self.rtol
         return self.atol * _largest(finite), self.rtol
 
 
-EXACT = Tolerance(0.0, 0.0, "integers are equal or they are not")
+EXACT = Tolerance(0.0, 0.0, "integers must be equal")
 LOGITS = Tolerance(
     1e-3,
     0.0,
-    "a thousandth of the largest logit; float32 rounding alone makes 1e-6 to 1.6e-4 of it "
+    "a thousandth of the largest logit; float32 rounding causes 1e-6 to 1.6e-4 of it "
     "(PyTorch against ONNX Runtime, fourteen torchvision networks with seeded weights)",
     of_largest=True,
 )
 BOXES = Tolerance(
-    0.05, 1e-4, "a twentieth of a pixel, far below what moves a drawn or a scored box"
+    0.05, 1e-4, "a twentieth of a pixel, too small to matter in a drawing or an evaluation"
 )
 SCORES = Tolerance(1e-3, 0.0, "the third decimal of a score")
 VALUES = Tolerance(
@@ -54,7 +54,7 @@ VALUES = Tolerance(
     of_largest=True,
 )
 HALF_PRECISION = Tolerance(
-    1e-3, 1e-3, "a float16 value carries 2**-11 = 4.9e-4 of rounding", of_largest=True
+    1e-3, 1e-3, "a float16 value has a rounding error of up to 2**-11 = 4.9e-4", of_largest=True
 )
 
 DETECTION = DetectionTolerance(box=BOXES.atol, score=SCORES.atol)
@@ -63,9 +63,9 @@ DETECTION = DetectionTolerance(box=BOXES.atol, score=SCORES.atol)
 def _largest(magnitudes: np.ndarray) -> float:
     """Return the largest magnitude, without fill values.
 
-    Masks fill with -1e9 and the like. A share of that may be more than every other value, and the
-    comparison would say nothing. Such a filling is at least ``FILLING`` large, and no value is
-    between a hundredth and half of it.
+    Masks fill with values such as -1e9. A share of that may be larger than every other value, which
+    would make the comparison meaningless. A fill value is at least ``FILLING``, and no other value
+    is between a hundredth and half of it.
     """
     largest = float(magnitudes.max()) if magnitudes.size else 0.0
     rest = magnitudes[magnitudes < largest * _GAP]

@@ -1,7 +1,7 @@
-"""The tolerances of all families, as one table: an entry for each kind of model and output.
+"""The tolerances of all families in one table, with an entry for each kind of model and output.
 
-Looser ones for a type or a runtime are entries too, so that a report never has a number that is
-not in this table.
+Larger tolerances for a type or a runtime are entries too, so every tolerance in a report is in this
+table.
 """
 
 import numpy as np
@@ -24,13 +24,13 @@ def tolerance_for(kind: str, output: str, dtype: np.dtype, has_float16: bool = F
         kind: the model's kind, which its family registers: "classifier", or "tensor" for a
             user's own model.
         output: the output's name.
-        dtype: the reference output's type; float16 gets a tolerance that fits float16, except
-            where the output has an entry of its own.
-        has_float16: a user's own model computes in float16 somewhere, so that its float32 outputs
-            carry float16's rounding too.
+        dtype: the reference output's type; float16 has its own tolerance, unless the output has an
+            entry.
+        has_float16: part of a user's own model computes in float16, so its float32 outputs have
+            float16's rounding errors.
 
     Raises:
-        ValueError: an unknown kind, or a detector's output that has no entry.
+        ValueError: the kind is unknown, or a detector's output has no entry.
     """
     entry = TOLERANCES.get((kind, output))
     if entry is not None:

@@ -1,8 +1,8 @@
-"""Torch's symbolic functions with and without the patches, in one process and environment.
+"""Use torch's symbolic functions with and without the patches in one process.
 
-The files on disk may be either: what the other would be is worked out from them and the patches,
-and stands in torch's place for as long as a block lasts. So one process writes the graph for
-TensorRT with the patches, and its twin for ONNX Runtime without.
+The files on disk may be patched or not. The other version is computed from the files and the
+patches, and replaces torch's modules inside a block. So one process exports the graph for TensorRT
+with the patches, and its twin for ONNX Runtime without them.
 """
 
 import contextlib
@@ -26,25 +26,25 @@ from trtyard.pipeline.row import Row
 PATCHES = Path(__file__).resolve().parents[3] / "patches" / "torch"
 
 _SYMBOLICS = re.compile(r"torch/onnx/symbolic_opset(\d+)\.py")
-_OWN_DOMAIN = ""  # torch's name for its own ops; others come from register_custom_op_symbolic
+_OWN_DOMAIN = ""  # torch's name for its own ops; others are from register_custom_op_symbolic
 
 
 def releases_of(row: Row) -> Dict[str, str]:
-    """Return what decides which patches the row needs, with the torch that is installed."""
+    """Return the releases that select the row's patches, with the installed torch."""
     return deciding_releases(row.flavour, row.tensorrt, torch.__version__.partition("+")[0])
 
 
 def patches_of_torch(folder: Path = PATCHES) -> Tuple[Patch, ...]:
-    """Return the series for the torch that is installed, or none."""
+    """Return the series for the installed torch; empty if there is none."""
     series = folder / torch.__version__.partition("+")[0]
     return read_series(series) if series.is_dir() else ()
 
 
 def patched_files(releases: Optional[Mapping[str, str]] = None) -> Tuple[FileState, ...]:
-    """Return the files of the installed torch that patches change, as they are and would be.
+    """Return the files of the installed torch that patches change, unpatched and patched.
 
     Args:
-        releases: product to version (``torch``, ``tensorrt``); None takes every patch.
+        releases: product to version (``torch``, ``tensorrt``); None selects every patch.
 
     Raises:
         IntegrityError: a file is neither PyTorch's nor the patched one.
@@ -59,12 +59,12 @@ def is_patched(releases: Optional[Mapping[str, str]] = None) -> bool:
 
 @contextlib.contextmanager
 def symbolics(*, patched: bool, releases: Optional[Mapping[str, str]] = None) -> Iterator[None]:
-    """Let torch export with its patches, or without, while the block lasts.
+    """Export with or without torch's patches inside the block.
 
-    Nothing on disk changes. Without patches for this torch the block runs as it is.
+    Nothing on disk changes. If this torch has no patches, the block runs unchanged.
 
     Args:
-        patched: which of the two.
+        patched: whether to use the patches.
         releases: as for ``patched_files``.
 
     Raises:
@@ -120,7 +120,7 @@ class _Text(importlib.abc.InspectLoader):
 
 
 def _put_in(versions: Dict[int, ModuleType], modules: Mapping[int, ModuleType]) -> None:
-    """Set the modules wherever torch looks for them."""
+    """Set the modules everywhere that torch looks for them."""
     for opset, module in modules.items():
         versions[opset] = module
         sys.modules[module.__name__] = module
@@ -128,6 +128,6 @@ def _put_in(versions: Dict[int, ModuleType], modules: Mapping[int, ModuleType]) 
 
 
 def _taken_out(registry: Any) -> Dict[Tuple[str, int], Any]:
-    """Remove the tables of torch's own ops from the registry, which fills them again on demand."""
+    """Remove the tables of torch's own ops from the registry, which reloads them on demand."""
     own = [key for key in registry._registry if key[0] == _OWN_DOMAIN]
     return {key: registry._registry.pop(key) for key in own}

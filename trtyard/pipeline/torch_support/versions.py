@@ -1,4 +1,4 @@
-"""What older torch and torchvision releases lack, in the words of the newer ones."""
+"""Functions that older torch and torchvision releases do not have."""
 
 import contextlib
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -9,9 +9,9 @@ import torchvision
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.ops.contract import DOMAIN, Op
 
-# torch.library.custom_op came with torch 2.4; before, autograd functions stand for the ops.
+# torch.library.custom_op came with torch 2.4. Before, the ops are autograd functions.
 HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
-# torch.onnx.export takes ``dynamo`` from torch 2.1 on, and names the dynamo form the default later.
+# torch.onnx.export has ``dynamo`` from torch 2.1 on. Later releases make it the default.
 HAS_DYNAMO_CHOICE = HAS_CUSTOM_OP
 
 
@@ -31,9 +31,9 @@ def smallest(values: torch.Tensor) -> torch.Tensor:
 
 
 def not_negative(values: torch.Tensor) -> torch.Tensor:
-    """Return whole numbers with zeros for those below zero.
+    """Return integers with negative values replaced by 0.
 
-    torch 1.4 exports ``clamp`` of them as Clip, which takes only floats before opset 12.
+    torch 1.4 exports ``clamp`` of integers as Clip, which supports only floats before opset 12.
     """
     if hasattr(torch, "minimum"):
         return torch.clamp(values, min=0)
@@ -41,9 +41,9 @@ def not_negative(values: torch.Tensor) -> torch.Tensor:
 
 
 def descending(values: torch.Tensor) -> torch.Tensor:
-    """Return the order of a row of values, the highest first, equal ones by their index.
+    """Return the indices that sort a row of values, highest first, ties by index.
 
-    torch sorts stably on request from 1.9 on.
+    torch has a stable sort from 1.9 on.
     """
     if _at_least(1, 9):
         return torch.sort(values, descending=True, stable=True)[1]
@@ -52,26 +52,26 @@ def descending(values: torch.Tensor) -> torch.Tensor:
 
 
 def floor_divided(values: torch.Tensor, divisor: int) -> torch.Tensor:
-    """Return whole quotients of int64 values, none of them below zero."""
+    """Return integer quotients of int64 values that are not negative."""
     if _at_least(1, 8):
         return torch.div(values, divisor, rounding_mode="floor")
     return values // divisor
 
 
 def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
-    """Return two to the power of each (torch.exp2 from 1.7 on)."""
+    """Return 2 to the power of each value (torch.exp2 from 1.7 on)."""
     if hasattr(torch, "exp2"):
         return torch.exp2(exponent)
     return torch.pow(torch.full_like(exponent, 2), exponent)
 
 
 def as_index(rows: torch.Tensor) -> torch.Tensor:
-    """Return row numbers in a type that index_select takes (int32 from 1.5 on)."""
+    """Return row indices in a type that index_select accepts (int32 from 1.5 on)."""
     return rows if _at_least(1, 5) else rows.long()
 
 
 def is_tracing() -> bool:
-    """Tell whether a TorchScript trace is being recorded (torch.jit.is_tracing from 1.7 on)."""
+    """Return whether a TorchScript trace is being recorded (torch.jit.is_tracing from 1.7 on)."""
     if hasattr(torch.jit, "is_tracing"):
         return bool(torch.jit.is_tracing())
     return torch._C._get_tracing_state() is not None
@@ -79,7 +79,7 @@ def is_tracing() -> bool:
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """Compute without the tracer's looking on; it would warn of every value that is looked at."""
+    """Pause the tracer inside the block. It would warn about every value that Python reads."""
     state = torch._C._get_tracing_state()
     torch._C._set_tracing_state(None)
     try:
@@ -97,10 +97,10 @@ def keep_beside_weights(module: torch.nn.Module, name: str, value: torch.Tensor)
 
 
 def load_tensors(path: str) -> Any:
-    """Load a checkpoint without running anything in it.
+    """Load a checkpoint without running code from it.
 
     Raises:
-        UsageError: this torch cannot do that; it came with 1.13.
+        UsageError: this torch is older than 1.13, which added that.
     """
     if not _at_least(1, 13):
         raise UsageError(
@@ -118,10 +118,10 @@ def roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> torch.Tensor:
-    """torchvision's; before 0.6 it knew only the form that is not aligned.
+    """Return torchvision's roi_align, which supports ``aligned`` from 0.6 on.
 
     Raises:
-        EnvironmentLacksError: aligned is asked for there.
+        EnvironmentLacksError: ``aligned`` is set and torchvision is older.
     """
     if _at_least(1, 5):
         return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio, aligned)
@@ -143,7 +143,7 @@ def segmenter_names() -> List[str]:
 
 
 def detector_names() -> List[str]:
-    """Return the names of torchvision's detectors, those of masks and keypoints too, sorted."""
+    """Return the names of torchvision's detectors, including masks and keypoints, sorted."""
     return _names_in(torchvision.models.detection)
 
 
@@ -185,10 +185,10 @@ def _without_backbone_weights(package: Any, name: str, **options: bool) -> torch
 
 @contextlib.contextmanager
 def attention_in_parts(module: torch.nn.Module) -> Iterator[None]:
-    """Keep nn.MultiheadAttention from its fast path, one op that has no form in ONNX.
+    """Disable the fast path of nn.MultiheadAttention, one op that has no ONNX form.
 
-    It takes that path in eval mode where nothing asks for gradients. From 2.3 on torch has a
-    switch; before, a parameter that asks for them does it.
+    torch uses it in eval mode if no parameter requires gradients. torch 2.3 and newer have a
+    switch. In older releases, a parameter that requires gradients disables it.
     """
     if hasattr(torch.backends, "mha"):
         enabled = torch.backends.mha.get_fastpath_enabled()
@@ -218,20 +218,20 @@ def attention_in_parts(module: torch.nn.Module) -> Iterator[None]:
 
 
 def export_choice() -> Dict[str, bool]:
-    """Return what makes ``torch.onnx.export`` take the TorchScript-based exporter."""
+    """Return the arguments that make ``torch.onnx.export`` use the TorchScript-based exporter."""
     return {"dynamo": False} if HAS_DYNAMO_CHOICE else {}
 
 
 def doc_string_choice() -> Dict[str, bool]:
-    """Return what makes the TorchScript-based exporter keep each node's stack as its doc string.
+    """Return the arguments that make the exporter keep each node's stack as its doc string.
 
-    ``strip_doc_string`` went with torch 1.10's ``verbose``, which prints the graph as well.
+    torch 1.10 replaced ``strip_doc_string`` by ``verbose``, which also prints the graph.
     """
     return {"verbose": True} if _at_least(1, 10) else {"strip_doc_string": False}
 
 
 def example_choice(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Dict[str, Any]:
-    """Return what the exporter must be told of TorchScript's outputs before torch 1.10."""
+    """Return the arguments that describe TorchScript's outputs, needed before torch 1.10."""
     if _at_least(1, 10) or not isinstance(module, torch.jit.ScriptModule):
         return {}
     return {"example_outputs": module(*[value.clone() for value in inputs])}
@@ -240,7 +240,7 @@ def example_choice(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> D
 def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
     """Add a custom op's node to the exporter's graph and return its output or outputs.
 
-    torch 1.4 takes no node of another domain than ONNX's; who called the exporter has to move it.
+    torch 1.4 supports only nodes of ONNX's domain. The exporter's caller has to move the node.
     """
     tensors, values = op.apart(arguments)
     domain = DOMAIN + "::" if _at_least(1, 5) else ""
@@ -253,9 +253,9 @@ def custom_node(graph: Any, op: Op, arguments: Sequence[Any]) -> Any:
 def set_type(
     value: Any, like: Any, sizes: Sequence[Optional[int]], dtype: Optional[torch.dtype] = None
 ) -> None:
-    """Give a value of the exporter's graph a type: that of ``like``, of other sizes and dtype.
+    """Set the type of a value in the exporter's graph: like ``like``, with other sizes and dtype.
 
-    A size that is None stays open. torch 1.4 keeps the types of the trace, and sets no others.
+    A size of None stays dynamic. torch 1.4 keeps the types of the trace and does not set others.
     """
     if hasattr(torch._C.TensorType, "with_sizes"):
         kind = like.type() if dtype is None else like.type().with_dtype(dtype)
@@ -263,14 +263,14 @@ def set_type(
 
 
 def size_of(value: Any, dimension: int) -> Optional[int]:
-    """Return a size of a value of the exporter's graph; None where the values decide it."""
+    """Return a size of a value in the exporter's graph; None if it depends on values."""
     kind = value.type()
     sizes = kind.varyingSizes() if hasattr(kind, "varyingSizes") else kind.sizes()
     return None if sizes is None else sizes[dimension]
 
 
 def register_symbolic(name: str, symbolic: Any, opset: int) -> None:
-    """Register a custom op's ONNX form; autograd functions bring their own."""
+    """Register a custom op's ONNX form. Autograd functions have their own."""
     if HAS_CUSTOM_OP:
         torch.onnx.register_custom_op_symbolic(name, symbolic, opset)
 

@@ -1,4 +1,4 @@
-"""Anchor boxes: fifteen for each feature cell, with the rounding of the first Faster R-CNN."""
+"""Anchor boxes: fifteen for each feature cell, with the rounding of py-faster-rcnn."""
 
 import numpy as np
 import torch
@@ -7,11 +7,11 @@ from trtyard.pipeline.models.faster_rcnn.conventions import ANCHOR_RATIOS, ANCHO
 
 
 def cell_anchors() -> torch.Tensor:
-    """Return the anchors of the first cell, float32 [15, 4] (x1, y1, x2, y2): ratio, then size.
+    """Return the first cell's anchors, float32 [15, 4] (x1, y1, x2, y2), by ratio, then size.
 
     Widths and heights count both edge pixels. They are rounded once for each ratio, at the size of
-    a cell, and then scaled; the scaled ones are not rounded again. Source: py-faster-rcnn's table,
-    whose row for ratio 0.5 and size 128 is (-84, -40, 99, 55).
+    a cell, and then scaled without rounding. Source: py-faster-rcnn's table, whose row for ratio
+    0.5 and size 128 is (-84, -40, 99, 55).
     """
     center = 0.5 * (STRIDE - 1)
     rows = []
@@ -35,7 +35,7 @@ def cell_anchors() -> torch.Tensor:
 def grid_anchors(rows: int, columns: int) -> torch.Tensor:
     """Return the anchors of a feature map, float32 [rows * columns * 15, 4], cell by cell.
 
-    Anchors that reach beyond the picture stay: only training drops them.
+    Anchors that reach beyond the picture are kept. Only training removes them.
     """
     y = torch.arange(0, rows * STRIDE, STRIDE, dtype=torch.float32)[:, None].expand(rows, columns)
     x = torch.arange(0, columns * STRIDE, STRIDE, dtype=torch.float32)[None].expand(rows, columns)

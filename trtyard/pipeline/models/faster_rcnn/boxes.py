@@ -1,4 +1,4 @@
-"""Box arithmetic of the legacy kind, in which a box's width is x2 - x1 + 1."""
+"""Legacy box arithmetic, in which a box's width is x2 - x1 + 1."""
 
 from typing import Sequence
 
@@ -9,13 +9,13 @@ from trtyard.pipeline.torch_support.versions import minimum
 
 
 def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """Move and scale boxes by what the network regressed.
+    """Return the boxes moved and scaled by the network's deltas.
 
     Args:
         deltas: float32 [..., 4], (dx, dy, dw, dh) times the weights.
         boxes: float32 [..., 4], (x1, y1, x2, y2) in pixels; broadcast against deltas.
-        weights: what the regression targets (dx, dy, dw, dh) were multiplied by in training;
-            the same for x and y, as in every published configuration.
+        weights: factors of the regression targets (dx, dy, dw, dh) in training; equal for x and y,
+            as in every published configuration.
 
     Returns:
         float32 [..., 4], (x1, y1, x2, y2), not clipped.
@@ -33,11 +33,11 @@ def decode(deltas: torch.Tensor, boxes: torch.Tensor, weights: Sequence[float]) 
 
 
 def clip(boxes: torch.Tensor, last_pixels: torch.Tensor) -> torch.Tensor:
-    """Return boxes [..., 4] moved into the picture whose ``last_pixels`` are given."""
+    """Return boxes [..., 4] clipped to the picture with these ``last_pixels``."""
     return minimum(torch.clamp(boxes, min=0.0), last_pixels)
 
 
 def last_pixels(height: int, width: int) -> torch.Tensor:
-    """Return the largest coordinates in a picture for (x1, y1, x2, y2), float32 [4]."""
+    """Return the largest values of (x1, y1, x2, y2) in a picture, float32 [4]."""
     right, bottom = width - BOX_OFFSET, height - BOX_OFFSET
     return torch.tensor([right, bottom, right, bottom], dtype=torch.float32)

@@ -1,7 +1,7 @@
-"""The numbers of e2e_faster_rcnn_R_50_C4_1x at test time, as maskrcnn-benchmark defines them.
+"""The constants of maskrcnn-benchmark's e2e_faster_rcnn_R_50_C4_1x at test time.
 
-Sources: that project's configuration and its defaults; Ren et al., Faster R-CNN (2015), for what
-they stand for. Everything else in this folder takes its numbers from here.
+Sources: that project's configuration and its defaults; Ren et al., Faster R-CNN (2015), for their
+meaning. All other modules of this folder use these constants.
 """
 
 import math
@@ -24,8 +24,8 @@ BOX_OFFSET = 1
 ANCHOR_SIZES = (32, 64, 128, 256, 512)
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # height / width
 ANCHORS_PER_CELL = len(ANCHOR_SIZES) * len(ANCHOR_RATIOS)
-CANDIDATES = 6000  # "pre NMS top n": anchors that go into suppression
-PROPOSALS = 1000  # "post NMS top n": what at most comes out of it
+CANDIDATES = 6000  # "pre NMS top n": anchors before suppression
+PROPOSALS = 1000  # "post NMS top n": most proposals after suppression
 PROPOSAL_IOU = 0.7
 PROPOSAL_MINIMUM_SIDE = 0
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -39,5 +39,5 @@ SCORE_THRESHOLD = 0.05
 DETECTION_IOU = 0.5
 DETECTIONS = 100
 
-# No box grows more than from 16 to 1000 pixels in one decoding; keeps exp() finite.
+# Decoding enlarges a box at most from 16 to 1000 pixels, which keeps exp() finite.
 LOG_SCALE_LIMIT = math.log(1000.0 / 16)

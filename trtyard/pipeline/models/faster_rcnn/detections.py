@@ -14,7 +14,7 @@ from trtyard.pipeline.models.faster_rcnn.selection import take_rows
 from trtyard.pipeline.ops import padded_nms, roi_align
 from trtyard.pipeline.torch_support.versions import keep_beside_weights, not_negative
 
-# Probabilities lie in 0..1: the score of what a padded proposal would have been.
+# The score of padded proposals. Real scores are in 0..1.
 _REMOVED = -1.0
 _PADDED_ROI = -1
 
@@ -22,7 +22,7 @@ Padded = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Predictor(nn.Module):
-    """Class logits, and a box for each class, from the fifth stage's average."""
+    """Computes class logits, and a box for each class, from the fifth stage's average."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Predictor(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Proposals to detections, padded to 100 for each image."""
+    """Turns proposals into detections, padded to 100 for each image."""
 
     def __init__(self, shape: ImageShape, proposals: int, fifth_stage: nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class BoxHead(nn.Module):
         self.predictor = Predictor()
 
     def forward(self, features: torch.Tensor, boxes: torch.Tensor, alive: torch.Tensor) -> Padded:
-        """Detect.
+        """Return the detections in each image, padded to 100.
 
         Args:
             features: float32 [B, 1024, H, W].
@@ -55,7 +55,7 @@ class BoxHead(nn.Module):
             alive: bool [B, P], false for padding.
 
         Returns:
-            boxes: float32 [B, 100, 4], clipped, by descending score; padding is zeros throughout.
+            boxes: float32 [B, 100, 4], clipped, by descending score; padding is zeros.
             scores: float32 [B, 100].
             labels: int32 [B, 100], 1 to 80.
             count: int32 [B].
@@ -79,8 +79,8 @@ class BoxHead(nn.Module):
         """Return [B * P, 2048, 7, 7]."""
         image = torch.arange(self.shape.batch, dtype=torch.int32, device=alive.device)[:, None]
         image = torch.where(alive, image, torch.full_like(image, _PADDED_ROI))
-        # Not given a name: at a thousand proposals the pooled features are 800 MB, and a name
-        # would keep them through the stage's three blocks.
+        # No variable for the pooled features: at a thousand proposals they take 800 MB, and a
+        # variable would keep them alive during the stage's three blocks.
         return self.feature_extractor(
             roi_align(
                 features,
@@ -95,7 +95,7 @@ class BoxHead(nn.Module):
         )
 
     def _scores(self, logits: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
-        """Return [B, 80, P] without the background; padding is below every threshold."""
+        """Return scores [B, 80, P] without the background; padding is below every threshold."""
         scores = torch.softmax(logits, dim=-1)[:, 1:]
         scores = scores.reshape(self.shape.batch, self.proposals, c.CLASSES - 1).permute(0, 2, 1)
         return torch.where(alive[:, None], scores, torch.full_like(scores, _REMOVED))
@@ -122,7 +122,10 @@ class BoxHead(nn.Module):
         )
 
     def _every_label(self, device: torch.device) -> torch.Tensor:
-        """Return int32 [B, 80 * P]; looked up, since exporters divide integers as floats."""
+        """Return labels, int32 [B, 80 * P].
+
+        A table, because exporters divide integers as floats.
+        """
         labels = torch.arange(1, c.CLASSES, dtype=torch.int32, device=device)[:, None]
         table = labels.expand(c.CLASSES - 1, self.proposals).reshape(1, -1)
         return table.expand(self.shape.batch, -1)

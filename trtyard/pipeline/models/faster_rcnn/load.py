@@ -1,4 +1,4 @@
-"""The detector as a model to convert: network, weights and a picture's input."""
+"""Load the detector for a conversion: network, weights and a picture's input."""
 
 from typing import Optional, Tuple
 
@@ -17,8 +17,8 @@ from trtyard.pipeline.models.weights import Choice
 
 NAME = "faster_rcnn"
 
-# Random weights find nothing more in a larger picture or with more proposals, which cost as much
-# again to compare.
+# Random weights detect no more in a larger picture or with more proposals, and the comparison takes
+# longer.
 SEEDED_SHORTER_SIDE = 512
 SEEDED_PROPOSALS = 300
 # Below this the feature map has fewer than four cells a side.
@@ -38,7 +38,7 @@ def load_faster_rcnn(
         top_n: proposals; None for 1000 with a checkpoint, 300 without.
 
     Raises:
-        UsageError: picture, weights, size or number of proposals cannot be taken.
+        UsageError: picture, weights, size or number of proposals are not supported.
     """
     default_side, default_proposals = (
         (SEEDED_SHORTER_SIDE, SEEDED_PROPOSALS)

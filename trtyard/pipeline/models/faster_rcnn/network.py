@@ -1,7 +1,7 @@
 """Faster R-CNN R50-C4 of maskrcnn-benchmark, with static shapes throughout.
 
-Nothing in it depends on the data but the values: what others remove is masked and padded, so that
-the very same graph runs in PyTorch, ONNX Runtime and TensorRT.
+Shapes do not depend on the data. Boxes that other implementations remove are masked and padded, so
+the same graph runs in PyTorch, ONNX Runtime and TensorRT.
 """
 
 from collections import OrderedDict
@@ -29,7 +29,7 @@ class FasterRCNN(nn.Module):
         """Make the network with arbitrary weights.
 
         Args:
-            shape: of the images that it will be given.
+            shape: of the input images.
             top_n: proposals for each image ("post NMS top n").
         """
         super().__init__()
@@ -41,10 +41,10 @@ class FasterRCNN(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> Outputs:
-        """Detect.
+        """Return the detections in each image, padded to 100.
 
         Args:
-            images: float32 [B, 3, H, W], BGR in 0..255 less the pixel means.
+            images: float32 [B, 3, H, W], BGR in 0..255 minus the pixel means.
 
         Returns:
             boxes: float32 [B, 100, 4], (x1, y1, x2, y2) in pixels of the images, clipped.
@@ -54,7 +54,7 @@ class FasterRCNN(nn.Module):
             proposals: int32 [B], proposals that are not padding.
 
         Raises:
-            ValueError: the images are not of the shape that the network was made for.
+            ValueError: the images do not have the network's shape.
         """
         if not is_tracing() and tuple(images.shape) != self._expected():
             raise ValueError(f"images are {list(images.shape)}, not {list(self._expected())}")

@@ -1,4 +1,4 @@
-"""From a picture to the network's input, as maskrcnn-benchmark does it at test time."""
+"""Turn a picture into the network's input, as maskrcnn-benchmark does at test time."""
 
 from typing import Any, Tuple
 
@@ -12,8 +12,8 @@ from trtyard.pipeline.models.faster_rcnn.conventions import LONGER_SIDE_LIMIT, P
 def resized_size(width: int, height: int, shorter_side: int) -> Tuple[int, int]:
     """Return (width, height) of a picture resized by its shorter side.
 
-    The longer side stays within its limit by way of the shorter one, which is rounded; the longer
-    one is then cut off to a whole number. Both can make it differ by a pixel from other projects'.
+    If the longer side would exceed its limit, the shorter side is reduced and rounded. The longer
+    side is then truncated to a whole number. Both can differ by a pixel from other projects.
     """
     shorter, longer = float(min(width, height)), float(max(width, height))
     size = shorter_side
@@ -25,7 +25,7 @@ def resized_size(width: int, height: int, shorter_side: int) -> Tuple[int, int]:
 
 
 def network_input(rgb: Any, shorter_side: int) -> torch.Tensor:
-    """Return float32 [1, 3, H, W], BGR in 0..255 less the pixel means.
+    """Return float32 [1, 3, H, W], BGR in 0..255 minus the pixel means.
 
     Args:
         rgb: numpy uint8 [H, W, 3].

@@ -13,13 +13,13 @@ from trtyard.pipeline.models.faster_rcnn.selection import highest, take_rows
 from trtyard.pipeline.ops import padded_nms
 from trtyard.pipeline.torch_support.versions import keep_beside_weights, not_negative, smallest
 
-# Objectness lies in 0..1: this is the score of a box that has been taken out, and no other's.
+# The score of removed boxes. Objectness is in 0..1.
 _REMOVED = -1.0
 _KEEP_ABOVE = -0.5
 
 
 class ImageShape(NamedTuple):
-    """The shape that a static detector is made for: B images of H by W pixels, all alike."""
+    """The input shape of a static detector: B images of H by W pixels."""
 
     batch: int
     height: int
@@ -38,7 +38,7 @@ class ImageShape(NamedTuple):
 
 
 class ProposalHead(nn.Module):
-    """Objectness and box deltas for each anchor of each cell."""
+    """Computes objectness and box deltas for each anchor of each cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ProposalHead(nn.Module):
 
 
 class AnchorGenerator(nn.Module):
-    """The anchors of one feature map: a constant, and no part of the weights."""
+    """The anchors of one feature map: a constant that is not part of the weights."""
 
     def __init__(self, shape: ImageShape) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class AnchorGenerator(nn.Module):
 
 
 class RegionProposalNetwork(nn.Module):
-    """Features to proposals, padded to a fixed number for each image."""
+    """Turns features into proposals, padded to a fixed number for each image."""
 
     def __init__(self, shape: ImageShape, top_n: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class RegionProposalNetwork(nn.Module):
         self.head = ProposalHead()
 
     def forward(self, features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Propose boxes.
+        """Return the proposals of each image, padded.
 
         Args:
             features: float32 [B, 1024, H, W].
@@ -82,7 +82,7 @@ class RegionProposalNetwork(nn.Module):
         Returns:
             boxes: float32 [B, P, 4], clipped, by descending objectness; padding is arbitrary.
             alive: bool [B, P], false for padding, which comes last.
-            count: int32 [B], how many are alive.
+            count: int32 [B], number of proposals that are not padding.
         """
         batch = self.shape.batch
         scores, deltas = self._by_anchor(features)

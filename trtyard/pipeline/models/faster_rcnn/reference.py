@@ -1,8 +1,8 @@
-"""The same detector the plain way: boxes are removed, not masked, and lengths are what they are.
+"""The same detector with dynamic shapes: boxes are removed, not masked.
 
-Eager only, for comparison. It shares the layers with weights (backbone, heads) with the static
-form, and nothing that comes after them: anchors, decoding, clipping, suppression and selection are
-written a second time here, as straightforwardly as can be.
+For comparison, in eager mode only. It shares the layers with weights (backbone, heads) with the
+static form. Everything else is written a second time here, as simply as possible: anchors,
+decoding, clipping, suppression and selection.
 """
 
 import math
@@ -16,7 +16,7 @@ from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
 
 
 class Detections(NamedTuple):
-    """What was found in one image."""
+    """The detections in one image."""
 
     boxes: torch.Tensor  # float32 [D, 4]
     scores: torch.Tensor  # float32 [D], descending
@@ -77,9 +77,9 @@ def _detect_one(
         boxes = _clip(_decode(of_class, proposals[above], c.DETECTION_WEIGHTS), *size)
         by_score = torch.sort(scores[above, label], descending=True, stable=True)[1]
         kept = by_score[_suppress(boxes[by_score], c.DETECTION_IOU, len(boxes))]
-        # Those of equal score go by proposal, so they need no second look.
+        # Equal scores are already in the order of the proposals.
         found += [(float(scores[above[k], label]), label, boxes[k]) for k in kept.tolist()]
-    # Stable, and the classes come in order: of equal scores the lower class goes first.
+    # The sort is stable and the classes are in order, so equal scores are ordered by class.
     found = sorted(found, key=lambda one: -one[0])[: c.DETECTIONS]
     return Detections(
         boxes=torch.stack([one[2] for one in found]) if found else torch.zeros(0, 4),
@@ -105,7 +105,7 @@ def _cell_anchors() -> torch.Tensor:
 def _decode(
     codes: torch.Tensor, boxes: torch.Tensor, weights: Tuple[float, float, float, float]
 ) -> torch.Tensor:
-    """Return boxes [N, 4] from codes [N, 4], one coordinate after the other."""
+    """Return boxes [N, 4] from codes [N, 4], coordinate by coordinate."""
     widths = boxes[:, 2] - boxes[:, 0] + 1
     heights = boxes[:, 3] - boxes[:, 1] + 1
     center_x = codes[:, 0] / weights[0] * widths + (boxes[:, 0] + 0.5 * widths)
@@ -131,7 +131,7 @@ def _clip(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def _suppress(boxes: torch.Tensor, threshold: float, limit: int) -> torch.Tensor:
-    """Return the positions of the first boxes kept, for boxes [N, 4] that come best first."""
+    """Return the positions of the kept boxes, for boxes [N, 4] sorted by descending score."""
     kept_boxes = boxes.new_zeros((0, 4))
     kept: List[int] = []
     for position, box in enumerate(boxes):

@@ -1,6 +1,6 @@
-"""ResNet-50 as the detector has it: frozen norms, and strides in the 1x1 convolutions.
+"""The detector's ResNet-50: frozen norms, and strides in the 1x1 convolutions.
 
-The modules are named so that the keys of their state are those of the published checkpoints.
+The modules are named so that their state has the keys of the published checkpoints.
 """
 
 from collections import OrderedDict
@@ -15,12 +15,12 @@ _STEM_CHANNELS = 64
 # Of ResNet-50: input channels, width, blocks, stride of each stage (He et al. 2015, table 1).
 _STAGES = ((64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2))
 
-# torch 2.11 refuses 0 on CUDA; beside any variance that a network has, this is 0.
+# torch 2.11 refuses 0 on CUDA. Added to a real variance, this value changes nothing.
 _CUDA_EPSILON = 1e-30
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm with fixed statistics and, unlike torchvision's, no epsilon under the root."""
+    """Batch norm with fixed statistics. Unlike torchvision's, it has no epsilon."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class Bottleneck(resnet.Bottleneck):
-    """torchvision's block, with the stride where He et al. (2015) have it: in the first 1x1."""
+    """torchvision's block with the stride in the first 1x1 convolution, as in He et al. (2015)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,8 +62,8 @@ class Stem(nn.Module):
 def backbone_and_head() -> Tuple[nn.Module, nn.Module]:
     """Return the stages up to C4 ([B, 3, H, W] to [B, 1024, H / 16, W / 16]), and the fifth.
 
-    The fifth turns [R, 1024, 14, 14] into [R, 2048, 7, 7]. Only every second cell of its input
-    counts: its first block has the stride in 1x1 convolutions.
+    The fifth turns [R, 1024, 14, 14] into [R, 2048, 7, 7]. It uses only every second cell of its
+    input, because its first block has the stride in 1x1 convolutions.
     """
     stem = Stem()
     layers = [

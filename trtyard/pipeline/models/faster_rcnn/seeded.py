@@ -1,11 +1,11 @@
-"""Random weights with which the untrained detector behaves much like a trained one.
+"""Random weights with which the untrained detector behaves like a trained one.
 
-Layers draw from ``seeding.Seed``, which keeps the mean square of activations. On top of that, the
-constants below were found by trying seeds on photographs, and tests hold them to what they are for:
+Layers draw from ``seeding.Seed``, which keeps the mean square of activations. The constants below
+were found by trying seeds on photographs, and tests check their effect:
 
-- the first norm divides by the size of its input, which is 0..255 less the means;
-- the last norm of each residual block is small, or sixteen sums would make the features explode;
-- the heads' gains spread objectness, class logits and box deltas about as far as trained ones do;
+- the first norm divides by the size of its input, which is 0..255 minus the means;
+- the last norm of each residual block is small, because sixteen sums would make features explode;
+- the heads' gains spread objectness, class logits and box deltas about as far as trained ones;
 - the background's bias leaves some dozens of detections in a photograph.
 """
 
@@ -19,15 +19,15 @@ from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
 from trtyard.pipeline.models.faster_rcnn.resnet import FrozenBatchNorm
 from trtyard.pipeline.models.seeding import Seed
 
-STEM_DEVIATION = 40.0  # of what reaches the first norm, about
+STEM_DEVIATION = 40.0  # approximate, of the first norm's input
 RESIDUAL_SCALE = 0.5
 OBJECTNESS_GAIN = 6.0
 PROPOSAL_GAIN = 0.4
 CLASS_GAIN = 8.0
 BOX_GAIN = 6.0
 BACKGROUND_BIAS = 9.0
-# Small proposals have the most lively features and win; this doubles every side (5 log 2), so that
-# detections of many sizes come out.
+# Small proposals vary most and have the highest scores. This doubles every side (5 log 2), which
+# gives detections of many sizes.
 SIDE_BIAS = 3.5
 
 
@@ -59,13 +59,13 @@ def seed_weights(network: FasterRCNN, seed: int) -> None:
 
 
 def _seed_stem(stem: nn.Module, draw: Seed) -> None:
-    """Make each colour's plane of each filter sum to zero, so that plain areas give nothing.
+    """Make each colour plane of each filter sum to zero, so that plain areas give zero.
 
-    Else the level of everything that follows would hang on the few colours of one picture.
+    Otherwise all later activations would depend on the few colours of one picture.
     """
     shape = stem.conv1.weight.shape
     planes = (shape[0] * shape[1], 1, *shape[2:])
-    gain = math.sqrt(2.0 / shape[1])  # each plane is one of three that are added up
+    gain = math.sqrt(2.0 / shape[1])  # three planes are added
     stem.conv1.weight.copy_(draw.weights(planes, gain, centered=True).reshape(shape))
     _set_norm(stem.bn1, 1.0, STEM_DEVIATION**2)
 

@@ -1,4 +1,4 @@
-"""Choosing rows with static shapes, the same rows in every runtime."""
+"""Choose rows with static shapes, and the same rows in every runtime."""
 
 from typing import List, Tuple
 
@@ -10,7 +10,7 @@ from trtyard.pipeline.torch_support.versions import as_index, smallest
 # it, in every release up to 11; its ITopKLayer documents the same limit.
 TENSORRT_TOPK_LIMIT = 3840
 
-# Stands for what an earlier piece has taken; below every value that is chosen from.
+# Replaces values that an earlier piece has taken; below every input value.
 _TAKEN = -1.0
 
 # Whole numbers up to here are exact in float32.
@@ -18,28 +18,28 @@ _EXACT_IN_FLOAT32 = 1 << 24
 
 
 def highest(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
-    """Choose the ``keep`` highest scores of each row; ties go to the lower index.
+    """Return the indices of the ``keep`` highest scores of each row; ties go to the lower index.
 
-    torch, ONNX Runtime and TensorRT break ties in their TopK as they please, and a picture with
-    a plain area has many anchors with the very same score. So TopK runs twice: once for the value
-    that just makes it, and once on keys without ties that put those above the value first, then
-    those that equal it, each by index.
+    TopK breaks ties differently in torch, ONNX Runtime and TensorRT, and a picture with a plain
+    area has many anchors with equal scores. So TopK runs twice: once to find the K-th highest
+    value, and once on keys without ties. The keys order scores above that value first, then scores
+    equal to it, each by index.
 
     Args:
         scores: float32 [B, N], none below 0.
-        count: N, as a plain number.
+        count: N, as a Python number.
         keep: K, at most N.
 
     Returns:
-        int64 [B, K]. Not by score: what follows sorts anyway. But of two with equal scores the one
-        with the lower index stands first.
+        int64 [B, K], not sorted by score, because the callers sort. Of two equal scores, the one
+        with the lower index comes first.
     """
     if 2 * count >= _EXACT_IN_FLOAT32:
         raise ValueError(f"{count} scores are too many to number them in float32")
     if keep >= count:
         return torch.arange(count, device=scores.device).expand(scores.shape[0], count)
     last_kept = kth_highest(scores, keep)
-    # [1, N]: TensorRT 7.0's parser takes a Where of tensors of one rank only.
+    # [1, N]: TensorRT 7.0's parser supports Where only for tensors of one rank.
     if_tied = torch.arange(count, 0, -1, dtype=torch.float32, device=scores.device)[None]
     never = torch.zeros_like(if_tied)
     # Not ``==``: before opset 11 ONNX compares only integers with it.
@@ -49,11 +49,11 @@ def highest(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
 
 
 def kth_highest(values: torch.Tensor, keep: int) -> torch.Tensor:
-    """Return the K-th highest value of each row, equal ones counted one by one.
+    """Return the K-th highest value of each row. Equal values count separately.
 
-    Each further piece looks only at what is below the last piece's lowest value, since Scatter,
-    which could take out just what was found, is in no TensorRT before 8.2. With values that equal
-    the lowest, more may be gone than was found: so what is gone is counted.
+    Each further piece uses only values below the last piece's lowest value. Scatter could remove
+    exactly the values found, but no TensorRT before 8.2 has it. If several values equal the lowest,
+    more values are removed than found, so the removed ones are counted.
 
     Args:
         values: float32 [B, N], none below 0.
@@ -75,7 +75,7 @@ def kth_highest(values: torch.Tensor, keep: int) -> torch.Tensor:
 
 
 def top_k(values: torch.Tensor, keep: int) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return one ``torch.topk`` along dimension 1, made of pieces that TensorRT can build.
+    """Return ``torch.topk`` along dimension 1, in pieces that TensorRT can build.
 
     Args:
         values: float32 [B, N], none below 0; the K highest of a row all differ.
@@ -102,7 +102,7 @@ def _pieces(keep: int) -> List[int]:
 
 
 def _below(values: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
-    """Return the values [B, N] with those from ``lowest`` [B, 1] on taken out."""
+    """Return the values [B, N], with those at or above ``lowest`` [B, 1] replaced."""
     return torch.where(values < lowest, values, torch.full_like(values, _TAKEN))
 
 
@@ -112,7 +112,7 @@ def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tens
     Args:
         table: [B, N, ...].
         rows: int32 or int64 [B, K], each from 0 to N - 1.
-        batch: B, as a plain number.
+        batch: B, as a Python number.
     """
     rows = as_index(rows)
     if batch == 1:

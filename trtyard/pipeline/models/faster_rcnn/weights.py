@@ -1,7 +1,7 @@
-"""Published checkpoints of e2e_faster_rcnn_R_50_C4_1x.
+"""Load published checkpoints of e2e_faster_rcnn_R_50_C4_1x.
 
-The network's modules are named after their keys, so there is nothing to translate. The one thing
-they hold that is no weight is the table of anchors, which says whether the training had the same.
+The network's modules are named after the checkpoints' keys, so no renaming is needed. The only
+entry that is not a weight is the table of anchors, which must match the network's.
 """
 
 from typing import Tuple
@@ -14,16 +14,16 @@ from trtyard.pipeline.models.faster_rcnn.anchors import cell_anchors
 from trtyard.pipeline.models.faster_rcnn.network import FasterRCNN
 
 ANCHORS_KEY = "rpn.anchor_generator.cell_anchors.0"
-_ANCHOR_TOLERANCE = 1e-3  # pixels; the table holds whole numbers
+_ANCHOR_TOLERANCE = 1e-3  # pixels; the table has whole numbers
 
 
 def load_weights(network: FasterRCNN, path: str, key: str = "") -> Tuple[str, ...]:
-    """Load the checkpoint at ``path``, strictly, and return what the report should say of it.
+    """Load the checkpoint at ``path`` strictly into ``network``, and return notes for the report.
 
     Args:
-        network: is changed.
+        network: changed in place.
         path: of the file.
-        key: where in it the weights are; empty where it holds one set of them.
+        key: of the weights in the file; empty if it has one set of them.
 
     Raises:
         UsageError: see ``checkpoint.read_checkpoint`` and ``checkpoint.fit``; or the checkpoint was

@@ -1,4 +1,4 @@
-"""PaddedNMS as ONNX sees it."""
+"""The ONNX contract of PaddedNMS."""
 
 from trtyard.pipeline.ops.contract import FLOATS, INT32, Op
 

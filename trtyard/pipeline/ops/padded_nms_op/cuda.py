@@ -16,7 +16,7 @@ def padded_nms_cuda(
     keep_top_k: int,
     box_offset: int,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """See ``padded_nms_reference``; boxes and scores are on one CUDA device."""
+    """Compute ``padded_nms_reference`` for boxes and scores on one CUDA device."""
     if boxes.dtype != scores.dtype:
         boxes, scores = boxes.float(), scores.float()
     library = library_for(scores)

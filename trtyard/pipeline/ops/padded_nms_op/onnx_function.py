@@ -9,10 +9,10 @@ from trtyard.pipeline.ops.padded_nms_op.onnx_nodes import add_nodes
 
 __all__ = ["MINIMUM_OPSET", "add_nodes", "function"]
 
-# Of the ops in function.onnxtxt.
+# The oldest opset that has the ops in function.onnxtxt.
 MINIMUM_OPSET = 16
 
 
 def function(opset: int) -> "onnx.FunctionProto":
-    """Return the function, from ``MINIMUM_OPSET`` on."""
+    """Return the function for ``MINIMUM_OPSET`` or a newer opset."""
     return function_of_text(Path(__file__).with_name("function.onnxtxt"), opset)

@@ -1,7 +1,7 @@
-"""PaddedNMS in standard ops of opset 11: what ONNX Runtime 1.1 runs in its place.
+"""PaddedNMS in standard ops of opset 11, which ONNX Runtime 1.1 runs instead.
 
-The function in ``function.onnxtxt`` says the same in ops of opset 16. Older onnx has neither
-functions nor a parser for them; and here a node's attributes are known numbers.
+The function in ``function.onnxtxt`` is the same in ops of opset 16. Older onnx has neither
+functions nor a parser for them. Here the node's attributes are known numbers.
 """
 
 from typing import NamedTuple, Sequence
@@ -36,7 +36,7 @@ def add_nodes(
     filled = body.add("Concat", by_image, body.add("Expand", padding, shape), axis=1)
     padded = body.add("Slice", filled, zero_1d, rows_1d, one_1d)
     body.add("Cast", padded, output=outputs[0], to=TensorProto.INT32)
-    if rows == 0:  # ONNX Runtime 1.1 sums no empty rows
+    if rows == 0:  # ONNX Runtime 1.1 cannot sum empty rows
         body.add("Expand", body.constant(0, np.int32), batch, output=outputs[1])
         return
     is_kept = body.add("Cast", body.add("Greater", padded, padding), to=TensorProto.INT32)
@@ -44,9 +44,9 @@ def add_nodes(
 
 
 class _Pairs(NamedTuple):
-    """What is known of the (class, box) pairs, those of an image in one row of L = C * N + 1."""
+    """The (class, box) pairs, with all pairs of an image in one row of L = C * N + 1."""
 
-    x1: str  # float32 [B, L], as are all but the last two
+    x1: str  # float32 [B, L], like all but the last two
     y1: str
     x2: str
     y2: str
@@ -69,7 +69,7 @@ def _pairs(body: Body, boxes: str, like: str, attributes: Attributes) -> _Pairs:
     no_corner, no_class = body.constant(0, np.float32), body.constant(_NO_CLASS, np.float32)
 
     def of_all(values: str) -> str:
-        # Not Expand: to no classes at all it leaves one.
+        # Not Expand, which returns one class if there are none.
         return body.add("Where", like, values, values)
 
     def corner(at: int) -> str:
@@ -99,12 +99,12 @@ def _pairs(body: Body, boxes: str, like: str, attributes: Attributes) -> _Pairs:
 def _kept_by_turn(
     body: Body, pairs: _Pairs, live: str, nothing: str, attributes: Attributes
 ) -> str:
-    """Add the loop and return the kept indices: int64 [turns, B], -1 if nothing is left.
+    """Add the loop and return the kept indices: int64 [turns, B], -1 if no pair is left.
 
-    One turn keeps the best pair that is left in each image and strikes out what it suppresses.
-    ``live`` has the pairs' scores, and -inf for what is out.
+    Each iteration keeps the best remaining pair of each image and removes the pairs that it
+    suppresses. ``live`` has the pairs' scores, and -inf for removed pairs.
     """
-    # Without a turn there would be no row to give a shape.
+    # Without an iteration there would be no row to give a shape.
     turns = body.constant(max(1, attributes.known("keep_top_k")), np.int64)
     yes, padding = body.constant(True, np.bool_), body.constant(_PADDING, np.int64)
     limit = body.constant(attributes.known("iou_threshold"), np.float32)

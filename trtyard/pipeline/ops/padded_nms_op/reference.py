@@ -1,4 +1,4 @@
-"""PaddedNMS in plain torch: the reference that kernels and the ONNX function are held against."""
+"""PaddedNMS in plain torch: the reference for the kernels and the ONNX function."""
 
 from typing import List, Tuple
 
@@ -17,16 +17,16 @@ def padded_nms_reference(
     keep_top_k: int,
     box_offset: int,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Greedy non-maximum suppression per class, merged over the classes by score.
+    """Return the survivors of greedy non-maximum suppression per class, merged by score.
 
     Args:
         boxes: float [B, Cb, N, 4], corners (x1, y1, x2, y2); Cb is C, or 1 for shared boxes.
         scores: float [B, C, N].
-        iou_threshold: a box is dropped when its IoU with a kept box of its class exceeds this;
-            compared in float32, as torchvision's CUDA kernel does (its CPU kernel compares in
-            double, which differs where the IoU is exactly the threshold rounded up).
-        score_threshold: only scores above this take part; a NaN score never does.
-        keep_top_k: K, the number of rows given back for each image.
+        iou_threshold: a box is removed if its IoU with a kept box of its class exceeds this. The
+            comparison is in float32, as in torchvision's CUDA kernel. torchvision's CPU kernel
+            compares in double, which differs if the IoU is exactly the threshold rounded up.
+        score_threshold: only boxes with a higher score take part, never one with a NaN score.
+        keep_top_k: K, the number of rows returned for each image.
         box_offset: 1 counts both edge pixels (widths are x2 - x1 + 1), 0 does not.
 
     Returns:
@@ -35,7 +35,7 @@ def padded_nms_reference(
         count: int32 [B], how many of them are not padding.
 
     Raises:
-        ValueError: shapes or attributes that do not fit together.
+        ValueError: the shapes or attributes do not match.
     """
     _check(boxes, scores, keep_top_k, box_offset)
     if iou_threshold != iou_threshold or score_threshold != score_threshold:

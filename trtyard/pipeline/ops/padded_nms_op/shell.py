@@ -1,4 +1,4 @@
-"""PaddedNMS as TensorRT sees it; contract in plugins/padded_nms/README.md."""
+"""The TensorRT plugin of PaddedNMS. Its contract is in plugins/padded_nms/README.md."""
 
 from typing import List, Sequence
 
@@ -8,12 +8,12 @@ from trtyard.pipeline.tensorrt.shell import DTYPE_CODES, KernelPlugin, is_linear
 
 
 class Plugin(KernelPlugin):
-    """The shell of PaddedNMS."""
+    """The Python plugin of PaddedNMS."""
 
     op = OP
 
     def get_output_data_types(self, _input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
-        """Give int32 indices and an int32 count."""
+        """Return int32 for the indices and the count."""
         return [trt.DataType.INT32, trt.DataType.INT32]
 
     def get_output_shapes(
@@ -22,7 +22,7 @@ class Plugin(KernelPlugin):
         _shape_inputs: "Sequence[trt.DimsExprs]",
         exprs: "trt.IExprBuilder",
     ) -> "List[trt.DimsExprs]":
-        """Give [B, keep_top_k] and [B]."""
+        """Return [B, keep_top_k] and [B]."""
         indices, count = trt.DimsExprs(2), trt.DimsExprs(1)
         indices[0] = count[0] = inputs[1][0]
         indices[1] = exprs.constant(int(self.values["keep_top_k"]))
@@ -31,7 +31,7 @@ class Plugin(KernelPlugin):
     def supports_format_combination(
         self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
     ) -> bool:
-        """Boxes and scores of one float type, int32 outputs, all linear."""
+        """Return whether boxes and scores have one float type, outputs int32, all linear."""
         if pos >= 2:
             return is_linear(tensors[pos], trt.DataType.INT32)
         return is_linear(tensors[pos], *DTYPE_CODES) and (
@@ -43,7 +43,7 @@ class Plugin(KernelPlugin):
         inputs: "Sequence[trt.DynamicPluginTensorDesc]",
         _outputs: "Sequence[trt.DynamicPluginTensorDesc]",
     ) -> int:
-        """Bytes for the largest shapes of the profile; 0 while no kernels are loaded."""
+        """Return bytes for the profile's largest shapes; 0 if no kernels are loaded."""
         if self.kernels is None:
             return 0
         batch, classes, boxes = inputs[1].max
@@ -58,7 +58,7 @@ class Plugin(KernelPlugin):
         workspace: int,
         stream: int,
     ) -> None:
-        """Put the kernels into the stream."""
+        """Launch the kernels on the stream."""
         batch, classes, boxes = input_desc[1].dims
         self.loaded_kernels().launch(
             "trtyard_padded_nms",

@@ -1,4 +1,4 @@
-"""MaskRcnnROIAlign as ONNX sees it."""
+"""The ONNX contract of MaskRcnnROIAlign."""
 
 from trtyard.pipeline.ops.contract import FLOAT32, FLOATS, INT32, Op
 

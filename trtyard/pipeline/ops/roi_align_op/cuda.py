@@ -24,7 +24,7 @@ def roi_align_cuda(
     aligned: int,
     mode: int = AVERAGE,
 ) -> torch.Tensor:
-    """See ``roi_align_reference``; all three are on one CUDA device."""
+    """Compute ``roi_align_reference`` for three tensors on one CUDA device."""
     library = library_for(features)
     if library is None:
         return roi_align_reference(

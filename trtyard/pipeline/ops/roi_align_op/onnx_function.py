@@ -8,12 +8,12 @@ from trtyard.pipeline.ops.onnx_body import Attributes, Body, function_of_nodes
 from trtyard.pipeline.ops.roi_align_op.contract import OP
 from trtyard.pipeline.ops.roi_align_op.onnx_nodes import roi_align
 
-# RoiAlign has half pixels from there on.
+# The first opset whose RoiAlign supports half pixels.
 MINIMUM_OPSET = 16
 
 
 def function(opset: int) -> "onnx.FunctionProto":
-    """Return the function, from ``MINIMUM_OPSET`` on; its result has the features' type."""
+    """Return the function for ``MINIMUM_OPSET`` or newer. Its result has the features' type."""
     return function_of_nodes(OP, opset, _add_nodes_of_any_type)
 
 

@@ -1,8 +1,8 @@
 """MaskRcnnROIAlign in standard ops of any opset from 11 on, as nodes or as a function's body.
 
-Where ONNX Runtime has a RoiAlign, that takes the usual rois, all at once. It takes all samples of a
-roi, on the map or not, so that rois much larger than the map are pooled one by one with tables
-(``onnx_tables``); and so are all where there is no RoiAlign.
+If ONNX Runtime has a RoiAlign at the opset, one RoiAlign pools all usual rois. It computes every
+sample of a roi, on the map or not, so rois much larger than the map are pooled one by one with
+tables (``onnx_tables``). Without a RoiAlign, all rois are pooled with tables.
 """
 
 from typing import Callable, Sequence
@@ -13,11 +13,11 @@ import onnx
 from trtyard.pipeline.ops.onnx_body import Attributes, Body
 from trtyard.pipeline.ops.roi_align_op.onnx_tables import Rois, largest, mean, tables_of
 
-# As in reference.py, which says why.
+# As in reference.py, which has the reason.
 FARTHEST = float(1 << 20)
 SPARE_CELLS = 64
 
-# ONNX Runtime on the CPU has RoiAlign of these opsets; half pixels came with 16.
+# ONNX Runtime on the CPU supports RoiAlign at these opsets. Half pixels came with 16.
 ROI_ALIGN_OPSETS = range(11, 22)
 HALF_PIXEL_OPSET = 16
 _TRANSFORMATION = "coordinate_transformation_mode"
@@ -26,16 +26,16 @@ _TRANSFORMATION = "coordinate_transformation_mode"
 def roi_align(
     body: Body, inputs: Sequence[str], attributes: Attributes, like_features: bool
 ) -> str:
-    """Add the nodes of MaskRcnnROIAlign and return what they give.
+    """Add the nodes of MaskRcnnROIAlign and return their output.
 
     Args:
-        body: takes the nodes, of an opset from 11 on.
+        body: gets the nodes, at opset 11 or newer.
         inputs: features, rois and batch_indices.
         attributes: of the custom node.
-        like_features: make the result the features' type, from opset 15 on; else it is float32.
+        like_features: return the features' type, from opset 15 on; otherwise float32.
     """
     features = inputs[0]
-    # As the torch op takes them: of any type.
+    # Of any type, like the torch op's.
     rois, batch_indices = body.cast(inputs[1], np.float32), body.cast(inputs[2], np.int32)
     shape = body.add("Shape", features)
     batch, channels, *sizes = (
@@ -64,7 +64,7 @@ def roi_align(
     by_size = body.add("Max", body.add("Ceil", step), zero)
     is_fixed = body.add("Greater", ratio, zero)
     samples = body.add("Where", is_fixed, ratio, by_size)
-    # A roi that is inside out may have no samples at all.
+    # An inverted roi may have no samples.
     alive = body.add("And", alive, _all_of(body, body.add("Greater", samples, zero), 2))
 
     image = body.add("Where", alive, batch_indices, zero_int)
@@ -100,8 +100,8 @@ def roi_align(
     apart = body.add("And", alive, _larger_than_map(body, all_rois, length, is_fixed))
     usual = body.add("And", alive, body.add("Not", apart))
     count = _count(body, usual)
-    # The count is the zero that is wanted where there is none: ONNX Runtime 1.1 does not give what
-    # it has made a constant of a branch.
+    # If no roi is apart, the count serves as the zero: ONNX Runtime 1.1 does not return a value
+    # that it folded to a constant in a branch.
     raw = body.choice(
         body.add("Greater", count, zero),
         4,
@@ -122,8 +122,8 @@ def roi_align(
 
 
 def _usual(body: Body, rois: Rois, corners: str, usual: str, attributes: Attributes) -> str:
-    """Return what RoiAlign makes of the usual rois, and anything for the others."""
-    nowhere = body.constant(0, np.float32)  # a small roi, whatever the scale
+    """Return RoiAlign's result for the usual rois, and arbitrary values for the others."""
+    nowhere = body.constant(0, np.float32)  # a small roi at any scale
     given = body.add("Where", body.over("Unsqueeze", [1], usual), corners, nowhere)
 
     def pool(inner: Body, maximum: bool, aligned: bool) -> str:
@@ -157,7 +157,7 @@ def _usual(body: Body, rois: Rois, corners: str, usual: str, attributes: Attribu
 
 
 def _apart(body: Body, rois: Rois, apart: str, before: str, attributes: Attributes) -> str:
-    """Return ``before`` with the rois that are chosen pooled one by one."""
+    """Return ``before`` with the chosen rois pooled one by one."""
     chosen = body.add("Transpose", body.add("NonZero", apart), perm=[1, 0])  # [n, 1]
     count = body.add("Gather", body.add("Shape", chosen), body.constant(0, np.int64))
 
@@ -194,7 +194,7 @@ def _by(
     first: Callable[[Body], str],
     second: Callable[[Body], str],
 ) -> str:
-    """Return what ``first`` gives where the attribute is 1, else what ``second`` gives."""
+    """Return the result of ``first`` if the attribute is 1, else of ``second``."""
     known = attributes.known(name)
     if known is not None:
         return (first if known else second)(body)
@@ -202,7 +202,7 @@ def _by(
 
 
 def _all_of(body: Body, flags: str, count: int) -> str:
-    """Return where all flags of a row [R, count] hold, bool [R]."""
+    """Return whether all flags of each row [R, count] are true, bool [R]."""
     first, *others = (
         body.add("Gather", flags, body.constant(column, np.int64), axis=1)
         for column in range(count)
@@ -213,8 +213,8 @@ def _all_of(body: Body, flags: str, count: int) -> str:
 
 
 def _count(body: Body, flags: str) -> str:
-    """Return how many of the flags [R] hold, float32 []."""
-    # ONNX Runtime 1.1 sums no empty rows, and R may be 0.
+    """Return how many of the flags [R] are true, float32 []."""
+    # ONNX Runtime 1.1 cannot sum empty rows, and R may be 0.
     one_more = body.constant([0], np.float32)
     held = body.add("Concat", body.cast(flags, np.float32), one_more, axis=0)
     return body.over("ReduceSum", [0], held, keepdims=0)

@@ -1,7 +1,7 @@
-"""One roi's samples, as two tables, and what they make of its map: for MaskRcnnROIAlign in ONNX.
+"""Pool one roi with two tables of its samples, for MaskRcnnROIAlign in ONNX.
 
-Both the mean and the maximum are separable: a roi's bins of rows first, then those of columns. A
-table has only the samples that may lie on the map, so that any roi is pooled in bounded time.
+The mean and the maximum are separable: first the bins of rows, then those of columns. A table has
+only the samples that may be on the map, so any roi is pooled in bounded time.
 """
 
 from typing import NamedTuple, Sequence
@@ -10,8 +10,8 @@ import numpy as np
 
 from trtyard.pipeline.ops.onnx_body import Body
 
-# Samples of an adaptive bin are more than half a cell apart: so many of them, for each cell and in
-# all, cover the map and the steps that float32 rounds.
+# Samples of an adaptive bin are more than half a cell apart. This many per cell and in total cover
+# the map and float32's rounding.
 _SAMPLES_A_CELL = 2
 _SPARE_SAMPLES = 10
 
@@ -19,12 +19,12 @@ _UNTOUCHED = 2.0  # more than any weight
 
 
 class Rois(NamedTuple):
-    """What is known of all rois; of two numbers a roi the first is of the x axis."""
+    """The data of all rois. Of two numbers per roi, the first is for the x axis."""
 
     maps: str  # float32 [B, C, H, W]
     sizes: Sequence[str]  # int64 []: H and W
     bins: Sequence[str]  # int64 []: the output's height and width
-    ratio: str  # float32 []: the samples of a bin and axis; 0: by the roi's size
+    ratio: str  # float32 []: the samples per bin and axis; 0: by the roi's size
     start: str  # float32 [R, 2], in cells
     step: str  # float32 [R, 2]: the size of a bin
     samples: str  # float32 [R, 2]: of a bin
@@ -32,7 +32,7 @@ class Rois(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A roi's samples along one axis: what each of P bins makes of S cells."""
+    """A roi's samples along one axis: the weights of S cells in each of P bins."""
 
     mean: str  # float32 [P, S]: the sums of the cells' weights over the number of samples
     most: str  # float32 [P, S]: the largest weight of a cell, negative for a cell without a weight
@@ -50,12 +50,12 @@ def mean(body: Body, map_: str, down: Table, across: Table) -> str:
 def largest(body: Body, map_: str, down: Table, across: Table) -> str:
     """Return the bins' largest terms [C, P, Q]; 0 for a bin without a sample on the map.
 
-    No weight is negative, so that of all weights of a cell the extremes give the extreme terms.
+    No weight is negative, so the extreme weights of a cell give the extreme terms.
     """
     zero = body.constant(0, np.float32)
 
     def along(inner: Body, values: str, table: Table, axis: int, count: str) -> str:
-        """Return [bins, ...]: the largest of ``values`` along an axis, weighted."""
+        """Return [bins, ...]: the largest weighted ``values`` along an axis."""
 
         def one_bin(turn_body: Body, turn: str) -> str:
             def of_bin(name: str) -> str:
@@ -84,13 +84,13 @@ def largest(body: Body, map_: str, down: Table, across: Table) -> str:
         return body.add("And", body.over("Unsqueeze", [1], of_rows), of_columns)
 
     most = body.add("Where", grid(down.any_inside, across.any_inside), most, zero)
-    # Samples outside of the map are zeros.
+    # Samples outside the map are zeros.
     with_zero = body.add("Max", most, zero)
     return body.add("Where", grid(down.all_inside, across.all_inside), most, with_zero)
 
 
 def tables_of(body: Body, rois: Rois, at: str) -> Sequence[Table]:
-    """Return the table down and the one across of a roi; ``at`` is its number, int64 [1]."""
+    """Return the tables down and across of the roi with index ``at``, int64 [1]."""
     own = [body.add("Gather", each, at) for each in (rois.start, rois.step, rois.samples)]
     found = []
     for axis, (size, bins) in enumerate(zip(rois.sizes, rois.bins)):
@@ -108,7 +108,7 @@ def _table(
     length = body.cast(size, np.float32)
     is_fixed = body.add("Greater", ratio, zero)
 
-    # Samples of a bin, K at most: all, or those from the first on that may lie on the map.
+    # At most K samples of a bin: all, or those that may be on the map.
     on_map = body.add("Mul", length, body.constant(_SAMPLES_A_CELL, np.float32))
     on_map = body.add("Add", on_map, body.constant(_SPARE_SAMPLES, np.float32))
     most = body.cast(body.add("Where", is_fixed, ratio, on_map), np.int64)

@@ -1,4 +1,4 @@
-"""MaskRcnnROIAlign in plain torch: the reference that kernels and the ONNX function are held to."""
+"""MaskRcnnROIAlign in plain torch: the reference for the kernels and the ONNX function."""
 
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -6,15 +6,15 @@ import torch
 
 from trtyard.pipeline.torch_support import versions as torch_versions
 
-# Cells of the map, from its first one, that a corner may be away. Beyond, float32 has no step finer
-# than an eighth of a cell, and the numbers of samples would not end. As in samples.cuh.
+# The largest distance, in cells, of a corner from the map's first cell. Beyond it, float32 has no
+# step finer than an eighth of a cell, and the number of samples is not bounded. As in samples.cuh.
 FARTHEST = float(1 << 20)
 
-# A roi whose bins take their samples by its size is larger than its map where it has more cells on
-# an axis than twice the map's and these. It is pooled apart: few of its samples are on the map.
+# A roi with adaptive samples is larger than its map if it has more cells on an axis than twice the
+# map's plus this number. It is pooled separately, because few of its samples are on the map.
 SPARE_CELLS = 64
 
-AVERAGE, MAXIMUM = 0, 1  # what mode is
+AVERAGE, MAXIMUM = 0, 1  # values of mode
 
 
 class _Sampling(NamedTuple):
@@ -34,7 +34,7 @@ def roi_align_reference(
     aligned: int,
     mode: int = AVERAGE,
 ) -> torch.Tensor:
-    """RoIAlign over padded rois, with coordinates and sums in float32.
+    """Return RoIAlign over padded rois, with coordinates and sums in float32.
 
     Args:
         features: float32, float16 or bfloat16 [B, C, H, W].
@@ -43,18 +43,18 @@ def roi_align_reference(
         output_height: bins down.
         output_width: bins across.
         spatial_scale: feature cells per input pixel.
-        sampling_ratio: samples per bin and side; 0 takes ceil(roi size / bins).
-        aligned: 1 shifts by half a pixel, 0 is the legacy form with rois of at least one cell.
-        mode: 0 takes the mean of a bin's samples; 1 the largest of the samples' four weighted
-            corners each, which is what ONNX's RoiAlign computes as "max".
+        sampling_ratio: samples per bin and axis; 0 means ceil(roi size / bins).
+        aligned: 1 shifts by half a pixel; 0 is the legacy form with rois of at least one cell.
+        mode: 0 is the mean of a bin's samples; 1 is the largest of all samples' four weighted
+            corners, which ONNX's RoiAlign computes as "max".
 
     Returns:
-        [R, C, output_height, output_width] in the features' type; zeros for padding, and for rois
-        with an image that is not there or a corner that is no number or ``FARTHEST`` cells away.
-        With their channels last in memory where the features' are.
+        [R, C, output_height, output_width] in the features' type and memory layout (channels last
+        if theirs is). Zeros for padding, and for rois with an image index out of range or a corner
+        that is NaN or at least ``FARTHEST`` cells away.
 
     Raises:
-        ValueError: shapes or attributes that do not fit together.
+        ValueError: the shapes or attributes do not match.
 
     Source: He et al., Mask R-CNN, section 3; torchvision.ops.roi_align computes the mean.
     """
@@ -121,10 +121,10 @@ def _kinds(
     batch_indices: torch.Tensor,
     sampling: _Sampling,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Return which rois read the map at all, and which of them are larger than it; bool [R] each.
+    """Return which rois read the map, and which of them are larger than it; bool [R] each.
 
-    torchvision would read outside the features' memory for those that do not, and take all samples
-    of the larger ones, of which there is no bound.
+    For the other rois torchvision would read outside the features' memory. For the larger ones it
+    would compute an unbounded number of samples.
     """
     is_there = (batch_indices >= 0) & (batch_indices < shape[0])
     if min(shape[2:]) == 0:
@@ -134,20 +134,20 @@ def _kinds(
     if sampling.ratio > 0:
         return alive, torch.zeros_like(alive)
     if sampling.aligned:
-        # A box that is inside out has no samples.
+        # An inverted box has no samples.
         alive = alive & (cells[:, 2:] - 0.5 > cells[:, :2] - 0.5).all(dim=1)
     most = cells.new_tensor([2 * shape[3] + SPARE_CELLS, 2 * shape[2] + SPARE_CELLS])
     return alive, alive & (cells[:, 2:] - cells[:, :2] > most).any(dim=1)
 
 
 def has_channels_last(features: torch.Tensor) -> bool:
-    """Whether [B, C, H, W] lies in memory as [B, H, W, C], and not as it is written."""
+    """Return whether [B, C, H, W] has the channels-last memory layout."""
     last = features.is_contiguous(memory_format=torch.channels_last)
     return last and not features.is_contiguous()
 
 
 def new_pooled(features: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Return an unwritten result of the op, its channels last in memory if the features' are."""
+    """Return an empty result tensor, channels-last in memory if the features are."""
     last = has_channels_last(features)
     return torch.empty(
         tuple(shape),
@@ -160,9 +160,9 @@ def new_pooled(features: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 class _Bin(NamedTuple):
     """A bin's samples on the map along one axis."""
 
-    cells: torch.Tensor  # int64 [2 n]: the lower neighbour of each sample, then the upper ones
+    cells: torch.Tensor  # int64 [2 n]: the lower neighbours of the samples, then the upper ones
     weights: torch.Tensor  # float32 [2 n]
-    samples: int  # those outside of the map, too
+    samples: int  # number of samples, including those outside the map
 
 
 def _average(
@@ -193,7 +193,7 @@ def _maximum(
             terms = (vertical.weights[:, None] * horizontal.weights[None]) * cells
             terms = terms.flatten(1)
             if terms.shape[1] < 4 * vertical.samples * horizontal.samples or terms.shape[1] == 0:
-                # Samples outside of the map are zeros, and so is a bin without samples.
+                # Samples outside the map are zeros, and so is a bin without samples.
                 terms = torch.cat([terms, terms.new_zeros((terms.shape[0], 1))], dim=1)
             pooled[:, row, column] = terms.max(dim=1)[0]
     return pooled

@@ -1,4 +1,7 @@
-"""MaskRcnnROIAlign as TensorRT sees it; contract in plugins/maskrcnn_roi_align/README.md."""
+"""The TensorRT plugin of MaskRcnnROIAlign.
+
+Its contract is in plugins/maskrcnn_roi_align/README.md.
+"""
 
 from typing import Iterable, List, Optional, Sequence
 
@@ -8,9 +11,9 @@ from trtyard.pipeline.tensorrt.shell import DTYPE_CODES, KernelPlugin, is_linear
 
 
 def _format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
-    """Return what the C interface calls how [N, C, H, W] lies in memory; None: it does not take it.
+    """Return the C interface's code for a memory layout of [N, C, H, W]; None if unsupported.
 
-    TensorRT pads the channels of 16 bits, and only those.
+    TensorRT pads the channels only of 16-bit types.
     """
     last = trt.TensorFormat.HWC if desc.type == trt.DataType.FLOAT else trt.TensorFormat.HWC8
     codes = {trt.TensorFormat.LINEAR: 0, last: 1 if last == trt.TensorFormat.HWC else 2}
@@ -18,12 +21,12 @@ def _format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
 
 
 class Plugin(KernelPlugin):
-    """The shell of MaskRcnnROIAlign."""
+    """The Python plugin of MaskRcnnROIAlign."""
 
     op = OP
 
     def get_output_data_types(self, input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
-        """Give the features' type."""
+        """Return the features' type."""
         return [input_types[0]]
 
     def get_output_shapes(
@@ -32,7 +35,7 @@ class Plugin(KernelPlugin):
         _shape_inputs: "Sequence[trt.DimsExprs]",
         exprs: "trt.IExprBuilder",
     ) -> "List[trt.DimsExprs]":
-        """Give [R, C, output_height, output_width]."""
+        """Return [R, C, output_height, output_width]."""
         pooled = trt.DimsExprs(4)
         pooled[0] = inputs[1][0]
         pooled[1] = inputs[0][1]
@@ -43,9 +46,10 @@ class Plugin(KernelPlugin):
     def supports_format_combination(
         self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
     ) -> bool:
-        """Features and output of one float type, each linear or with its channels last.
+        """Return whether types and formats are supported.
 
-        float32 rois and int32 indices, linear.
+        Features and output have one float type, each linear or channels-last. Rois are float32 and
+        indices int32, both linear.
         """
         if pos in (1, 2):
             return is_linear(tensors[pos], trt.DataType.FLOAT if pos == 1 else trt.DataType.INT32)
@@ -57,7 +61,7 @@ class Plugin(KernelPlugin):
         inputs: "Sequence[trt.DynamicPluginTensorDesc]",
         _outputs: "Sequence[trt.DynamicPluginTensorDesc]",
     ) -> int:
-        """Bytes for the largest shapes of the profile; 0 while no kernels are loaded."""
+        """Return bytes for the profile's largest shapes; 0 if no kernels are loaded."""
         return 0 if self.kernels is None else self._workspace(inputs[0].max, inputs[1].max[0])
 
     def enqueue(
@@ -69,7 +73,7 @@ class Plugin(KernelPlugin):
         workspace: int,
         stream: int,
     ) -> None:
-        """Put the kernels into the stream."""
+        """Launch the kernels on the stream."""
         rois = input_desc[1].dims[0]
         self.loaded_kernels().launch(
             "trtyard_roi_align",

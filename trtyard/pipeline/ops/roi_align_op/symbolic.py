@@ -1,4 +1,4 @@
-"""Type and shape of MaskRcnnROIAlign's output in the graph of the TorchScript exporter."""
+"""Set type and shape of MaskRcnnROIAlign's output in the graph of the TorchScript exporter."""
 
 from typing import Any, Sequence
 
@@ -7,7 +7,7 @@ from trtyard.pipeline.torch_support.versions import set_type, size_of
 
 
 def set_types(arguments: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Give the pooled features their type."""
+    """Set the type of the pooled features."""
     (features, rois, _), values = OP.apart(arguments)
     sizes = [size_of(rois, 0), size_of(features, 1)]
     set_type(outputs[0], features, [*sizes, values["output_height"], values["output_width"]])
