@@ -40,9 +40,12 @@ class Family(NamedTuple):
     load: Callable[[str, Options], "Model"]  # what the user typed after --model, and the rest
     names: Callable[[], Sequence[str]]  # that this row has
     is_own: bool = False  # the user's own models; their names have a colon
+    ending: str = ""  # of the names of the files that are its models
 
     def has(self, spec: str) -> bool:
         """Tell whether ``spec``, typed after --model, is one of the family."""
+        if self.ending:
+            return spec.lower().endswith(self.ending)
         return ":" in spec if self.is_own else spec in self.names()
 
     def refuse_unfit(self, spec: str, options: Options) -> None:
