@@ -21,7 +21,7 @@ class GivenFile(NamedTuple):
     """An ONNX file that was given as the model."""
 
     path: Path
-    content: onnx.ModelProto  # without external data
+    content: onnx.ModelProto  # without external data; changed when it is written
     facts: OnnxFile
     precision: str  # types of the weights, as the report has them
 

@@ -1,6 +1,6 @@
 """A user's ONNX file as a model."""
 
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 import onnx
 import torch
@@ -25,6 +25,8 @@ from trtyard.pipeline.onnx_model.given_file import (
     type_name,
 )
 
+# Types for which --input takes the number of values, and a number to propose.
+_WITH_NUMBER = {torch.int64: 30522, torch.int32: 30522, torch.uint8: 256}
 # Types of outputs that can be compared.
 _COMPARABLE = (
     *("float32", "float16", "float64", "bool", "int64", "int32", "int16", "int8"),
@@ -94,15 +96,11 @@ def _notes(
             "values give --input FILE.npy"
         )
     elif not is_values_file(text):
-        binary: List[str] = [
-            one.name
-            for one, value in zip(wanted, inputs)
-            if not one.dtype.is_floating_point
-            and one.dtype != torch.bool
-            and bool((value < 2).all())
-        ]
-        if binary:
-            yield (
-                f"{', '.join(binary)} holds 0 and 1 only; for more values add their number to "
-                f"--input, as in {binary[0]}=1x16:int64:30522"
-            )
+        for one, value in zip(wanted, inputs):
+            if one.dtype in _WITH_NUMBER and value.numel() and bool((value < 2).all()):
+                shape = "x".join(map(str, value.shape)) or "1"
+                kind = str(one.dtype).replace("torch.", "")
+                yield (
+                    f"the random values of {one.name} are 0 and 1; for others give their number: "
+                    f"--input {one.name}={shape}:{kind}:{_WITH_NUMBER[one.dtype]}"
+                )

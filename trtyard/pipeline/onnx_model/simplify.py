@@ -12,6 +12,7 @@ import onnx
 from onnx import helper
 
 from trtyard.core.errors import ConversionError, UsageError
+from trtyard.core.files import write_bytes
 from trtyard.core.report import Simplified
 from trtyard.pipeline.onnx_model.given_file import STANDARD_DOMAINS, all_nodes
 from trtyard.pipeline.onnx_model.outside_data import outside_tensors, write_model
@@ -64,12 +65,14 @@ def simplify(file: Path, data: Path) -> Simplified:
             f"--simplify cannot keep custom ops of domain {DOMAIN} inside If, Loop or Scan",
             "leave out --simplify",
         )
-    # Beside the file: data is not copied to another file system, and its paths stay valid.
     with tempfile.TemporaryDirectory(prefix="simplify-", dir=str(file.parent)) as folder:
-        cut = Path(folder, "cut.onnx")
-        write_model(_without(before, custom), file.parent, cut, Path(folder, "cut.data"))
         made = Path(folder, "made.onnx")
-        _optimize(cut, made, with_data=bool(outside_tensors(before)))
+        cut = file.with_name("cut.onnx")  # beside its data
+        write_bytes(cut, _without(before, custom).SerializeToString())
+        try:
+            _optimize(cut, made, with_data=bool(outside_tensors(before)))
+        finally:
+            cut.unlink()
         after = onnx.load(str(made), load_external_data=False)
         _put_back(after, before, custom)
         _remove_unused(after.graph)

@@ -37,7 +37,8 @@ def take(
     """Write ``model`` to ``file`` and return what was written.
 
     Args:
-        model: the content of ``source``, without external data; left as it is.
+        model: the content of ``source``, without external data. Changed in place: a copy of
+            two gigabytes is not cheap.
         source: the user's file.
         shapes: of this run's inputs, by name. Open dimensions get these sizes.
         file: written whole or not at all.
@@ -46,20 +47,19 @@ def take(
     Raises:
         UsageError: the model is not valid ONNX.
     """
-    taken = onnx.ModelProto()
-    taken.CopyFrom(model)
-    fix_shapes(taken, shapes)
-    functions = _add_functions(taken)
-    write_model(taken, source.parent, file, data)
-    if not unknown_ops(taken, DOMAIN):  # the checker refuses them, and ONNX Runtime's stage too
+    fix_shapes(model, shapes)
+    functions = _add_functions(model)
+    _add_output_shapes(model)
+    write_model(model, source.parent, file, data)
+    if not unknown_ops(model, DOMAIN):  # the checker refuses them, and ONNX Runtime's stage too
         _check(file, source)
     return Exported(
-        len(taken.graph.node),
-        standard_opset(taken),
-        tuple(_custom_ops(taken)),
+        len(model.graph.node),
+        standard_opset(model),
+        tuple(_custom_ops(model)),
         tuple(functions),
         (),
-        has_float16=holds_float16(taken.graph),
+        has_float16=holds_float16(model.graph),
     )
 
 
@@ -103,6 +103,17 @@ def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
                 sizes[dimension.dim_param] = size
             dimension.dim_value = size
     _name_sizes(model.graph, sizes)
+
+
+def _add_output_shapes(model: onnx.ModelProto) -> None:
+    """Give outputs without a shape the inferred one: onnx's checker wants it, no runtime does."""
+    if all(one.type.tensor_type.HasField("shape") for one in model.graph.output):
+        return
+    inferred = {one.name: one for one in onnx.shape_inference.infer_shapes(model).graph.output}
+    for output in model.graph.output:
+        known = inferred.get(output.name)
+        if known is not None and known.type.tensor_type.HasField("shape"):
+            output.type.tensor_type.shape.CopyFrom(known.type.tensor_type.shape)
 
 
 def _name_sizes(graph: onnx.GraphProto, sizes: Mapping[str, int]) -> None:
