@@ -124,7 +124,8 @@ def _announce_file(model: Model) -> None:
     facts = model.file.facts
     lines = [f"{model.name}: opset {facts.opset}, IR {facts.ir_version}, {facts.nodes} nodes"]
     for each, value in zip(facts.inputs, model.inputs):
-        lines.append(f"  input  {declared(each)}, here {'x'.join(map(str, value.shape)) or '1'}")
+        shape = "x".join(map(str, value.shape)) or "a scalar"
+        lines.append(f"  input  {declared(each)}, here {shape}")
     lines += [f"  output {declared(each)}" for each in facts.outputs]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

@@ -117,10 +117,11 @@ def _parse(
 
 def _is_parsed(parser: "trt.OnnxParser", onnx_file: Path, driver: Driver) -> bool:
     """Parse the model; large weights in another file are never all in memory."""
-    takes_all = driver.takes_functions or not HAS_FUNCTIONS
-    if takes_all and data_files(onnx.load(str(onnx_file), load_external_data=False)):
-        return parser.parse_from_file(str(onnx_file))
-    return parser.parse(_model_for(onnx_file, driver))
+    if data_files(onnx.load(str(onnx_file), load_external_data=False)):
+        parsed = driver.parse_with_data(parser, onnx_file)
+        if parsed is not None:
+            return parsed
+    return bool(parser.parse(_model_for(onnx_file, driver)))
 
 
 def _model_for(onnx_file: Path, driver: Driver) -> bytes:
