@@ -685,3 +685,33 @@ def test_tensorrt_reads_external_data_and_quantized_files(tmp_path):
     assert (out / artifacts.ONNX_DATA).is_file()
     facts = build_engine(out / artifacts.ONNX, out / artifacts.ENGINE)
     assert facts.bytes == (out / artifacts.ENGINE).stat().st_size
+
+
+def test_a_simplified_quantized_file_stays_one_that_tensorrt_builds(tmp_path):
+    """Weights are folded to int8. Their bias stays float32: TensorRT takes no int32 there."""
+    pytest.importorskip("tensorrt_rtx_bindings")
+    from trtyard.pipeline.tensorrt.engine import build_engine
+
+    weights = {
+        "s": np.float32(0.1), "z": np.int8(0), "w": np.ones((64, 64), np.float32),
+        "b": np.ones(64, np.float32),
+    }  # fmt: skip
+    file = write(
+        tmp_path / "int8.onnx",
+        [
+            node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            node("QuantizeLinear", ["w", "s", "z"], ["v"]),
+            node("DequantizeLinear", ["v", "s", "z"], ["e"]),
+            node("Gemm", ["d", "e", "b"], ["g"]),
+            node("QuantizeLinear", ["g", "s", "z"], ["h"]),
+            node("DequantizeLinear", ["h", "s", "z"], ["y"]),
+        ],
+        [value("x", [2, 64])],
+        [value("y", [2, 64])],
+        weights=[numpy_helper.from_array(np.asarray(each), name) for name, each in weights.items()],
+    )
+    report, _ = converted(file, tmp_path / "out", simplify=True)
+    assert (report.simplified.before, report.simplified.after) == (7, 6)
+    assert report.parity[0].passed
+    build_engine(tmp_path / "out" / artifacts.ONNX, tmp_path / "out" / artifacts.ENGINE)

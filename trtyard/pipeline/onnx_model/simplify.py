@@ -24,12 +24,15 @@ from trtyard.pipeline.ops.registry import OPS
 # The first release whose Python API can leave optimizers out.
 _FIRST_RELEASE = (1, 6)
 # These change the graph for ONNX Runtime's own kernels on a CPU. The first makes Reshape, Gemm and
-# Reshape of a batched MatMul and Add; the others move or double the nodes of quantized models.
+# Reshape of a batched MatMul and Add; the others move, double or add nodes of quantized models.
+# WeightBiasQuantization makes int32 biases, which TensorRT's DequantizeLinear does not take.
 _LEFT_OUT = (
     "MatMulAddFusion",
+    "GemmActivationFusion",
     "QDQPropagationTransformer",
     "EnsureUniqueDQForNodeUnit",
-    "GemmActivationFusion",
+    "WeightBiasQuantization",
+    "WhereDummyDq",
 )
 _ERRORS_ONLY = 3
 _DATA_NAME = "session.optimized_model_external_initializers_file_name"
