@@ -434,6 +434,21 @@ def test_a_graph_that_is_no_valid_onnx_is_refused_in_the_checkers_words(tmp_path
     assert not (tmp_path / "out" / "report.json").exists()
 
 
+def test_nodes_out_of_order_are_sorted(tmp_path):
+    """ONNX Runtime's own conversion to float16 adds its casts at the end."""
+    file = write(
+        tmp_path / "net.onnx",
+        [node("Relu", ["t"], ["y"]), node("Neg", ["x"], ["t"])],
+        [value("x", [1])],
+        [value("y", [1])],
+    )
+    report, stages = converted(file, tmp_path / "out")
+    assert stages["onnxruntime"].status == "passed"
+    made = onnx.load(str(tmp_path / "out" / artifacts.ONNX)).graph
+    assert [one.op_type for one in made.node] == ["Neg", "Relu"]
+    assert "not in topological order" in report.notes[0]
+
+
 @pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BFLOAT16])
 def test_types_that_no_runtime_shares_are_refused(kind, tmp_path):
     file = write(
@@ -630,6 +645,20 @@ def test_simplify_leaves_a_batched_layer_as_it_is(tmp_path):
     converted(file, tmp_path / "out", simplify=True)
     made = onnx.load(str(tmp_path / "out" / artifacts.ONNX))
     assert [one.op_type for one in made.graph.node] == ["MatMul", "Add"]
+
+
+def test_simplify_refuses_float16_which_it_would_write_as_float32(tmp_path):
+    half = TensorProto.FLOAT16
+    file = write(
+        tmp_path / "net.onnx",
+        [node("Relu", ["x"], ["y"])],
+        [value("x", [4], half)],
+        [value("y", [4], half)],
+    )
+    report, stages = converted(file, tmp_path / "out", simplify=True)
+    assert exit_code(report) == 4
+    assert "--simplify is not for float16" in stages["simplify"].reason
+    assert stages["onnxruntime"].reason == "needs the stage simplify, which did not pass"
 
 
 def test_simplify_keeps_the_lines_that_nodes_come_from(tmp_path):

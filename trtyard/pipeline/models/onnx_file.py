@@ -24,6 +24,7 @@ from trtyard.pipeline.onnx_model.given_file import (
     read_given,
     type_name,
 )
+from trtyard.pipeline.onnx_model.order import is_in_order
 
 # Types for which --input takes the number of values, and a number to propose.
 _WITH_NUMBER = {torch.int64: 30522, torch.int32: 30522, torch.uint8: 256}
@@ -68,7 +69,7 @@ def load_onnx(spec: str, image: Optional[str], input_text: Optional[str]) -> Mod
         weights=Weights(spec, sha256_of(file)),
         picture=picture,
         scale=(1.0, 1.0),
-        notes=tuple(_notes(wanted, inputs, image, input_text)),
+        notes=(*_notes_on(model, spec), *_notes(wanted, inputs, image, input_text)),
         file=GivenFile(file, model, facts_of(model), precision_in(model)),
     )
 
@@ -81,6 +82,14 @@ def _check_outputs(model: onnx.ModelProto, spec: str) -> None:
                 "returns",
                 "export the model with outputs that are tensors of numbers, such as float32",
             )
+
+
+def _notes_on(model: onnx.ModelProto, spec: str) -> Iterator[str]:
+    if not is_in_order(model.graph):
+        yield (
+            f"the nodes of {spec} are not in topological order, which ONNX demands; in model.onnx "
+            "they are"
+        )
 
 
 def _notes(

@@ -6,7 +6,7 @@ place, and TensorRT would get no plugin. See "Own code or a library" in docs/des
 
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Mapping, Set
+from typing import List, Mapping
 
 import onnx
 from onnx import helper
@@ -15,8 +15,9 @@ from trtyard.core.errors import ConversionError, UsageError
 from trtyard.core.files import write_bytes
 from trtyard.core.report import Simplified
 from trtyard.pipeline.onnx_model.given_file import STANDARD_DOMAINS, all_nodes
+from trtyard.pipeline.onnx_model.order import in_order
 from trtyard.pipeline.onnx_model.outside_data import outside_tensors, write_model
-from trtyard.pipeline.onnx_model.symptoms import inner_graphs, used_by
+from trtyard.pipeline.onnx_model.symptoms import holds_float16, inner_graphs, used_by
 from trtyard.pipeline.onnx_model.versions import runtime_release
 from trtyard.pipeline.ops.contract import DOMAIN, FLOAT32, FLOATS, INT32
 from trtyard.pipeline.ops.registry import OPS
@@ -58,9 +59,16 @@ def simplify(file: Path, data: Path) -> Simplified:
         data: its weights that are not in it; replaced too.
 
     Raises:
-        ConversionError: ONNX Runtime cannot load the model, or a custom op is in an inner graph.
+        ConversionError: ONNX Runtime cannot load the model, it holds float16, or a custom op is in
+            an inner graph.
     """
     before = onnx.load(str(file), load_external_data=False)
+    if holds_float16(before.graph):
+        raise ConversionError(
+            "--simplify is not for float16: ONNX Runtime computes it in float32 on the CPU, and "
+            "would write the file so",
+            "leave out --simplify, or simplify the file before it is converted to float16",
+        )
     custom = [node for node in before.graph.node if node.domain == DOMAIN]
     inner = [one for node in before.graph.node for one in inner_graphs(node)]
     if any(node.domain == DOMAIN for graph in inner for node in _nodes_of(graph)):
@@ -216,7 +224,7 @@ def _put_back(
     after.graph.value_info.extend(one for one in before.graph.value_info if one.name in from_custom)
     del after.graph.output[:]
     after.graph.output.extend(before.graph.output)
-    nodes = _sorted([*after.graph.node, *custom])
+    nodes = in_order([*after.graph.node, *custom])
     del after.graph.node[:]
     after.graph.node.extend(nodes)
 
@@ -245,31 +253,6 @@ def _keep_lines(after: onnx.ModelProto, before: onnx.ModelProto) -> None:
             del node.metadata_props[:]
             node.metadata_props.extend(old.metadata_props)
     after.producer_name, after.producer_version = before.producer_name, before.producer_version
-
-
-def _sorted(nodes: List[onnx.NodeProto]) -> List[onnx.NodeProto]:
-    """Return the nodes in an order in which each comes after those that it reads."""
-    makers: Dict[str, int] = {
-        name: index for index, node in enumerate(nodes) for name in node.output if name
-    }
-    needs: List[Set[int]] = [
-        {makers[name] for name in used_by(node) if name in makers} for node in nodes
-    ]
-    users: Dict[int, List[int]] = {}
-    for index, one in enumerate(needs):
-        for need in one:
-            users.setdefault(need, []).append(index)
-    left = [len(one) for one in needs]
-    ready = [index for index, count in enumerate(left) if not count]
-    order = []
-    while ready:
-        index = ready.pop(0)
-        order.append(nodes[index])
-        for user in users.get(index, ()):
-            left[user] -= 1
-            if not left[user]:
-                ready.append(user)
-    return order
 
 
 def _refuse_other_domains(before: onnx.ModelProto, after: onnx.ModelProto) -> None:

@@ -16,6 +16,7 @@ from trtyard.pipeline.onnx_model.given_file import (
     standard_opset,
     unknown_ops,
 )
+from trtyard.pipeline.onnx_model.order import in_order, is_in_order
 from trtyard.pipeline.onnx_model.origin import describe
 from trtyard.pipeline.onnx_model.outside_data import write_model
 from trtyard.pipeline.onnx_model.symptoms import holds_float16, inner_graphs
@@ -48,6 +49,7 @@ def take(
         UsageError: the model is not valid ONNX.
     """
     fix_shapes(model, shapes)
+    _sort(model.graph)
     functions = _add_functions(model)
     _add_output_shapes(model)
     write_model(model, source.parent, file, data)
@@ -103,6 +105,16 @@ def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
                 sizes[dimension.dim_param] = size
             dimension.dim_value = size
     _name_sizes(model.graph, sizes)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put the nodes in topological order: runtimes take any order, onnx's checker does not."""
+    if is_in_order(graph):
+        return
+    nodes = in_order(graph.node)
+    if len(nodes) == len(graph.node):  # otherwise there is a cycle, which the checker tells
+        del graph.node[:]
+        graph.node.extend(nodes)
 
 
 def _add_output_shapes(model: onnx.ModelProto) -> None:
