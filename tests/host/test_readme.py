@@ -29,6 +29,7 @@ def test_readme_commands_are_valid(line, tmp_path):
         if option in words:
             (tmp_path / words[words.index(option) + 1]).write_bytes(b"anything: it is not opened")
     (tmp_path / "net.py").write_text("")
+    (tmp_path / "net.onnx").write_bytes(b"anything: it is not read")
     words = [*words, "--dry-run"] if words[0] in HAVE_DRY_RUN else [words[0], "--help"]
     done = subprocess.run(
         [sys.executable, "-I", str(MAIN), *words], cwd=tmp_path, capture_output=True, text=True

@@ -31,7 +31,7 @@ from trtyard.core.errors import (
     TrtyardError,
     UsageError,
 )
-from trtyard.core.request import ConversionRequest
+from trtyard.core.request import ConversionRequest, Option
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.system.processes import set_echo
 from trtyard.system.reading import nearest
@@ -80,7 +80,7 @@ def command(
         # invoke reads the options from the signature; the context comes first.
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         fields = {} if record is None else {one.name: one for one in record.options().values()}
-        own = [_of_field(name) for name in fields]
+        own = [_of_field(one) for one in fields.values()]
         own += [
             _for_invoke(one)
             for one in inspect.signature(body).parameters.values()
@@ -118,8 +118,11 @@ def _keyword(option: str) -> str:
     return f"{word}_" if keyword.iskeyword(word) else word
 
 
-def _of_field(option: str) -> inspect.Parameter:
-    return inspect.Parameter(_keyword(option), inspect.Parameter.POSITIONAL_OR_KEYWORD, default="")
+def _of_field(option: Option) -> inspect.Parameter:
+    default = False if option.is_flag else ""
+    return inspect.Parameter(
+        _keyword(option.name), inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
+    )
 
 
 def _for_invoke(parameter: inspect.Parameter) -> inspect.Parameter:

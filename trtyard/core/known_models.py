@@ -8,6 +8,7 @@ import difflib
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from trtyard.core.errors import UsageError
+from trtyard.core.onnx_files import is_onnx_file
 
 FASTER_RCNN = "faster_rcnn"
 
@@ -37,7 +38,6 @@ ssdlite320_mobilenet_v3_large
 """
 # Files that convert cannot use as a model: what they are, and the right command.
 _FILES = (
-    ((".onnx",), "an ONNX file", "./run doctor --model {}   checks which of its ops are supported"),
     (
         (".pt", ".pth", ".ckpt", ".bin", ".safetensors"),
         "a weights file",
@@ -68,6 +68,11 @@ KINDS = {
 }
 
 
+def is_known(spec: str) -> bool:
+    """Tell whether ``spec`` is the name of one of trtyard's models."""
+    return any(spec in one.names for one in KINDS.values())
+
+
 def refuse_impossible(spec: str, size: Optional[int] = None) -> None:
     """Raise ``UsageError`` for a model that no row has, or a size that it does not support.
 
@@ -83,10 +88,12 @@ def refuse_impossible(spec: str, size: Optional[int] = None) -> None:
                 f"--size {max(kind.smallest, min(kind.largest, size))}",
             )
         return
+    if is_onnx_file(spec):
+        return
     for endings, what, instead in _FILES:
         if spec.lower().endswith(endings):
             raise UsageError(
-                f"--model {spec}: this is {what}; convert needs a PyTorch model",
+                f"--model {spec}: this is {what}; convert needs a PyTorch model or an ONNX file",
                 instead.format(spec),
             )
     if ":" not in spec:
@@ -98,7 +105,7 @@ def unknown(spec: str, names: Sequence[str]) -> UsageError:
     near: List[str] = difflib.get_close_matches(
         spec.lower().replace("-", "_"), names, n=3, cutoff=0.5
     )
-    own = "your own model: --model package.module:callable or --model file.py:callable"
+    own = "your own model: --model package.module:callable, file.py:callable or FILE.onnx"
     if near:
         return UsageError(
             f"unknown model '{spec}'; similar names: {', '.join(near)}",

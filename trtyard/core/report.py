@@ -16,10 +16,18 @@ FAILED = "failed"
 NOT_RUN = "not-run"
 
 STAGES = ("torch", "export", "onnxruntime", "plugins", "engine", "tensorrt")
-REFERENCE_RUNTIME = "torch"
-# The stages whose outputs are compared with the reference's.
-COMPARED_RUNTIMES = ("onnxruntime", "tensorrt")
-RUNTIME_NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
+SIMPLIFY = "simplify"
+# Stages that a report has only if they were asked for, and the stage that each one follows.
+OPTIONAL_STAGES = {SIMPLIFY: "export"}
+# The stages whose outputs are compared; the first one that ran is the reference.
+RUNTIMES = ("torch", "onnxruntime", "tensorrt")
+UNSIMPLIFIED = "unsimplified"  # ONNX Runtime on the file before the stage simplify
+RUNTIME_NAMES = {
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    UNSIMPLIFIED: "ONNX Runtime before --simplify",
+}
 
 # Prefix of the source of untrained weights; the seed follows.
 SEEDED = "seeded"
@@ -176,6 +184,32 @@ class Inputs(NamedTuple):
     weights: Optional[Weights] = None
 
 
+class OnnxTensor(NamedTuple):
+    """One input or output as an ONNX file declares it."""
+
+    name: str
+    dtype: str
+    shape: Optional[Tuple[str, ...]]  # "3", "batch", or "?" without a name; None: not declared
+
+
+class OnnxFile(NamedTuple):
+    """The ONNX file that was given as the model."""
+
+    nodes: int
+    opset: int
+    ir_version: int
+    inputs: Tuple[OnnxTensor, ...]
+    outputs: Tuple[OnnxTensor, ...]
+    producer: str = ""
+
+
+class Simplified(NamedTuple):
+    """Numbers of nodes before and after the stage simplify."""
+
+    before: int
+    after: int
+
+
 class Proposals(NamedTuple):
     """Numbers of a detector's real and padded proposals in one runtime."""
 
@@ -223,6 +257,14 @@ class Report(NamedTuple):
     notes: Tuple[str, ...] = ()  # further remarks, one sentence each
     warnings: Tuple[ExporterWarning, ...] = ()  # each once
     symptoms: Tuple[Symptom, ...] = ()
+    onnx_file: Optional[OnnxFile] = None  # None: the model was PyTorch's
+    simplified: Optional[Simplified] = None
+
+
+def declared(tensor: OnnxTensor) -> str:
+    """Return name, type and shape of an ONNX file's input or output in one line."""
+    shape = "any shape" if tensor.shape is None else f"[{', '.join(tensor.shape)}]"
+    return f"{tensor.name}: {tensor.dtype} {shape}"
 
 
 def check_report(report: Report) -> None:
@@ -233,8 +275,11 @@ def check_report(report: Report) -> None:
             that did not pass has no reason; or a stage that was not run has a time.
     """
     names = tuple(stage.name for stage in report.stages)
-    if names != STAGES:
+    if tuple(name for name in names if name not in OPTIONAL_STAGES) != STAGES:
         raise ValueError(f"a report has the stages {STAGES}, not {names}")
+    for name, before in OPTIONAL_STAGES.items():
+        if name in names and names[names.index(name) - 1] != before:
+            raise ValueError(f"the stage {name} follows {before}: {names}")
     for stage in report.stages:
         if stage.status not in (PASSED, FAILED, NOT_RUN):
             raise ValueError(f"stage {stage.name}: unknown status {stage.status!r}")
@@ -252,13 +297,11 @@ def compared_pairs(report: Report) -> List[Tuple[str, str]]:
 
 def uncompared_runtimes(report: Report) -> List[str]:
     """Return the runtimes that ran but whose outputs were not compared."""
-    compared = {name for pair in compared_pairs(report) for name in pair}
-    ran = [stage.name for stage in report.stages if stage.status == PASSED]
-    return [
-        name
-        for name in COMPARED_RUNTIMES
-        if name in ran and REFERENCE_RUNTIME in ran and name not in compared
-    ]
+    pairs = [pair for pair in compared_pairs(report) if UNSIMPLIFIED not in pair]
+    compared = {name for pair in pairs for name in pair}
+    passed = {stage.name for stage in report.stages if stage.status == PASSED}
+    ran = [name for name in RUNTIMES if name in passed]
+    return [name for name in ran[1:] if name not in compared]
 
 
 def exit_code(report: Report) -> int:

@@ -27,6 +27,11 @@ class Option(NamedTuple):
     kinds: Tuple[type, ...]  # its types in JSON
     host_only: bool  # only the host needs it; it is not in request.json
 
+    @property
+    def is_flag(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return self.kinds == (bool,)
+
 
 def _text(_name: str, words: str) -> str:
     return words
@@ -49,6 +54,10 @@ def _share(name: str, words: str) -> float:
             f"--{name} 1e-5, or --{name} 0",
         )
     return value
+
+
+def _flag(_name: str, given: Any) -> bool:
+    return bool(given)
 
 
 def _one_of(*choices: str) -> Callable[[str, str], str]:
@@ -75,6 +84,8 @@ def option(
         kinds = (int,)
     elif read is _share:
         kinds = (float, int)
+    elif read is _flag:
+        kinds = (bool,)
     return Option(name, help, default, read, kinds, host_only)
 
 
@@ -83,7 +94,7 @@ class ConversionRequest:
 
     model: str = option(
         "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
-        "module:callable, or file.py:callable.",
+        "module:callable, file.py:callable, an ONNX file, or a folder with one.",
         default="",
     )
     row: str = option(
@@ -109,7 +120,8 @@ class ConversionRequest:
     image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")
     size: Optional[int] = option("Side of the network's input in pixels.", _number)
     input: Optional[str] = option(
-        "Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool."
+        "Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool. For an ONNX "
+        "file also with names (x=1x3x224x224), or FILE.npz or FILE.npy with the values."
     )
     top_n: Optional[int] = option(
         "How many proposals faster_rcnn keeps (default: 1000, or 300 with seeded weights).", _number
@@ -119,6 +131,11 @@ class ConversionRequest:
         _share,
     )
     opset: Optional[int] = option("ONNX opset (default: the row's).", _number)
+    simplify: bool = option(
+        "Fold constants and remove redundant nodes of the ONNX file, and compare both files.",
+        _flag,
+        default=False,
+    )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
     memory: Optional[str] = option(
@@ -160,7 +177,7 @@ class ConversionRequest:
         }
 
     @classmethod
-    def from_words(cls, words: Mapping[str, str]) -> "ConversionRequest":
+    def from_words(cls, words: Mapping[str, Any]) -> "ConversionRequest":
         """Return the request for command-line values; an empty value means not given.
 
         Raises:
@@ -171,7 +188,7 @@ class ConversionRequest:
             **{
                 name: known[name].read(known[name].name, word)
                 for name, word in words.items()
-                if word not in ("", None)
+                if word not in ("", None, False)
             }
         )
 
@@ -208,6 +225,7 @@ class ConversionRequest:
             if name not in known:
                 raise UsageError(f"{file} has an unknown entry {name!r}")
             kinds = known[name].kinds
-            if one is not None and (isinstance(one, bool) or not isinstance(one, kinds)):
+            is_bool = isinstance(one, bool) and bool not in kinds
+            if one is not None and (is_bool or not isinstance(one, kinds)):
                 raise UsageError(f"{file}: {name} is {one!r}, expected {kinds[0].__name__}")
         return cls(**value)

@@ -9,6 +9,7 @@ from trtyard.core.request import REQUEST_FILE
 from trtyard.pipeline.row import Row
 
 ONNX = "model.onnx"
+ONNX_DATA = "model.onnx.data"  # weights of model.onnx, if they are not in it
 TWIN = "model.twin.onnx"  # what ONNX Runtime ran if it cannot run model.onnx
 ENGINE = "model.engine"
 ENGINE_NOTE = "model.engine.json"
@@ -16,7 +17,7 @@ ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
 REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, REQUEST_FILE)
 
-ALL = (ONNX, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
+ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
 
 
 def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:
@@ -41,7 +42,11 @@ def write_engine_note(
             "schema": 1,
             "row": row.name,
             "engine": {"sha256": sha256_of(folder / ENGINE), "bytes": facts.bytes},
-            "built_from": {ONNX: sha256_of(folder / ONNX)},
+            "built_from": {
+                name: sha256_of(folder / name)
+                for name in (ONNX, ONNX_DATA)
+                if (folder / name).is_file()
+            },
             "built_with": versions,
             "runs_on": list(row.runs_on),
             "network_layers": facts.layers,

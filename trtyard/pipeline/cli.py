@@ -115,7 +115,8 @@ def _show_stages(report: Report) -> None:
 def _request(options: argparse.Namespace) -> ConversionRequest:
     """Return the request of --request, or of the same options as ./run convert has."""
     names = [name for name, one in ConversionRequest.options().items() if not one.host_only]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    values = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in values.items() if value not in (None, False)}
     if options.request is None:
         return ConversionRequest.from_words(given)
     if given:
@@ -162,7 +163,11 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--request", type=Path, help="request.json, in place of what follows")
     for name, one in ConversionRequest.options().items():
         if not one.host_only:
-            parser.add_argument(f"--{one.name}", dest=name, help=one.help.replace("%", "%%"))
+            words = one.help.replace("%", "%%")
+            if one.is_flag:
+                parser.add_argument(f"--{one.name}", dest=name, help=words, action="store_true")
+            else:
+                parser.add_argument(f"--{one.name}", dest=name, help=words)
     parser.add_argument(
         "--shown-as",
         nargs=2,

@@ -10,7 +10,7 @@ import torch
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_json
-from trtyard.core.report import EngineFacts, Stage
+from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
@@ -23,6 +23,8 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
 from trtyard.pipeline.onnx_model.runner import run_onnx
+from trtyard.pipeline.onnx_model.simplify import simplify
+from trtyard.pipeline.onnx_model.take_file import refuse_unknown_ops, take
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError, StageBook
 from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
@@ -50,6 +52,8 @@ class Outcome(NamedTuple):
     exported: Optional[Exported]
     engine: Optional[EngineFacts]
     library: Optional[Path]
+    simplified: Optional[Simplified] = None
+    unsimplified: Optional[Outputs] = None  # of ONNX Runtime, before --simplify
 
 
 class Conversion:
@@ -62,6 +66,7 @@ class Conversion:
         folder: Path,
         plugins: PluginSource,
         announce: Callable[[str], None],
+        simplified: bool = False,
         earlier: Optional[Mapping[str, float]] = None,
     ) -> None:
         self._row = row
@@ -76,27 +81,29 @@ class Conversion:
         }
         self._exported: Optional[Exported] = None
         self._library: Optional[Path] = None
+        self._asked_to_simplify = simplified
+        self._unsimplified: Optional[Outputs] = None
 
     def run(self, until: str = ENGINE) -> Outcome:
         """Run every stage that can run, up to what ``until`` names."""
-        attempt, model, row = self._book.attempt, self._model, self._row
-        outputs = {"torch": attempt("torch", f"run {model.name} on the CPU", self._torch)}
-        self._exported = attempt(
-            "export", f"{row.exporter} exporter, opset {row.opset}", self._export, ["torch"]
-        )
+        attempt, row = self._book.attempt, self._row
+        outputs, needs = self._make_onnx()
+        simplified = None
+        if self._asked_to_simplify:
+            doing = "fold constants and remove redundant nodes"
+            simplified = attempt(SIMPLIFY, doing, self._simplify, needs)
+            needs = [SIMPLIFY]
         outputs["onnxruntime"] = attempt(
-            "onnxruntime", "run model.onnx on the CPU", self._onnxruntime, ["export"]
+            "onnxruntime", "run model.onnx on the CPU", self._onnxruntime, needs
         )
         engine = None
         if until == ONNX:
             for name in ("plugins", "engine", "tensorrt"):
                 self._book.leave_out(name, "asked to stop after onnx")
         else:
-            self._library = attempt(
-                "plugins", "compile the CUDA kernels", self._compile, ["export"]
-            )
+            self._library = attempt("plugins", "compile the CUDA kernels", self._compile, needs)
             doing = f"build with TensorRT {row.tensorrt}"
-            engine = attempt("engine", doing, self._engine, ["export"])
+            engine = attempt("engine", doing, self._engine, needs)
             outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
         return Outcome(
             self._book.stages,
@@ -104,7 +111,43 @@ class Conversion:
             self._exported,
             engine,
             self._library,
+            simplified,
+            self._unsimplified,
         )
+
+    def _make_onnx(self) -> Tuple[Dict[str, Optional[Outputs]], List[str]]:
+        """Write model.onnx; return PyTorch's outputs by runtime, and the stages that others need.
+
+        Raises:
+            UsageError: the model is an ONNX file, and not valid ONNX.
+        """
+        attempt, row, given = self._book.attempt, self._row, self._model.file
+        if given is None:
+            doing = f"run {self._model.name} on the CPU"
+            outputs = {"torch": attempt("torch", doing, self._torch)}
+            self._exported = attempt(
+                "export", f"{row.exporter} exporter, opset {row.opset}", self._export, ["torch"]
+            )
+            return outputs, ["export"]
+        for name in ("torch", "export"):
+            self._book.leave_out(name, "the model is an ONNX file")
+        shapes = {name: value.shape for name, value in self._inputs.items()}
+        file, data = self._folder / artifacts.ONNX, self._folder / artifacts.ONNX_DATA
+        self._exported = take(given.content, given.path, shapes, file, data)
+        return {}, []
+
+    def _simplify(self) -> Simplified:
+        file, data = self._folder / artifacts.ONNX, self._folder / artifacts.ONNX_DATA
+        if self._model.file is not None:
+            refuse_unknown_ops(file)
+        why = None if self._exported is None else needs_twin(self._exported)
+        if why is not None:
+            raise ConversionError(
+                f"ONNX Runtime cannot simplify a file that it cannot run: {why}",
+                "leave out --simplify, or export at opset 16 or newer",
+            )
+        self._unsimplified = run_onnx(file, self._inputs, self._model.output_names)
+        return simplify(file, data)
 
     def _torch(self) -> Outputs:
         # A detector drops boxes that are NaN: its outputs do not show what its layers do.
@@ -167,7 +210,33 @@ class Conversion:
         return model.module, model.inputs, model.input_names, model.output_names
 
     def _onnxruntime(self) -> Outputs:
-        return run_onnx(self._file_to_run(), self._inputs, self._model.output_names)
+        if self._model.file is None:
+            return run_onnx(self._file_to_run(), self._inputs, self._model.output_names)
+        refuse_unknown_ops(self._folder / artifacts.ONNX)
+        outputs = run_onnx(self._file_to_run(), self._inputs, self._model.output_names)
+        self._judge_alone(outputs)
+        return outputs
+
+    def _judge_alone(self, outputs: Outputs) -> None:
+        """Check outputs that no other runtime's may be compared with.
+
+        Raises:
+            ConversionError: one of them holds NaN.
+        """
+        spoilt = [name for name, value in outputs.items() if _has_nan(value)]
+        if spoilt:
+            raise ConversionError(
+                f"the file computes NaN in ONNX Runtime: {_listed(spoilt)}",
+                "agreeing with NaN says nothing: give inputs for which the model computes numbers, "
+                "--input FILE.npz",
+            )
+        infinite = [
+            name
+            for name, value in outputs.items()
+            if value.dtype.kind == "f" and not np.isfinite(value).all()
+        ]
+        if infinite:
+            self._book.remark("onnxruntime", f"gives infinity in {_listed(infinite)}")
 
     def _file_to_run(self) -> Path:
         """Return the exported file, or a twin that was made because ONNX Runtime cannot run it."""
@@ -181,7 +250,17 @@ class Conversion:
         return twin
 
     def _export_at(self, opset: int) -> onnx.ModelProto:
-        """Export as torch was published: what its patches write is for TensorRT's parser alone."""
+        """Export as torch was published: what its patches write is for TensorRT's parser alone.
+
+        Raises:
+            ConversionError: the model is an ONNX file, which cannot be exported again.
+        """
+        if self._model.file is not None:
+            raise ConversionError(
+                "ONNX Runtime cannot run the custom ops at this opset, which is too old for their "
+                "functions",
+                "export the file again at opset 16 or newer",
+            )
         with symbolics(patched=False, releases=releases_of(self._row)):
             return export_model(*self._subject(), self._row.exporter, opset)[0]
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from trtyard.core.errors import ParityError, UsageError
 from trtyard.core.files import published_together, write_json
+from trtyard.core.onnx_files import is_onnx_file, refuse_unfit
 from trtyard.core.report import (
     JSON_FILE,
+    UNSIMPLIFIED,
     Inputs,
     Picture,
     Proposals,
@@ -21,6 +23,7 @@ from trtyard.core.report import (
     TensorInput,
     Weights,
     check_report,
+    declared,
 )
 from trtyard.core.report_json import report_value
 from trtyard.core.request import REQUEST_FILE, ConversionRequest
@@ -31,6 +34,7 @@ from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.onnx_model.simplify import check_release
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
 from trtyard.pipeline.row import Row, exporting
@@ -58,6 +62,10 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             stands in the report, and in the exit code.
     """
     _refuse_to_replace(where.out)
+    if is_onnx_file(request.model):
+        refuse_unfit(request)
+    if request.simplify:
+        check_release()
     model = load_model(
         request.model,
         weights=request.weights,
@@ -67,6 +75,9 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         top_n=request.top_n,
         norm_epsilon=request.norm_eps,
     )
+    if model.file is not None:
+        _refuse_own_result(model.file.path, where.out)
+        _announce_file(model)
     row = exporting(row, model.exporter, request.opset)
     with published_together(where.out, artifacts.ALL) as folder:
         plugins = PluginSource(
@@ -75,7 +86,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             where.plugin_cache or folder,
         )
         earlier = _seconds_last_time(where.out, _command(row, request))
-        conversion = Conversion(row, model, folder, plugins, _announce, earlier)
+        conversion = Conversion(row, model, folder, plugins, _announce, request.simplify, earlier)
         outcome = conversion.run(request.until)
         report = _report(row, request, where.executor, model, outcome, folder)
         check_report(report)
@@ -111,6 +122,29 @@ def _seconds_last_time(folder: Path, command: str) -> Dict[str, float]:
         return {}
 
 
+def _refuse_own_result(file: Path, out: Path) -> None:
+    """Raise ``UsageError`` if ``file`` would be replaced by what is made of it."""
+    if file.name in artifacts.ALL and file.resolve().parent == out.resolve():
+        raise UsageError(
+            f"--model {file} is in the output folder, and its result would replace it",
+            "give another folder with --out",
+        )
+
+
+def _announce_file(model: Model) -> None:
+    """Print the inputs and outputs of an ONNX file, and the shapes of this run."""
+    if model.file is None:
+        return
+    facts = model.file.facts
+    lines = [f"{model.name}: opset {facts.opset}, IR {facts.ir_version}, {facts.nodes} nodes"]
+    for each, value in zip(facts.inputs, model.inputs):
+        shape = "x".join(map(str, value.shape)) or "a scalar"
+        lines.append(f"  input  {declared(each)}, here {shape}")
+    lines += [f"  output {declared(each)}" for each in facts.outputs]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
 def _announce(line: str) -> None:
     sys.stdout.write(f"{line} ...\n")
     sys.stdout.flush()
@@ -124,7 +158,7 @@ def _report(
     outcome: Outcome,
     folder: Path,
 ) -> Report:
-    found = versions()
+    found, given = versions(), model.file
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
     comparisons = _compare(model, outcome)
@@ -132,7 +166,7 @@ def _report(
     return Report(
         row=row.name,
         model=model.name,
-        precision=precision_of(model.module),
+        precision=precision_of(model.module) if given is None else given.precision,
         executor=executor,
         stages=tuple(outcome.stages),
         parity=tuple(row for each in comparisons for row in each.parity),
@@ -142,8 +176,8 @@ def _report(
         inputs=_inputs(model),
         versions=found,
         proposals=_proposals(model, outcome.outputs),
-        exporter=row.exporter,
-        opset=row.opset,
+        exporter=row.exporter if given is None else None,
+        opset=row.opset if given is None else given.facts.opset,
         command=_command(row, request),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         # ru_maxrss is in KiB on Linux.
@@ -152,6 +186,8 @@ def _report(
         notes=tuple(model.notes),
         warnings=() if outcome.exported is None else outcome.exported.warnings,
         symptoms=symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
+        onnx_file=None if given is None else given.facts,
+        simplified=outcome.simplified,
     )
 
 
@@ -161,13 +197,18 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
     names = list(outputs)
     thresholds = kind_of(model.kind).thresholds
     has_float16 = outcome.exported is not None and outcome.exported.has_float16
-    return [
+    found = [
         compare_outputs(
             model.kind, (first, second), outputs[first], outputs[second], thresholds, has_float16
         )
         for index, first in enumerate(names)
         for second in names[index + 1 :]
     ]
+    if outcome.unsimplified is not None and "onnxruntime" in outputs:
+        pair = (UNSIMPLIFIED, "onnxruntime")
+        before, after = outcome.unsimplified, outputs["onnxruntime"]
+        found.append(compare_outputs(model.kind, pair, before, after, thresholds, has_float16))
+    return found
 
 
 def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path) -> Optional[str]:
@@ -213,5 +254,5 @@ def _command(row: Row, request: ConversionRequest) -> str:
     known = request.options()
     for name, value in request.given().items():
         if name not in ("model", "plugins") and not known[name].host_only:
-            words += ["--" + known[name].name, str(value)]
+            words += ["--" + known[name].name] + ([] if known[name].is_flag else [str(value)])
     return " ".join(map(shlex.quote, words))

@@ -43,6 +43,9 @@ def symptoms_of(
         comparisons: of every pair of runtimes.
     """
     found: List[Symptom] = []
+    if model.file is not None:  # no module to run again
+        content = onnx.load(str(file), load_external_data=False)
+        return tuple(dict.fromkeys(map(_on_one_line, model_symptoms(content))))
     if file.is_file():
         in_file = model_symptoms(onnx.load(str(file), load_external_data=False))
         found += _without_own_constants(model, outputs.get("torch", {}), in_file)

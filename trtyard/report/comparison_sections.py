@@ -1,7 +1,14 @@
 """The sections of a report's page about comparisons: outputs and detections."""
 
 from trtyard.core.coco import class_name
-from trtyard.core.report import SEEDED, DetectionParity, Match, OutputParity, Report
+from trtyard.core.report import (
+    SEEDED,
+    UNSIMPLIFIED,
+    DetectionParity,
+    Match,
+    OutputParity,
+    Report,
+)
 from trtyard.core.runtime_styles import style_of
 from trtyard.report import words
 from trtyard.report.charts import error_histogram
@@ -121,7 +128,8 @@ def detections_section(report: Report, picture: str | None) -> Markup | None:
 def _picture(report: Report, picture: str | None) -> Markup | None:
     if picture is None:
         return None
-    runtimes = {name: None for each in report.detections for name in each.pair}
+    pairs = [each.pair for each in report.detections if UNSIMPLIFIED not in each.pair]
+    runtimes = {name: None for pair in pairs for name in pair}
     legend = words.listed(
         f"{words.runtime_name(name)} {style_of(name).word}" for name in runtimes or {"torch": None}
     )

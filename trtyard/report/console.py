@@ -60,6 +60,8 @@ def _stage_detail(report: Report, stage: Stage) -> str:
         facts = f"{words.counted(report.engine.layers, 'layer')}, {words.size(report.engine.bytes)}"
         plugins = len(report.engine.plugin_layers)
         return facts + (f", {words.counted(plugins, 'plugin')}" if plugins else "")
+    if stage.name == "simplify" and report.simplified is not None:
+        return f"{report.simplified.before:,} nodes before, {report.simplified.after:,} after"
     if stage.name == "export" and report.exporter is not None:
         facts = f"{report.exporter} exporter, opset {report.opset}"
         return "; ".join(filter(None, (facts, stage.note)))

@@ -1,6 +1,15 @@
 """The sections of a report's page: verdict, stages, engine, notes, and inputs with hashes."""
 
-from trtyard.core.report import FAILED, NOT_RUN, PASSED, Report, Stage, exit_code
+from trtyard.core.report import (
+    FAILED,
+    NOT_RUN,
+    PASSED,
+    Report,
+    Stage,
+    compared_pairs,
+    declared,
+    exit_code,
+)
 from trtyard.report import words
 from trtyard.report.charts import time_bar
 from trtyard.report.markup import Child, Markup, joined, tag
@@ -77,6 +86,8 @@ def status_of(report: Report) -> str:
 def _status(report: Report, status: str) -> str:
     idle = sum(stage.status == NOT_RUN for stage in report.stages)
     rest = f", {words.counted(idle, 'stage')} not run" if idle and status != NOT_RUN else ""
+    if status == PASSED and not compared_pairs(report):
+        rest = ", nothing compared" + rest
     return words.status_word(status) + rest
 
 
@@ -123,6 +134,24 @@ def _stage(stage: Stage, longest: float) -> Markup:
         tag("span", words.seconds(stage.seconds), class_="time"),
         *lines,
     )
+
+
+def onnx_section(report: Report) -> Markup | None:
+    """Return what the given ONNX file declares and what --simplify did; None if neither is."""
+    file, simplified = report.onnx_file, report.simplified
+    facts: Facts = []
+    if file is not None:
+        facts += [
+            ("Nodes", f"{file.nodes:,}"),
+            ("Opset", f"{file.opset}, IR version {file.ir_version}"),
+            ("Written by", file.producer or None),
+        ]
+        facts += [("Input", declared(one)) for one in file.inputs]
+        facts += [("Output", declared(one)) for one in file.outputs]
+    if simplified is not None:
+        text = f"{simplified.before:,} nodes before, {simplified.after:,} after"
+        facts.append(("Simplified", text))
+    return section("ONNX file", definitions(facts)) if facts else None
 
 
 def engine_section(report: Report) -> Markup | None:

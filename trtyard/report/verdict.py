@@ -62,7 +62,16 @@ def _headline(report: Report, passed: list[Stage], failed: list[Stage]) -> str:
     if uncompared:
         names = words.listed(words.runtime_name(name) for name in uncompared)
         return f"{names} ran, but no output was compared."
-    return " ".join(_agreements(report)) or "All stages that ran passed; nothing was compared."
+    return " ".join(_agreements(report)) or _nothing_compared(report, passed)
+
+
+def _nothing_compared(report: Report, passed: list[Stage]) -> str:
+    if report.onnx_file is not None and any(stage.name == "onnxruntime" for stage in passed):
+        return (
+            "The file is valid ONNX and runs in ONNX Runtime; its outputs hold no NaN. Nothing was "
+            "compared, because no other runtime ran."
+        )
+    return "All stages that ran passed; nothing was compared."
 
 
 def _by_reason(stages: list[Stage]) -> tuple[str, ...]:

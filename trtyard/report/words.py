@@ -16,12 +16,18 @@ TIMES, NOTHING, MINUS, INFINITY = (
 _STAGES = {
     "torch": "Run in PyTorch",
     "export": "Export to ONNX",
+    "simplify": "Simplify the ONNX file",
     "onnxruntime": "Run in ONNX Runtime",
     "plugins": "Compile plugins",
     "engine": "Build the engine",
     "tensorrt": "Run in TensorRT",
 }
-_SUBJECTS = {"export": "the export", "plugins": "the plugins", "engine": "the engine"}
+_SUBJECTS = {
+    "export": "the export",
+    "simplify": "the simplification",
+    "plugins": "the plugins",
+    "engine": "the engine",
+}
 _STATUSES = {"passed": "passed", "failed": "failed", "not-run": "not run"}
 _SMALL = 1e-3  # smaller numbers are written with an exponent
 _UNITS = ("B", "kB", "MB", "GB", "TB")

@@ -22,7 +22,14 @@ from trtyard.core.errors import (
     UsageError,
 )
 from trtyard.core.files import PARTIAL_PREFIX
-from trtyard.core.known_models import refuse_impossible
+from trtyard.core.known_models import is_known, refuse_impossible
+from trtyard.core.onnx_files import (
+    check_file,
+    file_in_folder,
+    has_outside_data,
+    is_onnx_file,
+    refuse_unfit,
+)
 from trtyard.core.output_lock import is_held
 from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ENGINE, ConversionRequest
@@ -56,8 +63,14 @@ def job_of(request: ConversionRequest) -> Job:
             "--model is missing",
             "for example: ./run convert --model faster_rcnn   (more: ./run convert --help)",
         )
+    if not is_known(request.model) and Path(request.model).expanduser().is_dir():
+        request = request.replaced(model=file_in_folder(request.model))
+    onnx_file = None
+    if is_onnx_file(request.model):
+        onnx_file = check_file(request.model)
+        refuse_unfit(request)
     refuse_impossible(request.model, request.size)
-    module, _, name = request.model.rpartition(":")
+    module, _, name = ("", "", "") if onnx_file else request.model.rpartition(":")
     model_file = _existing("--model", module) if module.endswith(".py") else None
     row, locked = row_and_lock(request.row)
     if request.memory:
@@ -77,6 +90,9 @@ def job_of(request: ConversionRequest) -> Job:
         else OUT / row.name / folder_name(request.model),
         model_file=model_file,
         code_folder=Path.cwd() if name and module and model_file is None else None,
+        onnx_file=onnx_file,
+        onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
+        input_file=_input_file(request.input) if onnx_file else None,
         weights=_existing("--weights", weights),
         weights_key=key,
         image=_existing("--image", request.image),
@@ -277,6 +293,12 @@ def _file_and_key(weights: str) -> tuple[str, str]:
     if not file or Path(weights).expanduser().is_file():
         return weights, ""
     return file, key
+
+
+def _input_file(text: str | None) -> Path | None:
+    """Return the file of --input; None if it gives shapes."""
+    is_file = text is not None and text.lower().endswith((".npz", ".npy"))
+    return _existing("--input", text) if is_file else None
 
 
 def _existing(option: str, path: str | None) -> Path | None:

@@ -21,6 +21,9 @@ class Job:
     out: Path
     model_file: Path | None = None  # for file.py:callable
     code_folder: Path | None = None  # for module:callable: the current folder
+    onnx_file: Path | None = None
+    onnx_folder: Path | None = None  # that of ``onnx_file``, if weights are in files beside it
+    input_file: Path | None = None  # the values of the inputs
     weights: Path | None = None
     weights_key: str = ""  # the key in the weights file
     image: Path | None = None
@@ -35,8 +38,12 @@ class Job:
         model = self.request.model
         if place is not None and self.model_file is not None:
             model = f"{place(self.model_file)}:{model.rpartition(':')[2]}"
+        if place is not None and self.onnx_folder is not None and self.onnx_file is not None:
+            model = f"{place(self.onnx_folder)}/{self.onnx_file.name}"
+        elif place is not None and self.onnx_file is not None:
+            model = place(self.onnx_file)
         place = place or str
-        paths = {"image": self.image, "plugins": self.plugins}
+        paths = {"image": self.image, "plugins": self.plugins, "input": self.input_file}
         changes = {name: place(path) for name, path in paths.items() if path is not None}
         if self.weights is not None:
             key = f"#{self.weights_key}" if self.weights_key else ""
@@ -67,7 +74,8 @@ class Job:
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
         named = (self.weights, self.image, self.plugins, self.model_file, self.code_folder)
-        return [one for one in named if one is not None]
+        onnx = (self.onnx_folder or self.onnx_file, self.input_file)
+        return [one for one in (*named, *onnx) if one is not None]
 
 
 class Executor(Protocol):

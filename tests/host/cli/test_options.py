@@ -67,6 +67,7 @@ CASES = {
             "top-n": (["7"], {"words.0.top_n": 7}),
             "opset": (["19"], {"words.0.opset": 19}),
             "norm-eps": (["1e-4"], {"words.0.norm_eps": 1e-4}),
+            "simplify": ([], {"words.0.simplify": True}),
             "until": (["onnx"], {"words.0.until": "onnx"}),
             "plugins": ([FILE], {"words.0.plugins": FILE}),
             "memory": (["12g"], {"words.0.memory": "12g"}),

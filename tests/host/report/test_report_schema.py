@@ -16,10 +16,13 @@ from trtyard.core.report import (
     ErrorHistogram,
     Inputs,
     Match,
+    OnnxFile,
+    OnnxTensor,
     OutputParity,
     Picture,
     Proposals,
     Report,
+    Simplified,
     Stage,
     TensorInput,
     Unmatched,
@@ -63,6 +66,13 @@ REPORT = Report(
     exporter="dynamo",
     opset=18,
     notes=("a note",),
+    onnx_file=OnnxFile(
+        *(7, 18, 10),
+        (OnnxTensor("x", "float32", ("batch", "3")), OnnxTensor("any", "int64", None)),
+        (OnnxTensor("y", "float32", ()),),
+        "pytorch 2.13.0",
+    ),
+    simplified=Simplified(9, 7),
 )
 
 

@@ -172,7 +172,7 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
     assert json.loads(file.read_text()) == {
         "schema": 1, "model": "alexnet", "weights": "seeded:3", "image": "/pictures/a b.png",
         "size": 320, "input": None, "top_n": None, "norm_eps": None, "opset": None,
-        "until": "engine", "plugins": None,
+        "until": "engine", "plugins": None, "simplify": False,
     }  # fmt: skip
 
 
@@ -340,8 +340,8 @@ def checked(**words):
 @pytest.mark.parametrize(
     ("words", "said", "advised"),
     [
-        ({"model": "net.onnx"}, "this is an ONNX file", "./run doctor --model net.onnx"),
-        ({"model": "Net.ONNX"}, "this is an ONNX file", "./run doctor --model Net.ONNX"),
+        ({"model": "net.onnx"}, "net.onnx: file not found", None),
+        ({"model": "Net.ONNX"}, "Net.ONNX: file not found", None),
         ({"model": "net.pth"}, "this is a weights file", "--weights net.pth"),
         ({"model": "net.safetensors"}, "this is a weights file", "--weights net.safetensors"),
         ({"model": "net.engine"}, "this is an engine", "--model nets.py:make_net"),
@@ -358,6 +358,77 @@ def test_impossible_requests_are_refused_at_once(words, said, advised):
         checked(**words)
     assert said in caught.value.message
     assert advised is None or advised in caught.value.hint
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    """Stand in a folder with ONNX files; the host reads their first bytes at most."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one/a.onnx", "two/b.onnx", "two/a.onnx", "none/readme.txt", "alexnet/c.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x08\x0a")
+    return tmp_path
+
+
+def test_a_folder_stands_for_its_only_onnx_file(nets):
+    found = checked(model="one")
+    assert found.request.model == "one/a.onnx"
+    assert found.onnx_file == nets / "one" / "a.onnx"
+    assert found.out.name == "one-a.onnx"
+    assert checked(model="alexnet").onnx_file is None  # a model of that name comes first
+    with pytest.raises(UsageError, match=r"holds 2 ONNX files: a\.onnx, b\.onnx") as caught:
+        checked(model="two")
+    assert caught.value.hint == "choose one: --model two/a.onnx"
+    with pytest.raises(UsageError, match=r"the folder holds no \.onnx file"):
+        checked(model="none")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "the file is empty"), (b"version https://git-lfs.github.com/spec/v1", "Git LFS")],
+)
+def test_onnx_files_that_no_row_reads_are_refused_at_once(content, words, nets):
+    (nets / "net.onnx").write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        checked(model="net.onnx")
+
+
+def test_an_onnx_file_beyond_protobufs_limit_is_refused_at_once(nets):
+    with (nets / "net.onnx").open("wb") as stream:
+        stream.truncate(2**31)  # takes no room on the disk
+    with pytest.raises(UsageError, match="protobuf reads 2 GiB at most") as caught:
+        checked(model="net.onnx")
+    assert "external_data=True" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"weights": "seeded:3"}, {"opset": "17"}, {"size": "64"}, {"top_n": "5"}, {"norm_eps": "0"}],
+)
+def test_options_of_other_models_are_refused_for_onnx_files(words, nets):
+    (name,) = words
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is not for one/a.onnx"):
+        checked(model="one/a.onnx", **words)
+
+
+def test_docker_gets_the_folder_of_an_onnx_file_only_for_data_beside_it(nets):
+    alone = checked(model="one/a.onnx")
+    assert alone.inputs() == [nets / "one" / "a.onnx"]
+    assert alone.placed(lambda path: f"/in{path}").model == f"/in{nets}/one/a.onnx"
+    (nets / "one" / "a.onnx").write_bytes(b"\x08\x0a..\x0a\x08location\x12\x05a.bin")
+    with_data = checked(model="one/a.onnx")
+    assert with_data.inputs() == [nets / "one"]
+    assert with_data.placed(lambda path: f"/in{path}").model == f"/in{nets}/one/a.onnx"
+
+
+def test_a_file_of_values_is_placed_where_the_pipeline_runs(nets):
+    (nets / "x.npz").touch()
+    found = checked(model="one/a.onnx", input="x.npz")
+    assert found.inputs() == [nets / "one" / "a.onnx", nets / "x.npz"]
+    assert found.placed(lambda path: f"/in{path}").input == f"/in{nets}/x.npz"
+    assert checked(model="one/a.onnx", input="x=1x4").input_file is None
+    with pytest.raises(UsageError, match=r"--input y\.npz: file not found"):
+        checked(model="one/a.onnx", input="y.npz")
 
 
 def test_unknown_callables_are_left_to_the_row():

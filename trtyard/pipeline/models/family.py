@@ -40,9 +40,12 @@ class Family(NamedTuple):
     load: Callable[[str, Options], "Model"]  # from the value of --model and the options
     names: Callable[[], Sequence[str]]  # the names that this row supports
     is_own: bool = False  # the user's own models; their names have a colon
+    ending: str = ""  # of the names of the files that are its models
 
     def has(self, spec: str) -> bool:
         """Return whether ``spec``, the value of --model, belongs to the family."""
+        if self.ending:
+            return spec.lower().endswith(self.ending)
         return ":" in spec if self.is_own else spec in self.names()
 
     def refuse_unfit(self, spec: str, options: Options) -> None:

@@ -1,9 +1,12 @@
 """A model of any kind: its module, this run's inputs, and their sources."""
 
+from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
+import onnx
 import torch
 
+from trtyard.core.report import OnnxFile
 from trtyard.pipeline.models.picture import Picture
 
 
@@ -14,12 +17,21 @@ class Weights(NamedTuple):
     sha256: str  # of the file, or of the state if there is no file (``checkpoint.state_sha256``)
 
 
+class GivenFile(NamedTuple):
+    """An ONNX file that was given as the model."""
+
+    path: Path
+    content: onnx.ModelProto  # without external data; changed when it is written
+    facts: OnnxFile
+    precision: str  # types of the weights, as the report has them
+
+
 class Model(NamedTuple):
     """A model ready to run, export and compare."""
 
     name: str  # as the user typed it
     kind: str  # the name of its family's kind, such as "classifier"
-    module: torch.nn.Module  # in eval mode, on the CPU
+    module: torch.nn.Module  # in eval mode, on the CPU; an empty one for an ONNX file
     input_names: Tuple[str, ...]
     output_names: Tuple[str, ...]
     inputs: Tuple[torch.Tensor, ...]  # this run's real inputs
@@ -29,3 +41,4 @@ class Model(NamedTuple):
     exporter: Optional[str] = None  # the one that supports it, if the row's own does not
     proposal_rows: int = 0  # rows of a detector's box head for one image, including padding
     notes: Tuple[str, ...] = ()  # sentences for the report
+    file: Optional[GivenFile] = None  # in place of the module

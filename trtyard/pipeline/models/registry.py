@@ -22,13 +22,15 @@ def load_model(
 
     Args:
         spec: ``faster_rcnn``, the name of a classifier, segmenter or detector of torchvision such
-            as ``alexnet``, or a user's own as ``package.module:callable`` or ``file.py:callable``.
+            as ``alexnet``, a user's own as ``package.module:callable`` or ``file.py:callable``, or
+            the path of an ONNX file.
         weights: ``seeded``, ``seeded:N``, or the path of a checkpoint, followed by ``#KEY`` if it
             has several sets of weights.
-        image: path of a picture; the default one if None. Not for own models.
+        image: path of a picture; the default one if None. Not for own models in PyTorch.
         size: of the network's input in pixels: the shorter side for detectors, the square's side
             for classifiers and segmenters. Not for own models.
-        input_shape: of an own model's inputs, such as "1x3x224x224,1x16:int64:100".
+        input_shape: of an own model's inputs, such as "1x3x224x224,1x16:int64:100"; for an ONNX
+            file also with names, or a file of values.
         top_n: proposals of ``faster_rcnn``.
         norm_epsilon: of the norms of a checkpoint for one of torchvision's detectors.
 

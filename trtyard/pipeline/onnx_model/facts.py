@@ -10,6 +10,7 @@ import onnx
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.onnx_model.origin import origin_of
+from trtyard.pipeline.onnx_model.outside_data import outside_tensors
 from trtyard.pipeline.onnx_model.symptoms import model_symptoms
 
 _MOST_NODES = 5
@@ -71,12 +72,10 @@ def read_whole(file: Path) -> onnx.ModelProto:
 
 def data_files(model: onnx.ModelProto) -> List[str]:
     """Return the names of the files beside the model's own that hold its weights."""
-    external = onnx.TensorProto.EXTERNAL
     return list(
         dict.fromkeys(
             entry.value
-            for tensor in model.graph.initializer
-            if tensor.data_location == external
+            for tensor in outside_tensors(model)
             for entry in tensor.external_data
             if entry.key == "location"
         )

@@ -1,7 +1,7 @@
 """What older onnx and ONNX Runtime releases lack."""
 
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Tuple, Union
 
 import onnx
 
@@ -17,8 +17,12 @@ def invalid_model_errors() -> Tuple[Any, ...]:
     return onnx.checker.ValidationError, inference
 
 
-def session(file: Path) -> Any:
-    """Return an ONNX Runtime session on the CPU that says nothing but errors."""
+def session(model: Union[Path, bytes]) -> Any:
+    """Return an ONNX Runtime session on the CPU that says nothing but errors.
+
+    Args:
+        model: the file, or a model's bytes.
+    """
     import onnxruntime  # not above: its runner sets the environment for it first
 
     options = onnxruntime.SessionOptions()
@@ -27,7 +31,15 @@ def session(file: Path) -> Any:
     options.enable_mem_pattern = False
     if hasattr(options, "log_severity_level"):
         options.log_severity_level = _ERRORS_ONLY
+    given = model if isinstance(model, bytes) else str(model)
+    if runtime_release() >= (1, 3):  # the first that takes providers
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(given, options)
+
+
+def runtime_release() -> Tuple[int, int]:
+    """Return the release of ONNX Runtime, such as (1, 18)."""
+    import onnxruntime
+
     version = onnxruntime.__version__.split(".")
-    if (int(version[0]), int(version[1])) >= (1, 3):  # the first that takes providers
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return onnxruntime.InferenceSession(str(file), options)
+    return int(version[0]), int(version[1])

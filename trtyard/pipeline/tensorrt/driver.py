@@ -45,6 +45,14 @@ class Driver(abc.ABC):
     def set_up_parser(self, parser: "trt.OnnxParser") -> None:  # noqa: B027 - most have no flags
         """Have the parser take a custom op's plugin, and not its function body."""
 
+    def parse_with_data(
+        self,
+        parser: "trt.OnnxParser",  # noqa: ARG002 - of those that can
+        onnx_file: Path,  # noqa: ARG002
+    ) -> Optional[bool]:
+        """Parse a file and the data files beside it; None if this parser gets the whole model."""
+        return None
+
     def prepare(self, network: "trt.INetworkDefinition") -> None:  # noqa: B027 - most need nothing
         """Set what a parsed network needs to be built, and the parser does not set."""
 

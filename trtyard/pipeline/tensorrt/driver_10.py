@@ -1,6 +1,7 @@
 """TensorRT 10.15 and newer, 11 included: held against the bindings of 10.16.1 and 11.3.0."""
 
-from typing import cast
+from pathlib import Path
+from typing import Optional, cast
 
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_10_13 import Driver1013
@@ -14,6 +15,10 @@ class Driver10(Driver1013):
     def set_up_parser(self, parser: "trt.OnnxParser") -> None:
         """Have the parser take a custom op's plugin, and not its function body: from 10.15 on."""
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
+
+    def parse_with_data(self, parser: "trt.OnnxParser", onnx_file: Path) -> Optional[bool]:
+        """Parse a file and the data files beside it."""
+        return bool(parser.parse_from_file(str(onnx_file)))
 
     def prepare(self, network: "trt.INetworkDefinition") -> None:
         """Allow the builder to use several kernels for an Attention op without a single one.

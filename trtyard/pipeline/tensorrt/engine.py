@@ -105,7 +105,7 @@ def _parse(
 ) -> None:
     parser = trt.OnnxParser(network, logger)
     driver.set_up_parser(parser)
-    if parser.parse(_model_for(onnx_file, driver)):
+    if _is_parsed(parser, onnx_file, driver):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     words = "\n".join(parser_error_in_words(error, onnx_file, driver) for error in errors)
@@ -115,8 +115,17 @@ def _parse(
     raise ConversionError(f"TensorRT's ONNX parser refuses {onnx_file.name}:\n{words}", log=words)
 
 
+def _is_parsed(parser: "trt.OnnxParser", onnx_file: Path, driver: Driver) -> bool:
+    """Parse the model; large weights in another file are never all in memory."""
+    if data_files(onnx.load(str(onnx_file), load_external_data=False)):
+        parsed = driver.parse_with_data(parser, onnx_file)
+        if parsed is not None:
+            return parsed
+    return bool(parser.parse(_model_for(onnx_file, driver)))
+
+
 def _model_for(onnx_file: Path, driver: Driver) -> bytes:
-    """Return the model as this parser takes it; nodes keep their indices."""
+    """Return the whole model as this parser takes it; nodes keep their indices."""
     is_whole = not data_files(onnx.load(str(onnx_file), load_external_data=False))
     if is_whole and (driver.takes_functions or not HAS_FUNCTIONS):
         return onnx_file.read_bytes()

@@ -1,0 +1,341 @@
+"""The inputs of an ONNX file: ``--input x=1x3x224x224``, values from a file, or a picture."""
+
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto
+from PIL import Image
+
+from trtyard.core.errors import UsageError
+from trtyard.pipeline.models.classifier import DEVIATIONS, MEANS
+from trtyard.pipeline.models.own_inputs import OwnInput, parse_inputs
+from trtyard.pipeline.models.picture import Picture
+from trtyard.pipeline.models.seeding import Seed
+from trtyard.pipeline.onnx_model.given_file import dimensions_of, type_name
+
+_TYPES = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.FLOAT16: torch.float16,
+    TensorProto.DOUBLE: torch.float64,
+    TensorProto.INT64: torch.int64,
+    TensorProto.INT32: torch.int32,
+    TensorProto.INT16: torch.int16,
+    TensorProto.INT8: torch.int8,
+    TensorProto.UINT8: torch.uint8,
+    TensorProto.BOOL: torch.bool,
+}
+_FILES = (".npz", ".npy")
+_RANK_OF_PICTURES, _CHANNELS = 4, 3
+_SEED = 0
+# Sizes that a hint proposes for open dimensions: the first, those of a picture, and others.
+_BATCH, _SIDE, _LENGTH = "1", "224", "16"
+
+
+class Wanted(NamedTuple):
+    """One input as the file declares it."""
+
+    name: str
+    dtype: torch.dtype
+    shape: Optional[Tuple[str, ...]]  # "3", "batch", or "?"; None if not declared
+
+    def __str__(self) -> str:
+        """Return name, type and shape, as a message shows them."""
+        shape = "of any shape" if self.shape is None else f"[{', '.join(self.shape)}]"
+        return f"{self.name}: {_name(self.dtype)} {shape}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a size of it has to be given."""
+        return self.shape is None or any(not one.isdigit() for one in self.shape)
+
+
+def wanted_inputs(values: Sequence[onnx.ValueInfoProto], spec: str) -> List[Wanted]:
+    """Return the inputs that the file declares.
+
+    Raises:
+        UsageError: one has a type that no input of a conversion can have.
+    """
+    found = []
+    for value in values:
+        dtype = _TYPES.get(value.type.tensor_type.elem_type)
+        if dtype is None or value.type.WhichOneof("value") != "tensor_type":
+            raise UsageError(
+                f"{spec}: input {value.name} has type {type_name(value)}; inputs can be "
+                f"{', '.join(map(_name, _TYPES.values()))}",
+                "export the model with an input of one of these types",
+            )
+        shape = dimensions_of(value)
+        found.append(Wanted(value.name, dtype, None if shape is None else tuple(shape)))
+    return found
+
+
+def is_values_file(text: Optional[str]) -> bool:
+    """Tell whether the value of --input is a file with values."""
+    return text is not None and text.lower().endswith(_FILES)
+
+
+def make_inputs(
+    wanted: Sequence[Wanted], text: Optional[str], spec: str, picture: Optional[Picture] = None
+) -> Tuple[torch.Tensor, ...]:
+    """Return a tensor for each input.
+
+    Args:
+        wanted: the inputs of the file.
+        text: the value of --input: shapes, or a file with values.
+        spec: the file as the user typed it.
+        picture: for the one input that takes a picture; without it, values are random.
+
+    Raises:
+        UsageError: a size is missing, or what is given does not fit the file.
+    """
+    if text is not None and is_values_file(text):
+        if picture is not None:
+            raise UsageError(
+                f"--image and --input {text} both give the values", "leave one of them out"
+            )
+        return _from_file(wanted, text, spec)
+    asked = {} if text is None else _asked(wanted, text, spec)
+    shapes = _shapes(wanted, asked, spec)
+    if picture is not None:
+        (only,) = wanted
+        return (_of_picture(picture, shapes[0]).to(only.dtype),)
+    seed = Seed(_SEED)
+    tensors = []
+    for one, shape in zip(wanted, shapes):
+        if one.dtype.is_floating_point:
+            tensors.append(seed.uniform(shape, 1.0).to(one.dtype))
+        else:
+            given = asked.get(one.name)
+            below = 2 if given is None else given.below
+            tensors.append(seed.whole(shape, below).to(one.dtype))
+    return tuple(tensors)
+
+
+def takes_picture(one: Wanted) -> bool:
+    """Tell whether the input can be a picture: floating, [N, 3, height, width]."""
+    return (
+        one.dtype.is_floating_point
+        and one.shape is not None
+        and len(one.shape) == _RANK_OF_PICTURES
+        and one.shape[1] in (str(_CHANNELS), "?")
+    )
+
+
+def _asked(wanted: Sequence[Wanted], text: str, spec: str) -> Dict[str, OwnInput]:
+    """Return what --input asks for, by the input's name."""
+    parts = [one.strip() for one in text.split(",")]
+    named = ["=" in one for one in parts]
+    if any(named) and not all(named):
+        raise UsageError(
+            f"--input {text}: some inputs have names and some do not", _example(wanted)
+        )
+    if not any(named):
+        if len(parts) != len(wanted):
+            raise UsageError(
+                f"--input {text} has {_counted(parts, 'shape')}; {spec} has "
+                f"{_counted(wanted, 'input')}: {_names(wanted)}",
+                _example(wanted),
+            )
+        pairs = [(one.name, part) for one, part in zip(wanted, parts)]
+    else:
+        pairs = []
+        for part in parts:
+            name, _, shape = part.rpartition("=")
+            pairs.append((name, shape))
+    known = {one.name: one for one in wanted}
+    found: Dict[str, OwnInput] = {}
+    for name, shape in pairs:
+        if name not in known:
+            raise UsageError(
+                f"--input {text}: {spec} has no input '{name}', but: {_names(wanted)}",
+                _example(wanted),
+            )
+        if name in found:
+            raise UsageError(f"--input {text}: input {name} is given twice", _example(wanted))
+        (found[name],) = parse_inputs(shape)
+        _check_type(known[name], found[name], shape, text)
+    return found
+
+
+def _check_type(one: Wanted, given: OwnInput, shape: str, text: str) -> None:
+    if ":" in shape and given.dtype != one.dtype:
+        raise UsageError(
+            f"--input {text}: input {one.name} is {_name(one.dtype)} in the file, not "
+            f"{_name(given.dtype)}",
+            "leave the type out: it is in the file",
+        )
+
+
+def _shapes(
+    wanted: Sequence[Wanted], asked: Dict[str, OwnInput], spec: str
+) -> List[Tuple[int, ...]]:
+    """Return the shape of each input; a size that has a name is the same wherever it occurs."""
+    sizes: Dict[str, int] = {}
+    for one in wanted:
+        if one.name in asked:
+            shape = asked[one.name].shape
+            given = f"--input {one.name}={'x'.join(map(str, shape))}"
+            _fit(one, shape, sizes, given, _example(wanted))
+    return [
+        asked[one.name].shape if one.name in asked else _closed(one, sizes, wanted, spec)
+        for one in wanted
+    ]
+
+
+def _fit(one: Wanted, shape: Sequence[int], sizes: Dict[str, int], given: str, hint: str) -> None:
+    """Check a shape against what the file declares, and note the sizes that have names."""
+    if one.shape is None:
+        return
+    if len(shape) != len(one.shape):
+        raise UsageError(
+            f"{given} has {_counted(shape, 'dimension')}; the model has {one}",
+            hint,
+        )
+    for number, (size, declared) in enumerate(zip(shape, one.shape)):
+        expected = int(declared) if declared.isdigit() else sizes.get(declared, size)
+        if size != expected:
+            what = "" if declared.isdigit() else f" (dimension {declared})"
+            raise UsageError(
+                f"{given}: size {number + 1} must be {expected}{what}; the model has {one}",
+                hint,
+            )
+        if not declared.isdigit() and declared != "?":
+            sizes[declared] = size
+
+
+def _closed(
+    one: Wanted, sizes: Dict[str, int], wanted: Sequence[Wanted], spec: str
+) -> Tuple[int, ...]:
+    if one.shape is None:
+        raise UsageError(
+            f"{spec}: the file does not declare the shape of input {one.name}", _example(wanted)
+        )
+    missing = [
+        f"dimension {number + 1}" if size == "?" else f"dimension {size}"
+        for number, size in enumerate(one.shape)
+        if not size.isdigit() and size not in sizes
+    ]
+    if missing:
+        raise UsageError(
+            f"{spec}: the file leaves {' and '.join(missing)} of input {one.name} open; an engine "
+            f"needs a size there: {one}",
+            _example(wanted),
+        )
+    return tuple(int(size) if size.isdigit() else sizes[size] for size in one.shape)
+
+
+def _example(wanted: Sequence[Wanted]) -> str:
+    """Return the option to type, for every input whose size is open, or else for all."""
+    shown = [one for one in wanted if one.is_open] or list(wanted)
+    return f"--input {shlex.quote(','.join(f'{one.name}={_proposed(one)}' for one in shown))}"
+
+
+def _proposed(one: Wanted) -> str:
+    is_picture = takes_picture(one)
+    sizes = []
+    for number, size in enumerate(one.shape or ("?", "3", "?", "?")):
+        usual = _BATCH if not number else (_SIDE if is_picture or one.shape is None else _LENGTH)
+        sizes.append(size if size.isdigit() else ("3" if is_picture and number == 1 else usual))
+    return "x".join(sizes) or "1"
+
+
+def _counted(things: Sequence[Any], what: str) -> str:
+    return f"{len(things)} {what}" + ("" if len(things) == 1 else "s")
+
+
+def _names(wanted: Sequence[Wanted]) -> str:
+    return "; ".join(map(str, wanted))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).replace("torch.", "")
+
+
+def _from_file(wanted: Sequence[Wanted], text: str, spec: str) -> Tuple[torch.Tensor, ...]:
+    """Return the values in a .npz or .npy file."""
+    arrays = _read(wanted, text, spec)
+    unknown = [name for name in arrays if name not in [one.name for one in wanted]]
+    missing = [one.name for one in wanted if one.name not in arrays]
+    if unknown or missing:
+        what = f"no values for input {missing[0]}" if missing else f"values for '{unknown[0]}'"
+        raise UsageError(
+            f"--input {text}: the file holds {what}; it has {', '.join(arrays) or 'no arrays'}. "
+            f"{spec} has the inputs {_names(wanted)}",
+            _savez(wanted),
+        )
+    sizes: Dict[str, int] = {}
+    for one in wanted:
+        _check_array(one, arrays[one.name], text)
+        shape = arrays[one.name].shape
+        given = f"--input {text}: {one.name}, of shape {list(shape)},"
+        _fit(one, shape, sizes, given, "save it with the model's shape: array.reshape(...)")
+    return tuple(torch.from_numpy(np.ascontiguousarray(arrays[one.name])) for one in wanted)
+
+
+def _read(wanted: Sequence[Wanted], text: str, spec: str) -> Dict[str, np.ndarray]:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UsageError(f"--input {text}: file not found")
+    try:
+        content: Any = np.load(str(path), allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            if len(wanted) != 1:
+                raise UsageError(
+                    f"--input {text} holds one array; {spec} has {len(wanted)} inputs: "
+                    f"{_names(wanted)}",
+                    f"give a .npz file: {_savez(wanted)}",
+                )
+            return {wanted[0].name: content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"--input {text}: not a .npz or .npy file, or it is damaged or holds Python objects",
+            "write it with numpy.savez or numpy.save, from arrays of numbers",
+        ) from error
+
+
+def _savez(wanted: Sequence[Wanted]) -> str:
+    """Return the Python call that writes values for every input."""
+    names = [one.name for one in wanted]
+    if all(name.isidentifier() for name in names):
+        words = ", ".join(f"{name}=..." for name in names)
+    else:
+        words = "**{" + ", ".join(f"{name!r}: ..." for name in names) + "}"
+    return f"numpy.savez('inputs.npz', {words})"
+
+
+def _check_array(one: Wanted, array: np.ndarray, text: str) -> None:
+    expected = np.dtype(_name(one.dtype))
+    if array.dtype != expected:
+        raise UsageError(
+            f"--input {text}: {one.name} is {array.dtype} there; the model has {one}",
+            f"save it as {expected}: array.astype('{expected}')",
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UsageError(
+            f"--input {text}: {one.name} holds NaN or infinity", "give values that are finite"
+        )
+
+
+def _of_picture(picture: Picture, shape: Sequence[int]) -> torch.Tensor:
+    """Return the picture as [N, 3, height, width]: the largest part from the middle, resized."""
+    batch, _, height, width = shape
+    rows, columns = picture.rgb.shape[:2]
+    factor = max(height / rows, width / columns)
+    left, top = (columns - width / factor) / 2, (rows - height / factor) / 2
+    box = (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(left + width / factor, columns),
+        min(top + height / factor, rows),
+    )
+    resized = Image.fromarray(picture.rgb).resize((width, height), Image.BILINEAR, box=box)
+    unit = torch.from_numpy(np.array(resized)).float() / 255
+    normal = (unit - torch.tensor(MEANS)) / torch.tensor(DEVIATIONS)
+    return normal.permute(2, 0, 1)[None].repeat(batch, 1, 1, 1).contiguous()
