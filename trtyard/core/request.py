@@ -109,7 +109,8 @@ class ConversionRequest:
     image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")
     size: Optional[int] = option("Side of the network's input in pixels.", _number)
     input: Optional[str] = option(
-        "Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool."
+        "Shapes of the inputs, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool. A size may be "
+        "a range, min..max or min:opt:max: 1..16x3x224x224 (quote [ ] and ;)."
     )
     top_n: Optional[int] = option("How many proposals a detector keeps.", _number)
     norm_eps: Optional[float] = option(

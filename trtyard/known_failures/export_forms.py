@@ -88,7 +88,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         "size 1 or 0 there, or forward compares it, puts it into a Python number or adds it to a "
         "tensor of that size",
         hint="give an example of another size than 0 and 1, take sizes from x.shape in forward, or "
-        "follow 'Suggested fixes'. convert exports fixed shapes",
+        "follow 'Suggested fixes'. ./run convert --input 1..8x3x224x224 names the line",
         sources=(
             "https://github.com/pytorch/pytorch/issues/133653",
             "https://github.com/pytorch/pytorch/issues/118289",

@@ -82,7 +82,7 @@ RUNNING: tuple[KnownFailure, ...] = (
         cause="the input has a size that the engine was not built for: it takes the one that was "
         "exported, or what lies between min and max of its profile",
         hint="resize the input to it, or build again with that size (./run convert --size, "
-        "--input; trtexec --minShapes, --optShapes, --maxShapes)",
+        "--input 1..8x3x224x224; trtexec --minShapes, --optShapes, --maxShapes)",
         sources=(
             "https://github.com/QwenAudio/CosyVoice/issues/901",
             "https://github.com/jamjamjon/usls/issues/212",
@@ -194,7 +194,8 @@ RUNNING: tuple[KnownFailure, ...] = (
         patterns=(r"Got invalid dimensions for input: (?P<node>\w+)",),
         affected=(),
         cause="the array has another shape than the file's input",
-        hint="the file is static: give the size it was exported for (--size, --input)",
+        hint="give the size it was exported for (--size, --input), or export it for a range: "
+        "--input 1..8x3x224x224",
         sources=(_RUNTIME,),
     ),
     KnownFailure(

@@ -4,6 +4,7 @@ from typing import NamedTuple, Optional, Tuple
 
 import torch
 
+from trtyard.pipeline.dynamic.dimensions import Dynamic
 from trtyard.pipeline.models.picture import Picture
 
 
@@ -29,3 +30,4 @@ class Model(NamedTuple):
     exporter: Optional[str] = None  # the one that takes it, where a row's own does not
     proposal_rows: int = 0  # rows of a detector's box head for one image, including padding
     notes: Tuple[str, ...] = ()  # what the report should say of it, a sentence each
+    dynamic: Optional[Dynamic] = None  # the sizes of the inputs that vary

@@ -30,6 +30,7 @@ class Ready(NamedTuple):
     inputs: Tuple[torch.Tensor, ...]
     output_names: Tuple[str, ...]
     notes: Tuple[str, ...]
+    given: Tuple[OwnInput, ...]  # the inputs, in the types that it runs with
 
 
 class _Trial(NamedTuple):
@@ -67,7 +68,8 @@ def ready_to_run(module: nn.Module, asked: Sequence[OwnInput], seed: int, spec: 
             conversion.undo()
             first, last = first or error, error
             continue
-        return Ready(flat, inputs, names, tuple(_notes(spec, given, asked, conversion, trial.why)))
+        notes = tuple(_notes(spec, given, asked, conversion, trial.why))
+        return Ready(flat, inputs, names, notes, tuple(given))
     # In one type only, a wrong shape shows once the types fit; else the first way is the user's.
     failure = last if len(types_in(module)) == 1 else first
     raise failure or UsageError(f"{spec} cannot be run")
