@@ -28,6 +28,13 @@ class Encoder(nn.Module):
     def forward(self, ids):
         return self.layers(self.embed(ids))
 
+class Cross(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    def forward(self, words, memory):
+        return self.attention(words, memory, memory, need_weights=False)[0]
+
 class Masked(nn.Module):
     def forward(self, ids, mask):
         return (ids.float() * mask.float()).sum(1) + 1, mask
@@ -119,6 +126,15 @@ def test_two_inputs_share_their_batch_and_several_profiles_are_built(run, row):
     assert dimensions(graph.input) == {"ids": ["batch", 3], "mask": ["batch", 3]}
 
 
+@BOTH
+def test_attention_between_two_sentences_takes_any_lengths(run, row):
+    report, out = run("Cross", "words=1..4x[a=1..9]x8,memory=1..4x[b=2..20]x8", row)
+    assert exit_code(report) == 0
+    assert len(report.sizes) == 5
+    graph = onnx.load(out / artifacts.ONNX).graph
+    assert dimensions(graph.output) == {"output": ["batch", "a", 8]}
+
+
 def test_each_size_has_inputs_of_its_own(run):
     report, _out = run("Blocks", "4..5x8")
     figures = {each.parity[0].worst.reference for each in report.sizes}
@@ -127,7 +143,7 @@ def test_each_size_has_inputs_of_its_own(run):
 
 @pytest.mark.parametrize(
     ("name", "line", "places"),
-    [("Frozen", 20, ["Reshape"]), ("Mean", 24, ["Div"]), ("Padded", 29, ["Reshape", "Concat"])],
+    [("Frozen", 27, ["Reshape"]), ("Mean", 31, ["Div"]), ("Padded", 36, ["Reshape", "Concat"])],
 )
 def test_a_size_that_the_trace_froze_fails_and_is_explained(run, name, line, places):
     report, _out = run(name, "x=1..8x3x4", TORCHSCRIPT)
@@ -160,10 +176,10 @@ def test_a_refused_size_is_a_failed_comparison_and_not_a_failed_stage(run):
             "Frozen",
             "x=1..8x3x4",
             "batch: 1..8 was asked for, and the code fixes it to 5",
-            19,
+            26,
             "int",
         ),
-        ("Branch", "x=1..8x4", "the code takes sizes up to 6 only on this path", 33, "one side"),
+        ("Branch", "x=1..8x4", "the code takes sizes up to 6 only on this path", 40, "one side"),
     ],
 )
 def test_torch_export_says_which_line_closes_a_dimension(run, name, shapes, problem, line, hint):
@@ -191,7 +207,7 @@ def test_a_size_that_the_model_itself_refuses_is_named(run):
     failed = stage(report, "torch")
     assert failed.status == FAILED
     assert "at batch 4, s 32: the model fails in PyTorch itself" in failed.reason
-    assert "nets.py:44" in failed.reason
+    assert "nets.py:51" in failed.reason
     assert "give a range that the model takes" in failed.hint
 
 

@@ -71,7 +71,7 @@ def test_the_first_picture_is_that_of_a_run_without_input():
 
 
 def test_a_range_beyond_what_the_model_takes_is_refused():
-    with pytest.raises(UsageError, match="supports 32 to 2048 pixels"):
+    with pytest.raises(UsageError, match="fcn_resnet50 supports 32 to 2048 pixels, not 16"):
         load_model("fcn_resnet50", input_shape="1x3x16..64x64")
     with pytest.raises(UsageError, match="--input is not for ssd300_vgg16") as caught:
         load_model("ssd300_vgg16", input_shape="1..8x3x300x300")

@@ -53,7 +53,7 @@ def load_classifier(
     """
     asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
     for each in asked.sides:
-        require_side(name, each, 1, MAXIMUM_SIZE, DEFAULT_SIZE)
+        require_side(name, each, 1, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
     side = max(asked.height, asked.width)
     picture = read_picture(image)
 

@@ -48,7 +48,7 @@ def load_segmenter(
     """
     asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
     for each in asked.sides:
-        require_side(name, each, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE)
+        require_side(name, each, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
     side = max(asked.height, asked.width)
     picture = read_picture(image)
 

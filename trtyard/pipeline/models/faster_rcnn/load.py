@@ -50,7 +50,7 @@ def load_faster_rcnn(
     if input_shape is not None:
         asked = read_images(input_shape, NAME, size, sides_vary=False)
         for side in (asked.height, asked.width):
-            _check(side, proposals)
+            _check(side, proposals, input_shape)
         picture = read_picture(image)
     else:
         default = SEEDED_SHORTER_SIDE if choice.file is None else c.SHORTER_SIDE
@@ -89,8 +89,9 @@ def load_faster_rcnn(
     )
 
 
-def _check(shorter_side: int, proposals: int) -> None:
-    require_side(NAME, shorter_side, MINIMUM_SHORTER_SIDE, c.LONGER_SIDE_LIMIT, SEEDED_SHORTER_SIDE)
+def _check(side: int, proposals: int, asked: Optional[str] = None) -> None:
+    smallest, largest = MINIMUM_SHORTER_SIDE, c.LONGER_SIDE_LIMIT
+    require_side(NAME, side, smallest, largest, SEEDED_SHORTER_SIDE, asked)
     if not 1 <= proposals <= MAXIMUM_TOP_N:
         raise UsageError(
             f"--top-n {proposals}: {NAME} takes 1 to {MAXIMUM_TOP_N} proposals",
