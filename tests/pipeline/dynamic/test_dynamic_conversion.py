@@ -1,14 +1,20 @@
 """Models with ranges of sizes, through every stage that runs here."""
 
+import sys
+from types import SimpleNamespace
+
+import numpy as np
 import onnx
 import pytest
 
+from trtyard.core import cuda_device
 from trtyard.core.errors import UsageError
 from trtyard.core.report import FAILED, PASSED, exit_code
 from trtyard.core.request import ConversionRequest
 from trtyard.known_failures.advice import symptom_in_words
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.convert import Surroundings, convert
+from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.row import Row
 
 DYNAMO = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",))
@@ -190,6 +196,26 @@ def test_torch_export_says_which_line_closes_a_dimension(run, name, shapes, prob
     assert problem in failed.reason
     assert f"nets.py:{line} in forward" in failed.reason
     assert hint in failed.hint
+
+
+@pytest.mark.parametrize("error", [0.0, 0.5])
+def test_an_engine_runs_at_the_same_sizes_and_is_compared(run, monkeypatch, error):
+    """No GPU here runs the engine: ONNX Runtime stands in for it."""
+
+    def run_engine(engine_file, inputs, _library, others):
+        file = engine_file.with_name(artifacts.ONNX)
+        first, *rest = (run_onnx(file, each, ("output",)) for each in [inputs, *others])
+        rest[-1]["output"] += np.float32(error)
+        return SimpleNamespace(outputs=first, layers=None, at_other_sizes=rest)
+
+    runner = SimpleNamespace(run_engine=run_engine)
+    monkeypatch.setitem(sys.modules, "trtyard.pipeline.tensorrt.runner", runner)
+    monkeypatch.setattr(cuda_device, "usable_device", lambda _runs_on: (object(), ""))
+    report, _out = run("Blocks", "x=1..8x8", until="engine")
+    own = [each for each in report.sizes if each.pair == ("torch", "tensorrt")]
+    assert [each.sizes for each in own] == [each.sizes for each in report.sizes[:5]]
+    assert [each.passed for each in own] == [True] * 4 + [not error]
+    assert exit_code(report) == (1 if error else 0)
 
 
 def test_a_size_that_must_be_a_multiple_is_taken_from_the_steps_of_the_range(run):
