@@ -136,6 +136,13 @@ def test_of_many_suspects_those_that_are_needed_are_named(tmp_path):
     assert all(each.is_proven for each in found)
 
 
+def test_weights_that_have_the_traced_size_as_a_dimension_are_not_suspected(tmp_path):
+    node = helper.make_node("Add", ["x", "bias"], ["y"], name="plus")
+    file = file_with({"bias": np.zeros(4, np.float32)}, [node], tmp_path)
+    sizes = {"batch": 4}, {"batch": 2}
+    assert frozen_sizes(file, {"x": X}, ["y"], *sizes, lambda outputs: False) == []
+
+
 def test_a_file_without_the_traced_size_has_no_suspect(tmp_path):
     node = helper.make_node("Mul", ["x", "number"], ["y"], name="times")
     file = file_with({"number": np.float32(5)}, [node], tmp_path)

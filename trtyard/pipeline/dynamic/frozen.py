@@ -82,10 +82,10 @@ def frozen_sizes(
         for suspect in suspects:
             if explains([suspect]):
                 return [_described(model, suspect, is_proven=True)]
-        proven = len(suspects) > 1 and explains(suspects)
-        if proven:
-            suspects = _needed(suspects, explains)
-    return [_described(model, each, proven) for each in suspects]
+        if len(suspects) > 1 and explains(suspects):
+            return [_described(model, each, is_proven=True) for each in _needed(suspects, explains)]
+    # A tensor of that shape proves nothing by itself: weights have such dimensions too.
+    return [_described(model, each, is_proven=False) for each in suspects if _holds(each, traced)]
 
 
 def _needed(
@@ -114,11 +114,17 @@ def _suspects(
                 continue
             for dimension, size in frozen:
                 one = _Suspect(number, index, dimension, value)
-                if value.size <= _MOST_ELEMENTS and bool((value == size).any()):
+                if _holds(one, traced):
                     holding.append(one)
                 elif _resized(value, size, sizes[dimension]) is not None:
                     shaped.append(one)
     return holding + shaped
+
+
+def _holds(suspect: _Suspect, traced: Mapping[str, int]) -> bool:
+    """Tell whether a small constant has the traced size among its values."""
+    value = suspect.value
+    return value.size <= _MOST_ELEMENTS and bool((value == traced[suspect.dimension]).any())
 
 
 def _resized(value: np.ndarray, traced: int, size: int) -> Optional[np.ndarray]:
@@ -170,11 +176,7 @@ def _with_sizes(
     for one in suspects:
         value = values.get((one.node, one.input), one.value)
         was, size = traced[one.dimension], sizes[one.dimension]
-        resized = (
-            None
-            if value.size <= _MOST_ELEMENTS and (value == was).any()
-            else (_resized(value, was, size))
-        )
+        resized = None if _holds(one, traced) else _resized(value, was, size)
         if resized is None:
             resized = np.where(value == was, np.asarray(size).astype(value.dtype), value)
         values[one.node, one.input] = resized
