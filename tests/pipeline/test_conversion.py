@@ -18,7 +18,7 @@ RTX = ROW._replace(name="rtx-1.7", tensorrt="1.7.1.116", flavour="rtx")
 
 
 def conversion_of(row):
-    model = SimpleNamespace(inputs=(), input_names=())
+    model = SimpleNamespace(inputs=(), input_names=(), dynamic=None)
     plugins = PluginSource(None, Path("plugins"), Path("cache"))
     return Conversion(row, model, Path("out"), plugins, lambda _: None)
 
@@ -40,7 +40,7 @@ def test_engine_is_built_with_its_run_time_kernels(monkeypatch):
     conversion = conversion_of(RTX)
     conversion._library = Path("libtrtyard_plugins.so")
     conversion._engine()
-    assert asked == [(Path("out/model.onnx"), Path("out/model.engine"), conversion._library)]
+    assert asked == [(Path("out/model.onnx"), Path("out/model.engine"), conversion._library, [])]
 
 
 def test_engine_without_its_kernels_says_it_cannot_run(monkeypatch):

@@ -29,6 +29,9 @@ RUNTIME_NAMES = {
     UNSIMPLIFIED: "ONNX Runtime before --simplify",
 }
 
+# What a size of a dynamic model is in its range; TensorRT's names, and sizes in between.
+MIN, OPT, MAX, BETWEEN = "min", "opt", "max", "between"
+
 # Prefix of the source of untrained weights; the seed follows.
 SEEDED = "seeded"
 
@@ -143,6 +146,26 @@ class DetectionParity(NamedTuple):
 Compared = Union[OutputParity, DetectionParity]
 
 
+class DynamicDimension(NamedTuple):
+    """A dimension whose size varies."""
+
+    name: str  # in the ONNX file
+    places: Tuple[str, ...]  # such as "images[0]"
+    profiles: Tuple[Tuple[int, int, int], ...]  # min, opt and max in each optimization profile
+
+
+class SizeParity(NamedTuple):
+    """The comparison of two runtimes at one size of the dynamic dimensions."""
+
+    pair: Tuple[str, str]
+    role: str  # MIN, OPT, MAX or BETWEEN
+    sizes: Mapping[str, int]  # by dimension
+    passed: bool
+    parity: Tuple[OutputParity, ...] = ()
+    detections: Tuple[DetectionParity, ...] = ()
+    problem: Optional[str] = None  # why the candidate gave nothing to compare
+
+
 class EngineFacts(NamedTuple):
     """The engine that was built."""
 
@@ -150,6 +173,7 @@ class EngineFacts(NamedTuple):
     layers: int  # of the network, before the builder fuses them
     plugin_layers: Tuple[str, ...]  # op types, one for each layer
     warnings: Tuple[str, ...] = ()  # of the builder
+    profiles: int = 0  # optimization profiles; 0 if every shape is fixed
 
 
 class TensorInput(NamedTuple):
@@ -259,6 +283,8 @@ class Report(NamedTuple):
     symptoms: Tuple[Symptom, ...] = ()
     onnx_file: Optional[OnnxFile] = None  # None: the model was PyTorch's
     simplified: Optional[Simplified] = None
+    dimensions: Tuple[DynamicDimension, ...] = ()
+    sizes: Tuple[SizeParity, ...] = ()  # the first profile's opt is in parity as well
 
 
 def declared(tensor: OnnxTensor) -> str:
@@ -316,6 +342,7 @@ def exit_code(report: Report) -> int:
     if PASSED not in statuses:
         return EnvironmentLacksError.exit_code
     compared = (*report.parity, *report.detections)  # type: Tuple[Compared, ...]
-    if not all(each.passed for each in compared) or uncompared_runtimes(report):
+    passed = [each.passed for each in compared] + [each.passed for each in report.sizes]
+    if not all(passed) or uncompared_runtimes(report):
         return ParityError.exit_code
     return 0

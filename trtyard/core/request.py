@@ -120,8 +120,9 @@ class ConversionRequest:
     image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")
     size: Optional[int] = option("Side of the network's input in pixels.", _number)
     input: Optional[str] = option(
-        "Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool. For an ONNX "
-        "file also with names (x=1x3x224x224), or FILE.npz or FILE.npy with the values."
+        "Shapes of the inputs, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool. A size may be "
+        "a range, min..max or min:opt:max: 1..16x3x224x224 (quote [ ] and ;). For an ONNX file "
+        "also with names (x=1x3x224x224), or FILE.npz or FILE.npy with the values."
     )
     top_n: Optional[int] = option(
         "How many proposals faster_rcnn keeps (default: 1000, or 300 with seeded weights).", _number

@@ -54,8 +54,8 @@ BUILDING: tuple[KnownFailure, ...] = (
         patterns=(r"dynamic or shape inputs, but no optimization profile has been defined",),
         affected=("any",),
         cause="an input has no fixed shape, or is itself a shape (axes, sizes)",
-        hint="export with fixed shapes, as convert does. Or pass --minShapes, --optShapes and "
-        "--maxShapes to trtexec",
+        hint="export with fixed shapes, or give convert the range: --input 1..8x3x224x224. trtexec "
+        "takes --minShapes, --optShapes and --maxShapes",
         sources=(_RTX,),
     ),
     KnownFailure(

@@ -88,7 +88,7 @@ EXPORT_FORMS: tuple[KnownFailure, ...] = (
         "or 1 there, or forward compares it, converts it to a Python number or adds it to a "
         "tensor of that size",
         hint="give an example with a size other than 0 and 1, read sizes from x.shape in forward, "
-        "or follow 'Suggested fixes'. convert exports fixed shapes",
+        "or follow 'Suggested fixes'. ./run convert --input 1..8x3x224x224 names the line",
         sources=(
             "https://github.com/pytorch/pytorch/issues/133653",
             "https://github.com/pytorch/pytorch/issues/118289",

@@ -76,8 +76,8 @@ RUNNING: tuple[KnownFailure, ...] = (
         ),
         cause="the engine was not built for this input size. It accepts the exported size, or "
         "sizes between min and max of its profile",
-        hint="resize the input, or build again for this size (./run convert --size, --input; "
-        "trtexec --minShapes, --optShapes, --maxShapes)",
+        hint="resize the input, or build again for this size (./run convert --size, "
+        "--input 1..8x3x224x224; trtexec --minShapes, --optShapes, --maxShapes)",
         sources=(
             "https://github.com/QwenAudio/CosyVoice/issues/901",
             "https://github.com/jamjamjon/usls/issues/212",
@@ -189,7 +189,8 @@ RUNNING: tuple[KnownFailure, ...] = (
         name="input-of-other-shape",
         patterns=(r"Got invalid dimensions for input: (?P<node>\w+)",),
         cause="the array's shape differs from the file's input",
-        hint="the file has fixed shapes: use the size that it was exported for (--size, --input)",
+        hint="use the size that the file was exported for (--size, --input), or export it for a "
+        "range: --input 1..8x3x224x224",
         sources=(_RUNTIME,),
     ),
     KnownFailure(

@@ -15,6 +15,17 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         sources=("https://github.com/NVIDIA/TensorRT/issues/1134", "measured: torch 1.4.0"),
     ),
     KnownFailure(
+        name="size-frozen",
+        symptom="right at the size of the trace, wrong or refused at other sizes",
+        affected=("any",),
+        cause="a size left the tensor as a Python number, so the trace holds it as a constant: "
+        "int(x.shape[0]), len(x), x.size(0) stored in an attribute, a tensor that is made once and "
+        "kept",
+        hint="compute with x.shape[i] where it is used: x.flatten(1) or x.reshape(x.shape[0], -1) "
+        "in place of x.reshape(int(x.shape[0]), -1); or fix that dimension in --input",
+        sources=("measured: torch 2.13.0, TorchScript exporter",),
+    ),
+    KnownFailure(
         name="results-vary",
         symptom="another result each time for the same input; the runtimes never agree",
         affected=("any",),

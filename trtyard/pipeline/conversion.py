@@ -14,8 +14,10 @@ from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
+from trtyard.pipeline.dynamic.comparison import SizedRuns, profile_shapes
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
+from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.export.twin import needs_twin, write_twin
 from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.models.flat_outputs import unwrapped
@@ -52,6 +54,7 @@ class Outcome(NamedTuple):
     exported: Optional[Exported]
     engine: Optional[EngineFacts]
     library: Optional[Path]
+    sized: SizedRuns  # of a dynamic model
     simplified: Optional[Simplified] = None
     unsimplified: Optional[Outputs] = None  # of ONNX Runtime, before --simplify
 
@@ -79,6 +82,7 @@ class Conversion:
             name: value.detach().numpy().copy()
             for name, value in zip(model.input_names, model.inputs)
         }
+        self._sized = SizedRuns(model)
         self._exported: Optional[Exported] = None
         self._library: Optional[Path] = None
         self._asked_to_simplify = simplified
@@ -107,10 +111,11 @@ class Conversion:
             outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
         return Outcome(
             self._book.stages,
-            {name: values for name, values in outputs.items() if values is not None},
+            {name: values for name, values in outputs.items() if values},
             self._exported,
             engine,
             self._library,
+            self._sized,
             simplified,
             self._unsimplified,
         )
@@ -150,12 +155,19 @@ class Conversion:
         return simplify(file, data)
 
     def _torch(self) -> Outputs:
+        outputs = self._run_torch(self._model)
+        remark = self._sized.compute_references(self._run_torch, outputs)
+        if remark is not None:
+            self._book.remark("torch", remark)
+        return outputs
+
+    def _run_torch(self, model: Model) -> Outputs:
         # A detector drops boxes that are NaN: its outputs do not show what its layers do.
-        watched = kind_of(self._model.kind).is_detector
-        layers = unwrapped(self._model.module) if watched else torch.nn.Module()
+        watched = kind_of(model.kind).is_detector
+        layers = unwrapped(model.module) if watched else torch.nn.Module()
         with first_nan_noted(layers) as first:
-            outputs, changed = _run(self._model)
-        self._refuse_nan(outputs, first)
+            outputs, changed = _run(model)
+        self._refuse_nan(model, outputs, first)
         if changed:
             self._book.remark(
                 "torch",
@@ -164,15 +176,15 @@ class Conversion:
             )
         return outputs
 
-    def _refuse_nan(self, outputs: Outputs, first: List[str]) -> None:
+    def _refuse_nan(self, model: Model, outputs: Outputs, first: List[str]) -> None:
         """Raise ConversionError where PyTorch computes NaN: to agree with that is no pass."""
         spoilt = [name for name, value in outputs.items() if _has_nan(value)]
         if not spoilt and not first:
             return
-        module = unwrapped(self._model.module)
+        module = unwrapped(model.module)
         if not first:
             with first_nan_noted(module) as first:
-                _run(self._model)
+                _run(model)
         lines = [f"the model computes NaN in PyTorch itself: {_listed(spoilt or first)}"]
         if first and spoilt:
             lines.append(f"  the first layer to give NaN: {first[0]}")
@@ -194,6 +206,7 @@ class Conversion:
                 row.opset,
                 file,
                 may_be_invalid=bool(patched_files(releases)),
+                axes=self._sized.axes(),
             )
         remarks = []
         if exported.unused:
@@ -207,14 +220,22 @@ class Conversion:
 
     def _subject(self) -> Subject:
         model = self._model
-        return model.module, model.inputs, model.input_names, model.output_names
+        return model.module, self._sized.traced()[1], model.input_names, model.output_names
 
     def _onnxruntime(self) -> Outputs:
-        if self._model.file is None:
-            return run_onnx(self._file_to_run(), self._inputs, self._model.output_names)
-        refuse_unknown_ops(self._folder / artifacts.ONNX)
-        outputs = run_onnx(self._file_to_run(), self._inputs, self._model.output_names)
-        self._judge_alone(outputs)
+        if self._model.file is not None:
+            refuse_unknown_ops(self._folder / artifacts.ONNX)
+        file = self._file_to_run()
+
+        def run(inputs: Outputs) -> Outputs:
+            with output_kept_away():  # ONNX Runtime prints its errors, which it raises as well
+                return run_onnx(file, inputs, self._model.output_names)
+
+        if self._model.dynamic is not None:
+            return self._sized.compare("onnxruntime", run, self._has_float16)
+        outputs = run_onnx(file, self._inputs, self._model.output_names)
+        if self._model.file is not None:
+            self._judge_alone(outputs)
         return outputs
 
     def _judge_alone(self, outputs: Outputs) -> None:
@@ -237,6 +258,10 @@ class Conversion:
         ]
         if infinite:
             self._book.remark("onnxruntime", f"gives infinity in {_listed(infinite)}")
+
+    @property
+    def _has_float16(self) -> bool:
+        return self._exported is not None and self._exported.has_float16
 
     def _file_to_run(self) -> Path:
         """Return the exported file, or a twin that was made because ONNX Runtime cannot run it."""
@@ -262,7 +287,8 @@ class Conversion:
                 "export the file again at opset 16 or newer",
             )
         with symbolics(patched=False, releases=releases_of(self._row)):
-            return export_model(*self._subject(), self._row.exporter, opset)[0]
+            axes = self._sized.axes()
+            return export_model(*self._subject(), self._row.exporter, opset, axes)[0]
 
     def _compile(self) -> Path:
         if self._exported is not None and not self._exported.custom_ops:
@@ -288,11 +314,11 @@ class Conversion:
             )
         file, engine = self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE
         try:
-            return build_engine(file, engine, self._library)
+            return build_engine(file, engine, self._library, profile_shapes(self._model))
         except ConversionError as error:
             from trtyard.pipeline.onnx_model.operator_check import with_place
 
-            raise with_place(error, file) from error
+            raise with_place(error, file, self._inputs) from error
 
     def _require_full_tensorrt(self) -> None:
         """See that full TensorRT can build here: it times what it may choose from on the GPU."""
@@ -320,7 +346,11 @@ class Conversion:
         except ImportError as error:
             why = self._row.pycuda_problem or str(error)
             raise NotRunError(f"pycuda is not in this environment: {why}") from error
-        run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library)
+        others = [self._sized.inputs_of(each) for each in self._sized.references[1:]]
+        run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library, others)
+        outputs = [run.outputs, *run.at_other_sizes]
+        for reference, own in zip(self._sized.references, outputs):
+            self._sized.judge("tensorrt", reference, own, self._has_float16)
         if run.layers is not None:
             write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
         return run.outputs

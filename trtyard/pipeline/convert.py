@@ -30,6 +30,8 @@ from trtyard.core.request import REQUEST_FILE, ConversionRequest
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
+from trtyard.pipeline.dynamic.comparison import dimensions_of
+from trtyard.pipeline.dynamic.symptoms import size_symptoms
 from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_types import precision_of
@@ -185,9 +187,14 @@ def _report(
         overlay=overlay,
         notes=tuple(model.notes),
         warnings=() if outcome.exported is None else outcome.exported.warnings,
-        symptoms=symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
+        symptoms=(
+            *symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
+            *size_symptoms(model, folder / artifacts.ONNX, outcome.sized),
+        ),
         onnx_file=None if given is None else given.facts,
         simplified=outcome.simplified,
+        dimensions=dimensions_of(model),
+        sizes=tuple(outcome.sized.parities),
     )
 
 
@@ -217,7 +224,7 @@ def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path)
     detections = {}
     for runtime, values in outputs.items():
         try:
-            (detections[runtime],) = detections_in(model.kind, values)
+            detections[runtime] = detections_in(model.kind, values)[0]
         except ParityError:
             continue  # the comparison has said what is wrong with them
     if not detections:

@@ -35,7 +35,7 @@ def parity_section(report: Report) -> Markup | None:
     tables = [
         joined(
             tag("h3", f"{words.runtime_name(pair[0])} and {words.runtime_name(pair[1])}"),
-            _table(head, [_parity_row(row) for row in rows]),
+            table(head, [_parity_row(row) for row in rows]),
             tag("div", *(_histogram(row) for row in rows), class_="histograms"),
         )
         for pair, rows in _by_pair(report.parity)
@@ -82,7 +82,8 @@ def _parity_row(row: OutputParity) -> list[Child]:
     ]
 
 
-def _table(head: tuple[str, ...], rows: list[list[Child]]) -> Markup:
+def table(head: tuple[str, ...], rows: list[list[Child]]) -> Markup:
+    """Return a table; each row has a cell for each name in ``head``."""
     # On a phone each row becomes a card with the column's name next to the value.
     body = [
         tag(
@@ -214,7 +215,7 @@ def _match_table(each: DetectionParity, matches: list[Match]) -> Markup:
         ]
         for match in matches
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _proposals(report: Report) -> Markup | None:

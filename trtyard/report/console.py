@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from trtyard.core.report import HTML_FILE, PASSED, Report, Stage, compared_pairs
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_remarks
+from trtyard.report.size_facts import (
+    dimension_names,
+    largest_difference,
+    size_numbers,
+    sized_pairs,
+    sizes_compared,
+)
 from trtyard.report.verdict import judge
 
 WIDTH = 80
@@ -36,6 +43,8 @@ def console_table(report: Report) -> str:
         )
     for pair in compared_pairs(report):
         lines += ["", *_compared(report, pair)]
+    for pair in sized_pairs(report):
+        lines += ["", *_sizes(report, pair)]
     lines += ["", *textwrap.wrap(judge(report).text, WIDTH, break_on_hyphens=False)]
     return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
 
@@ -59,7 +68,9 @@ def _stage_detail(report: Report, stage: Stage) -> str:
     if stage.name == "engine" and report.engine is not None:
         facts = f"{words.counted(report.engine.layers, 'layer')}, {words.size(report.engine.bytes)}"
         plugins = len(report.engine.plugin_layers)
-        return facts + (f", {words.counted(plugins, 'plugin')}" if plugins else "")
+        facts += f", {words.counted(plugins, 'plugin')}" if plugins else ""
+        profiles = report.engine.profiles
+        return facts + (f", {words.counted(profiles, 'profile')}" if profiles else "")
     if stage.name == "simplify" and report.simplified is not None:
         return f"{report.simplified.before:,} nodes before, {report.simplified.after:,} after"
     if stage.name == "export" and report.exporter is not None:
@@ -81,6 +92,28 @@ def _compared(report: Report, pair: tuple[str, str]) -> list[str]:
         if each.pair == pair:
             lines += _row(("detections", _result(each.passed), "", ""), _PARITY_COLUMNS)
             lines += _indented(detection_facts(each))
+    return lines
+
+
+def _sizes(report: Report, pair: tuple[str, str]) -> list[str]:
+    """Return one line for the sizes that passed, and one for each that failed."""
+    head = (f"{pair[0]}/{pair[1]}", "result", "max diff", dimension_names(report))
+    lines = _row(head, _PARITY_COLUMNS)
+    own = sizes_compared(report, pair)
+    good = [each for each in own if each.passed]
+    if good:
+        worst = words.number(largest_difference(good))
+        sizes = ", ".join(map(size_numbers, good))
+        cells = (words.counted(len(good), "size"), _result(True), worst, sizes)
+        lines += _row(cells, _PARITY_COLUMNS)
+    for each in own:
+        if not each.passed:
+            worst = words.number(largest_difference([each]))
+            cells = (each.role, _result(False), worst, size_numbers(each))
+            lines += _row(cells, _PARITY_COLUMNS)
+    problems = [each.problem for each in own if each.problem]
+    if problems:
+        lines += _indented(words.one_line(problems[0]))[:_DETAIL_LINES]
     return lines
 
 

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as Tree
 from trtyard.core.report import FAILED, PASSED, Report, Stage
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_facts
+from trtyard.report.size_facts import largest_difference, size_remarks, size_words
 
 
 def junit_text(report: Report) -> str:
@@ -34,6 +35,16 @@ def junit_text(report: Report) -> str:
             ],
         ),
     ]
+    if report.sizes:
+        cases = [
+            _case(
+                f"{'-'.join(each.pair)} {size_words(each)}",
+                each.passed,
+                size_remarks(each) or f"max abs {words.number(largest_difference([each]))}",
+            )
+            for each in report.sizes
+        ]
+        suites.append(_suite(report, "sizes", cases))
     root = Tree.Element("testsuites", {"name": words.one_line(f"{report.model} {report.row}")})
     for count in ("tests", "failures", "errors", "skipped"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))

@@ -14,6 +14,7 @@ from trtyard.report.sections import (
     stages_section,
     verdict_section,
 )
+from trtyard.report.size_sections import sizes_section
 
 # The browser loads and runs nothing, even if a model's name or an error contains HTML.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -33,6 +34,7 @@ def page(report: Report, picture: str | None = None) -> str:
         stages_section(report),
         detections_section(report, picture),
         parity_section(report),
+        sizes_section(report),
         onnx_section(report),
         engine_section(report),
         notes_section(report),

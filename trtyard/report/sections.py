@@ -180,6 +180,7 @@ def engine_section(report: Report) -> Markup | None:
                 ("Size", words.size(engine.bytes)),
                 ("Layers", f"{engine.layers:,} in the network, before fusion"),
                 ("Plugin layers", ", ".join(names) or "none: the model needs no plugin"),
+                ("Optimization profiles", f"{engine.profiles}" if engine.profiles else None),
                 ("ONNX", exporter),
             ]
         ),

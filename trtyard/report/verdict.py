@@ -15,6 +15,7 @@ from trtyard.core.report import (
     uncompared_runtimes,
 )
 from trtyard.report import words
+from trtyard.report.size_facts import dimension_names, size_numbers, sized_pairs, sizes_compared
 
 
 class Verdict(NamedTuple):
@@ -84,7 +85,7 @@ def _by_reason(stages: list[Stage]) -> tuple[str, ...]:
 
 def _agreements(report: Report) -> list[str]:
     compared: tuple[Compared, ...] = (*report.parity, *report.detections)
-    bad = {each.pair for each in compared if not each.passed}
+    bad = {each.pair for each in (*compared, *report.sizes) if not each.passed}
     good = [pair for pair in compared_pairs(report) if pair not in bad]
     if bad or len(good) < 2:
         return [f"{_named(pair)} agree within the tolerances." for pair in good]
@@ -100,6 +101,13 @@ def _disagreements(report: Report) -> list[str]:
         if judged or outputs:
             what = ["detections"] if judged else []
             sentences.append(f"{_named(pair)} disagree on {words.listed(what + outputs)}.")
+    for pair in sized_pairs(report):
+        own = sizes_compared(report, pair)
+        bad = [size_numbers(each) for each in own if not each.passed]
+        if bad:
+            names = dimension_names(report)
+            count = f"{len(bad)} of {words.counted(len(own), 'size')}"
+            sentences.append(f"{_named(pair)} disagree at {count} ({names} {words.listed(bad)}).")
     return sentences
 
 

@@ -97,3 +97,5 @@ def test_rows_are_gathered_per_image(batch, dtype):
     for image in range(batch):
         for row in range(9):
             assert torch.equal(taken[image, row], table[image, int(rows[image, row])])
+    assert torch.equal(take_rows(table, rows, None), taken)
+    assert torch.equal(take_rows(table[..., 0], rows, None), taken[..., 0])

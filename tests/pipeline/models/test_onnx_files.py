@@ -257,6 +257,7 @@ def test_a_file_of_values_that_cannot_be_read_is_refused(net, tmp_path):
         ("1x4,1x4", "has 2 shapes; .* has 1 input: x"),
         ("x=1x4,1x4", "some inputs have names and some do not"),
         ("x=1xA", "is not a shape"),
+        ("x=1..2x4", "fixed sizes"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(text, words, net):

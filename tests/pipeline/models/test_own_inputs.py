@@ -9,9 +9,12 @@ from trtyard.pipeline.models.seeding import Seed
 
 
 def test_shapes_and_types_are_read():
-    assert parse_inputs("1x3x224x224, 1x10") == [OwnInput((1, 3, 224, 224)), OwnInput((1, 10))]
-    assert parse_inputs("7") == [OwnInput((7,))]
-    assert parse_inputs("1x16:int64:30522,2:int32,3:bool,4:float32") == [
+    assert parse_inputs("1x3x224x224, 1x10").inputs == [
+        OwnInput((1, 3, 224, 224)),
+        OwnInput((1, 10)),
+    ]
+    assert parse_inputs("7").inputs == [OwnInput((7,))]
+    assert parse_inputs("1x16:int64:30522,2:int32,3:bool,4:float32").inputs == [
         OwnInput((1, 16), torch.int64, 30522),
         OwnInput((2,), torch.int32, 2),
         OwnInput((3,), torch.bool, 2),
@@ -34,10 +37,24 @@ def test_missing_or_extra_inputs_are_refused(text):
 
 
 @pytest.mark.parametrize("text", ["-1x3x8x8", "Nx3x8x8", "?x3", "1x3xHxW", "batchx3", "*x3"])
-def test_open_size_is_reported_as_fixed(text):
+def test_open_size_gets_a_range_as_hint(text):
     with pytest.raises(UsageError) as caught:
         parse_inputs(text)
-    assert "every size is fixed, the batch too" in caught.value.hint
+    assert "give the range of a size that varies" in caught.value.hint
+    assert "1..16x3x224x224" in caught.value.hint
+
+
+def test_a_range_makes_an_input_vary_and_its_shape_is_the_usual_one():
+    asked = parse_inputs("ids=1..8x[s=1:20:128]:int64:50")
+    assert asked.inputs == [OwnInput((4, 20), torch.int64, 50, name="ids")]
+    assert asked.axes == ({0: "batch", 1: "s"},)
+    assert asked.vary
+    assert not parse_inputs("1x3,5:bool").vary
+
+
+def test_a_range_whose_largest_size_is_too_much_is_refused():
+    with pytest.raises(UsageError, match="can be taken"):
+        parse_inputs("1..100000x100000")
 
 
 def test_other_types_are_refused():

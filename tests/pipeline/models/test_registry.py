@@ -36,9 +36,9 @@ def test_unknown_model_error_lists_models(typed):
 @pytest.mark.parametrize(
     ("spec", "option", "value"),
     [
-        ("alexnet", "input_shape", "1x3x224x224"),
+        ("ssd300_vgg16", "input_shape", "1x3x224x224"),
         ("alexnet", "top_n", 5),
-        ("faster_rcnn", "input_shape", "1x3x224x224"),
+        ("fasterrcnn_resnet50_fpn", "input_shape", "1x3x224x224"),
         ("nets.py:make", "size", 224),
         ("nets.py:make", "image", "a.png"),
         ("nets.py:make", "top_n", 5),

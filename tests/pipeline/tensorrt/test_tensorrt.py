@@ -100,6 +100,44 @@ def test_the_engine_holds_both_plugins(tmp_path, with_functions):
     assert sorted(plugin_layers_in_plan(engine_file.read_bytes())) == sorted(OP_TYPES)
 
 
+def with_a_batch(folder):
+    """Both ops for any batch: [B, 1, 100, 4] boxes, [B, 3, 100] scores and so on."""
+    model = onnx.load(both_ops(folder))
+    for value in [*model.graph.input, *model.graph.output]:
+        if value.name not in ("rois", "images", "pooled"):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def batches(least, usual, most):
+    sizes = {"boxes": (1, 100, 4), "scores": (3, 100), "features": (8, 20, 20)}
+    return {name: ((least, *rest), (usual, *rest), (most, *rest)) for name, rest in sizes.items()}
+
+
+@pytest.mark.parametrize("ranges", [[(1, 2, 4)], [(1, 2, 4), (8, 8, 8)]])
+def test_an_engine_has_an_optimization_profile_for_each_range(tmp_path, ranges):
+    engine_file = tmp_path / "model.engine"
+    profiles = [batches(*one) for one in ranges]
+    facts = build_engine(with_a_batch(tmp_path), engine_file, profiles=profiles)
+    assert facts.profiles == len(ranges)
+    assert facts.plugin_layers == ("PaddedNMS", "MaskRcnnROIAlign")
+    # A plan holds its plugins once for each profile.
+    in_plan = plugin_layers_in_plan(engine_file.read_bytes())
+    assert sorted(in_plan) == sorted(OP_TYPES * len(ranges))
+
+
+def test_a_profile_may_name_an_input_that_the_file_lacks(tmp_path):
+    profile = {**batches(1, 2, 4), "unused": ((1,), (2,), (3,))}
+    facts = build_engine(with_a_batch(tmp_path), tmp_path / "model.engine", profiles=[profile])
+    assert facts.profiles == 1
+
+
+def test_a_file_with_open_sizes_and_no_profile_is_refused(tmp_path):
+    with pytest.raises(ConversionError, match="no optimization profile"):
+        build_engine(with_a_batch(tmp_path), tmp_path / "model.engine")
+
+
 KERNELS = """
 #include <stddef.h>
 int trtyard_abi_version(void) { return VERSION; }

@@ -9,10 +9,12 @@ from test_tensorrt import both_ops, model_file, tensor
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.onnx_functions import DOMAIN, OP_TYPES
 from trtyard.pipeline.tensorrt import engine
+from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_before_10 import library_with_shells
 from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx
 from trtyard.pipeline.tensorrt.drivers import driver_of, this_driver
 from trtyard.pipeline.tensorrt.tensors_by_binding import TensorsByBinding
+from trtyard.pipeline.tensorrt.tensors_by_name import TensorsByName
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,7 @@ class EngineOf7:
 
     names = ("image", "scale", "boxes")
     num_bindings = 3
+    num_optimization_profiles = 1
 
     def __init__(self):
         self.runs = []
@@ -112,6 +115,7 @@ def test_addresses_follow_the_binding_index():
     assert [name for name in tensors.names() if tensors.is_input(name)] == ["image", "scale"]
     assert tensors.fits("image", np.zeros((1, 3, 8, 8)).shape)
     assert not tensors.fits("image", (1, 3, 8, 9))
+    assert tensors.profile_for({"image": (1, 3, 8, 8), "scale": (1,)}) == 0
     assert tensors.shape("boxes") == (5, 4)
     with pytest.raises(RuntimeError, match="start"):
         tensors.enqueue(7)
@@ -120,3 +124,114 @@ def test_addresses_follow_the_binding_index():
         tensors.bind(name, address)
     assert tensors.enqueue(7)
     assert fake.runs == [([100, 200, 300], 7)]
+
+
+LIMITS = [((1, 8), (4, 8), (8, 8)), ((16, 8), (16, 8), (32, 8))]
+
+
+class DynamicEngineOf7:
+    """What TensorRT 7 documents of an engine with a batch in two optimization profiles."""
+
+    names = ("image", "boxes")
+    num_bindings = 4
+    num_optimization_profiles = 2
+
+    def __init__(self):
+        self.active_optimization_profile = 0
+        self.batch = {}
+        self.runs = []
+
+    def get_binding_name(self, index):
+        # Those of a further profile have its number behind the name.
+        return self.names[index % 2] + ("" if index < 2 else " [profile 1]")
+
+    def binding_is_input(self, name):
+        return name.startswith("image")
+
+    def get_binding_shape(self, binding):
+        if isinstance(binding, str):
+            return {"image": (-1, 8), "boxes": (-1, 4)}[binding]
+        return (self.batch[binding - binding % 2], 8 if binding % 2 == 0 else 4)
+
+    def get_profile_shape(self, profile_index, binding):
+        assert binding == 2 * profile_index
+        return LIMITS[profile_index]
+
+    def create_execution_context(self):
+        return self
+
+    def set_binding_shape(self, binding, shape):
+        self.batch[binding] = shape[0]
+        return True
+
+    def execute_async_v2(self, bindings, stream_handle):
+        self.runs.append(bindings)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("batch", "profile", "addresses"), [(3, 0, [100, 200, 0, 0]), (20, 1, [0, 0, 100, 200])]
+)
+def test_bindings_of_the_profile_that_takes_the_input_are_used(batch, profile, addresses):
+    fake = DynamicEngineOf7()
+    tensors = TensorsByBinding(fake)
+    assert tensors.names() == ["image", "boxes"]
+    found = tensors.profile_for({"image": (batch, 8)})
+    assert found == profile
+    tensors.start(found, stream=7)
+    assert fake.active_optimization_profile == profile
+    assert tensors.fits("image", (batch, 8))
+    assert tensors.shape("boxes") == (batch, 4)
+    for name, address in (("boxes", 200), ("image", 100)):
+        tensors.bind(name, address)
+    assert tensors.enqueue(7)
+    assert fake.runs == [addresses]
+
+
+class DynamicEngine:
+    """What TensorRT 8.5 and newer document of such an engine."""
+
+    num_io_tensors = 2
+    num_optimization_profiles = 2
+
+    def __init__(self):
+        self.asked = []
+
+    def get_tensor_name(self, index):
+        return ("image", "boxes")[index]
+
+    def get_tensor_mode(self, name):
+        return trt.TensorIOMode.INPUT if name == "image" else trt.TensorIOMode.OUTPUT
+
+    def get_tensor_shape(self, name):
+        return (-1, 8)
+
+    def get_tensor_profile_shape(self, name, profile_index):
+        return LIMITS[profile_index]
+
+    def create_execution_context(self):
+        return self
+
+    def set_optimization_profile_async(self, profile_index, stream_handle):
+        self.asked.append((profile_index, stream_handle))
+        return True
+
+
+@pytest.mark.parametrize(("batch", "asked"), [(8, []), (16, [(1, 7)])])
+def test_a_context_gets_the_profile_that_takes_the_input(batch, asked):
+    fake = DynamicEngine()
+    tensors = TensorsByName(fake)
+    tensors.start(tensors.profile_for({"image": (batch, 8)}), stream=7)
+    assert fake.asked == asked
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (33, 8), (4, 9), (4,)])
+@pytest.mark.parametrize(
+    "tensors", [TensorsByName(DynamicEngine()), TensorsByBinding(DynamicEngineOf7())]
+)
+def test_an_input_that_no_profile_takes_is_refused_with_what_they_take(tensors, shape):
+    with pytest.raises(
+        ConversionError, match="no optimization profile of the engine takes image"
+    ) as failure:
+        tensors.profile_for({"image": shape})
+    assert "image [1, 8] to [8, 8]; image [16, 8] to [32, 8]" in failure.value.hint

@@ -13,6 +13,7 @@ from trtyard.core.files import write_bytes
 from trtyard.core.later_opset import later_opset_log
 from trtyard.core.report import ExporterWarning
 from trtyard.core.shown_paths import show_in_model
+from trtyard.pipeline.export.axes import Axes
 from trtyard.pipeline.export.equations import use_small_letters
 from trtyard.pipeline.export.input_types import cast_inputs
 from trtyard.pipeline.export.quiet import output_kept_away
@@ -52,6 +53,7 @@ def export_onnx(
     opset: int,
     file: Path,
     may_be_invalid: bool = False,
+    axes: Optional[Axes] = None,
 ) -> Exported:
     """Export ``module``, add the custom ops' functions, check the model and write ``file``.
 
@@ -64,12 +66,13 @@ def export_onnx(
         opset: of the standard ONNX domain.
         file: written whole or not at all.
         may_be_invalid: torch is patched to write what TensorRT's parser reads, valid or not.
+        axes: the dimensions that vary; ``inputs`` then have their traced sizes.
 
     Raises:
         ConversionError: the model cannot be exported, or what came out is not valid ONNX and has
             to be.
     """
-    model, warned = export_model(module, inputs, input_names, output_names, exporter, opset)
+    model, warned = export_model(module, inputs, input_names, output_names, exporter, opset, axes)
     functions = functions_for(model) if HAS_FUNCTIONS else []
     if functions:
         model.functions.extend(functions)
@@ -97,6 +100,7 @@ def export_model(
     output_names: Sequence[str],
     exporter: str,
     opset: int,
+    axes: Optional[Axes] = None,
 ) -> Tuple[onnx.ModelProto, Tuple[ExporterWarning, ...]]:
     """Return what the exporter makes of ``module``, and what it warns of; see ``export_onnx``.
 
@@ -105,7 +109,8 @@ def export_model(
     """
     with output_kept_away(), buffers_kept(module), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = _export(module, other_values(inputs), input_names, output_names, exporter, opset)
+        values = other_values(inputs)
+        model = _export(module, values, input_names, output_names, exporter, opset, axes)
     use_small_letters(model.graph)
     cast_inputs(model)
     return model, _each_once(caught)
@@ -118,14 +123,15 @@ def _export(
     output_names: Sequence[str],
     exporter: str,
     opset: int,
+    axes: Optional[Axes],
 ) -> onnx.ModelProto:
     if exporter == "dynamo":
         from trtyard.pipeline.export.dynamo import export_dynamo
 
-        return export_dynamo(module, inputs, input_names, output_names, opset)
+        return export_dynamo(module, inputs, input_names, output_names, opset, axes)
     from trtyard.pipeline.export.torchscript import export_torchscript
 
-    return export_torchscript(module, inputs, input_names, output_names, opset)
+    return export_torchscript(module, inputs, input_names, output_names, opset, axes)
 
 
 def other_values(inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:

@@ -1,12 +1,14 @@
 """Export through tracing and the TorchScript-based exporter, for rows that have no other."""
 
+import contextlib
 import io
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, ContextManager, Optional, Sequence
 
 import onnx
 import torch
 from torch.onnx import symbolic_helper
 
+from trtyard.pipeline.export.axes import Axes, name_dimensions
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.onnx_model.origin import keep_lines
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION, Op
@@ -14,6 +16,7 @@ from trtyard.pipeline.ops.registry import OP_TYPES, OPS
 from trtyard.pipeline.ops.symbolic import typed_node
 from trtyard.pipeline.torch_support.versions import (
     attention_in_parts,
+    attention_of_any_length,
     doc_string_choice,
     example_choice,
     export_choice,
@@ -27,8 +30,9 @@ def export_torchscript(
     input_names: Sequence[str],
     output_names: Sequence[str],
     opset: int,
+    axes: Optional[Axes] = None,
 ) -> onnx.ModelProto:
-    """Return the module as an ONNX model, every shape static.
+    """Return the module as an ONNX model, every shape static but for ``axes``.
 
     Each node's doc string is the line of the Python code that it comes from: TensorRT's parser can
     name it, where it is patched to.
@@ -40,7 +44,10 @@ def export_torchscript(
         register_symbolic(f"{DOMAIN}::{op.name}", _symbolic(op), opset)
     written = io.BytesIO()
     what = "the TorchScript exporter cannot write the model as ONNX"
-    with explained(what), torch.no_grad(), attention_in_parts(module):
+    lengths: ContextManager[Any] = contextlib.ExitStack()  # nothing to do for fixed shapes
+    if axes is not None:
+        lengths = attention_of_any_length()
+    with explained(what), torch.no_grad(), attention_in_parts(module), lengths:
         torch.onnx.export(
             module,
             tuple(inputs),
@@ -49,12 +56,15 @@ def export_torchscript(
             input_names=list(input_names),
             output_names=list(output_names),
             do_constant_folding=True,
+            dynamic_axes=None if axes is None else axes.of_both(),
             **export_choice(),
             **doc_string_choice(),
             **example_choice(module, inputs),
         )
     model = onnx.load_model_from_string(written.getvalue())
     keep_lines(model.graph)
+    if axes is not None:
+        name_dimensions(model, axes)
     return _in_own_domain(model)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.classifier import KIND
+from trtyard.pipeline.models.image_inputs import NAME, ImageInputs, read_images
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.network_seeding import seed_classifier
 from trtyard.pipeline.models.picture import read_picture
@@ -31,7 +32,13 @@ MAXIMUM_SIZE = 2048
 _WITHOUT_OWN_INIT = ("googlenet", "inception_v3")
 
 
-def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
+def load_classifier(
+    name: str,
+    choice: Choice,
+    image: Optional[str],
+    size: Optional[int],
+    input_shape: Optional[str] = None,
+) -> Model:
     """Return the classifier ``name`` for one picture, with the output ``logits``.
 
     Args:
@@ -39,14 +46,21 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         choice: seeded weights or a state dict of torchvision's.
         image: path of a picture; None for the default one.
         size: side of the square that is cropped from the picture; None for 224.
+        input_shape: such as "1..8x3x224x224", in place of ``size``.
 
     Raises:
         UsageError: picture, weights or size are not supported.
     """
-    side = DEFAULT_SIZE if size is None else size
-    require_side(name, side, 1, MAXIMUM_SIZE, DEFAULT_SIZE)
+    asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
+    for each in asked.sides:
+        require_side(name, each, 1, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
+    side = max(asked.height, asked.width)
     picture = read_picture(image)
-    images = network_input(picture.rgb, side)
+
+    def picture_at(height: int, width: int) -> torch.Tensor:
+        return crop(picture.rgb, height, width)
+
+    images = asked.draw(picture_at)
     module = _build(name)
     notes: Tuple[str, ...] = ()
     if choice.file is not None:
@@ -62,20 +76,43 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"{name} cannot take {side}x{side} pixels: {reason}", f"--size {DEFAULT_SIZE}"
+            f"{name} cannot take {asked.width}x{asked.height} pixels: {reason}",
+            f"--size {DEFAULT_SIZE}",
         ) from error
     return Model(
         name=name,
         kind=KIND.name,
         module=module,
-        input_names=("images",),
+        input_names=(NAME,),
         output_names=("logits",),
         inputs=(images,),
         weights=choice.facts(module),
         picture=picture,
         scale=(1.0, 1.0),
         notes=notes,
+        dynamic=asked.dynamic(picture_at),
     )
+
+
+def image_inputs(
+    name: str, size: Optional[int], input_shape: Optional[str], default: int
+) -> ImageInputs:
+    """Return the pictures that ``--size`` or ``--input`` ask for, squares of ``default`` without.
+
+    Raises:
+        UsageError: see ``read_images``.
+    """
+    if input_shape is not None:
+        return read_images(input_shape, name, size, sides_vary=True)
+    side = default if size is None else size
+    return ImageInputs(1, side, side)
+
+
+def crop(rgb: np.ndarray, height: int, width: int) -> torch.Tensor:
+    """Return float32 [1, 3, height, width]: the middle of the square ``network_input``."""
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return network_input(rgb, side)[:, :, top : top + height, left : left + width].contiguous()
 
 
 def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ import onnx
 import torch
 
 from trtyard.core.report import OnnxFile
+from trtyard.pipeline.dynamic.dimensions import Dynamic
 from trtyard.pipeline.models.picture import Picture
 
 
@@ -42,3 +43,4 @@ class Model(NamedTuple):
     proposal_rows: int = 0  # rows of a detector's box head for one image, including padding
     notes: Tuple[str, ...] = ()  # sentences for the report
     file: Optional[GivenFile] = None  # in place of the module
+    dynamic: Optional[Dynamic] = None  # the sizes of the inputs that vary

@@ -157,7 +157,13 @@ def _asked(wanted: Sequence[Wanted], text: str, spec: str) -> Dict[str, OwnInput
             )
         if name in found:
             raise UsageError(f"--input {text}: input {name} is given twice", _example(wanted))
-        (found[name],) = parse_inputs(shape)
+        asked = parse_inputs(shape)
+        if asked.vary:
+            raise UsageError(
+                f"--input {text}: an ONNX file is converted with fixed sizes",
+                "give one size for each dimension; ranges need a model in PyTorch",
+            )
+        (found[name],) = asked.inputs
         _check_type(known[name], found[name], shape, text)
     return found
 

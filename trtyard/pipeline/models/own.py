@@ -6,11 +6,14 @@ import torch
 from torch import nn
 
 from trtyard.core.errors import UsageError
+from trtyard.pipeline.dynamic.dimensions import Dynamic, Sizes, shape_at
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.own import KIND
 from trtyard.pipeline.models.model import Model
-from trtyard.pipeline.models.own_inputs import EXAMPLE, parse_inputs
+from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, OwnInputs, parse_inputs
+from trtyard.pipeline.models.own_names import in_order_of_forward, require_free_names
 from trtyard.pipeline.models.own_run import ready_to_run
+from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.models.user_code import call, find_callable, where
 from trtyard.pipeline.models.weights import Choice
 
@@ -26,7 +29,7 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     Args:
         spec: ``package.module:callable`` or ``file.py:callable``; called with no arguments.
         choice: a seed, or a checkpoint.
-        input_shape: such as "1x3x224x224", or several with commas between; see ``parse_inputs``.
+        input_shape: such as "1x3x224x224", or several with commas between; see ``input_text``.
 
     Raises:
         UsageError: the module or callable does not exist, it raises or returns no nn.Module, the
@@ -54,12 +57,18 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     weights = choice.facts(module)
     if choice.file is None:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
-    ready = ready_to_run(module, asked, choice.seed, spec)
+    asked = in_order_of_forward(module, asked, spec)
+    ready = ready_to_run(module, asked.inputs, choice.seed, spec)
+    names = tuple(one.name for one in asked.inputs)
+    if any(names):
+        require_free_names(names, ready.output_names, module, spec)
+    else:
+        names = _input_names(len(ready.inputs), ready.output_names)
     return Model(
         name=spec,
         kind=KIND.name,
         module=ready.module,
-        input_names=_input_names(len(ready.inputs), ready.output_names),
+        input_names=names,
         output_names=ready.output_names,
         inputs=ready.inputs,
         weights=weights,
@@ -67,7 +76,19 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         scale=(1.0, 1.0),
         exporter=_exporter_for(module),
         notes=(*notes, *ready.notes),
+        dynamic=_dynamic(asked, ready.given, choice.seed) if asked.vary else None,
     )
+
+
+def _dynamic(asked: OwnInputs, given: Sequence[OwnInput], first_seed: int) -> Dynamic:
+    def draw(sizes: Sizes, seed: int) -> Tuple[torch.Tensor, ...]:
+        stream = Seed(first_seed + seed)
+        return tuple(
+            one._replace(shape=shape_at(one.shape, axes, sizes)).draw(stream)
+            for one, axes in zip(given, asked.axes)
+        )
+
+    return Dynamic(asked.axes, asked.profiles, draw)
 
 
 def _exporter_for(module: nn.Module) -> Optional[str]:

@@ -30,6 +30,7 @@ class Ready(NamedTuple):
     inputs: Tuple[torch.Tensor, ...]
     output_names: Tuple[str, ...]
     notes: Tuple[str, ...]
+    given: Tuple[OwnInput, ...]  # the inputs, in the types that it runs with
 
 
 class _Trial(NamedTuple):
@@ -67,7 +68,8 @@ def ready_to_run(module: nn.Module, asked: Sequence[OwnInput], seed: int, spec: 
             conversion.undo()
             first, last = first or error, error
             continue
-        return Ready(flat, inputs, names, tuple(_notes(spec, given, asked, conversion, trial.why)))
+        notes = tuple(_notes(spec, given, asked, conversion, trial.why))
+        return Ready(flat, inputs, names, notes, tuple(given))
     # With one type, a wrong shape shows once the types match. Otherwise the first trial has the
     # user's types.
     failure = last if len(types_in(module)) == 1 else first

@@ -5,9 +5,10 @@ from typing import Optional, Tuple
 import torch
 
 from trtyard.pipeline.models.checkpoint import fit
-from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, network_input
+from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, crop, image_inputs, network_input
 from trtyard.pipeline.models.families.segmenter import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
+from trtyard.pipeline.models.image_inputs import NAME
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.network_seeding import seed_network
 from trtyard.pipeline.models.picture import read_picture
@@ -23,25 +24,38 @@ MINIMUM_SIZE = 32
 _AUXILIARY = "aux_classifier."
 
 
-def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Optional[int]) -> Model:
+def load_segmenter(
+    name: str,
+    choice: Choice,
+    image: Optional[str],
+    size: Optional[int],
+    input_shape: Optional[str] = None,
+) -> Model:
     """Return the model ``name`` for one picture, with the output names of torchvision's dict.
 
     These are ``out``, and ``aux`` if a checkpoint has the auxiliary classifier: float32
-    [1, classes, size, size].
+    [B, classes, H, W].
 
     Args:
         name: one of ``segmenter_names``.
         choice: seeded weights or a state dict of torchvision's.
         image: path of a picture; None for the default one.
         size: side of the square that is cropped from the picture; None for 520.
+        input_shape: such as "1..4x3x256..512x512", in place of ``size``.
 
     Raises:
         UsageError: picture, weights or size are not supported.
     """
-    side = DEFAULT_SIZE if size is None else size
-    require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE)
+    asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
+    for each in asked.sides:
+        require_side(name, each, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
+    side = max(asked.height, asked.width)
     picture = read_picture(image)
-    images = network_input(picture.rgb, side)
+
+    def picture_at(height: int, width: int) -> torch.Tensor:
+        return crop(picture.rgb, height, width)
+
+    images = asked.draw(picture_at)
     notes: Tuple[str, ...] = ()
     if choice.file is None:
         module = untrained_segmenter(name).eval()
@@ -61,11 +75,12 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
         name=name,
         kind=KIND.name,
         module=module,
-        input_names=("images",),
+        input_names=(NAME,),
         output_names=output_names,
         inputs=(images,),
         weights=weights,
         picture=picture,
         scale=(1.0, 1.0),
         notes=notes,
+        dynamic=asked.dynamic(picture_at),
     )

@@ -68,7 +68,7 @@ def check_static(model: onnx.ModelProto) -> None:
         if value.name not in constants and fixed_shape(value) is None:
             raise UsageError(
                 f"input {value.name} of the file has no fixed shape",
-                "export it with fixed shapes, as ./run convert does",
+                "export it with fixed shapes: ./run convert --input 1x3x224x224",
             )
 
 

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+from types import MappingProxyType
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
+import numpy as np
 import onnx
 
 from trtyard.core.errors import ConversionError, UsageError
@@ -73,11 +75,13 @@ def check_model(file: Path) -> Iterator[Answer]:
     yield from _answers_for(kinds)
 
 
-def with_place(error: ConversionError, file: Path) -> ConversionError:
+def with_place(
+    error: ConversionError, file: Path, inputs: Mapping[str, np.ndarray] = MappingProxyType({})
+) -> ConversionError:
     """Return the error of a model that TensorRT refused, with the nodes that it is about.
 
     TensorRT does not always name one. Then the nodes are asked one at a time, those of one op type
-    where the error tells the parser's function for it.
+    where the error tells the parser's function for it. Open dimensions are those of ``inputs``.
     """
     if "\n  op: " in error.message:
         return error
@@ -85,7 +89,7 @@ def with_place(error: ConversionError, file: Path) -> ConversionError:
     try:
         kinds = [
             one
-            for one in one_node_models(onnx.load(str(file)))
+            for one in one_node_models(_fixed(onnx.load(str(file)), inputs))
             if one.nodes[0].domain != DOMAIN and (not function or one.op == function.group(1))
         ]
     except UsageError:
@@ -102,6 +106,20 @@ def with_place(error: ConversionError, file: Path) -> ConversionError:
     lines += [f"  and {more} more nodes"] if more > 0 else []
     log = f"{error.message}\n{refused[0].said}"
     return ConversionError("\n".join(lines), error.hint, log)
+
+
+def _fixed(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """Return the model with the shapes of ``inputs`` in place of open dimensions."""
+    is_open = False
+    for value in model.graph.input:
+        dimensions = value.type.tensor_type.shape.dim
+        if value.name in inputs and any(each.dim_param for each in dimensions):
+            is_open = True
+            for dimension, size in zip(dimensions, inputs[value.name].shape):
+                dimension.dim_value = size
+    if is_open:  # the symbols are in there as well
+        del model.graph.value_info[:]
+    return model
 
 
 def _answers_for(kinds: Sequence[OneNode]) -> Iterator[Answer]:

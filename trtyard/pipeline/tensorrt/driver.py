@@ -2,11 +2,15 @@
 
 import abc
 from pathlib import Path
-from typing import Any, ContextManager, List, Optional
+from typing import Any, ContextManager, List, Mapping, Optional, Tuple
 
+from trtyard.core.errors import ConversionError
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.log import Log
-from trtyard.pipeline.tensorrt.tensors import Tensors
+from trtyard.pipeline.tensorrt.tensors import Shape, Tensors
+
+# Smallest, usual and largest shape of an input, by its name.
+ProfileShapes = Mapping[str, Tuple[Shape, Shape, Shape]]
 
 
 class Driver(abc.ABC):
@@ -59,6 +63,23 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def configure(self, config: "trt.IBuilderConfig") -> None:
         """Set memory, verbosity, and fp32 as what it says."""
+
+    def add_profile(
+        self, builder: "trt.Builder", config: "trt.IBuilderConfig", shapes: ProfileShapes
+    ) -> None:
+        """Add an optimization profile with the range of every input that varies.
+
+        Raises:
+            ConversionError: the builder refuses it.
+        """
+        profile = builder.create_optimization_profile()
+        for name, (least, usual, most) in shapes.items():
+            profile.set_shape(name, least, usual, most)
+        if config.add_optimization_profile(profile) < 0:
+            ranges = ", ".join(
+                f"{name} {list(one[0])}..{list(one[2])}" for name, one in shapes.items()
+            )
+            raise ConversionError(f"TensorRT refuses the optimization profile of {ranges}")
 
     @abc.abstractmethod
     def plan(

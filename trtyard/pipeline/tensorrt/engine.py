@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import onnx
 
@@ -16,7 +16,7 @@ from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS
 from trtyard.pipeline.ops.contract import DOMAIN
 from trtyard.pipeline.ops.registry import FUNCTION_TYPES, PLUGIN_TYPES
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.driver import Driver
+from trtyard.pipeline.tensorrt.driver import Driver, ProfileShapes
 from trtyard.pipeline.tensorrt.drivers import this_driver
 from trtyard.pipeline.tensorrt.log import Log
 
@@ -24,12 +24,19 @@ from trtyard.pipeline.tensorrt.log import Log
 _PLUGIN_MISSING = "Plugin not found"
 
 
-def build_engine(onnx_file: Path, engine_file: Path, library: Optional[Path] = None) -> EngineFacts:
+def build_engine(
+    onnx_file: Path,
+    engine_file: Path,
+    library: Optional[Path] = None,
+    profiles: Sequence[ProfileShapes] = (),
+) -> EngineFacts:
     """Parse ``onnx_file``, build an engine and write it to ``engine_file``, whole or not at all.
 
     The custom ops become plugins: their function bodies in the file are passed over. ``library``
     holds the plugins' kernels. TensorRT for RTX, 10 and 11 build without them, but ask them how
     much scratch memory the engine must give them: built without, it cannot run.
+
+    Each of ``profiles`` becomes an optimization profile. A file with open dimensions needs one.
 
     Raises:
         ConversionError: the parser or the builder refused the model, or a custom op became no
@@ -50,17 +57,27 @@ def build_engine(onnx_file: Path, engine_file: Path, library: Optional[Path] = N
             driver.prepare(network)
             config = builder.create_builder_config()
             driver.configure(config)
+            for shapes in profiles:
+                driver.add_profile(builder, config, _of_inputs(network, shapes))
             plan = driver.plan(builder, network, config)
             if plan is None:
                 raise _builder_refusal(onnx_file, log)
             layers = network.num_layers
     in_plan = driver.plugins_in_plan(plan)
-    if in_plan is not None and sorted(in_network) != sorted(in_plan):
+    # A plan holds what it runs for each of its profiles.
+    in_network_each = in_network * max(len(profiles), 1)
+    if in_plan is not None and sorted(in_network_each) != sorted(in_plan):
         raise ConversionError(
             f"the network has the plugins {in_network}, but the engine holds {in_plan}"
         )
     write_bytes(engine_file, plan)
-    return EngineFacts(len(plan), layers, tuple(in_network), tuple(log.warnings))
+    return EngineFacts(len(plan), layers, tuple(in_network), tuple(log.warnings), len(profiles))
+
+
+def _of_inputs(network: "trt.INetworkDefinition", shapes: ProfileShapes) -> ProfileShapes:
+    """Return the shapes of inputs that the network has: an exporter leaves out unused ones."""
+    names = [network.get_input(index).name for index in range(network.num_inputs)]
+    return {name: one for name, one in shapes.items() if name in names}
 
 
 def check_library_link() -> None:

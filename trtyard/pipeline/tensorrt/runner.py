@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pycuda.driver as cuda
@@ -19,6 +19,7 @@ class EngineRun(NamedTuple):
 
     outputs: Dict[str, np.ndarray]
     layers: Optional[List[Any]]  # what the engine says of each layer; None where it says nothing
+    at_other_sizes: Sequence[Dict[str, np.ndarray]] = ()  # the outputs of the further runs
 
 
 class LoadedEngine:
@@ -30,21 +31,31 @@ class LoadedEngine:
         self._log = log
 
     def inputs(self) -> Dict[str, Tuple[Tuple[int, ...], Any]]:
-        """Return each input's shape and numpy type by its name."""
+        """Return each input's shape and numpy type by its name; of those that vary the usual one.
+
+        The usual shape is the opt of the first optimization profile.
+        """
         tensors = self._driver.tensors(self._engine)
-        return {
-            name: (tensors.shape(name), tensors.dtype(name))
-            for name in tensors.names()
-            if tensors.is_input(name)
-        }
+        found = {}
+        for name in filter(tensors.is_input, tensors.names()):
+            shape = tensors.shape(name)
+            if -1 in shape:
+                _least, shape, _most = tensors.limits(name, 0)
+            found[name] = (shape, tensors.dtype(name))
+        return found
 
     def run(
         self, inputs: Dict[str, np.ndarray], repeat: int = 1
     ) -> Tuple[Dict[str, np.ndarray], List[float]]:
-        """Return the outputs, and how many milliseconds each of ``repeat`` runs took."""
+        """Return the outputs, and how many milliseconds each of ``repeat`` runs took.
+
+        Of several optimization profiles the first one that takes the inputs' shapes is used.
+        """
         tensors = self._driver.tensors(self._engine)
-        tensors.start()
+        profile = tensors.profile_for({name: value.shape for name, value in inputs.items()})
         stream = cuda.Stream()
+        tensors.start(profile, stream.handle)
+        stream.synchronize()  # a change of the profile copies in the stream
         memory = {}
         for name in filter(tensors.is_input, tensors.names()):
             value = np.ascontiguousarray(inputs[name], dtype=tensors.dtype(name))
@@ -79,16 +90,22 @@ class LoadedEngine:
 
 
 def run_engine(
-    engine_file: Path, inputs: Dict[str, np.ndarray], library: Optional[Path] = None
+    engine_file: Path,
+    inputs: Dict[str, np.ndarray],
+    library: Optional[Path] = None,
+    at_other_sizes: Sequence[Dict[str, np.ndarray]] = (),
 ) -> EngineRun:
     """Run the engine once with ``inputs``, by tensor name; ``library`` holds its plugins' kernels.
+
+    ``at_other_sizes`` are inputs of further runs.
 
     Raises:
         ConversionError: the runtime refuses the plan, or an input does not fit it.
     """
     with open_engine(engine_file, library) as engine:
         outputs, _milliseconds = engine.run(inputs)
-        return EngineRun(outputs, engine.layers())
+        others = [engine.run(each)[0] for each in at_other_sizes]
+        return EngineRun(outputs, engine.layers(), others)
 
 
 @contextlib.contextmanager

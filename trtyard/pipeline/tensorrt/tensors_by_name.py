@@ -1,7 +1,8 @@
 """Tensors by name: TensorRT 8.5 and newer, and TensorRT for RTX."""
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
+from trtyard.core.errors import ConversionError
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.tensors import Shape, Tensors
 
@@ -32,9 +33,21 @@ class TensorsByName(Tensors):
         """Return a tensor's numpy type."""
         return trt.nptype(self._engine.get_tensor_dtype(name))
 
-    def start(self) -> None:
-        """Make an execution context."""
+    def profiles(self) -> int:
+        """Return the number of optimization profiles."""
+        return int(self._engine.num_optimization_profiles)
+
+    def limits(self, name: str, profile: int) -> Tuple[Shape, Shape, Shape]:
+        """Return an input's smallest, usual and largest shape in a profile."""
+        least, usual, most = self._engine.get_tensor_profile_shape(name, profile)
+        return tuple(least), tuple(usual), tuple(most)
+
+    def start(self, profile: int = 0, stream: int = 0) -> None:
+        """Make an execution context, with a profile that the CUDA stream ``stream`` sets."""
         self._context = self._engine.create_execution_context()
+        # A new context has the first profile.
+        if profile and not self._context.set_optimization_profile_async(profile, stream):
+            raise ConversionError(f"the engine does not take its optimization profile {profile}")
 
     def fits(self, name: str, shape: Shape) -> bool:
         """Set an input's shape; False if the engine does not take it."""

@@ -217,6 +217,39 @@ def attention_in_parts(module: torch.nn.Module) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+@contextlib.contextmanager
+def attention_of_any_length() -> Iterator[None]:
+    """Have nn.MultiheadAttention split its packed projection by chunks, as torch did before 2.0.
+
+    Since then it uses unflatten and squeeze. The TorchScript exporter takes the shape after those
+    to be that of the trace, and writes the length of the sentence as a constant.
+    """
+    functional: Any = torch.nn.functional
+    usual: Any = getattr(functional, "_in_projection_packed", None)
+
+    def packed(q: Any, k: Any, v: Any, w: Any, b: Any = None) -> Any:
+        if k is not v:
+            return usual(q, k, v, w, b)
+        if q is k:
+            return _chunks(functional.linear(q, w, b), 3)
+        width = q.size(-1)
+        w_q, w_kv = w.split([width, width * 2])
+        b_q, b_kv = (None, None) if b is None else b.split([width, width * 2])
+        return [functional.linear(q, w_q, b_q), *_chunks(functional.linear(k, w_kv, b_kv), 2)]
+
+    try:
+        if usual is not None:
+            functional._in_projection_packed = packed
+        yield
+    finally:
+        if usual is not None:
+            functional._in_projection_packed = usual
+
+
+def _chunks(values: torch.Tensor, count: int) -> List[torch.Tensor]:
+    return [each.contiguous() for each in values.chunk(count, dim=-1)]
+
+
 def export_choice() -> Dict[str, bool]:
     """Return the arguments that make ``torch.onnx.export`` use the TorchScript-based exporter."""
     return {"dynamo": False} if HAS_DYNAMO_CHOICE else {}

@@ -23,7 +23,13 @@ def load(spec: str, options: Options) -> "Model":
     """Return the classifier; see ``load_classifier``."""
     from trtyard.pipeline.models.classifier import load_classifier
 
-    return load_classifier(spec, options.choice, options.image, options.size)
+    return load_classifier(spec, options.choice, options.image, options.size, options.input_shape)
 
 
-FAMILY = Family(KIND, ("--image", "--size"), "it takes --image and --size", load, names)
+FAMILY = Family(
+    KIND,
+    ("--image", "--size", "--input"),
+    "it takes --image, and --size or --input 1..8x3x224x224",
+    load,
+    names,
+)

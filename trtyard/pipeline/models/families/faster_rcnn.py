@@ -37,9 +37,15 @@ def load(_spec: str, options: Options) -> "Model":
     """Return the detector; see ``load_faster_rcnn``."""
     from trtyard.pipeline.models.faster_rcnn.load import load_faster_rcnn
 
-    return load_faster_rcnn(options.choice, options.image, options.size, options.top_n)
+    return load_faster_rcnn(
+        options.choice, options.image, options.size, options.top_n, options.input_shape
+    )
 
 
 FAMILY = Family(
-    KIND, ("--image", "--size", "--top-n"), "it takes --image, --size and --top-n", load, names
+    KIND,
+    ("--image", "--size", "--top-n", "--input"),
+    "it takes --image, --top-n, and --size or --input 1..8x3x512x512",
+    load,
+    names,
 )

@@ -23,7 +23,13 @@ def load(spec: str, options: Options) -> "Model":
     """Return the model; see ``load_segmenter``."""
     from trtyard.pipeline.models.segmenter import load_segmenter
 
-    return load_segmenter(spec, options.choice, options.image, options.size)
+    return load_segmenter(spec, options.choice, options.image, options.size, options.input_shape)
 
 
-FAMILY = Family(KIND, ("--image", "--size"), "it takes --image and --size", load, names)
+FAMILY = Family(
+    KIND,
+    ("--image", "--size", "--input"),
+    "it takes --image, and --size or --input 1..4x3x520x520",
+    load,
+    names,
+)

@@ -53,5 +53,10 @@ def load(spec: str, options: Options) -> "Model":
 
 
 FAMILY = Family(
-    KIND, ("--image", "--size", "--norm-eps"), "it takes --image and --size", load, names
+    KIND,
+    ("--image", "--size", "--norm-eps"),
+    "it takes --image and --size; of the detectors faster_rcnn takes a range of batches: "
+    "--model faster_rcnn --input 1..8x3x512x512",
+    load,
+    names,
 )

@@ -77,7 +77,8 @@ class BoxHead(nn.Module):
         self, features: torch.Tensor, boxes: torch.Tensor, alive: torch.Tensor
     ) -> torch.Tensor:
         """Return [B * P, 2048, 7, 7]."""
-        image = torch.arange(self.shape.batch, dtype=torch.int32, device=alive.device)[:, None]
+        images = self.shape.batch_of(features)
+        image = torch.arange(images, dtype=torch.int32, device=alive.device)[:, None]
         image = torch.where(alive, image, torch.full_like(image, _PADDED_ROI))
         # No variable for the pooled features: at a thousand proposals they take 800 MB, and a
         # variable would keep them alive during the stage's three blocks.
@@ -97,12 +98,14 @@ class BoxHead(nn.Module):
     def _scores(self, logits: torch.Tensor, alive: torch.Tensor) -> torch.Tensor:
         """Return scores [B, 80, P] without the background; padding is below every threshold."""
         scores = torch.softmax(logits, dim=-1)[:, 1:]
-        scores = scores.reshape(self.shape.batch, self.proposals, c.CLASSES - 1).permute(0, 2, 1)
+        images = self.shape.batch_of(alive)
+        scores = scores.reshape(images, self.proposals, c.CLASSES - 1).permute(0, 2, 1)
         return torch.where(alive[:, None], scores, torch.full_like(scores, _REMOVED))
 
     def _boxes(self, deltas: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         """Return [B, 80, P, 4], clipped."""
-        deltas = deltas.reshape(self.shape.batch, self.proposals, c.CLASSES, 4)[:, :, 1:]
+        images = self.shape.batch_of(boxes)
+        deltas = deltas.reshape(images, self.proposals, c.CLASSES, 4)[:, :, 1:]
         every_box = decode(deltas.permute(0, 2, 1, 3), boxes[:, None], c.DETECTION_WEIGHTS)
         return clip(every_box, self.last_pixels)
 
@@ -112,20 +115,21 @@ class BoxHead(nn.Module):
         batch = self.shape.batch
         found = rows >= 0
         at = not_negative(rows)
-        boxes = take_rows(every_box.reshape(batch, -1, 4), at, batch)
-        scores = take_rows(every_score.reshape(batch, -1), at, batch)
-        labels = take_rows(self._every_label(rows.device), at, batch)
+        images = self.shape.batch_of(rows)
+        boxes = take_rows(every_box.reshape(images, -1, 4), at, batch)
+        scores = take_rows(every_score.reshape(images, -1), at, batch)
+        labels = take_rows(self._every_label(rows.device, images), at, batch)
         return (
             torch.where(found[..., None], boxes, torch.zeros_like(boxes)),
             torch.where(found, scores, torch.zeros_like(scores)),
             torch.where(found, labels, torch.zeros_like(labels)),
         )
 
-    def _every_label(self, device: torch.device) -> torch.Tensor:
+    def _every_label(self, device: torch.device, images: int) -> torch.Tensor:
         """Return labels, int32 [B, 80 * P].
 
         A table, because exporters divide integers as floats.
         """
         labels = torch.arange(1, c.CLASSES, dtype=torch.int32, device=device)[:, None]
         table = labels.expand(c.CLASSES - 1, self.proposals).reshape(1, -1)
-        return table.expand(self.shape.batch, -1)
+        return table.expand(images, -1)

@@ -56,12 +56,18 @@ class FasterRCNN(nn.Module):
         Raises:
             ValueError: the images do not have the network's shape.
         """
-        if not is_tracing() and tuple(images.shape) != self._expected():
-            raise ValueError(f"images are {list(images.shape)}, not {list(self._expected())}")
+        if not is_tracing() and not self._fits(images):
+            raise ValueError(f"images are {list(images.shape)}, not {self._expected()}")
         features = self.backbone(images)
         boxes, alive, proposals = self.rpn(features)
         boxes, scores, labels, count = self.roi_heads["box"](features, boxes, alive)
         return boxes, scores, labels, count, proposals
 
-    def _expected(self) -> Tuple[int, int, int, int]:
-        return self.shape.batch, 3, self.shape.height, self.shape.width
+    def _fits(self, images: torch.Tensor) -> bool:
+        batch, *others = images.shape
+        sides = [3, self.shape.height, self.shape.width]
+        return others == sides and self.shape.batch in (None, batch)
+
+    def _expected(self) -> str:
+        batch = "B" if self.shape.batch is None else self.shape.batch
+        return f"[{batch}, 3, {self.shape.height}, {self.shape.width}]"

@@ -32,7 +32,11 @@ def network_input(rgb: Any, shorter_side: int) -> torch.Tensor:
         shorter_side: of the result, in pixels.
     """
     height, width = rgb.shape[:2]
-    size = resized_size(width, height, shorter_side)
-    resized = np.asarray(Image.fromarray(rgb).resize(size, Image.BILINEAR))
+    return resized_input(rgb, *resized_size(width, height, shorter_side))
+
+
+def resized_input(rgb: Any, width: int, height: int) -> torch.Tensor:
+    """Return float32 [1, 3, height, width], as ``network_input`` does."""
+    resized = np.asarray(Image.fromarray(rgb).resize((width, height), Image.BILINEAR))
     bgr = torch.from_numpy(np.ascontiguousarray(resized[:, :, ::-1].transpose(2, 0, 1))).float()
     return (bgr - torch.tensor(PIXEL_MEANS_BGR)[:, None, None])[None]

@@ -1,6 +1,6 @@
 """The region proposal network, with padding where other implementations remove boxes."""
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 from torch import nn
@@ -21,9 +21,16 @@ _KEEP_ABOVE = -0.5
 class ImageShape(NamedTuple):
     """The input shape of a static detector: B images of H by W pixels."""
 
-    batch: int
+    batch: Optional[int]  # None for any number of images
     height: int
     width: int
+
+    def batch_of(self, images: torch.Tensor) -> int:
+        """Return B: the plain number, or if it varies the first size of a tensor that has it.
+
+        In a trace the latter is part of the graph.
+        """
+        return images.shape[0] if self.batch is None else self.batch
 
     @property
     def cells(self) -> Tuple[int, int]:
@@ -85,12 +92,13 @@ class RegionProposalNetwork(nn.Module):
             count: int32 [B], number of proposals that are not padding.
         """
         batch = self.shape.batch
+        images = self.shape.batch_of(features)
         scores, deltas = self._by_anchor(features)
         chosen = highest(scores, self.shape.anchors, self.candidates)
         scores = take_rows(scores, chosen, batch)
         deltas = take_rows(deltas, chosen, batch)
         anchors = torch.index_select(self.anchor_generator.grid, 0, chosen.reshape(-1))
-        boxes = decode(deltas, anchors.reshape(batch, -1, 4), c.PROPOSAL_WEIGHTS)
+        boxes = decode(deltas, anchors.reshape(images, -1, 4), c.PROPOSAL_WEIGHTS)
         boxes = clip(boxes, self.last_pixels)
         scores = torch.where(_large_enough(boxes), scores, torch.full_like(scores, _REMOVED))
         rows, count = padded_nms(
@@ -101,7 +109,7 @@ class RegionProposalNetwork(nn.Module):
 
     def _by_anchor(self, features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Return objectness [B, N] and deltas [B, N, 4], in the order of the anchors."""
-        batch, (rows, columns) = self.shape.batch, self.shape.cells
+        batch, (rows, columns) = self.shape.batch_of(features), self.shape.cells
         logits, deltas = self.head(features)
         scores = torch.sigmoid(logits.permute(0, 2, 3, 1).reshape(batch, -1))
         deltas = deltas.reshape(batch, c.ANCHORS_PER_CELL, 4, rows, columns)

@@ -1,6 +1,6 @@
 """Choose rows with static shapes, and the same rows in every runtime."""
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 
@@ -106,15 +106,26 @@ def _below(values: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
     return torch.where(values < lowest, values, torch.full_like(values, _TAKEN))
 
 
-def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: int) -> torch.Tensor:
+def take_rows(table: torch.Tensor, rows: torch.Tensor, batch: Optional[int]) -> torch.Tensor:
     """Return ``table[b, rows[b]]`` for every image b, as one gather.
 
     Args:
         table: [B, N, ...].
         rows: int32 or int64 [B, K], each from 0 to N - 1.
-        batch: B, as a Python number.
+        batch: B, as a Python number; None if it varies.
     """
     rows = as_index(rows)
+    if batch is None:
+        return _take_rows_of_any(table, rows)
     if batch == 1:
         return torch.index_select(table, 1, rows[0])
     return torch.stack([torch.index_select(table[b], 0, rows[b]) for b in range(batch)])
+
+
+def _take_rows_of_any(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return ``take_rows`` for a batch that varies: all images' rows in one table."""
+    batch, count = table.shape[:2]
+    first = torch.arange(batch, dtype=rows.dtype, device=rows.device)[:, None] * count
+    flat = table.reshape(-1, *table.shape[2:])
+    taken = torch.index_select(flat, 0, (rows + first).reshape(-1))
+    return taken.reshape(-1, rows.shape[1], *table.shape[2:])
