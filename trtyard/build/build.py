@@ -488,7 +488,8 @@ def check_disk(client: "DockerClient", plans: Sequence[Plan]) -> None:
     if free < needed:
         raise EnvironmentLacksError(
             f"a first build needs about {needed / GIGA:.0f} GB, {folder} has {free / GIGA:.0f} GB",
-            "docker system df   shows what Docker uses; docker builder prune   frees its cache",
+            "docker system df   shows what Docker uses;"
+            " docker builder prune --all   frees its cache",
         )
 
 

@@ -22,8 +22,11 @@ def explained(error: CommandError) -> TrtyardError:
     tail = error.tail.lower()
     message = f"the build failed; {_failed_step(error.tail) or error.message}"
     if "no space left" in tail:
-        hint = "docker builder prune   frees the build cache, docker image prune   unused images"
-        return EnvironmentLacksError(f"the disk is full: {message}", hint)
+        return EnvironmentLacksError(
+            f"the disk is full: {message}",
+            "docker builder prune --all   frees the build cache,"
+            " docker image prune   unused images",
+        )
     hashes = ("hash mismatch", "do not match the hashes", "successfully: exit code: 5")
     if any(words in tail for words in hashes):
         return IntegrityError(

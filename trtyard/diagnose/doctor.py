@@ -135,7 +135,8 @@ def _image(client: "DockerClient", row: Row, lock: LockedRow) -> list[Verdict]:
             "Docker's disk",
             folder,
             needed,
-            "show Docker's disk usage: docker system df; free its cache: docker builder prune",
+            "show Docker's disk usage: docker system df;"
+            " free its cache: docker builder prune --all",
         ),
     ]
 

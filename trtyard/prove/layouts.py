@@ -209,7 +209,7 @@ def _check_disk(client: "DockerClient", wheels: int, builds: int) -> None:
                 f"not enough disk space: {folder} needs about {size / GIGA:.0f} GB and has"
                 f" {free / GIGA:.0f} GB free",
                 "show Docker's disk usage: docker system df; free its build cache:"
-                " docker builder prune",
+                " docker builder prune --all",
             )
 
 

@@ -108,12 +108,15 @@ def docker_command() -> Path:
     commands = [command for command in found if shutil.which(command)]
     if not commands:
         raise EnvironmentLacksError("the docker command is not installed", _INSTALL)
-    versions = {command: _buildx_version(command) for command in commands}
-    for command, version in versions.items():
+    too_old = []
+    for command in commands:
+        version = _buildx_version(command)
         if version and version >= OLDEST_BUILDX:
             return command
+        if version:
+            too_old.append(version)
     oldest = ".".join(map(str, OLDEST_BUILDX))
-    newest = max((version for version in versions.values() if version), default=None)
+    newest = max(too_old, default=None)
     state = f"is {'.'.join(map(str, newest))}" if newest else "is not installed"
     raise EnvironmentLacksError(f"docker's buildx {state}; {oldest} or newer is needed", _INSTALL)
 

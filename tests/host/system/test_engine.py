@@ -42,6 +42,14 @@ def test_client_with_buildx_is_found_after_one_without(commands):
     assert engine.docker_command() == second
 
 
+def test_the_commands_behind_the_first_fit_one_are_not_run(commands, tmp_path):
+    first = commands(buildx="0.29.1")
+    behind = commands(buildx="0.30.0")
+    behind.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    assert engine.docker_command() == first
+    assert not (tmp_path / "ran").exists()
+
+
 def test_docker_without_buildx_is_not_enough(commands):
     commands(buildx=None)
     with pytest.raises(EnvironmentLacksError, match="buildx is not installed"):

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
+from trtyard.core.plugins import compile_plugins as compiling
 from trtyard.core.plugins import cuda_compiler
 from trtyard.core.plugins.compile_plugins import (
     LIBRARY_NAME,
     CompiledPlugins,
+    compile_libraries,
     compile_plugins,
     find_nvcc,
 )
@@ -292,6 +294,39 @@ def test_compiles_again_only_when_something_changed(small_sources: Path, tmp_pat
 
     library.write_bytes(b"damaged")
     assert compile_plugins(small_sources, library, ["86"]) == changed
+
+
+def test_two_libraries_compile_each_kernel_once(
+    small_sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = tmp_path / "headers"
+    headers.mkdir()
+    (headers / "NvInfer.h").write_text("#define ANSWER 2\n")
+    (headers / "NvInferVersion.h").write_text("#define NV_TENSORRT_MAJOR 8\n")
+    shell = '#include <NvInfer.h>\n__attribute__((visibility("default"))) int two = ANSWER;\n'
+    (small_sources / "one" / "one_v2.cpp").write_text(shell)
+    alone = [
+        compile_plugins(small_sources, tmp_path / "alone.so", ARCHITECTURES),
+        compile_plugins(small_sources, tmp_path / "alone_v2.so", ARCHITECTURES, headers=headers),
+    ]
+    commands: list[str] = []
+
+    def run(command: "list[str]", *others: Path, **options: "tuple[str, ...]") -> str:
+        commands.append(" ".join(command))
+        return cuda_compiler.run_compiler(command, *others, **options)
+
+    monkeypatch.setattr(compiling, "run_compiler", run)
+    libraries = {tmp_path / "both.so": None, tmp_path / "both_v2.so": headers}
+    both = compile_libraries(small_sources, libraries, ARCHITECTURES)
+    assert [one.sha256 for one in both] == [one.sha256 for one in alone]
+    assert both[0].sha256 != both[1].sha256
+    assert not any(one.cached for one in both)
+    assert sum(" -c one/one.cu " in command for command in commands) == 1
+
+    (headers / "NvInfer.h").write_text("#define ANSWER 3\n")
+    again = compile_libraries(small_sources, libraries, ARCHITECTURES)
+    assert [one.cached for one in again] == [True, False]
+    assert again[1].sha256 != both[1].sha256
 
 
 def test_compile_error_is_shown_and_old_library_kept(small_sources: Path, tmp_path: Path) -> None:

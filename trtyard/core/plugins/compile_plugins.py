@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of, write_json, written_whole
@@ -36,6 +36,7 @@ __all__ = [
     "SHELL_LIBRARY_NAME",
     "SHELL_LIBRARY_NAME_V2",
     "CompiledPlugins",
+    "compile_libraries",
     "compile_plugins",
     "find_nvcc",
     "shells_for",
@@ -107,17 +108,51 @@ def compile_plugins(
     support, another fault of the machine), UsageError (wrong arguments), ConversionError (a
     compiler error).
     """
-    units = _units(sources, architectures, headers)
+    return compile_libraries(sources, {library: headers}, architectures, nvcc)[0]
+
+
+def compile_libraries(
+    sources: Path,
+    libraries: Mapping[Path, Optional[Path]],
+    architectures: Sequence[str],
+    nvcc: Optional[Path] = None,
+) -> List[CompiledPlugins]:
+    """Compile several libraries, each with its ``headers`` or None, and each kernel only once.
+
+    See ``compile_plugins`` for the arguments and errors.
+    """
+    units = {one: _units(sources, architectures, it) for one, it in libraries.items()}
     compiler = find_nvcc() if nvcc is None else nvcc
     require_host_compiler()
-    facts = _facts(sources, units, architectures, compiler, headers)
-    note = library.with_name(library.name + ".json")
-    known = _read_note(note)
-    if known.get("inputs") == facts["inputs"] and library.is_file():
-        digest = sha256_of(library)
-        if known.get("sha256") == digest:
-            return CompiledPlugins(library, digest, True)
+    facts = {
+        one: _facts(sources, units[one], architectures, compiler, headers)
+        for one, headers in libraries.items()
+    }
+    cached = {one: _sha256_if_current(one, facts[one]) for one in libraries}
+    needed = [one for one in libraries if not cached[one]]
+    if needed:
+        wanted = [_Wanted(one, units[one], libraries[one]) for one in needed]
+        _compile(sources, wanted, architectures, compiler)
+    found = []
+    for one in libraries:
+        digest = cached[one] or sha256_of(one)
+        if one in needed:
+            write_json(_note_of(one), dict(facts[one], sha256=digest))
+        found.append(CompiledPlugins(one, digest, one not in needed))
+    return found
 
+
+class _Wanted(NamedTuple):
+    """A library to compile, its units relative to the sources, and TensorRT's headers."""
+
+    library: Path
+    units: List[Path]
+    headers: Optional[Path]
+
+
+def _compile(
+    sources: Path, wanted: Sequence[_Wanted], architectures: Sequence[str], compiler: Path
+) -> None:
     with tempfile.TemporaryDirectory(prefix="trtyard-plugins-", dir=_plain_folder()) as name:
         folder = Path(name)
         # A copy in a plain path: nvcc passes its folder to g++ unquoted, so a space in it, or a
@@ -129,25 +164,29 @@ def compile_plugins(
         kernel = [*nvcc_with_parts, *KERNEL_FLAGS, *code_generation(architectures)]
         kernel += taken_by(nvcc_with_parts, OPTIONAL_KERNEL_FLAGS, "cu")
         kernel += [f"-Xcompiler={one}" for one in maps]
-        shell = ["g++", *SHELL_FLAGS, *maps]
-        if headers is not None:
-            shell += ["-isystem", str(headers.resolve()), *include_folders(compiler)]
-        objects = ["-".join(unit.parts) + ".o" for unit in units]
-
-        def compile_unit(unit: Path, made: str) -> None:
-            command = kernel if unit.suffix == ".cu" else shell
-            output = ["-c", unit.as_posix(), "-o", str(folder / made)]
-            run_compiler([*command, "-Iinclude", "-I.", *output], own)
+        commands: Dict[str, List[str]] = {}  # keyed by the object's name
+        objects: Dict[Path, List[str]] = {}
+        for number, (library, units, headers) in enumerate(wanted):
+            shell = ["g++", *SHELL_FLAGS, *maps]
+            if headers is not None:
+                shell += ["-isystem", str(headers.resolve()), *include_folders(compiler)]
+            objects[library] = []
+            for unit in units:
+                made = "-".join(unit.parts) + ".o"
+                command = kernel
+                if unit.suffix != ".cu":  # its object depends on the headers
+                    made, command = f"{number}-{made}", shell
+                output = ["-c", unit.as_posix(), "-o", str(folder / made)]
+                commands[made] = [*command, "-Iinclude", "-I.", *output]
+                objects[library].append(made)
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for _ in pool.map(compile_unit, units, objects):
+            for _ in pool.map(lambda command: run_compiler(command, own), commands.values()):
                 pass  # raises the first error of a unit
-        with written_whole(library) as partial:
-            link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects]
-            run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)
-    digest = sha256_of(library)
-    write_json(note, dict(facts, sha256=digest))
-    return CompiledPlugins(library, digest, False)
+        for library in objects:
+            with written_whole(library) as partial:
+                link = ["g++", *LINK_FLAGS, "-o", str(partial.resolve()), *objects[library]]
+                run_compiler([*link, *library_folders(compiler), *LINK_LIBRARIES], folder)
 
 
 def _plain_folder() -> str:
@@ -228,6 +267,19 @@ def _facts(
         digest.update(f"{name} {sha256_of(path)}\n".encode())
     facts["inputs"] = digest.hexdigest()
     return facts
+
+
+def _note_of(library: Path) -> Path:
+    return library.with_name(library.name + ".json")
+
+
+def _sha256_if_current(library: Path, facts: Mapping[str, object]) -> Optional[str]:
+    """Return the library's hash if its note has the same inputs and this hash, else None."""
+    known = _read_note(_note_of(library))
+    if known.get("inputs") != facts["inputs"] or not library.is_file():
+        return None
+    digest = sha256_of(library)
+    return digest if known.get("sha256") == digest else None
 
 
 def _read_note(note: Path) -> Dict[str, object]:
