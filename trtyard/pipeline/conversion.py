@@ -14,7 +14,7 @@ from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.dynamic.comparison import SizedRuns, profile_shapes
+from trtyard.pipeline.dynamic.comparison import SizedRuns, in_words, profile_shapes
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.quiet import output_kept_away
@@ -136,7 +136,10 @@ class Conversion:
             return outputs, ["export"]
         for name in ("torch", "export"):
             self._book.leave_out(name, "the model is an ONNX file")
-        shapes = {name: value.shape for name, value in self._inputs.items()}
+        shapes = {
+            name: tuple(axes.get(index, size) for index, size in enumerate(value.shape))
+            for (name, value), axes in zip(self._inputs.items(), self._input_axes())
+        }
         file, data = self._folder / artifacts.ONNX, self._folder / artifacts.ONNX_DATA
         self._exported = take(given.content, given.path, shapes, file, data)
         return {}, []
@@ -222,9 +225,14 @@ class Conversion:
         model = self._model
         return model.module, self._sized.traced()[1], model.input_names, model.output_names
 
+    def _input_axes(self) -> Sequence[Mapping[int, str]]:
+        """Return the names of the dimensions that vary, for each input."""
+        dynamic = self._model.dynamic
+        return [{} for _ in self._model.inputs] if dynamic is None else dynamic.axes
+
     def _onnxruntime(self) -> Outputs:
         if self._model.file is not None:
-            refuse_unknown_ops(self._folder / artifacts.ONNX)
+            return self._onnxruntime_alone()
         file = self._file_to_run()
 
         def run(inputs: Outputs) -> Outputs:
@@ -233,9 +241,27 @@ class Conversion:
 
         if self._model.dynamic is not None:
             return self._sized.compare("onnxruntime", run, self._has_float16)
-        outputs = run_onnx(file, self._inputs, self._model.output_names)
-        if self._model.file is not None:
+        return run_onnx(file, self._inputs, self._model.output_names)
+
+    def _onnxruntime_alone(self) -> Outputs:
+        """Run an ONNX file at every size; the outputs are the reference for TensorRT."""
+        refuse_unknown_ops(self._folder / artifacts.ONNX)
+        file = self._file_to_run()
+
+        def run(model: Model) -> Outputs:
+            inputs = {
+                name: value.numpy().copy() for name, value in zip(model.input_names, model.inputs)
+            }
+            outputs = run_onnx(file, inputs, model.output_names)
             self._judge_alone(outputs)
+            return outputs
+
+        outputs = run(self._model)
+        remark = self._sized.compute_references(run, outputs)
+        sizes = "; ".join(in_words(each.size.sizes) for each in self._sized.references)
+        if sizes:
+            ran = f"ran at {sizes}"
+            self._book.remark("onnxruntime", ran if remark is None else f"{ran}; {remark}")
         return outputs
 
     def _judge_alone(self, outputs: Outputs) -> None:

@@ -257,7 +257,7 @@ def test_a_file_of_values_that_cannot_be_read_is_refused(net, tmp_path):
         ("1x4,1x4", "has 2 shapes; .* has 1 input: x"),
         ("x=1x4,1x4", "some inputs have names and some do not"),
         ("x=1xA", "is not a shape"),
-        ("x=1..2x4", "fixed sizes"),
+        ("x=1..2x4", "size 1 must be 1"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(text, words, net):
@@ -745,3 +745,84 @@ def test_a_simplified_quantized_file_stays_one_that_tensorrt_builds(tmp_path):
     assert (report.simplified.before, report.simplified.after) == (7, 6)
     assert report.parity[0].passed
     build_engine(tmp_path / "out" / artifacts.ONNX, tmp_path / "out" / artifacts.ENGINE)
+
+
+@pytest.fixture
+def open_net(tmp_path):
+    """Return a file whose batch and length are open; its inputs share the dimension batch."""
+    return write(
+        tmp_path / "open.onnx",
+        [
+            node("Mul", ["x.1", "y"], ["product"]),
+            node("ReduceMean", ["product"], ["z"], keepdims=0),
+        ],
+        [value("x.1", ["batch", "length"]), value("y", ["batch", "length"])],
+        [value("z", [])],
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x.1=1..8x4..16,y=1..8x4..16",
+        "x.1=[n=1..8]x[s=4..16],y=[n]x[s]",
+        "1..8x4..16,1..8x4..16",
+        "x.1=1..8x4..16",
+        "y=[n=1..8]x4..16",
+    ],
+)
+def test_ranges_get_the_names_of_the_file(text, open_net):
+    model = load_model(str(open_net), input_shape=text)
+    assert model.dynamic.axes == ({0: "batch", 1: "length"},) * 2
+    assert model.dynamic.profiles == ({"batch": (1, 4, 8), "length": (4, 8, 16)},)
+    assert [tuple(one.shape) for one in model.inputs] == [(4, 8), (4, 8)]
+    drawn = model.dynamic.draw({"batch": 3, "length": 5}, 1)
+    assert [tuple(one.shape) for one in drawn] == [(3, 5), (3, 5)]
+
+
+def test_profiles_of_a_file(open_net):
+    model = load_model(str(open_net), input_shape="x.1=1..2x4,y=1..2x4;x.1=4..8x4,y=4..8x4")
+    assert [one["batch"].least for one in model.dynamic.profiles] == [1, 4]
+    assert [one["batch"].most for one in model.dynamic.profiles] == [2, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x.1=1..8x4,y=1..4x4", "batch of the file has two ranges"),
+        ("x.1=1..8x4,y=2x4", "size 1 must be batch"),
+        ("x.1=1..8x4;y=1..8x4", "different inputs"),
+        ("x.1=8..1x4", "min 8 > max 1"),
+    ],
+)
+def test_wrong_ranges_of_a_file_are_refused(text, words, open_net):
+    with pytest.raises(UsageError, match=words) as caught:
+        load_model(str(open_net), input_shape=text)
+    assert caught.value.hint
+
+
+def test_a_file_with_ranges_is_converted_with_them(open_net, tmp_path):
+    request = ConversionRequest(model=str(open_net), input="x.1=1..8x4..16", until="onnx")
+    report = convert(ROW, request, Surroundings("host", tmp_path / "out", Path("plugins"), None))
+    assert exit_code(report) == 0
+    assert [one.name for one in report.dimensions] == ["batch", "length"]
+    stage = {one.name: one for one in report.stages}["onnxruntime"]
+    assert stage.note.startswith("ran at batch 4, length 8; batch 1, length 4; ")
+    written = onnx.load(str(tmp_path / "out" / "model.onnx"))
+    shape = written.graph.input[0].type.tensor_type.shape
+    assert [one.dim_param for one in shape.dim] == ["batch", "length"]
+
+
+def test_a_file_that_fails_at_a_size_is_refused_with_it(tmp_path):
+    file = write(
+        tmp_path / "frozen.onnx",
+        [node("Reshape", ["x", "shape"], ["y"])],
+        [value("x", ["n", 4])],
+        [value("y", [2, 4])],
+        weights=[numpy_helper.from_array(np.array([2, 4]), "shape")],
+    )
+    request = ConversionRequest(model=str(file), input="x=1:2:4x4", until="onnx")
+    report = convert(ROW, request, Surroundings("host", tmp_path / "out", Path("plugins"), None))
+    assert exit_code(report) == 4
+    stage = {one.name: one for one in report.stages}["onnxruntime"]
+    assert stage.reason.startswith("at n 1: ")

@@ -1,4 +1,4 @@
-"""A dynamic model at every size that is compared: in PyTorch first, then in each other runtime."""
+"""A dynamic model at every size that is compared: the reference first, then other runtimes."""
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -18,7 +18,7 @@ Outputs = Dict[str, np.ndarray]
 
 
 class Reference(NamedTuple):
-    """PyTorch's outputs at one size."""
+    """The reference's outputs at one size."""
 
     size: Size
     seed: int
@@ -30,11 +30,12 @@ class SizedRuns:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._runtime = RUNTIMES[0] if model.file is None else RUNTIMES[1]  # the reference
         self._references: List[Reference] = []
         self.parities: List[SizeParity] = []
 
     def compute_references(self, run: Callable[[Model], Outputs], usual: Outputs) -> Optional[str]:
-        """Run PyTorch at every size, each with random inputs of its own; return a remark.
+        """Run the reference at every size, each with random inputs of its own; return a remark.
 
         Args:
             run: returns a model's outputs for its inputs.
@@ -81,7 +82,7 @@ class SizedRuns:
 
     @property
     def references(self) -> List[Reference]:
-        """PyTorch's outputs at each size, the first profile's usual one first."""
+        """The reference's outputs at each size, the first profile's usual one first."""
         return self._references
 
     def traced(self) -> Tuple[Sizes, Tuple[torch.Tensor, ...]]:
@@ -137,7 +138,7 @@ class SizedRuns:
                 outputs = run(self.inputs_of(reference))
             except ConversionError as error:
                 refused.append(error)
-                pair, size = (RUNTIMES[0], runtime), reference.size
+                pair, size = (self._runtime, runtime), reference.size
                 problem = error.message
                 self.parities.append(
                     SizeParity(pair, size.role, size.sizes, False, (), (), problem)
@@ -156,8 +157,8 @@ class SizedRuns:
     def judge(
         self, runtime: str, reference: Reference, outputs: Outputs, has_float16: bool
     ) -> None:
-        """Compare a runtime's outputs with PyTorch's, and keep the result."""
-        pair, size = (RUNTIMES[0], runtime), reference.size
+        """Compare a runtime's outputs with the reference's, and keep the result."""
+        pair, size = (self._runtime, runtime), reference.size
         found = self.comparison(pair, reference, outputs, has_float16)
         self.parities.append(
             SizeParity(pair, size.role, size.sizes, found.passed, found.parity, found.detections)
@@ -166,7 +167,7 @@ class SizedRuns:
     def comparison(
         self, pair: Tuple[str, str], reference: Reference, outputs: Outputs, has_float16: bool
     ) -> Comparison:
-        """Return the comparison with PyTorch at one size."""
+        """Return the comparison with the reference at one size."""
         kind = self._model.kind
         thresholds = kind_of(kind).thresholds
         return compare_outputs(kind, pair, reference.outputs, outputs, thresholds, has_float16)

@@ -58,19 +58,20 @@ def load_onnx(spec: str, image: Optional[str], input_text: Optional[str]) -> Mod
                 "give the values: --input FILE.npz",
             )
         picture = read_picture(image)
-    inputs = make_inputs(wanted, input_text, spec, picture)
+    made = make_inputs(wanted, input_text, spec, picture)
     return Model(
         name=spec,
         kind=KIND.name,
         module=torch.nn.Module(),
         input_names=tuple(one.name for one in wanted),
         output_names=tuple(value.name for value in model.graph.output),
-        inputs=inputs,
+        inputs=made.tensors,
         weights=Weights(spec, sha256_of(file)),
         picture=picture,
         scale=(1.0, 1.0),
-        notes=(*_notes_on(model, spec), *_notes(wanted, inputs, image, input_text)),
+        notes=(*_notes_on(model, spec), *_notes(wanted, made.tensors, image, input_text)),
         file=GivenFile(file, model, facts_of(model), precision_in(model)),
+        dynamic=made.dynamic,
     )
 
 

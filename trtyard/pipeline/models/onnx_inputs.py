@@ -1,9 +1,9 @@
-"""The inputs of an ONNX file: ``--input x=1x3x224x224``, values from a file, or a picture."""
+"""The inputs of an ONNX file: ``--input x=1..8x3x224x224``, values from a file, or a picture."""
 
 import shlex
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
@@ -12,8 +12,9 @@ from onnx import TensorProto
 from PIL import Image
 
 from trtyard.core.errors import UsageError
+from trtyard.pipeline.dynamic.dimensions import Dynamic, Profile, Sizes
 from trtyard.pipeline.models.classifier import DEVIATIONS, MEANS
-from trtyard.pipeline.models.own_inputs import OwnInput, parse_inputs
+from trtyard.pipeline.models.own_inputs import OwnInput, OwnInputs, parse_inputs
 from trtyard.pipeline.models.picture import Picture
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.onnx_model.given_file import dimensions_of, type_name
@@ -34,6 +35,9 @@ _RANK_OF_PICTURES, _CHANNELS = 4, 3
 _SEED = 0
 # Sizes that a hint proposes for open dimensions: the first, those of a picture, and others.
 _BATCH, _SIDE, _LENGTH = "1", "224", "16"
+
+# Sizes of an input: numbers, and the names of dimensions that vary.
+_Shape = Tuple[Union[int, str], ...]
 
 
 class Wanted(NamedTuple):
@@ -79,10 +83,17 @@ def is_values_file(text: Optional[str]) -> bool:
     return text is not None and text.lower().endswith(_FILES)
 
 
+class Made(NamedTuple):
+    """This run's inputs, and how they vary."""
+
+    tensors: Tuple[torch.Tensor, ...]
+    dynamic: Optional[Dynamic] = None
+
+
 def make_inputs(
     wanted: Sequence[Wanted], text: Optional[str], spec: str, picture: Optional[Picture] = None
-) -> Tuple[torch.Tensor, ...]:
-    """Return a tensor for each input.
+) -> Made:
+    """Return a tensor for each input, and the dimensions that vary.
 
     Args:
         wanted: the inputs of the file.
@@ -98,22 +109,38 @@ def make_inputs(
             raise UsageError(
                 f"--image and --input {text} both give the values", "leave one of them out"
             )
-        return _from_file(wanted, text, spec)
-    asked = {} if text is None else _asked(wanted, text, spec)
+        return Made(_from_file(wanted, text, spec))
+    asked = _Asked({}, {}, ({},)) if text is None else _asked(wanted, text, spec)
     shapes = _shapes(wanted, asked, spec)
-    if picture is not None:
-        (only,) = wanted
-        return (_of_picture(picture, shapes[0]).to(only.dtype),)
-    seed = Seed(_SEED)
-    tensors = []
-    for one, shape in zip(wanted, shapes):
-        if one.dtype.is_floating_point:
-            tensors.append(seed.uniform(shape, 1.0).to(one.dtype))
-        else:
-            given = asked.get(one.name)
-            below = 2 if given is None else given.below
-            tensors.append(seed.whole(shape, below).to(one.dtype))
-    return tuple(tensors)
+
+    def draw(sizes: Sizes, seed: int) -> Tuple[torch.Tensor, ...]:
+        fixed = [_at(shape, sizes) for shape in shapes]
+        if picture is not None:
+            return (_of_picture(picture, fixed[0]).to(wanted[0].dtype),)
+        values = Seed(_SEED + seed)
+        return tuple(
+            _random(one, shape, asked.inputs.get(one.name), values)
+            for one, shape in zip(wanted, fixed)
+        )
+
+    usual = {name: one.usual for name, one in asked.profiles[0].items()}
+    axes = tuple(
+        {index: size for index, size in enumerate(shape) if isinstance(size, str)}
+        for shape in shapes
+    )
+    return Made(draw(usual, 0), Dynamic(axes, asked.profiles, draw) if any(axes) else None)
+
+
+def _at(shape: _Shape, sizes: Sizes) -> Tuple[int, ...]:
+    return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+
+
+def _random(
+    one: Wanted, shape: Sequence[int], given: Optional[OwnInput], values: Seed
+) -> torch.Tensor:
+    if one.dtype.is_floating_point:
+        return values.uniform(shape, 1.0).to(one.dtype)
+    return values.whole(shape, 2 if given is None else given.below).to(one.dtype)
 
 
 def takes_picture(one: Wanted) -> bool:
@@ -126,45 +153,92 @@ def takes_picture(one: Wanted) -> bool:
     )
 
 
-def _asked(wanted: Sequence[Wanted], text: str, spec: str) -> Dict[str, OwnInput]:
-    """Return what --input asks for, by the input's name."""
-    parts = [one.strip() for one in text.split(",")]
-    named = ["=" in one for one in parts]
-    if any(named) and not all(named):
+class _Asked(NamedTuple):
+    """What --input asks for, by the input's name."""
+
+    inputs: Dict[str, OwnInput]
+    shapes: Dict[str, _Shape]
+    profiles: Tuple[Profile, ...]
+
+
+def _asked(wanted: Sequence[Wanted], text: str, spec: str) -> _Asked:
+    profiles = [[_name_and_rest(part) for part in each.split(",")] for each in text.split(";")]
+    first = profiles[0]
+    names = [name for name, _rest in first]
+    if any(names) and not all(names):
         raise UsageError(
             f"--input {text}: some inputs have names and some do not", _example(wanted)
         )
-    if not any(named):
-        if len(parts) != len(wanted):
+    if not any(names):
+        if len(first) != len(wanted):
             raise UsageError(
-                f"--input {text} has {_counted(parts, 'shape')}; {spec} has "
+                f"--input {text} has {_counted(first, 'shape')}; {spec} has "
                 f"{_counted(wanted, 'input')}: {_names(wanted)}",
                 _example(wanted),
             )
-        pairs = [(one.name, part) for one, part in zip(wanted, parts)]
-    else:
-        pairs = []
-        for part in parts:
-            name, _, shape = part.rpartition("=")
-            pairs.append((name, shape))
+        names = [one.name for one in wanted]
+    for other in profiles[1:]:
+        if [name for name, _rest in other] not in (names, [""] * len(names)):
+            raise UsageError(
+                f"--input {text}: the profiles have different inputs",
+                "give the same inputs in each profile, in the same order",
+            )
     known = {one.name: one for one in wanted}
-    found: Dict[str, OwnInput] = {}
-    for name, shape in pairs:
+    for name in names:
         if name not in known:
             raise UsageError(
                 f"--input {text}: {spec} has no input '{name}', but: {_names(wanted)}",
                 _example(wanted),
             )
-        if name in found:
+        if names.count(name) > 1:
             raise UsageError(f"--input {text}: input {name} is given twice", _example(wanted))
-        asked = parse_inputs(shape)
-        if asked.vary:
-            raise UsageError(
-                f"--input {text}: an ONNX file is converted with fixed sizes",
-                "give one size for each dimension; ranges need a model in PyTorch",
-            )
-        (found[name],) = asked.inputs
-        _check_type(known[name], found[name], shape, text)
+    # Names of inputs in files can have any characters, so the shapes are read without them.
+    asked = parse_inputs(";".join(",".join(rest for _name, rest in each) for each in profiles))
+    inputs = dict(zip(names, asked.inputs))
+    for (_name, rest), name in zip(first, names):
+        _check_type(known[name], inputs[name], rest, text)
+    called = _dimension_names([known[name] for name in names], asked, text)
+    shapes = {
+        name: tuple(
+            called[axes[index]] if index in axes else size
+            for index, size in enumerate(inputs[name].shape)
+        )
+        for name, axes in zip(names, asked.axes)
+    }
+    ranges = tuple({called[axis]: one for axis, one in each.items()} for each in asked.profiles)
+    return _Asked(inputs, shapes, ranges)
+
+
+def _name_and_rest(part: str) -> Tuple[str, str]:
+    """Split "x=[n=1..8]x3" into the input's name and its sizes."""
+    head, bracket, tail = part.strip().partition("[")
+    name, _equals, sizes = head.rpartition("=")
+    return name, sizes + bracket + tail
+
+
+def _dimension_names(wanted: Sequence[Wanted], asked: OwnInputs, text: str) -> Dict[str, str]:
+    """Return the name of each dimension that varies: the file's own if it has one.
+
+    Raises:
+        UsageError: one dimension of the file has two ranges.
+    """
+    symbols: Dict[str, List[str]] = {}  # of the file, by the name that --input gives
+    for one, axes in zip(wanted, asked.axes):
+        for index, axis in axes.items():
+            declared = "?" if one.shape is None or index >= len(one.shape) else one.shape[index]
+            own = symbols.setdefault(axis, [])
+            if declared != "?" and not declared.isdigit() and declared not in own:
+                own.append(declared)
+    found: Dict[str, str] = {}
+    for axis, own in symbols.items():
+        found[axis] = own[0] if len(own) == 1 else axis
+    for axis, name in found.items():
+        for other, same in found.items():
+            if same == name and any(each[axis] != each[other] for each in asked.profiles):
+                raise UsageError(
+                    f"--input {text}: dimension {name} of the file has two ranges",
+                    "give the same range wherever the file has this dimension",
+                )
     return found
 
 
@@ -177,23 +251,27 @@ def _check_type(one: Wanted, given: OwnInput, shape: str, text: str) -> None:
         )
 
 
-def _shapes(
-    wanted: Sequence[Wanted], asked: Dict[str, OwnInput], spec: str
-) -> List[Tuple[int, ...]]:
+def _shapes(wanted: Sequence[Wanted], asked: _Asked, spec: str) -> List[_Shape]:
     """Return the shape of each input; a size that has a name is the same wherever it occurs."""
-    sizes: Dict[str, int] = {}
+    sizes: Dict[str, Union[int, str]] = {}
     for one in wanted:
-        if one.name in asked:
-            shape = asked[one.name].shape
+        if one.name in asked.shapes:
+            shape = asked.shapes[one.name]
             given = f"--input {one.name}={'x'.join(map(str, shape))}"
             _fit(one, shape, sizes, given, _example(wanted))
     return [
-        asked[one.name].shape if one.name in asked else _closed(one, sizes, wanted, spec)
+        asked.shapes[one.name] if one.name in asked.shapes else _closed(one, sizes, wanted, spec)
         for one in wanted
     ]
 
 
-def _fit(one: Wanted, shape: Sequence[int], sizes: Dict[str, int], given: str, hint: str) -> None:
+def _fit(
+    one: Wanted,
+    shape: Sequence[Union[int, str]],
+    sizes: Dict[str, Union[int, str]],
+    given: str,
+    hint: str,
+) -> None:
     """Check a shape against what the file declares, and note the sizes that have names."""
     if one.shape is None:
         return
@@ -215,8 +293,8 @@ def _fit(one: Wanted, shape: Sequence[int], sizes: Dict[str, int], given: str, h
 
 
 def _closed(
-    one: Wanted, sizes: Dict[str, int], wanted: Sequence[Wanted], spec: str
-) -> Tuple[int, ...]:
+    one: Wanted, sizes: Dict[str, Union[int, str]], wanted: Sequence[Wanted], spec: str
+) -> _Shape:
     if one.shape is None:
         raise UsageError(
             f"{spec}: the file does not declare the shape of input {one.name}", _example(wanted)
@@ -274,7 +352,7 @@ def _from_file(wanted: Sequence[Wanted], text: str, spec: str) -> Tuple[torch.Te
             f"{spec} has the inputs {_names(wanted)}",
             _savez(wanted),
         )
-    sizes: Dict[str, int] = {}
+    sizes: Dict[str, Union[int, str]] = {}
     for one in wanted:
         _check_array(one, arrays[one.name], text)
         shape = arrays[one.name].shape

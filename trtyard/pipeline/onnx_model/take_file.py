@@ -1,7 +1,7 @@
-"""Writes a user's ONNX file as model.onnx: with fixed shapes, and functions for the custom ops."""
+"""Writes a user's ONNX file as model.onnx: with this run's shapes, and functions for custom ops."""
 
 from pathlib import Path
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple, Union
 
 import onnx
 from onnx import helper
@@ -31,7 +31,7 @@ _MOST_NODES = 5
 def take(
     model: onnx.ModelProto,
     source: Path,
-    shapes: Mapping[str, Sequence[int]],
+    shapes: Mapping[str, Sequence[Union[int, str]]],
     file: Path,
     data: Path,
 ) -> Exported:
@@ -41,7 +41,7 @@ def take(
         model: the content of ``source``, without external data. Changed in place: a copy of
             two gigabytes is not cheap.
         source: the user's file.
-        shapes: of this run's inputs, by name. Open dimensions get these sizes.
+        shapes: of this run's inputs, by name. Open dimensions get these sizes, or these names.
         file: written whole or not at all.
         data: the file for weights that are not in ``source``.
 
@@ -91,9 +91,9 @@ def _check(file: Path, source: Path) -> None:
         raise UsageError(f"{source.name} is not valid ONNX: {words}", "export it again") from error
 
 
-def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Give the open dimensions of the inputs these sizes, and those with the same name too."""
-    sizes: Dict[str, int] = {}
+def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[Union[int, str]]]) -> None:
+    """Give the open dimensions of the inputs these sizes or names, wherever they occur."""
+    sizes: Dict[str, Union[int, str]] = {}
     for value in inputs_of(model):
         tensor, shape = value.type.tensor_type, shapes[value.name]
         if not tensor.HasField("shape"):
@@ -103,8 +103,15 @@ def fix_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> N
         for dimension, size in zip(tensor.shape.dim, shape):
             if dimension.dim_param:
                 sizes[dimension.dim_param] = size
-            dimension.dim_value = size
+            _set(dimension, size)
     _name_sizes(model.graph, sizes)
+
+
+def _set(dimension: onnx.TensorShapeProto.Dimension, size: Union[int, str]) -> None:
+    if isinstance(size, str):
+        dimension.dim_param = size
+    else:
+        dimension.dim_value = size
 
 
 def _sort(graph: onnx.GraphProto) -> None:
@@ -128,11 +135,11 @@ def _add_output_shapes(model: onnx.ModelProto) -> None:
             output.type.tensor_type.shape.CopyFrom(known.type.tensor_type.shape)
 
 
-def _name_sizes(graph: onnx.GraphProto, sizes: Mapping[str, int]) -> None:
+def _name_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Union[int, str]]) -> None:
     for value in [*graph.input, *graph.output, *graph.value_info]:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param in sizes:
-                dimension.dim_value = sizes[dimension.dim_param]
+                _set(dimension, sizes[dimension.dim_param])
     for node in graph.node:
         for inner in inner_graphs(node):
             _name_sizes(inner, sizes)
