@@ -442,7 +442,7 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
 @command(
     trt=ROW,
     model="Also check the ops of this model: an ONNX file, or a model to export first.",
-    input="Inputs of your own model, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool.",
+    input="Shapes of the inputs, as for convert; of a range the ops are checked at opt.",
     size="Side of the network's input in pixels.",
 )
 def doctor(

@@ -185,7 +185,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--size", type=int)
-    parser.add_argument("--input", help="shapes such as 1x3x224x224, separated by commas")
+    parser.add_argument("--input", help="shapes as for convert; of a range the usual size")
 
 
 def _add_onnx_facts(parser: argparse.ArgumentParser) -> None:

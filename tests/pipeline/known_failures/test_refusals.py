@@ -117,7 +117,12 @@ def refusal(module, inputs, tmp_path):
     """Return the error of the first stage of a conversion that fails, with its advice."""
     names = [f"input_{index}" for index in range(len(inputs))]
     model = SimpleNamespace(
-        module=module, inputs=inputs, input_names=names, output_names=["output"], name="net"
+        module=module,
+        inputs=inputs,
+        input_names=names,
+        output_names=["output"],
+        name="net",
+        dynamic=None,
     )
     plugins = PluginSource(None, tmp_path, tmp_path)
     conversion = Conversion(ROW, model, tmp_path, plugins, lambda _: None)
