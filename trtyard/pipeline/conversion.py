@@ -10,6 +10,7 @@ import torch
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_json
+from trtyard.core.precisions import FP32, file_names, lacking_on
 from trtyard.core.report import EngineFacts, Stage
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
@@ -76,8 +77,11 @@ class Conversion:
         self._exported: Optional[Exported] = None
         self._library: Optional[Path] = None
 
-    def run(self, until: str = ENGINE) -> Outcome:
-        """Run every stage that can run, up to what ``until`` names."""
+    def run(self, until: str = ENGINE, builds: bool = True) -> Outcome:
+        """Run every stage that can run, up to what ``until`` names.
+
+        Without ``builds`` there is no engine in fp32: only others were asked for.
+        """
         attempt, model, row = self._book.attempt, self._model, self._row
         outputs = {"torch": attempt("torch", f"run {model.name} on the CPU", self._torch)}
         self._exported = attempt(
@@ -95,8 +99,14 @@ class Conversion:
                 "plugins", "compile the CUDA kernels", self._compile, ["export"]
             )
             doing = f"build with TensorRT {row.tensorrt}"
-            engine = attempt("engine", doing, self._engine, ["export"])
-            outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
+            if builds:
+                engine = attempt("engine", doing, self.build, ["export"])
+                outputs["tensorrt"] = attempt(
+                    "tensorrt", "run the engine", self.run_engine, ["engine"]
+                )
+            else:
+                for name in ("engine", "tensorrt"):
+                    self._book.leave_out(name, "--precision does not ask for fp32")
         return Outcome(
             self._book.stages,
             {name: values for name, values in outputs.items() if values is not None},
@@ -194,7 +204,10 @@ class Conversion:
         library = self._plugins.cache / "libtrtyard_plugins.so"
         return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
-    def _engine(self) -> EngineFacts:
+    def build(
+        self, onnx_name: str = artifacts.ONNX, precision: str = FP32, kept: Sequence[str] = ()
+    ) -> EngineFacts:
+        """Build the engine of ``precision`` from the file of that name; see ``build_engine``."""
         row = self._row
         if row.flavour != RTX:
             self._require_full_tensorrt()
@@ -206,9 +219,9 @@ class Conversion:
                 "is built without the plugins' kernels, so without their scratch memory: "
                 "it loads, but cannot run",
             )
-        file, engine = self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE
+        file, engine = self._folder / onnx_name, self._folder / file_names(precision)["engine"]
         try:
-            return build_engine(file, engine, self._library)
+            return build_engine(file, engine, self._library, precision, kept)
         except ConversionError as error:
             from trtyard.pipeline.onnx_model.operator_check import with_place
 
@@ -227,12 +240,16 @@ class Conversion:
         except ImportError as error:
             raise NotRunError(f"{release} is not in this environment: {error}") from error
 
-    def _tensorrt(self) -> Outputs:
+    def run_engine(self, precision: str = FP32, inputs: Optional[Outputs] = None) -> Outputs:
+        """Run the engine of ``precision`` on the given inputs, or on this run's."""
         from trtyard.core.cuda_device import usable_device
 
         device, reason = usable_device(self._row.runs_on)
         if device is None:
             raise NotRunError(reason)
+        lacking = lacking_on(precision, device.compute_capability)
+        if lacking is not None:
+            raise NotRunError(lacking)
         if self._exported is not None and self._exported.custom_ops and self._library is None:
             raise NotRunError("needs the stage plugins, which did not pass")
         try:
@@ -240,9 +257,10 @@ class Conversion:
         except ImportError as error:
             why = self._row.pycuda_problem or str(error)
             raise NotRunError(f"pycuda is not in this environment: {why}") from error
-        run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library)
+        names = file_names(precision)
+        run = run_engine(self._folder / names["engine"], inputs or self._inputs, self._library)
         if run.layers is not None:
-            write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
+            write_json(self._folder / names["layers"], run.layers)
         return run.outputs
 
 

@@ -15,6 +15,7 @@ from trtyard.core.report import (
     JSON_FILE,
     Inputs,
     Picture,
+    Precision,
     Proposals,
     Report,
     TensorInput,
@@ -32,6 +33,8 @@ from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
+from trtyard.pipeline.precision.plan import plan_of
+from trtyard.pipeline.precision.run_all import run_precisions, write_notes
 from trtyard.pipeline.row import Row, exporting
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
@@ -67,14 +70,20 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         norm_epsilon=request.norm_eps,
     )
     row = exporting(row, model.exporter, request.opset)
+    cache = None if where.plugin_cache is None else where.plugin_cache / "calibration"
+    plan = plan_of(row, request, model, cache)
     with published_together(where.out, artifacts.ALL) as folder:
         plugins = PluginSource(
             None if request.plugins is None else Path(request.plugins),
             where.plugin_sources,
             where.plugin_cache or folder,
         )
-        outcome = Conversion(row, model, folder, plugins, _announce).run(request.until)
-        report = _report(row, request, where.executor, model, outcome, folder)
+        conversion = Conversion(row, model, folder, plugins, _announce)
+        outcome = conversion.run(request.until, plan.builds_fp32)
+        precisions = run_precisions(
+            row, plan, model, conversion, outcome, folder, request.until, _announce
+        )
+        report = _report(row, request, where.executor, model, outcome, folder, precisions)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
@@ -108,8 +117,10 @@ def _report(
     model: Model,
     outcome: Outcome,
     folder: Path,
+    precisions: Tuple[Precision, ...] = (),
 ) -> Report:
     found = versions()
+    write_notes(folder, row, precisions, found, outcome.library)
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
     comparisons = _compare(model, outcome)
@@ -117,7 +128,7 @@ def _report(
     return Report(
         row=row.name,
         model=model.name,
-        precision=precision_of(model.module),
+        precision=request.precision if precisions else precision_of(model.module),
         executor=executor,
         stages=tuple(outcome.stages),
         parity=tuple(row for each in comparisons for row in each.parity),
@@ -137,6 +148,7 @@ def _report(
         notes=tuple(model.notes),
         warnings=() if outcome.exported is None else outcome.exported.warnings,
         symptoms=symptoms_of(model, folder / artifacts.ONNX, outcome.outputs, comparisons),
+        precisions=precisions,
     )
 
 

@@ -3,14 +3,21 @@
 import textwrap
 from collections.abc import Sequence
 
-from trtyard.core.report import HTML_FILE, PASSED, Report, Stage, compared_pairs
+from trtyard.core.report import FAILED, HTML_FILE, PASSED, Report, Stage, compared_pairs
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_remarks
+from trtyard.report.precision_section import (
+    agreement_in_words,
+    precision_status,
+    worst_cosine,
+    worst_error,
+)
 from trtyard.report.verdict import judge
 
 WIDTH = 80
 _STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the rest is for the detail
 _PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the rest is for the tolerance
+_PRECISION_COLUMNS = (11, 9, 12, 10, 10, 10)
 _PLAIN = str.maketrans(
     {words.TIMES: "x", words.NOTHING: "-", words.MINUS: "-", words.INFINITY: "inf"}
 )  # not every terminal can show them
@@ -36,6 +43,8 @@ def console_table(report: Report) -> str:
         )
     for pair in compared_pairs(report):
         lines += ["", *_compared(report, pair)]
+    if report.precisions:
+        lines += ["", *_precisions(report)]
     lines += ["", *textwrap.wrap(judge(report).text, WIDTH, break_on_hyphens=False)]
     return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
 
@@ -64,6 +73,27 @@ def _stage_detail(report: Report, stage: Stage) -> str:
         facts = f"{report.exporter} exporter, opset {report.opset}"
         return "; ".join(filter(None, (facts, stage.note)))
     return stage.note or ""
+
+
+def _precisions(report: Report) -> list[str]:
+    columns = ("precision", "result", "rel. error", "cosine", "ONNX", "engine", "CPU time")
+    lines = _row(columns, _PRECISION_COLUMNS)
+    for each in report.precisions:
+        cosine = worst_cosine(each)
+        status = precision_status(each)
+        cells = (
+            each.name,
+            "FAILED" if status == FAILED else words.status_word(status),
+            words.number(worst_error(each)),
+            "-" if cosine is None else f"{cosine:.6f}",
+            "-" if each.file_bytes is None else words.size(each.file_bytes),
+            "-" if each.engine_bytes is None else words.size(each.engine_bytes),
+            words.seconds(each.seconds),
+        )
+        lines += _row(cells, _PRECISION_COLUMNS)
+        if each.agreements:
+            lines += _indented("; ".join(map(agreement_in_words, each.agreements)))
+    return lines
 
 
 def _compared(report: Report, pair: tuple[str, str]) -> list[str]:

@@ -5,9 +5,10 @@ A stage that was not run is ``skipped`` with its reason: JUnit reads a bare test
 
 import xml.etree.ElementTree as Tree
 
-from trtyard.core.report import FAILED, PASSED, Report, Stage
+from trtyard.core.report import FAILED, PASSED, Report, Stage, precision_stages
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_facts
+from trtyard.report.precision_section import agreement_in_words
 
 
 def junit_text(report: Report) -> str:
@@ -33,12 +34,30 @@ def junit_text(report: Report) -> str:
             ],
         ),
     ]
+    if report.precisions:
+        suites.append(_suite(report, "precisions", _precision_cases(report)))
     root = Tree.Element("testsuites", {"name": words.one_line(f"{report.model} {report.row}")})
     for count in ("tests", "failures", "errors", "skipped"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
     root.extend(suites)
     xml = Tree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'
+
+
+def _precision_cases(report: Report) -> list[Tree.Element]:
+    cases = [_stage_case(stage) for stage in precision_stages(report)]
+    for each in report.precisions[1:]:
+        for one in each.values:
+            facts = (
+                f"relative error {words.number(one.relative_error)} of at most "
+                f"{words.number(one.largest_error)}, cosine {one.cosine} of at least "
+                f"{one.least_cosine}; {one.problem or ''}"
+            )
+            cases.append(_case(f"{each.name} {one.runtime} {one.output}", one.passed, facts))
+        for share in each.agreements:
+            name = f"{each.name} {share.runtime} {share.measure} {share.data}"
+            cases.append(_case(name, share.passed, agreement_in_words(share)))
+    return cases
 
 
 def _suite(report: Report, name: str, cases: list[Tree.Element]) -> Tree.Element:

@@ -12,6 +12,8 @@ from trtyard.core.report import (
     Stage,
     compared_pairs,
     exit_code,
+    missed_budgets,
+    precision_stages,
     uncompared_runtimes,
 )
 from trtyard.report import words
@@ -36,8 +38,9 @@ class Verdict(NamedTuple):
 
 def judge(report: Report) -> Verdict:
     """Return the verdict of a report."""
+    stages = [*report.stages, *precision_stages(report)]
     by_status = {
-        status: [stage for stage in report.stages if stage.status == status]
+        status: [stage for stage in stages if stage.status == status]
         for status in (PASSED, FAILED, NOT_RUN)
     }
     not_run = _by_reason(by_status[NOT_RUN])
@@ -47,7 +50,7 @@ def judge(report: Report) -> Verdict:
 
 
 def _headline(report: Report, passed: list[Stage], failed: list[Stage]) -> str:
-    disagreements = _disagreements(report)
+    disagreements = [*_disagreements(report), *_missed(report)]
     if failed:
         sentences = [
             f"{_capital(words.subject(stage.name))} failed: {_sentence(stage.reason or '')}"
@@ -92,6 +95,14 @@ def _disagreements(report: Report) -> list[str]:
             what = ["detections"] if judged else []
             sentences.append(f"{_named(pair)} disagree on {words.listed(what + outputs)}.")
     return sentences
+
+
+def _missed(report: Report) -> list[str]:
+    names = missed_budgets(report)
+    if not names:
+        return []
+    verb = "misses its budget" if len(names) == 1 else "miss their budgets"
+    return [f"{_capital(words.listed(names))} {verb} of accuracy."]
 
 
 def _cautions(report: Report) -> tuple[str, ...]:

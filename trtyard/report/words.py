@@ -20,6 +20,7 @@ _STAGES = {
     "plugins": "Compile plugins",
     "engine": "Build the engine",
     "tensorrt": "Run in TensorRT",
+    "rewrite": "Rewrite the ONNX file",
 }
 _SUBJECTS = {"export": "the export", "plugins": "the plugins", "engine": "the engine"}
 _STATUSES = {"passed": "passed", "failed": "failed", "not-run": "not run"}

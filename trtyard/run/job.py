@@ -25,6 +25,7 @@ class Job:
     weights_key: str = ""  # the key in the weights file
     image: Path | None = None
     plugins: Path | None = None
+    calibrate: Path | None = None  # a folder or a file
 
     def placed(self, place: Callable[[Path], str] | None = None) -> ConversionRequest:
         """Return the request as the pipeline reads it.
@@ -36,7 +37,7 @@ class Job:
         if place is not None and self.model_file is not None:
             model = f"{place(self.model_file)}:{model.rpartition(':')[2]}"
         place = place or str
-        paths = {"image": self.image, "plugins": self.plugins}
+        paths = {"image": self.image, "plugins": self.plugins, "calibrate": self.calibrate}
         changes = {name: place(path) for name, path in paths.items() if path is not None}
         if self.weights is not None:
             key = f"#{self.weights_key}" if self.weights_key else ""
@@ -66,7 +67,10 @@ class Job:
 
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
-        named = (self.weights, self.image, self.plugins, self.model_file, self.code_folder)
+        named = (
+            *(self.weights, self.image, self.plugins, self.calibrate),
+            *(self.model_file, self.code_folder),
+        )
         return [one for one in named if one is not None]
 
 

@@ -75,6 +75,7 @@ def load_classifier(name: str, choice: Choice, image: Optional[str], size: Optio
         picture=picture,
         scale=(1.0, 1.0),
         notes=notes,
+        prepare=lambda rgb: network_input(rgb, side),
     )
 
 

@@ -1,6 +1,6 @@
 """A model of any kind: its module, the inputs of this run, and where they come from."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -29,3 +29,5 @@ class Model(NamedTuple):
     exporter: Optional[str] = None  # the one that takes it, where a row's own does not
     proposal_rows: int = 0  # rows of a detector's box head for one image, including padding
     notes: Tuple[str, ...] = ()  # what the report should say of it, a sentence each
+    # From a picture, uint8 [H, W, 3], to the model's one input; None where that is not known.
+    prepare: Optional[Callable[[Any], torch.Tensor]] = None

@@ -68,4 +68,5 @@ def load_segmenter(name: str, choice: Choice, image: Optional[str], size: Option
         picture=picture,
         scale=(1.0, 1.0),
         notes=notes,
+        prepare=lambda rgb: network_input(rgb, side),
     )

@@ -17,8 +17,11 @@ def invalid_model_errors() -> Tuple[Any, ...]:
     return onnx.checker.ValidationError, inference
 
 
-def session(file: Path) -> Any:
-    """Return an ONNX Runtime session on the CPU that says nothing but errors."""
+def session(file: Path, is_fused: bool = True) -> Any:
+    """Return an ONNX Runtime session on the CPU that says nothing but errors.
+
+    Without ``is_fused`` nodes are folded and removed, but not fused into others.
+    """
     import onnxruntime  # not above: its runner sets the environment for it first
 
     options = onnxruntime.SessionOptions()
@@ -27,6 +30,9 @@ def session(file: Path) -> Any:
     options.enable_mem_pattern = False
     if hasattr(options, "log_severity_level"):
         options.log_severity_level = _ERRORS_ONLY
+    if not is_fused:
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_BASIC
     version = onnxruntime.__version__.split(".")
     if (int(version[0]), int(version[1])) >= (1, 3):  # the first that takes providers
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

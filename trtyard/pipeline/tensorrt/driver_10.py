@@ -1,6 +1,6 @@
 """TensorRT 10.15 and newer, 11 included: held against the bindings of 10.16.1 and 11.3.0."""
 
-from typing import cast
+from typing import Sequence, cast
 
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_10_13 import Driver1013
@@ -15,7 +15,11 @@ class Driver10(Driver1013):
         """Have the parser take a custom op's plugin, and not its function body: from 10.15 on."""
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
 
-    def prepare(self, network: "trt.INetworkDefinition") -> None:
+    def prepare(
+        self,
+        network: "trt.INetworkDefinition",
+        kept: Sequence[str] = (),  # noqa: ARG002 - the network's types say it
+    ) -> None:
         """Allow the builder to use several kernels for an Attention op without a single one.
 
         The op came with opset 23. Without this, TensorRT for RTX refuses it in fp32.

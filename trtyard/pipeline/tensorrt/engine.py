@@ -2,12 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import onnx
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.files import write_bytes
+from trtyard.core.precisions import FP32
 from trtyard.core.report import EngineFacts
 from trtyard.pipeline.onnx_functions import keep_functions
 from trtyard.pipeline.onnx_model.facts import data_files
@@ -24,12 +25,21 @@ from trtyard.pipeline.tensorrt.log import Log
 _PLUGIN_MISSING = "Plugin not found"
 
 
-def build_engine(onnx_file: Path, engine_file: Path, library: Optional[Path] = None) -> EngineFacts:
+def build_engine(
+    onnx_file: Path,
+    engine_file: Path,
+    library: Optional[Path] = None,
+    precision: str = FP32,
+    kept: Sequence[str] = (),
+) -> EngineFacts:
     """Parse ``onnx_file``, build an engine and write it to ``engine_file``, whole or not at all.
 
     The custom ops become plugins: their function bodies in the file are passed over. ``library``
     holds the plugins' kernels. TensorRT for RTX, 10 and 11 build without them, but ask them how
     much scratch memory the engine must give them: built without, it cannot run.
+
+    ``precision`` is the file's, or what the builder makes of it before TensorRT 8; ``kept`` names
+    the nodes that stay in fp32.
 
     Raises:
         ConversionError: the parser or the builder refused the model, or a custom op became no
@@ -43,13 +53,13 @@ def build_engine(onnx_file: Path, engine_file: Path, library: Optional[Path] = N
         logger = driver.logger(log)
         with driver.plugins(library, logger):
             builder = trt.Builder(logger)
-            network = driver.create_network(builder)
+            network = driver.create_network(builder, precision)
             _parse(network, logger, onnx_file, driver, log)
             in_network = plugin_layers_of(network, driver)
             _check_custom_ops(onnx_file, in_network)
-            driver.prepare(network)
+            driver.prepare(network, kept)
             config = builder.create_builder_config()
-            driver.configure(config)
+            driver.configure(config, precision)
             plan = driver.plan(builder, network, config)
             if plan is None:
                 raise _builder_refusal(onnx_file, log)

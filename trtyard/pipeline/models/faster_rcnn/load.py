@@ -11,7 +11,7 @@ from trtyard.pipeline.models.faster_rcnn.proposals import ImageShape
 from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights
 from trtyard.pipeline.models.faster_rcnn.weights import load_weights
 from trtyard.pipeline.models.model import Model
-from trtyard.pipeline.models.picture import Picture, read_picture
+from trtyard.pipeline.models.picture import Picture, fitted, read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 
@@ -51,6 +51,7 @@ def load_faster_rcnn(
     else:
         notes = load_weights(network, choice.file, choice.key)
     network.requires_grad_(False)
+    shape = images.shape[3], images.shape[2]
     return Model(
         name=NAME,
         kind=KIND.name,
@@ -63,6 +64,7 @@ def load_faster_rcnn(
         scale=_scale(picture, images.shape[3], images.shape[2]),
         proposal_rows=network.rpn.top_n,
         notes=notes,
+        prepare=lambda rgb: network_input(fitted(rgb, shape), min(shape)),
     )
 
 
