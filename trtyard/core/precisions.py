@@ -100,7 +100,7 @@ def refuse_unfit_options(
     calibrated = [one for one in asked if one in CALIBRATED]
     if calibrated and calibrate is None:
         raise UsageError(
-            "{} needs calibration data".format(" and ".join(calibrated)),
+            "--precision {} needs calibration data".format(",".join(calibrated)),
             "--calibrate FOLDER of at least 8 pictures, or --calibrate FILE.npz with an array for "
             "each input, samples first",
         )

@@ -71,6 +71,7 @@ class INetworkDefinition:
 
 class IBuilderConfig:
     max_workspace_size: int
+    def set_flag(self, flag: BuilderFlag) -> None: ...
     def clear_flag(self, flag: BuilderFlag) -> None: ...
 
 class IExecutionContext:

@@ -15,6 +15,9 @@ Sample = Dict[str, np.ndarray]  # every input of the model by name, with the bat
 FEWEST = 8
 _MOST_HELD_OUT = 32
 _MOST_NAMES = 5
+# Of pictures. More change a range little, and all are held in memory.
+_MOST = 512
+_MOST_BYTES = 1 << 31
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
@@ -63,6 +66,7 @@ def _from_pictures(folder: Path, model: Model) -> List[Sample]:
             f"{', '.join(model.input_names)}, samples first",
         )
     files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in _ENDINGS)
+    files = _evenly(files, max(FEWEST, min(_MOST, _MOST_BYTES // (4 * model.inputs[0].numel()))))
     samples, problems = [], []
     for file in files:
         try:
@@ -82,19 +86,26 @@ def _from_pictures(folder: Path, model: Model) -> List[Sample]:
     return samples
 
 
+def _evenly(files: List[Path], most: int) -> List[Path]:
+    """Return at most ``most`` of the files, from the whole list."""
+    if len(files) <= most:
+        return files
+    return [files[index * len(files) // most] for index in range(most)]
+
+
 def _read_arrays(path: Path, model: Model) -> Dict[str, Any]:
     try:
-        loaded = np.load(str(path), allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            if len(model.input_names) > 1:
-                raise UsageError(
-                    f"--calibrate {path} is one array, but {model.name} has the inputs "
-                    f"{', '.join(model.input_names)}",
-                    "write an .npz with an array for each: numpy.savez",
-                )
-            return {model.input_names[0]: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as stream:  # numpy leaves open what it cannot read
+            loaded = np.load(stream, allow_pickle=False)
+            if not isinstance(loaded, np.ndarray):
+                return {name: loaded[name] for name in loaded.files}
+        if len(model.input_names) > 1:
+            raise UsageError(
+                f"--calibrate {path} is one array, but {model.name} has the inputs "
+                f"{', '.join(model.input_names)}",
+                "write an .npz with an array for each: numpy.savez",
+            )
+        return {model.input_names[0]: loaded}
     except UsageError:
         raise
     except Exception as error:  # zipfile's own among others, for a file that was cut short

@@ -87,7 +87,7 @@ def _refuse_half(model: Model, names: List[str]) -> None:
     if names == [FP16] and any(each != torch.float16 for each in types):
         return  # the rest of it can be made float16
     raise UsageError(
-        f"{model.name} has {precision_of(model.module)} weights: {', '.join(names)} is made from "
-        "fp32",
+        f"{model.name} has {precision_of(model.module)} weights, and --precision "
+        f"{','.join(names)} starts from fp32",
         "return the model without .half(), or leave out --precision: what is in fp16 stays so",
     )
