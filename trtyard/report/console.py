@@ -8,6 +8,7 @@ from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_remarks
 from trtyard.report.precision_section import (
     agreement_in_words,
+    precision_notes,
     precision_status,
     worst_cosine,
     worst_error,
@@ -92,7 +93,10 @@ def _precisions(report: Report) -> list[str]:
         )
         lines += _row(cells, _PRECISION_COLUMNS)
         if each.agreements:
-            lines += _indented("; ".join(map(agreement_in_words, each.agreements)))
+            held_out = [one for one in each.agreements if one.data == "held-out"]
+            lines += _indented("; ".join(map(agreement_in_words, held_out or each.agreements)))
+        for note in precision_notes(each):
+            lines += _indented(words.one_line(note))
     return lines
 
 

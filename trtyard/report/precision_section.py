@@ -1,5 +1,6 @@
 """The reduced precisions of a report: a table on the page, and its figures in short form."""
 
+from trtyard.core.precisions import FP32
 from trtyard.core.report import FAILED, NOT_RUN, PASSED, Agreement, Precision, Report, Stage
 from trtyard.report import words
 from trtyard.report.markup import Child, Markup, joined, tag
@@ -43,6 +44,14 @@ def agreement_in_words(one: Agreement) -> str:
     of = share if one.measure == "mAP" else f"{share} of {one.compared:,}"
     bound = f", at least {100 * one.least:.3g} %" if one.least is not None else ""
     return f"{of} ({'held-out data' if one.data == 'held-out' else 'this input'}{bound})"
+
+
+def precision_notes(each: Precision) -> list[str]:
+    """Return what to know of a reduced precision's results, a sentence each."""
+    stages = each.stages if each.name != FP32 else ()
+    told = [f"{words.subject(stage.name)} {stage.note}" for stage in stages if stage.note]
+    problems = [f"{one.output}: {one.problem}" for one in each.values if one.problem]
+    return [*told, *problems, *each.notes]
 
 
 def unfinished_stages(each: Precision) -> list[Stage]:
@@ -97,12 +106,10 @@ def _details(each: Precision) -> Markup:
         f"{words.stage_name(stage.name)}: {words.status_word(stage.status)}: {stage.reason or ''}"
         for stage in unfinished_stages(each)
     ]
-    items += [f"{words.stage_name(one.name)} {one.note}" for one in each.stages if one.note]
-    items += [f"{one.output}: {one.problem}" for one in each.values if one.problem]
+    items += precision_notes(each)
     if each.reduced_nodes is not None:
         kept = ", ".join(f"{number} {reason}" for reason, number in each.kept_nodes.items())
         items.append(f"{each.reduced_nodes} nodes reduced; in fp32: {kept or 'none by rule'}")
-    items += each.notes
     for one in each.values[:1]:
         items.append(
             f"Budget: relative error up to {words.number(one.largest_error)}, cosine at least "

@@ -43,7 +43,14 @@ def judge(report: Report) -> Verdict:
         status: [stage for stage in stages if stage.status == status]
         for status in (PASSED, FAILED, NOT_RUN)
     }
-    not_run = _by_reason(by_status[NOT_RUN])
+    reasons = {stage.reason for stage in report.stages}  # the engines' are mostly the same
+    not_run = _by_reason(
+        [
+            stage
+            for stage in by_status[NOT_RUN]
+            if stage in report.stages or stage.reason not in reasons
+        ]
+    )
     code = exit_code(report)
     headline = _headline(report, by_status[PASSED], by_status[FAILED])
     return Verdict(code, headline, not_run, () if code else _cautions(report))
@@ -65,7 +72,10 @@ def _headline(report: Report, passed: list[Stage], failed: list[Stage]) -> str:
     if uncompared:
         names = words.listed(words.runtime_name(name) for name in uncompared)
         return f"{names} ran, but no output was compared."
-    return " ".join(_agreements(report)) or "All stages that ran passed; nothing was compared."
+    return (
+        " ".join([*_agreements(report), *_within(report)])
+        or "All stages that ran passed; nothing was compared."
+    )
 
 
 def _by_reason(stages: list[Stage]) -> tuple[str, ...]:
@@ -95,6 +105,16 @@ def _disagreements(report: Report) -> list[str]:
             what = ["detections"] if judged else []
             sentences.append(f"{_named(pair)} disagree on {words.listed(what + outputs)}.")
     return sentences
+
+
+def _within(report: Report) -> list[str]:
+    """Return a sentence about the precisions that were compared; none of them missed its budget."""
+    names = [each.name for each in report.precisions[1:] if each.values or each.agreements]
+    if not names:
+        return []
+    budgets = "its budget" if len(names) == 1 else "their budgets"
+    verb = "stays" if len(names) == 1 else "stay"
+    return [f"{_capital(words.listed(names))} {verb} within {budgets} of accuracy."]
 
 
 def _missed(report: Report) -> list[str]:

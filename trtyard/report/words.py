@@ -22,7 +22,12 @@ _STAGES = {
     "tensorrt": "Run in TensorRT",
     "rewrite": "Rewrite the ONNX file",
 }
-_SUBJECTS = {"export": "the export", "plugins": "the plugins", "engine": "the engine"}
+_SUBJECTS = {
+    "export": "the export",
+    "plugins": "the plugins",
+    "engine": "the engine",
+    "rewrite": "the rewriting",
+}
 _STATUSES = {"passed": "passed", "failed": "failed", "not-run": "not run"}
 _SMALL = 1e-3  # smaller numbers are written with an exponent
 _UNITS = ("B", "kB", "MB", "GB", "TB")

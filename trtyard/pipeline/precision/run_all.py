@@ -250,7 +250,9 @@ class _OnePrecision:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch, "named.onnx")
             onnx.save(ready.model, str(file))
-            found = ranges_of(file, data.samples, data.sha256, self._plan.method, self._plan.cache)
+            # Without a cache that stays, one for this run: fp8 has the ranges of int8.
+            cache = self._plan.cache or self._folder / "calibration"
+            found = ranges_of(file, data.samples, data.sha256, self._plan.method, cache)
             self._calibration = Calibration(
                 data.source,
                 data.sha256,
