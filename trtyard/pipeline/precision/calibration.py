@@ -98,14 +98,16 @@ def _computed(file: Path, samples: Sequence[Sample], method: str) -> Dict[str, T
     try:
         with quiet_quantizer(), tempfile.TemporaryDirectory() as folder:
             calibrator = _calibrator(file, str(Path(folder, "augmented.onnx")), method)
-            for sample in given:  # one at a time: it keeps every tensor of what it is given
-                calibrator.collect_data(_Reader([sample]))
+            # Histograms keep every tensor of what they are given, so they get one at a time. The
+            # largest values do not, and onnxruntime 1.18 cannot add to earlier ones.
+            for part in [given] if method == "max" else [[sample] for sample in given]:
+                calibrator.collect_data(_Reader(part))
             found = calibrator.compute_data()
     except Exception as error:  # its exceptions share no base class of their own
         raise ConversionError(
             f"ONNX Runtime cannot calibrate {file.name}: {error}", log=str(error)
         ) from error
-    ranges = {name: _range(found[name]) for name in found.keys()}  # noqa: SIM118 - no mapping
+    ranges = {name: _range(value) for name, value in found.data.items()}
     bad = [name for name, pair in ranges.items() if not np.isfinite(pair).all()]
     if bad:
         raise ConversionError(

@@ -66,6 +66,7 @@ def to_int8(file: Path, ranges: Any, kept: Iterable[str]) -> Rewritten:
         ConversionError: no node of the model can be quantized.
     """
     from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import TensorData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
@@ -78,6 +79,10 @@ def to_int8(file: Path, ranges: Any, kept: Iterable[str]) -> Rewritten:
                 "no node can be quantized: there is no Conv, Gemm or MatMul with constant weights",
                 "leave out int8 and fp8, or keep fewer nodes with --keep-fp32",
             )
+        for node in model.graph.node:
+            if node.op_type == "Softmax":  # onnxruntime 1.18 sets their range, and adds none
+                unit = TensorData(lowest=np.float32(0), highest=np.float32(1))
+                ranges.data.setdefault(node.output[0], unit)
         quantizer = QDQQuantizer(
             model,
             True,  # scales per channel of the weights
