@@ -74,7 +74,8 @@ def _suite(report: Report, name: str, cases: list[Tree.Element]) -> Tree.Element
 
 
 def _stage_case(stage: Stage) -> Tree.Element:
-    case = Tree.Element("testcase", {"name": stage.name, "time": f"{stage.seconds or 0:.3f}"})
+    name = words.one_line(stage.name)
+    case = Tree.Element("testcase", {"name": name, "time": f"{stage.seconds or 0:.3f}"})
     if stage.status == FAILED:
         _child(case, "failure", stage.reason, stage.hint)
     elif stage.status != PASSED:
