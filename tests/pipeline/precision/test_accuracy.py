@@ -7,7 +7,13 @@ from trtyard.core.report import DetectionTolerance
 from trtyard.pipeline.parity.padded import Detections
 from trtyard.pipeline.precision.accuracy import Pair, accuracy_of
 from trtyard.pipeline.precision.average_precision import mean_average_precision
-from trtyard.pipeline.precision.budgets import BUDGETS, JUDGED_SAMPLES, Budget
+from trtyard.pipeline.precision.budgets import (
+    BUDGETS,
+    JUDGED_SAMPLES,
+    SEEDED_BUDGETS,
+    Budget,
+    budget_of,
+)
 
 BUDGET = Budget(0.1, 0.99, 0.9, 0.8, DetectionTolerance(2.0, 0.05), "test")
 
@@ -163,5 +169,13 @@ def test_map_counts_overlaps_up_to_95_percent():
 
 
 def test_every_budget_says_where_it_comes_from():
-    assert sorted(BUDGETS) == ["bf16", "fp16", "fp8", "int8"]
-    assert all("docs/precision.md" in each.source for each in BUDGETS.values())
+    assert sorted(BUDGETS) == sorted(SEEDED_BUDGETS) == ["bf16", "fp16", "fp8", "int8"]
+    every = [*BUDGETS.values(), *SEEDED_BUDGETS.values()]
+    assert all("docs/precision.md" in each.source for each in every)
+
+
+def test_seeded_weights_have_a_budget_of_their_own():
+    for name in BUDGETS:
+        trained, seeded = budget_of(name, True), budget_of(name, False)
+        assert trained.relative_error < seeded.relative_error < 1
+        assert trained.cosine > seeded.cosine

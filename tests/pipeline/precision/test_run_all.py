@@ -9,7 +9,7 @@ from trtyard.core.errors import UsageError
 from trtyard.core.report import PRECISION_STAGES, exit_code
 from trtyard.core.request import ConversionRequest
 from trtyard.pipeline.convert import Surroundings, convert
-from trtyard.pipeline.precision import run_all
+from trtyard.pipeline.precision.budgets import BUDGETS
 from trtyard.pipeline.precision.plan import is_by_builder
 from trtyard.pipeline.row import Row
 
@@ -108,8 +108,8 @@ def test_fp32_is_not_built_unless_it_is_asked_for(here):
 
 
 def test_a_missed_budget_is_a_parity_failure(here, monkeypatch):
-    strict = run_all.BUDGETS["fp16"]._replace(relative_error=1e-9)
-    monkeypatch.setitem(run_all.BUDGETS, "fp16", strict)
+    strict = BUDGETS["fp16"]._replace(relative_error=1e-9)
+    monkeypatch.setitem(BUDGETS, "fp16", strict)
     report = converted(here, precision="fp16", until="onnx")
     assert exit_code(report) == 1
 

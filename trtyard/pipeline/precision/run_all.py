@@ -30,7 +30,7 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.onnx_model.symptoms import holds_float16
 from trtyard.pipeline.precision.accuracy import Pair, accuracy_of
 from trtyard.pipeline.precision.bfloat16 import to_bfloat16, twin_of
-from trtyard.pipeline.precision.budgets import BUDGETS, SHOWN_FOR_FP32
+from trtyard.pipeline.precision.budgets import SHOWN_FOR_FP32, budget_of
 from trtyard.pipeline.precision.calibration import for_quantizer, ranges_of
 from trtyard.pipeline.precision.graph import constants_as_initializers, name_nodes
 from trtyard.pipeline.precision.half import Rewritten, ops_without_kernel, to_half
@@ -42,6 +42,7 @@ from trtyard.pipeline.precision.timed_run import run_timed
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError, StageBook
 
+_MOST_OUTPUT_BYTES = 1 << 27  # of the held-out samples' outputs, which are compared in float64
 _MOST_HELD_OUT_DETECTOR = 4  # a detector in reduced precision takes seconds for each
 
 
@@ -141,10 +142,11 @@ def _ready(row: Row, plan: Plan, model: Model, outcome: Outcome, folder: Path) -
     ]
     reference = [outcome.outputs["torch"]]
     if plan.data is not None:
-        held_out = plan.data.held_out
+        one = sum(value.nbytes for value in reference[0].values())
+        most = max(1, _MOST_OUTPUT_BYTES // max(one, 1))
         if kind.is_detector:
-            held_out = held_out[:_MOST_HELD_OUT_DETECTOR]
-        for sample in held_out:
+            most = min(most, _MOST_HELD_OUT_DETECTOR)
+        for sample in plan.data.held_out[:most]:
             inputs.append(sample)
             tensors = tuple(torch.from_numpy(sample[name].copy()) for name in model.input_names)
             reference.append(outputs_of(model._replace(inputs=tensors)))
@@ -178,6 +180,8 @@ class _OnePrecision:
         self._values: List[ValueAccuracy] = []
         self._agreements: List[Agreement] = []
         self._by_builder = is_by_builder(row)
+        self._is_trained = not model.weights.source.startswith(SEEDED)
+        self._budget = budget_of(name, self._is_trained)
 
     def run(self, ready: Optional[Ready], until: str) -> Precision:
         """Run every stage that can run."""
@@ -308,9 +312,7 @@ class _OnePrecision:
         self._compare(Pair("tensorrt", ready.reference[:1], outputs))
 
     def _compare(self, pair: Pair) -> None:
-        weights = self._model.weights.source
-        is_trained = not weights.startswith(SEEDED)
-        found = accuracy_of(self._model.kind, pair, BUDGETS[self._name], is_trained)
+        found = accuracy_of(self._model.kind, pair, self._budget, self._is_trained)
         self._values += found.values
         self._agreements += found.agreements
 
@@ -339,7 +341,7 @@ class _OnePrecision:
             None if rewritten is None else rewritten.reduced,
             counts,
             self._calibration,
-            BUDGETS[self._name].source,
+            self._budget.source,
             () if rewritten is None else tuple(rewritten.notes),
             engine,
         )
