@@ -28,10 +28,10 @@ def test_tensorrt_builds_nothing_without_a_supported_gpu(tensorrt, monkeypatch):
     conversion = conversion_of(ROW._replace(tensorrt=tensorrt))
     monkeypatch.setattr(device, "first_device", lambda: None)
     with pytest.raises(NotRunError, match=f"{tensorrt} builds .*no CUDA device"):
-        conversion._engine()
+        conversion.build()
     monkeypatch.setattr(device, "first_device", lambda: device.Device("Old", "3.5"))
     with pytest.raises(NotRunError, match="Old has compute capability"):
-        conversion._engine()
+        conversion.build()
 
 
 def test_engine_is_built_with_its_run_time_kernels(monkeypatch):
@@ -39,15 +39,20 @@ def test_engine_is_built_with_its_run_time_kernels(monkeypatch):
     monkeypatch.setattr(engine, "build_engine", lambda *arguments: asked.append(arguments))
     conversion = conversion_of(RTX)
     conversion._library = Path("libtrtyard_plugins.so")
-    conversion._engine()
-    assert asked == [(Path("out/model.onnx"), Path("out/model.engine"), conversion._library, [])]
+    conversion.build()
+    conversion.build("model.int8.onnx", "int8", ["head"])
+    library = conversion._library
+    assert asked == [
+        (Path("out/model.onnx"), Path("out/model.engine"), library, [], "fp32", ()),
+        (Path("out/model.int8.onnx"), Path("out/model.int8.engine"), library, [], "int8", ["head"]),
+    ]
 
 
 def test_engine_without_its_kernels_says_it_cannot_run(monkeypatch):
     monkeypatch.setattr(engine, "build_engine", lambda *_arguments: None)
     conversion = conversion_of(RTX)
     conversion._exported = Exported(1, 18, ("PaddedNMS",), (), ())
-    conversion._book.attempt("engine", "build", conversion._engine)
+    conversion._book.attempt("engine", "build", conversion.build)
     (stage,) = conversion._book.stages
     assert "cannot run" in stage.note
 

@@ -16,6 +16,7 @@ FAILED = "failed"
 NOT_RUN = "not-run"
 
 STAGES = ("torch", "export", "onnxruntime", "plugins", "engine", "tensorrt")
+PRECISION_STAGES = ("rewrite", "onnxruntime", "engine", "tensorrt")  # of each reduced precision
 SIMPLIFY = "simplify"
 # Stages that a report has only if they were asked for, and the stage that each one follows.
 OPTIONAL_STAGES = {SIMPLIFY: "export"}
@@ -257,12 +258,70 @@ class Symptom(NamedTuple):
     output: str = ""  # of the model, where it is about one
 
 
+class ValueAccuracy(NamedTuple):
+    """One output of a reduced precision against PyTorch's in fp32."""
+
+    runtime: str
+    output: str
+    relative_error: Optional[float]  # |candidate - reference| / |reference|, Euclidean norms
+    cosine: Optional[float]
+    max_abs: Optional[float]
+    largest_error: float  # the budget for relative_error
+    least_cosine: float  # the budget for cosine
+    passed: bool
+    samples: int = 1  # that were compared together
+    problem: Optional[str] = None
+
+
+class Agreement(NamedTuple):
+    """How often a reduced precision decides as PyTorch in fp32."""
+
+    runtime: str
+    measure: str  # "top-1", "top-5", "pixels", "detections" or "mAP"
+    value: float  # 0 to 1
+    compared: int  # samples, pixels or detections
+    data: str  # "input", or "held-out" samples of the calibration data
+    least: Optional[float]  # the budget; None: shown, not judged
+    passed: bool
+
+
+class Calibration(NamedTuple):
+    """What the scales of a quantized file come from."""
+
+    source: str
+    sha256: str
+    samples: int  # that were used
+    held_out: int  # that were kept for the comparison
+    method: str
+    cached: bool
+
+
+class Precision(NamedTuple):
+    """One precision of a conversion."""
+
+    name: str
+    stages: Tuple[Stage, ...]  # of PRECISION_STAGES; for fp32 those of the report
+    file: Optional[str] = None
+    file_bytes: Optional[int] = None
+    engine_file: Optional[str] = None
+    engine_bytes: Optional[int] = None
+    seconds: Optional[float] = None  # of one run in ONNX Runtime on the CPU
+    values: Tuple[ValueAccuracy, ...] = ()
+    agreements: Tuple[Agreement, ...] = ()
+    reduced_nodes: Optional[int] = None
+    kept_nodes: Mapping[str, int] = {}  # reason -> number of nodes that stay in fp32
+    calibration: Optional[Calibration] = None
+    budget_source: str = ""
+    notes: Tuple[str, ...] = ()
+    engine: Optional[EngineFacts] = None  # None for fp32, whose facts are the report's
+
+
 class Report(NamedTuple):
     """One conversion."""
 
     row: str
     model: str
-    precision: str  # "fp32"
+    precision: str  # "fp32", or those of --precision
     executor: str  # "host" or "docker"
     stages: Tuple[Stage, ...]  # all of STAGES, in that order
     parity: Tuple[OutputParity, ...] = ()
@@ -285,6 +344,7 @@ class Report(NamedTuple):
     simplified: Optional[Simplified] = None
     dimensions: Tuple[DynamicDimension, ...] = ()
     sizes: Tuple[SizeParity, ...] = ()  # the first profile's opt is in parity as well
+    precisions: Tuple[Precision, ...] = ()  # fp32 first; empty without --precision
 
 
 def declared(tensor: OnnxTensor) -> str:
@@ -306,13 +366,32 @@ def check_report(report: Report) -> None:
     for name, before in OPTIONAL_STAGES.items():
         if name in names and names[names.index(name) - 1] != before:
             raise ValueError(f"the stage {name} follows {before}: {names}")
-    for stage in report.stages:
+    for stage in (*report.stages, *precision_stages(report)):
         if stage.status not in (PASSED, FAILED, NOT_RUN):
             raise ValueError(f"stage {stage.name}: unknown status {stage.status!r}")
         if stage.status != PASSED and not stage.reason:
             raise ValueError(f"stage {stage.name} is {stage.status} but has no reason")
         if stage.status == NOT_RUN and stage.seconds is not None:
             raise ValueError(f"stage {stage.name} was not run but has a time of {stage.seconds} s")
+
+
+def precision_stages(report: Report) -> List[Stage]:
+    """Return the stages of every reduced precision, named ``int8: engine``."""
+    return [
+        stage._replace(name=f"{each.name}: {stage.name}")
+        for each in report.precisions[1:]
+        for stage in each.stages
+    ]
+
+
+def missed_budgets(report: Report) -> List[str]:
+    """Return the precisions that differ from PyTorch in fp32 by more than their budget."""
+    return [
+        each.name
+        for each in report.precisions[1:]
+        if not all(one.passed for one in each.values)
+        or not all(one.passed for one in each.agreements)
+    ]
 
 
 def compared_pairs(report: Report) -> List[Tuple[str, str]]:
@@ -336,7 +415,7 @@ def exit_code(report: Report) -> int:
     0: all that could run passed. 1: runtimes disagree, or one ran and was not compared.
     3: nothing ran at all. 4: a stage failed.
     """
-    statuses = {stage.status for stage in report.stages}
+    statuses = {stage.status for stage in (*report.stages, *precision_stages(report))}
     if FAILED in statuses:
         return ConversionError.exit_code
     if PASSED not in statuses:
@@ -344,5 +423,7 @@ def exit_code(report: Report) -> int:
     compared = (*report.parity, *report.detections)  # type: Tuple[Compared, ...]
     passed = [each.passed for each in compared] + [each.passed for each in report.sizes]
     if not all(passed) or uncompared_runtimes(report):
+        return ParityError.exit_code
+    if missed_budgets(report):
         return ParityError.exit_code
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from trtyard.core.errors import UsageError
+from trtyard.core.precisions import FP32, METHODS, read_precisions
 
 REQUEST_FILE = "request.json"
 SCHEMA = 1
@@ -136,6 +137,22 @@ class ConversionRequest:
         "Fold constants and remove redundant nodes of the ONNX file, and compare both files.",
         _flag,
         default=False,
+    )
+    precision: str = option(
+        "fp32, fp16, bf16, int8, fp8, or several of them, separated by commas.",
+        read_precisions,
+        default=FP32,
+    )
+    calibrate: Optional[str] = option(
+        "Calibration data for int8 and fp8: a folder of pictures, or an .npz or .npy file with at "
+        "least 8 samples."
+    )
+    calibration: Optional[str] = option(
+        "How int8 and fp8 ranges are chosen: percentile (default), entropy or max.",
+        _one_of(*METHODS),
+    )
+    keep_fp32: Optional[str] = option(
+        "Nodes that stay in fp32: patterns of node names or op types, separated by commas."
     )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")

@@ -79,6 +79,10 @@ def advised(report: Report, rows: Sequence[Toolchain]) -> Report:
     """
     return report._replace(
         stages=tuple(_advised(stage, rows, report.row) for stage in report.stages),
+        precisions=tuple(
+            each._replace(stages=tuple(_advised(stage, rows, report.row) for stage in each.stages))
+            for each in report.precisions
+        ),
         notes=(
             *report.notes,
             *worth_telling(report.warnings),

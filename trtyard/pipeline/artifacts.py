@@ -1,9 +1,10 @@
 """The files that a conversion leaves, and the note beside an engine."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from trtyard.core.files import sha256_of, write_json
+from trtyard.core.precisions import FP32, PRECISIONS, file_names, reduced
 from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
 from trtyard.core.request import REQUEST_FILE
 from trtyard.pipeline.row import Row
@@ -17,7 +18,9 @@ ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
 REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, REQUEST_FILE)
 
-ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
+_REDUCED = tuple(name for one in reduced(",".join(PRECISIONS)) for name in file_names(one).values())
+
+ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, *_REDUCED, OVERLAY, *REPORTS)
 
 
 def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:
@@ -30,22 +33,31 @@ def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:
 
 
 def write_engine_note(
-    folder: Path, row: Row, facts: EngineFacts, versions: Dict[str, str], library: Optional[Path]
+    folder: Path,
+    row: Row,
+    facts: EngineFacts,
+    versions: Dict[str, str],
+    library: Optional[Path],
+    precision: str = FP32,
+    built_from: str = ONNX,
 ) -> None:
     """Write what the engine was built from and with, for whoever finds it later.
 
     A plan belongs to one TensorRT release; with plugins also to one plugin library.
     """
+    names = file_names(precision)
+    note: Mapping[str, Any] = {} if precision == FP32 else {"precision": precision}
     write_json(
-        folder / ENGINE_NOTE,
+        folder / names["note"],
         {
             "schema": 1,
             "row": row.name,
-            "engine": {"sha256": sha256_of(folder / ENGINE), "bytes": facts.bytes},
+            **note,
+            "engine": {"sha256": sha256_of(folder / names["engine"]), "bytes": facts.bytes},
             "built_from": {
                 name: sha256_of(folder / name)
-                for name in (ONNX, ONNX_DATA)
-                if (folder / name).is_file()
+                for name in (built_from, ONNX_DATA)
+                if (folder / name).is_file() and (name != ONNX_DATA or built_from == ONNX)
             },
             "built_with": versions,
             "runs_on": list(row.runs_on),

@@ -20,7 +20,7 @@ from trtyard.core.errors import (
     UsageError,
 )
 from trtyard.core.output_lock import held
-from trtyard.core.report import FAILED, JSON_FILE, NOT_RUN, Report, exit_code
+from trtyard.core.report import FAILED, JSON_FILE, NOT_RUN, Report, exit_code, precision_stages
 from trtyard.core.request import ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
@@ -102,12 +102,13 @@ def _convert(row: Row, options: argparse.Namespace) -> int:
 
 def _show_stages(report: Report) -> None:
     """Print what did not pass, and the file that has the rest."""
-    for stage in report.stages:
+    stages = [*report.stages, *precision_stages(report)]
+    for stage in stages:
         if stage.status == NOT_RUN:
             sys.stdout.write(f"{stage.name}: not run: {stage.reason}\n")
     sys.stdout.write(f"{JSON_FILE} is written; ./run report FOLDER makes its pages\n")
     sys.stdout.flush()
-    for stage in report.stages:
+    for stage in stages:
         if stage.status == FAILED:
             sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
 

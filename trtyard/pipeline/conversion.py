@@ -10,6 +10,7 @@ import torch
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.files import write_json
+from trtyard.core.precisions import FP32, file_names, lacking_on
 from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
@@ -88,8 +89,11 @@ class Conversion:
         self._asked_to_simplify = simplified
         self._unsimplified: Optional[Outputs] = None
 
-    def run(self, until: str = ENGINE) -> Outcome:
-        """Run every stage that can run, up to what ``until`` names."""
+    def run(self, until: str = ENGINE, builds: bool = True) -> Outcome:
+        """Run every stage that can run, up to what ``until`` names.
+
+        Without ``builds`` there is no engine in fp32: only others were asked for.
+        """
         attempt, row = self._book.attempt, self._row
         outputs, needs = self._make_onnx()
         simplified = None
@@ -107,8 +111,14 @@ class Conversion:
         else:
             self._library = attempt("plugins", "compile the CUDA kernels", self._compile, needs)
             doing = f"build with TensorRT {row.tensorrt}"
-            engine = attempt("engine", doing, self._engine, needs)
-            outputs["tensorrt"] = attempt("tensorrt", "run the engine", self._tensorrt, ["engine"])
+            if builds:
+                engine = attempt("engine", doing, self.build, needs)
+                outputs["tensorrt"] = attempt(
+                    "tensorrt", "run the engine", self.run_engine, ["engine"]
+                )
+            else:
+                for name in ("engine", "tensorrt"):
+                    self._book.leave_out(name, "--precision does not ask for fp32")
         return Outcome(
             self._book.stages,
             {name: values for name, values in outputs.items() if values},
@@ -326,7 +336,10 @@ class Conversion:
         library = self._plugins.cache / "libtrtyard_plugins.so"
         return compile_plugins(self._plugins.sources, library, self._row.architectures).library
 
-    def _engine(self) -> EngineFacts:
+    def build(
+        self, onnx_name: str = artifacts.ONNX, precision: str = FP32, kept: Sequence[str] = ()
+    ) -> EngineFacts:
+        """Build the engine of ``precision`` from the file of that name; see ``build_engine``."""
         row = self._row
         if row.flavour != RTX:
             self._require_full_tensorrt()
@@ -338,9 +351,10 @@ class Conversion:
                 "is built without the plugins' kernels, so without their scratch memory: "
                 "it loads, but cannot run",
             )
-        file, engine = self._folder / artifacts.ONNX, self._folder / artifacts.ENGINE
+        file, engine = self._folder / onnx_name, self._folder / file_names(precision)["engine"]
         try:
-            return build_engine(file, engine, self._library, profile_shapes(self._model))
+            profiles = profile_shapes(self._model)
+            return build_engine(file, engine, self._library, profiles, precision, kept)
         except ConversionError as error:
             from trtyard.pipeline.onnx_model.operator_check import with_place
 
@@ -359,12 +373,16 @@ class Conversion:
         except ImportError as error:
             raise NotRunError(f"{release} is not in this environment: {error}") from error
 
-    def _tensorrt(self) -> Outputs:
+    def run_engine(self, precision: str = FP32, inputs: Optional[Outputs] = None) -> Outputs:
+        """Run the engine of ``precision`` on the given inputs, or on this run's."""
         from trtyard.core.cuda_device import usable_device
 
         device, reason = usable_device(self._row.runs_on)
         if device is None:
             raise NotRunError(reason)
+        lacking = lacking_on(precision, device.compute_capability)
+        if lacking is not None:
+            raise NotRunError(lacking)
         if self._exported is not None and self._exported.custom_ops and self._library is None:
             raise NotRunError("needs the stage plugins, which did not pass")
         try:
@@ -372,13 +390,16 @@ class Conversion:
         except ImportError as error:
             why = self._row.pycuda_problem or str(error)
             raise NotRunError(f"pycuda is not in this environment: {why}") from error
-        others = [self._sized.inputs_of(each) for each in self._sized.references[1:]]
-        run = run_engine(self._folder / artifacts.ENGINE, self._inputs, self._library, others)
-        outputs = [run.outputs, *run.at_other_sizes]
-        for reference, own in zip(self._sized.references, outputs):
+        names = file_names(precision)
+        # The sizes of a dynamic model are compared in fp32 alone.
+        references = self._sized.references if precision == FP32 else []
+        others = [self._sized.inputs_of(each) for each in references[1:]]
+        engine = self._folder / names["engine"]
+        run = run_engine(engine, inputs or self._inputs, self._library, others)
+        for reference, own in zip(references, [run.outputs, *run.at_other_sizes]):
             self._sized.judge("tensorrt", reference, own, self._has_float16)
         if run.layers is not None:
-            write_json(self._folder / artifacts.ENGINE_LAYERS, run.layers)
+            write_json(self._folder / names["layers"], run.layers)
         return run.outputs
 
 

@@ -18,6 +18,7 @@ from trtyard.core.report import (
     UNSIMPLIFIED,
     Inputs,
     Picture,
+    Precision,
     Proposals,
     Report,
     TensorInput,
@@ -39,6 +40,8 @@ from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.simplify import check_release
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
+from trtyard.pipeline.precision.plan import plan_of
+from trtyard.pipeline.precision.run_all import run_precisions, write_notes
 from trtyard.pipeline.row import Row, exporting
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
@@ -81,6 +84,8 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         _refuse_own_result(model.file.path, where.out)
         _announce_file(model)
     row = exporting(row, model.exporter, request.opset)
+    cache = None if where.plugin_cache is None else where.plugin_cache / "calibration"
+    plan = plan_of(row, request, model, cache)
     with published_together(where.out, artifacts.ALL) as folder:
         plugins = PluginSource(
             None if request.plugins is None else Path(request.plugins),
@@ -89,8 +94,11 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         )
         earlier = _seconds_last_time(where.out, _command(row, request))
         conversion = Conversion(row, model, folder, plugins, _announce, request.simplify, earlier)
-        outcome = conversion.run(request.until)
-        report = _report(row, request, where.executor, model, outcome, folder)
+        outcome = conversion.run(request.until, plan.builds_fp32)
+        precisions = run_precisions(
+            row, plan, model, conversion, outcome, folder, request.until, _announce
+        )
+        report = _report(row, request, where.executor, model, outcome, folder, precisions)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
@@ -159,8 +167,10 @@ def _report(
     model: Model,
     outcome: Outcome,
     folder: Path,
+    precisions: Tuple[Precision, ...] = (),
 ) -> Report:
     found, given = versions(), model.file
+    write_notes(folder, row, precisions, found, outcome.library)
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
     comparisons = _compare(model, outcome)
@@ -168,7 +178,7 @@ def _report(
     return Report(
         row=row.name,
         model=model.name,
-        precision=precision_of(model.module) if given is None else given.precision,
+        precision=request.precision if precisions else _own_precision(model),
         executor=executor,
         stages=tuple(outcome.stages),
         parity=tuple(row for each in comparisons for row in each.parity),
@@ -195,7 +205,12 @@ def _report(
         simplified=outcome.simplified,
         dimensions=dimensions_of(model),
         sizes=tuple(outcome.sized.parities),
+        precisions=precisions,
     )
+
+
+def _own_precision(model: Model) -> str:
+    return precision_of(model.module) if model.file is None else model.file.precision
 
 
 def _compare(model: Model, outcome: Outcome) -> List[Comparison]:

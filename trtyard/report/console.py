@@ -3,9 +3,16 @@
 import textwrap
 from collections.abc import Sequence
 
-from trtyard.core.report import HTML_FILE, PASSED, Report, Stage, compared_pairs
+from trtyard.core.report import FAILED, HTML_FILE, PASSED, Report, Stage, compared_pairs
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_remarks
+from trtyard.report.precision_section import (
+    agreement_in_words,
+    precision_notes,
+    precision_status,
+    worst_cosine,
+    worst_error,
+)
 from trtyard.report.size_facts import (
     dimension_names,
     largest_difference,
@@ -18,6 +25,7 @@ from trtyard.report.verdict import judge
 WIDTH = 80
 _STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the rest is for the detail
 _PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the rest is for the tolerance
+_PRECISION_COLUMNS = (11, 9, 12, 10, 10, 10)
 _PLAIN = str.maketrans(
     {words.TIMES: "x", words.NOTHING: "-", words.MINUS: "-", words.INFINITY: "inf"}
 )  # not every terminal can show them
@@ -45,6 +53,8 @@ def console_table(report: Report) -> str:
         lines += ["", *_compared(report, pair)]
     for pair in sized_pairs(report):
         lines += ["", *_sizes(report, pair)]
+    if report.precisions:
+        lines += ["", *_precisions(report)]
     lines += ["", *textwrap.wrap(judge(report).text, WIDTH, break_on_hyphens=False)]
     return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
 
@@ -77,6 +87,30 @@ def _stage_detail(report: Report, stage: Stage) -> str:
         facts = f"{report.exporter} exporter, opset {report.opset}"
         return "; ".join(filter(None, (facts, stage.note)))
     return stage.note or ""
+
+
+def _precisions(report: Report) -> list[str]:
+    columns = ("precision", "result", "rel. error", "cosine", "ONNX", "engine", "CPU time")
+    lines = _row(columns, _PRECISION_COLUMNS)
+    for each in report.precisions:
+        cosine = worst_cosine(each)
+        status = precision_status(each)
+        cells = (
+            each.name,
+            "FAILED" if status == FAILED else words.status_word(status),
+            words.number(worst_error(each)),
+            "-" if cosine is None else f"{cosine:.6f}",
+            "-" if each.file_bytes is None else words.size(each.file_bytes),
+            "-" if each.engine_bytes is None else words.size(each.engine_bytes),
+            words.seconds(each.seconds),
+        )
+        lines += _row(cells, _PRECISION_COLUMNS)
+        if each.agreements:
+            held_out = [one for one in each.agreements if one.data == "held-out"]
+            lines += _indented("; ".join(map(agreement_in_words, held_out or each.agreements)))
+        for note in precision_notes(each):
+            lines += _indented(words.one_line(note))
+    return lines
 
 
 def _compared(report: Report, pair: tuple[str, str]) -> list[str]:

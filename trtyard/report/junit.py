@@ -5,9 +5,10 @@ A stage that was not run is ``skipped`` with its reason: JUnit reads a bare test
 
 import xml.etree.ElementTree as Tree
 
-from trtyard.core.report import FAILED, PASSED, Report, Stage
+from trtyard.core.report import FAILED, PASSED, Report, Stage, precision_stages
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_facts
+from trtyard.report.precision_section import agreement_in_words
 from trtyard.report.size_facts import largest_difference, size_remarks, size_words
 
 
@@ -45,12 +46,30 @@ def junit_text(report: Report) -> str:
             for each in report.sizes
         ]
         suites.append(_suite(report, "sizes", cases))
+    if report.precisions:
+        suites.append(_suite(report, "precisions", _precision_cases(report)))
     root = Tree.Element("testsuites", {"name": words.one_line(f"{report.model} {report.row}")})
     for count in ("tests", "failures", "errors", "skipped"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
     root.extend(suites)
     xml = Tree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'
+
+
+def _precision_cases(report: Report) -> list[Tree.Element]:
+    cases = [_stage_case(stage) for stage in precision_stages(report)]
+    for each in report.precisions[1:]:
+        for one in each.values:
+            facts = (
+                f"relative error {words.number(one.relative_error)} of at most "
+                f"{words.number(one.largest_error)}, cosine {one.cosine} of at least "
+                f"{one.least_cosine}; {one.problem or ''}"
+            )
+            cases.append(_case(f"{each.name} {one.runtime} {one.output}", one.passed, facts))
+        for share in each.agreements:
+            name = f"{each.name} {share.runtime} {share.measure} {share.data}"
+            cases.append(_case(name, share.passed, agreement_in_words(share)))
+    return cases
 
 
 def _suite(report: Report, name: str, cases: list[Tree.Element]) -> Tree.Element:
@@ -77,7 +96,8 @@ def _nothing_compared(report: Report) -> list[Tree.Element]:
 
 
 def _stage_case(stage: Stage) -> Tree.Element:
-    case = Tree.Element("testcase", {"name": stage.name, "time": f"{stage.seconds or 0:.3f}"})
+    name = words.one_line(stage.name)
+    case = Tree.Element("testcase", {"name": name, "time": f"{stage.seconds or 0:.3f}"})
     if stage.status == FAILED:
         _child(case, "failure", stage.reason, stage.hint)
     elif stage.status != PASSED:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from trtyard.core.errors import ConversionError
-from trtyard.core.report import FAILED
+from trtyard.core.report import FAILED, precision_stages
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
@@ -21,6 +21,6 @@ def show_result(folder: Path) -> None:
     if report.notes:
         show(f"\n{notes_in_words(report)}")
     sys.stdout.flush()
-    for stage in report.stages:
+    for stage in (*report.stages, *precision_stages(report)):
         if stage.status == FAILED:  # the table has room for the first words only
             sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")

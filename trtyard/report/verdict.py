@@ -12,6 +12,8 @@ from trtyard.core.report import (
     Stage,
     compared_pairs,
     exit_code,
+    missed_budgets,
+    precision_stages,
     uncompared_runtimes,
 )
 from trtyard.report import words
@@ -37,18 +39,26 @@ class Verdict(NamedTuple):
 
 def judge(report: Report) -> Verdict:
     """Return the verdict of a report."""
+    stages = [*report.stages, *precision_stages(report)]
     by_status = {
-        status: [stage for stage in report.stages if stage.status == status]
+        status: [stage for stage in stages if stage.status == status]
         for status in (PASSED, FAILED, NOT_RUN)
     }
-    not_run = _by_reason(by_status[NOT_RUN])
+    reasons = {stage.reason for stage in report.stages}  # the engines' are mostly the same
+    not_run = _by_reason(
+        [
+            stage
+            for stage in by_status[NOT_RUN]
+            if stage in report.stages or stage.reason not in reasons
+        ]
+    )
     code = exit_code(report)
     headline = _headline(report, by_status[PASSED], by_status[FAILED])
     return Verdict(code, headline, not_run, () if code else _cautions(report))
 
 
 def _headline(report: Report, passed: list[Stage], failed: list[Stage]) -> str:
-    disagreements = _disagreements(report)
+    disagreements = [*_disagreements(report), *_missed(report)]
     if failed:
         sentences = [
             f"{_capital(words.subject(stage.name))} failed: {_sentence(stage.reason or '')}"
@@ -63,7 +73,8 @@ def _headline(report: Report, passed: list[Stage], failed: list[Stage]) -> str:
     if uncompared:
         names = words.listed(words.runtime_name(name) for name in uncompared)
         return f"{names} ran, but no output was compared."
-    return " ".join(_agreements(report)) or _nothing_compared(report, passed)
+    agreed = " ".join([*_agreements(report), *_within(report)])
+    return agreed or _nothing_compared(report, passed)
 
 
 def _nothing_compared(report: Report, passed: list[Stage]) -> str:
@@ -109,6 +120,24 @@ def _disagreements(report: Report) -> list[str]:
             count = f"{len(bad)} of {words.counted(len(own), 'size')}"
             sentences.append(f"{_named(pair)} disagree at {count} ({names} {words.listed(bad)}).")
     return sentences
+
+
+def _within(report: Report) -> list[str]:
+    """Return a sentence about the precisions that were compared; none of them missed its budget."""
+    names = [each.name for each in report.precisions[1:] if each.values or each.agreements]
+    if not names:
+        return []
+    budgets = "its budget" if len(names) == 1 else "their budgets"
+    verb = "stays" if len(names) == 1 else "stay"
+    return [f"{_capital(words.listed(names))} {verb} within {budgets} of accuracy."]
+
+
+def _missed(report: Report) -> list[str]:
+    names = missed_budgets(report)
+    if not names:
+        return []
+    verb = "misses its budget" if len(names) == 1 else "miss their budgets"
+    return [f"{_capital(words.listed(names))} {verb} of accuracy."]
 
 
 def _cautions(report: Report) -> tuple[str, ...]:

@@ -21,12 +21,14 @@ _STAGES = {
     "plugins": "Compile plugins",
     "engine": "Build the engine",
     "tensorrt": "Run in TensorRT",
+    "rewrite": "Rewrite the ONNX file",
 }
 _SUBJECTS = {
     "export": "the export",
     "simplify": "the simplification",
     "plugins": "the plugins",
     "engine": "the engine",
+    "rewrite": "the rewriting",
 }
 _STATUSES = {"passed": "passed", "failed": "failed", "not-run": "not run"}
 _SMALL = 1e-3  # smaller numbers are written with an exponent

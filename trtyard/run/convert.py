@@ -31,10 +31,12 @@ from trtyard.core.onnx_files import (
     refuse_unfit,
 )
 from trtyard.core.output_lock import is_held
+from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_options
 from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ENGINE, ConversionRequest
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import ExecutorName, Row
 from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
@@ -42,7 +44,7 @@ from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
 from trtyard.system.folders import locked
 from trtyard.system.terminal import say
-from trtyard.system.uv import OUT
+from trtyard.system.uv import MATRIX_FILE, OUT
 
 _ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
 _EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
@@ -77,6 +79,11 @@ def job_of(request: ConversionRequest) -> Job:
         memory_in_bytes(request.memory)
     if request.opset:
         _check_opset(row, request.opset)
+    refuse_unfit_options(
+        request.precision, request.calibrate, request.calibration, request.keep_fp32
+    )
+    rows = read_matrix(MATRIX_FILE).rows
+    refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
     weights, key = _file_and_key(request.weights)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights):
         weights, key = "", ""
@@ -97,6 +104,7 @@ def job_of(request: ConversionRequest) -> Job:
         weights_key=key,
         image=_existing("--image", request.image),
         plugins=_existing("--plugins", request.plugins),
+        calibrate=_existing("--calibrate", request.calibrate, may_be_folder=True),
     )
 
 
@@ -301,10 +309,10 @@ def _input_file(text: str | None) -> Path | None:
     return _existing("--input", text) if is_file else None
 
 
-def _existing(option: str, path: str | None) -> Path | None:
+def _existing(option: str, path: str | None, *, may_be_folder: bool = False) -> Path | None:
     if not path:
         return None
     found = Path(path).expanduser().absolute()
-    if not found.is_file():
+    if not found.is_file() and not (may_be_folder and found.is_dir()):
         raise UsageError(f"{option} {path}: file not found")
     return found

@@ -28,6 +28,7 @@ class Job:
     weights_key: str = ""  # the key in the weights file
     image: Path | None = None
     plugins: Path | None = None
+    calibrate: Path | None = None  # a folder or a file
 
     def placed(self, place: Callable[[Path], str] | None = None) -> ConversionRequest:
         """Return the request as the pipeline reads it.
@@ -43,7 +44,12 @@ class Job:
         elif place is not None and self.onnx_file is not None:
             model = place(self.onnx_file)
         place = place or str
-        paths = {"image": self.image, "plugins": self.plugins, "input": self.input_file}
+        paths = {
+            "image": self.image,
+            "plugins": self.plugins,
+            "input": self.input_file,
+            "calibrate": self.calibrate,
+        }
         changes = {name: place(path) for name, path in paths.items() if path is not None}
         if self.weights is not None:
             key = f"#{self.weights_key}" if self.weights_key else ""
@@ -73,7 +79,10 @@ class Job:
 
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
-        named = (self.weights, self.image, self.plugins, self.model_file, self.code_folder)
+        named = (
+            *(self.weights, self.image, self.plugins, self.calibrate),
+            *(self.model_file, self.code_folder),
+        )
         onnx = (self.onnx_folder or self.onnx_file, self.input_file)
         return [one for one in (*named, *onnx) if one is not None]
 

@@ -28,7 +28,7 @@ def test_new_field_becomes_an_option_and_an_entry(capsys):
     tasks = Collection(convert)
     with pytest.raises(SystemExit):
         _Run(namespace=tasks).run(["run", "convert", "--help"])
-    assert "--depth=STRING       How deep to go." in capsys.readouterr().out
+    assert "--depth=STRING         How deep to go." in capsys.readouterr().out
     _Run(namespace=tasks).run(["run", "convert", "--depth", "3", "--in", "docker"], exit=False)
     assert seen == [WithDepth(depth=3, where="docker")]
     assert seen[0].to_json()["depth"] == 3

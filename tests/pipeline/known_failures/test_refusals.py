@@ -128,7 +128,7 @@ def refusal(module, inputs, tmp_path):
     conversion = Conversion(ROW, model, tmp_path, plugins, lambda _: None)
     try:
         conversion._exported = conversion._export()
-        conversion._engine()
+        conversion.build()
     except ConversionError as error:
         return with_advice(error)
     raise AssertionError("nothing refused the model")

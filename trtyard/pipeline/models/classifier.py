@@ -91,6 +91,7 @@ def load_classifier(
         scale=(1.0, 1.0),
         notes=notes,
         dynamic=asked.dynamic(picture_at),
+        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
     )
 
 

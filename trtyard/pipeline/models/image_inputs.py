@@ -45,6 +45,10 @@ class ImageInputs(NamedTuple):
         """
         return variations(picture_at(self.height, self.width), self.batch, seed)
 
+    def repeated(self, image: torch.Tensor) -> torch.Tensor:
+        """Return [1, 3, H, W] as a batch of the usual size, float32 [B, 3, H, W]."""
+        return image.repeat(self.batch, 1, 1, 1)
+
     def dynamic(self, picture_at: Callable[[int, int], torch.Tensor]) -> Optional[Dynamic]:
         """Return how the pictures vary, or None if they do not; see ``draw``."""
         if not self.axes:

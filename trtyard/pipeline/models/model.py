@@ -1,7 +1,7 @@
 """A model of any kind: its module, this run's inputs, and their sources."""
 
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import onnx
 import torch
@@ -44,3 +44,5 @@ class Model(NamedTuple):
     notes: Tuple[str, ...] = ()  # sentences for the report
     file: Optional[GivenFile] = None  # in place of the module
     dynamic: Optional[Dynamic] = None  # the sizes of the inputs that vary
+    # Returns the model's one input for a picture, uint8 [H, W, 3]; None if that is not known.
+    prepare: Optional[Callable[[Any], torch.Tensor]] = None

@@ -1,6 +1,6 @@
 """A user's ONNX file as a model."""
 
-from typing import Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import onnx
 import torch
@@ -13,6 +13,7 @@ from trtyard.pipeline.models.onnx_inputs import (
     Wanted,
     is_values_file,
     make_inputs,
+    of_picture,
     takes_picture,
     wanted_inputs,
 )
@@ -72,7 +73,18 @@ def load_onnx(spec: str, image: Optional[str], input_text: Optional[str]) -> Mod
         notes=(*_notes_on(model, spec), *_notes(wanted, made.tensors, image, input_text)),
         file=GivenFile(file, model, facts_of(model), precision_in(model)),
         dynamic=made.dynamic,
+        prepare=_preparing(wanted, made.tensors),
     )
+
+
+def _preparing(
+    wanted: Sequence[Wanted], inputs: Sequence[torch.Tensor]
+) -> Optional[Callable[[Any], torch.Tensor]]:
+    """Return what makes the one input of a picture; None if the file takes no pictures."""
+    if len(wanted) != 1 or not takes_picture(wanted[0]):
+        return None
+    shape, dtype = tuple(inputs[0].shape), wanted[0].dtype
+    return lambda rgb: of_picture(rgb, shape).to(dtype)
 
 
 def _check_outputs(model: onnx.ModelProto, spec: str) -> None:

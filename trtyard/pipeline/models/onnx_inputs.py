@@ -116,7 +116,7 @@ def make_inputs(
     def draw(sizes: Sizes, seed: int) -> Tuple[torch.Tensor, ...]:
         fixed = [_at(shape, sizes) for shape in shapes]
         if picture is not None:
-            return (_of_picture(picture, fixed[0]).to(wanted[0].dtype),)
+            return (of_picture(picture.rgb, fixed[0]).to(wanted[0].dtype),)
         values = Seed(_SEED + seed)
         return tuple(
             _random(one, shape, asked.inputs.get(one.name), values)
@@ -407,10 +407,15 @@ def _check_array(one: Wanted, array: np.ndarray, text: str) -> None:
         )
 
 
-def _of_picture(picture: Picture, shape: Sequence[int]) -> torch.Tensor:
-    """Return the picture as [N, 3, height, width]: the largest part from the middle, resized."""
+def of_picture(rgb: np.ndarray, shape: Sequence[int]) -> torch.Tensor:
+    """Return a picture as [N, 3, height, width]: the largest part from the middle, resized.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        shape: of the result. Values are normalized as for ImageNet.
+    """
     batch, _, height, width = shape
-    rows, columns = picture.rgb.shape[:2]
+    rows, columns = rgb.shape[:2]
     factor = max(height / rows, width / columns)
     left, top = (columns - width / factor) / 2, (rows - height / factor) / 2
     box = (
@@ -419,7 +424,7 @@ def _of_picture(picture: Picture, shape: Sequence[int]) -> torch.Tensor:
         min(left + width / factor, columns),
         min(top + height / factor, rows),
     )
-    resized = Image.fromarray(picture.rgb).resize((width, height), Image.BILINEAR, box=box)
+    resized = Image.fromarray(rgb).resize((width, height), Image.BILINEAR, box=box)
     unit = torch.from_numpy(np.array(resized)).float() / 255
     normal = (unit - torch.tensor(MEANS)) / torch.tensor(DEVIATIONS)
     return normal.permute(2, 0, 1)[None].repeat(batch, 1, 1, 1).contiguous()

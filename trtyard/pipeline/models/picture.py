@@ -5,7 +5,7 @@ import importlib.util
 import io
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -46,6 +46,21 @@ def read_picture(path: Optional[str] = None) -> Picture:
     if path is None:
         return _decode(_default_path(), DEFAULT_NAME)
     return _decode(Path(path), path)
+
+
+def fitted(rgb: Any, size: Tuple[int, int]) -> Any:
+    """Return the middle of a picture, resized to ``size``: for a network of one fixed size.
+
+    Args:
+        rgb: numpy uint8 [H, W, 3].
+        size: (width, height) in pixels.
+    """
+    rows, columns = rgb.shape[:2]
+    factor = min(columns / size[0], rows / size[1])
+    width, height = size[0] * factor, size[1] * factor
+    left, top = (columns - width) / 2, (rows - height) / 2
+    box = (left, top, min(left + width, columns), min(top + height, rows))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.BILINEAR, box=box))
 
 
 def _default_path() -> Path:

@@ -83,4 +83,5 @@ def load_segmenter(
         scale=(1.0, 1.0),
         notes=notes,
         dynamic=asked.dynamic(picture_at),
+        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
     )

@@ -22,7 +22,7 @@ from trtyard.pipeline.models.families.torchvision_detector import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
-from trtyard.pipeline.models.picture import read_picture
+from trtyard.pipeline.models.picture import fitted, read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_support.versions import detector_names, untrained_detector
@@ -102,6 +102,7 @@ def load_detector(
     with torch.no_grad():
         output_names, module = with_named_outputs(module, module(images), name)
     rows, columns = picture.rgb.shape[:2]
+    shape = images.shape[3], images.shape[2]
     return Model(
         name=name,
         kind=KIND.name,
@@ -114,6 +115,7 @@ def load_detector(
         scale=(images.shape[3] / columns, images.shape[2] / rows),
         exporter="torchscript",  # torch.export stops at the first size that depends on values
         notes=notes,
+        prepare=lambda rgb: network_input(fitted(rgb, shape), shape),
     )
 
 

@@ -17,11 +17,14 @@ def invalid_model_errors() -> Tuple[Any, ...]:
     return onnx.checker.ValidationError, inference
 
 
-def session(model: Union[Path, bytes]) -> Any:
+def session(model: Union[Path, bytes], is_fused: bool = True) -> Any:
     """Return an ONNX Runtime session on the CPU that says nothing but errors.
+
+    Without ``is_fused`` nodes are folded and removed, but not fused into others.
 
     Args:
         model: the file, or a model's bytes.
+        is_fused: whether nodes may be fused.
     """
     import onnxruntime  # not above: its runner sets the environment for it first
 
@@ -31,6 +34,9 @@ def session(model: Union[Path, bytes]) -> Any:
     options.enable_mem_pattern = False
     if hasattr(options, "log_severity_level"):
         options.log_severity_level = _ERRORS_ONLY
+    if not is_fused:
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_BASIC
     given = model if isinstance(model, bytes) else str(model)
     if runtime_release() >= (1, 3):  # the first that takes providers
         return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])

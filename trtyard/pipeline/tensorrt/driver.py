@@ -2,9 +2,10 @@
 
 import abc
 from pathlib import Path
-from typing import Any, ContextManager, List, Mapping, Optional, Tuple
+from typing import Any, ContextManager, List, Mapping, Optional, Sequence, Tuple
 
 from trtyard.core.errors import ConversionError
+from trtyard.core.precisions import FP32
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.log import Log
 from trtyard.pipeline.tensorrt.tensors import Shape, Tensors
@@ -43,8 +44,10 @@ class Driver(abc.ABC):
         """Return the op type of a network's plugin layer; None for any other layer."""
 
     @abc.abstractmethod
-    def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
-        """Return an empty network with explicit batch dimensions."""
+    def create_network(
+        self, builder: "trt.Builder", precision: str = FP32
+    ) -> "trt.INetworkDefinition":
+        """Return an empty network with explicit batch dimensions, for a file of ``precision``."""
 
     def set_up_parser(self, parser: "trt.OnnxParser") -> None:  # noqa: B027 - most have no flags
         """Have the parser take a custom op's plugin, and not its function body."""
@@ -57,12 +60,17 @@ class Driver(abc.ABC):
         """Parse a file and the data files beside it; None if this parser gets the whole model."""
         return None
 
-    def prepare(self, network: "trt.INetworkDefinition") -> None:  # noqa: B027 - most need nothing
-        """Set what a parsed network needs to be built, and the parser does not set."""
+    def prepare(  # noqa: B027 - most need nothing
+        self, network: "trt.INetworkDefinition", kept: Sequence[str] = ()
+    ) -> None:
+        """Set what a parsed network needs to be built, and the parser does not set.
+
+        ``kept`` are the names of the nodes that stay in fp32.
+        """
 
     @abc.abstractmethod
-    def configure(self, config: "trt.IBuilderConfig") -> None:
-        """Set memory, verbosity, and fp32 as what it says."""
+    def configure(self, config: "trt.IBuilderConfig", precision: str = FP32) -> None:
+        """Set memory, verbosity, fp32 as what it says, and what ``precision`` needs."""
 
     def add_profile(
         self, builder: "trt.Builder", config: "trt.IBuilderConfig", shapes: ProfileShapes

@@ -1,7 +1,7 @@
 """TensorRT 10.15 and newer, 11 included: held against the bindings of 10.16.1 and 11.3.0."""
 
 from pathlib import Path
-from typing import Optional, cast
+from typing import Optional, Sequence, cast
 
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_10_13 import Driver1013
@@ -20,7 +20,11 @@ class Driver10(Driver1013):
         """Parse a file and the data files beside it."""
         return bool(parser.parse_from_file(str(onnx_file)))
 
-    def prepare(self, network: "trt.INetworkDefinition") -> None:
+    def prepare(
+        self,
+        network: "trt.INetworkDefinition",
+        kept: Sequence[str] = (),  # noqa: ARG002 - the network's types say it
+    ) -> None:
         """Allow the builder to use several kernels for an Attention op without a single one.
 
         The op came with opset 23. Without this, TensorRT for RTX refuses it in fp32.

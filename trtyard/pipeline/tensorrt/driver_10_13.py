@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, ContextManager, List, Optional, cast
 
+from trtyard.core.precisions import FP32
 from trtyard.pipeline.ops.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_named import NamedTensorsDriver
@@ -17,9 +18,13 @@ class Driver1013(NamedTensorsDriver):
 
     takes_functions = False
 
-    def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
-        """Make an empty network."""
-        return builder.create_network(0)
+    def create_network(
+        self, builder: "trt.Builder", precision: str = FP32
+    ) -> "trt.INetworkDefinition":
+        """Make an empty network, in which the file's types hold if it has reduced ones."""
+        if precision == FP32:
+            return builder.create_network(0)
+        return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
 
     def plugins(
         self,

@@ -8,6 +8,7 @@ that this was held against.
 
 from typing import Any, ContextManager, List, Optional
 
+from trtyard.core.precisions import FP16, FP32
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_before_10 import DriverBefore10
 from trtyard.pipeline.tensorrt.log import Log
@@ -34,9 +35,11 @@ class Driver7(DriverBefore10):
         """Return a logger: Python's own kinds "have no constructor" (NVIDIA/TensorRT#1894)."""
         return _LOGGER
 
-    def configure(self, config: "trt.IBuilderConfig") -> None:
-        """Give tactics memory to work in."""
+    def configure(self, config: "trt.IBuilderConfig", precision: str = FP32) -> None:
+        """Give tactics memory to work in; in fp16 the builder chooses each layer's type."""
         config.max_workspace_size = _WORKSPACE_BYTES
+        if precision == FP16:
+            config.set_flag(trt.BuilderFlag.FP16)
 
     def plan(
         self,

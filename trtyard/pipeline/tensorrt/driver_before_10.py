@@ -11,6 +11,7 @@ from typing import Any, ContextManager, Iterator, List, Optional, cast
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, SHELL_LIBRARY_NAME_V2
+from trtyard.core.precisions import FP32
 from trtyard.pipeline.ops.registry import PLUGIN_TYPES
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
@@ -23,7 +24,11 @@ class DriverBefore10(Driver):
 
     takes_functions = False
 
-    def create_network(self, builder: "trt.Builder") -> "trt.INetworkDefinition":
+    def create_network(
+        self,
+        builder: "trt.Builder",
+        precision: str = FP32,  # noqa: ARG002 - a flag of the builder says it
+    ) -> "trt.INetworkDefinition":
         """Return an empty network with explicit batch dimensions."""
         return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 from typing import Any, ContextManager, Iterator, List, Optional
 
+from trtyard.core.precisions import FP32
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver import Driver
 from trtyard.pipeline.tensorrt.log import Log
@@ -28,8 +29,12 @@ class NamedTensorsDriver(Driver):
             raise TypeError(f"{log!r} is not of this driver's log()")
         return log
 
-    def configure(self, config: "trt.IBuilderConfig") -> None:
-        """Have the engine compute in fp32 and tell of its layers."""
+    def configure(
+        self,
+        config: "trt.IBuilderConfig",
+        precision: str = FP32,  # noqa: ARG002 - from 10 on the network's types say it
+    ) -> None:
+        """Have the engine compute fp32 in fp32 and tell of its layers."""
         # Matrix products in TF32 carry ten bits of mantissa: that is not the fp32 of the report.
         config.clear_flag(trt.BuilderFlag.TF32)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

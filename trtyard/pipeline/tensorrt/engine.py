@@ -8,6 +8,7 @@ import onnx
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.files import write_bytes
+from trtyard.core.precisions import FP32
 from trtyard.core.report import EngineFacts
 from trtyard.pipeline.onnx_functions import keep_functions
 from trtyard.pipeline.onnx_model.facts import data_files
@@ -29,6 +30,8 @@ def build_engine(
     engine_file: Path,
     library: Optional[Path] = None,
     profiles: Sequence[ProfileShapes] = (),
+    precision: str = FP32,
+    kept: Sequence[str] = (),
 ) -> EngineFacts:
     """Parse ``onnx_file``, build an engine and write it to ``engine_file``, whole or not at all.
 
@@ -37,6 +40,8 @@ def build_engine(
     much scratch memory the engine must give them: built without, it cannot run.
 
     Each of ``profiles`` becomes an optimization profile. A file with open dimensions needs one.
+    ``precision`` is the file's, or what the builder makes of it before TensorRT 8; ``kept`` names
+    the nodes that stay in fp32.
 
     Raises:
         ConversionError: the parser or the builder refused the model, or a custom op became no
@@ -50,13 +55,13 @@ def build_engine(
         logger = driver.logger(log)
         with driver.plugins(library, logger):
             builder = trt.Builder(logger)
-            network = driver.create_network(builder)
+            network = driver.create_network(builder, precision)
             _parse(network, logger, onnx_file, driver, log)
             in_network = plugin_layers_of(network, driver)
             _check_custom_ops(onnx_file, in_network)
-            driver.prepare(network)
+            driver.prepare(network, kept)
             config = builder.create_builder_config()
-            driver.configure(config)
+            driver.configure(config, precision)
             for shapes in profiles:
                 driver.add_profile(builder, config, _of_inputs(network, shapes))
             plan = driver.plan(builder, network, config)

@@ -14,7 +14,7 @@ from trtyard.pipeline.models.faster_rcnn.seeded import seed_weights
 from trtyard.pipeline.models.faster_rcnn.weights import load_weights
 from trtyard.pipeline.models.image_inputs import ImageInputs, read_images
 from trtyard.pipeline.models.model import Model
-from trtyard.pipeline.models.picture import Picture, read_picture
+from trtyard.pipeline.models.picture import Picture, fitted, read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
 
@@ -92,6 +92,9 @@ def load_faster_rcnn(
         proposal_rows=network.rpn.top_n,
         notes=notes,
         dynamic=asked.dynamic(picture_at),
+        prepare=lambda rgb: asked.repeated(
+            resized_input(fitted(rgb, (asked.width, asked.height)), asked.width, asked.height)
+        ),
     )
 
 

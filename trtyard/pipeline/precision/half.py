@@ -1,0 +1,87 @@
+"""fp16: model.onnx with float16 tensors, and fp32 where ``kept_nodes`` says so."""
+
+from typing import Dict, List, NamedTuple
+
+import onnx
+from onnx import TensorProto
+
+from trtyard.core.errors import ConversionError
+from trtyard.pipeline.onnx_model.origin import describe
+from trtyard.pipeline.onnx_model.symptoms import inner_graphs
+from trtyard.pipeline.precision.casts import remove_round_trips
+from trtyard.pipeline.precision.graph import (
+    drop_unused,
+    largest_of,
+    sort_nodes,
+    split_initializers,
+)
+
+LARGEST_HALF = 65504.0
+_MOST_NAMES = 3
+
+
+class Rewritten(NamedTuple):
+    """A model in a reduced precision."""
+
+    model: onnx.ModelProto
+    reduced: int  # nodes in the reduced precision
+    notes: List[str]
+
+
+def ops_without_kernel() -> List[str]:
+    """Return the op types that onnxruntime's converter leaves in fp32 by default."""
+    from onnxruntime.transformers import float16
+
+    return list(float16.DEFAULT_OP_BLOCK_LIST)
+
+
+def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
+    """Return a copy of ``model`` in float16, with float32 inputs and outputs.
+
+    Args:
+        model: named nodes, no Constant nodes (see ``graph``); left as it is.
+        kept: names of the nodes that stay in fp32, with reasons.
+
+    Raises:
+        ConversionError: the model has If, Loop or Scan, which the converter leaves invalid.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    for node in model.graph.node:
+        if next(inner_graphs(node), None) is not None:
+            raise ConversionError(
+                f"fp16 of a model with {node.op_type} is not supported\n{describe(node)}",
+                "leave out --precision fp16",
+            )
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    split_initializers(half.graph, kept)
+    own = {node.name for node in half.graph.node}
+    notes = _clamped(half.graph, kept)
+    # An empty list, not None: None is the converter's own list of op types.
+    half = convert_float_to_float16(
+        half, keep_io_types=True, op_block_list=[], node_block_list=list(kept)
+    )
+    remove_round_trips(half.graph, own)
+    sort_nodes(half.graph)
+    drop_unused(half.graph)
+    return Rewritten(half, len(own) - len(kept), notes)
+
+
+def _clamped(graph: onnx.GraphProto, kept: Dict[str, str]) -> List[str]:
+    """Return a note if weights are beyond float16's range: the converter clamps them silently."""
+    used = {name for node in graph.node if node.name not in kept for name in node.input}
+    beyond = [
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+        and tensor.name in used
+        and largest_of(tensor) > LARGEST_HALF
+    ]
+    if not beyond:
+        return []
+    more = f" and {len(beyond) - _MOST_NAMES} more" if beyond[_MOST_NAMES:] else ""
+    return [
+        f"values beyond {LARGEST_HALF:.0f} were clamped to float16's range in "
+        f"{', '.join(beyond[:_MOST_NAMES])}{more}; keep their nodes with --keep-fp32"
+    ]
