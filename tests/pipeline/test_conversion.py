@@ -18,7 +18,7 @@ RTX = ROW._replace(name="rtx-1.7", tensorrt="1.7.1.116", flavour="rtx")
 
 
 def conversion_of(row):
-    model = SimpleNamespace(inputs=(), input_names=(), dynamic=None)
+    model = SimpleNamespace(inputs=(), input_names=(), dynamic=None, file=None)
     plugins = PluginSource(None, Path("plugins"), Path("cache"))
     return Conversion(row, model, Path("out"), plugins, lambda _: None)
 

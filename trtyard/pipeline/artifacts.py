@@ -18,9 +18,9 @@ ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
 REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, REQUEST_FILE)
 
-_REDUCED = tuple(name for one in reduced(",".join(PRECISIONS)) for name in file_names(one).values())
+REDUCED = tuple(name for one in reduced(",".join(PRECISIONS)) for name in file_names(one).values())
 
-ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, *_REDUCED, OVERLAY, *REPORTS)
+ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, *REDUCED, OVERLAY, *REPORTS)
 
 
 def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:

@@ -213,7 +213,9 @@ def test_an_engine_runs_at_the_same_sizes_and_is_compared(run, monkeypatch, erro
 
     runner = SimpleNamespace(run_engine=run_engine)
     monkeypatch.setitem(sys.modules, "trtyard.pipeline.tensorrt.runner", runner)
-    monkeypatch.setattr(cuda_device, "usable_device", lambda _runs_on: (object(), ""))
+    monkeypatch.setattr(
+        cuda_device, "usable_device", lambda _runs_on: (cuda_device.Device("New", "8.9"), "")
+    )
     report, _out = run("Blocks", "x=1..8x8", until="engine")
     own = [each for each in report.sizes if each.pair == ("torch", "tensorrt")]
     assert [each.sizes for each in own] == [each.sizes for each in report.sizes[:5]]

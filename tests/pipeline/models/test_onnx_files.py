@@ -105,8 +105,8 @@ def test_pytorch_and_the_export_are_not_run_and_nothing_passes_as_compared(net, 
 def test_onnx_runtime_is_the_reference_for_tensorrt(net, tmp_path, monkeypatch):
     """As if this machine had a device: TensorRT's outputs are made up."""
     made_up = {"y": np.zeros((1, 4), np.float32)}
-    monkeypatch.setattr(conversion_module.Conversion, "_engine", lambda _: None)
-    monkeypatch.setattr(conversion_module.Conversion, "_tensorrt", lambda _: made_up)
+    monkeypatch.setattr(conversion_module.Conversion, "build", lambda _: None)
+    monkeypatch.setattr(conversion_module.Conversion, "run_engine", lambda _: made_up)
     request = ConversionRequest(model=str(net))
     where = Surroundings("host", tmp_path / "out", Path("plugins"), None)
     report = convert(ROW, request, where)
@@ -826,3 +826,51 @@ def test_a_file_that_fails_at_a_size_is_refused_with_it(tmp_path):
     assert exit_code(report) == 4
     stage = {one.name: one for one in report.stages}["onnxruntime"]
     assert stage.reason.startswith("at n 1: ")
+
+
+def test_file_in_reduced_precision_is_compared_with_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(8, 3, 3, 3)).astype(np.float32), "w"),
+        numpy_helper.from_array(rng.normal(size=(8, 5)).astype(np.float32), "v"),
+    ]
+    file = write(
+        tmp_path / "small.onnx",
+        [
+            node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+            node("Relu", ["a"], ["b"]),
+            node("ReduceMean", ["b", "axes"], ["c"], keepdims=0),
+            node("MatMul", ["c", "v"], ["y"]),
+        ],
+        [value("x", ["n", 3, 16, 16])],
+        [value("y", ["n", 5])],
+        weights=[*weights, numpy_helper.from_array(np.array([2, 3]), "axes")],
+    )
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(16, 3, 16, 16)).astype(np.float32))
+    request = ConversionRequest(
+        model=str(file),
+        input="x=1..4x3x16x16",
+        precision="fp32,fp16,int8",
+        calibrate=str(tmp_path / "data.npz"),
+        until="onnx",
+    )
+    report = convert(ROW, request, Surroundings("host", tmp_path / "out", Path("plugins"), None))
+    assert [each.name for each in report.precisions] == ["fp32", "fp16", "int8"]
+    for each in report.precisions[1:]:
+        assert {stage.name: stage.status for stage in each.stages}["onnxruntime"] == "passed"
+        assert all(0 < one.relative_error < one.largest_error for one in each.values)
+    assert exit_code(report) == 0
+
+
+def test_half_precision_file_is_refused_for_another_precision(tmp_path):
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float16), "w")
+    file = write(
+        tmp_path / "half.onnx",
+        [node("MatMul", ["x", "w"], ["y"])],
+        [value("x", [1, 4], TensorProto.FLOAT16)],
+        [value("y", [1, 4], TensorProto.FLOAT16)],
+        weights=[weight],
+    )
+    request = ConversionRequest(model=str(file), precision="bf16")
+    with pytest.raises(UsageError, match="has fp16 weights"):
+        convert(ROW, request, Surroundings("host", tmp_path / "out", Path("plugins"), None))

@@ -87,7 +87,7 @@ def test_both_become_engines(file, tmp_path):
     int8 = quantized(file).model
     for name, model in (("int8", int8), ("fp8", to_fp8(int8))):
         onnx.save(model, str(tmp_path / f"{name}.onnx"))
-        facts = build_engine(tmp_path / f"{name}.onnx", tmp_path / f"{name}.engine", None, name)
+        facts = build_engine(tmp_path / f"{name}.onnx", tmp_path / f"{name}.engine", precision=name)
         assert facts.layers > 0
 
 
