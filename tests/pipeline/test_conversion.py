@@ -1,14 +1,15 @@
 """What a conversion does not try, and what it gives to those that it asks."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import torch
 
 from trtyard.core import cuda_device as device
 from trtyard.pipeline import conversion as conversion_module
 from trtyard.pipeline.conversion import Conversion, PluginSource
 from trtyard.pipeline.export.exporter import Exported
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError
 from trtyard.pipeline.tensorrt import engine
@@ -18,7 +19,8 @@ RTX = ROW._replace(name="rtx-1.7", tensorrt="1.7.1.116", flavour="rtx")
 
 
 def conversion_of(row):
-    model = SimpleNamespace(inputs=(), input_names=(), dynamic=None, file=None)
+    weights = Weights("none", "")
+    model = Model("net", "own", torch.nn.Module(), (), (), (), weights, None, (1.0, 1.0))
     plugins = PluginSource(None, Path("plugins"), Path("cache"))
     return Conversion(row, model, Path("out"), plugins, lambda _: None)
 
@@ -61,7 +63,6 @@ def test_input_missing_in_the_file_is_named(monkeypatch):
     exported = Exported(1, 18, (), (), (), None, ("input_1",))
     monkeypatch.setattr(conversion_module, "export_onnx", lambda *_given, **_more: exported)
     conversion = conversion_of(RTX)
-    conversion._model.module = conversion._model.output_names = None
     conversion._book.attempt("export", "write", conversion._export)
     (stage,) = conversion._book.stages
     assert stage.note == "leaves out input_1, on which no output depends in the trace"

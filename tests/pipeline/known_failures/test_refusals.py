@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from trtyard.known_failures.advice import with_advice
 from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.conversion import Conversion, PluginSource
 from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.row import Row
 
 ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",))
@@ -115,15 +115,9 @@ class Deformed(nn.Module):
 
 def refusal(module, inputs, tmp_path):
     """Return the error of the first stage of a conversion that fails, with its advice."""
-    names = [f"input_{index}" for index in range(len(inputs))]
-    model = SimpleNamespace(
-        module=module,
-        inputs=inputs,
-        input_names=names,
-        output_names=["output"],
-        name="net",
-        dynamic=None,
-    )
+    names = tuple(f"input_{index}" for index in range(len(inputs)))
+    weights = Weights("none", "")
+    model = Model("net", "own", module, names, ("output",), inputs, weights, None, (1.0, 1.0))
     plugins = PluginSource(None, tmp_path, tmp_path)
     conversion = Conversion(ROW, model, tmp_path, plugins, lambda _: None)
     try:
