@@ -89,6 +89,7 @@ def _literal(spec: str, source: str, node: ast.AST, what: str, prefix: str) -> A
     """Return the value of an argument; raise UsageError if it is not a literal."""
     try:
         value = ast.literal_eval(node)
+        repr(value)  # fails for whole numbers of thousands of digits
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         value = ...
     if _is_plain(value):

@@ -60,6 +60,7 @@ def test_arguments_are_literals(typed, positional, keyword):
         ("(x=b'1')", "the argument x", "nets.py:make_net"),
         ("(x={[]: 1})", "the argument x", "nets.py:make_net"),
         ("(x=f'{y}')", "the argument x", "nets.py:make_net"),
+        (f"(x=0x{'f' * 5000})", "the argument x", "nets.py:make_net"),
         ("(x for x in y)", "argument 1", "nets.py:make_net"),
         ("(*[1])", "argument 1", "nets.py:make_net"),
         ("(**{'a': 1})", "** cannot be used", "nets.py:make_net"),

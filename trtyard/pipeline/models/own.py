@@ -1,5 +1,6 @@
 """A user's own model: ``package.module:callable`` or ``file.py:callable``."""
 
+import shlex
 from typing import List, Optional, Sequence, Tuple
 
 import torch
@@ -92,8 +93,8 @@ def _refuse_arguments(spec: str) -> None:
     if asked.has_arguments:
         raise UsageError(
             f"{spec}: {asked.name} is a module object, which takes no arguments",
-            f"name its class or a function, or leave the arguments out: "
-            f"--model {asked.place}:{asked.name}",
+            "name its class or a function, or leave the arguments out: "
+            f"--model {shlex.quote(f'{asked.place}:{asked.name}')}",
         )
 
 

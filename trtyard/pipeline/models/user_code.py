@@ -187,10 +187,11 @@ def _fitting(signature: inspect.Signature, asked: ModelCall) -> str:
         if name not in names and near:
             return f"{name} may be {near[0]}"
     if not names:
-        return f"--model {asked.place}:{asked.name}"
+        return f"--model {shlex.quote(f'{asked.place}:{asked.name}')}"
     needed = [name for name in names if signature.parameters[name].default is _EMPTY]
     shown = ", ".join(f"{name}=..." for name in (needed or names[:1]))
-    return f"give literals: --model '{asked.place}:{asked.name}({shown})'"
+    call = shlex.quote(f"{asked.place}:{asked.name}({shown})")
+    return f"give literals: --model {call}"
 
 
 def where(error: BaseException) -> str:
