@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import xml.etree.ElementTree as Tree
 from pathlib import Path
 
 import pytest
@@ -31,9 +33,9 @@ def stand(tmp_path):
     return folder
 
 
-def start(stand, model, *words):
+def start(stand, model, *words, inputs="1x3x8x8"):
     command = ["sh", ROOT / "run", "convert", "--in", "host", "--model", model]
-    command += ["--input", "1x3x8x8", "--out", "results", *words]
+    command += ["--input", inputs, "--out", "results", *words]
     # As from a shell: with no variable that this test's own environment was given.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.Popen(
@@ -65,6 +67,59 @@ def test_own_model_converts_from_the_working_folder(stand):
     status = {stage["name"]: stage["status"] for stage in report["stages"]}
     assert status["onnxruntime"] == status["engine"] == "passed"
     assert "warning" not in said.lower()
+
+
+WITH_ARGUMENTS = """\
+import os
+import torch
+
+print("imported")
+os.chdir("/")
+
+
+class Net(torch.nn.Module):
+    def __init__(self, width, *, name="it's"):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, width, 3)
+
+    def forward(self, x, mask=None, *, bias=None):
+        return self.layer(x) + bias
+
+
+def leaves(code):
+    os._exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_arguments_and_names_reach_the_model_and_the_report(stand):
+    (stand / "called.py").write_text(WITH_ARGUMENTS)
+    model = """called.py:Net(5, name='a "b" \\n')"""
+    inputs = "bias=1x5x6x6,x=1x3x8x8"
+    child = start(stand, model, "--until", "onnx", inputs=inputs)
+    said = finish(child)
+    assert child.returncode == 0, said
+    assert "imported" in said
+    report = json.loads((stand / "results" / "report.json").read_text())
+    assert report["model"] == model
+    words = shlex.split(report["command"])
+    assert words[words.index("--model") + 1] == model
+    assert words[words.index("--input") + 1] == inputs
+    assert [one["name"] for one in report["inputs"]["tensors"]] == ["x", "bias"]
+    assert json.loads((stand / "results" / "request.json").read_text())["model"] == model
+    junit = Tree.parse(stand / "results" / "junit.xml").getroot()  # noqa: S314 - our own
+    assert junit.get("name") == f"{model} rtx-1.7"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_model_that_ends_the_process_leaves_no_report(stand, code):
+    (stand / "called.py").write_text(WITH_ARGUMENTS)
+    child = start(stand, f"called.py:leaves({code})")
+    said = finish(child)
+    assert child.returncode == 4, said
+    assert f"ended with exit code {code} and left no report" in said
+    assert not (stand / "results").exists()
 
 
 def test_interrupt_leaves_nothing_and_a_rerun_works(stand):

@@ -5,9 +5,12 @@ torchvision's. Older rows lack some of them; the pipeline reports that.
 """
 
 import difflib
+import re
+import shlex
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from trtyard.core.errors import UsageError
+from trtyard.core.model_call import read_call
 from trtyard.core.onnx_files import is_onnx_file
 
 FASTER_RCNN = "faster_rcnn"
@@ -96,8 +99,24 @@ def refuse_impossible(spec: str, size: Optional[int] = None) -> None:
                 f"--model {spec}: this is {what}; convert needs a PyTorch model or an ONNX file",
                 instead.format(spec),
             )
+    _refuse_arguments(spec)
     if ":" not in spec:
         raise unknown(spec, [name for one in KINDS.values() for name in one.names])
+    read_call(spec)
+
+
+def _refuse_arguments(spec: str) -> None:
+    """Raise ``UsageError`` for arguments of a model that is given by name."""
+    found = re.match(r"(\w+)\s*\(", spec)
+    if found is None or not is_known(found.group(1)):
+        return
+    hint = "write a function that makes the model, and give it: --model nets.py:make_net"
+    if found.group(1) in KINDS["classifier"].names:
+        own = shlex.quote(f"torchvision.models:{spec}")
+        hint = f"call torchvision's function: --model {own} --input 1x3x224x224"
+    raise UsageError(
+        f"--model {spec}: {found.group(1)} is a name, and only a callable takes arguments", hint
+    )
 
 
 def unknown(spec: str, names: Sequence[str]) -> UsageError:

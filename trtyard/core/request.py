@@ -95,7 +95,8 @@ class ConversionRequest:
 
     model: str = option(
         "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
-        "module:callable, file.py:callable, an ONNX file, or a folder with one.",
+        "module:callable, file.py:callable, 'file.py:callable(depth=18)' with literals as "
+        "arguments, an ONNX file, or a folder with one.",
         default="",
     )
     row: str = option(

@@ -1,6 +1,7 @@
 """``doctor --model``: check which ops of a model a row supports, and which rows the others."""
 
 import json
+import shlex
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from trtyard.system.uv import MATRIX_FILE
 
 TAKEN, REFUSED = "taken", "refused"  # as in pipeline/operator_check.py
 _MOST_NODES = 5
+_ERROR_CODES = range(2, 6)  # of commands that have printed an error
 _BEHIND = "comes after a node whose output has no fixed shape or was empty in a trial run"
 
 
@@ -85,8 +87,8 @@ def _file(
     if "host" not in row.executors:
         raise UsageError(
             f"row {row.name} exports in its Docker image only",
-            f"export it: ./run convert --model {model} --trt {row.name} --until onnx; then check"
-            " the ONNX file: --model FILE.onnx",
+            f"export it: ./run convert --model {shlex.quote(model)} --trt {row.name} --until onnx;"
+            " then check the ONNX file: --model FILE.onnx",
         )
     environment = make_environment(row, lock)
     file = folder / "model.onnx"
@@ -98,11 +100,16 @@ def _file(
     say(f"exporting {model} with row {row.name}")
     env = pipeline_variables(environment)
     code = run_with_advice(run_plainly, command, env=env, row=row.name)
-    if code:
+    if code in _ERROR_CODES:
         raise (
             ConversionError(f"cannot export {model}; the error is above")
             if code == 4
             else UsageError(f"did not export {model}; the error is above")
+        )
+    if code or not file.is_file():
+        raise ConversionError(
+            f"exporting {model} ended with exit code {code} and left no ONNX file",
+            "if the model's code ends the process (os._exit), raise an exception instead",
         )
     return file
 

@@ -1,5 +1,6 @@
 """``convert`` on the host: check the request, choose an executor, lock the output folder."""
 
+import hashlib
 import importlib
 import os
 import re
@@ -23,6 +24,7 @@ from trtyard.core.errors import (
 )
 from trtyard.core.files import PARTIAL_PREFIX
 from trtyard.core.known_models import is_known, refuse_impossible
+from trtyard.core.model_call import ModelCall, read_call
 from trtyard.core.onnx_files import (
     check_file,
     file_in_folder,
@@ -50,6 +52,8 @@ _ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, Inte
 _EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
 _BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
+# Characters of its parts for a model with arguments.
+_MOST_OF_TARGET, _MOST_OF_ARGUMENTS, _MOST_OF_DIGEST = 40, 30, 8
 _ORPHAN_SECONDS = 10  # how long a killed run's container may take to end
 _ATTEMPTS = 100  # to make the output folder while other runs that end remove it
 
@@ -65,15 +69,15 @@ def job_of(request: ConversionRequest) -> Job:
             "--model is missing",
             "for example: ./run convert --model faster_rcnn   (more: ./run convert --help)",
         )
-    if not is_known(request.model) and Path(request.model).expanduser().is_dir():
+    if not is_known(request.model) and _is_folder(request.model):
         request = request.replaced(model=file_in_folder(request.model))
     onnx_file = None
     if is_onnx_file(request.model):
         onnx_file = check_file(request.model)
         refuse_unfit(request)
     refuse_impossible(request.model, request.size)
-    module, _, name = ("", "", "") if onnx_file else request.model.rpartition(":")
-    model_file = _existing("--model", module) if module.endswith(".py") else None
+    call = _call(request.model)
+    model_file = _existing("--model", call.place) if call.place.endswith(".py") else None
     row, locked = row_and_lock(request.row)
     if request.memory:
         memory_in_bytes(request.memory)
@@ -96,7 +100,7 @@ def job_of(request: ConversionRequest) -> Job:
         if out
         else OUT / row.name / folder_name(request.model),
         model_file=model_file,
-        code_folder=Path.cwd() if name and module and model_file is None else None,
+        code_folder=Path.cwd() if call.name and call.place and model_file is None else None,
         onnx_file=onnx_file,
         onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
         input_file=_input_file(request.input) if onnx_file else None,
@@ -130,7 +134,8 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     with output_folder(out, end_orphans):
         before = _written_at(out)
         code = module.convert(job)
-        if code not in _EXIT_CODES or (code == 0 and _written_at(out) == before):
+        needs_report = code in (0, ParityError.exit_code)
+        if code not in _EXIT_CODES or (needs_report and _written_at(out) == before):
             raise _ended(code)
         if _written_at(out) != before:
             show_result(out)
@@ -203,8 +208,25 @@ def _module_of(executor: ExecutorName) -> Executor:
 
 
 def folder_name(model: str) -> str:
-    """Return a folder name for a model: ``pkg.nets-make`` for ``pkg.nets:make``."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", model)[-MAX_FOLDER_NAME:].strip("-.") or "model"
+    """Return a folder name for a model: ``pkg.nets-make`` for ``pkg.nets:make``.
+
+    With arguments, the name ends with some of them and a hash of all.
+    """
+    call = _call(model)
+    target = _with_safe_characters(f"{call.place}:{call.name}" if call.typed else model)
+    if not call.has_arguments:
+        return target[-MAX_FOLDER_NAME:].strip("-.") or "model"
+    digest = hashlib.sha256(call.arguments.encode("utf-8", "backslashreplace")).hexdigest()
+    parts = (
+        target[-_MOST_OF_TARGET:],
+        _with_safe_characters(call.arguments).strip("-.")[:_MOST_OF_ARGUMENTS],
+        digest[:_MOST_OF_DIGEST],
+    )
+    return "-".join(part.strip("-.") for part in parts if part.strip("-."))
+
+
+def _with_safe_characters(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 def end_orphans(folder: Path) -> None:
@@ -307,6 +329,19 @@ def _input_file(text: str | None) -> Path | None:
     """Return the file of --input; None if it gives shapes."""
     is_file = text is not None and text.lower().endswith((".npz", ".npy"))
     return _existing("--input", text) if is_file else None
+
+
+def _call(model: str) -> ModelCall:
+    """Return the parts of a user's own model; without any for another model."""
+    is_other = is_known(model) or is_onnx_file(model)
+    return ModelCall("", "") if is_other else read_call(model)
+
+
+def _is_folder(model: str) -> bool:
+    try:
+        return Path(model).expanduser().is_dir()
+    except (OSError, RuntimeError):  # too long for a path, or no such user
+        return False
 
 
 def _existing(option: str, path: str | None, *, may_be_folder: bool = False) -> Path | None:

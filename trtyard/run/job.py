@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trtyard.core.files import PARTIAL_PREFIX, write_json
+from trtyard.core.model_call import read_call
 from trtyard.core.request import REQUEST_FILE, ConversionRequest
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
@@ -38,7 +39,8 @@ class Job:
         """
         model = self.request.model
         if place is not None and self.model_file is not None:
-            model = f"{place(self.model_file)}:{model.rpartition(':')[2]}"
+            call = read_call(model)
+            model = f"{place(self.model_file)}:{call.name}{call.typed}"
         if place is not None and self.onnx_folder is not None and self.onnx_file is not None:
             model = f"{place(self.onnx_folder)}/{self.onnx_file.name}"
         elif place is not None and self.onnx_file is not None:

@@ -46,6 +46,8 @@ def exported(monkeypatch, tmp_path):
 
     def run(command, *, env):
         commands.append([str(word) for word in command])
+        if not codes[0]:
+            (tmp_path / "model.onnx").touch()
         return codes[0]
 
     monkeypatch.setattr(model_check, "run_plainly", run)
@@ -62,6 +64,8 @@ def test_input_and_size_reach_the_export(exported, tmp_path):
     assert export("net.py:make", "1x3x8x8", "64") == tmp_path / "model.onnx"
     assert commands[0][-2:] == ["--input=1x3x8x8", "--size=64"]
     assert commands[0][commands[0].index("--model") + 1] == "net.py:make"
+    export("net.py:make(depth=18, act='relu')", "1x3x8x8")
+    assert "net.py:make(depth=18, act='relu')" in commands.pop()
     export("alexnet")
     assert not [word for word in commands[1] if word.startswith(("--input", "--size"))]
 
@@ -75,3 +79,25 @@ def test_failed_export_keeps_the_pipelines_exit_code(exported, code, kind, said)
     codes[0] = code
     with pytest.raises(kind, match=f"{said} alexnet"):
         export("alexnet")
+
+
+@pytest.mark.parametrize("code", [1, 77, -11])
+def test_export_that_ends_without_a_file_is_an_error(exported, code):
+    export, _, codes = exported
+    codes[0] = code
+    with pytest.raises(ConversionError, match=f"exit code {code} and left no ONNX file"):
+        export("alexnet")
+
+
+def test_export_that_ends_well_without_a_file_is_an_error(exported, monkeypatch):
+    export, _, _ = exported
+    monkeypatch.setattr(model_check, "run_plainly", lambda *_, env: 0)
+    with pytest.raises(ConversionError, match="exit code 0 and left no ONNX file"):
+        export("alexnet")
+
+
+def test_arguments_that_are_no_literals_are_refused_before_the_export(exported):
+    export, commands, _ = exported
+    with pytest.raises(UsageError, match="is not a literal"):
+        export("net.py:make(x=N)")
+    assert not commands

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,13 @@ from trtyard.core.request import ConversionRequest
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.run import convert as convert_module
 from trtyard.run import on_host as host
-from trtyard.run.convert import choose_executor, folder_name, job_of, output_folder
+from trtyard.run.convert import (
+    MAX_FOLDER_NAME,
+    choose_executor,
+    folder_name,
+    job_of,
+    output_folder,
+)
 from trtyard.run.environment import environment_of
 from trtyard.run.job import Job
 from trtyard.run.on_host import pipeline_variables
@@ -43,6 +50,48 @@ from trtyard.system.uv import ROOT
 def test_any_model_gets_a_safe_folder(model, name):
     assert folder_name(model) == name
     assert not set(name) & set("/\\: \n")
+
+
+ARGUMENTS = [
+    "()", "(10)", "('10')", "(10, 18)", "([10, 18])", "(-10)", "(depth=18)", "(depth='1/8')",
+    "(depth='../../8')", "(depth='1 8')", '(name="it\'s")', "(name='нет')", "(name='да')",
+    f"({list(range(300))})", f"({list(range(301))})",
+]  # fmt: skip
+
+
+def test_each_list_of_arguments_gets_a_safe_folder_of_its_own():
+    models = [f"nets.py:make{each}" for each in ARGUMENTS]
+    models += [f"{'x' * 100}/{model}" for model in models]
+    names = [folder_name(model) for model in models]
+    assert len(set(names)) == len(models)
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)
+        assert len(name) <= MAX_FOLDER_NAME
+    assert names[:2] == ["nets.py-make", "nets.py-make-10-4a44dc15"]
+    assert names[6].startswith("nets.py-make-depth-18-")
+    assert folder_name("nets.py:make(a=1, b=2)") == folder_name("nets.py:make( b=2,a=1 )")
+
+
+def test_arguments_stay_with_the_file_that_is_placed(nets):
+    (nets / "it's nets.py").write_text("")
+    spec = "it's nets.py:Net.build(path='a:b(1)', sizes=[1, 2], name=\"it's\")"
+    found = checked(model=spec)
+    file = nets / "it's nets.py"
+    assert (found.model_file, found.inputs()) == (file, [file])
+    arguments = spec.partition(":")[2]
+    assert found.placed(lambda path: f"/in{path}").model == f"/in{file}:{arguments}"
+    assert found.placed().model == found.request.model == spec
+    module = checked(model="package.nets:make(1)")
+    assert (module.model_file, module.code_folder) == (None, nets)
+    assert module.placed(lambda path: "/in").model == "package.nets:make(1)"
+
+
+def test_a_folder_or_onnx_file_may_have_parentheses(nets):
+    (nets / "a:b(1)").mkdir()
+    (nets / "a:b(1)" / "c:d(2).onnx").write_bytes(b"\x08\x0a")
+    found = checked(model="a:b(1)")
+    assert found.onnx_file == nets / "a:b(1)" / "c:d(2).onnx"
+    assert found.out.name == "a-b-1-c-d-2-.onnx"
 
 
 def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
@@ -311,10 +360,12 @@ def test_exit_codes_of_the_pipeline_are_kept(monkeypatch, tmp_path, code):
         assert ended(monkeypatch, tmp_path / "out", code, writes=True) == code
 
 
-def test_exit_code_0_without_a_report_is_an_error(monkeypatch, tmp_path):
+@pytest.mark.parametrize("code", [0, 1])
+def test_passed_or_different_without_a_report_is_an_error(monkeypatch, tmp_path, code):
+    """Such as after ``os._exit(1)`` in the model's code."""
     (tmp_path / "report.json").write_text("of an earlier run")
-    with pytest.raises(ConversionError, match="ended with exit code 0 and left no report"):
-        ended(monkeypatch, tmp_path, 0, writes=False)
+    with pytest.raises(ConversionError, match=f"ended with exit code {code} and left no report"):
+        ended(monkeypatch, tmp_path, code, writes=False)
 
 
 @pytest.mark.parametrize(
@@ -350,6 +401,10 @@ def checked(**words):
         ({"model": "alexnt"}, "similar names: alexnet", "--model alexnet"),
         ({"model": "zzzz"}, "unknown model 'zzzz'", "--model faster_rcnn"),
         ({"model": "none.py:make"}, "none.py: file not found", None),
+        ({"model": "none.py:make(1)"}, "none.py: file not found", None),
+        ({"model": "net.py:make(x=N)"}, "the argument x (x=N) is not a literal", "x='N'"),
+        ({"model": f"net.py:make({'9' * 300}"}, "cannot read the arguments", "depth=18"),
+        ({"model": "x" * 5000}, "unknown model", None),
         ({"size": "5000"}, "alexnet supports 1 to 2048 pixels", "--size 2048"),
         ({"model": "faster_rcnn", "size": "63"}, "supports 64 to 1333 pixels", "--size 64"),
     ],

@@ -1,6 +1,8 @@
 """A user's own models, from files and modules, good and bad."""
 
 import importlib
+import io
+import os
 import sys
 
 import pytest
@@ -329,3 +331,191 @@ def test_torchscript_module_uses_its_exporter(nets, monkeypatch):
     for each in (script, torch.nn.Sequential(script)):
         monkeypatch.setattr(own, "find_callable", lambda _, each=each: each)
         assert load_own(f"{nets}:scripted", SEEDED, "1x4").exporter == "torchscript"
+
+
+CALLED = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, num_classes, *, depth=1, act='relu', sizes=()):
+        super().__init__()
+        layers = [torch.nn.Linear(4, 4) for _ in range(depth)]
+        self.layers = torch.nn.Sequential(*layers, torch.nn.Linear(4, num_classes))
+        self.given = (num_classes, depth, act, sizes)
+        getattr(torch, act)
+
+    @classmethod
+    def small(cls, depth: int = 1):
+        return cls(2, depth=depth)
+
+    def forward(self, x):
+        return self.layers(x)
+
+def make(first, second=2, *rest, named, **others):
+    net = Net(first)
+    net.given = (first, second, rest, named, others)
+    return net
+
+def passes_on(**options):
+    return Net(3, **options)
+
+class Long(Net):
+    def __init__(self, num_classes, options="x" * 1000):
+        super().__init__(num_classes)
+
+def nothing():
+    return Net(3)
+
+ready = Net(3)
+"""
+
+
+@pytest.fixture
+def called(nets, tmp_path):
+    (tmp_path / "called_for_test.py").write_text(CALLED)
+    return f"{tmp_path}/called_for_test.py"
+
+
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        ("Net(5)", (5, 1, "relu", ())),
+        ("Net(5, depth=3, act='tanh')", (5, 3, "tanh", ())),
+        ("Net(num_classes=5, sizes=[1, (2, 3)])", (5, 1, "relu", [1, (2, 3)])),
+        ("Net.small(depth=2)", (2, 2, "relu", ())),
+        ("Net.small()", (2, 1, "relu", ())),
+        ("make(1, named=None)", (1, 2, (), None, {})),
+        (
+            "make(1, 3, 4.5, named={'a': True}, more='b')",
+            (1, 3, (4.5,), {"a": True}, {"more": "b"}),
+        ),
+    ],
+)
+def test_callables_get_the_arguments_that_were_typed(called, call, given):
+    model = load_own(f"{called}:{call}", SEEDED, "2x4")
+    assert model.name == f"{called}:{call}"
+    assert model.module.given == given
+    assert tuple(model.module(*model.inputs).shape) == (2, given[0])
+
+
+def test_a_modules_callable_gets_arguments_too(called):
+    model = load_own("called_for_test:Net(num_classes=3)", SEEDED, "1x4")
+    assert model.module.given == (3, 1, "relu", ())
+
+
+def refused(spec):
+    with pytest.raises(UsageError) as caught:
+        load_own(spec, SEEDED, "1x4")
+    return caught.value.message, caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("call", "said", "signature", "hint"),
+    [
+        ("Net(3, dept=2)", "unexpected keyword argument 'dept'", "Net(num_classes, *,", "depth"),
+        ("Net()", "missing 1 required", "Net(num_classes, *, depth=1", "Net(num_classes=...)"),
+        ("Net", "missing 1 required", "Net(num_classes, *, depth=1", "Net(num_classes=...)"),
+        ("Net(3, 4)", "positional argument", "Net(num_classes, *, depth=1", "Net(num_classes="),
+        ("Net.small(1, 2)", "positional argument", "Net.small(depth: int = 1)", "small(depth=...)"),
+        ("Net(3, num_classes=3)", "multiple values", "Net(num_classes, *,", "Net(num_classes="),
+        (
+            "make(1)",
+            "required keyword-only argument: 'named'",
+            "make(first, second=2,",
+            "named=...",
+        ),
+        ("Long(3, 4, 5)", "positional argument", "Long(num_classes, options)", "Long("),
+        ("nothing(3)", "positional argument", "nothing()", "called_for_test.py:nothing"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_with_the_signature(
+    called, call, said, signature, hint
+):
+    message, advice = refused(f"{called}:{call}")
+    assert message.startswith(f"{called}:{call} cannot be called: TypeError: ")
+    assert said in message
+    assert f"its signature is {signature}" in message
+    assert hint in advice
+
+
+def test_errors_in_the_callable_name_the_line(called):
+    message, hint = refused(f"{called}:passes_on(dept=2)")
+    assert "raised when called: TypeError" in message
+    assert "unexpected keyword argument 'dept'" in message
+    line = CALLED.splitlines().index("    return Net(3, **options)") + 1
+    assert f"called_for_test.py, line {line})" in message
+    assert "check the arguments" in hint
+    message, _ = refused(f"{called}:Net(3, act='none')")
+    assert "raised when called: AttributeError" in message
+
+
+def test_a_module_object_takes_no_arguments(called):
+    load_own(f"{called}:ready()", SEEDED, "1x4")
+    message, hint = refused(f"{called}:ready(3)")
+    assert "ready is a module object, which takes no arguments" in message
+    assert hint.endswith(f"--model {called}:ready")
+
+
+def test_a_misspelt_callable_keeps_its_arguments_in_the_hint(called):
+    message, hint = refused(f"{called}:Nett(num_classes=3)")
+    assert "has no 'Nett'" in message
+    assert hint == f"--model '{called}:Net(num_classes=3)'"
+
+
+UNTIDY = """
+import os, sys, torch
+{}
+def make():
+    return torch.nn.Linear(4, 3)
+def later():
+    {}
+    return make()
+"""
+
+
+@pytest.fixture
+def untidy(nets, tmp_path):
+    def write(code):
+        (tmp_path / "untidy_for_test.py").write_text(UNTIDY.format(code, code))
+        return [f"{tmp_path}/untidy_for_test.py:{name}" for name in ("make", "later")]
+
+    return write
+
+
+def test_a_file_that_ends_the_process_is_refused(untidy, monkeypatch):
+    spec, _ = untidy("sys.exit(3)")
+    message, hint = refused(spec)
+    assert "cannot be imported: SystemExit: 3" in message
+    assert "untidy_for_test.py, line 3)" in message
+    assert "if __name__ == '__main__':" in hint
+    monkeypatch.setattr(sys, "argv", ["pipeline", "convert", "--model", "x"])
+    spec, _ = untidy("import argparse; argparse.ArgumentParser().parse_args()")
+    assert "SystemExit: 2" in refused(spec)[0]
+
+
+def test_models_may_print(untidy, capsys):
+    for spec in untidy("print('made by hand'); sys.stderr.write('and more')"):
+        load_own(spec, SEEDED, "1x4")
+        assert "made by hand" in capsys.readouterr().out
+
+
+def test_streams_that_a_model_replaces_are_restored(untidy):
+    kept = sys.stdout, sys.stderr
+    for spec in untidy("import io; sys.stdout = sys.stderr = io.StringIO()"):
+        load_own(spec, SEEDED, "1x4")
+        assert (sys.stdout, sys.stderr) == kept
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_model_that_closes_the_output_is_refused(untidy, monkeypatch, index):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert "closes sys.stdout" in refused(untidy("sys.stdout.close()")[index])[0]
+
+
+def test_a_model_may_change_and_remove_the_working_directory(untidy, tmp_path):
+    code = "import tempfile; d = tempfile.mkdtemp(); os.chdir(d); os.rmdir(d)"
+    for spec in untidy(code):
+        os.chdir(tmp_path)
+        model = load_own(spec, SEEDED, "1x4")
+        assert tuple(model.module(*model.inputs).shape) == (1, 3)
+    os.chdir(tmp_path)

@@ -15,12 +15,16 @@ _TYPES = (
 )  # fmt: skip
 
 
-class FlatOutputs(nn.Module):
-    """Wraps a module so that it returns its outputs as a tuple of tensors."""
+class Wrapper(nn.Module):
+    """A module that runs another one, ``module``."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+
+
+class FlatOutputs(Wrapper):
+    """Wraps a module so that it returns its outputs as a tuple of tensors."""
 
     def forward(self, *inputs: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         """Return the tensors that ``named_outputs`` names, in its order."""
@@ -29,7 +33,9 @@ class FlatOutputs(nn.Module):
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """Return the wrapped module, with its own names of layers and weights."""
-    return module.module if isinstance(module, FlatOutputs) else module
+    while isinstance(module, Wrapper):
+        module = module.module
+    return module
 
 
 def with_named_outputs(

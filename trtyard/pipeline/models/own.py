@@ -1,17 +1,19 @@
 """A user's own model: ``package.module:callable`` or ``file.py:callable``."""
 
+import shlex
 from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
 from trtyard.core.errors import UsageError
+from trtyard.core.model_call import read_call
 from trtyard.pipeline.dynamic.dimensions import Dynamic, Sizes, shape_at
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.own import KIND
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, OwnInputs, parse_inputs
-from trtyard.pipeline.models.own_names import in_order_of_forward, require_free_names
+from trtyard.pipeline.models.own_names import in_order_of_forward, require_free_names, taking_inputs
 from trtyard.pipeline.models.own_run import ready_to_run
 from trtyard.pipeline.models.seeding import Seed
 from trtyard.pipeline.models.user_code import call, find_callable, where
@@ -27,7 +29,8 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     same weights each time. A weights file must fit the returned module exactly.
 
     Args:
-        spec: ``package.module:callable`` or ``file.py:callable``; called with no arguments.
+        spec: ``package.module:callable`` or ``file.py:callable``, with or without arguments, such
+            as ``nets.py:make_net(depth=18)``.
         choice: a seed, or a checkpoint.
         input_shape: such as "1x3x224x224", or several with commas between; see ``input_text``.
 
@@ -43,7 +46,11 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     asked = parse_inputs(input_shape)
     made_by = find_callable(spec)
     torch.manual_seed(choice.seed)
-    module = made_by if isinstance(made_by, nn.Module) else call(made_by, spec)
+    if isinstance(made_by, nn.Module):
+        _refuse_arguments(spec)
+        module = made_by
+    else:
+        module = call(made_by, spec)
     if not isinstance(module, nn.Module):
         raise UsageError(
             f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
@@ -58,8 +65,8 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     if choice.file is None:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
     asked = in_order_of_forward(module, asked, spec)
-    ready = ready_to_run(module, asked.inputs, choice.seed, spec)
     names = tuple(one.name for one in asked.inputs)
+    ready = ready_to_run(taking_inputs(module, names), asked.inputs, choice.seed, spec)
     if any(names):
         require_free_names(names, ready.output_names, module, spec)
     else:
@@ -78,6 +85,17 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         notes=(*notes, *ready.notes),
         dynamic=_dynamic(asked, ready.given, choice.seed) if asked.vary else None,
     )
+
+
+def _refuse_arguments(spec: str) -> None:
+    """Raise UsageError for arguments of a module object, which is not called."""
+    asked = read_call(spec)
+    if asked.has_arguments:
+        raise UsageError(
+            f"{spec}: {asked.name} is a module object, which takes no arguments",
+            "name its class or a function, or leave the arguments out: "
+            f"--model {shlex.quote(f'{asked.place}:{asked.name}')}",
+        )
 
 
 def _dynamic(asked: OwnInputs, given: Sequence[OwnInput], first_seed: int) -> Dynamic:

@@ -1,16 +1,24 @@
 """Import a user's code, with errors that name its file and line."""
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
+import inspect
 import re
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator, List
 
 from trtyard.core.errors import UsageError
+from trtyard.core.model_call import EXAMPLE, ModelCall, read_call
 from trtyard.pipeline.models.shadowing import clash, is_elsewhere, module_in, refuse_clashes
 from trtyard.pipeline.models.users_frame import users_frame
+
+_LONGEST_SIGNATURE = 400  # characters
+_EMPTY = inspect.Parameter.empty
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def find_callable(spec: str) -> Any:
@@ -19,7 +27,8 @@ def find_callable(spec: str) -> Any:
     Raises:
         UsageError: it does not exist, or importing the file or module fails.
     """
-    place, _, name = spec.rpartition(":")
+    call = read_call(spec)
+    place, name = call.place, call.name
     if not place or not name:
         raise UsageError(
             f"{spec}: a module or file, a colon and a callable are expected",
@@ -35,7 +44,7 @@ def find_callable(spec: str) -> Any:
             near = difflib.get_close_matches(part, callables, n=1, cutoff=0.0)
             raise UsageError(
                 f"{place} has no '{name}'; it has: {', '.join(callables[:20]) or 'no callable'}",
-                f"--model {place}:{near[0]}" if near else None,
+                f"--model {shlex.quote(f'{place}:{near[0]}{call.typed}')}" if near else None,
             )
         found = getattr(found, part)
     if not callable(found):
@@ -60,10 +69,11 @@ def _import_file(place: str, spec: str) -> Any:
     module = importlib.util.module_from_spec(description)
     sys.modules[name] = module
     try:
-        description.loader.exec_module(module)
+        with _streams_kept(spec):
+            description.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[name]
-        raise UsageError(f"{spec} cannot be imported: {where(error)}", "fix that first") from error
+        raise _not_imported(spec, error) from error
     return module
 
 
@@ -87,7 +97,8 @@ def _import_module(place: str, spec: str) -> Any:
         refuse_clashes(beside.parent if beside.name == "__init__.py" else beside, folder)
     _add_to_path(folder)
     try:
-        return importlib.import_module(place)
+        with _streams_kept(spec):
+            return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and (place + ".").startswith(error.name + "."):
             raise UsageError(
@@ -99,18 +110,88 @@ def _import_module(place: str, spec: str) -> Any:
             "install what it needs into this environment",
         ) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(f"{spec} cannot be imported: {where(error)}", "fix that first") from error
+        raise _not_imported(spec, error) from error
+
+
+def _not_imported(spec: str, error: BaseException) -> UsageError:
+    if isinstance(error, UsageError):  # of _streams_kept
+        return error
+    hint = "fix that first"
+    if isinstance(error, SystemExit):
+        hint = "import ends the process: move that code below  if __name__ == '__main__':"
+    return UsageError(f"{spec} cannot be imported: {where(error)}", hint)
+
+
+@contextlib.contextmanager
+def _streams_kept(spec: str) -> Iterator[None]:
+    """Restore ``sys.stdout`` and ``sys.stderr``, which the user's code may replace."""
+    kept = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = kept
+    if sys.stdout.closed:
+        sys.stdout = sys.stderr  # for what follows the error
+        raise UsageError(f"{spec} closes sys.stdout", "remove that from your code")
 
 
 def call(make: Any, spec: str) -> Any:
-    """Return ``make()``; any exception becomes a UsageError."""
+    """Return what ``make`` returns for the arguments in ``spec``.
+
+    Raises:
+        UsageError: it raises an exception, or does not accept the arguments.
+    """
+    asked = read_call(spec)
     try:
-        return make()
+        with _streams_kept(spec):
+            return make(*asked.positional, **asked.keyword)
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(
-            f"{spec} raised when called without arguments: {where(error)}",
-            "give a callable that needs no arguments and returns the nn.Module",
-        ) from error
+        if isinstance(error, TypeError):
+            _refuse_arguments(make, asked, spec, error)
+        how, hint = (
+            " without arguments",
+            f"give a callable that needs no arguments, or give them: {EXAMPLE}",
+        )
+        if asked.has_arguments:
+            how, hint = "", "check the arguments, and the line that raised"
+        raise UsageError(f"{spec} raised when called{how}: {where(error)}", hint) from error
+
+
+def _refuse_arguments(make: Any, asked: ModelCall, spec: str, error: TypeError) -> None:
+    """Raise a UsageError with the signature of ``make`` if that does not take the arguments."""
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # some callables have none
+        return
+    try:
+        signature.bind(*asked.positional, **asked.keyword)
+        return
+    except TypeError:
+        pass
+    shown = " ".join(str(signature).split())
+    if len(shown) > _LONGEST_SIGNATURE:
+        shown = f"({', '.join(signature.parameters)})"
+    raise UsageError(
+        f"{spec} cannot be called: {where(error)}; its signature is {asked.name}{shown}",
+        _fitting(signature, asked),
+    ) from error
+
+
+def _fitting(signature: inspect.Signature, asked: ModelCall) -> str:
+    """Return a hint with arguments that the signature takes."""
+    names = [name for name, one in signature.parameters.items() if one.kind not in _STARRED]
+    for name in asked.keyword:
+        near: List[str] = difflib.get_close_matches(name, names, n=1)
+        if name not in names and near:
+            return f"{name} may be {near[0]}"
+    if not names:
+        return f"--model {shlex.quote(f'{asked.place}:{asked.name}')}"
+    needed = [name for name in names if signature.parameters[name].default is _EMPTY]
+    shown = ", ".join(f"{name}=..." for name in (needed or names[:1]))
+    call = shlex.quote(f"{asked.place}:{asked.name}({shown})")
+    return f"give literals: --model {call}"
 
 
 def where(error: BaseException) -> str:
