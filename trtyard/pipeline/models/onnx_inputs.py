@@ -306,7 +306,7 @@ def _closed(
     ]
     if missing:
         raise UsageError(
-            f"{spec}: the file leaves {' and '.join(missing)} of input {one.name} open; an engine "
+            f"{spec}: the file leaves {', '.join(missing)} of input {one.name} open; an engine "
             f"needs a size there: {one}",
             _example(wanted),
         )
