@@ -8,7 +8,8 @@ LIBRARIES: tuple[KnownFailure, ...] = (
     KnownFailure(
         name="torchvision-of-other-torch",
         patterns=(
-            r"(?:operator|No such operator) torchvision::\w+(?: does not exist)?",
+            r"operator torchvision::\w+ does not exist",
+            r"No such operator torchvision::\w+",
             r"Couldn't load custom C\+\+ ops",
             r"PyTorch and torchvision were compiled with different CUDA",
         ),

@@ -352,3 +352,8 @@ def test_wrong_usage_exits_with_2(tasks, given, said, tmp_path):
 )
 def test_assertion_matches_without_file_and_line(line, name):
     assert explain(line)[0].failure.name == name
+
+
+def test_op_without_onnx_form_is_not_a_mismatch_of_torchvision():
+    log = "RuntimeError: ONNX export failed: Couldn't export operator torchvision::nms\n"
+    assert [one.failure.name for one in explain(log)] == ["library-op-without-symbolic"]
