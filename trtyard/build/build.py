@@ -64,8 +64,7 @@ from trtyard.system.docker_engine import (
     registry_problem,
     require_builder,
 )
-from trtyard.system.folders import locked as held
-from trtyard.system.folders import make_own
+from trtyard.system.folders import held_folder, make_own
 from trtyard.system.processes import CommandError, Word, check, output_of, quoted
 from trtyard.system.terminal import say, show
 from trtyard.system.uv import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
@@ -232,7 +231,7 @@ def _unpacked(row: Row, locked: LockedRow, store: Path | None, *, dry_run: bool)
 
 
 def _in_use(folder: Path) -> AbstractContextManager[int]:
-    return held(folder, waiting=f"waiting for another run that uses {folder}")
+    return held_folder(folder, waiting=f"waiting for another run that uses {folder}")
 
 
 def _build(client: "DockerClient", docker: Path, plans: list[Plan], options: Options) -> None:

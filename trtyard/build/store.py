@@ -39,7 +39,7 @@ from trtyard.lock.file import (
 from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import Row
 from trtyard.render.dockerfiles import uv_requirement
-from trtyard.system.folders import locked as locked_folder
+from trtyard.system.folders import held_folder
 from trtyard.system.processes import CommandError, output_of
 from trtyard.system.reading import parse_toml
 from trtyard.system.terminal import say
@@ -144,7 +144,7 @@ def _held(store: Path) -> Iterator[None]:
             (store / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentLacksError(f"cannot make {store}: {error.strerror}") from None
-    with locked_folder(store, waiting=f"waiting for another run that fetches into {store}"):
+    with held_folder(store, waiting=f"waiting for another run that fetches into {store}"):
         for folder in (store, *(store / one for one in (PACKAGES, DEBS, SOURCES))):
             for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

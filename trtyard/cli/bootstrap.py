@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trtyard.core.errors import INTERRUPTED_EXIT_CODE, EnvironmentLacksError, TrtyardError
-from trtyard.system.folders import emptied_on_failure, empty_own, locked, make_own
+from trtyard.system.folders import emptied_on_failure, empty_own, held_folder, make_own
 from trtyard.system.processes import CommandError, Word, check, output_of
 from trtyard.system.terminal import open_streams, say
 from trtyard.system.uv import ROOT, VENV, explained, make_places_absolute, uv_environment
@@ -41,7 +41,7 @@ def main() -> int:
     try:
         make_places_absolute()
         make_own(VENV)
-        with locked(VENV, waiting="waiting for another run that makes .venv") as held:
+        with held_folder(VENV, waiting="waiting for another run that makes .venv") as held:
             if not is_whole():
                 with emptied_on_failure(VENV):
                     make(held)

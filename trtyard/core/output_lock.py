@@ -1,6 +1,6 @@
 """The lock on an output folder of the process that writes into it.
 
-The command on the host locks the folder too (``trtyard.system.folders.locked``), but it can be
+The command on the host locks the folder too (``trtyard.system.folders.held_folder``), but it can be
 killed while its conversion goes on, for example in a container. So the conversion has its own lock:
 a shared record lock on the folder (fcntl(2), "Open file description locks"). It applies to every
 path and mount of the folder, also from inside a container, and ends with the process. It does not

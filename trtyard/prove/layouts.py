@@ -25,7 +25,7 @@ from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.core.inventory import BASE_FACTS
 from trtyard.prove.oci import Image, read_image
 from trtyard.system.docker_engine import image_id
-from trtyard.system.folders import empty_own, locked, make_own
+from trtyard.system.folders import empty_own, held_folder, make_own
 from trtyard.system.processes import CommandError, Word, check, output_of
 from trtyard.system.terminal import say
 from trtyard.system.uv import GIGA, ROOT, YARD
@@ -179,7 +179,7 @@ def workplace(client: "DockerClient", plan: Plan, *, builds: int, keep: bool) ->
     """
     make_own(YARD)
     make_own(FOLDER)
-    with locked(FOLDER, waiting="waiting for another ./run reproduce in this checkout"):
+    with held_folder(FOLDER, waiting="waiting for another ./run reproduce in this checkout"):
         empty_own(FOLDER)
         _check_disk(client, wheel_bytes(plan), builds)
         try:

@@ -44,7 +44,7 @@ from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
-from trtyard.system.folders import locked
+from trtyard.system.folders import held_folder
 from trtyard.system.terminal import say
 from trtyard.system.uv import MATRIX_FILE, OUT
 
@@ -280,7 +280,7 @@ def _held(folder: Path, stack: ExitStack) -> int:
     for _ in range(_ATTEMPTS):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = stack.enter_context(locked(folder, waiting=None))
+            descriptor = stack.enter_context(held_folder(folder, waiting=None))
             if os.path.samestat(os.fstat(descriptor), folder.stat()):
                 if not os.access(folder, os.W_OK | os.X_OK):
                     raise PermissionError(13, os.strerror(13))

@@ -16,7 +16,7 @@ from trtyard.core.errors import EnvironmentLacksError, IntegrityError
 from trtyard.core.files import write_json, write_text
 from trtyard.lock.file import Artifact, LockedRow, requirements_text
 from trtyard.matrix.row import Row
-from trtyard.system.folders import emptied_on_failure, empty_own, locked, make_own
+from trtyard.system.folders import emptied_on_failure, empty_own, held_folder, make_own
 from trtyard.system.interpreters import find_python
 from trtyard.system.processes import CommandError, Word, check, output_of
 from trtyard.system.terminal import say
@@ -88,7 +88,7 @@ def make_environment(row: Row, lock: LockedRow) -> RowEnvironment:
     make_own(YARD)
     environment.folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"waiting for another run that makes the environment of row {row.name}"
-    with locked(environment.folder.parent, waiting=waiting) as held:
+    with held_folder(environment.folder.parent, waiting=waiting) as held:
         if not environment.is_whole():
             make_own(environment.folder)
             with emptied_on_failure(environment.folder):

@@ -15,7 +15,7 @@ from trtyard.core.errors import EnvironmentLacksError, TrtyardError
 from trtyard.core.files import write_json, write_text
 from trtyard.lock.file import Artifact, requirements_text
 from trtyard.run.environment import RowEnvironment
-from trtyard.system.folders import locked
+from trtyard.system.folders import held_folder
 from trtyard.system.processes import CommandError, Word, check, output_of
 from trtyard.system.terminal import say
 from trtyard.system.uv import explained, uv, uv_environment
@@ -42,7 +42,7 @@ def build_pycuda(environment: RowEnvironment, sdists: tuple[Artifact, ...]) -> N
     if sdist is None:
         return
     waiting = "waiting for another run that builds pycuda"
-    with locked(environment.folder, waiting=waiting) as held:
+    with held_folder(environment.folder, waiting=waiting) as held:
         if (environment.site_packages / f"pycuda-{sdist.version}.dist-info").is_dir():
             return
         try:

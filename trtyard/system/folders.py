@@ -27,7 +27,7 @@ def make_own(folder: Path) -> None:
         if is_own(folder):
             return
         # Check again under the lock: another run may be marking the folder right now.
-        with locked(folder, waiting=f"waiting for another run that uses {folder}"):
+        with held_folder(folder, waiting=f"waiting for another run that uses {folder}"):
             if is_own(folder):
                 return
             if _holds_more_than_a_mark(folder):
@@ -85,7 +85,7 @@ def emptied_on_failure(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, waiting: str | None) -> Iterator[int]:
+def held_folder(folder: Path, *, waiting: str | None) -> Iterator[int]:
     """Lock ``folder`` against other runs; yield the descriptor that holds the lock.
 
     The lock is on the folder itself: it leaves no file behind, and a killed process releases it.

@@ -17,7 +17,7 @@ from trtyard.build.store import check_store, fetch, fetch_files, look_into, want
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.system.folders import locked
+from trtyard.system.folders import held_folder
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 
 ROW = read_matrix(MATRIX_FILE).row("default")
@@ -113,7 +113,7 @@ def test_partial_files_of_a_killed_run_are_removed(wanted, tmp_path):
 def test_two_runs_fill_a_store_in_turn(wanted, tmp_path, capfd):
     store = tmp_path / "store"
     store.mkdir()
-    with locked(store, waiting=None):
+    with held_folder(store, waiting=None):
         other = threading.Thread(target=fetch_files, args=(ROW, wanted, store))
         other.start()
         other.join(timeout=1)

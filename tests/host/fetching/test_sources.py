@@ -13,7 +13,7 @@ from trtyard.fetching.sources import Source, check_source, export_source, fetch_
 from trtyard.fetching.sources import _environment as git_environment
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.system.folders import is_own, locked
+from trtyard.system.folders import held_folder, is_own
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
 
 ROW = read_matrix(MATRIX_FILE).row("8.6")
@@ -279,7 +279,7 @@ def test_sources_in_use_are_not_replaced(tmp_path, monkeypatch):
     )
 
     def bake(_):
-        with pytest.raises(BlockingIOError), locked(tmp_path, waiting=None):
+        with pytest.raises(BlockingIOError), held_folder(tmp_path, waiting=None):
             pytest.fail("another run may write there")
 
     for name in ("_check_builder", "check_disk", "_report_image"):
@@ -287,5 +287,5 @@ def test_sources_in_use_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "bake", bake)
     monkeypatch.setattr(module, "confirm_pins", lambda _: None)  # nothing was downloaded here
     module._build(None, tmp_path / "docker", [plan, replace(plan, stage="runtime")], Options())
-    with locked(tmp_path, waiting=None):
+    with held_folder(tmp_path, waiting=None):
         pass

@@ -11,7 +11,7 @@ from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.run.clean import clean
 from trtyard.run.environment import environment_of
-from trtyard.system.folders import empty_own, is_own, locked, make_own, remove_own
+from trtyard.system.folders import empty_own, held_folder, is_own, make_own, remove_own
 from trtyard.system.uv import ROOT
 
 
@@ -92,25 +92,25 @@ def test_a_link_to_an_own_folder_is_not_own(tmp_path):
 
 def test_lock_has_one_holder_and_leaves_no_file(tmp_path):
     with (
-        locked(tmp_path, waiting=None),
+        held_folder(tmp_path, waiting=None),
         pytest.raises(BlockingIOError),
-        locked(tmp_path, waiting=None),
+        held_folder(tmp_path, waiting=None),
     ):
         pass
-    with locked(tmp_path, waiting=None):
+    with held_folder(tmp_path, waiting=None):
         pass
     assert not list(tmp_path.iterdir())
 
 
 def test_surviving_child_keeps_the_lock(tmp_path):
-    with locked(tmp_path, waiting=None) as descriptor:
+    with held_folder(tmp_path, waiting=None) as descriptor:
         child = subprocess.Popen(
             [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,)
         )
-    with pytest.raises(BlockingIOError), locked(tmp_path, waiting=None):
+    with pytest.raises(BlockingIOError), held_folder(tmp_path, waiting=None):
         pass
     child.communicate(b"\n")
-    with locked(tmp_path, waiting=None):
+    with held_folder(tmp_path, waiting=None):
         pass
 
 
