@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from trtyard.core.files import sha256_of, write_json
-from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
+from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, RUN_FILE, EngineFacts
 from trtyard.core.request import REQUEST_FILE
 from trtyard.pipeline.row import Row
 
@@ -15,7 +15,7 @@ ENGINE = "model.engine"
 ENGINE_NOTE = "model.engine.json"
 ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
-REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, REQUEST_FILE)
+REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, RUN_FILE, REQUEST_FILE)
 
 ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, OVERLAY, *REPORTS)
 

@@ -195,6 +195,7 @@ def _report(
         simplified=outcome.simplified,
         dimensions=dimensions_of(model),
         sizes=tuple(outcome.sized.parities),
+        preprocess=model.preprocess,
     )
 
 

@@ -20,6 +20,7 @@ from trtyard.core.report import (
     OnnxTensor,
     OutputParity,
     Picture,
+    Preprocess,
     Proposals,
     Report,
     Simplified,
@@ -73,6 +74,7 @@ REPORT = Report(
         "pytorch 2.13.0",
     ),
     simplified=Simplified(9, 7),
+    preprocess=Preprocess("crop", "RGB", 255.0, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 256),
 )
 
 

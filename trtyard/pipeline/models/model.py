@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional, Tuple
 import onnx
 import torch
 
-from trtyard.core.report import OnnxFile
+from trtyard.core.report import OnnxFile, Preprocess
 from trtyard.pipeline.dynamic.dimensions import Dynamic
 from trtyard.pipeline.models.picture import Picture
 
@@ -44,3 +44,4 @@ class Model(NamedTuple):
     notes: Tuple[str, ...] = ()  # sentences for the report
     file: Optional[GivenFile] = None  # in place of the module
     dynamic: Optional[Dynamic] = None  # the sizes of the inputs that vary
+    preprocess: Optional[Preprocess] = None  # of the picture

@@ -7,6 +7,8 @@ import torch
 
 from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of
+from trtyard.core.report import FILL, Preprocess
+from trtyard.pipeline.models.classifier import DEVIATIONS, MEANS
 from trtyard.pipeline.models.families.onnx_file import KIND
 from trtyard.pipeline.models.model import GivenFile, Model, Weights
 from trtyard.pipeline.models.onnx_inputs import (
@@ -71,6 +73,7 @@ def load_onnx(spec: str, image: Optional[str], input_text: Optional[str]) -> Mod
         scale=(1.0, 1.0),
         notes=(*_notes_on(model, spec), *_notes(wanted, inputs, image, input_text)),
         file=GivenFile(file, model, facts_of(model), precision_in(model)),
+        preprocess=None if picture is None else Preprocess(FILL, "RGB", 255.0, MEANS, DEVIATIONS),
     )
 
 

@@ -5,7 +5,13 @@ from typing import Optional, Tuple
 import torch
 
 from trtyard.pipeline.models.checkpoint import fit
-from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, crop, image_inputs, network_input
+from trtyard.pipeline.models.classifier import (
+    MAXIMUM_SIZE,
+    crop,
+    image_inputs,
+    network_input,
+    preprocess,
+)
 from trtyard.pipeline.models.families.segmenter import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.image_inputs import NAME
@@ -83,4 +89,5 @@ def load_segmenter(
         scale=(1.0, 1.0),
         notes=notes,
         dynamic=asked.dynamic(picture_at),
+        preprocess=preprocess(side),
     )

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from trtyard.core.errors import UsageError
+from trtyard.core.report import STRETCH, Preprocess
 from trtyard.pipeline.models.checkpoint import refuse_bad_variances
 from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
@@ -114,6 +115,7 @@ def load_detector(
         scale=(images.shape[3] / columns, images.shape[2] / rows),
         exporter="torchscript",  # torch.export stops at the first size that depends on values
         notes=notes,
+        preprocess=Preprocess(STRETCH, "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     )
 
 
