@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from trtyard.core.cuda_device import first_device
 from trtyard.core.report import RUN_FILE
 from trtyard.core.request import ConversionRequest
 from trtyard.pipeline.conversion import outputs_of
@@ -291,6 +292,19 @@ def test_what_is_missing_is_named(classifier, astronaut, name, words, message):
     assert done.returncode == 1
     assert done.stderr.startswith("run.py: error: ")
     assert message in done.stderr
+
+
+def test_without_a_gpu_tensorrt_is_refused(classifier, astronaut, tmp_path):
+    if first_device() is not None:
+        pytest.skip("this machine has a GPU")
+    for name in (RUN_FILE, "model.onnx"):
+        shutil.copy(classifier.folder / name, tmp_path)
+    (tmp_path / "model.engine").write_bytes(b"plan")
+    command = [sys.executable, "-I", tmp_path / RUN_FILE, astronaut]
+    done = subprocess.run([*command, "--with", "tensorrt"], capture_output=True, text=True)
+    message = "run.py: error: no GPU with NVIDIA's driver here: use --with onnxruntime\n"
+    assert done.stderr == message
+    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 def test_the_model_must_be_beside_the_script(classifier, astronaut, tmp_path):
