@@ -246,6 +246,13 @@ class OnnxFile(NamedTuple):
     producer: str = ""
 
 
+class Signature(NamedTuple):
+    """The inputs and outputs that model.onnx declares."""
+
+    inputs: Tuple[OnnxTensor, ...]
+    outputs: Tuple[OnnxTensor, ...]
+
+
 class Simplified(NamedTuple):
     """Numbers of nodes before and after the stage simplify."""
 
@@ -305,6 +312,7 @@ class Report(NamedTuple):
     dimensions: Tuple[DynamicDimension, ...] = ()
     sizes: Tuple[SizeParity, ...] = ()  # the first profile's opt is in parity as well
     preprocess: Optional[Preprocess] = None  # None: the inputs are not made from a picture
+    signature: Optional[Signature] = None  # None: there is no model.onnx
 
 
 def declared(tensor: OnnxTensor) -> str:

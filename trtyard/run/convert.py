@@ -40,6 +40,7 @@ from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
+from trtyard.run.triton import lay_out, refuse_to_replace
 from trtyard.system.folders import locked
 from trtyard.system.terminal import say
 from trtyard.system.uv import OUT
@@ -120,12 +121,15 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     place = {"docker": "in Docker", "host": "on the host"}[executor]
     say(f"row {row.name} runs {place} ({reason})")
     with output_folder(out, end_orphans):
+        if request.export:
+            refuse_to_replace(out)
         before = _written_at(out)
         code = module.convert(job)
         if code not in _EXIT_CODES or (code == 0 and _written_at(out) == before):
             raise _ended(code)
         if _written_at(out) != before:
             show_result(out)
+            lay_out(out, folder_name(job.request.model) if request.export else None)
         return code
 
 

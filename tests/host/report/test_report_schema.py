@@ -23,6 +23,7 @@ from trtyard.core.report import (
     Preprocess,
     Proposals,
     Report,
+    Signature,
     Simplified,
     Stage,
     TensorInput,
@@ -75,6 +76,7 @@ REPORT = Report(
     ),
     simplified=Simplified(9, 7),
     preprocess=Preprocess("crop", "RGB", 255.0, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 256),
+    signature=Signature((), (OnnxTensor("y", "float32", ("batch", "3")),)),
 )
 
 
