@@ -14,7 +14,8 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
 def convert(dry_run: bool = False, **words: str | bool) -> int:
     """Convert a model to ONNX and TensorRT, and compare the results with PyTorch.
 
-    The model may be an ONNX file: then ONNX Runtime is the reference for TensorRT.
+    The model may be an ONNX file: then ONNX Runtime is the reference for TensorRT. run.py in the
+    output folder runs the result without torch and trtyard.
     """
     from trtyard.run.convert import convert
 
@@ -402,10 +403,10 @@ def ci(
     out="Index page to write for several reports (default: index.html in their common folder).",
 )
 def report(folder: Repeated = (), out: str = "") -> None:
-    """Make report.html and junit.xml from report.json, and an index page for several reports.
+    """Make report.html, junit.xml and run.py from report.json, and an index of several reports.
 
     Example: ./run report out. Needed only for containers that were started without ./run:
-    ./run convert makes these pages itself.
+    ./run convert makes these files itself.
     """
     from trtyard.report.pages import make_pages
 

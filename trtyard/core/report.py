@@ -37,6 +37,7 @@ MIN, OPT, MAX, BETWEEN = "min", "opt", "max", "between"
 SEEDED = "seeded"
 
 JSON_FILE, HTML_FILE, JUNIT_FILE = "report.json", "report.html", "junit.xml"
+RUN_FILE = "run.py"  # a script that runs the model alone
 
 # The range of a histogram's decades; smaller and larger errors count in the first and last one.
 LOWEST_DECADE = -12
@@ -194,6 +195,24 @@ class Picture(NamedTuple):
     height: int
 
 
+# How a picture is brought to the size of the input.
+CROP = "crop"  # resized by its shorter side, then a square from the middle
+FILL = "fill"  # the largest part of that shape from the middle, resized
+STRETCH = "stretch"  # the whole picture, resized
+
+
+class Preprocess(NamedTuple):
+    """How a picture becomes the network's input: (pixel / divisor - mean) / deviation."""
+
+    fit: str  # CROP, FILL or STRETCH
+    channels: str  # "RGB" or "BGR"
+    divisor: float
+    mean: Tuple[float, ...]  # of each channel, in that order
+    deviation: Tuple[float, ...]
+    shorter_side: Optional[int] = None  # with CROP: pixels, before the square is cut
+    layout: str = "NCHW"
+
+
 class Weights(NamedTuple):
     """The weights of the model."""
 
@@ -226,6 +245,13 @@ class OnnxFile(NamedTuple):
     inputs: Tuple[OnnxTensor, ...]
     outputs: Tuple[OnnxTensor, ...]
     producer: str = ""
+
+
+class Signature(NamedTuple):
+    """The inputs and outputs that model.onnx declares."""
+
+    inputs: Tuple[OnnxTensor, ...]
+    outputs: Tuple[OnnxTensor, ...]
 
 
 class Simplified(NamedTuple):
@@ -345,6 +371,8 @@ class Report(NamedTuple):
     dimensions: Tuple[DynamicDimension, ...] = ()
     sizes: Tuple[SizeParity, ...] = ()  # the first profile's opt is in parity as well
     precisions: Tuple[Precision, ...] = ()  # fp32 first; empty without --precision
+    preprocess: Optional[Preprocess] = None  # None: the inputs are not made from a picture
+    signature: Optional[Signature] = None  # None: there is no model.onnx
 
 
 def declared(tensor: OnnxTensor) -> str:

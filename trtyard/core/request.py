@@ -157,6 +157,11 @@ class ConversionRequest:
     )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
+    export: Optional[str] = option(
+        "Also write a model repository for a server: triton, NVIDIA's Triton Inference Server.",
+        _one_of("triton"),
+        host_only=True,
+    )
     memory: Optional[str] = option(
         "Memory limit of the container, such as 12g (default: 80% of Docker's memory).",
         host_only=True,

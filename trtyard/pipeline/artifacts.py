@@ -5,7 +5,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from trtyard.core.files import sha256_of, write_json
 from trtyard.core.precisions import FP32, PRECISIONS, file_names, reduced
-from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, EngineFacts
+from trtyard.core.report import HTML_FILE, JSON_FILE, JUNIT_FILE, RUN_FILE, EngineFacts
 from trtyard.core.request import REQUEST_FILE
 from trtyard.pipeline.row import Row
 
@@ -16,7 +16,7 @@ ENGINE = "model.engine"
 ENGINE_NOTE = "model.engine.json"
 ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
-REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, REQUEST_FILE)
+REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, RUN_FILE, REQUEST_FILE)
 
 REDUCED = tuple(name for one in reduced(",".join(PRECISIONS)) for name in file_names(one).values())
 

@@ -37,6 +37,7 @@ from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
+from trtyard.pipeline.onnx_model.given_file import signature_in
 from trtyard.pipeline.onnx_model.simplify import check_release
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
@@ -206,6 +207,8 @@ def _report(
         dimensions=dimensions_of(model),
         sizes=tuple(outcome.sized.parities),
         precisions=precisions,
+        preprocess=model.preprocess,
+        signature=signature_in(folder / artifacts.ONNX),
     )
 
 

@@ -18,8 +18,8 @@ from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import Row
 from trtyard.registry.transfer import Registry, digest_of
 from trtyard.render.dockerfiles import OUT_PATH, PLUGIN_LIBRARY, ROW_PATH
-from trtyard.render.templating import BRACKETS, rendered
 from trtyard.system.docker_engine import connect
+from trtyard.system.templating import BRACKETS, rendered
 from trtyard.system.terminal import say, show
 from trtyard.system.uv import MATRIX_FILE, ROOT
 

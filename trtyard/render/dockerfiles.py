@@ -31,7 +31,7 @@ from trtyard.matrix.compatibility import NVCC_THREADS, release_of
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import UNRESOLVED, Row
 from trtyard.matrix.schema import SCHEMA_FILE, check_schema, write_schema
-from trtyard.render.templating import rendered
+from trtyard.system.templating import rendered
 from trtyard.system.terminal import say
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 

@@ -15,8 +15,8 @@ from typing import Any
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
 from trtyard.core.files import write_text
 from trtyard.render.dockerfiles import BAKE_FILE, target_of
-from trtyard.render.templating import BRACKETS, rendered
 from trtyard.system.interpreters import find_python
+from trtyard.system.templating import BRACKETS, rendered
 from trtyard.system.terminal import say, show
 from trtyard.system.uv import ROOT
 

@@ -1,1 +1,1 @@
-"""Make HTML pages, junit.xml, the terminal's table and an index page from report.json."""
+"""Make HTML pages, junit.xml, run.py, the terminal's table and an index page from report.json."""

@@ -14,13 +14,14 @@ from trtyard.report.index import Entry, index_page
 from trtyard.report.junit import junit_text
 from trtyard.report.page import page
 from trtyard.report.reading import read_report
+from trtyard.report.run_script import write_script
 from trtyard.system.terminal import show
 
 INDEX_FILE = "index.html"
 
 
 def write_pages(report: Report, folder: Path) -> None:
-    """Write report.html and junit.xml into ``folder``, the folder of report.json.
+    """Write report.html, junit.xml and run.py into ``folder``, the folder of report.json.
 
     The picture ``report.overlay`` in ``folder`` is embedded in the page.
     """
@@ -28,6 +29,7 @@ def write_pages(report: Report, folder: Path) -> None:
     html, xml = page(report, picture), junit_text(report)
     write_text(folder / HTML_FILE, html)
     write_text(folder / JUNIT_FILE, xml)
+    write_script(report, folder)
 
 
 def make_pages(paths: Sequence[str], out: str = "") -> None:

@@ -44,6 +44,7 @@ from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
+from trtyard.run.triton import lay_out, refuse_to_replace
 from trtyard.system.folders import held_folder
 from trtyard.system.terminal import say
 from trtyard.system.uv import MATRIX_FILE, OUT
@@ -132,6 +133,8 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     place = {"docker": "in Docker", "host": "on the host"}[executor]
     say(f"row {row.name} runs {place} ({reason})")
     with output_folder(out, end_orphans):
+        if request.export:
+            refuse_to_replace(out)
         before = _written_at(out)
         code = module.convert(job)
         needs_report = code in (0, ParityError.exit_code)
@@ -139,6 +142,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
             raise _ended(code)
         if _written_at(out) != before:
             show_result(out)
+            lay_out(out, folder_name(job.request.model) if request.export else None)
         return code
 
 

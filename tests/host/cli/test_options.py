@@ -74,6 +74,7 @@ CASES = {
             "keep-fp32": (["Conv,*head*"], {"words.0.keep_fp32": "Conv,*head*"}),
             "until": (["onnx"], {"words.0.until": "onnx"}),
             "plugins": ([FILE], {"words.0.plugins": FILE}),
+            "export": (["triton"], {"words.0.export": "triton"}),
             "memory": (["12g"], {"words.0.memory": "12g"}),
             "processes": (["99"], {"words.0.processes": 99}),
             "dry-run": ([], {"dry_run": True}),

@@ -20,8 +20,10 @@ from trtyard.core.report import (
     OnnxTensor,
     OutputParity,
     Picture,
+    Preprocess,
     Proposals,
     Report,
+    Signature,
     Simplified,
     Stage,
     TensorInput,
@@ -73,6 +75,8 @@ REPORT = Report(
         "pytorch 2.13.0",
     ),
     simplified=Simplified(9, 7),
+    preprocess=Preprocess("crop", "RGB", 255.0, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 256),
+    signature=Signature((), (OnnxTensor("y", "float32", ("batch", "3")),)),
 )
 
 

@@ -347,11 +347,29 @@ class Ends:
         return self.code
 
 
-def ended(monkeypatch, out, code, *, writes):
+def ended(monkeypatch, out, code, *, writes, **options):
     monkeypatch.setattr(convert_module, "choose_executor", lambda *_: ("host", "so it is"))
     monkeypatch.setattr(convert_module, "_module_of", lambda _: Ends(code, writes))
     request = ConversionRequest(model="alexnet", where="host", out=str(out), until="onnx")
+    request = request.replaced(**options)
     return convert_module.convert(request, dry_run=False)
+
+
+def test_export_gets_the_models_name_and_without_it_none(monkeypatch, tmp_path):
+    laid_out = []
+    monkeypatch.setattr(convert_module, "lay_out", lambda *given: laid_out.append(given))
+    ended(monkeypatch, tmp_path, 0, writes=True, export="triton")
+    ended(monkeypatch, tmp_path, 0, writes=True)
+    assert laid_out == [(tmp_path, "alexnet"), (tmp_path, None)]
+
+
+def test_export_never_replaces_files_of_others(monkeypatch, tmp_path):
+    (tmp_path / "triton" / "mine").mkdir(parents=True)
+    with pytest.raises(UsageError, match="holds files that no conversion left there"):
+        ended(monkeypatch, tmp_path, 0, writes=True, export="triton")
+    assert not (tmp_path / "report.json").exists()
+    assert ended(monkeypatch, tmp_path, 0, writes=True) == 0
+    assert (tmp_path / "triton" / "mine").exists()
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 130])

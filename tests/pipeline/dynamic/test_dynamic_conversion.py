@@ -17,6 +17,7 @@ from trtyard.pipeline import artifacts
 from trtyard.pipeline.convert import Surroundings, convert
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.row import Row
+from trtyard.run.triton import batch_limit
 
 DYNAMO = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",))
 TORCHSCRIPT = DYNAMO._replace(exporter="torchscript", opset=17)
@@ -103,6 +104,16 @@ def dimensions(values):
         value.name: [each.dim_param or each.dim_value for each in value.type.tensor_type.shape.dim]
         for value in values
     }
+
+
+@BOTH
+def test_the_file_declares_a_batch_that_triton_can_make(run, row):
+    report, _out = run("Cross", "words=1..6x5x8,memory=1..6x7x8", row)
+    inputs, outputs = report.signature
+    (batch,) = (one.name for one in report.dimensions)
+    assert [one.shape for one in inputs] == [(batch, "5", "8"), (batch, "7", "8")]
+    assert [one.shape for one in outputs] == [(batch, "5", "8")]
+    assert batch_limit(report, is_plan=False) == 6
 
 
 @BOTH

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from trtyard.core.errors import UsageError
+from trtyard.core.report import CROP, Preprocess
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.classifier import KIND
 from trtyard.pipeline.models.image_inputs import NAME, ImageInputs, read_images
@@ -92,6 +93,7 @@ def load_classifier(
         notes=notes,
         dynamic=asked.dynamic(picture_at),
         prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
+        preprocess=preprocess(side),
     )
 
 
@@ -116,6 +118,16 @@ def crop(rgb: np.ndarray, height: int, width: int) -> torch.Tensor:
     return network_input(rgb, side)[:, :, top : top + height, left : left + width].contiguous()
 
 
+def preprocess(side: int) -> Preprocess:
+    """Return what ``network_input`` does, for the report."""
+    return Preprocess(CROP, "RGB", 255.0, MEANS, DEVIATIONS, _shorter_side(side))
+
+
+def _shorter_side(side: int) -> int:
+    """Return the shorter side of the picture from which a square of ``side`` pixels is cropped."""
+    return -(-side * _RESIZED // _CROPPED)
+
+
 def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
     """Return float32 [1, 3, side, side]: resized, cropped from the middle, and normalised.
 
@@ -124,7 +136,7 @@ def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
         side: in pixels.
     """
     height, width = rgb.shape[:2]
-    shorter = -(-side * _RESIZED // _CROPPED)
+    shorter = _shorter_side(side)
     factor = shorter / min(height, width)
     size = max(shorter, round(width * factor)), max(shorter, round(height * factor))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2

@@ -6,7 +6,7 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 import onnx
 import torch
 
-from trtyard.core.report import OnnxFile
+from trtyard.core.report import OnnxFile, Preprocess
 from trtyard.pipeline.dynamic.dimensions import Dynamic
 from trtyard.pipeline.models.picture import Picture
 
@@ -46,3 +46,4 @@ class Model(NamedTuple):
     dynamic: Optional[Dynamic] = None  # the sizes of the inputs that vary
     # Returns the model's one input for a picture, uint8 [H, W, 3]; None if that is not known.
     prepare: Optional[Callable[[Any], torch.Tensor]] = None
+    preprocess: Optional[Preprocess] = None  # of the picture

@@ -7,6 +7,8 @@ import torch
 
 from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of
+from trtyard.core.report import FILL, Preprocess
+from trtyard.pipeline.models.classifier import DEVIATIONS, MEANS
 from trtyard.pipeline.models.families.onnx_file import KIND
 from trtyard.pipeline.models.model import GivenFile, Model, Weights
 from trtyard.pipeline.models.onnx_inputs import (
@@ -74,6 +76,7 @@ def load_onnx(spec: str, image: Optional[str], input_text: Optional[str]) -> Mod
         file=GivenFile(file, model, facts_of(model), precision_in(model)),
         dynamic=made.dynamic,
         prepare=_preparing(wanted, made.tensors),
+        preprocess=None if picture is None else Preprocess(FILL, "RGB", 255.0, MEANS, DEVIATIONS),
     )
 
 

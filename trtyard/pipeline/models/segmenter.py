@@ -5,7 +5,13 @@ from typing import Optional, Tuple
 import torch
 
 from trtyard.pipeline.models.checkpoint import fit
-from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, crop, image_inputs, network_input
+from trtyard.pipeline.models.classifier import (
+    MAXIMUM_SIZE,
+    crop,
+    image_inputs,
+    network_input,
+    preprocess,
+)
 from trtyard.pipeline.models.families.segmenter import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
 from trtyard.pipeline.models.image_inputs import NAME
@@ -84,4 +90,5 @@ def load_segmenter(
         notes=notes,
         dynamic=asked.dynamic(picture_at),
         prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
+        preprocess=preprocess(side),
     )

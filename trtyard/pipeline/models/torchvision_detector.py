@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from trtyard.core.errors import UsageError
+from trtyard.core.report import STRETCH, Preprocess
 from trtyard.pipeline.models.checkpoint import refuse_bad_variances
 from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
@@ -116,6 +117,7 @@ def load_detector(
         exporter="torchscript",  # torch.export stops at the first size that depends on values
         notes=notes,
         prepare=lambda rgb: network_input(fitted(rgb, shape), shape),
+        preprocess=Preprocess(STRETCH, "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     )
 
 

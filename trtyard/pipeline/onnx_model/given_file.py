@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from trtyard.core.errors import UsageError
 from trtyard.core.onnx_files import check_file
-from trtyard.core.report import OnnxFile, OnnxTensor
+from trtyard.core.report import OnnxFile, OnnxTensor, Signature
 from trtyard.pipeline.onnx_model.outside_data import check_outside
 from trtyard.pipeline.onnx_model.symptoms import inner_graphs
 from trtyard.pipeline.onnx_model.versions import session
@@ -131,6 +131,14 @@ def facts_of(model: onnx.ModelProto) -> OnnxFile:
         tuple(_declared(value) for value in model.graph.output),
         " ".join(filter(None, (model.producer_name, model.producer_version))),
     )
+
+
+def signature_in(file: Path) -> Optional[Signature]:
+    """Return the inputs and outputs that an ONNX file declares; None if there is no file."""
+    if not file.is_file():
+        return None
+    facts = facts_of(onnx.load(str(file), load_external_data=False))
+    return Signature(facts.inputs, facts.outputs)
 
 
 def inputs_of(model: onnx.ModelProto) -> List[onnx.ValueInfoProto]:

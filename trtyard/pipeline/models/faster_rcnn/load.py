@@ -5,6 +5,7 @@ from typing import Optional, Tuple
 import torch
 
 from trtyard.core.errors import UsageError
+from trtyard.core.report import STRETCH, Preprocess
 from trtyard.pipeline.models.families.faster_rcnn import KIND
 from trtyard.pipeline.models.faster_rcnn import conventions as c
 from trtyard.pipeline.models.faster_rcnn.network import INPUT_NAMES, OUTPUT_NAMES, FasterRCNN
@@ -95,6 +96,7 @@ def load_faster_rcnn(
         prepare=lambda rgb: asked.repeated(
             resized_input(fitted(rgb, (asked.width, asked.height)), asked.width, asked.height)
         ),
+        preprocess=Preprocess(STRETCH, "BGR", 1.0, c.PIXEL_MEANS_BGR, (1.0, 1.0, 1.0)),
     )
 
 
