@@ -101,7 +101,7 @@ def test_no_code_in_arguments_runs(tmp_path):
     assert not file.exists()
 
 
-def test_the_fixed_form_does_not_depend_on_how_arguments_are_typed():
+def test_spelling_of_arguments_does_not_matter():
     first = read_call("nets.py:make(1, depth=18,act='relu')")
     again = read_call('nets.py:make( 1, act="relu", depth = 18 )')
     assert first.arguments == again.arguments == "1, act='relu', depth=18"

@@ -47,7 +47,7 @@ def test_each_row_lacks_what_its_tensorrt_cannot_build(row, lacking):
     ]
 
 
-def test_a_precision_that_the_row_lacks_names_the_rows_that_have_it():
+def test_missing_precision_names_the_rows_that_have_it():
     with pytest.raises(
         UsageError, match=r"row 7\.0 \(TensorRT 7\.0\.0\.11\) has no int8"
     ) as refused:
@@ -70,7 +70,7 @@ def test_options_that_do_not_fit_are_refused(options, said):
         asked(**options)
 
 
-def test_calibration_data_may_be_a_folder_and_goes_where_the_pipeline_runs(tmp_path):
+def test_calibration_folder_reaches_the_pipeline(tmp_path):
     job = asked(precision="int8", calibrate=str(tmp_path))
     assert tmp_path in job.inputs()
     assert job.placed(lambda path: f"/mnt{path}").calibrate == f"/mnt{tmp_path}"

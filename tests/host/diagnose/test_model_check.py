@@ -96,7 +96,7 @@ def test_export_that_ends_well_without_a_file_is_an_error(exported, monkeypatch)
         export("alexnet")
 
 
-def test_arguments_that_are_no_literals_are_refused_before_the_export(exported):
+def test_non_literal_arguments_are_refused(exported):
     export, commands, _ = exported
     with pytest.raises(UsageError, match="is not a literal"):
         export("net.py:make(x=N)")

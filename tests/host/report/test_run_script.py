@@ -101,7 +101,7 @@ def test_inputs_are_those_of_the_report():
     ("profiles", "batch"),
     [([(1, 4, 8)], 1), ([(2, 4, 8)], 4), ([(2, 4, 8), (1, 1, 1)], 4), ([(1, 4, 4), (8, 8, 8)], 1)],
 )
-def test_a_batch_that_varies_is_1_in_the_first_profile_if_it_can_be(profiles, batch):
+def test_varying_batch_is_1_if_possible(profiles, batch):
     dimensions = (
         DynamicDimension("batch", ("ids[0]",), tuple(profiles)),
         DynamicDimension("length", ("ids[1]", "mäsk[0]"), tuple(profiles)),
@@ -135,7 +135,7 @@ def test_tensorrt_is_that_of_the_row(row, modules, library):
 
 
 @pytest.mark.parametrize("row", ["7", "none"])
-def test_without_a_tensorrt_that_it_can_drive_it_runs_the_onnx_file(row):
+def test_without_usable_tensorrt_onnx_runtime_runs(row):
     text = script(report("alexnet"), ROWS[row])
     assert "execute_async" not in text
     assert "ctypes" not in text

@@ -485,7 +485,7 @@ def test_options_of_other_models_are_refused_for_onnx_files(words, nets):
         checked(model="one/a.onnx", **words)
 
 
-def test_docker_gets_the_folder_of_an_onnx_file_only_for_data_beside_it(nets):
+def test_docker_gets_the_onnx_folder_only_for_data(nets):
     alone = checked(model="one/a.onnx")
     assert alone.inputs() == [nets / "one" / "a.onnx"]
     assert alone.placed(lambda path: f"/in{path}").model == f"/in{nets}/one/a.onnx"

@@ -57,7 +57,7 @@ def test_multiples_are_read_from_the_suggestions():
     assert required_multiples(BELOW) == {}
 
 
-def test_the_line_is_that_of_the_decision_that_fixed_the_dimension():
+def test_line_is_where_the_dimension_was_fixed():
     heard = Decisions()
     heard.symbols = {"s77": 5, "s27": 12}
     heard.guards = [

@@ -135,7 +135,7 @@ def test_batch_and_sentence_vary_from_the_file_to_the_engine(run, row):
 
 
 @BOTH
-def test_two_inputs_share_their_batch_and_several_profiles_are_built(run, row):
+def test_inputs_share_a_batch_in_several_profiles(run, row):
     text = "mask=1..4x3:bool,ids=1..4x3:int64:9;mask=8..16x3,ids=8..16x3"
     report, out = run("Masked", text, row, until="engine")
     assert exit_code(report) == 0
@@ -178,7 +178,7 @@ def test_a_size_that_the_trace_froze_fails_and_is_explained(run, name, line, pla
     assert "x.shape[0]" in symptom_in_words(found)
 
 
-def test_a_refused_size_is_a_failed_comparison_and_not_a_failed_stage(run):
+def test_refused_size_is_a_failed_comparison(run):
     report, _out = run("Frozen", "x=4:5:8x3x4", TORCHSCRIPT)
     assert stage(report, "onnxruntime").status == PASSED
     assert exit_code(report) == 1
@@ -234,7 +234,7 @@ def test_an_engine_runs_at_the_same_sizes_and_is_compared(run, monkeypatch, erro
     assert exit_code(report) == (1 if error else 0)
 
 
-def test_a_size_that_must_be_a_multiple_is_taken_from_the_steps_of_the_range(run):
+def test_sizes_in_between_follow_the_step_of_the_range(run):
     report, out = run("Blocks", "x=1..8x4:16:128")
     assert exit_code(report) == 0
     assert {each.sizes["x_dim1"] % 4 for each in report.sizes} == {0}

@@ -15,7 +15,7 @@ def dynamic(*axes, **ranges):
     ("least", "most", "usual"),
     [(1, 16, 4), (1, 8, 4), (1, 2, 2), (256, 1024, 512), (5, 6, 5), (200, 300, 256), (7, 7, 7)],
 )
-def test_the_usual_size_is_a_power_of_two_near_the_geometric_mean(least, most, usual):
+def test_usual_size_is_near_the_geometric_mean(least, most, usual):
     assert usual_size(least, most) == usual
 
 
@@ -39,7 +39,7 @@ def test_sizes_in_between_are_inside_and_of_the_step(one, step, expected):
     assert between(one, step) == expected
 
 
-def test_sizes_in_between_have_multiples_beside_them_where_the_range_has_a_step():
+def test_sizes_in_between_have_multiples():
     one = dynamic({0: "batch", 2: "height"}, batch=[Range(1, 1, 2)], height=[Range(224, 320, 512)])
     found = [each for each in compared_sizes(one) if each.role == "between"]
     assert [each.sizes["height"] for each in found] == [416, 321]
@@ -48,7 +48,7 @@ def test_sizes_in_between_have_multiples_beside_them_where_the_range_has_a_step(
     assert {each.multiples for each in compared_sizes(plain)} == {None}
 
 
-def test_each_profile_is_compared_at_min_opt_max_and_two_sizes_in_between():
+def test_each_profile_is_compared_at_five_sizes():
     one = dynamic(
         {0: "batch", 1: "s"},
         batch=[Range(1, 4, 8), Range(16, 16, 16)],
@@ -76,7 +76,7 @@ def test_the_trace_has_sizes_that_no_other_dimension_has():
     assert traced_sizes(steps, [(1, 3, 320, 224)]) == {"height": 352}
 
 
-def test_the_trace_has_no_size_of_one_even_where_there_is_little_to_choose():
+def test_trace_never_has_a_size_of_one():
     assert traced_sizes(dynamic({0: "n"}, n=[Range(1, 1, 2)]), [(1, 2)]) == {"n": 2}
     assert traced_sizes(dynamic({0: "n"}, n=[Range(60, 64, 100)]), [(64, 60)]) == {"n": 68}
     two = dynamic({0: "n"}, n=[Range(1, 1, 1), Range(8, 8, 8)])

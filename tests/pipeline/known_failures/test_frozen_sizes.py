@@ -100,7 +100,7 @@ X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-def test_a_constant_is_only_suspected_if_another_size_does_not_fix_the_result(tmp_path, is_right):
+def test_constant_without_proof_is_only_suspected(tmp_path, is_right):
     node = helper.make_node("Mul", ["x", "number"], ["y"], name="times")
     file = file_with({"number": np.float32(3)}, [node], tmp_path)
     wanted = X * 2 if is_right else X * 7
@@ -136,7 +136,7 @@ def test_of_many_suspects_those_that_are_needed_are_named(tmp_path):
     assert all(each.is_proven for each in found)
 
 
-def test_weights_that_have_the_traced_size_as_a_dimension_are_not_suspected(tmp_path):
+def test_weights_of_the_traced_size_are_not_suspected(tmp_path):
     node = helper.make_node("Add", ["x", "bias"], ["y"], name="plus")
     file = file_with({"bias": np.zeros(4, np.float32)}, [node], tmp_path)
     sizes = {"batch": 4}, {"batch": 2}

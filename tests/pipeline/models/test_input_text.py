@@ -42,7 +42,7 @@ def test_colons_of_sizes_and_of_types_do_not_mix():
     ]
 
 
-def test_equal_ranges_of_the_first_dimension_are_one_batch_and_others_are_not():
+def test_equal_ranges_of_dimension_0_are_one_batch():
     asked = read_inputs("a=1..8x3,b=1..8x5,c=1..9x2,d=2x3")
     assert asked.axes == ({0: "batch"}, {0: "batch"}, {0: "c_dim0"}, {})
     assert asked.profiles == ({"batch": Range(1, 4, 8), "c_dim0": Range(1, 4, 9)},)

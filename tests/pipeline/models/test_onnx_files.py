@@ -80,7 +80,7 @@ def converted(model, out, **options):
 # What is verified
 
 
-def test_pytorch_and_the_export_are_not_run_and_nothing_passes_as_compared(net, tmp_path):
+def test_onnx_file_alone_reports_nothing_compared(net, tmp_path):
     out = tmp_path / "out"
     report, stages = converted(net, out)
     for name in ("torch", "export"):
@@ -147,7 +147,7 @@ def test_nan_is_a_failure_and_infinity_is_told(tmp_path):
 # Shapes and inputs
 
 
-def test_an_open_dimension_needs_a_size_and_the_message_gives_the_option(tmp_path):
+def test_open_dimension_without_a_size_is_refused(tmp_path):
     with pytest.raises(UsageError, match="leaves dimension batch of input x open") as caught:
         load_model(str(dense(tmp_path / "net.onnx")))
     assert caught.value.hint == "--input x=1x4"
@@ -188,7 +188,7 @@ def test_a_size_with_a_name_is_the_same_for_every_input(tmp_path):
         load_model(str(file), input_shape="a=1x4,b:0=2x4")
 
 
-def test_random_inputs_are_of_the_declared_types_and_always_the_same(tmp_path):
+def test_random_inputs_have_declared_types_and_repeat(tmp_path):
     kinds = {
         "ids": TensorProto.INT64, "mask": TensorProto.BOOL, "x": FLOAT,
         "d": TensorProto.DOUBLE, "small": TensorProto.INT8, "h": TensorProto.FLOAT16,
@@ -423,7 +423,7 @@ def test_versions_that_onnx_runtime_does_not_know_are_named(takes, words, net, m
         load_model(str(net))
 
 
-def test_a_graph_that_is_no_valid_onnx_is_refused_in_the_checkers_words(tmp_path):
+def test_invalid_graph_is_refused_with_the_checkers_error(tmp_path):
     file = write(
         tmp_path / "net.onnx",
         [node("Relu", ["nothing"], ["y"])],
@@ -510,7 +510,7 @@ def test_trtyards_ops_get_their_functions(tmp_path):
     assert [one.name for one in report.onnx_file.outputs] == ["indices", "more"]
 
 
-def test_an_opset_too_old_for_the_functions_runs_as_a_twin_or_says_so(tmp_path):
+def test_opset_without_functions_runs_as_a_twin(tmp_path):
     _, stages = converted(with_nms(tmp_path / "11.onnx", opset=11, ir=7), tmp_path / "11")
     assert stages["onnxruntime"].status == "passed"
     assert "in standard ops" in stages["onnxruntime"].note
@@ -648,7 +648,7 @@ def test_simplify_leaves_a_batched_layer_as_it_is(tmp_path):
     assert [one.op_type for one in made.graph.node] == ["MatMul", "Add"]
 
 
-def test_simplify_refuses_float16_which_it_would_write_as_float32(tmp_path):
+def test_simplify_refuses_float16(tmp_path):
     half = TensorProto.FLOAT16
     file = write(
         tmp_path / "net.onnx",
@@ -717,7 +717,7 @@ def test_tensorrt_reads_external_data_and_quantized_files(tmp_path):
     assert facts.bytes == (out / artifacts.ENGINE).stat().st_size
 
 
-def test_a_simplified_quantized_file_stays_one_that_tensorrt_builds(tmp_path):
+def test_simplified_quantized_file_builds(tmp_path):
     """Weights are folded to int8. Their bias stays float32: TensorRT takes no int32 there."""
     pytest.importorskip("tensorrt_rtx_bindings")
     from trtyard.pipeline.tensorrt.engine import build_engine

@@ -44,7 +44,7 @@ def test_open_size_gets_a_range_as_hint(text):
     assert "1..16x3x224x224" in caught.value.hint
 
 
-def test_a_range_makes_an_input_vary_and_its_shape_is_the_usual_one():
+def test_range_gives_the_input_its_usual_shape():
     asked = parse_inputs("ids=1..8x[s=1:20:128]:int64:50")
     assert asked.inputs == [OwnInput((4, 20), torch.int64, 50, name="ids")]
     assert asked.axes == ({0: "batch", 1: "s"},)

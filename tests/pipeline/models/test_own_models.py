@@ -428,9 +428,7 @@ def refused(spec):
         ("nothing(3)", "positional argument", "nothing()", "called_for_test.py:nothing"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused_with_the_signature(
-    called, call, said, signature, hint
-):
+def test_wrong_arguments_are_refused_with_the_signature(called, call, said, signature, hint):
     message, advice = refused(f"{called}:{call}")
     assert message.startswith(f"{called}:{call} cannot be called: TypeError: ")
     assert said in message

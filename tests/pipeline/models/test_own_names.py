@@ -51,7 +51,7 @@ def test_inputs_without_names_stay():
     assert in_order_of_forward(Masked(), asked, "net.py:Masked") == asked
 
 
-def test_a_name_that_forward_lacks_is_refused_with_those_that_it_has():
+def test_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="has no input 'x'; it has: ids, mask, bias"):
         in_order_of_forward(Masked(), parse_inputs("x=1..8x3"), "net.py:Masked")
 
@@ -133,7 +133,7 @@ def test_a_needed_parameter_cannot_be_left_out():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 8), reason="has no positional-only parameters")
-def test_a_parameter_before_a_positional_only_one_cannot_be_left_out():
+def test_positional_only_parameter_needs_those_before_it():
     module = ByPosition()
     asked = parse_inputs("x=1,y=1,z=1")
     assert in_order_of_forward(module, asked, "net.py:N") == asked

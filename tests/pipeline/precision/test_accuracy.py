@@ -66,7 +66,7 @@ def test_another_shape_is_no_pass():
     assert (row.passed, row.problem) == (False, "shape [1, 3] instead of [1, 2]")
 
 
-def test_classes_are_compared_on_the_input_and_on_held_out_samples():
+def test_classes_are_compared_on_held_out_samples_too():
     reference = logits([9, 1, 2, 3, 4, 5, 6], [1, 9, 2, 3, 4, 5, 6])
     candidate = logits([9, 1, 2, 3, 4, 5, 6], [1, 5.9, 2, 3, 4, 5, 6])
     found = judged("classifier", reference, candidate).agreements
@@ -80,7 +80,7 @@ def test_classes_are_compared_on_the_input_and_on_held_out_samples():
     assert {one.least for one in found} == {None}
 
 
-def test_shares_are_judged_with_trained_weights_and_enough_samples():
+def test_shares_are_judged_with_trained_weights_only():
     reference = logits(*[[1, 0]] * (JUDGED_SAMPLES + 1))
     candidate = logits([1, 0], *[[0, 1]] * 4, *[[1, 0]] * (JUDGED_SAMPLES - 4))
     for is_trained, bound in ((True, BUDGET.decisions), (False, None)):
@@ -119,7 +119,7 @@ def detector_outputs(shift=0.0, count=4, relabelled=0):
     return [outputs]
 
 
-def test_detections_are_matched_in_any_order_and_judged_by_their_share():
+def test_detections_are_matched_in_any_order():
     reference = detector_outputs()
     found = judged("detector", reference, detector_outputs(shift=1.0))
     shares = {one.measure: one for one in found.agreements}

@@ -56,7 +56,7 @@ def test_fp32_nodes_hand_on_fp32(tmp_path):
     assert types_of(half)["second"] == [FLOAT, FLOAT]
 
 
-def test_a_weight_of_both_kinds_of_nodes_keeps_its_fp32_for_those_in_fp32():
+def test_shared_weight_stays_fp32_for_fp32_nodes():
     model = model_of(
         [
             helper.make_node("Mul", ["x", "w"], ["a"], "reduced"),

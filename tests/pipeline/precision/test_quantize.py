@@ -46,7 +46,7 @@ def test_inputs_and_weights_get_pairs_biases_and_results_do_not(file, tmp_path):
     assert 0 < error(whole, reduced) < 0.05
 
 
-def test_zero_points_are_zero_and_weights_have_a_scale_per_channel(file):
+def test_weights_have_symmetric_scales_per_channel(file):
     model = quantized(file).model
     values = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     for node in model.graph.node:

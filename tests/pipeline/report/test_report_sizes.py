@@ -52,7 +52,7 @@ def test_sizes_that_pass_share_a_line_from_the_smallest_on():
     assert verdict(GOOD)[0] == 0
 
 
-def test_a_size_that_fails_has_a_line_and_makes_the_conversion_fail():
+def test_failed_size_has_a_line_and_fails_the_conversion():
     text = console_table(BAD)
     lines = text.splitlines()
     assert any(line.split() == ["1", "size", "passed", "0", "4x16"] for line in lines)

@@ -229,7 +229,7 @@ def test_a_context_gets_the_profile_that_takes_the_input(batch, asked):
 @pytest.mark.parametrize(
     "tensors", [TensorsByName(DynamicEngine()), TensorsByBinding(DynamicEngineOf7())]
 )
-def test_an_input_that_no_profile_takes_is_refused_with_what_they_take(tensors, shape):
+def test_input_outside_all_profiles_is_refused(tensors, shape):
     with pytest.raises(
         ConversionError, match="no optimization profile of the engine takes image"
     ) as failure:
