@@ -1,4 +1,4 @@
-"""What torch.export says of dimensions that it cannot keep open, in our words."""
+"""Dimensions that torch.export cannot keep open: the message that trtyard gives."""
 
 import pytest
 

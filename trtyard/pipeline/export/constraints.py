@@ -87,7 +87,7 @@ def decisions() -> Iterator[Decisions]:
 
 
 def constraint_error(words: str, heard: Decisions, axes: Axes) -> ConversionError:
-    """Return the error for what torch.export said of violated constraints."""
+    """Return the error for a violated constraint of torch.export."""
     lines, hints = [], []
     for name, problem, hint in _problems(words, axes):
         lines.append(f"  {name}: {problem}")

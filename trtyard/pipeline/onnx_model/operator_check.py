@@ -43,7 +43,7 @@ UNKNOWN = "unknown"
 
 
 class Answer(NamedTuple):
-    """What TensorRT says of one kind of node, or of the whole model."""
+    """TensorRT's answer for one kind of node, or for the whole model."""
 
     op: str
     state: str  # TAKEN, REFUSED or UNKNOWN
@@ -169,7 +169,7 @@ def _ended(code: int, stderr: str) -> Answer:
 
 
 def _refused(words: str) -> Answer:
-    # Without a driver nothing can be said of it: with one it may well be taken.
+    # Without a driver the answer is unknown: with one TensorRT may take the op.
     state = UNKNOWN if shows(ROI_ALIGN_WITHOUT_DRIVER, words) else REFUSED
     return Answer("", state, 0, [], words)
 
