@@ -76,3 +76,12 @@ def test_a_range_beyond_what_the_model_takes_is_refused():
     with pytest.raises(UsageError, match="--input is not for ssd300_vgg16") as caught:
         load_model("ssd300_vgg16", input_shape="1..8x3x300x300")
     assert "--model faster_rcnn" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "lraspp_mobilenet_v3_large"])
+@pytest.mark.parametrize("text", ["2x3x64x64", "1:2:4x3x64x64"])
+def test_calibration_picture_has_the_shape_of_the_input(name, text):
+    model = load_model(name, input_shape=text)
+    prepared = model.prepare(model.picture.rgb)
+    assert prepared.shape == model.inputs[0].shape == (2, 3, 64, 64)
+    torch.testing.assert_close(prepared[0], model.inputs[0][0], rtol=0, atol=0)

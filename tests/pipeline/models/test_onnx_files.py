@@ -16,6 +16,7 @@ from trtyard.core.request import ConversionRequest
 from trtyard.pipeline import artifacts
 from trtyard.pipeline import conversion as conversion_module
 from trtyard.pipeline.convert import Surroundings, convert
+from trtyard.pipeline.dynamic.comparison import SizedRuns
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_functions import function
 from trtyard.pipeline.onnx_model import given_file
@@ -874,3 +875,12 @@ def test_half_precision_file_is_refused_for_another_precision(tmp_path):
     request = ConversionRequest(model=str(file), precision="bf16")
     with pytest.raises(UsageError, match="has fp16 weights"):
         convert(ROW, request, Surroundings("host", tmp_path / "out", Path("plugins"), None))
+
+
+def test_onnx_runtime_is_the_reference_at_every_size(open_net, tmp_path):
+    model = load_model(str(open_net), input_shape="x.1=1..8x4..16")
+    runs = SizedRuns(model)
+    runs.compute_references(lambda _: {"z": np.float32(1)}, {"z": np.float32(1)})
+    runs.compare("tensorrt", lambda _: {"z": np.float32(2)}, has_float16=False)
+    assert {each.pair for each in runs.parities} == {("onnxruntime", "tensorrt")}
+    assert [each.passed for each in runs.parities] == [False] * 5
