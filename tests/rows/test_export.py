@@ -54,6 +54,31 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(environment_of, row, 
         assert later_than(row.tensorrt, ops_in(out / "model.onnx", row)) == []
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("resnet18", ["--input", "1..4x3x64x64"]),
+        ("faster_rcnn", ["--input", "1..2x3x96x128", "--top-n", "20"]),
+    ],
+)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_batch_can_vary(environment_of, row, model, words, tmp_path):
+    environment_of(row.name)
+    command = ["convert", "--trt", row.name, "--model", model, "--out", str(tmp_path), *words]
+    command += ["--in", "host", "--until", "onnx"]
+    done = subprocess.run(
+        [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *command],
+        env={**os.environ, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["sizes"]) >= 2
+    assert all(each["passed"] for each in report["sizes"])
+
+
 def ops_in(file, row):
     """Return the op types of an ONNX file's graph, as the row's own onnx reads it."""
     ops = words_of("print(*{node.op_type for node in graph.node})", file, row)

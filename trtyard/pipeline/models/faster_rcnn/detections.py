@@ -132,4 +132,5 @@ class BoxHead(nn.Module):
         """
         labels = torch.arange(1, c.CLASSES, dtype=torch.int32, device=device)[:, None]
         table = labels.expand(c.CLASSES - 1, self.proposals).reshape(1, -1)
-        return table.expand(images, -1)
+        # Not -1, which torch 1.4 writes into the file's Expand.
+        return table.expand(images, (c.CLASSES - 1) * self.proposals)
