@@ -21,6 +21,14 @@ from trtyard.system.uv import LOCK_FILE, MATRIX_FILE, ROOT
 ROWS = [row for row in read_matrix(MATRIX_FILE).rows.values() if row.host_until == "onnx"]
 
 
+def exported(words):
+    """Run ``convert`` with these words on the host, up to ONNX."""
+    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
+    command += ["--in", "host", "--until", "onnx"]
+    env = {**os.environ, "COLUMNS": "100"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("model", ["alexnet", "faster_rcnn"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_the_row_exports_and_onnxruntime_agrees_with_torch(environment_of, row, model, tmp_path):
@@ -28,14 +36,7 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(environment_of, row, 
     # A folder that is named there keeps the reports: ./run verified reads them.
     out = Path(os.environ.get("TRTYARD_REPORTS") or tmp_path) / row.name / model
     words = ["convert", "--trt", row.name, "--model", model, "--out", str(out)]
-    words += ["--in", "host", "--until", "onnx"]
-    done = subprocess.run(
-        [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words],
-        env={**os.environ, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = exported(words)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((out / "report.json").read_text())
     status = {stage["name"]: stage["status"] for stage in report["stages"]}
@@ -65,14 +66,7 @@ def test_the_row_exports_and_onnxruntime_agrees_with_torch(environment_of, row, 
 def test_the_batch_can_vary(environment_of, row, model, words, tmp_path):
     environment_of(row.name)
     command = ["convert", "--trt", row.name, "--model", model, "--out", str(tmp_path), *words]
-    command += ["--in", "host", "--until", "onnx"]
-    done = subprocess.run(
-        [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *command],
-        env={**os.environ, "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = exported(command)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert len(report["sizes"]) >= 2
@@ -156,9 +150,7 @@ PATCHED = [row for row in ROWS if row.parser == "patched"]
 def converted(row, net, out):
     """Take the model in the file ``net`` up to ONNX; return the finished process."""
     words = ["convert", "--trt", row.name, "--model", f"{net}:make", "--input", "1x3x8x8"]
-    words += ["--out", str(out), "--in", "host", "--until", "onnx"]
-    command = [sys.executable, "-I", str(ROOT / "trtyard" / "__main__.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True)
+    return exported([*words, "--out", str(out)])
 
 
 @pytest.mark.parametrize("row", PATCHED, ids=lambda row: row.name)
