@@ -95,7 +95,7 @@ class Reader:
                 except ValueError:
                     raise self.fail(path, f"must be {shape.rule.expected}") from None
                 continue
-            key = name.replace("_", "-") if self.dashes else name
+            key = _dashed(name) if self.dashes else name
             known.append(key)
             if key in table:
                 values[name] = self._read(shape, table[key], _below(path, key))
@@ -120,6 +120,12 @@ class Reader:
             if type(value) is not int or not rule.low <= value <= rule.high:
                 expected = f"a whole number from {rule.low} to {rule.high}"
                 raise self.fail(path, f"must be {expected}, not {value!r}")
+        elif kind is bool:
+            if not isinstance(value, bool):
+                raise self.fail(path, f"must be true or false, not {value!r}")
+        elif kind is float:
+            if type(value) not in (int, float):
+                raise self.fail(path, f"must be a number, not {value!r}")
         elif kind is Literal:
             if type(value) is not type(of[0]) or value not in of:
                 near = nearest(value, of) if isinstance(value, str) else ""
@@ -155,7 +161,7 @@ class Reader:
 class Shape(NamedTuple):
     """An annotation, taken apart."""
 
-    kind: Any  # str, int, Literal, tuple, Mapping or a dataclass
+    kind: Any  # str, int, bool, float, Literal, tuple, Mapping or a dataclass
     of: tuple[Any, ...]  # the shapes of a tuple or Mapping, the values of a Literal
     rule: Any
 
@@ -189,6 +195,8 @@ def schema_of(shape: Shape) -> dict[str, Any]:
         }
     if kind is int:
         return {"type": "integer", "minimum": rule.low, "maximum": rule.high}
+    if kind in (bool, float):
+        return {"type": "boolean" if kind is bool else "number"}
     if kind is Literal:
         return {"const": of[0]} if len(of) == 1 else {"enum": [*of]}
     if kind is tuple:
@@ -199,7 +207,7 @@ def schema_of(shape: Shape) -> dict[str, Any]:
         names = {} if of[0] == shape_of(str) else {"propertyNames": schema_of(of[0])}
         return {"type": "object", **least, **names, "additionalProperties": schema_of(of[1])}
     keys = [
-        (name.replace("_", "-"), one, optional)
+        (_dashed(name), one, optional)
         for name, one, optional in keys_of(kind)
         if not isinstance(one.rule, FromKey)
     ]
@@ -209,6 +217,11 @@ def schema_of(shape: Shape) -> dict[str, Any]:
         "properties": {name: schema_of(one) for name, one, _ in keys},
         "additionalProperties": False,
     }
+
+
+def _dashed(name: str) -> str:
+    """Return a field's key; a field such as ``in_`` has the name of a Python keyword."""
+    return name.rstrip("_").replace("_", "-")
 
 
 def _below(path: str, key: str) -> str:

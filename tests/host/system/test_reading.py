@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 import pytest
 
 from trtyard.core.errors import IntegrityError
-from trtyard.system.reading import AtLeastOne, Between, FromKey, Matching, Reader
+from trtyard.system.reading import (
+    AtLeastOne,
+    Between,
+    FromKey,
+    Matching,
+    Reader,
+    schema_of,
+    shape_of,
+)
 
 Name = Annotated[str, Matching(r"[a-z]+", "a name in lower case")]
 
@@ -29,6 +37,8 @@ class Whole:
     parts: Mapping[Name, Part] = field(default_factory=dict)
     more: tuple[Part, ...] = ()
     place: Annotated[str, Matching(r"https://[^@]+", "an address", "use netrc")] = ""
+    in_: bool = False
+    share: float = 0.5
 
 
 GOOD = {"schema": 2, "kind": "round", "names": ["a"], "parts": {"one": {"size-mb": 1}}}
@@ -44,9 +54,20 @@ def test_values_and_defaults_are_read():
     assert read(GOOD) == Whole(schema=2, kind="round", names=("a",), parts={"one": part})
 
 
+def test_flags_and_numbers_are_read_and_keywords_are_keys():
+    assert read({**GOOD, "in": True, "share": 1}).in_ is True
+    assert read({**GOOD, "share": 0.25}).share == 0.25
+    keys = schema_of(shape_of(Whole))["properties"]
+    assert (keys["in"], keys["share"]) == ({"type": "boolean"}, {"type": "number"})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"in": 1}, "in must be true or false, not 1"),
+        ({"in_": True}, "in_ is not a known key; did you mean 'in' or 'kind'?"),
+        ({"share": True}, "share must be a number, not True"),
+        ({"share": "1"}, "share must be a number, not '1'"),
         ({"schema": 3}, "schema must be 2 for this version of trtyard, not 3"),
         ({"schema": 2.0}, "schema must be 2 for this version of trtyard, not 2.0"),
         (
