@@ -1,6 +1,7 @@
 """The index page of several reports: a table of models and rows, with a link to each report."""
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from trtyard.core.report import NOT_RUN, PASSED, Report
@@ -49,10 +50,17 @@ def index_page(entries: Sequence[Entry]) -> str:
 
 
 def _cell(entries: Sequence[Entry]) -> list[Markup]:
-    return [_summary(entry) for entry in entries] or [tag("span", words.NOTHING)]
+    several = len(entries) > 1
+    summaries = [_summary(entry, _folder(entry) if several else "report") for entry in entries]
+    return summaries or [tag("span", words.NOTHING)]
 
 
-def _summary(entry: Entry) -> Markup:
+def _folder(entry: Entry) -> str:
+    """Return the name of the report's folder, which tells reports of one model and row apart."""
+    return PurePosixPath(entry.link).parent.name or "report"
+
+
+def _summary(entry: Entry, name: str) -> Markup:
     report = entry.report
     status = status_of(report)
     facts = [
@@ -64,7 +72,7 @@ def _summary(entry: Entry) -> Markup:
         facts.append(f"not run: {words.listed(idle)}")
     text = words.one_line(judge(report).headline)
     return tag(
-        "p", badge(status), " ", tag("a", "report", href=entry.link, title=text), tag("br"),
+        "p", badge(status), " ", tag("a", name, href=entry.link, title=text), tag("br"),
         tag("span", ", ".join(facts), class_="note"),
     )  # fmt: skip
 

@@ -55,12 +55,19 @@ def make_pages(paths: Sequence[str], out: str = "") -> None:
         show(str(folder / HTML_FILE))
     if len(found) > 1 or out:
         index = Path(out or Path(os.path.commonpath(folders), INDEX_FILE)).absolute()
-        entries = [
-            Entry(report, Path(os.path.relpath(folder / HTML_FILE, index.parent)).as_posix())
-            for folder, report in found
-        ]
-        write_text(index, index_page(entries))
+        write_text(index, index_page([_entry(*one, index.parent) for one in found]))
         show(str(index))
+
+
+def write_index(folders: Sequence[Path], index: Path) -> None:
+    """Write the index page of the reports in ``folders``, whose pages are already written."""
+    rows = matrix_toolchains()
+    found = [(folder, advised(read_report(folder), rows)) for folder in folders]
+    write_text(index, index_page([_entry(*one, index.parent) for one in found]))
+
+
+def _entry(folder: Path, report: Report, start: Path) -> Entry:
+    return Entry(report, Path(os.path.relpath(folder / HTML_FILE, start)).as_posix())
 
 
 def _reports_in(path: Path) -> list[Path]:

@@ -74,6 +74,15 @@ def test_several_reports_get_an_index(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "index.html")
 
 
+def test_index_names_the_folders_of_one_model_and_row(tmp_path):
+    for name in ("net-fp16-1", "net-fp16-2"):
+        write(a_report(), tmp_path / name)
+    make_pages([str(tmp_path)])
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r">(net-fp16-\d)</a>", html) == ["net-fp16-1", "net-fp16-2"]
+    assert ">report</a>" not in html
+
+
 def test_index_links_are_relative_to_the_index(tmp_path):
     write(a_report(), tmp_path / "a")
     make_pages([str(tmp_path / "a" / "report.json")], out=str(tmp_path / "b" / "all.html"))
