@@ -4,6 +4,7 @@ Each task imports what it needs when it runs, so that ``./run --list`` is fast.
 """
 
 from trtyard.cli.command import Optional, Repeated, command, refuse, words_after_dashes
+from trtyard.core.errors import UsageError
 from trtyard.core.request import ConversionRequest
 
 ROW = "Row or alias of the matrix; list them with ./run matrix."
@@ -20,6 +21,48 @@ def convert(dry_run: bool = False, **words: str | bool) -> int:
     from trtyard.run.convert import convert
 
     return convert(ConversionRequest.from_words(words), dry_run=dry_run)
+
+
+@command(
+    on="here (this machine) or slurm (job arrays; run it on a login node).",
+    out="Folder for the results (default: out/batch/NAME for NAME.toml).",
+    workers="here: how many conversions run at a time (default: 1).",
+    again="Also run what is finished.",
+    dry_run="List what would run and what is finished, and run nothing.",
+    gpus="slurm: GPUs of each conversion (default: 1). 0: any node, engines are not run.",
+    constraint="slurm: features of the nodes (default: cc8.6 and so on, the compute capabilities "
+    "that the row's engines run on); none: any node.",
+    retries="slurm: how often a conversion is submitted again that was killed or ended with exit "
+    "code 3 (default: 2).",
+)
+def batch(
+    file: str,
+    on: str = "here",
+    out: str = "",
+    workers: str = "",
+    again: bool = False,
+    dry_run: bool = False,
+    gpus: str = "",
+    constraint: str = "",
+    retries: str = "",
+) -> int:
+    """Run the conversions of a file such as jobs.toml, except those that are finished.
+
+    The file has [[jobs]] with lists of models, rows and precisions, and options of convert:
+    docs/scaling.md. Options of sbatch follow --: ./run batch jobs.toml --on slurm -- -p PARTITION.
+    Exit code: the worst one of all conversions, from best to worst 0, 3, 1, 4, 2, 5, 70.
+    """
+    from trtyard.batch.batch import run_batch, slurm_options
+
+    words = words_after_dashes()
+    if on != "slurm":
+        refuse(f"--on {on}", gpus=gpus, constraint=constraint, retries=retries)
+        if words:
+            raise UsageError(f"--on {on} does not support options after --", "leave them out")
+    slurm = slurm_options(gpus, constraint, retries, words)
+    return run_batch(
+        file, on=on, out=out, workers=workers, again=again, dry_run=dry_run, slurm=slurm
+    )
 
 
 @command(
@@ -351,10 +394,12 @@ def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
 @command(
     target="github (the workflow) or kubernetes (Jobs that convert models).",
     check="github: only compare the workflow; exit with 5 if it differs.",
-    jobs="github: print the job lists for this file, the output of ./run matrix --json.",
+    jobs="github: print the job lists for this file, the output of ./run matrix --json. "
+    "kubernetes: a file such as jobs.toml of ./run batch, instead of --trt and --models.",
     capability="With --jobs: compute capability of the GPU runner, such as 8.9.",
-    trt="kubernetes: rows or aliases, separated by commas.",
-    models="kubernetes: models, separated by commas; one Job index for each.",
+    trt="kubernetes: rows or aliases, separated by commas (default: the default row).",
+    models="kubernetes: models, separated by commas; one Job index for each (default: "
+    "alexnet,faster_rcnn).",
     image="kubernetes: images as ROW=HOST/NAME@sha256:..., separated by commas.",
     registry=f"kubernetes: get the digests from this registry. {REGISTRY}",
     claim="kubernetes: PersistentVolumeClaim for the reports.",
@@ -367,8 +412,8 @@ def ci(
     check: bool = False,
     jobs: str = "",
     capability: str = "",
-    trt: str = "default",
-    models: str = "alexnet,faster_rcnn",
+    trt: str = "",
+    models: str = "",
     image: str = "",
     registry: str = "",
     claim: str = "trtyard-out",
@@ -378,12 +423,16 @@ def ci(
 ) -> None:
     """Render .github/workflows/images.yml from templates/ci/, or Kubernetes Jobs."""
     if target == "kubernetes":
+        from trtyard.batch.kubernetes import commands_of
         from trtyard.publish.kubernetes import render_jobs
 
-        refuse("--target kubernetes", check=check, jobs=jobs, capability=capability)
+        refuse("--target kubernetes", check=check, capability=capability)
+        if jobs:
+            refuse("--jobs", trt=trt, models=models)
         render_jobs(
-            trt,
-            models=models,
+            trt or "default",
+            models=models or "alexnet,faster_rcnn",
+            commands=commands_of(jobs) if jobs else None,
             images=image,
             registry=registry,
             claim=claim,

@@ -1,13 +1,13 @@
 """Render Kubernetes Jobs that convert models in a row's image, on nodes with a suitable GPU.
 
-A Job has one image, so each row gets its own Job, with one index per model. Kubernetes schedules
-and retries them.
+A Job has one image, so each row gets its own Job, with one index per conversion. Kubernetes
+schedules and retries them.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,10 +46,18 @@ class RowJob:
     row: str
     image: str  # by digest
     models: tuple[str, ...]  # one for each index
+    # For each index its folder and the pipeline's options, quoted for a shell; empty: the model.
+    commands: tuple[str, ...] = ()
     capabilities: tuple[tuple[str, tuple[str, ...]], ...]  # major version and its minors
     gpus: int  # of each pod; with 0 it runs on any node
     claim: str  # the PersistentVolumeClaim for the reports
     namespace: str
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The script's arguments, one for each index; Kubernetes replaces $(NAME) in them."""
+        found = self.commands or tuple(f"{model} --model={model}" for model in self.models)
+        return tuple(one.replace("$", "$$") for one in found)
 
     @property
     def name(self) -> str:
@@ -69,25 +77,29 @@ def render_jobs(
     namespace: str,
     gpus: str,
     out: str,
+    commands: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Print the manifest, or write it to the file ``out``; arguments are command-line values.
 
+    With ``commands``, these replace rows and models: by row and folder, see ``RowJob.commands``.
     Raises ``UsageError`` if a row has no image by digest, ``EnvironmentLacksError`` if the
     registry does not tell the digest.
     """
     matrix = read_matrix(MATRIX_FILE)
-    chosen = [matrix.row(name) for name in _words("--trt", rows, r".+")]
+    chosen = [matrix.row(name) for name in commands or _words("--trt", rows, r".+")]
     _once("--trt", [row.name for row in chosen])
     named = images_by_digest(matrix, _words("--image", images, r".+=.+") if images else ())
     others = sorted(set(named) - {row.name for row in chosen})
     if others:
         raise UsageError(f"--image has rows that --trt does not have: {', '.join(others)}")
     model_names = _words("--models", models, _MODEL)
+    by_row = commands or {row.name: dict[str, str]() for row in chosen}
     jobs = [
         RowJob(
             row=row.name,
             image=named.get(row.name) or _from_registry(row, registry),
-            models=model_names,
+            models=tuple(by_row[row.name]) or model_names,
+            commands=tuple(by_row[row.name].values()),
             capabilities=capabilities(row.runs_on),
             gpus=int(_one("--gpus", gpus, r"\d")),
             claim=_one("--claim", claim, _NAME),

@@ -119,12 +119,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     row, locked, out = job.row, job.locked, job.out
     if request.where == "auto" and not dry_run:
         importlib.import_module("trtyard.run.in_docker").pull_if_missing(row, locked)
-    executor, reason = choose_executor(row, locked, request.where, request.until)
-    if executor == "host" and (request.memory or request.processes):
-        raise UsageError(
-            f"--memory and --processes need Docker, but this runs on the host: {reason}",
-            "leave them out, or add --in docker",
-        )
+    executor, reason = executor_of(job)
     module = _module_of(executor)
     if dry_run:
         say(f"would convert {request.model} on row {row.name} into {out}")
@@ -135,18 +130,30 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     with output_folder(out, end_orphans):
         if request.export:
             refuse_to_replace(out)
-        before = _written_at(out)
+        before = written_at(out)
         code = module.convert(job)
         needs_report = code in (0, ParityError.exit_code)
-        if code not in _EXIT_CODES or (needs_report and _written_at(out) == before):
+        if code not in _EXIT_CODES or (needs_report and written_at(out) == before):
             raise _ended(code)
-        if _written_at(out) != before:
+        if written_at(out) != before:
             show_result(out)
             lay_out(out, folder_name(job.request.model) if request.export else None)
         return code
 
 
-def _written_at(folder: Path) -> tuple[int, int] | None:
+def executor_of(job: Job) -> tuple[ExecutorName, str]:
+    """Return the job's executor and the reason for it; ``UsageError`` if it cannot run there."""
+    request = job.request
+    executor, reason = choose_executor(job.row, job.locked, request.where, request.until)
+    if executor == "host" and (request.memory or request.processes):
+        raise UsageError(
+            f"--memory and --processes need Docker, but this runs on the host: {reason}",
+            "leave them out, or add --in docker",
+        )
+    return executor, reason
+
+
+def written_at(folder: Path) -> tuple[int, int] | None:
     """Return inode and time of the report in ``folder``, which a new report changes; else None."""
     try:
         facts = (folder / JSON_FILE).stat()

@@ -66,7 +66,7 @@ def run(
     pass_fds: Sequence[int] = (),
 ) -> int:
     """Run with the output streams of this process; return the exit code."""
-    with _running(command, cwd, env, None, pass_fds) as child:
+    with running(command, cwd, env, None, pass_fds) as child:
         return child.wait()
 
 
@@ -82,7 +82,7 @@ def in_background(
 
     Yields a function that waits for the exit code. An exception in the block ends the command.
     """
-    with _running(command, cwd, env, output) as child:
+    with running(command, cwd, env, output) as child:
         yield child.wait
 
 
@@ -99,7 +99,7 @@ def run_plainly(
     """
     relay = None
     try:
-        with _running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
+        with running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
             relay = _Relay(child)
             return relay.until_ended()
     except BaseException:
@@ -187,7 +187,7 @@ def check(
     reader, writer = _terminal() if on_terminal else os.pipe()
     tail = b""
     try:
-        with _running(command, cwd, env, writer, pass_fds) as child:
+        with running(command, cwd, env, writer, pass_fds) as child:
             os.close(writer)
             writer = -1
             for piece in _pieces(reader):
@@ -216,7 +216,7 @@ def output_of(
     """
     given = os.environ if env is None else env
     plain = {name: value for name, value in given.items() if name not in COLOURS}
-    with _running(command, cwd, plain, subprocess.PIPE, pass_fds) as child:
+    with running(command, cwd, plain, subprocess.PIPE, pass_fds) as child:
         out, err = child.communicate()
     if child.returncode != 0:
         raise CommandError(command, child.returncode, (out + err).decode(errors="replace"))
@@ -224,13 +224,14 @@ def output_of(
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: Sequence[Word],
     cwd: Path | None,
     env: Mapping[str, str] | None,
     output: int | None,
     pass_fds: Sequence[int] = (),
 ) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a command for the block; an exception in the block ends its process group."""
     words = [str(word) for word in command]
     if _echo:
         line = quoted(words)

@@ -33,7 +33,8 @@ def record(*words, **options):
     return ["x"] if name in LISTS else 0 if name in CODES else "x"
 
 LISTS = ("build_all", "push", "pull")
-CODES = ("convert", "run_tests", "compile_plugins", "explain_log", "doctor", "run_linters")
+CODES = ("convert", "run_batch", "run_tests", "compile_plugins", "explain_log", "doctor")
+CODES += ("run_linters",)
 setattr(module, name, record)
 for line in lines:
     sys.argv = ["run", *line]
@@ -251,6 +252,21 @@ CASES = {
             "out": (["/a b"], {"out": "/a b"}),
         },
     ),
+    "batch": (
+        "trtyard.batch.batch:run_batch",
+        ["a b.toml"],
+        {
+            "file": (["another.toml"], {"words.0": "another.toml"}),
+            "on": (["slurm"], {"on": "slurm"}),
+            "out": (["/a b"], {"out": "/a b"}),
+            "workers": (["2"], {"workers": "2"}),
+            "again": ([], {"again": True}),
+            "dry-run": ([], {"dry_run": True}),
+            "gpus": (["2", "--on", "slurm"], {"slurm.gpus": 2}),
+            "constraint": (["a|b", "--on", "slurm"], {"slurm.constraint": "a|b"}),
+            "retries": (["5", "--on", "slurm"], {"slurm.retries": 5}),
+        },
+    ),
     "report": (
         "trtyard.report.pages:make_pages",
         ["/a", "/b c"],
@@ -312,7 +328,7 @@ def at(value, path):
 
 def line_of(name, needed, option="", words=()):
     task, *more = name.split()
-    if option in ("model", "log", "release", "row"):
+    if option in ("file", "model", "log", "release", "row"):
         needed = []
     if option == "target":
         more = []
