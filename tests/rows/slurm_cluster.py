@@ -37,11 +37,12 @@ KillWait=2
 CompleteWait=0
 SchedulerParameters=batch_sched_delay=1,sched_interval=2
 MailProg=/bin/true
+GresTypes=gpu
 NodeName=n1 Port={ports[1]} {node}
 NodeName=n2 Port={ports[2]} {node}
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 State=UP
 """
-NODE = "NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=20000 Features=cc8.6"
+NODE = "NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=20000 Gres=gpu:1 Features=cc8.6"
 
 
 def why_not():
@@ -77,6 +78,7 @@ class Cluster:
         node = NODE.format(host=host)
         text = CONFIGURATION.format(folder=self.folder, host=host, ports=_free_ports(3), node=node)
         (self.folder / "slurm.conf").write_text(text)
+        (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\n")  # in place of a GPU
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed"}
         words = [f"--{option}={self.folder}/munge.{name}" for option, name in files.items()]
         self._daemon("munged", "munged", "--foreground", "--force", *words)

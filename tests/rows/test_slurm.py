@@ -46,6 +46,7 @@ def ends():
     os._exit(0)
 """
 OPTIONS = 'input = "2x4"\nuntil = "onnx"\nin = "host"\n'
+ENGINES = 'input = "2x4"\nin = "host"\n'
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +78,22 @@ def write_jobs(folder, *models, options=OPTIONS):
     (folder / "jobs.toml").write_text(text)
 
 
+_started = []
+
+
+@pytest.fixture(autouse=True)
+def ended():
+    """End the commands that a failed test leaves."""
+    yield
+    for command in _started:
+        command.kill()
+        command.communicate()
+    _started.clear()
+
+
 def start(cluster, work, *words):
     command = [sys.executable, "-I", str(MAIN), "batch", "jobs.toml", "--on", "slurm"]
-    return subprocess.Popen(
+    started = subprocess.Popen(
         [*command, "--out", "out", *words],
         cwd=work,
         env={**os.environ, **cluster.environment, "OMP_NUM_THREADS": "1"},
@@ -88,6 +102,8 @@ def start(cluster, work, *words):
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(started)
+    return started
 
 
 def run(cluster, work, *words):
@@ -164,11 +180,45 @@ def test_cancelled_array_is_not_submitted_again(cluster, work):
 
 
 @pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], "cc8.6|gres:gpu:1"),
+        (["--constraint", "none"], "(null)|gres:gpu:1"),
+        (["--gpus", "0"], "(null)|N/A"),
+        (["--", "--gres=gpu:0"], "cc8.6|gres:gpu:0"),
+    ],
+)
+def test_engines_need_a_gpu_that_the_row_runs_on(cluster, work, words, asked):
+    write_jobs(work, "waits", options=ENGINES)
+    command = start(cluster, work, *words)
+    until(lambda: cluster.said("squeue", "-h"))
+    found = cluster.said("squeue", "-h", "-o", "%f|%b")
+    cluster.said("scancel", "--user=root")
+    command.communicate(timeout=60)
+    assert found == asked
+
+
+def _features(name):
+    return f"AvailableFeatures={name}", f"ActiveFeatures={name}"
+
+
+def test_row_without_a_suitable_node_is_an_error(cluster, work):
+    write_jobs(work, "Net", options=ENGINES)
+    cluster.said("scontrol", "update", "NodeName=n1,n2", *_features("cc9.0"))
+    code, _, said = run(cluster, work)
+    cluster.said("scontrol", "update", "NodeName=n1,n2", *_features("cc8.6"))
+    assert code == 3
+    assert "no node of this cluster has one of the features cc8.0, cc8.6" in said
+    assert "--constraint none" in said
+
+
+@pytest.mark.parametrize(
     ("options", "words", "said"),
     [
         (OPTIONS, ["--", "--partition=none"], "invalid partition specified: none"),
         (OPTIONS, ["--constraint", "unknown"], "Invalid feature specification"),
-        ('input = "2x4"\nin = "host"\n', [], "Invalid generic resource (gres) specification"),
+        (ENGINES, ["--gpus", "9"], "Requested node configuration is not available"),
+        (ENGINES, ["--constraint", "cc9.9"], "Invalid feature specification"),
     ],
 )
 def test_refused_array_is_an_error_with_slurms_words(cluster, work, options, words, said):

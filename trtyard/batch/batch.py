@@ -19,7 +19,6 @@ from trtyard.core.report import HTML_FILE
 from trtyard.publish.kubernetes import RETRIES
 from trtyard.report import words
 from trtyard.report.pages import INDEX_FILE, write_index
-from trtyard.run.convert import executor_of
 from trtyard.run.environment import make_environment
 from trtyard.system.folders import held_folder
 from trtyard.system.reading import nearest
@@ -157,7 +156,7 @@ def _run_held(
 
 def _make_environments(jobs: Sequence[BatchJob]) -> None:
     """Make the environments that the conversions need, once, before any of them starts."""
-    rows = {job.job.row.name: job.job for job in jobs if executor_of(job.job)[0] == "host"}
+    rows = {job.job.row.name: job.job for job in jobs if job.executor == "host"}
     for job in rows.values():
         make_environment(job.row, job.locked)
 

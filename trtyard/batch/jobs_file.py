@@ -10,19 +10,21 @@ import keyword
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from trtyard.core.errors import TrtyardError, UsageError
 from trtyard.core.precisions import FP32
 from trtyard.core.request import ConversionRequest, Option
+from trtyard.matrix.row import ExecutorName
 from trtyard.run.convert import executor_of, folder_name, job_of
 from trtyard.run.job import Job
 from trtyard.system.reading import AtLeastOne, Between, Reader, parse_toml, schema_of, shape_of
 
 HINT = "see the example in docs/scaling.md"
 _KEYS_OF_THEIR_OWN = ("model", "row", "precision", "out")  # lists here, and ``out`` is the batch's
+_DECIDING = ("where", "until", "memory", "processes")  # what the executor depends on, and the row
 _MOST = 1 << 31
 _DIGITS = 8  # of the hash in a folder's name
 
@@ -63,6 +65,7 @@ class BatchJob:
 
     index: int  # in the file, from 0
     job: Job  # ``job.out`` is its folder
+    executor: ExecutorName
 
     @property
     def name(self) -> str:
@@ -109,6 +112,7 @@ def read_jobs(file: Path, out: Path) -> tuple[BatchJob, ...]:
     reader = Reader(file=file, error=UsageError, hint=HINT, dashes=True)
     tables = reader.read(_File, _content(file)).jobs
     found: dict[Path, str] = {}
+    executors: dict[tuple[object, ...], ExecutorName] = {}  # to ask Docker once for each kind
     jobs: list[BatchJob] = []
     problems: list[tuple[str, TrtyardError]] = []
     for number, table in enumerate(tables):
@@ -118,12 +122,14 @@ def read_jobs(file: Path, out: Path) -> tuple[BatchJob, ...]:
                 job = _job(table, words, out)
                 if job.out in found:
                     raise UsageError(f"is a duplicate of {found[job.out]}", "remove one of them")
-                executor_of(job)
+                kind = (job.row.name, *(getattr(job.request, name) for name in _DECIDING))
+                executor = executors.get(kind) or executor_of(job)[0]
             except TrtyardError as error:
                 problems.append((place, error))
             else:
+                executors[kind] = executor
                 found[job.out] = place
-                jobs.append(BatchJob(index=len(jobs), job=job))
+                jobs.append(BatchJob(index=len(jobs), job=job, executor=executor))
     if problems:
         raise _all(file, problems)
     return tuple(jobs)
@@ -156,9 +162,10 @@ def _job(table: Any, words: tuple[str, str, str], out: Path) -> Job:
     request = ConversionRequest.from_words(
         {**texts, "row": row, "model": model, "precision": precision}
     )
-    job = job_of(request.replaced(out=str(out)))
+    job = job_of(request)
     folder = out / job.row.name / _folder(request)
-    return job_of(request.replaced(row=job.row.name, out=str(folder)))
+    request = job.request.replaced(row=job.row.name, out=str(folder))
+    return replace(job, request=request, out=folder)
 
 
 def _folder(request: ConversionRequest) -> str:

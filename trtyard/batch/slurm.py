@@ -40,7 +40,8 @@ _ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
 )
-_BY_A_PERSON = ("CANCELLED",)
+_CANCELLED = "CANCELLED"
+_NOT_STARTED = "N/A"  # in place of an index
 _BY_THE_LIMIT = ("DEADLINE", "TIMEOUT")  # another attempt would take as long
 # A result that a node wrote may take this long to appear here (NFS caches names of a folder).
 _APPEARS_SECONDS = 30.0
@@ -223,13 +224,14 @@ def _constraint_of(job: BatchJob) -> str:
 def _wait(submission: Submission, folder: Path, jobs: Mapping[str, BatchJob]) -> None:
     """Wait until every index of the arrays has ended, and show the progress."""
     said, start, missing = "", time.monotonic(), dict[str, float]()
+    pending = set[tuple[str, str]]()
     try:
         while submission.arrays:
             states = _states(list(submission.arrays))
             counts = Counter[str]()
             for number, indexes in list(submission.arrays.items()):
                 for index, name in list(indexes.items()):
-                    state, reason = states.get((number, index), ("", ""))
+                    state, reason = _state_of((number, index), states, pending)
                     if _has_ended(folder / name, state, missing):
                         del indexes[index]
                         _note_end(folder / name, state, jobs.get(name))
@@ -252,6 +254,26 @@ def _wait(submission: Submission, folder: Path, jobs: Mapping[str, BatchJob]) ->
         raise
 
 
+def _state_of(
+    index: tuple[str, str],
+    states: Mapping[tuple[str, str], tuple[str, str]],
+    pending: set[tuple[str, str]],
+) -> tuple[str, str]:
+    """Return state and reason of an array's index, "" if Slurm does not know it any more.
+
+    Slurm lists what was cancelled before it started without an index, or not at all; ``pending``
+    holds what has not started.
+    """
+    found = states.get(index)
+    if found is None:
+        return states.get((index[0], _NOT_STARTED), (_CANCELLED if index in pending else "", ""))
+    if found[0] == "PENDING":
+        pending.add(index)
+    else:
+        pending.discard(index)
+    return found
+
+
 def _has_ended(folder: Path, state: str, missing: dict[str, float]) -> bool:
     """Return whether a conversion has ended; ``state`` is squeue's, "" if it knows none."""
     if read_result(folder) is not None:
@@ -270,7 +292,7 @@ def _note_end(folder: Path, state: str, job: BatchJob | None) -> None:
     if job is None or read_result(folder) is not None:
         return
     code, note = EnvironmentLacksError.exit_code, f"Slurm ended it: {state or 'state unknown'}"
-    if state in _BY_A_PERSON:
+    if state == _CANCELLED:
         code, note = INTERRUPTED_EXIT_CODE, "cancelled"
     elif state in _BY_THE_LIMIT:
         code = INTERRUPTED_EXIT_CODE

@@ -1,4 +1,6 @@
+import os
 import shlex
+import subprocess
 
 import pytest
 from validators import documents, validate
@@ -39,6 +41,24 @@ def test_each_conversion_is_an_index_of_its_rows_job(manifest):
     assert folder.startswith("alexnet-fp32-")
     assert options == ["--model=alexnet", "--input=1..16x3x224x224", "--simplify"]
     assert shlex.split(arguments[0])[1:] == ["--model=alexnet", "--precision=fp16"]
+
+
+def test_script_runs_the_conversion_of_its_index(manifest, tmp_path):
+    [container] = documents(manifest)[0]["spec"]["template"]["spec"]["containers"]
+    script, *arguments = container["args"]
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [*container["command"], script.replace("/mnt/out", str(out)), *arguments],
+        env={"PATH": f"{tmp_path}:{os.defpath}", "JOB_COMPLETION_INDEX": "2"},
+        capture_output=True,
+        text=True,
+    )
+    words = done.stdout.splitlines()
+    folder = words[words.index("--out") + 1]
+    assert folder.startswith(f"{out}/rtx-1.7/alexnet-fp32-"), done.stderr
+    assert words[-3:] == ["--model=alexnet", "--input=1..16x3x224x224", "--simplify"]
 
 
 def test_manifest_is_valid_kubernetes(manifest, tmp_path):
