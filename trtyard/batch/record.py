@@ -29,6 +29,7 @@ from trtyard.core.files import sha256_of, write_json
 from trtyard.core.model_call import read_call
 from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ConversionRequest
+from trtyard.publish.kubernetes import FINAL_CODES
 from trtyard.run.convert import written_at
 from trtyard.run.job import Job
 from trtyard.system.processes import Word
@@ -129,6 +130,11 @@ def read_result(folder: Path) -> Result | None:
         return Result(**value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def is_final(result: Result) -> bool:
+    """Return whether another attempt would be of no use, as in ``FINAL_CODES``."""
+    return result.exit_code in (0, *FINAL_CODES, INTERRUPTED_EXIT_CODE)
 
 
 def forget(folder: Path) -> None:

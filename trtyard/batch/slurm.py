@@ -18,12 +18,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from trtyard.batch.jobs_file import BatchJob
-from trtyard.batch.record import LOG_FILE, Result, forget, identity_of, read_result, write_result
+from trtyard.batch.record import (
+    LOG_FILE,
+    Result,
+    forget,
+    identity_of,
+    is_final,
+    read_result,
+    write_result,
+)
 from trtyard.batch.slurm_task import write_job
 from trtyard.core.errors import INTERRUPTED_EXIT_CODE, EnvironmentLacksError
 from trtyard.core.files import write_json, write_text
 from trtyard.core.request import ENGINE
-from trtyard.publish.kubernetes import CPU, DEADLINE_SECONDS, FINAL_CODES, MEMORY
+from trtyard.publish.kubernetes import CPU, DEADLINE_SECONDS, MEMORY
 from trtyard.report.words import counted
 from trtyard.system.interruptions import held_back
 from trtyard.system.processes import CommandError, output_of
@@ -34,12 +42,12 @@ from trtyard.system.uv import ROOT
 STATE_FILE = "slurm.json"
 NO_CONSTRAINT = "none"
 _TASK = Path(__file__).with_name("slurm_task.py")
-_FINAL = (0, *FINAL_CODES, INTERRUPTED_EXIT_CODE)
 # States of squeue(1) in which a job will not run again.
 _ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
 )
+_BY_ITSELF = ("COMPLETED", "FAILED")
 _CANCELLED = "CANCELLED"
 _NOT_STARTED = "N/A"  # in place of an index
 _BY_THE_LIMIT = ("DEADLINE", "TIMEOUT")  # another attempt would take as long
@@ -101,24 +109,41 @@ def run_on_slurm(
         submission = Submission()
     else:
         say(f"waiting for Slurm array {_ids(submission)}, which an earlier command submitted")
-    by_name = {job.name: job for job in jobs}
-    new = list(chosen)
-    while True:
-        _wait(submission, folder, by_name)
-        new = [job for job in new if job.name not in submission.attempts]
-        again = [
-            by_name[name] for name in _to_retry(submission, folder, options) if name in by_name
-        ]
-        if not new and not again:
-            break
-        if again:
-            say(f"{counted(len(again), 'conversion')} submitted again: exit code 3, or killed")
-        prepare([*new, *again])
-        _submit([*new, *again], submission, folder, options)
+    try:
+        _run_all(jobs, chosen, submission, folder, options, prepare)
+    except (KeyboardInterrupt, SystemExit):
+        if submission.arrays:
+            say(f"Slurm array {_ids(submission)} goes on without this command")
+            say("  wait for it: the same command again, which submits nothing twice")
+            say(f"  cancel it: scancel {' '.join(submission.arrays)}")
+        raise
     (folder / STATE_FILE).unlink(missing_ok=True)
     for log in folder.glob("slurm-*.log"):  # of the scripts; the conversions have their own
         if log.stat().st_size == 0:
             log.unlink()
+
+
+def _run_all(
+    jobs: Sequence[BatchJob],
+    chosen: Sequence[BatchJob],
+    submission: Submission,
+    folder: Path,
+    options: SlurmOptions,
+    prepare: Callable[[Sequence[BatchJob]], None],
+) -> None:
+    by_name = {job.name: job for job in jobs}
+    while True:
+        _wait(submission, folder, by_name)
+        new = [job for job in chosen if job.name not in submission.attempts]
+        again = [
+            by_name[name] for name in _to_retry(submission, folder, options) if name in by_name
+        ]
+        if not new and not again:
+            return
+        if again:
+            say(f"{counted(len(again), 'conversion')} submitted again: exit code 3, or killed")
+        prepare([*new, *again])
+        _submit([*new, *again], submission, folder, options)
 
 
 def _to_retry(submission: Submission, folder: Path, options: SlurmOptions) -> list[str]:
@@ -126,7 +151,7 @@ def _to_retry(submission: Submission, folder: Path, options: SlurmOptions) -> li
     return [
         name
         for name, result in results.items()
-        if (result is None or result.exit_code not in _FINAL)
+        if not (result is not None and is_final(result))
         and submission.attempts[name] <= options.retries
     ]
 
@@ -225,33 +250,27 @@ def _wait(submission: Submission, folder: Path, jobs: Mapping[str, BatchJob]) ->
     """Wait until every index of the arrays has ended, and show the progress."""
     said, start, missing = "", time.monotonic(), dict[str, float]()
     pending = set[tuple[str, str]]()
-    try:
-        while submission.arrays:
-            states = _states(list(submission.arrays))
-            counts = Counter[str]()
-            for number, indexes in list(submission.arrays.items()):
-                for index, name in list(indexes.items()):
-                    state, reason = _state_of((number, index), states, pending)
-                    if _has_ended(folder / name, state, missing):
-                        del indexes[index]
-                        _note_end(folder / name, state, jobs.get(name))
-                    else:
-                        waits = state == "PENDING" and reason not in ("", "None")
-                        counts[f"{(state or 'ending').lower()}{f' ({reason})' * waits}"] += 1
-                if not indexes:
-                    del submission.arrays[number]
-            now = ", ".join(f"{count} {words}" for words, count in sorted(counts.items()))
-            if submission.arrays and now != said:
-                say(f"Slurm array {_ids(submission)}: {now}")
-                said = now
-            if submission.arrays:
-                first, last = _POLL_SECONDS
-                time.sleep(min(last, first + (time.monotonic() - start) / 10))
-    except (KeyboardInterrupt, SystemExit):
-        say(f"Slurm array {_ids(submission)} goes on without this command")
-        say("  wait for it: the same command again, which submits nothing twice")
-        say(f"  cancel it: scancel {' '.join(submission.arrays)}")
-        raise
+    while submission.arrays:
+        states = _states(list(submission.arrays))
+        counts = Counter[str]()
+        for number, indexes in list(submission.arrays.items()):
+            for index, name in list(indexes.items()):
+                state, reason = _state_of((number, index), states, pending)
+                if _has_ended(folder / name, state, missing):
+                    del indexes[index]
+                    _note_end(folder / name, state, jobs.get(name))
+                else:
+                    waits = state == "PENDING" and reason not in ("", "None")
+                    counts[f"{(state or 'ending').lower()}{f' ({reason})' * waits}"] += 1
+            if not indexes:
+                del submission.arrays[number]
+        now = ", ".join(f"{count} {words}" for words, count in sorted(counts.items()))
+        if submission.arrays and now != said:
+            say(f"Slurm array {_ids(submission)}: {now}")
+            said = now
+        if submission.arrays:
+            first, last = _POLL_SECONDS
+            time.sleep(min(last, first + (time.monotonic() - start) / 10))
 
 
 def _state_of(
@@ -276,12 +295,13 @@ def _state_of(
 
 def _has_ended(folder: Path, state: str, missing: dict[str, float]) -> bool:
     """Return whether a conversion has ended; ``state`` is squeue's, "" if it knows none."""
-    if read_result(folder) is not None:
+    result = read_result(folder)
+    if result is not None and is_final(result):
         return True
-    if state and state not in _ENDED:
+    if state and state not in _ENDED:  # also if Slurm requeues what ended with exit code 3
         missing.pop(str(folder), None)
         return False
-    if state not in ("", "COMPLETED", "FAILED"):
+    if result is not None or (state and state not in _BY_ITSELF):
         return True
     since = missing.setdefault(str(folder), time.monotonic())
     return time.monotonic() - since > _APPEARS_SECONDS
@@ -292,6 +312,8 @@ def _note_end(folder: Path, state: str, job: BatchJob | None) -> None:
     if job is None or read_result(folder) is not None:
         return
     code, note = EnvironmentLacksError.exit_code, f"Slurm ended it: {state or 'state unknown'}"
+    if state in _BY_ITSELF:
+        note = f"the job script ended without a result: {folder.parents[1]}/slurm-*.log"
     if state == _CANCELLED:
         code, note = INTERRUPTED_EXIT_CODE, "cancelled"
     elif state in _BY_THE_LIMIT:

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trtyard.batch.record import Attempt, Result, command_of, read_result, write_result
-from trtyard.core.errors import TrtyardError
+from trtyard.batch.record import Attempt, Result, command_of, is_final, read_result, write_result
+from trtyard.core.errors import EnvironmentLacksError, TrtyardError
 from trtyard.core.files import write_json
 from trtyard.core.request import ConversionRequest
 from trtyard.run.convert import job_of
@@ -36,7 +36,7 @@ def write_job(job: Job) -> None:
 def run_task(folder: Path) -> int:
     """Run the conversion in ``folder``, record how it ended, and return its exit code."""
     ended = read_result(folder)
-    if ended is not None:  # Slurm has lost the node after the conversion ended
+    if ended is not None and is_final(ended):  # Slurm has lost the node after the conversion ended
         return ended.exit_code
     node = os.environ.get("SLURMD_NODENAME", "this machine")
     say(f"attempt {int(os.environ.get('SLURM_RESTART_COUNT') or 0) + 1} on {node}")
@@ -54,10 +54,19 @@ def run_task(folder: Path) -> int:
     return code if code >= 0 else _BY_SIGNAL - code
 
 
+def main() -> int:
+    """Run the conversion of the folder on the command line; return its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        return run_task(Path(sys.argv[1]))
+    except OSError as error:  # a full disk, or the folder is not shared with this node
+        say(f"{error.strerror}: {error.filename}")
+        return EnvironmentLacksError.exit_code
+
+
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(_BY_SIGNAL + number)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)
-    raise SystemExit(run_task(Path(sys.argv[1])))
+    raise SystemExit(main())
