@@ -24,6 +24,7 @@ def convert(dry_run: bool = False, **words: str | bool) -> int:
 
 
 @command(
+    file="The file with the conversions; paths in it are relative to its folder.",
     on="here (this machine) or slurm (job arrays; run it on a login node).",
     out="Folder for the results (default: out/batch/NAME for NAME.toml).",
     workers="here: how many conversions run at a time (default: 1).",

@@ -112,7 +112,7 @@ def run(cluster, work, *words):
     return command.returncode, out, err
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -53,7 +53,7 @@ def run_batch(
     if workers and on == SLURM:
         raise UsageError(
             "--workers is for this machine; Slurm runs as many as it has room for",
-            "leave it out, or limit the array: ./run batch FILE --on slurm -- --nodelist=NODES",
+            "leave it out",
         )
     path = existing_file(file)
     folder = Path(out).expanduser().absolute() if out else OUT / "batch" / path.stem
@@ -168,7 +168,8 @@ def _plan(reason: str | None) -> str:
 def _in_words(result: Result | None) -> str:
     if result is None:
         return "not run"
-    return f"{result_in_words(result)}, {words.seconds(result.seconds)}"
+    taken = f", {words.seconds(result.seconds)}" if result.seconds else ""
+    return f"{result_in_words(result)}{taken}"
 
 
 def _table(jobs: Sequence[BatchJob], last: Mapping[int, str]) -> str:

@@ -77,11 +77,16 @@ class Submission:
 
 def open_submission(folder: Path) -> Submission | None:
     """Return what an earlier command submitted and did not wait for, or None."""
+    file = folder / STATE_FILE
     try:
-        value = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        return Submission(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    return Submission(**value)
+    except (ValueError, TypeError):
+        raise EnvironmentLacksError(
+            f"{file} is damaged, so the Slurm arrays that may still run are not known",
+            f"list them: squeue --me --name=trtyard; if there are none, delete {file}",
+        ) from None
 
 
 def run_on_slurm(

@@ -177,6 +177,16 @@ def test_folder_in_use_is_reported(tasks, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_running_slurm_arrays_are_not_disturbed(tasks, tmp_path):
+    write(tmp_path, MODEL)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "slurm.json").write_text('{"arrays": {"7": {"0": "x"}}, "attempts": {}}')
+    done = tasks("batch", "jobs.toml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "a Slurm array may still write into" in done.stderr
+    assert "add --on slurm" in done.stderr
+
+
 def test_slurm_is_needed_for_slurm(tasks, tmp_path):
     write(tmp_path, MODEL)
     done = tasks(

@@ -1,7 +1,16 @@
 import pytest
 
 from trtyard.batch.record import Result, is_final, write_result
-from trtyard.batch.slurm import _has_ended, _state_of
+from trtyard.batch.slurm import _has_ended, _state_of, open_submission
+from trtyard.core.errors import EnvironmentLacksError
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"arrays": {}, "other": 1}'])
+def test_damaged_file_of_arrays_is_an_error(tmp_path, text):
+    assert open_submission(tmp_path) is None
+    (tmp_path / "slurm.json").write_text(text)
+    with pytest.raises(EnvironmentLacksError, match=r"slurm\.json is damaged"):
+        open_submission(tmp_path)
 
 
 def ended(folder, state, *, code=None, waited=0.0):
