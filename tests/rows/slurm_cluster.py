@@ -113,7 +113,7 @@ class Cluster:
         daemon = self._daemons.pop(node)
         daemon.kill()
         daemon.wait()
-        _kill(node)
+        self._kill(node)
 
     def run_requeued(self):
         """Start what Slurm has requeued: it would wait for two minutes first."""
@@ -132,26 +132,25 @@ class Cluster:
                 daemon.kill()
                 daemon.wait()
         for node in NODES:
-            _kill(node)
+            self._kill(node)
+
+    def _kill(self, node):
+        """Kill the node's processes; stop all first, so that none sees another one end."""
+        mine = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
+        found = _processes_with({os.fsencode(one) for one in mine})
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
-def _kill(node):
-    """Kill the node's processes; stop all first, so that none sees another one end."""
-    found = _processes_of(node)
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-
-def _processes_of(node):
-    """Return the node's job processes and the slurmstepd that started each."""
+def _processes_with(variables):
+    """Return the processes of jobs with these variables, and the slurmstepd of each."""
     found = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with contextlib.suppress(OSError):
-                names = (folder / "environ").read_bytes().split(b"\0")
-                if f"SLURMD_NODENAME={node}".encode() in names:
+                if variables <= set((folder / "environ").read_bytes().split(b"\0")):
                     parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                     is_step = b"slurmstepd" in Path(f"/proc/{parent}/cmdline").read_bytes()
                     found |= {int(folder.name)} | ({parent} if is_step else set())
