@@ -137,9 +137,9 @@ def _run_held(
     results = {job.index: read_result(job.job.out) for job in jobs}
     show(_table(jobs, {index: _in_words(result) for index, result in results.items()}))
     for job in jobs:
-        result = results[job.index]
-        if result is None or result.exit_code != 0:
-            say(f"log of {job.index}: {job.job.out / LOG_FILE}")
+        result, log = results[job.index], job.job.out / LOG_FILE
+        if (result is None or result.exit_code != 0) and log.is_file():
+            say(f"log of {job.index}: {log}")
     # Without the reports that an earlier run left where this one failed before it wrote any.
     reports = [
         job.job.out
