@@ -28,6 +28,8 @@ EXPORTS = {
     "trtyard_padded_nms",
     "trtyard_roi_align_workspace",
     "trtyard_roi_align",
+    "trtyard_multiscale_roi_align_workspace",
+    "trtyard_multiscale_roi_align",
 }
 OK, BAD_ARGUMENT, WORKSPACE_TOO_SMALL, WORKSPACE_MISALIGNED, UNSUPPORTED_DTYPE, TOO_LARGE = range(
     0, -6, -1
