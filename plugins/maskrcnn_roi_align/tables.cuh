@@ -16,6 +16,7 @@ constexpr unsigned kFullWarp = 0xffffffffu;
 constexpr int kMaxBins = 16;    // on an axis; a warp computes a roi's tables, half of it for each axis
 constexpr int kWindowTaps = 3;  // cells of a bin that the window form supports
 constexpr int kMaxTaps = 11;    // cells of a bin that a table holds: kWindowTaps and two float4
+constexpr int kFewTaps = 4;     // cells of a bin whose loads are unrolled
 constexpr int kTableThreads = 128;
 constexpr int kBinTable = kMaxBins + 1;  // a warp's copy of an axis: the bin after the last is read, too
 
@@ -31,7 +32,9 @@ constexpr int kPadded = -1;  // the image index of a padded roi
 constexpr int kNoRow = 1 << 30;  // first cell of the bin after the last: no row reaches it
 
 struct Header {
-    int image, form, columns, rows;  // columns and rows: the most cells of a bin on that axis
+    int image;
+    int16_t form, level;
+    int columns, rows;  // the most cells of a bin on that axis
 };
 
 struct Tables {
@@ -70,10 +73,22 @@ __device__ inline Axis make_roi_axis(
         vertical ? shape.output_height : shape.output_width);
 }
 
+// The features of MaskRcnnROIAlign. Pyramid (multiscale_roi_align/pyramid.cuh) has the same functions.
+struct OneMap {
+    const void* features;
+
+    // The map of a roi; negative: the roi has none.
+    __device__ int level_of(const float*) const { return 0; }
+    // Sets the height, width and scale of a map and returns its features.
+    __device__ const void* select(int, Shape&, Sampling&) const { return features; }
+};
+
+struct Pyramid;
+
 // Writes the tables of every roi; returns a status of trtyard_kernels.h.
 int32_t make_tables_of(
     const float* rois, const int32_t* batch_indices, const Tables& tables, const Shape& shape,
-    const Sampling& sampling, void* stream);
+    const Sampling& sampling, const Pyramid* pyramid, void* stream);
 
 }  // namespace maskrcnn_roi_align
 }  // namespace trtyard
