@@ -5,7 +5,6 @@ of one codename: a pin or a second release on this machine does not change the l
 installed.
 """
 
-import contextlib
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,18 +120,20 @@ def download_deb(deb: Deb, suite: str, folder: Path) -> Path:
         sites = sorted({line.split()[1] for name, line in _sources() if name in debian})
     except (CommandError, EnvironmentLacksError):  # no apt here
         sites = []
-    file = folder / deb_filename(deb)
+    file, why = folder / deb_filename(deb), ""
     for site in sites:
         # Not verified by apt, which may not know the suite's keys: the hash is compared below.
         with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
             line = f"deb [trusted=yes] {site} {suite} main"
-            with contextlib.suppress(CommandError):
+            try:
                 _download(_updated(Path(own), [line]), [deb], folder)
+            except CommandError as error:
+                why = ": " + (error.tail.strip().splitlines() or [str(error)])[-1]
         if file.is_file():
             break
     if not file.is_file():
         raise EnvironmentLacksError(
-            f"this machine's apt cannot download {deb.name} {deb.version} of Debian {suite}"
+            f"this machine's apt cannot download {deb.name} {deb.version} of Debian {suite}{why}"
         )
     found = sha256_of(file)
     if found != deb.sha256:
