@@ -113,15 +113,20 @@ def in_onnxruntime(model: Model, file: Path, library: Path | None, graph: bool) 
 
 
 def matched(reference: Outcome, found: Outcome, batch: int) -> str:
-    total, same = 0, 0
-    for image in range(batch):
-        pair = ("torch", "onnxruntime")
-        parity = match_detections(
-            pair, unpadded(reference.outputs, image), unpadded(found.outputs, image)
+    """Return how many detections have a match with IoU 0.5, and the largest differences."""
+    pairs = [
+        match_detections(
+            ("torch", "onnxruntime"),
+            unpadded(reference.outputs, image),
+            unpadded(found.outputs, image),
         )
-        total += parity.reference
-        same += sum(match.within for match in parity.matches)
-    return f"{same} of {total} detections"
+        for image in range(batch)
+    ]
+    same = sum(pair.labels_equal for pair in pairs)
+    box = max((pair.worst_box_diff or 0.0 for pair in pairs), default=0.0)
+    score = max((pair.worst_score_diff or 0.0 for pair in pairs), default=0.0)
+    total = sum(pair.reference for pair in pairs)
+    return f"{same} of {total} detections, boxes within {box:.2g} px, scores {score:.2g}"
 
 
 def half_of(file: Path) -> Path:
