@@ -179,14 +179,16 @@ def patches(trt: str = "", json: bool = False) -> None:
 
 @command(
     trt=ROW,
-    headers="Folder with NvInfer.h: also compile the C++ plugins, which TensorRT can load itself.",
-    out="Library to write (default: out/ROW/libtrtyard_plugins.so).",
+    for_="Runtime that loads them: tensorrt, or onnxruntime for its custom ops.",
+    headers="Folder with NvInfer.h: also compile the C++ plugins, which TensorRT can load itself. "
+    "With --for onnxruntime: folder with onnxruntime_cxx_api.h (default: a locked package's).",
+    out="Library to write (default: out/ROW/libtrtyard_plugins.so, or libtrtyard_ort.so).",
 )
-def plugins(trt: str = "default", headers: str = "", out: str = "") -> int:
-    """Compile the TensorRT plugins with the row's own nvcc."""
+def plugins(trt: str = "default", for_: str = "tensorrt", headers: str = "", out: str = "") -> int:
+    """Compile the plugins with the row's own nvcc."""
     from trtyard.run.plugins import compile_plugins
 
-    return compile_plugins(trt, headers=headers, out=out)
+    return compile_plugins(trt, runtime=for_, headers=headers, out=out)
 
 
 @command(

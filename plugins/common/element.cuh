@@ -13,20 +13,20 @@
 
 namespace trtyard {
 
-__device__ inline float to_float(float value) { return value; }
-__device__ inline float to_float(__half value) { return __half2float(value); }
+__host__ __device__ inline float to_float(float value) { return value; }
+__host__ __device__ inline float to_float(__half value) { return __half2float(value); }
 
 template <typename T>
-__device__ T from_float(float value);
+__host__ __device__ T from_float(float value);
 template <>
-__device__ inline float from_float<float>(float value) { return value; }
+__host__ __device__ inline float from_float<float>(float value) { return value; }
 template <>
-__device__ inline __half from_float<__half>(float value) { return __float2half_rn(value); }
+__host__ __device__ inline __half from_float<__half>(float value) { return __float2half_rn(value); }
 
 #if CUDART_VERSION >= 11000
-__device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+__host__ __device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
 template <>
-__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
+__host__ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float value) {
     return __float2bfloat16_rn(value);
 }
 #endif

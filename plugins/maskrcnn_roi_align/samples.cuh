@@ -1,13 +1,13 @@
 // Where a roi is sampled along one axis, and what a sample reads.
 //
 // The result is discontinuous at two places: a sample outside [-1, size] counts as zero, and the adaptive
-// number of samples is a ceil. So coordinates are computed with the _rn intrinsics, which nvcc never fuses, in
-// the order of torchvision's CPU kernel. Both then decide equally.
+// number of samples is a ceil. So coordinates are computed with operations that are never fused, in the order of
+// torchvision's CPU kernel. Both then decide equally.
 #pragma once
 
-#include <cuda_runtime.h>
-
 #include <cstdint>
+
+#include "common/exact.cuh"
 
 namespace trtyard {
 
@@ -31,44 +31,44 @@ struct Range {
 // eighth of a cell or more, and the roi counts as padding. So no number of samples exceeds twice this.
 constexpr float kFarthest = 1048576.0f;
 
-__device__ inline bool is_in_reach(const float* corners, float scale) {
+__host__ __device__ inline bool is_in_reach(const float* corners, float scale) {
     bool near = true;
-#pragma unroll
     for (int k = 0; k < 4; ++k) {
-        near = near && fabsf(__fmul_rn(corners[k], scale)) < kFarthest;  // false for NaN
+        near = near && fabsf(multiply(corners[k], scale)) < kFarthest;  // false for NaN
     }
     return near;
 }
 
-__device__ inline Axis make_axis(
+__host__ __device__ inline Axis make_axis(
     float low, float high, float scale, int sampling_ratio, bool aligned, int bins) {
     const float shift = aligned ? 0.5f : 0.0f;
-    const float start = __fsub_rn(__fmul_rn(low, scale), shift);
-    const float end = __fsub_rn(__fmul_rn(high, scale), shift);
-    float size = __fsub_rn(end, start);
+    const float start = subtract(multiply(low, scale), shift);
+    const float end = subtract(multiply(high, scale), shift);
+    float size = subtract(end, start);
     if (!aligned && size < 1.0f) {
         size = 1.0f;
     }
-    const float bin = __fdiv_rn(size, static_cast<float>(bins));
-    const int adaptive = max(0, __float2int_rz(ceilf(bin)));  // none if the corners are swapped
+    const float bin = quotient(size, static_cast<float>(bins));
+    const int cells = static_cast<int>(ceilf(bin));
+    const int adaptive = cells > 0 ? cells : 0;  // 0 if the corners are swapped
     return {start, bin, sampling_ratio > 0 ? sampling_ratio : adaptive};
 }
 
 // Coordinate of a bin's sample, in cells.
-__device__ inline float sample(const Axis& axis, int bin, int index) {
-    const float origin = __fadd_rn(axis.start, __fmul_rn(static_cast<float>(bin), axis.bin));
-    const float steps = __fadd_rn(static_cast<float>(index), 0.5f);
-    return __fadd_rn(
-        origin, __fdiv_rn(__fmul_rn(steps, axis.bin), static_cast<float>(axis.samples)));
+__host__ __device__ inline float sample(const Axis& axis, int bin, int index) {
+    const float origin = add(axis.start, multiply(static_cast<float>(bin), axis.bin));
+    const float steps = add(static_cast<float>(index), 0.5f);
+    return add(
+        origin, quotient(multiply(steps, axis.bin), static_cast<float>(axis.samples)));
 }
 
-__device__ inline bool is_inside(float coordinate, int size) {
+__host__ __device__ inline bool is_inside(float coordinate, int size) {
     return coordinate >= -1.0f && coordinate <= static_cast<float>(size);  // false for NaN
 }
 
 // The bin's samples that read the map. They are consecutive, because rounding keeps the coordinates in order.
 // Found by bisection: a roi of a million cells has a million samples, and few of them are inside.
-__device__ inline Range inside(const Axis& axis, int bin, int size) {
+__host__ __device__ inline Range inside(const Axis& axis, int bin, int size) {
     if (size == 0) {
         return {0, 0};
     }
@@ -99,7 +99,7 @@ __device__ inline Range inside(const Axis& axis, int bin, int size) {
     return {bounds[0], bounds[1] < bounds[0] ? bounds[0] : bounds[1]};
 }
 
-__device__ inline Tap make_tap(float coordinate, int size) {
+__host__ __device__ inline Tap make_tap(float coordinate, int size) {
     const float at = fmaxf(coordinate, 0.0f);
     const int low = static_cast<int>(at);
     if (low >= size - 1) {

@@ -1,10 +1,10 @@
 // Boxes and their overlap, rounded exactly as on the CPU.
 //
-// nvcc may fuse a * b + c into one operation, which rounds once instead of twice. The result then differs from
-// a CPU's for boxes at the threshold. The _rn intrinsics are never fused.
+// A fused operation would give another result for boxes at the threshold.
 #pragma once
 
 #include "common/element.cuh"
+#include "common/exact.cuh"
 
 namespace trtyard {
 
@@ -12,12 +12,12 @@ struct Box {
     float x1, y1, x2, y2, area;
 };
 
-__device__ inline float span(float low, float high, float offset) {
-    return __fadd_rn(__fsub_rn(high, low), offset);
+__host__ __device__ inline float span(float low, float high, float offset) {
+    return add(subtract(high, low), offset);
 }
 
-__device__ inline Box make_box(float4 corners, float offset) {
-    const float area = __fmul_rn(
+__host__ __device__ inline Box make_box(float4 corners, float offset) {
+    const float area = multiply(
         span(corners.x, corners.z, offset), span(corners.y, corners.w, offset));
     return {corners.x, corners.y, corners.z, corners.w, area};
 }
@@ -47,7 +47,7 @@ __device__ float4 load_corners(const T* boxes, int index, bool aligned) {
 
 // Scalar loads: boxes have the alignment of their element type only.
 template <typename T>
-__device__ Box load_box(const T* boxes, int index, float offset) {
+__host__ __device__ Box load_box(const T* boxes, int index, float offset) {
     const T* corners = boxes + static_cast<int64_t>(index) * 4;
     return make_box(
         make_float4(
@@ -56,21 +56,14 @@ __device__ Box load_box(const T* boxes, int index, float offset) {
         offset);
 }
 
-__device__ inline Box shuffle_box(unsigned mask, const Box& box, int lane) {
-    return {
-        __shfl_sync(mask, box.x1, lane), __shfl_sync(mask, box.y1, lane),
-        __shfl_sync(mask, box.x2, lane), __shfl_sync(mask, box.y2, lane),
-        __shfl_sync(mask, box.area, lane)};
-}
-
 // Whether a kept box suppresses another: intersection over union strictly above the threshold.
 // False where the quotient is NaN (0 / 0, NaN or infinite corners).
-__device__ inline bool overlaps(const Box& a, const Box& b, float threshold, float offset) {
+__host__ __device__ inline bool overlaps(const Box& a, const Box& b, float threshold, float offset) {
     const float width = fmaxf(0.0f, span(fmaxf(a.x1, b.x1), fminf(a.x2, b.x2), offset));
     const float height = fmaxf(0.0f, span(fmaxf(a.y1, b.y1), fminf(a.y2, b.y2), offset));
-    const float both = __fmul_rn(width, height);
-    const float either = __fsub_rn(__fadd_rn(a.area, b.area), both);
-    return __fdiv_rn(both, either) > threshold;
+    const float both = multiply(width, height);
+    const float either = subtract(add(a.area, b.area), both);
+    return quotient(both, either) > threshold;
 }
 
 }  // namespace trtyard

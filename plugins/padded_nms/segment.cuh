@@ -15,6 +15,13 @@ struct Problem {
     float iou_threshold, score_threshold, offset;
 };
 
+__device__ inline Box shuffle_box(unsigned mask, const Box& box, int lane) {
+    return {
+        __shfl_sync(mask, box.x1, lane), __shfl_sync(mask, box.y1, lane),
+        __shfl_sync(mask, box.x2, lane), __shfl_sync(mask, box.y2, lane),
+        __shfl_sync(mask, box.area, lane)};
+}
+
 template <typename T>
 __device__ inline const T* boxes_of(const T* boxes, const Problem& problem, int segment) {
     const int image = segment / problem.classes;

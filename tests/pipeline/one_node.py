@@ -57,10 +57,15 @@ def run_in_onnxruntime(op_type, inputs, output_types_and_ranks, opset=18, **choi
     return run_model(model, inputs)
 
 
-def run_model(model, inputs):
-    """Return the outputs of ``model`` in ONNX Runtime on the CPU, its inputs in order."""
+def run_model(model, inputs, library=None):
+    """Return the outputs of ``model`` in ONNX Runtime on the CPU, its inputs in order.
+
+    ``library`` has custom ops, which run in place of functions.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if library is not None:
+        options.register_custom_ops_library(str(library))
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

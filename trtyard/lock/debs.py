@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.errors import EnvironmentLacksError, IntegrityError
+from trtyard.core.files import sha256_of
 from trtyard.fetching.snapshots import (
     NO_SERVICE,
     has_snapshots,
@@ -18,6 +19,7 @@ from trtyard.fetching.snapshots import (
     snapshot_sources,
 )
 from trtyard.lock.file import Deb, DebStage
+from trtyard.matrix.compatibility import SUITES
 from trtyard.matrix.row import Row
 from trtyard.system.processes import CommandError, check, output_of
 from trtyard.system.terminal import say
@@ -37,17 +39,22 @@ def suite_sources(suite: str) -> list[str]:
 
     Each is a line ``deb URI SUITE COMPONENT``. Raises ``EnvironmentLacksError`` if there are none.
     """
-    entry = "$(CREATED_BY)|$(CODENAME)|deb $(SITE) $(RELEASE) $(COMPONENT)"
-    targets = output_of(["apt-get", "indextargets", "--format", entry]).splitlines()
-    split = [line.split("|") for line in targets if line.count("|") == 2]
     wanted = {suite, f"{suite}-updates", f"{suite}-security"}
-    lines = sorted({line for kind, name, line in split if kind == "Packages" and name in wanted})
+    lines = sorted({line for name, line in _sources() if name in wanted})
     if not lines:
         raise EnvironmentLacksError(
             f"this machine's apt has no package lists for {suite}",
             f"use a machine with apt sources for {suite}, and run apt-get update there first",
         )
     return lines
+
+
+def _sources() -> list[tuple[str, str]]:
+    """Return codename and line of each of this machine's apt sources that has package lists."""
+    entry = "$(CREATED_BY)|$(CODENAME)|deb $(SITE) $(RELEASE) $(COMPONENT)"
+    targets = output_of(["apt-get", "indextargets", "--format", entry]).splitlines()
+    split = [line.split("|") for line in targets if line.count("|") == 2]
+    return [(name, line) for kind, name, line in split if kind == "Packages"]
 
 
 def resolve_debs(row: Row) -> tuple[Deb, ...]:
@@ -98,6 +105,40 @@ def _unpacked(row: Row) -> tuple[Deb, ...]:
 def deb_filename(deb: Deb) -> str:
     """Return the file name that apt gives the package, with the epoch's colon escaped."""
     return f"{deb.name}_{deb.version.replace(':', '%3a')}_{deb.architecture}.deb"
+
+
+def download_deb(deb: Deb, suite: str, folder: Path) -> Path:
+    """Download ``deb`` from Debian's ``suite``, also if this machine has another one.
+
+    Raises:
+        EnvironmentLacksError: this machine's apt has no source of Debian, or that source no longer
+            has this version.
+        IntegrityError: the file's hash differs.
+    """
+    debian = {suite, *(name for name, facts in SUITES.items() if facts[0] == "debian")}
+    try:
+        sites = sorted({line.split()[1] for name, line in _sources() if name in debian})
+    except (CommandError, EnvironmentLacksError):  # no apt here
+        sites = []
+    file, why = folder / deb_filename(deb), ""
+    for site in sites:
+        # Not verified by apt, which may not know the suite's keys: the hash is compared below.
+        with tempfile.TemporaryDirectory(prefix="trtyard-debs-") as own:
+            line = f"deb [trusted=yes] {site} {suite} main"
+            try:
+                _download(_updated(Path(own), [line]), [deb], folder)
+            except CommandError as error:
+                why = ": " + (error.tail.strip().splitlines() or [str(error)])[-1]
+        if file.is_file():
+            break
+    if not file.is_file():
+        raise EnvironmentLacksError(
+            f"this machine's apt cannot download {deb.name} {deb.version} of Debian {suite}{why}"
+        )
+    found = sha256_of(file)
+    if found != deb.sha256:
+        raise IntegrityError(f"{file.name}: sha256 is {found}, not {deb.sha256}")
+    return file
 
 
 def download_debs(row: Row, debs: Sequence[Deb], folder: Path, snapshot: str = "") -> None:

@@ -3,19 +3,36 @@
 from pathlib import Path
 
 from trtyard.core.errors import UsageError
-from trtyard.core.plugins.compile_plugins import shells_for
+from trtyard.core.plugins.compile_plugins import (
+    LIBRARY_NAME,
+    ONNXRUNTIME,
+    ONNXRUNTIME_LIBRARY_NAME,
+    shells_for,
+)
 from trtyard.lock.row_and_lock import row_and_lock
+from trtyard.matrix.row import Row
 from trtyard.run.environment import make_environment
 from trtyard.run.on_host import pipeline_variables
+from trtyard.run.onnxruntime_headers import onnxruntime_headers
 from trtyard.run.row_command import run_with_advice
 from trtyard.system.processes import Word, run
 from trtyard.system.uv import OUT, ROOT
 
-LIBRARY_NAME = "libtrtyard_plugins.so"
+TENSORRT = "tensorrt"
 
 
-def compile_plugins(name: str, *, headers: str, out: str) -> int:
-    """Compile the plugins of the row into ``out``; return the exit code."""
+def compile_plugins(name: str, *, runtime: str, headers: str, out: str) -> int:
+    """Compile the plugins of the row into ``out`` for ``runtime``; return the exit code.
+
+    Args:
+        name: a row or alias.
+        runtime: ``tensorrt`` or ``onnxruntime``.
+        headers: folder with the runtime's headers, or "": for TensorRT no C++ plugins then, for
+            ONNX Runtime the locked package's.
+        out: the library to write; "" for the default.
+    """
+    if runtime not in (TENSORRT, ONNXRUNTIME):
+        raise UsageError(f"--for must be {TENSORRT} or {ONNXRUNTIME}, not {runtime!r}")
     row, lock = row_and_lock(name)
     if row.host_until != "engine":
         raise UsageError(
@@ -23,13 +40,12 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
             f"./run build --trt {row.name}",
         )
     folder = Path(headers).expanduser().absolute() if headers else None
-    if folder is not None and shells_for(folder) not in row.plugin_shells:
-        raise UsageError(
-            f"--headers {folder}: this TensorRT needs {shells_for(folder)} plugins; "
-            f"row {row.name} supports {', '.join(row.plugin_shells)}",
-            f"give the include folder of TensorRT {row.tensorrt}, or choose another row",
-        )
-    library = Path(out).expanduser().absolute() if out else OUT / row.name / LIBRARY_NAME
+    if folder is not None:
+        _check(folder, runtime, row)
+    elif runtime == ONNXRUNTIME:
+        folder = onnxruntime_headers()
+    file_name = ONNXRUNTIME_LIBRARY_NAME if runtime == ONNXRUNTIME else LIBRARY_NAME
+    library = Path(out).expanduser().absolute() if out else OUT / row.name / file_name
     environment = make_environment(row, lock)
     words: list[Word] = ["plugins", "--row-file", environment.row_file]
     words += ["--sources", ROOT / "plugins", "--out", library]
@@ -38,3 +54,17 @@ def compile_plugins(name: str, *, headers: str, out: str) -> int:
     command = [environment.python, "-m", "trtyard.pipeline", *words]
     env = pipeline_variables(environment=environment)
     return run_with_advice(run, command, env=env, row=row.name)
+
+
+def _check(headers: Path, runtime: str, row: Row) -> None:
+    """Raise ``UsageError`` if the headers are not those of the runtime, or not of the row."""
+    shells = shells_for(headers)
+    if (shells == ONNXRUNTIME) != (runtime == ONNXRUNTIME):
+        found = ONNXRUNTIME if shells == ONNXRUNTIME else TENSORRT
+        raise UsageError(f"--headers {headers} has headers of {found}", f"add --for {found}")
+    if shells != ONNXRUNTIME and shells not in row.plugin_shells:
+        raise UsageError(
+            f"--headers {headers}: this TensorRT needs {shells} plugins; "
+            f"row {row.name} supports {', '.join(row.plugin_shells)}",
+            f"give the include folder of TensorRT {row.tensorrt}, or choose another row",
+        )

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from trtyard.build.build import DISK_PER_WHEEL_BYTE, built_image, bytes_of
-from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.errors import EnvironmentLacksError, TrtyardError, UsageError
 from trtyard.lock.file import Artifact
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.run.environment import UNPACKED, environment_of, make_environment
 from trtyard.run.in_docker import engine_problem
 from trtyard.run.on_host import pipeline_variables
+from trtyard.run.onnxruntime_headers import onnxruntime_headers
 from trtyard.run.pycuda import has_cuda_device
 from trtyard.system.docker_engine import connect
 from trtyard.system.interpreters import find_python
@@ -28,6 +29,7 @@ Part = Literal["host", "pipeline", "slow", "rows", "docker", "gpu"]
 PARTS: tuple[Part, ...] = get_args(Part)
 DEFAULT: tuple[Part, ...] = ("host", "pipeline")
 REQUIRE_DOCKER = "TRTYARD_REQUIRE_DOCKER"  # 1: without Docker the tests fail, as in CI
+ONNXRUNTIME_HEADERS = "TRTYARD_ONNXRUNTIME_HEADERS"
 _NO_TESTS = 5  # pytest's exit code when it selected none
 
 
@@ -149,7 +151,16 @@ def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
         # The models are small: more threads only wait for each other, which takes four times the
         # processor time on a busy machine.
         env.setdefault("OMP_NUM_THREADS", "1")
-    return _pytest([environment.python], part, words, env)
+    return _pytest([environment.python], part, words, {**_onnxruntime_headers(), **env})
+
+
+def _onnxruntime_headers() -> dict[str, str]:
+    """Return the variable that names ONNX Runtime's headers, which some tests compile with."""
+    try:
+        return {ONNXRUNTIME_HEADERS: str(onnxruntime_headers())}
+    except TrtyardError as error:
+        say(f"without {ONNXRUNTIME_HEADERS} some tests are skipped: {error.message}")
+        return {}
 
 
 def _beside_host(pipeline: Callable[[], int | str], words: Sequence[str]) -> dict[Part, int | str]:

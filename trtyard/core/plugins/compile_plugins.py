@@ -1,4 +1,4 @@
-"""Compile the kernel cores, and the C++ shells if TensorRT's headers are given.
+"""Compile the kernel cores, and the C++ shells if headers of TensorRT or ONNX Runtime are given.
 
 The same sources, compiler and architectures give the same bytes in any folder. For that, each file
 is compiled by its relative name in a copy of the source folder; nvcc keeps its temporary files,
@@ -33,6 +33,8 @@ from trtyard.core.plugins.cuda_compiler import (
 
 __all__ = [
     "LIBRARY_NAME",
+    "ONNXRUNTIME",
+    "ONNXRUNTIME_LIBRARY_NAME",
     "SHELL_LIBRARY_NAME",
     "SHELL_LIBRARY_NAME_V2",
     "CompiledPlugins",
@@ -45,11 +47,14 @@ __all__ = [
 LIBRARY_NAME = "libtrtyard_plugins.so"
 SHELL_LIBRARY_NAME = "libtrtyard_plugins_v3.so"
 SHELL_LIBRARY_NAME_V2 = "libtrtyard_plugins_v2.so"
+ONNXRUNTIME_LIBRARY_NAME = "libtrtyard_ort.so"
 
 KERNELS = "*/*.cu"
-SHELLS = {"cpp-v2": "*/*_v2.cpp", "cpp-v3": "*/*_v3.cpp"}
+ONNXRUNTIME = "onnxruntime"
+SHELLS = {"cpp-v2": "*/*_v2.cpp", "cpp-v3": "*/*_v3.cpp", ONNXRUNTIME: "*/*_ort.cpp"}
 SOURCE_SUFFIXES = (".cu", ".cuh", ".cpp", ".h")
 
+ONNXRUNTIME_HEADER = "onnxruntime_cxx_api.h"
 MAJOR = re.compile(r"#define\s+(?:NV_TENSORRT|TRT)_MAJOR(?:_ENTERPRISE)?\s+(\d+)")
 
 # nvcc passes its working folder to g++ unquoted.
@@ -76,6 +81,8 @@ SHELL_FLAGS = (
     "-Wextra",
     RANDOM_SEED,
 )
+# ONNX Runtime's shells also compute on the CPU, with the arithmetic of the kernels.
+ONNXRUNTIME_FLAGS = ("-O3", "-ffp-contract=off")
 # The CUDA runtime is linked in and hidden: torch's and TensorRT's own copies stay apart from it.
 LINK_FLAGS = ("-shared", "-Wl,--exclude-libs=ALL", "-Wl,--strip-all", "-Wl,--no-undefined")
 LINK_LIBRARIES = ("-lcudart_static", "-ldl", "-lpthread", "-lrt")
@@ -100,8 +107,9 @@ def compile_plugins(
 
     ``architectures`` are compute capabilities without the dot, such as ``["80", "120"]``; each gets
     machine code, the highest also PTX for later GPUs. ``["native"]`` is this machine's GPU. Code
-    for 12.0 runs unchanged on 12.1. With ``headers``, a folder with ``NvInfer.h``, the library also
-    gets the C++ shells for that release (``shells_for``), so that TensorRT can load it.
+    for 12.0 runs unchanged on 12.1. With ``headers``, a folder with ``NvInfer.h`` or with
+    ``onnxruntime_cxx_api.h``, the library also gets the C++ shells for that release
+    (``shells_for``), so that TensorRT or ONNX Runtime can load it.
 
     The hash of all inputs is written to ``<library>.json``; if it is unchanged, nothing is
     compiled. Raises EnvironmentLacksError (no nvcc, no g++, an architecture that this nvcc does not
@@ -143,7 +151,7 @@ def compile_libraries(
 
 
 class _Wanted(NamedTuple):
-    """A library to compile, its units relative to the sources, and TensorRT's headers."""
+    """A library to compile, its units relative to the sources, and the shells' headers."""
 
     library: Path
     units: List[Path]
@@ -169,6 +177,8 @@ def _compile(
         for number, (library, units, headers) in enumerate(wanted):
             shell = ["g++", *SHELL_FLAGS, *maps]
             if headers is not None:
+                if shells_for(headers) == ONNXRUNTIME:
+                    shell += ONNXRUNTIME_FLAGS
                 shell += ["-isystem", str(headers.resolve()), *include_folders(compiler)]
             objects[library] = []
             for unit in units:
@@ -219,11 +229,13 @@ def _units(sources: Path, architectures: Sequence[str], headers: Optional[Path])
 
 
 def shells_for(headers: Path) -> str:
-    """Return which C++ shells TensorRT's headers in this folder need: "cpp-v2" or "cpp-v3".
+    """Return which C++ shells the headers in this folder need: "cpp-v2", "cpp-v3", "onnxruntime".
 
     V2 is for TensorRT before 10. TensorRT for RTX, whose releases start at 1, supports V3 only.
-    Raises UsageError: ``NvInfer.h`` or its version is missing.
+    Raises UsageError: neither ``NvInfer.h`` and its version nor ONNX Runtime's header is there.
     """
+    if (headers / ONNXRUNTIME_HEADER).is_file():
+        return ONNXRUNTIME
     hint = "give the include folder of the TensorRT release that will load the plugins"
     if not (headers / "NvInfer.h").is_file():
         raise UsageError(f"{headers}: NvInfer.h is not in this folder", hint)
@@ -252,6 +264,7 @@ def _facts(
     if headers is not None:
         named += [("headers/" + path.name, path) for path in sorted(headers.glob("*.h"))]
         flags += SHELL_FLAGS
+        flags += ONNXRUNTIME_FLAGS if shells_for(headers) == ONNXRUNTIME else ()
     facts: Dict[str, object] = {
         "architectures": list(architectures),
         "compiler": run_compiler([str(compiler), "--version"], sources).strip().splitlines()[-1],
