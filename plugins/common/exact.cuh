@@ -27,6 +27,14 @@ __host__ __device__ inline float quotient(float a, float b) {
     return TRTYARD_EXACT(__fdiv_rn, a, /, b);
 }
 
+__host__ __device__ inline float square_root(float a) {
+#ifdef __CUDA_ARCH__
+    return __fsqrt_rn(a);
+#else
+    return std::sqrt(a);
+#endif
+}
+
 #undef TRTYARD_EXACT
 
 }  // namespace trtyard

@@ -3,6 +3,7 @@
 // The library asks for the API version of its headers. An older ONNX Runtime refuses it, a newer one has it.
 #include "common/ort_op.h"
 #include "maskrcnn_roi_align/maskrcnn_roi_align_ort.h"
+#include "multiscale_roi_align/multiscale_roi_align_ort.h"
 #include "padded_nms/padded_nms_ort.h"
 
 namespace {
@@ -26,6 +27,7 @@ extern "C" TRTYARD_API OrtStatus* RegisterCustomOps(
             Ort::CustomOpDomain made(kDomain);
             trtyard::add_to<trtyard::PaddedNmsOrt>(made);
             trtyard::add_to<trtyard::MaskRcnnRoiAlignOrt>(made);
+            trtyard::add_to<trtyard::MultiscaleRoiAlignOrt>(made);
             return made;
         }();
         Ort::UnownedSessionOptions(options).Add(domain);

@@ -1,19 +1,12 @@
 // MultiscaleRoIAlign: RoIAlign of each roi on the map of a feature pyramid that fits its size. See README.md.
 //
 // The algorithms are those of MaskRcnnROIAlign.
-#include <cmath>
-
 #include "maskrcnn_roi_align/plan.cuh"
 
 namespace trtyard {
 namespace multiscale_roi_align {
 
 using namespace maskrcnn_roi_align;
-
-// The level of a map with this scale: k for 2^-k, else rounded towards 0.
-int level_of_scale(float scale) {
-    return static_cast<int>(-static_cast<float>(std::log2(static_cast<double>(scale))));
-}
 
 bool are_valid_scales(const float* scales, int32_t levels) {
     bool good = true;
@@ -85,10 +78,9 @@ extern "C" int32_t trtyard_multiscale_roi_align(
         return TRTYARD_BAD_ARGUMENT;
     }
     pyramid.count = levels;
-    pyramid.first = level_of_scale(scales[0]);
-    pyramid.last = level_of_scale(scales[levels - 1]);
-    pyramid.canonical_scale = static_cast<float>(canonical_scale);
-    pyramid.canonical_level = static_cast<float>(canonical_level);
+    pyramid.levels = {
+        level_of_scale(scales[0]), level_of_scale(scales[levels - 1]),
+        static_cast<float>(canonical_scale), static_cast<float>(canonical_level)};
 
     Plan plan(shape_of_tables(rois_count, output_height, output_width), workspace);
     int32_t status = check_workspace(workspace, workspace_bytes, plan.bytes);

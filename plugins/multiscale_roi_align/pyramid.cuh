@@ -2,6 +2,7 @@
 #pragma once
 
 #include "maskrcnn_roi_align/tables.cuh"
+#include "multiscale_roi_align/levels.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
@@ -17,28 +18,13 @@ struct Pyramid {
 
     Map maps[kMostMaps];  // the finest first
     int count;
-    int first, last;  // the levels of the first and the last map: -log2 of their scales
-    float canonical_scale, canonical_level;
+    Levels levels;
 
-    // As in OneMap. Each operation is rounded to float32, in the order of torchvision's LevelMapper.
+    // As in OneMap.
     __device__ int level_of(const float* corners) const {
-        constexpr float kEpsilon = 1e-6f;
-        const float area = __fmul_rn(
-            __fsub_rn(corners[2], corners[0]), __fsub_rn(corners[3], corners[1]));
-        if (!(area >= 0.0f)) {
-            return -1;  // inverted on one axis, or NaN
-        }
-        const float size = __fdiv_rn(__fsqrt_rn(area), canonical_scale);
-        // In double, so that the float32 is the nearest one.
-        const float logarithm = static_cast<float>(log2(static_cast<double>(size)));
-        const float level =
-            floorf(__fadd_rn(__fadd_rn(canonical_level, logarithm), kEpsilon));
-        const float lowest = static_cast<float>(first);
-        const float highest = static_cast<float>(last);
-        const int index = static_cast<int>(fminf(fmaxf(level, lowest), highest)) - first;
-        // If the scales skip a level, there may be no such map.
+        const int index = map_of_roi(corners, levels);
         const bool exists =
-            index < count && maps[index].height > 0 && maps[index].width > 0;
+            index >= 0 && index < count && maps[index].height > 0 && maps[index].width > 0;
         return exists ? index : -1;
     }
 

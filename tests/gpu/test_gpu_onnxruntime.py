@@ -136,6 +136,34 @@ def test_roi_align_equals_the_torch_op_bit_for_bit(
         np.testing.assert_array_equal(run(session, inputs)[0], expected)
 
 
+@pytest.mark.parametrize("element_type", TYPES)
+@pytest.mark.parametrize("levels", [2, 4])
+def test_multiscale_roi_align_equals_the_torch_op_bit_for_bit(
+    library, levels, element_type
+) -> None:
+    random = np.random.default_rng(levels)
+    scales = [2.0**-level for level in range(2, 2 + levels)]
+    maps = [
+        np.float32(random.standard_normal((2, 8, int(256 * scale), int(320 * scale))))
+        for scale in scales
+    ]
+    side = 2 ** random.uniform(3, 10, (60, 1))
+    corner = random.uniform(-20, 250, (60, 2))
+    rois = np.float32(np.concatenate([corner, corner + side * random.uniform(0.5, 2, (60, 2))], 1))
+    images = np.int32(random.integers(-1, 2, len(rois)))
+    attributes = {f"scale_{level}": scale for level, scale in enumerate(scales)}
+    attributes.update({"output_height": 7, "output_width": 7, "sampling_ratio": 2, "aligned": 0})
+    attributes.update({"canonical_scale": 224, "canonical_level": 4})
+    inputs = (*maps, *[maps[-1]] * (5 - levels), rois, images)
+    session = session_of(
+        library, "MultiscaleRoIAlign", inputs, 5, [FLOAT], element_type, **attributes
+    )
+    typed = [torch.from_numpy(each).cuda().to(TYPES[element_type]) for each in maps]
+    others = [torch.from_numpy(each).cuda() for each in (rois, images)]
+    expected = ops.multiscale_roi_align(typed, *others, 7, scales, sampling_ratio=2)
+    np.testing.assert_array_equal(run(session, inputs)[0], expected.float().cpu().numpy())
+
+
 def test_a_cuda_graph_of_the_session_replays_the_ops(library) -> None:
     inputs = nms_inputs(1, 20, 400)
     arguments = (library, "PaddedNMS", inputs, 2, [INT32, INT32], FLOAT)

@@ -19,7 +19,7 @@ from onnx import TensorProto
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.core.plugins.compile_plugins import ONNXRUNTIME_FLAGS, SHELL_FLAGS, find_nvcc
 from trtyard.core.plugins.cuda_compiler import include_folders
-from trtyard.pipeline.ops import padded_nms
+from trtyard.pipeline.ops import multiscale_roi_align, padded_nms
 from trtyard.pipeline.ops.roi_align_op.reference import roi_align_reference
 
 VARIABLE = "TRTYARD_ONNXRUNTIME_HEADERS"
@@ -31,6 +31,8 @@ STUBS = (
     "trtyard_padded_nms_workspace",
     "trtyard_roi_align",
     "trtyard_roi_align_workspace",
+    "trtyard_multiscale_roi_align",
+    "trtyard_multiscale_roi_align_workspace",
 )
 STUB = "void {name}(void) {{ __builtin_trap(); }}\n"
 STATUS = 'const char* trtyard_status_string(int s) { return s ? "bad" : "ok"; }\n'
@@ -149,6 +151,40 @@ def test_roi_align_of_an_empty_map_gives_zeros(library, shape):
     rois = np.float32([[0, 0, 8, 8]])
     found = pooled(library, np.zeros(shape, np.float32), rois, np.int32([0]))
     np.testing.assert_array_equal(found, np.zeros((1, shape[1], 5, 3), np.float32))
+
+
+@pytest.mark.parametrize("element_type", TYPES)
+@pytest.mark.parametrize("levels", [2, 4, 5])
+def test_multiscale_roi_align_equals_the_reference(library, levels, element_type):
+    random = np.random.default_rng(levels)
+    scales = [2.0**-level for level in range(2, 2 + levels)]
+    maps = [
+        np.float32(random.standard_normal((2, 3, int(256 * scale), int(320 * scale))))
+        for scale in scales
+    ]
+    side = 2 ** random.uniform(3, 10, (60, 1))
+    corner = random.uniform(-20, 250, (60, 2))
+    rois = np.float32(np.concatenate([corner, corner + side * random.uniform(0.5, 2, (60, 2))], 1))
+    rois[0], rois[1] = [5, 5, 5, 5], [9, 5, 3, 9]  # without area, inverted on one axis
+    images = np.int32(random.integers(-1, 3, len(rois)))
+    inputs = [*maps, *[maps[-1]] * (5 - levels), rois, images]
+    attributes = {f"scale_{level}": scale for level, scale in enumerate(scales)}
+    attributes.update({"output_height": 3, "output_width": 2, "sampling_ratio": 2, "aligned": 0})
+    attributes.update({"canonical_scale": 224, "canonical_level": 4})
+    model = one_node_model(
+        "MultiscaleRoIAlign", inputs, [(FLOAT, 4)], 18, element_type, of_element=5, **attributes
+    )
+    (found,) = run_model(model, inputs, library)
+    expected = multiscale_roi_align(
+        [torch.from_numpy(each).to(TYPES[element_type]) for each in maps],
+        torch.from_numpy(rois),
+        torch.from_numpy(images),
+        (3, 2),
+        scales,
+        sampling_ratio=2,
+    )
+    rounding = ROUNDING[element_type]
+    np.testing.assert_allclose(found, expected.float().numpy(), atol=rounding, rtol=rounding)
 
 
 @pytest.mark.parametrize(
