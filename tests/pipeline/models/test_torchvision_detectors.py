@@ -131,7 +131,7 @@ def test_an_ssd_takes_its_own_size_by_default(name, size, expected, tmp_path):
     ],
 )
 def test_each_kind_has_detections_to_compare(name, outputs):
-    found = outputs_of(load_detector(name, SEEDED, None, 64))
+    found = outputs_of(load_detector(name, SEEDED, None, 64, detections="dynamic"))
     assert outputs <= set(found)
     assert all(len(value) == len(found["scores"]) > 0 for value in found.values())
     assert np.isfinite(found["boxes"]).all()

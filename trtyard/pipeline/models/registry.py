@@ -17,6 +17,7 @@ def load_model(
     input_shape: Optional[str] = None,
     top_n: Optional[int] = None,
     norm_epsilon: Optional[float] = None,
+    detections: Optional[str] = None,
 ) -> Model:
     """Return the model ``spec``, with its weights and this run's inputs.
 
@@ -33,13 +34,16 @@ def load_model(
             file also with names, or a file of values.
         top_n: proposals of ``faster_rcnn``.
         norm_epsilon: of the norms of a checkpoint for one of torchvision's detectors.
+        detections: "padded" or "dynamic"; None for padded, where torchvision's detector has it.
 
     Raises:
         UsageError: an argument is not supported; the message lists the supported values.
         EnvironmentLacksError: pretrained weights or the default picture are missing.
     """
     path = None if image is None else str(image)
-    options = Options(choose(str(weights)), path, size, input_shape, top_n, norm_epsilon)
+    options = Options(
+        choose(str(weights)), path, size, input_shape, top_n, norm_epsilon, detections
+    )
     for family in FAMILIES:
         if family.has(spec):
             family.refuse_unfit(spec, options)
