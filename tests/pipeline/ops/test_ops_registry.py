@@ -37,33 +37,37 @@ import torch
 from trtyard.pipeline.torch_support import versions
 
 versions.HAS_CUSTOM_OP = False
-from trtyard.pipeline.ops import padded_nms, roi_align
+from trtyard.pipeline.ops import multiscale_roi_align, padded_nms, roi_align
 from trtyard.pipeline.ops.padded_nms_op.reference import padded_nms_reference
 from trtyard.pipeline.ops.roi_align_op.reference import roi_align_reference
 
 
-class Both(torch.nn.Module):
+class All(torch.nn.Module):
     def forward(self, boxes, scores, features):
         indices, count = padded_nms(boxes, scores, 0.5, 0.1, keep_top_k=7, box_offset=1)
         images = torch.zeros(5, dtype=torch.int32)
-        return indices, count, roi_align(features, boxes[0, 0, :5], images, 3, 2, 0.5, 2, 0)
+        pooled = roi_align(features, boxes[0, 0, :5], images, 3, 2, 0.5, 2, 0)
+        maps = [features, features[:, :, ::2, ::2]]
+        of_levels = multiscale_roi_align(maps, boxes[0, 0, :5], images, (3, 2), (0.5, 0.25), 2)
+        return indices, count, pooled, of_levels
 
 
 torch.manual_seed(0)
 corner = torch.rand(1, 1, 20, 2) * 50
 boxes = torch.cat([corner, corner + 20], -1)
 inputs = boxes, torch.rand(1, 2, 20), torch.rand(1, 4, 30, 30)
-indices, count, pooled = Both()(*inputs)
+indices, count, pooled, of_levels = All()(*inputs)
 expected = padded_nms_reference(boxes, inputs[1], 0.5, 0.1, 7, 1)
 assert torch.equal(indices, expected[0]) and torch.equal(count, expected[1])
 images = torch.zeros(5, dtype=torch.int32)
 assert torch.equal(pooled, roi_align_reference(inputs[2], boxes[0, 0, :5], images, 3, 2, 0.5, 2, 0))
+assert torch.equal(of_levels, pooled)  # the rois are small
 
 written = io.BytesIO()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.onnx.export(
-        Both(), inputs, written, opset_version=16, dynamo=False, custom_opsets={"trtyard": 1}
+        All(), inputs, written, opset_version=16, dynamo=False, custom_opsets={"trtyard": 1}
     )
 model = onnx.load_from_string(written.getvalue())
 print([(node.op_type, len(node.output)) for node in model.graph.node if node.domain == "trtyard"])
@@ -111,11 +115,13 @@ def test_unknown_op_is_an_import_error():
 
 
 def test_contracts_import_without_torch_and_onnx():
-    assert run(WITHOUT_TORCH) == ["DriverRtx ('PaddedNMS', 'MaskRcnnROIAlign')"]
+    assert run(WITHOUT_TORCH) == [
+        "DriverRtx ('MultiscaleRoIAlign', 'PaddedNMS', 'MaskRcnnROIAlign')"
+    ]
 
 
 def test_before_torch_2_4_ops_are_autograd_functions():
     assert run(BEFORE_TORCH_2_4) == [
-        "[('PaddedNMS', 2), ('MaskRcnnROIAlign', 1)]",
-        "[[1, 7], [1], [5, 4, 3, 2]]",
+        "[('PaddedNMS', 2), ('MaskRcnnROIAlign', 1), ('MultiscaleRoIAlign', 1)]",
+        "[[1, 7], [1], [5, 4, 3, 2], [5, 4, 3, 2]]",
     ]

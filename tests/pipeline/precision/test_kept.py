@@ -95,6 +95,20 @@ def test_boxes_and_scores_are_kept_up_to_the_last_convolution():
     }
 
 
+def test_rois_of_a_pyramid_are_kept():
+    nodes = [
+        node("Conv", "x w", "deltas", "regress"),
+        node("Exp", "deltas", "sizes", "decode"),
+        node("Relu", "x", "map", "features"),
+        helper.make_node(
+            "MultiscaleRoIAlign", ["map"] * 5 + ["sizes", "sizes"], ["rois"], "pool", domain=DOMAIN
+        ),
+    ]
+    graph = helper.make_graph(nodes, "detector", [], [])
+    kept = {"decode": COORDINATES, "pool": CUSTOM_OP}
+    assert kept_nodes(graph, is_detector=False) == kept
+
+
 def test_what_leads_to_a_detectors_outputs_is_kept():
     model = model_of(
         [

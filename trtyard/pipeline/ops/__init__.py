@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Optional
 
+    from trtyard.pipeline.ops.multiscale_roi_align_op.torch_op import (
+        multiscale_roi_align as multiscale_roi_align,
+    )
     from trtyard.pipeline.ops.padded_nms_op.torch_op import padded_nms as padded_nms
     from trtyard.pipeline.ops.roi_align_op.torch_op import roi_align as roi_align
 

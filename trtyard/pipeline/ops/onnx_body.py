@@ -1,5 +1,6 @@
 """Build the standard nodes that replace a custom node or are the body of its function."""
 
+import copy
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
 
@@ -105,14 +106,29 @@ class Attributes:
     def __init__(self, op: Op, known: Optional[Dict[str, Any]] = None) -> None:
         self._known = known
         self._floats = {name for name, kind in op.attributes if kind is float}
+        self._names: Dict[str, str] = {}
+        self._fixed: Dict[str, Any] = {}
+
+    def for_part(self, names: Dict[str, str], fixed: Dict[str, Any]) -> "Attributes":
+        """Return the attributes for the nodes of another op inside this one.
+
+        Args:
+            names: from the other op's attribute to the one of this op that it takes.
+            fixed: the other op's attributes that are known in any case.
+        """
+        inner = copy.copy(self)
+        inner._names, inner._fixed = names, fixed
+        return inner
 
     def number(self, body: Body, name: str, dtype: type) -> str:
         """Add an attribute as a number of a numpy type, and return its name. The default is 0."""
-        if self._known is not None:
-            return body.constant(self._known.get(name, 0), dtype)
-        if dtype is np.float32 and name in self._floats:
-            return self._referred(body, "value_float", onnx.AttributeProto.FLOAT, name)
-        return body.cast(self._referred(body, "value_int", onnx.AttributeProto.INT, name), dtype)
+        known = self.known(name)
+        if known is not None:
+            return body.constant(known, dtype)
+        own = self._names.get(name, name)
+        if dtype is np.float32 and own in self._floats:
+            return self._referred(body, "value_float", onnx.AttributeProto.FLOAT, own)
+        return body.cast(self._referred(body, "value_int", onnx.AttributeProto.INT, own), dtype)
 
     @staticmethod
     def _referred(body: Body, field: str, kind: int, name: str) -> str:
@@ -123,16 +139,20 @@ class Attributes:
     def given_to(self, node: onnx.NodeProto, names: Sequence[str]) -> None:
         """Add these attributes to the node."""
         for name in names:
-            if self._known is not None:
-                node.attribute.append(helper.make_attribute(name, self._known[name]))
+            known = self.known(name)
+            if known is not None:
+                node.attribute.append(helper.make_attribute(name, known))
                 continue
-            is_float = name in self._floats
+            own = self._names.get(name, name)
+            is_float = own in self._floats
             kind = onnx.AttributeProto.FLOAT if is_float else onnx.AttributeProto.INT
-            node.attribute.add(name=name, type=kind, ref_attr_name=name)
+            node.attribute.add(name=name, type=kind, ref_attr_name=own)
 
     def known(self, name: str) -> Any:
         """Return an attribute's number if it is known, else None."""
-        return None if self._known is None else self._known.get(name, 0)
+        if name in self._fixed:
+            return self._fixed[name]
+        return None if self._known is None else self._known.get(self._names.get(name, name), 0)
 
 
 AddNodes = Callable[[Body, Sequence[str], Sequence[str], Attributes], None]
@@ -150,7 +170,11 @@ def function_of_nodes(op: Op, opset: int, add_nodes: AddNodes) -> "onnx.Function
         body.nodes,
         [helper.make_opsetid("", opset)],
         [name for name, _ in op.attributes if name not in op.optional],
-        [helper.make_attribute(name, 0) for name in op.optional],
+        [
+            helper.make_attribute(name, kind(0))
+            for name, kind in op.attributes
+            if name in op.optional
+        ],
     )
 
 

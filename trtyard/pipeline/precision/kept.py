@@ -32,6 +32,7 @@ _QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
 _DECIDING = {
     "PaddedNMS": (0, 1),
     "MaskRcnnROIAlign": (1, 2),
+    "MultiscaleRoIAlign": (5, 6),
     "NonMaxSuppression": (0, 1),
     "RoiAlign": (1, 2),
     "TopK": (0,),
@@ -39,7 +40,7 @@ _DECIDING = {
 # Here boxes and scores begin: what comes before are features.
 _FEATURE_OPS = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"),
-    *("RoiAlign", "MaskRcnnROIAlign"),
+    *("RoiAlign", "MaskRcnnROIAlign", "MultiscaleRoIAlign"),
 )
 # A variance's way from its mean of squares to the division by its root.
 _VARIANCE_OPS = ("Add", "Sub", "Mul", "Pow", "ReduceMean", "Cast")
