@@ -9,6 +9,7 @@ boxes in the first, so every overlap is computed from the same numbers.
 from typing import Dict, NamedTuple, Tuple
 
 import torch
+import torchvision
 
 from trtyard.pipeline.models.static_detectors.static_detector import COUNT
 from trtyard.pipeline.ops import padded_nms
@@ -17,7 +18,7 @@ from trtyard.pipeline.torch_support.versions import not_negative
 # Below every score: of a pair that does not take part.
 _NO_PAIR = -1.0
 # torchvision.ops.boxes.batched_nms: ``boxes.numel() > 4000`` suppresses class by class.
-_MOST_SHIFTED = 1000
+MOST_SHIFTED = 1000
 _BOX_OFFSET = 0
 
 Found = Dict[str, torch.Tensor]
@@ -52,7 +53,7 @@ def suppress_candidates(
     boxes, scores, labels = candidates
     count = boxes.shape[0]
     takes_part = scores > thresholds[0]
-    shifted = _shifted(boxes, labels, takes_part)
+    shifted = shifted_boxes(boxes, labels, takes_part)
     every_label = torch.arange(classes, dtype=labels.dtype, device=labels.device)[:, None]
     no_pair = torch.full((1, 1), _NO_PAIR, dtype=scores.dtype, device=scores.device)
     by_class = torch.where(labels[None] == every_label, scores[None], no_pair)
@@ -82,7 +83,7 @@ def suppress_by_class(candidates: Candidates, thresholds: Tuple[float, float], r
         as ``suppress_candidates``.
     """
     boxes, scores, labels = candidates
-    shifted = _shifted(boxes, labels, scores > thresholds[0])
+    shifted = shifted_boxes(boxes, labels, scores > thresholds[0])
     indices, kept = padded_nms(
         shifted[None], scores[None], thresholds[1], thresholds[0], rows, _BOX_OFFSET
     )
@@ -91,7 +92,9 @@ def suppress_by_class(candidates: Candidates, thresholds: Tuple[float, float], r
     return _padded(flat, at, indices[0] >= 0, kept)
 
 
-def _shifted(boxes: torch.Tensor, labels: torch.Tensor, takes_part: torch.Tensor) -> torch.Tensor:
+def shifted_boxes(
+    boxes: torch.Tensor, labels: torch.Tensor, takes_part: torch.Tensor
+) -> torch.Tensor:
     """Return the boxes of which torchvision computes the overlaps.
 
     Args:
@@ -101,8 +104,11 @@ def _shifted(boxes: torch.Tensor, labels: torch.Tensor, takes_part: torch.Tensor
     """
     largest = torch.where(takes_part[..., None], boxes, torch.zeros_like(boxes)).max()
     offsets = labels.to(boxes.dtype) * (largest + 1.0)
-    is_shifted = takes_part.to(boxes.dtype).sum() <= _MOST_SHIFTED
-    return torch.where(is_shifted, boxes + offsets[..., None], boxes)
+    moved = boxes + offsets[..., None]
+    if not hasattr(torchvision.ops.boxes, "_batched_nms_vanilla"):
+        return moved  # torchvision 0.5 shifts any number of boxes
+    is_shifted = takes_part.to(boxes.dtype).sum() <= MOST_SHIFTED
+    return torch.where(is_shifted, moved, boxes)
 
 
 def _order(

@@ -1,0 +1,80 @@
+"""The static form of torchvision's pooling of boxes from several feature maps."""
+
+import math
+from typing import Any, List, Sequence, Tuple
+
+import torch
+
+from trtyard.pipeline.models.static_detectors.padded_boxes import is_box
+from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
+from trtyard.pipeline.ops import roi_align
+from trtyard.pipeline.ops.multiscale_roi_align_op.levels import level_of_scale, smallest_area
+from trtyard.pipeline.torch_support.versions import untraced
+
+_PADDED_ROI = -1
+# Of LevelMapper, where torchvision has no arguments for them.
+_CANONICAL_SCALE, _CANONICAL_LEVEL = 224, 4
+_ALIGNED = 0
+
+
+def pool(self: Any, x: Any, boxes: List[torch.Tensor], image_shapes: Any) -> torch.Tensor:
+    """Return the pooled features of one image, in place of ``MultiScaleRoIAlign.forward``.
+
+    Args:
+        self: the pooling module.
+        x: by name, float32 [1, C, H, W] of each level.
+        boxes: a list with one tensor, float32 [R, 4], with padding.
+        image_shapes: a list with one (height, width).
+
+    Returns:
+        float32 [R, C, h, w]; zeros for padding.
+    """
+    (rois,), (size,) = boxes, image_shapes
+    maps = [value for name, value in x.items() if name in self.featmap_names]
+    scales = _scales(maps, size)
+    pooled = None
+    for image, features, scale in zip(_images(self, rois, scales), maps, scales):
+        part = roi_align(
+            features, rois, image, *self.output_size, scale, max(0, self.sampling_ratio), _ALIGNED
+        )
+        pooled = part if pooled is None else pooled + part
+    return pooled
+
+
+def _images(module: Any, rois: torch.Tensor, scales: Sequence[float]) -> List[torch.Tensor]:
+    """Return for each level 0 for the rois that it pools, int32 [R], and -1 for the others.
+
+    torchvision's levels go from the first scale's to the last's, and may be fewer than the maps.
+    """
+    first, last = level_of_scale(scales[0]), level_of_scale(scales[-1])
+    scale = getattr(module, "canonical_scale", _CANONICAL_SCALE)
+    level = getattr(module, "canonical_level", _CANONICAL_LEVEL)
+    area = (rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])
+    image = torch.zeros(rois.shape[0], dtype=torch.int32, device=rois.device)
+    nothing = torch.full_like(image, _PADDED_ROI)
+    image = torch.where(is_box(rois), image, nothing)
+    images = []
+    for number in range(first, last):
+        is_higher = area >= float(smallest_area(number + 1, scale, level))
+        images.append(torch.where(is_higher, nothing, image))
+        image = torch.where(is_higher, image, nothing)
+    return [*images, image]
+
+
+def _scales(maps: Sequence[torch.Tensor], size: Tuple[int, int]) -> List[float]:
+    """Return each map's cells per pixel: the nearest power of two, as torchvision infers it."""
+    with untraced():
+        heights = [int(each.shape[2]) for each in maps]
+    return [2.0 ** round(math.log2(height / float(size[0]))) for height in heights]
+
+
+POOL = Rewrite(
+    "torchvision.ops.poolers.MultiScaleRoIAlign.forward",
+    {
+        "0.5": "86f3b3f8da75",
+        "0.17": "67b6bf5a4b1a",
+        "0.27": "21b2286e808d",
+        "0.28": "21b2286e808d",
+    },
+    pool,
+)
