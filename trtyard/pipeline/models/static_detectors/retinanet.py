@@ -3,7 +3,7 @@
 from typing import Any, List
 
 import torch
-from torchvision.ops import clip_boxes_to_image
+from torchvision.ops import boxes as box_ops
 
 from trtyard.pipeline.models.static_detectors.levels import chosen_pairs, joined
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
@@ -30,7 +30,7 @@ def postprocess_detections(
             torch.index_select(deltas[0], 0, chosen.anchors),
             torch.index_select(boxes, 0, chosen.anchors),
         )
-        parts.append((clip_boxes_to_image(decoded, image_shapes[0]), chosen))
+        parts.append((box_ops.clip_boxes_to_image(decoded, image_shapes[0]), chosen))
     classes = plain_size(every_logits[0])[1]
     thresholds = self.score_thresh, self.nms_thresh
     return [suppress_candidates(joined(parts), classes, thresholds, self.detections_per_img)]

@@ -3,7 +3,7 @@
 from typing import Any, List
 
 import torch
-from torchvision.ops import clip_boxes_to_image
+from torchvision.ops import boxes as box_ops
 
 from trtyard.pipeline.models.faster_rcnn.selection import highest
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
@@ -29,7 +29,7 @@ def postprocess_detections(
     logits, (anchors,) = head_outputs["cls_logits"][0], image_anchors
     count, classes = plain_size(logits)
     boxes = self.box_coder.decode_single(head_outputs["bbox_regression"][0], anchors)
-    boxes = clip_boxes_to_image(boxes, image_shapes[0])
+    boxes = box_ops.clip_boxes_to_image(boxes, image_shapes[0])
     scores = torch.softmax(logits, dim=-1).permute(1, 0)[1:]
     kept = min(self.topk_candidates, count)
     chosen = highest(scores, count, kept)
