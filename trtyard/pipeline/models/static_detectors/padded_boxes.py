@@ -8,6 +8,7 @@ has, so the functions between keep their arguments.
 import torch
 
 from trtyard.pipeline.models.faster_rcnn.boxes import clip
+from trtyard.pipeline.torch_support.versions import untraced
 
 PADDED_CORNER = -1.0
 
@@ -27,8 +28,10 @@ def with_padding(boxes: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
 
 def clipped(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return boxes [..., 4] clipped to a picture, as ``clip_boxes_to_image`` does."""
-    limits = [width, height, width, height]
-    return clip(boxes, torch.tensor(limits, dtype=boxes.dtype, device=boxes.device))
+    with untraced():
+        corner = torch.tensor([width, height], dtype=boxes.dtype, device=boxes.device)
+        limits = torch.cat([corner, corner])
+    return clip(boxes, limits)
 
 
 def large_enough(boxes: torch.Tensor, side: float) -> torch.Tensor:

@@ -45,12 +45,13 @@ def propose(self: Any, images: Any, features: Any, _targets: Any = None) -> Prop
         count = per_cell * rows * columns
         flat = level_logits.permute(0, 2, 3, 1).reshape(1, count)
         codes = level_deltas.reshape(per_cell, 4, rows, columns).permute(2, 3, 0, 1)
-        chosen = highest(flat, count, min(self.pre_nms_top_n(), count))
+        keep = min(self.pre_nms_top_n(), count)
+        chosen = highest(flat, count, keep)
         boxes = self.box_coder.decode_single(
             take_rows(codes.reshape(1, count, 4), chosen, 1)[0],
             take_rows(anchors[None, first : first + count], chosen, 1)[0],
         )
-        levels.append(_Level(clipped(boxes, *size), take_rows(flat, chosen, 1)[0]))
+        levels.append(_Level(keep, clipped(boxes, *size), take_rows(flat, chosen, 1)[0]))
         first += count
     return [_suppressed(self, levels)], {}
 
@@ -58,6 +59,7 @@ def propose(self: Any, images: Any, features: Any, _targets: Any = None) -> Prop
 class _Level(NamedTuple):
     """The candidates of one feature map."""
 
+    rows: int  # N
     boxes: torch.Tensor  # float32 [N, 4], clipped
     logits: torch.Tensor  # float32 [N]
 
@@ -68,10 +70,11 @@ def _suppressed(network: Any, levels: List[_Level]) -> torch.Tensor:
     torchvision orders them by the logits' sigmoid, which several logits may share, then by level,
     then by logit.
     """
-    longest = max(level.logits.shape[0] for level in levels)
-    total = sum(level.logits.shape[0] for level in levels)
-    logits = torch.stack([_filled(level.logits, longest, NO_SCORE) for level in levels])
-    boxes = torch.stack([_filled(level.boxes, longest, 0.0) for level in levels])
+    longest = max(level.rows for level in levels)
+    logits = torch.stack(
+        [_with_rows(longest - level.rows, level.logits, NO_SCORE) for level in levels]
+    )
+    boxes = torch.stack([_with_rows(longest - level.rows, level.boxes, 0.0) for level in levels])
     order = descending_in_turn(logits, torch.zeros_like(logits[:1]), longest)
     logits = take_rows(logits, order, len(levels))
     boxes = take_rows(boxes, order, len(levels))
@@ -80,7 +83,7 @@ def _suppressed(network: Any, levels: List[_Level]) -> torch.Tensor:
     scores = torch.where(taking_part, scores, torch.full_like(scores, NO_SCORE))
     numbers = torch.arange(len(levels), device=boxes.device)[:, None]
     compared = shifted_boxes(boxes, numbers, taking_part)
-    keep = min(network.post_nms_top_n(), total)
+    keep = min(network.post_nms_top_n(), sum(level.rows for level in levels))
     rows, _ = padded_nms(compared[None], scores[None], network.nms_thresh, NO_SCORE, keep, 0)
     kept = take_rows(boxes.reshape(1, -1, 4), not_negative(rows), 1)[0]
     return with_padding(kept, rows[0] >= 0)
@@ -94,14 +97,12 @@ def _scores(network: Any, logits: torch.Tensor) -> Tuple[torch.Tensor, torch.Ten
     return scores, scores >= network.score_thresh
 
 
-def _filled(values: torch.Tensor, count: int, value: float) -> torch.Tensor:
-    """Return ``values`` [N, ...] with rows of ``value`` up to ``count``."""
-    missing = count - values.shape[0]
+def _with_rows(missing: int, values: torch.Tensor, value: float) -> torch.Tensor:
+    """Return ``values`` [N, ...] and so many rows of ``value``."""
     if missing == 0:
         return values
     shape = (missing, *values.shape[1:])
-    rest = torch.full(shape, value, dtype=values.dtype, device=values.device)
-    return torch.cat([values, rest])
+    return torch.cat([values, torch.full(shape, value, dtype=values.dtype, device=values.device)])
 
 
 def _sizes(values: torch.Tensor) -> Tuple[int, int, int]:
