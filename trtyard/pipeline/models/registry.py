@@ -2,7 +2,10 @@
 
 from typing import Any, Optional
 
-from trtyard.core.known_models import unknown
+import torchvision
+
+from trtyard.core.errors import UsageError
+from trtyard.core.known_models import KINDS, unknown
 from trtyard.pipeline.models.families import FAMILIES
 from trtyard.pipeline.models.family import Options
 from trtyard.pipeline.models.model import Model
@@ -48,4 +51,12 @@ def load_model(
         if family.has(spec):
             family.refuse_unfit(spec, options)
             return family.load(spec, options)
-    raise unknown(spec, [name for family in FAMILIES for name in family.names()])
+    here = [name for family in FAMILIES for name in family.names()]
+    kind = next((one for one in KINDS.values() if spec in one.names), None)
+    if kind is None:
+        raise unknown(spec, here)
+    raise UsageError(
+        f"torchvision {torchvision.__version__} of this row has no {spec}; of its kind it has: "
+        + ", ".join(name for name in kind.names if name in here),
+        "take a row with a newer torchvision; ./run matrix lists the rows",
+    )
