@@ -24,6 +24,8 @@ import torchvision  # noqa: E402
 
 from trtyard.core.plugins.compile_plugins import LIBRARY_NAME, compile_plugins  # noqa: E402
 from trtyard.pipeline.ops.kernels import KernelLibrary  # noqa: E402
+from trtyard.pipeline.ops.multiscale_roi_align_op.kernel import arguments_of  # noqa: E402
+from trtyard.pipeline.ops.multiscale_roi_align_op.reference import levels_of  # noqa: E402
 
 DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 PICTURE = 800  # pixels a side
@@ -31,6 +33,7 @@ TORCH_FORMATS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 FORMATS = {"NCHW": 0, "NHWC": 1}
 TORCHVISION_REPEATS = 7
 PADDED_SLACK = 1.4
+PYRAMID_SLACK = 1.5
 
 
 class Row(NamedTuple):
@@ -280,6 +283,123 @@ def roi_rows(library: KernelLibrary, bandwidth: float, words: str) -> list[Row]:
     return rows
 
 
+class Pyramid(NamedTuple):
+    """MultiscaleRoIAlign over P2 to P5 of a picture of 800 x 1216, one in the batch."""
+
+    dtype: torch.dtype
+    format: str
+    sampling: int = 2
+    count: int = 1000
+    channels: int = 256
+    bins: int = 7
+    target: float | None = PYRAMID_SLACK  # a multiple of the copy time
+
+    def name(self) -> str:
+        text = f"pyramid {self.count}x{self.channels}x{self.bins}^2 s{self.sampling}"
+        return f"{text} {str(self.dtype)[6:]} {self.format}"
+
+    def maps(self) -> list[torch.Tensor]:
+        return [
+            torch.randn(
+                1, self.channels, *(int(side * scale) for side in PYRAMID_PICTURE), device="cuda",
+                dtype=self.dtype,
+            ).contiguous(memory_format=TORCH_FORMATS[self.format])
+            for scale in PYRAMID_SCALES
+        ]  # fmt: skip
+
+    def rois(self) -> torch.Tensor:
+        """Return rois in the picture: 16 to 640 pixels, log-uniform, aspects of 1/2 to 2."""
+        side = 16 * 40 ** torch.rand(self.count, 1, device="cuda")
+        aspect = 2 ** (torch.rand(self.count, 1, device="cuda") - 0.5)
+        extent = torch.tensor(PYRAMID_PICTURE[::-1], device="cuda", dtype=torch.float32)
+        sides = torch.minimum(torch.cat([side * aspect, side / aspect], 1), extent)
+        corner = torch.rand(self.count, 2, device="cuda") * (extent - sides)
+        return torch.cat([corner, corner + sides], 1).contiguous()
+
+    def moved(self, rois: torch.Tensor) -> int:
+        """Return the bytes of the cells that some sample reads, each once, and of the result."""
+        levels = levels_of(rois, PYRAMID_SCALES, 224, 4)
+        cells = 0
+        for level, scale in enumerate(PYRAMID_SCALES):
+            own = rois[levels == level] * scale
+            read = []
+            for axis in (1, 0):
+                size = int(PYRAMID_PICTURE[1 - axis] * scale)
+                start, length = own[:, axis], (own[:, axis + 2] - own[:, axis]).clamp(min=1)
+                step = length / (self.bins * self.sampling)
+                middle = torch.arange(self.bins * self.sampling, device="cuda") + 0.5
+                at = (start[:, None] + middle * step[:, None]).clamp(0, size - 1)
+                table = torch.zeros(len(own), size, device="cuda")
+                table.scatter_(1, at.long(), 1.0)
+                table.scatter_(1, (at.long() + 1).clamp(max=size - 1), 1.0)
+                read.append(table)
+            cells += int((read[0].t() @ read[1] > 0).sum())
+        elements = self.channels * (cells + self.count * self.bins**2)
+        return elements * self.dtype.itemsize + self.count * 20
+
+
+PYRAMID_PICTURE = (800, 1216)
+PYRAMID_SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+
+
+def pyramid_call(library: KernelLibrary, case: Pyramid) -> Callable[[], object]:
+    maps, rois = case.maps(), case.rois()
+    images = torch.zeros(case.count, dtype=torch.int32, device="cuda")
+    shape = (case.count, case.channels, case.bins, case.bins)
+    pooled = torch.empty(shape, device="cuda", dtype=case.dtype)  # the same size in both formats
+    size = library.size("trtyard_multiscale_roi_align_workspace", *(case.count, *shape[2:]))
+    workspace = torch.empty(max(1, size), dtype=torch.uint8, device="cuda")
+    others = (
+        rois.data_ptr(), images.data_ptr(), pooled.data_ptr(), 1, case.channels, case.count,
+        case.bins, case.bins, case.sampling, 0, 224, 4, DTYPES[case.dtype],
+        FORMATS[case.format], FORMATS[case.format],
+    )  # fmt: skip
+    arguments = arguments_of(
+        [each.data_ptr() for each in maps], [tuple(each.shape[2:]) for each in maps],
+        PYRAMID_SCALES, others,
+    )  # fmt: skip
+
+    def call() -> None:
+        library.launch(
+            "trtyard_multiscale_roi_align", *arguments, workspace.data_ptr(), size,
+            torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+
+    call.kept = (maps, rois, images, pooled, workspace)  # type: ignore[attr-defined]
+    return call
+
+
+def torchvision_pyramid(case: Pyramid) -> Callable[[], object] | None:
+    if case.dtype == torch.bfloat16:
+        return None
+    pool = torchvision.ops.MultiScaleRoIAlign(list("0123"), case.bins, case.sampling)
+    named = {str(level): each for level, each in enumerate(case.maps())}
+    rois = case.rois().to(case.dtype)
+    return lambda: pool(named, [rois], [PYRAMID_PICTURE])
+
+
+def pyramid_rows(library: KernelLibrary, bandwidth: float, words: str) -> list[Row]:
+    rows = []
+    for layout in FORMATS:
+        for dtype in DTYPES:
+            case = Pyramid(dtype, layout)
+            if words not in case.name():
+                continue
+            bytes_a_call = case.moved(case.rois())
+            floor = bytes_a_call / bandwidth * 1e6
+            rows.append(
+                measure(
+                    case.name(),
+                    lambda c=case: pyramid_call(library, c),
+                    bytes_a_call,
+                    lambda c=case: torchvision_pyramid(c),
+                    floor,
+                    None if case.target is None else case.target * floor,
+                )
+            )
+    return rows
+
+
 def padded_rows(library: KernelLibrary, slack: float) -> list[Row]:
     """Return the times for 1000 rois with 60 alive.
 
@@ -350,6 +470,7 @@ def main() -> int:
             rows += nms_rows(library)
         if arguments.only != "nms":
             rows += roi_rows(library, copy, arguments.words)
+            rows += pyramid_rows(library, copy, arguments.words)
             rows += [] if arguments.words else padded_rows(library, PADDED_SLACK)
     if arguments.json is not None:
         facts: dict[str, object] = {"copy": copy, "fill": fill}

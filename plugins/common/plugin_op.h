@@ -32,7 +32,7 @@ using nvinfer1::PluginFieldType;
 
 constexpr char const* kPluginVersion = "1";
 constexpr int32_t kFailed = -1;
-constexpr int32_t kMostAttributes = 8;
+constexpr int32_t kMostAttributes = 12;
 
 // The domain of the nodes. Each op is registered in this namespace and in the empty one.
 constexpr char const* kDomain = "trtyard";

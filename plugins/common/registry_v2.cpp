@@ -11,6 +11,7 @@
 #include "common/plugin_v2.h"
 #include "maskrcnn_roi_align/maskrcnn_roi_align_plugin.h"
 #include "maskrcnn_roi_align/onnx_roi_align_v2.h"
+#include "multiscale_roi_align/multiscale_roi_align_plugin.h"
 #include "padded_nms/padded_nms_plugin.h"
 
 static_assert(
@@ -39,6 +40,7 @@ nvinfer1::IPluginRegistry* find_registry() {
 struct Registration {
     CreatorV2<PaddedNmsPlugin> nms{""}, nms_in_domain{kDomain};
     CreatorV2<MaskRcnnRoiAlignPlugin> roi_align{""}, roi_align_in_domain{kDomain};
+    CreatorV2<MultiscaleRoiAlignPlugin> multiscale{""}, multiscale_in_domain{kDomain};
     OnnxRoiAlignCreator onnx_roi_align;
 
     Registration() {
@@ -48,6 +50,8 @@ struct Registration {
             (void)registry->registerCreator(nms_in_domain, kDomain);
             (void)registry->registerCreator(roi_align, "");
             (void)registry->registerCreator(roi_align_in_domain, kDomain);
+            (void)registry->registerCreator(multiscale, "");
+            (void)registry->registerCreator(multiscale_in_domain, kDomain);
             (void)registry->registerCreator(onnx_roi_align, "");
         }
     }

@@ -10,6 +10,7 @@
 
 #include "common/plugin_v3.h"
 #include "maskrcnn_roi_align/maskrcnn_roi_align_plugin.h"
+#include "multiscale_roi_align/multiscale_roi_align_plugin.h"
 #include "padded_nms/padded_nms_plugin.h"
 
 static_assert(
@@ -47,8 +48,10 @@ extern "C" TRTYARD_API nvinfer1::IPluginCreatorInterface* const* getCreators(int
     static Creator<PaddedNmsPlugin> nms_in_domain(kDomain);
     static Creator<MaskRcnnRoiAlignPlugin> roi_align("");
     static Creator<MaskRcnnRoiAlignPlugin> roi_align_in_domain(kDomain);
+    static Creator<MultiscaleRoiAlignPlugin> multiscale("");
+    static Creator<MultiscaleRoiAlignPlugin> multiscale_in_domain(kDomain);
     static nvinfer1::IPluginCreatorInterface* const creators[] = {
-        &nms, &nms_in_domain, &roi_align, &roi_align_in_domain};
+        &nms, &nms_in_domain, &roi_align, &roi_align_in_domain, &multiscale, &multiscale_in_domain};
     count = static_cast<int32_t>(sizeof(creators) / sizeof(creators[0]));
     return creators;
 }

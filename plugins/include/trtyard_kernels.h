@@ -1,6 +1,7 @@
 /* C interface of trtyard's kernels. It needs no TensorRT and no CUDA headers.
  *
- * Every pointer except `stream` is device memory of the current device. `stream` is a cudaStream_t
+ * Every pointer except `stream` and the arrays marked as host memory is device memory of the current
+ * device. `stream` is a cudaStream_t
  * (NULL: the legacy default stream). A call only puts work into the stream: it allocates nothing,
  * never waits, accesses no host memory later, and can be captured in a CUDA graph.
  *
@@ -10,8 +11,8 @@
  *
  * Inputs and outputs need the alignment of their element type only, and must not overlap.
  *
- * The ops' contracts (order, ties, NaN, padding) are in plugins/padded_nms/README.md and
- * plugins/maskrcnn_roi_align/README.md.
+ * The ops' contracts (order, ties, NaN, padding) are in the README.md of plugins/padded_nms,
+ * plugins/maskrcnn_roi_align and plugins/multiscale_roi_align.
  */
 #ifndef TRTYARD_KERNELS_H
 #define TRTYARD_KERNELS_H
@@ -30,7 +31,7 @@ extern "C" {
 #endif
 
 /* Raised when a function below changes its meaning or its arguments. */
-#define TRTYARD_ABI_VERSION 3
+#define TRTYARD_ABI_VERSION 4
 
 /* A call returns 0, a positive cudaError_t, or one of these. */
 enum {
@@ -110,6 +111,28 @@ TRTYARD_API int32_t trtyard_roi_align(
     int32_t batch, int32_t channels, int32_t height, int32_t width, int32_t rois_count,
     int32_t output_height, int32_t output_width, float spatial_scale, int32_t sampling_ratio,
     int32_t aligned, int32_t mode, int32_t dtype, int32_t features_format, int32_t pooled_format,
+    void* workspace, size_t workspace_bytes, void* stream);
+
+/* Returns the bytes of workspace for trtyard_multiscale_roi_align with these or fewer rois and the same
+ * output, for any maps; 0 if it refuses the sizes or needs no workspace. */
+TRTYARD_API size_t trtyard_multiscale_roi_align_workspace(
+    int32_t rois, int32_t output_height, int32_t output_width);
+
+/* MultiscaleRoIAlign: the mean of bilinear samples in each bin of each roi, on the map that fits its size.
+ *
+ *   features       [levels] in host memory: device pointers to the maps, the finest first. Each map is
+ *                  [batch, channels, heights[i], widths[i]] of dtype, in the layout features_format
+ *   rois, batch_indices, pooled: as above
+ *   heights, widths, scales  [levels] in host memory: of each map, the scale in cells per pixel
+ *
+ * There are 2 to 5 levels. The scales are positive, and the last is not larger than the first.
+ * canonical_scale is at least 1. */
+TRTYARD_API int32_t trtyard_multiscale_roi_align(
+    const void* const* features, const float* rois, const int32_t* batch_indices, void* pooled,
+    const int32_t* heights, const int32_t* widths, const float* scales, int32_t levels,
+    int32_t batch, int32_t channels, int32_t rois_count, int32_t output_height,
+    int32_t output_width, int32_t sampling_ratio, int32_t aligned, int32_t canonical_scale,
+    int32_t canonical_level, int32_t dtype, int32_t features_format, int32_t pooled_format,
     void* workspace, size_t workspace_bytes, void* stream);
 
 #ifdef __cplusplus

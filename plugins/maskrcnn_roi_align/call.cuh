@@ -4,6 +4,7 @@
 #include "common/element.cuh"
 #include "common/launch.cuh"
 #include "maskrcnn_roi_align/tables.cuh"
+#include "multiscale_roi_align/pyramid.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
@@ -59,17 +60,47 @@ struct Call {
     FragmentTables fragments;
     Device device;
     void* stream;
+    // The maps of MultiscaleRoIAlign, instead of `features` and the size and scale of its map.
+    const Pyramid* pyramid = nullptr;
+
+    // Calls function(const void* features, int height, int width) for each map until it returns false, and
+    // returns whether all were true.
+    template <typename Function>
+    bool for_all_maps(const Function& function) const {
+        if (pyramid == nullptr) {
+            return function(features, shape.height, shape.width);
+        }
+        for (int level = 0; level < pyramid->count; ++level) {
+            const Pyramid::Map& map = pyramid->maps[level];
+            if (!function(map.features, map.height, map.width)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    // Calls function(maps) with a OneMap or a Pyramid.
+    template <typename Function>
+    int32_t with_maps(const Function& function) const {
+        return pyramid == nullptr ? function(OneMap{features}) : function(*pyramid);
+    }
 
     // Whether to compute all rois of some channels before the next channels, so that the cells they read
     // fit into the L2. If all channels fit, writing a roi's results together is faster.
     bool channels_apart() const {
-        return static_cast<int64_t>(shape.batch) * features_order.pitch * shape.height *
-                   shape.width * static_cast<int64_t>(sizeof(T)) >
+        int64_t cells = 0;
+        (void)for_all_maps([&](const void*, int64_t height, int64_t width) {
+            cells += height * width;
+            return true;
+        });
+        return static_cast<int64_t>(shape.batch) * features_order.pitch * cells *
+                   static_cast<int64_t>(sizeof(T)) >
                device.cache_bytes;
     }
 
     int32_t make_tables() const {
-        return make_tables_of(rois, batch_indices, tables, shape, sampling, stream);
+        return make_tables_of(
+            rois, batch_indices, tables, shape, sampling, pyramid, stream);
     }
 };
 

@@ -1,6 +1,8 @@
 // RoIAlign of features with their channels last. A lane computes some neighbouring channels, a warp rows of
 // bins of a roi. So a warp reads each cell with one wide load, and all lanes use the same weights. A block
 // computes one roi and the channels of a warp.
+#include <type_traits>
+
 #include "maskrcnn_roi_align/call.cuh"
 
 namespace trtyard {
@@ -14,7 +16,7 @@ constexpr int kWeights = kMaxTaps + 1;  // of a bin, rounded up
 // A roi's weights in shared memory, x axis first.
 struct Bins {
     float4 heads[2][kBinTable];  // as in Tables; kNoRow after the last bin
-    float weights[2][kMaxBins][kWeights];  // for kLoopForm
+    alignas(16) float weights[2][kMaxBins][kWeights];  // for kLoopForm
 };
 
 struct LastWork {
@@ -129,6 +131,52 @@ __device__ inline void pool_row_window(
             break;
         }
         c = read();
+    }
+}
+
+// Bins of up to kFewTaps cells on both axes: all loads of two rows of a bin are independent.
+constexpr int kFewTaps = 4;
+
+template <int kVector, typename T, typename Emit>
+__device__ inline void pool_row_taps(
+    const LastLane<kVector, T>& lane, const Bins& bins, int row, const Emit& emit) {
+    constexpr int kRows = 2;  // at a time
+    using Cell = Channels<kVector, T>;
+    const float* down = bins.weights[1][row];
+    const int top = __float_as_int(bins.heads[1][row].x);
+    for (int bin = 0; bin < lane.output_width; ++bin) {
+        const float4 head = *reinterpret_cast<const float4*>(bins.weights[0][bin]);
+        const float across[kFewTaps] = {head.x, head.y, head.z, head.w};
+        const int left = __float_as_int(bins.heads[0][bin].x);
+        float sums[kVector] = {};
+#pragma unroll
+        for (int first = 0; first < kFewTaps; first += kRows) {
+            if (down[first] == 0.0f && down[first + 1] == 0.0f) {
+                continue;
+            }
+            Cell cells[kRows][kFewTaps];
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) {
+                const T* cells_of_row = lane.row(top + first + i);
+#pragma unroll
+                for (int k = 0; k < kFewTaps; ++k) {
+                    cells[i][k] = lane.cell(cells_of_row, left + k);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) {
+                float of_row[kVector] = {};
+#pragma unroll
+                for (int k = 0; k < kFewTaps; ++k) {
+                    add(of_row, across[k], cells[i][k]);
+                }
+#pragma unroll
+                for (int j = 0; j < kVector; ++j) {
+                    sums[j] += down[first + i] * of_row[j];
+                }
+            }
+        }
+        emit(bin, sums);
     }
 }
 
@@ -247,9 +295,9 @@ __device__ void store_channels_first(
     }
 }
 
-template <int kVector, typename T>
+template <int kVector, typename T, typename Maps>
 __global__ void __launch_bounds__(kMostWarps * kWarp, kBlocks) pool_channels_last(
-    const T* features, const float* rois, T* pooled, Tables tables, Shape shape, Sampling sampling,
+    Maps maps, const float* rois, T* pooled, Tables tables, Shape shape, Sampling sampling,
     LastWork work) {
     extern __shared__ uint4 shared[];
     __shared__ Bins bins;
@@ -314,6 +362,8 @@ __global__ void __launch_bounds__(kMostWarps * kWarp, kBlocks) pool_channels_las
         emit.apart = kWarp * work.stage_pitch;
     }
 
+    const T* features =
+        static_cast<const T*>(maps.select(padded ? 0 : header.level, shape, sampling));
     LastLane<kVector, T> own;
     // A lane after the last channel reads the last channels again.
     own.source = features +
@@ -333,6 +383,9 @@ __global__ void __launch_bounds__(kMostWarps * kWarp, kBlocks) pool_channels_las
             }
         } else if (header.form == kWindowForm) {
             pool_row_window(own, bins, row, emit);
+        } else if (header.form == kLoopForm && header.columns <= kFewTaps &&
+                   header.rows <= kFewTaps) {
+            pool_row_taps(own, bins, row, emit);
         } else if (header.form == kLoopForm) {
             pool_row_loop(own, bins, header, row, emit);
         } else {
@@ -356,7 +409,10 @@ int32_t run_vector(const Call<T>& call) {
         return reinterpret_cast<uintptr_t>(data) % (kVector * sizeof(T)) == 0 &&
                order.pitch % kVector == 0;
     };
-    if (!is_wide(call.features, call.features_order)) {
+    const bool all_wide = call.for_all_maps([&](const void* features, int, int) {
+        return is_wide(features, call.features_order);
+    });
+    if (!all_wide) {
         return kDoesNotFit;
     }
     const int outputs = shape.output_height * shape.output_width;
@@ -379,11 +435,12 @@ int32_t run_vector(const Call<T>& call) {
     }
     grid.overlaps_prior = call.device.overlaps_launches();
     const int32_t status = call.make_tables();
-    return status != TRTYARD_OK
-               ? status
-               : launch(
-                     pool_channels_last<kVector, T>, grid, call.features, call.rois, call.pooled,
-                     call.tables, shape, call.sampling, work);
+    return status != TRTYARD_OK ? status : call.with_maps([&](const auto& maps) {
+        using Maps = typename std::decay<decltype(maps)>::type;
+        return launch(
+            pool_channels_last<kVector, T, Maps>, grid, maps, call.rois, call.pooled, call.tables,
+            shape, call.sampling, work);
+    });
 }
 
 template <typename T>

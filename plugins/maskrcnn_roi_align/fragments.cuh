@@ -12,13 +12,14 @@ namespace maskrcnn_roi_align {
 constexpr int kFragmentThreads = 64;  // of a block: small, so that it runs next to a block of the next kernel
 
 // How many 16-bit numbers add up to a weight. For float16 one is enough, rounded so that the sum of a bin's
-// weights is unchanged: a constant map pools to the constant.
-template <typename T>
+// weights is unchanged: a constant map pools to the constant. Bfloat16 has two if they fit into one operand;
+// with more bins they would double the products.
+template <bool kFew, typename T>
 struct WeightParts {
-    static constexpr int kCount = 2;
+    static constexpr int kCount = kFew ? 2 : 1;
 };
-template <>
-struct WeightParts<__half> {
+template <bool kFew>
+struct WeightParts<kFew, __half> {
     static constexpr int kCount = 1;
 };
 
@@ -28,7 +29,7 @@ struct WeightParts<__half> {
 // {(g, c), (g + 8, c), (g, c + 8), (g + 8, c + 8)}, then the low parts.
 template <bool kFew, typename T>
 struct Fragment {
-    static constexpr int kParts = WeightParts<T>::kCount;
+    static constexpr int kParts = WeightParts<kFew, T>::kCount;
     static constexpr int kVectors = kFew ? 1 : kParts;
     static constexpr int kWords = 4 * kVectors;
     uint4 vector[kVectors];
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(kFragmentThreads) make_fragments(
                 own[high] += tap.weight_high * share;
             }
         }
-        if (WeightParts<T>::kCount == 1) {
+        if (WeightParts<kFew, T>::kCount == 1) {
 #pragma unroll
             for (int k = 0; k < kTile; ++k) {
                 if (own[k] != 0.0f) {

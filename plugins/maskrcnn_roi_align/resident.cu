@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(kMaxWarps * kWarp, 1) pool_resident(
         const int source = __ffs(static_cast<int>(alive)) - 1;
         alive &= alive - 1;
         next_roi = first_roi + source;
-        next_form = __shfl_sync(kFullWarp, header.form, source);
+        next_form = __shfl_sync(kFullWarp, static_cast<int>(header.form), source);
         const float4* heads = tables.heads + static_cast<int64_t>(next_roi) * kWarp;
         column = heads[part_lane];
         bin = heads[kMaxBins + lane % kMaxBins];

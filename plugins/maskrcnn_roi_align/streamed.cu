@@ -1,5 +1,7 @@
 // RoIAlign of features of any size with channels first. A warp computes a roi and some channels, and reads the
 // map from device memory. A map that fits into shared memory is faster there (resident.cu).
+#include <type_traits>
+
 #include "maskrcnn_roi_align/pooling.cuh"
 #include "maskrcnn_roi_align/stores.cuh"
 
@@ -56,9 +58,9 @@ __device__ inline float4 within(const float4& column, int width) {
     return moved;
 }
 
-template <typename P, typename T>
+template <typename P, typename T, typename Maps>
 __global__ void __launch_bounds__(kStreamWarps * kWarp, kStreamBlocks) pool_streamed(
-    const T* features, const float* rois, T* pooled, Tables tables, Shape shape, Sampling sampling,
+    Maps maps, const float* rois, T* pooled, Tables tables, Shape shape, Sampling sampling,
     Order order, StreamWork work) {
     extern __shared__ uint4 shared[];
     const int outputs = shape.output_height * shape.output_width;
@@ -94,6 +96,7 @@ __global__ void __launch_bounds__(kStreamWarps * kWarp, kStreamBlocks) pool_stre
         return;
     }
 
+    const T* features = static_cast<const T*>(maps.select(header.level, shape, sampling));
     const int part = lane / P::kLanes;
     // Lanes after the last column or the last channel repeat its work.
     const int part_lane = min(lane % P::kLanes, shape.output_width - 1);
@@ -158,16 +161,17 @@ int32_t run_parts(const Call<T>& call) {
     }
     grid.overlaps_prior = call.device.overlaps_launches();
     const int32_t status = call.make_tables();
-    return status != TRTYARD_OK
-               ? status
-               : launch(
-                     pool_streamed<P, T>, grid, call.features, call.rois, call.pooled, call.tables,
-                     shape, call.sampling, call.pooled_order, work);
+    return status != TRTYARD_OK ? status : call.with_maps([&](const auto& maps) {
+        using Maps = typename std::decay<decltype(maps)>::type;
+        return launch(
+            pool_streamed<P, T, Maps>, grid, maps, call.rois, call.pooled, call.tables, shape,
+            call.sampling, call.pooled_order, work);
+    });
 }
 
 template <typename T>
 int32_t run_streamed(const Call<T>& call) {
-    if (call.shape.width < kWindowTaps) {
+    if (!call.for_all_maps([](const void*, int, int width) { return width >= kWindowTaps; })) {
         return kDoesNotFit;
     }
     return call.shape.output_width <= 8 ? run_parts<Parts<8>>(call) : run_parts<Parts<16>>(call);

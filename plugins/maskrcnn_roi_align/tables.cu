@@ -1,13 +1,16 @@
 // The kernel that computes the weights of every roi.
 #include "common/launch.cuh"
 #include "maskrcnn_roi_align/tables.cuh"
+#include "multiscale_roi_align/pyramid.cuh"
 
 namespace trtyard {
 namespace maskrcnn_roi_align {
 
 // One warp for each roi, one lane for each bin.
+template <typename Maps>
 __global__ void __launch_bounds__(kTableThreads) make_tables(
-    const float* rois, const int* batch_indices, Tables tables, Shape shape, Sampling sampling) {
+    Maps maps, const float* rois, const int* batch_indices, Tables tables, Shape shape,
+    Sampling sampling) {
     let_next_kernel_start();
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     const int roi = static_cast<int>(
@@ -15,13 +18,15 @@ __global__ void __launch_bounds__(kTableThreads) make_tables(
     if (roi >= shape.rois) {
         return;
     }
+    const int image = batch_indices[roi];
+    const float* corners = rois + static_cast<int64_t>(roi) * 4;
+    const int level = maps.level_of(corners);
+    (void)maps.select(max(level, 0), shape, sampling);
+    const bool padded = level < 0 || is_padding(image, corners, shape, sampling);
     const bool vertical = lane >= kMaxBins;
     const int bin = lane % kMaxBins;
     const int size = vertical ? shape.height : shape.width;
     const int bins = vertical ? shape.output_height : shape.output_width;
-    const int image = batch_indices[roi];
-    const float* corners = rois + static_cast<int64_t>(roi) * 4;
-    const bool padded = is_padding(image, corners, shape, sampling);
 
     float weights[kMaxTaps] = {};
     int first = 0;
@@ -70,7 +75,9 @@ __global__ void __launch_bounds__(kTableThreads) make_tables(
                       : larger <= kMaxTaps              ? kLoopForm
                                                         : kSampleForm;
     if (lane == 0) {
-        tables.headers[roi] = {padded ? kPadded : image, form, columns, rows};
+        tables.headers[roi] = {
+            padded ? kPadded : image, static_cast<int16_t>(form), static_cast<int16_t>(level),
+            columns, rows};
     }
     if (bin >= bins) {
         first = kNoRow;
@@ -87,10 +94,15 @@ __global__ void __launch_bounds__(kTableThreads) make_tables(
 
 int32_t make_tables_of(
     const float* rois, const int32_t* batch_indices, const Tables& tables, const Shape& shape,
-    const Sampling& sampling, void* stream) {
-    return launch(
-        make_tables, ceil_div(shape.rois, kTableThreads / kWarp), kTableThreads, stream, rois,
-        batch_indices, tables, shape, sampling);
+    const Sampling& sampling, const Pyramid* pyramid, void* stream) {
+    const int64_t blocks = ceil_div(shape.rois, kTableThreads / kWarp);
+    return pyramid == nullptr
+               ? launch(
+                     make_tables<OneMap>, blocks, kTableThreads, stream, OneMap{}, rois,
+                     batch_indices, tables, shape, sampling)
+               : launch(
+                     make_tables<Pyramid>, blocks, kTableThreads, stream, *pyramid, rois,
+                     batch_indices, tables, shape, sampling);
 }
 
 }  // namespace maskrcnn_roi_align

@@ -31,7 +31,9 @@ constexpr int kPadded = -1;  // the image index of a padded roi
 constexpr int kNoRow = 1 << 30;  // first cell of the bin after the last: no row reaches it
 
 struct Header {
-    int image, form, columns, rows;  // columns and rows: the most cells of a bin on that axis
+    int image;
+    int16_t form, level;
+    int columns, rows;  // the most cells of a bin on that axis
 };
 
 struct Tables {
@@ -70,10 +72,22 @@ __device__ inline Axis make_roi_axis(
         vertical ? shape.output_height : shape.output_width);
 }
 
+// The features of MaskRcnnROIAlign. Pyramid (multiscale_roi_align/pyramid.cuh) has the same functions.
+struct OneMap {
+    const void* features;
+
+    // The map of a roi; negative: the roi has none.
+    __device__ int level_of(const float*) const { return 0; }
+    // Sets the height, width and scale of a map and returns its features.
+    __device__ const void* select(int, Shape&, Sampling&) const { return features; }
+};
+
+struct Pyramid;
+
 // Writes the tables of every roi; returns a status of trtyard_kernels.h.
 int32_t make_tables_of(
     const float* rois, const int32_t* batch_indices, const Tables& tables, const Shape& shape,
-    const Sampling& sampling, void* stream);
+    const Sampling& sampling, const Pyramid* pyramid, void* stream);
 
 }  // namespace maskrcnn_roi_align
 }  // namespace trtyard

@@ -136,3 +136,56 @@ def roi_align(kernels: Kernels, *arguments: object, **more: int) -> torch.Tensor
     call = RoiCall(kernels, *arguments, **more)
     call.run()
     return call.result()
+
+
+class MultiscaleCall:
+    """One MultiscaleRoIAlign call with buffers of its own, as RoiCall."""
+
+    def __init__(
+        self, kernels: Kernels, maps: "list[torch.Tensor]", rois: torch.Tensor,
+        batch_indices: torch.Tensor, output: tuple[int, int], scales: "list[float]",
+        sampling_ratio: int, aligned: int, canonical: tuple[int, int] = (224, 4),
+        features_format: int = gpu_kernels.NCHW, pooled_format: int = gpu_kernels.NCHW,
+    ) -> None:  # fmt: skip
+        self.kernels, self.rois, self.batch_indices = kernels, rois, batch_indices
+        self.maps = [in_memory(each, features_format) for each in maps]
+        self.sides = [each.shape[2:] for each in maps]
+        self.scales = scales
+        self.attributes = (sampling_ratio, aligned, *canonical)
+        self.formats = (features_format, pooled_format)
+        batch, self.channels = maps[0].shape[:2]
+        self.sizes = (batch, self.channels, len(rois), *output)
+        shape = (len(rois), self.channels, *output)
+        if pooled_format != gpu_kernels.NCHW:
+            padded = -(-self.channels // 8) * 8
+            last = padded if pooled_format == gpu_kernels.NHWC8 else self.channels
+            shape = (len(rois), *output, last)
+        self.pooled = Guarded(shape, maps[0].dtype)
+        size = kernels.multiscale_workspace(len(rois), *output)
+        self.workspace = Guarded((size,), torch.uint8)
+
+    def run(self) -> None:
+        self.kernels.multiscale_roi_align(
+            [each.data_ptr() for each in self.maps], self.rois.data_ptr(),
+            self.batch_indices.data_ptr(), self.pooled.pointer, [side[0] for side in self.sides],
+            [side[1] for side in self.sides], self.scales, *self.sizes, *self.attributes,
+            DTYPES[self.maps[0].dtype], *self.formats, self.workspace.pointer, self.workspace.size,
+            torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+
+    def result(self) -> torch.Tensor:
+        torch.cuda.synchronize()
+        self.pooled.check()
+        self.workspace.check()
+        pooled = self.pooled.tensor.cpu()
+        if self.formats[1] == gpu_kernels.NCHW:
+            return pooled
+        padding = pooled[..., self.channels :]
+        assert int(padding.count_nonzero()) == 0, "padding is not zeros"
+        return pooled[..., : self.channels].permute(0, 3, 1, 2).contiguous()
+
+
+def multiscale_roi_align(kernels: Kernels, *arguments: object, **more: object) -> torch.Tensor:
+    call = MultiscaleCall(kernels, *arguments, **more)
+    call.run()
+    return call.result()

@@ -21,6 +21,11 @@ _SIGNATURES = {
         _INT,
         [_POINTER] * 4 + [_INT] * 7 + [_FLOAT] + [_INT] * 6 + [_POINTER, _SIZE, _POINTER],
     ),
+    "trtyard_multiscale_roi_align_workspace": (_SIZE, [_INT] * 3),
+    "trtyard_multiscale_roi_align": (
+        _INT,
+        [_POINTER] * 7 + [_INT] * 13 + [_POINTER, _SIZE, _POINTER],
+    ),
 }
 
 
@@ -49,3 +54,17 @@ class Kernels:
 
     def roi_align(self, *arguments: object) -> None:
         self._call("trtyard_roi_align", *arguments)
+
+    def multiscale_workspace(self, *sizes: int) -> int:
+        return int(self._library.trtyard_multiscale_roi_align_workspace(*sizes))
+
+    def multiscale_roi_align(
+        self, maps: "list[int]", rois: int, indices: int, pooled: int, heights: "list[int]",
+        widths: "list[int]", scales: "list[float]", *others: object,
+    ) -> None:  # fmt: skip
+        count = len(maps)
+        self._call(
+            "trtyard_multiscale_roi_align", (_POINTER * count)(*maps), rois, indices, pooled,
+            (_INT * count)(*heights), (_INT * count)(*widths), (_FLOAT * count)(*scales), count,
+            *others,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The two ops in numpy, written from their contracts alone.
+"""The ops in numpy, written from their contracts alone.
 
 padded_nms keeps float32 arithmetic, operation by operation: the op is exact, so the reference is
 too. roi_align takes coordinates in float32, where the op's contract has them, and sums in float64,
@@ -106,6 +106,30 @@ def roi_align_maximum(
                 if terms.shape[1] < 4 * row_count * column_count or terms.shape[1] == 0:
                     terms = np.append(terms, np.zeros((channels, 1)), 1)  # samples outside
                 pooled[r, :, p, q] = terms.max(1)
+    return pooled
+
+
+def level_indices(rois, scales, canonical=(224, 4)):
+    """The index of each roi's map; -1 for a roi that has none. Float32, each step rounded."""
+    f = np.float32
+    with np.errstate(all="ignore"):
+        area = (rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])
+        size = np.sqrt(area) / f(canonical[0])
+        logarithm = np.log2(size.astype(np.float64)).astype(np.float32)
+        level = np.floor((f(canonical[1]) + logarithm) + f(1e-6))
+        levels = [int(-f(np.log2(f(scale)))) for scale in scales]
+        index = np.clip(level, levels[0], levels[-1]) - levels[0]
+    index = np.where(area >= 0, index, -1).astype(np.int64)
+    return np.where(index < len(scales), index, -1)
+
+
+def multiscale_roi_align(maps, rois, images, output, scales, sampling, aligned, canonical=(224, 4)):
+    """Maps [B, C, Hi, Wi], the finest first, to float64 [R, C, *output]."""
+    pooled = np.zeros((len(rois), maps[0].shape[1], *output))
+    indices = level_indices(rois, scales, canonical)
+    for level, (features, scale) in enumerate(zip(maps, scales)):
+        own = indices == level
+        pooled[own] = roi_align(features, rois[own], images[own], *output, scale, sampling, aligned)
     return pooled
 
 

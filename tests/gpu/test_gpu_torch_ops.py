@@ -66,6 +66,24 @@ def test_roi_align_runs_the_kernel_and_is_near_the_reference(launched, dtype) ->
     torch.testing.assert_close(got, roi_align_reference(*arguments), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_multiscale_roi_align_runs_the_kernel(launched, dtype, is_last) -> None:
+    features, rois, images, *_ = roi_arguments(dtype)
+    order = torch.channels_last if is_last else torch.contiguous_format
+    maps = [features, features[:, :, ::2, ::2], features[:, :, :5, :5]]
+    maps = [each.contiguous(memory_format=order) for each in maps]
+    rest = (rois, images, (7, 5), (1 / 8, 1 / 16, 1 / 32), 2, False, 100)
+    got = ops.multiscale_roi_align(maps, *rest)
+    assert launched == ["trtyard_multiscale_roi_align"]
+    assert got.is_contiguous(memory_format=order)
+    ops.use_kernels(None)
+    expected = ops.multiscale_roi_align(maps, *rest)
+    assert expected.stride() == got.stride()
+    tolerance = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}[dtype]
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_roi_align_keeps_channels_last_without_a_copy(launched, monkeypatch, dtype, mode) -> None:

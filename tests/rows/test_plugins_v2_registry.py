@@ -22,8 +22,10 @@ KERNELS = """
 #include <stddef.h>
 size_t trtyard_padded_nms_workspace(void) { return 512; }
 size_t trtyard_roi_align_workspace(void) { return 512; }
+size_t trtyard_multiscale_roi_align_workspace(void) { return 512; }
 int trtyard_padded_nms(void) { return 0; }
 int trtyard_roi_align(void) { return 0; }
+int trtyard_multiscale_roi_align(void) { return 0; }
 const char* trtyard_status_string(void) { return ""; }
 """
 # NVIDIA's own plugins are none here; the bindings must have given it a logger.
@@ -102,6 +104,8 @@ def test_loading_the_library_registers_its_creators(name, process):
     assert sorted(seen["after"]) == [
         "MaskRcnnROIAlign 1",
         "MaskRcnnROIAlign 1 trtyard",
+        "MultiscaleRoIAlign 1",
+        "MultiscaleRoIAlign 1 trtyard",
         "PaddedNMS 1",
         "PaddedNMS 1 trtyard",
         "RoiAlign 1",
@@ -114,7 +118,7 @@ def test_a_library_that_registers_nothing_is_refused(process, tmp_path):
     empty = tmp_path / "empty.so"
     output("g++", "-shared", "-o", empty, "-x", "c", os.devnull)
     done = run(empty)
-    assert "registers no plugin for PaddedNMS, MaskRcnnROIAlign" in done.stderr
+    assert "registers no plugin for MultiscaleRoIAlign, PaddedNMS, MaskRcnnROIAlign" in done.stderr
 
 
 def test_invalid_library_is_refused(process, tmp_path):

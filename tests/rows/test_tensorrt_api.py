@@ -70,6 +70,19 @@ ROI = {
     "aligned": 1,
     "mode": 1,
 }
+PYRAMID = {
+    "output_height": 3,
+    "output_width": 5,
+    "sampling_ratio": 2,
+    "aligned": 1,
+    "canonical_scale": 200,
+    "canonical_level": 3,
+    "scale_0": 0.25,
+    "scale_1": 0.125,
+    "scale_2": 0.0625,
+    "scale_3": 0.0,
+    "scale_4": 0.0,
+}
 # Without bindings, a stand-in for the whole module: only that our code imports on Python 3.6.
 LOOK_AT_7 = """
 import sys
@@ -231,9 +244,9 @@ def test_shells_forward_binding_arguments_to_kernels(name, bindings, tmp_path):
     library = tmp_path / "told.so"
     include = f"-I{ROOT / 'plugins' / 'include'}"
     output("cc", "-shared", "-fPIC", include, "-o", library, FOLDER / "told.c")
-    values = json.dumps({"nms": NMS, "roi": ROI})
+    values = json.dumps({"nms": NMS, "roi": ROI, "pyramid": PYRAMID})
     found = json.loads(bindings(name).run(FOLDER / "drive_shells.py", library, values))
-    nms, roi = found["nms"], found["roi"]
+    nms, roi, pyramid = found["nms"], found["roi"], found["pyramid"]
     assert nms.pop("told") == (
         "boxes 100 scores 200 indices 300 count 400 batch 2 classes 4 box_classes 1"
         " boxes_per_class 9 keep_top_k 7 iou 0.50 score 0.25 box_offset 1 dtype 1"
@@ -245,9 +258,16 @@ def test_shells_forward_binding_arguments_to_kernels(name, bindings, tmp_path):
         " aligned 1 mode 1 dtype 0 features_format 1 pooled_format 0"
         " workspace 4096 of 5392082 stream 77"
     )
-    for shell, op, values, outputs, workspace in (
-        (nms, "PaddedNMS", NMS, 2, 2040907),
-        (roi, "MaskRcnnROIAlign", ROI, 1, 5392082),
+    assert pyramid.pop("told") == (
+        "map 100 20 30 0.2500 map 200 10 15 0.1250 map 300 5 8 0.0625"
+        " rois 600 batch_indices 700 pooled 800 batch 2 channels 8 rois_count 6 output_height 3"
+        " output_width 5 sampling_ratio 2 aligned 1 canonical_scale 200 canonical_level 3"
+        " dtype 0 features_format 1 pooled_format 0 workspace 4096 of 60305 stream 77"
+    )
+    for shell, op, values, outputs, workspace, tensors in (
+        (nms, "PaddedNMS", NMS, 2, 2040907, 4),
+        (roi, "MaskRcnnROIAlign", ROI, 1, 5392082, 4),
+        (pyramid, "MultiscaleRoIAlign", PYRAMID, 1, 60305, 8),
     ):
         assert shell == {
             "name": [op, "1", ""],
@@ -255,7 +275,7 @@ def test_shells_forward_binding_arguments_to_kernels(name, bindings, tmp_path):
             "values": values,
             "outputs": outputs,
             "types": True,
-            "takes": [True] * 4,
+            "takes": [True] * tensors,
             "takes_int8": False,
             "workspace": workspace,
         }

@@ -28,6 +28,8 @@ EXPORTS = {
     "trtyard_padded_nms",
     "trtyard_roi_align_workspace",
     "trtyard_roi_align",
+    "trtyard_multiscale_roi_align_workspace",
+    "trtyard_multiscale_roi_align",
 }
 OK, BAD_ARGUMENT, WORKSPACE_TOO_SMALL, WORKSPACE_MISALIGNED, UNSUPPORTED_DTYPE, TOO_LARGE = range(
     0, -6, -1
@@ -104,7 +106,7 @@ def test_library_exports_only_the_c_interface(compiled: CompiledPlugins) -> None
 
 
 def test_library_tells_its_version_and_every_status(library: ctypes.CDLL) -> None:
-    assert library.trtyard_abi_version() == 3
+    assert library.trtyard_abi_version() == 4
     words = {status: library.trtyard_status_string(status).decode() for status in range(0, -6, -1)}
     assert words[OK] == "ok"
     assert len(set(words.values())) == len(words)

@@ -63,7 +63,7 @@ def test_every_unit_compiles_with_the_oldest_nvcc(old_nvcc: Path, tmp_path: Path
     made = compile_plugins(SOURCES, tmp_path / "lib.so", ARCHITECTURES, nvcc=old_nvcc)
     library = ctypes.CDLL(str(made.library))
     library.trtyard_padded_nms_workspace.restype = ctypes.c_size_t
-    assert library.trtyard_abi_version() == 3
+    assert library.trtyard_abi_version() == 4
     assert library.trtyard_padded_nms_workspace(1, 80, 1000, 100) > 0
     assert compile_plugins(SOURCES, made.library, ARCHITECTURES, nvcc=old_nvcc).cached
 

@@ -16,6 +16,7 @@ from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.known_failures.advice import with_advice
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.ops.kernels import ABI_VERSION, KernelLibrary
+from trtyard.pipeline.ops.multiscale_roi_align_op.shell import Plugin as MultiscalePlugin
 from trtyard.pipeline.ops.padded_nms_op.shell import Plugin as PaddedNmsPlugin
 from trtyard.pipeline.ops.roi_align_op.shell import Plugin as RoiAlignPlugin
 from trtyard.pipeline.tensorrt.api import trt
@@ -32,6 +33,17 @@ ROI = {
     "sampling_ratio": 2,
     "aligned": 1,
 }
+PYRAMID = {
+    "output_height": 3,
+    "output_width": 2,
+    "sampling_ratio": 2,
+    "aligned": 0,
+    "canonical_scale": 224,
+    "canonical_level": 4,
+    "scale_0": 0.0625,
+    "scale_1": 0.03125,
+}
+PLUGINS = ("PaddedNMS", "MaskRcnnROIAlign", "MultiscaleRoIAlign")
 
 
 def tensor(name, shape, of_type=TensorProto.FLOAT):
@@ -54,11 +66,11 @@ def model_file(folder, nodes, inputs, outputs, functions=()):
 def test_engine_without_a_plugin_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(DriverRtx, "plugins_in_plan", lambda self, plan: ["PaddedNMS"])
     with pytest.raises(ConversionError, match="the engine holds"):
-        build_engine(both_ops(tmp_path), tmp_path / "model.engine")
+        build_engine(all_ops(tmp_path), tmp_path / "model.engine")
     assert not (tmp_path / "model.engine").exists()
 
 
-def both_ops(folder, with_functions=True, nms=NMS):
+def all_ops(folder, with_functions=True, nms=NMS):
     return model_file(
         folder,
         [
@@ -73,11 +85,19 @@ def both_ops(folder, with_functions=True, nms=NMS):
                 domain=DOMAIN,
                 **ROI,
             ),
+            helper.make_node(
+                "MultiscaleRoIAlign",
+                ["positive", *["coarse"] * 4, "rois", "images"],
+                ["of_levels"],
+                domain=DOMAIN,
+                **PYRAMID,
+            ),
         ],
         [
             tensor("boxes", [1, 1, 100, 4]),
             tensor("scores", [1, 3, 100]),
             tensor("features", [1, 8, 20, 20]),
+            tensor("coarse", [1, 8, 10, 10]),
             tensor("rois", [10, 4]),
             tensor("images", [10], TensorProto.INT32),
         ],
@@ -85,26 +105,27 @@ def both_ops(folder, with_functions=True, nms=NMS):
             tensor("indices", [1, 10], TensorProto.INT32),
             tensor("count", [1], TensorProto.INT32),
             tensor("pooled", [10, 8, 7, 5]),
+            tensor("of_levels", [10, 8, 3, 2]),
         ],
         [function(op_type, 18) for op_type in OP_TYPES] if with_functions else [],
     )
 
 
 @pytest.mark.parametrize("with_functions", [True, False])
-def test_the_engine_holds_both_plugins(tmp_path, with_functions):
+def test_the_engine_holds_all_plugins(tmp_path, with_functions):
     engine_file = tmp_path / "model.engine"
-    facts = build_engine(both_ops(tmp_path, with_functions), engine_file)
-    assert facts.plugin_layers == ("PaddedNMS", "MaskRcnnROIAlign")
-    assert facts.layers == 3
+    facts = build_engine(all_ops(tmp_path, with_functions), engine_file)
+    assert facts.plugin_layers == PLUGINS
+    assert facts.layers == 4
     assert facts.bytes == engine_file.stat().st_size > 0
     assert sorted(plugin_layers_in_plan(engine_file.read_bytes())) == sorted(OP_TYPES)
 
 
 def with_a_batch(folder):
-    """Both ops for any batch: [B, 1, 100, 4] boxes, [B, 3, 100] scores and so on."""
-    model = onnx.load(both_ops(folder))
+    """All ops for any batch: [B, 1, 100, 4] boxes, [B, 3, 100] scores and so on."""
+    model = onnx.load(all_ops(folder))
     for value in [*model.graph.input, *model.graph.output]:
-        if value.name not in ("rois", "images", "pooled"):
+        if value.name not in ("rois", "images", "pooled", "of_levels"):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.save(model, folder / "model.onnx")
     return folder / "model.onnx"
@@ -112,6 +133,7 @@ def with_a_batch(folder):
 
 def batches(least, usual, most):
     sizes = {"boxes": (1, 100, 4), "scores": (3, 100), "features": (8, 20, 20)}
+    sizes["coarse"] = (8, 10, 10)
     return {name: ((least, *rest), (usual, *rest), (most, *rest)) for name, rest in sizes.items()}
 
 
@@ -121,7 +143,7 @@ def test_an_engine_has_an_optimization_profile_for_each_range(tmp_path, ranges):
     profiles = [batches(*one) for one in ranges]
     facts = build_engine(with_a_batch(tmp_path), engine_file, profiles=profiles)
     assert facts.profiles == len(ranges)
-    assert facts.plugin_layers == ("PaddedNMS", "MaskRcnnROIAlign")
+    assert facts.plugin_layers == PLUGINS
     # A plan holds its plugins once for each profile.
     in_plan = plugin_layers_in_plan(engine_file.read_bytes())
     assert sorted(in_plan) == sorted(OP_TYPES * len(ranges))
@@ -144,8 +166,10 @@ int trtyard_abi_version(void) { return VERSION; }
 void trtyard_status_string(void) {}
 void trtyard_padded_nms(void) {}
 void trtyard_roi_align(void) {}
+void trtyard_multiscale_roi_align(void) {}
 size_t trtyard_padded_nms_workspace(void) { return BYTES; }
 size_t trtyard_roi_align_workspace(void) { return BYTES; }
+size_t trtyard_multiscale_roi_align_workspace(void) { return BYTES; }
 """
 
 
@@ -168,7 +192,7 @@ def kernels_that_want(size, folder):
 
 
 def test_engine_reserves_the_kernels_workspace(tmp_path):
-    file = both_ops(tmp_path)
+    file = all_ops(tmp_path)
     plans = []
     for size in (None, 1 << 20, 1 << 20, 1 << 24):
         library = None if size is None else kernels_that_want(size, tmp_path)
@@ -184,16 +208,20 @@ def test_network_matches_the_contract(tmp_path):
         network = trt.Builder(log).create_network(0)
         parser = trt.OnnxParser(network, log)
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
-        assert parser.parse(both_ops(tmp_path).read_bytes())
+        assert parser.parse(all_ops(tmp_path).read_bytes())
         outputs = [network.get_output(index) for index in range(network.num_outputs)]
         assert [(each.name, tuple(each.shape), each.dtype) for each in outputs] == [
             ("indices", (1, 10), trt.DataType.INT32),
             ("count", (1,), trt.DataType.INT32),
             ("pooled", (10, 8, 7, 5), trt.DataType.FLOAT),
+            ("of_levels", (10, 8, 3, 2), trt.DataType.FLOAT),
         ]
 
 
-@pytest.mark.parametrize(("shell", "values"), [(PaddedNmsPlugin, NMS), (RoiAlignPlugin, ROI)])
+@pytest.mark.parametrize(
+    ("shell", "values"),
+    [(PaddedNmsPlugin, NMS), (RoiAlignPlugin, ROI), (MultiscalePlugin, PYRAMID)],
+)
 def test_a_plugin_made_from_its_own_fields_is_equal(shell, values):
     creator = KernelPluginCreator(shell, None)
     first = creator.create_plugin("first", _fields(shell, values), trt.TensorRTPhase.BUILD)
@@ -203,18 +231,22 @@ def test_a_plugin_made_from_its_own_fields_is_equal(shell, values):
     assert {type(value) for value in again.values.values()} <= {int, float}
 
 
+_KEPT = []  # the bindings do not keep the numbers of a field alive
+
+
 def _fields(shell, values):
     kinds = {
         float: (np.float32, trt.PluginFieldType.FLOAT32),
         int: (np.int32, trt.PluginFieldType.INT32),
     }
-    return trt.PluginFieldCollection(
-        [
-            trt.PluginField(name, np.array([values[name]], kinds[kind][0]), kinds[kind][1])
-            for name, kind in shell.op.attributes
-            if name in values
-        ]
-    )
+    given = [(name, kind) for name, kind in shell.op.attributes if name in values]
+    numbers = [np.array([values[name]], kinds[kind][0]) for name, kind in given]
+    fields = [
+        trt.PluginField(name, number, kinds[kind][1])
+        for (name, kind), number in zip(given, numbers)
+    ]
+    _KEPT.append((numbers, fields))
+    return trt.PluginFieldCollection(fields)
 
 
 def test_mode_is_kept_and_defaults_to_average():
@@ -256,10 +288,25 @@ def test_roi_align_uses_channels_last_if_available():
     assert not plugin.supports_format_combination(1, tensors, 3)
 
 
+def test_all_maps_of_a_pyramid_have_the_format_of_the_first():
+    plugin = MultiscalePlugin({}, None)
+    kinds, formats = trt.DataType, trt.TensorFormat
+    others = [_Tensor(kinds.FLOAT, formats.LINEAR), _Tensor(kinds.INT32, formats.LINEAR)]
+    for kind, last in ((kinds.FLOAT, formats.HWC), (kinds.HALF, formats.HWC8)):
+        for first, second, result in itertools.product((formats.LINEAR, last), repeat=3):
+            maps = [_Tensor(kind, first), *[_Tensor(kind, second)] * 4]
+            tensors = [*maps, *others, _Tensor(kind, result)]
+            answers = [plugin.supports_format_combination(i, tensors, 7) for i in range(8)]
+            assert answers == [True, *[second == first] * 4, True, True, True]
+    mixed = [*[_Tensor(kinds.HALF, formats.LINEAR)] * 5, *others]
+    mixed[3] = _Tensor(kinds.FLOAT, formats.LINEAR)
+    assert not plugin.supports_format_combination(3, mixed, 7)
+
+
 def test_a_missing_attribute_is_named(tmp_path):
     short = {name: value for name, value in NMS.items() if name != "keep_top_k"}
     with pytest.raises(ConversionError, match="PaddedNMS"):
-        build_engine(both_ops(tmp_path, with_functions=False, nms=short), tmp_path / "model.engine")
+        build_engine(all_ops(tmp_path, with_functions=False, nms=short), tmp_path / "model.engine")
     assert not (tmp_path / "model.engine").exists()
 
 

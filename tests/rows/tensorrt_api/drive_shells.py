@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trtyard.pipeline.ops.kernels import KernelLibrary
+from trtyard.pipeline.ops.multiscale_roi_align_op.shell import Plugin as MultiscalePlugin
 from trtyard.pipeline.ops.padded_nms_op.shell import Plugin as PaddedNmsPlugin
 from trtyard.pipeline.ops.roi_align_op.shell import Plugin as RoiAlignPlugin
 from trtyard.pipeline.tensorrt.api import trt
@@ -27,6 +28,14 @@ KINDS = {
 NMS_TENSORS = [(HALF, (2, 1, 9, 4)), (HALF, (2, 4, 9)), (INT32, (2, 7)), (INT32, (2,))]
 ROI_TENSORS = [
     (FLOAT, (2, 8, 20, 30), CHANNELS_LAST),
+    (FLOAT, (6, 4)),
+    (INT32, (6,)),
+    (FLOAT, (6, 8, 3, 5)),
+]
+PYRAMID_TENSORS = [
+    (FLOAT, (2, 8, 20, 30), CHANNELS_LAST),
+    (FLOAT, (2, 8, 10, 15), CHANNELS_LAST),
+    *[(FLOAT, (2, 8, 5, 8), CHANNELS_LAST)] * 3,
     (FLOAT, (6, 4)),
     (INT32, (6,)),
     (FLOAT, (6, 8, 3, 5)),
@@ -65,13 +74,17 @@ def drive(shell, values, tensors, inputs, library):
     }
 
 
+KEPT = []  # the bindings do not keep the numbers of a field alive
+
+
 def fields_of(shell, values):
-    return trt.PluginFieldCollection(
-        [
-            trt.PluginField(name, np.array([values[name]], KINDS[kind][0]), KINDS[kind][1])
-            for name, kind in shell.op.attributes
-        ]
-    )
+    numbers = [np.array([values[name]], KINDS[kind][0]) for name, kind in shell.op.attributes]
+    fields = [
+        trt.PluginField(name, number, KINDS[kind][1])
+        for (name, kind), number in zip(shell.op.attributes, numbers)
+    ]
+    KEPT.append((numbers, fields))
+    return trt.PluginFieldCollection(fields)
 
 
 def describe(dtype, shape, layout=LINEAR):
@@ -92,5 +105,6 @@ if __name__ == "__main__":
     answers = {
         "nms": drive(PaddedNmsPlugin, values["nms"], NMS_TENSORS, 2, own),
         "roi": drive(RoiAlignPlugin, values["roi"], ROI_TENSORS, 3, own),
+        "pyramid": drive(MultiscalePlugin, values["pyramid"], PYRAMID_TENSORS, 7, own),
     }
     sys.stdout.write(json.dumps(answers))

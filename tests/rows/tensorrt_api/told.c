@@ -56,3 +56,32 @@ int32_t trtyard_roi_align(
         aligned, mode, dtype, features_format, pooled_format, (size_t)workspace, workspace_bytes, (size_t)stream);
     return 0;
 }
+
+size_t trtyard_multiscale_roi_align_workspace(
+    int32_t rois, int32_t output_height, int32_t output_width) {
+    return 10000u * rois + 100u * output_height + output_width;
+}
+
+int32_t trtyard_multiscale_roi_align(
+    const void* const* features, const float* rois, const int32_t* batch_indices, void* pooled,
+    const int32_t* heights, const int32_t* widths, const float* scales, int32_t levels,
+    int32_t batch, int32_t channels, int32_t rois_count, int32_t output_height,
+    int32_t output_width, int32_t sampling_ratio, int32_t aligned, int32_t canonical_scale,
+    int32_t canonical_level, int32_t dtype, int32_t features_format, int32_t pooled_format,
+    void* workspace, size_t workspace_bytes, void* stream) {
+    int used = 0;
+    for (int32_t i = 0; i < levels; ++i) {
+        used += snprintf(
+            told + used, sizeof told - used, "map %zu %d %d %.4f ", (size_t)features[i], heights[i],
+            widths[i], scales[i]);
+    }
+    snprintf(
+        told + used, sizeof told - used,
+        "rois %zu batch_indices %zu pooled %zu batch %d channels %d rois_count %d output_height %d "
+        "output_width %d sampling_ratio %d aligned %d canonical_scale %d canonical_level %d "
+        "dtype %d features_format %d pooled_format %d workspace %zu of %zu stream %zu",
+        (size_t)rois, (size_t)batch_indices, (size_t)pooled, batch, channels, rois_count,
+        output_height, output_width, sampling_ratio, aligned, canonical_scale, canonical_level,
+        dtype, features_format, pooled_format, (size_t)workspace, workspace_bytes, (size_t)stream);
+    return 0;
+}

@@ -8,7 +8,7 @@ from trtyard.core.errors import EnvironmentLacksError
 from trtyard.pipeline.ops.c_types import INT
 from trtyard.pipeline.ops.registry import WITH_PLUGIN, part
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 # Result and arguments of each function.
 _Signatures = Dict[str, Tuple[Any, List[Any]]]

@@ -28,12 +28,6 @@ _FIELDS = {
 }
 
 
-def _field(name: str, kind: type, *value: float) -> "trt.PluginField":
-    """Return an attribute as a plugin field, with its value or, in a list of names, without."""
-    element, field_type = _FIELDS[kind]
-    return trt.PluginField(name, np.array(value, element), field_type)
-
-
 class KernelPlugin(
     trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime
 ):
@@ -77,9 +71,15 @@ class KernelPlugin(
 
     def get_fields_to_serialize(self) -> Any:
         """Every attribute, under its own name, so that the creator makes an equal plugin."""
-        return trt.PluginFieldCollection(
-            [_field(name, kind, self.values[name]) for name, kind in self.op.attributes]
-        )
+        # The bindings keep neither the numbers nor the fields alive.
+        self._numbers = [
+            np.array([self.values[name]], _FIELDS[kind][0]) for name, kind in self.op.attributes
+        ]
+        self._fields = [
+            trt.PluginField(name, number, _FIELDS[kind][1])
+            for (name, kind), number in zip(self.op.attributes, self._numbers)
+        ]
+        return trt.PluginFieldCollection(self._fields)
 
     def loaded_kernels(self) -> KernelLibrary:
         """Return the kernels.
@@ -108,7 +108,10 @@ class KernelPluginCreator(trt.IPluginCreatorV3One):
         self.plugin_version = VERSION
         self.plugin_namespace = NAMESPACE
         self.field_names = trt.PluginFieldCollection(
-            [_field(name, kind) for name, kind in plugin.op.attributes]
+            [
+                trt.PluginField(name, np.array([], _FIELDS[kind][0]), _FIELDS[kind][1])
+                for name, kind in plugin.op.attributes
+            ]
         )
 
     def create_plugin(self, _name: str, fields: Any, _phase: "trt.TensorRTPhase") -> KernelPlugin:

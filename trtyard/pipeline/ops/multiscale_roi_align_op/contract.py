@@ -27,5 +27,4 @@ OP = Op(
         *((scale, float) for scale in SCALES),
     ),
     optional=SCALES[LEAST_LEVELS:],
-    has_plugin=False,
 )

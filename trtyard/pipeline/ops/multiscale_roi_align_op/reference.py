@@ -1,7 +1,7 @@
 """MultiscaleRoIAlign in plain torch: the reference for the kernels and the ONNX function."""
 
 import math
-from typing import List, Sequence
+from typing import List, Sequence, Tuple
 
 import torch
 
@@ -65,13 +65,8 @@ def multiscale_roi_align_reference(
     computes the same with ``aligned`` 0.
     """
     scales = scales_in_use([scale_0, scale_1, scale_2, scale_3, scale_4])
-    if min(output_height, output_width) < 0:
-        raise ValueError(
-            f"MultiscaleRoIAlign: output sizes {output_height} and {output_width} must not be "
-            "negative"
-        )
     maps = [features_0, features_1, features_2, features_3, features_4][: len(scales)]
-    _check(maps, rois, batch_indices, canonical_scale)
+    check_arguments(maps, rois, batch_indices, canonical_scale, (output_height, output_width))
     levels = levels_of(rois, scales, canonical_scale, canonical_level)
     shape = (len(rois), features_0.shape[1], output_height, output_width)
     pooled = new_pooled(features_0, shape).zero_()
@@ -134,12 +129,14 @@ def _float32(number: float) -> float:
     return float(torch.tensor(number, dtype=torch.float32))
 
 
-def _check(
+def check_arguments(
     maps: Sequence[torch.Tensor],
     rois: torch.Tensor,
     batch_indices: torch.Tensor,
     canonical_scale: int,
+    bins: Tuple[int, int],
 ) -> None:
+    """Raise a ValueError if shapes, types or sizes do not match."""
     shapes = [list(each.shape) for each in maps]
     of_rois, of_indices = list(rois.shape), list(batch_indices.shape)
     alike = all(len(each) == 4 and each[:2] == shapes[0][:2] for each in shapes)
@@ -154,3 +151,7 @@ def _check(
         )
     if canonical_scale < 1:
         raise ValueError(f"MultiscaleRoIAlign: canonical_scale {canonical_scale} must be positive")
+    if min(bins) < 0:
+        raise ValueError(
+            f"MultiscaleRoIAlign: output sizes {bins[0]} and {bins[1]} must not be negative"
+        )

@@ -5,6 +5,7 @@ from typing import Any, Sequence, Tuple, Union
 import torch
 
 from trtyard.pipeline.ops.multiscale_roi_align_op.contract import MOST_LEVELS, OP
+from trtyard.pipeline.ops.multiscale_roi_align_op.cuda import multiscale_roi_align_cuda
 from trtyard.pipeline.ops.multiscale_roi_align_op.reference import multiscale_roi_align_reference
 from trtyard.pipeline.ops.roi_align_op.reference import new_pooled
 from trtyard.pipeline.ops.torch_op import torch_op
@@ -27,7 +28,9 @@ def _shapes(
     return new_pooled(features_0, shape)
 
 
-_of_five_maps = torch_op(OP, multiscale_roi_align_reference, _shapes)
+_of_five_maps = torch_op(
+    OP, multiscale_roi_align_reference, _shapes, on_cuda=multiscale_roi_align_cuda
+)
 
 
 def multiscale_roi_align(

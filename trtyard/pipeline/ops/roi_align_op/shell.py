@@ -10,7 +10,7 @@ from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.shell import DTYPE_CODES, KernelPlugin, is_linear
 
 
-def _format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
+def format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
     """Return the C interface's code for a memory layout of [N, C, H, W]; None if unsupported.
 
     TensorRT pads the channels only of 16-bit types.
@@ -54,7 +54,7 @@ class Plugin(KernelPlugin):
         if pos in (1, 2):
             return is_linear(tensors[pos], trt.DataType.FLOAT if pos == 1 else trt.DataType.INT32)
         desc, types = tensors[pos].desc, [tensors[0].desc.type] if pos else list(DTYPE_CODES)
-        return desc.type in types and _format_code(desc) is not None
+        return desc.type in types and format_code(desc) is not None
 
     def get_workspace_size(
         self,
@@ -83,8 +83,8 @@ class Plugin(KernelPlugin):
             rois,
             *[self.values[name] for name, _ in self.op.attributes],
             DTYPE_CODES[input_desc[0].type],
-            _format_code(input_desc[0]),
-            _format_code(output_desc[0]),
+            format_code(input_desc[0]),
+            format_code(output_desc[0]),
             workspace,
             self._workspace(input_desc[0].dims, rois),
             stream,
