@@ -7,8 +7,7 @@ import torch
 
 from trtyard.pipeline.models.static_detectors.padded_boxes import is_box
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
-from trtyard.pipeline.ops import roi_align
-from trtyard.pipeline.ops.multiscale_roi_align_op.levels import level_of_scale, smallest_area
+from trtyard.pipeline.ops import multiscale_roi_align, roi_align
 from trtyard.pipeline.torch_support.versions import untraced
 
 _PADDED_ROI = -1
@@ -30,35 +29,25 @@ def pool(self: Any, x: Any, boxes: List[torch.Tensor], image_shapes: Any) -> tor
         float32 [R, C, h, w]; zeros for padding.
     """
     (rois,), (size,) = boxes, image_shapes
+    image = torch.zeros(rois.shape[0], dtype=torch.int32, device=rois.device)
+    image = torch.where(is_box(rois), image, torch.full_like(image, _PADDED_ROI))
     maps = [value for name, value in x.items() if name in self.featmap_names]
     scales = _scales(maps, size)
-    pooled = None
-    for image, features, scale in zip(_images(self, rois, scales), maps, scales):
-        part = roi_align(
-            features, rois, image, *self.output_size, scale, max(0, self.sampling_ratio), _ALIGNED
-        )
-        pooled = part if pooled is None else pooled + part
-    return pooled
-
-
-def _images(module: Any, rois: torch.Tensor, scales: Sequence[float]) -> List[torch.Tensor]:
-    """Return for each level 0 for the rois that it pools, int32 [R], and -1 for the others.
-
-    torchvision's levels go from the first scale's to the last's, and may be fewer than the maps.
-    """
-    first, last = level_of_scale(scales[0]), level_of_scale(scales[-1])
-    scale = getattr(module, "canonical_scale", _CANONICAL_SCALE)
-    level = getattr(module, "canonical_level", _CANONICAL_LEVEL)
-    area = (rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])
-    image = torch.zeros(rois.shape[0], dtype=torch.int32, device=rois.device)
-    nothing = torch.full_like(image, _PADDED_ROI)
-    image = torch.where(is_box(rois), image, nothing)
-    images = []
-    for number in range(first, last):
-        is_higher = area >= float(smallest_area(number + 1, scale, level))
-        images.append(torch.where(is_higher, nothing, image))
-        image = torch.where(is_higher, image, nothing)
-    return [*images, image]
+    height, width = self.output_size
+    ratio = max(0, self.sampling_ratio)
+    # torchvision's levels go from the first scale's to the last's, and may be fewer than the maps.
+    if scales[0] == scales[-1]:
+        return roi_align(maps[0], rois, image, height, width, scales[0], ratio, _ALIGNED)
+    return multiscale_roi_align(
+        maps,
+        rois,
+        image,
+        (height, width),
+        scales,
+        ratio,
+        canonical_scale=getattr(self, "canonical_scale", _CANONICAL_SCALE),
+        canonical_level=getattr(self, "canonical_level", _CANONICAL_LEVEL),
+    )
 
 
 def _scales(maps: Sequence[torch.Tensor], size: Tuple[int, int]) -> List[float]:
