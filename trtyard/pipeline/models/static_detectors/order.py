@@ -17,17 +17,11 @@ def descending_in_turn(scores: torch.Tensor, turns: torch.Tensor, count: int) ->
         int64 [B, N].
     """
     places = torch.arange(count, dtype=scores.dtype, device=scores.device)[None]
+    score, others = scores[:, :, None], scores[:, None]
+    turn, other_turns = turns[:, :, None], turns[:, None]
     # Not ``==``: before opset 11 ONNX compares only integers with it.
-    earlier_turn = _higher(turns) | (~_lower(turns) & _higher(places))
-    earlier = _lower(scores) | (~_higher(scores) & earlier_turn)
+    earlier_place = places[:, :, None] > places[:, None]
+    earlier_turn = (turn > other_turns) | ((turn >= other_turns) & earlier_place)
+    earlier = (score < others) | ((score <= others) & earlier_turn)
     before = earlier.to(scores.dtype).sum(dim=2)
     return torch.topk(count - before, count, dim=1)[1]
-
-
-def _higher(values: torch.Tensor) -> torch.Tensor:
-    """Return at [b, i, j] whether value i of a row is higher than value j, bool [B, N, N]."""
-    return values[:, :, None] > values[:, None]
-
-
-def _lower(values: torch.Tensor) -> torch.Tensor:
-    return values[:, :, None] < values[:, None]

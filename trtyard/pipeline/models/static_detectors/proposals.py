@@ -79,7 +79,7 @@ def _suppressed(network: Any, levels: List[_Level]) -> torch.Tensor:
     logits = take_rows(logits, order, len(levels))
     boxes = take_rows(boxes, order, len(levels))
     scores, taking_part = _scores(network, logits)
-    taking_part = taking_part & (logits > NO_SCORE) & large_enough(boxes, network.min_size)
+    taking_part = taking_part & large_enough(boxes, network.min_size)
     scores = torch.where(taking_part, scores, torch.full_like(scores, NO_SCORE))
     numbers = torch.arange(len(levels), device=boxes.device)[:, None]
     compared = shifted_boxes(boxes, numbers, taking_part)
@@ -91,10 +91,11 @@ def _suppressed(network: Any, levels: List[_Level]) -> torch.Tensor:
 
 def _scores(network: Any, logits: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return the scores that torchvision suppresses by, and which of them are high enough."""
+    is_candidate = logits > NO_SCORE
     if not hasattr(network, "score_thresh"):  # torchvision 0.5
-        return logits, torch.ones_like(logits, dtype=torch.bool)
+        return logits, is_candidate
     scores = torch.sigmoid(logits)
-    return scores, scores >= network.score_thresh
+    return scores, is_candidate & (scores >= network.score_thresh)
 
 
 def _with_rows(missing: int, values: torch.Tensor, value: float) -> torch.Tensor:
