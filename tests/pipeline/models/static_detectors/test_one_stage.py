@@ -111,13 +111,15 @@ def test_both_ways_of_batched_nms_are_followed(threshold, monkeypatch):
     assert bool(by_class) == (threshold < 0.5)
 
 
-@pytest.mark.parametrize(("name", "threshold"), [(SMALL, 0.1), (RETINANET, 0.4), (FCOS, 0.4)])
+@pytest.mark.parametrize(
+    ("name", "step", "threshold"), [(SMALL, 8, 0.3), (RETINANET, 0.5, 0.4), (FCOS, 0.5, 0.4)]
+)
 @pytest.mark.usefixtures("stable")
-def test_equal_scores_give_the_same_detections(name, threshold):
+def test_equal_scores_give_the_same_detections(name, step, threshold):
     model = load_detector(name, SEEDED, None, None if name == SMALL else 64)
     detector_of(model).detections_per_img = 2500
     detector_of(model).score_thresh = threshold
-    round_logits(model, 0.5)
+    round_logits(model, step)
     outputs = same(model)
     count = int(outputs["count"])
     assert 100 < count < 2500
