@@ -135,8 +135,6 @@ __device__ inline void pool_row_window(
 }
 
 // Bins of up to kFewTaps cells on both axes: all loads of two rows of a bin are independent.
-constexpr int kFewTaps = 4;
-
 template <int kVector, typename T, typename Emit>
 __device__ inline void pool_row_taps(
     const LastLane<kVector, T>& lane, const Bins& bins, int row, const Emit& emit) {

@@ -128,6 +128,48 @@ __device__ void pool_loop(
     }
 }
 
+// kLoopForm with bins of up to kFewTaps cells on both axes. The loads of a row of a bin are independent.
+template <typename S, typename T>
+__device__ void pool_taps(
+    const Lane<S, T>& lane, const float4& column, const float4* bins, const float4* tails,
+    int part_lane) {
+    const float across[kFewTaps] = {column.y, column.z, column.w, tails[part_lane].x};
+    const float* row_tails = reinterpret_cast<const float*>(tails + kWarp);
+    int columns[kFewTaps];
+#pragma unroll
+    for (int k = 0; k < kFewTaps; ++k) {
+        columns[k] = min(__float_as_int(column.x) + k, lane.width - 1);
+    }
+    T* target = lane.staged;
+    for (int bin = 0; bin < lane.output_height; ++bin) {
+        const float4 head = bins[bin];
+        const float down[kFewTaps] = {head.y, head.z, head.w, row_tails[bin * 4]};
+        const int top = __float_as_int(head.x);
+        float sum[S::kPairs] = {};
+#pragma unroll
+        for (int i = 0; i < kFewTaps; ++i) {
+            const int begin = min(top + i, lane.height - 1) * lane.width;
+            float row[S::kPairs] = {};
+#pragma unroll
+            for (int k = 0; k < kFewTaps; ++k) {
+#pragma unroll
+                for (int j = 0; j < S::kPairs; ++j) {
+                    row[j] += across[k] * lane.source.at(j, begin + columns[k]);
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < S::kPairs; ++j) {
+                sum[j] += down[i] * row[j];
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < S::kPairs; ++j) {
+            target[j * lane.outputs] = from_float<T>(sum[j]);
+        }
+        target += lane.output_width;
+    }
+}
+
 // kSampleForm. Sample by sample, for rois whose bins cover more cells than a table holds.
 template <typename S, typename T>
 __device__ __noinline__ void pool_samples(

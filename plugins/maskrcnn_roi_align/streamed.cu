@@ -124,6 +124,8 @@ __global__ void __launch_bounds__(kStreamWarps * kWarp, kStreamBlocks) pool_stre
     __syncwarp();
     if (header.form == kWindowForm) {
         pool_window<0>(own, within(column, shape.width), bins);
+    } else if (header.form == kLoopForm && header.columns <= kFewTaps && header.rows <= kFewTaps) {
+        pool_taps(own, column, bins, tables.tails + roi * 2 * kWarp, part_lane);
     } else if (header.form == kLoopForm) {
         pool_loop(own, column, bins, tables.tails + roi * 2 * kWarp, part_lane, header);
     } else {

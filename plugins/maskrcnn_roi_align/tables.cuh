@@ -16,6 +16,7 @@ constexpr unsigned kFullWarp = 0xffffffffu;
 constexpr int kMaxBins = 16;    // on an axis; a warp computes a roi's tables, half of it for each axis
 constexpr int kWindowTaps = 3;  // cells of a bin that the window form supports
 constexpr int kMaxTaps = 11;    // cells of a bin that a table holds: kWindowTaps and two float4
+constexpr int kFewTaps = 4;     // cells of a bin whose loads are unrolled
 constexpr int kTableThreads = 128;
 constexpr int kBinTable = kMaxBins + 1;  // a warp's copy of an axis: the bin after the last is read, too
 

@@ -6,6 +6,7 @@ Made to run under compute-sanitizer. --plant gives the kernels less workspace th
 see that a sanitizer finds it. Ends with 0 when every case agrees.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -44,6 +45,15 @@ ROI_CASES = [
     (1, 5, 190, 180, 6, 7, 7, 0, 0),
     (2, 17, 160, 210, 9, 14, 14, 2, 1),
 ]
+# batch, channels, picture height and width, rois, output height, output width, sampling, aligned
+MULTISCALE_CASES = [
+    (2, 5, 64, 96, 9, 7, 7, 2, 0),
+    (1, 33, 200, 304, 30, 7, 7, 0, 1),
+    (1, 70, 120, 80, 12, 14, 14, 2, 0),
+    (2, 8, 40, 40, 8, 2, 20, 2, 0),
+    (1, 9, 17, 9, 3, 3, 5, 1, 0),
+]
+MULTISCALE_SCALES = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 # The first rois of each case: out of reach, much larger than any map, inside out on one axis.
 UNUSUAL = np.float32([[-2e38, 0, 2e38, 9], [-3e5, -4e5, 3e5, 2e5], [90, 20, 30, 80]])
 FORMATS = [
@@ -128,6 +138,42 @@ def roi_case(driver: Driver, kernels: Kernels, case, dtype, mode, given, taken) 
     return bool(np.allclose(pooled, expected, rtol=tolerance, atol=tolerance))
 
 
+def multiscale_case(driver: Driver, kernels: Kernels, case, dtype, given, taken) -> bool:
+    batch, channels, height, width, count, out_height, out_width, sampling, aligned = case
+    random = np.random.default_rng(count * 1000 + channels)
+    element = np.float16 if dtype == FLOAT16 else np.float32
+    maps = [
+        random.standard_normal(
+            (batch, channels, *(math.ceil(side * scale) for side in (height, width)))
+        ).astype(element)
+        for scale in MULTISCALE_SCALES
+    ]
+    side = 4 * (max(height, width) / 2) ** random.random((count, 1))
+    middle = random.uniform(0, 1, (count, 2)) * (width, height)
+    rois = np.concatenate([middle - side / 2, middle + side / 2], 1).astype(np.float32)
+    rois[: len(UNUSUAL)] = UNUSUAL[: len(rois)]
+    image = random.integers(-1, batch, count).astype(np.int32)
+    whole = in_format(np.zeros((count, channels, out_height, out_width), element), taken)
+    needed = kernels.multiscale_workspace(count, out_height, out_width)
+    uploaded = [driver.upload(np.ascontiguousarray(in_format(each, given))) for each in maps]
+    pointers = [driver.upload(rois), driver.upload(image), driver.allocate(whole.nbytes)]
+    driver.poison(pointers[2], whole.nbytes)
+    workspace = driver.allocate(max(1, needed))
+    kernels.multiscale_roi_align(
+        uploaded, *pointers, [each.shape[2] for each in maps], [each.shape[3] for each in maps],
+        MULTISCALE_SCALES, batch, channels, count, out_height, out_width, sampling, aligned, 100, 3,
+        dtype, given, taken, workspace, needed, driver.stream,
+    )  # fmt: skip
+    pooled = driver.download(pointers[2], whole.shape, element).astype(np.float64)
+    driver.free(*uploaded, *pointers, workspace)
+    expected = reference.multiscale_roi_align(
+        maps, rois, image, (out_height, out_width), MULTISCALE_SCALES, sampling, aligned, (100, 3)
+    )
+    expected = np.nan_to_num(in_format(expected, taken))
+    tolerance = 2e-3 if dtype == FLOAT16 else 1e-5
+    return bool(np.allclose(pooled, expected, rtol=tolerance, atol=tolerance))
+
+
 def main(library: Path, planted: bool) -> int:
     driver, kernels = Driver(), Kernels(library)
     shortage = PLANTED_SHORTAGE if planted else 0
@@ -140,7 +186,12 @@ def main(library: Path, planted: bool) -> int:
             for formats in FORMATS:
                 if not roi_case(driver, kernels, case, dtype, *formats):
                     failed.append(("roi_align", dtype, case, formats))
-    cases = 2 * (len(NMS_CASES) + len(ROI_CASES) * len(FORMATS))
+        for case in MULTISCALE_CASES:
+            for _, *formats in FORMATS[:4]:
+                if not multiscale_case(driver, kernels, case, dtype, *formats):
+                    failed.append(("multiscale_roi_align", dtype, case, formats))
+    cases = len(NMS_CASES) + len(ROI_CASES) * len(FORMATS) + len(MULTISCALE_CASES) * 4
+    cases *= 2
     sys.stdout.write("\n".join([f"{cases} cases, {len(failed)} failed", *map(str, failed), ""]))
     return 1 if failed else 0
 

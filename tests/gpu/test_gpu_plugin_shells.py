@@ -39,6 +39,10 @@ ROI_ALIGN = {
     "output_height": 7, "output_width": 6, "spatial_scale": 1 / 16, "sampling_ratio": 2,
     "aligned": 0,
 }  # fmt: skip
+MULTISCALE = {
+    "output_height": 7, "output_width": 6, "sampling_ratio": 2, "aligned": 0,
+    "canonical_scale": 100, "canonical_level": 4, "scale_0": 1 / 16, "scale_1": 1 / 32,
+}  # fmt: skip
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
@@ -122,8 +126,23 @@ def roi_case(dtype=torch.float32, seed=0, count=33):
     return [features.cuda(), rois.cuda(), images.cuda()], outputs, expected
 
 
-ATTRIBUTES = {"PaddedNMS": 4, "MaskRcnnROIAlign": 6}  # with optional ones
-CASES = {"PaddedNMS": (NMS, nms_case), "MaskRcnnROIAlign": (ROI_ALIGN, roi_case)}
+def multiscale_case(dtype=torch.float32, seed=0, count=33):
+    (features, rois, images), outputs, _ = roi_case(dtype, seed, count)
+    coarse = torch.nn.functional.avg_pool2d(features.float(), 2).to(dtype)
+    expected = reference.multiscale_roi_align(
+        [features.float().cpu().numpy(), coarse.float().cpu().numpy()], rois.cpu().numpy(),
+        images.cpu().numpy(), (7, 6), [1 / 16, 1 / 32], 2, 0, (100, 4),
+    )  # fmt: skip
+    return [features, *[coarse] * 4, rois, images], outputs, expected
+
+
+# With optional ones.
+ATTRIBUTES = {"PaddedNMS": 4, "MaskRcnnROIAlign": 6, "MultiscaleRoIAlign": 11}
+CASES = {
+    "PaddedNMS": (NMS, nms_case),
+    "MaskRcnnROIAlign": (ROI_ALIGN, roi_case),
+    "MultiscaleRoIAlign": (MULTISCALE, multiscale_case),
+}
 
 
 def check(op: str, outputs, expected) -> None:

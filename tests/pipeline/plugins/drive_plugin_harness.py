@@ -19,6 +19,10 @@ ROI_ALIGN = {
     "output_height": 7, "output_width": 6, "spatial_scale": 1 / 16, "sampling_ratio": 2,
     "aligned": 0,
 }  # fmt: skip
+MULTISCALE = {
+    "output_height": 7, "output_width": 6, "sampling_ratio": 2, "aligned": 0,
+    "canonical_scale": 224, "canonical_level": 4, "scale_0": 1 / 16, "scale_1": 1 / 32,
+}  # fmt: skip
 
 
 def nms_tensors(dtype, index=torch.int32, keep=40):
@@ -31,6 +35,12 @@ def roi_tensors(dtype, index=torch.int32, channels=64):
     shapes = (2, 64, 50, 40), (300, 4), (300,), (300, channels, 7, 6)
     kinds = dtype, torch.float32, index, dtype
     return [torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, kinds)], 3
+
+
+def multiscale_tensors(dtype, index=torch.int32, channels=64):
+    (features, *others), _ = roi_tensors(dtype, index, channels)
+    coarse = [torch.empty(2, 64, 25, 20, dtype=dtype)] * 4
+    return [features, *coarse, *others], 7
 
 
 def ask(plugin, tensors, inputs):
@@ -106,6 +116,9 @@ def main(headers: Path, plugins: Path, folder: Path, tensorrt: "Path | None" = N
         "PaddedNMS": answers(harness, "PaddedNMS", NMS, nms_tensors, {"keep": 41}),
         "MaskRcnnROIAlign": answers(
             harness, "MaskRcnnROIAlign", ROI_ALIGN, roi_tensors, {"channels": 63}
+        ),
+        "MultiscaleRoIAlign": answers(
+            harness, "MultiscaleRoIAlign", MULTISCALE, multiscale_tensors, {"channels": 63}
         ),
     }
     sys.stdout.write(json.dumps(facts) + "\n")

@@ -25,10 +25,10 @@ public:
 };
 
 struct Values {
-    float floats[2];
-    int32_t ints[5];
+    float floats[5];
+    int32_t ints[6];
 };
-const Values kGiven{{0.5f, 0.0625f}, {3, 1, 2, 0, 1}};
+const Values kGiven{{0.5f, 0.0625f, 0.03125f, 0.0f, 0.0f}, {3, 1, 2, 0, 1, 4}};
 
 // Fields for all names a creator asks for, each with another value of its type.
 std::vector<PluginField> fields_for(IPluginCreatorV3One& creator) {
@@ -115,22 +115,25 @@ std::string types_taken(IPluginV3& plugin, int32_t inputs, int32_t outputs) {
 }
 
 // A letter for the type, one for features' format and one for pooled's: Linear, hwc (C), hwc8 (8).
-std::string formats_taken(IPluginV3& plugin) {
+std::string formats_taken(IPluginV3& plugin, int32_t maps) {
     const DataType types[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
     const TensorFormat formats[] = {TensorFormat::kLINEAR, TensorFormat::kHWC, TensorFormat::kHWC8,
                                     TensorFormat::kCHW32, TensorFormat::kHWC16};
     std::string taken;
     for (int code = 0; code < 75; ++code) {
-        DynamicPluginTensorDesc tensors[4]{};
+        std::vector<DynamicPluginTensorDesc> tensors(static_cast<size_t>(maps) + 3);
         const int type = code / 25;
-        tensors[0].desc.type = tensors[3].desc.type = types[type];
-        tensors[1].desc.type = DataType::kFLOAT;
-        tensors[2].desc.type = DataType::kINT32;
-        tensors[0].desc.format = formats[code / 5 % 5];
-        tensors[3].desc.format = formats[code % 5];
+        for (int32_t i = 0; i < maps; ++i) {
+            tensors[i].desc.type = types[type];
+            tensors[i].desc.format = formats[code / 5 % 5];
+        }
+        tensors[maps].desc.type = DataType::kFLOAT;
+        tensors[maps + 1].desc.type = DataType::kINT32;
+        tensors[maps + 2].desc.type = types[type];
+        tensors[maps + 2].desc.format = formats[code % 5];
         bool good = true;
-        for (int32_t i = 0; i < 4 && good; ++i) {
-            good = building(plugin).supportsFormatCombination(i, tensors, 3, 1);
+        for (int32_t i = 0; i < maps + 3 && good; ++i) {
+            good = building(plugin).supportsFormatCombination(i, tensors.data(), maps + 2, 1);
         }
         if (good) {
             taken += (taken.empty() ? "\"" : ", \"") + std::string(1, "fhb"[type]) +
@@ -140,17 +143,19 @@ std::string formats_taken(IPluginV3& plugin) {
     return "[" + taken + "]";
 }
 
-size_t workspace(IPluginV3& plugin, bool nms) {
-    DynamicPluginTensorDesc inputs[3]{};
-    if (nms) {
+size_t workspace(IPluginV3& plugin, int32_t maps) {
+    std::vector<DynamicPluginTensorDesc> inputs(static_cast<size_t>(maps) + 2);
+    if (maps == 0) {
         inputs[0].max = {4, {2, 3, 4000, 4}};
         inputs[1].max = {3, {2, 3, 4000}};
     } else {
-        inputs[0].max = {4, {2, 64, 50, 40}};
-        inputs[1].max = {2, {300, 4}};
-        inputs[2].max = {1, {300}};
+        for (int32_t i = 0; i < maps; ++i) {
+            inputs[i].max = {4, {2, 64, 50, 40}};
+        }
+        inputs[maps].max = {2, {300, 4}};
+        inputs[maps + 1].max = {1, {300}};
     }
-    return building(plugin).getWorkspaceSize(inputs, nms ? 2 : 3, nullptr, 0);
+    return building(plugin).getWorkspaceSize(inputs.data(), maps + 2, nullptr, 0);
 }
 
 }  // namespace
@@ -176,7 +181,8 @@ int main(int argc, char** argv) {
     std::printf("[");
     for (int32_t i = 0; i < count; ++i) {
         auto& creator = *static_cast<IPluginCreatorV3One*>(creators[i]);
-        const bool nms = std::strcmp(creator.getPluginName(), "PaddedNMS") == 0;
+        const std::string name = creator.getPluginName();
+        const int32_t maps = name == "PaddedNMS" ? 0 : name == "MaskRcnnROIAlign" ? 1 : 5;
         std::vector<PluginField> fields = fields_for(creator);
         IPluginV3* built = create(creator, fields, TensorRTPhase::kBUILD);
         if (built == nullptr) {
@@ -203,8 +209,8 @@ int main(int argc, char** argv) {
             "\"types\": %s, \"formats\": %s, \"workspace\": %zu, \"refused\": %s, \"logged\": \"%s\"}",
             i == 0 ? "" : ", ", creator.getPluginName(), creator.getPluginVersion(),
             creator.getPluginNamespace(), text(*runtime(*cloned).getFieldsToSerialize()).c_str(),
-            types_taken(*cloned, nms ? 2 : 3, nms ? 2 : 1).c_str(),
-            nms ? "[]" : formats_taken(*cloned).c_str(), workspace(*cloned, nms),
+            types_taken(*cloned, maps + 2, maps == 0 ? 2 : 1).c_str(),
+            maps == 0 ? "[]" : formats_taken(*cloned, maps).c_str(), workspace(*cloned, maps),
             refused ? "true" : "false", words.c_str());
         delete cloned;
     }

@@ -23,6 +23,16 @@ ROI = {
     "sampling_ratio": 2,
     "aligned": 1,
 }
+PYRAMID = {
+    "output_height": 3,
+    "output_width": 2,
+    "sampling_ratio": 2,
+    "aligned": 0,
+    "canonical_scale": 224,
+    "canonical_level": 4,
+    "scale_0": 0.0625,
+    "scale_1": 0.03125,
+}
 
 
 class Log(trt.ILogger):
@@ -42,6 +52,7 @@ def model(nms=NMS, roi=ROI, batch=2, rois=9, element=TensorProto.FLOAT, function
         ("boxes", element, shape),
         ("scores", element, [batch, 3, 100]),
         ("features", element, [batch, 8, 20, 20]),
+        ("coarse", element, [batch, 8, 10, 10]),
         ("rois", TensorProto.FLOAT, [rois, 4]),
         ("images", whole, [rois]),
     ]
@@ -49,6 +60,7 @@ def model(nms=NMS, roi=ROI, batch=2, rois=9, element=TensorProto.FLOAT, function
         ("indices", whole, [batch, 10]),
         ("count", whole, [batch]),
         ("pooled", element, [rois, 8, 7, 5]),
+        ("of_levels", element, [rois, 8, 3, 2]),
     ]
     nodes = [
         helper.make_node(
@@ -56,6 +68,13 @@ def model(nms=NMS, roi=ROI, batch=2, rois=9, element=TensorProto.FLOAT, function
         ),
         helper.make_node(
             "MaskRcnnROIAlign", ["features", "rois", "images"], ["pooled"], domain=DOMAIN, **roi
+        ),
+        helper.make_node(
+            "MultiscaleRoIAlign",
+            ["features", *["coarse"] * 4, "rois", "images"],
+            ["of_levels"],
+            domain=DOMAIN,
+            **PYRAMID,
         ),
     ]
     graph = helper.make_graph(
@@ -83,7 +102,12 @@ def build(onnx_model, dynamic=False):
     config = builder.create_builder_config()
     if dynamic:
         profile = builder.create_optimization_profile()
-        for name, rest in (("boxes", [1, 100, 4]), ("scores", [3, 100]), ("features", [8, 20, 20])):
+        for name, rest in (
+            ("boxes", [1, 100, 4]),
+            ("scores", [3, 100]),
+            ("features", [8, 20, 20]),
+            ("coarse", [8, 10, 10]),
+        ):
             profile.set_shape(name, [1, *rest], [2, *rest], [4, *rest])
         for name, rest in (("rois", [4]), ("images", [])):
             profile.set_shape(name, [1, *rest], [50, *rest], [300, *rest])

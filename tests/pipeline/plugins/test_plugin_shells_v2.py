@@ -27,7 +27,11 @@ pytest.importorskip("torch")
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[2] / "plugins"
-OPS = {"PaddedNMS": 4, "MaskRcnnROIAlign": 6}  # attributes, of four bytes each
+OPS = {
+    "PaddedNMS": 4,
+    "MaskRcnnROIAlign": 6,
+    "MultiscaleRoIAlign": 11,
+}  # attributes, of four bytes each
 
 
 def given_headers() -> "list[Any]":
@@ -94,17 +98,19 @@ def test_plugin_is_serialized_and_restored(answers, op, space) -> None:
     found = answers[op][space]
     assert found["stored"] == found["stored again"] == 4 * OPS[op]
     assert found["short"], "too few bytes must be refused"
-    assert found["without optional"] == (4 * OPS[op] if op == "MaskRcnnROIAlign" else None)
+    assert found["without optional"] == (None if op == "PaddedNMS" else 4 * OPS[op])
 
 
 @pytest.mark.parametrize("space", ["", "trtyard"])
 def test_types_shapes_and_workspace_match_the_contract(answers, library, space) -> None:
     kernels = ctypes.CDLL(str(library))
     nms, roi_align = kernels.trtyard_padded_nms_workspace, kernels.trtyard_roi_align_workspace
-    nms.restype = roi_align.restype = ctypes.c_size_t
+    multiscale = kernels.trtyard_multiscale_roi_align_workspace
+    nms.restype = roi_align.restype = multiscale.restype = ctypes.c_size_t
     wanted = {
         "PaddedNMS": nms(2, 3, 4000, 40),
         "MaskRcnnROIAlign": roi_align(2, 64, 50, 40, 300, 7, 6),
+        "MultiscaleRoIAlign": multiscale(300, 7, 6),
     }
     for op, size in wanted.items():
         found = answers[op][space]

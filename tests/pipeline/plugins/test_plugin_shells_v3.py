@@ -26,7 +26,7 @@ from trtyard.core.plugins.cuda_compiler import require_host_compiler, toolkit_of
 VARIABLE = "TRTYARD_NVINFER_HEADERS"
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[2] / "plugins"
-OPS = ["PaddedNMS", "MaskRcnnROIAlign"]
+OPS = ["PaddedNMS", "MaskRcnnROIAlign", "MultiscaleRoIAlign"]
 BOTH_NAMESPACES = [[op, "1", space] for op in sorted(OPS) for space in ("", "trtyard")]
 
 
@@ -116,6 +116,7 @@ def test_networks_are_built_with_the_plugins(in_tensorrt: dict[str, Any], case: 
         ["indices", [batch, 10], "DataType.INT32"],
         ["count", [batch], "DataType.INT32"],
         ["pooled", [rois, 8, 7, 5], element],
+        ["of_levels", [rois, 8, 3, 2], element],
     ]
 
 
@@ -150,6 +151,11 @@ def test_a_plugin_made_from_its_stored_fields_stores_the_same(
             "output_height": 3, "output_width": 1, "spatial_scale": 0.5, "sampling_ratio": 2,
             "aligned": 0, "mode": 1,
         },
+        "MultiscaleRoIAlign": {
+            "output_height": 3, "output_width": 1, "sampling_ratio": 2, "aligned": 0,
+            "canonical_scale": 1, "canonical_level": 4, "scale_0": 0.5, "scale_1": 0.0625,
+            "scale_2": 0.03125, "scale_3": 0, "scale_4": 0,
+        },
     }  # fmt: skip
     assert [[each["name"], each["namespace"]] for each in in_driver] == [
         [op, space] for op in OPS for space in ("", "trtyard")
@@ -161,7 +167,11 @@ def test_linear_types_match_the_contract(
     in_driver: list[dict[str, Any]],
 ) -> None:
     # f float32, h float16, b bfloat16, i int32; one letter a tensor, inputs first.
-    taken = {"PaddedNMS": ["ffii", "hhii", "bbii"], "MaskRcnnROIAlign": ["ffif", "hfih", "bfib"]}
+    taken = {
+        "PaddedNMS": ["ffii", "hhii", "bbii"],
+        "MaskRcnnROIAlign": ["ffif", "hfih", "bfib"],
+        "MultiscaleRoIAlign": ["ffffffif", "hhhhhfih", "bbbbbfib"],
+    }
     assert all(each["types"] == taken[each["name"]] for each in in_driver)
 
 
@@ -171,17 +181,19 @@ def test_roi_align_supports_tensorrts_channels_last(
     # The type, then features' and pooled's format: Linear, hwc (C), hwc8 (8).
     pairs = [a + b for a in "LC" for b in "LC"], [a + b for a in "L8" for b in "L8"]
     wanted = ["f" + pair for pair in pairs[0]] + [t + pair for t in "hb" for pair in pairs[1]]
-    taken = [each["formats"] for each in in_driver if each["name"] == "MaskRcnnROIAlign"]
-    assert taken == [wanted, wanted]
+    taken = [each["formats"] for each in in_driver if each["name"] != "PaddedNMS"]
+    assert taken == [wanted] * 4
 
 
 def test_workspace_matches_the_kernels(in_driver: list[dict[str, Any]], shells: Shells) -> None:
     library = ctypes.CDLL(str(shells.library))
     nms, roi_align = library.trtyard_padded_nms_workspace, library.trtyard_roi_align_workspace
-    nms.restype = roi_align.restype = ctypes.c_size_t
+    multiscale = library.trtyard_multiscale_roi_align_workspace
+    nms.restype = roi_align.restype = multiscale.restype = ctypes.c_size_t
     wanted = {
         "PaddedNMS": nms(2, 3, 4000, 3),
         "MaskRcnnROIAlign": roi_align(2, 64, 50, 40, 300, 3, 1),
+        "MultiscaleRoIAlign": multiscale(300, 3, 1),
     }
     assert wanted["PaddedNMS"] > 0
     assert all(each["workspace"] == wanted[each["name"]] for each in in_driver)
