@@ -15,7 +15,7 @@ from trtyard.pipeline.models.static_detectors.keypoints import keypoints_of
 from trtyard.pipeline.models.static_detectors.masks import mask_of_label, pasted
 from trtyard.pipeline.models.static_detectors.order import descending_in_turn
 from trtyard.pipeline.models.static_detectors.padded_boxes import PADDED_CORNER, is_box
-from trtyard.pipeline.models.static_detectors.pooling import pool
+from trtyard.pipeline.models.static_detectors.pooling import pool, pool_each
 from trtyard.pipeline.models.static_detectors.proposals import propose
 from trtyard.pipeline.models.static_detectors.suppression import MOST_SHIFTED
 
@@ -177,8 +177,9 @@ def test_rows_sort_by_score_then_turn_then_place():
     assert order.tolist() == [[5, 1, 2, 0, 3, 4], [5, 4, 3, 2, 1, 0]]
 
 
+@pytest.mark.parametrize("static", [pool, pool_each])
 @pytest.mark.parametrize("sampling_ratio", [2, -1])
-def test_pooling_is_torchvisions(sampling_ratio):
+def test_pooling_is_torchvisions(sampling_ratio, static):
     draw = torch.Generator().manual_seed(0)
     size = (512, 768)
     strides = (4, 8, 16, 32)
@@ -193,7 +194,7 @@ def test_pooling_is_torchvisions(sampling_ratio):
     boxes = torch.cat([boxes, edges])
     module = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio)
     expected = module(maps, [boxes], [size])
-    found = pool(module, maps, [with_padded_rows(boxes, 120)], [size])
+    found = static(module, maps, [with_padded_rows(boxes, 120)], [size])
     torch.testing.assert_close(found[: len(boxes)], expected, rtol=0, atol=1e-6)
     assert not bool(found[len(boxes) :].any())
 

@@ -7,7 +7,7 @@ from trtyard.pipeline.models.static_detectors.box_detections import BOX_DETECTIO
 from trtyard.pipeline.models.static_detectors.fcos import FCOS
 from trtyard.pipeline.models.static_detectors.keypoints import HEATMAPS
 from trtyard.pipeline.models.static_detectors.masks import MASKS
-from trtyard.pipeline.models.static_detectors.pooling import POOL
+from trtyard.pipeline.models.static_detectors.pooling import POOL, POOL_0_5
 from trtyard.pipeline.models.static_detectors.proposals import PROPOSALS
 from trtyard.pipeline.models.static_detectors.retinanet import RETINANET
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite, torchvision_release
@@ -25,9 +25,7 @@ Form = Tuple[Rewrite, ...]
 
 _DETECTION = "torchvision.models.detection."
 _NEWER = ("0.17", "0.27", "0.28")
-
-
-_TWO_STAGE = (TRANSFORM, PROPOSALS, POOL, BOX_DETECTIONS, MASKS, HEATMAPS, FINISH)
+_TWO_STAGE = (TRANSFORM, PROPOSALS, BOX_DETECTIONS, MASKS, HEATMAPS, FINISH)
 
 
 def _of_newer(*rewrites: Rewrite) -> Dict[str, Form]:
@@ -35,8 +33,8 @@ def _of_newer(*rewrites: Rewrite) -> Dict[str, Form]:
 
 
 def _of_two_stages() -> Dict[str, Form]:
-    forms = dict.fromkeys(_NEWER, (ANCHOR_GENERATOR, *_TWO_STAGE))
-    return {"0.5": (ANCHOR_GENERATOR_0_5, *_TWO_STAGE), **forms}
+    newer = dict.fromkeys(_NEWER, (ANCHOR_GENERATOR, POOL, *_TWO_STAGE))
+    return {"0.5": (ANCHOR_GENERATOR_0_5, POOL_0_5, *_TWO_STAGE), **newer}
 
 
 # By the class's qualified name, then by torchvision's release.
