@@ -62,3 +62,24 @@ def test_detector_that_the_oldest_torchvision_lacks_is_named(tmp_path):
     done = conversion("7.0", "retinanet_resnet50_fpn", 96, tmp_path / "out")
     assert done.returncode == 2
     assert "torchvision 0.5.0 of this row has no retinanet_resnet50_fpn; of its kind" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "model"),
+    [
+        *((row, "fasterrcnn_mobilenet_v3_large_320_fpn") for row in ("8.6", "10.16", "11.3")),
+        ("8.6", "maskrcnn_resnet50_fpn"),
+        ("8.6", "keypointrcnn_resnet50_fpn"),
+        ("7.0", "fasterrcnn_resnet50_fpn"),
+    ],
+)
+def test_two_stage_detector_is_padded_on_each_row(row, model, tmp_path):
+    report = converted(row, model, 96, tmp_path / "out")
+    (found,) = report["detections"]
+    assert found["passed"]
+    assert found["matched"] == found["reference"] > 5
+    assert all(each["passed"] for each in report["parity"])
+    outputs = report["signature"]["outputs"]
+    shapes = {one["name"]: one["shape"] for one in outputs}
+    assert shapes["count"] == [1]
+    assert {shape[0] for name, shape in shapes.items() if name != "count"} == {100}

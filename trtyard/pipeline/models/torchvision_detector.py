@@ -116,8 +116,8 @@ def load_detector(
         picture=picture,
         scale=(images.shape[3] / columns, images.shape[2] / rows),
         # torch.export stops at the first size that depends on values, and takes three times as long
-        # for the static form.
-        exporter="torchscript",
+        # for the static form of two stages.
+        exporter="torchscript" if form is None or hasattr(detector, "rpn") else None,
         notes=notes,
         prepare=lambda rgb: network_input(fitted(rgb, shape), shape),
         preprocess=Preprocess(STRETCH, "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
