@@ -95,7 +95,7 @@ def export(options):
     with Stage("export") as facts, symbolics(patched=False, releases=releases_of(row)):
         names = model.input_names, model.output_names
         exported = export_onnx(
-            model.module, model.inputs, *names, options.exporter, options.opset, options.file
+            model.to_export, model.inputs, *names, options.exporter, options.opset, options.file
         )
         nodes = onnx.load(str(options.file)).graph.node
         ops = sorted({op for node in nodes for op in (node.op_type, *inner_ops(node))})

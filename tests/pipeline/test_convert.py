@@ -166,7 +166,7 @@ def test_segmenter_dict_keys_become_outputs(row_file, tmp_path):
 def test_torchvision_detector_agrees_and_names_missing_ops(row_file, tmp_path):
     out = tmp_path / "out"
     model = "fasterrcnn_mobilenet_v3_large_320_fpn"
-    done, report = convert(row_file, model, out, "--size", "96")
+    done, report = convert(row_file, model, out, "--size", "96", "--detections", "dynamic")
     assert done.returncode == 4, done.stdout + done.stderr
     assert report["exporter"] == "torchscript"
     (found,) = report["detections"]
@@ -178,6 +178,33 @@ def test_torchvision_detector_agrees_and_names_missing_ops(row_file, tmp_path):
     assert "supported by: TensorRT 8.5 and newer, not TensorRT for RTX" in failed.reason
     assert "as the model faster_rcnn does" in failed.hint
     assert "why: " not in json.dumps(report["stages"])
+    assert (out / artifacts.OVERLAY).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ("ssd300_vgg16", "300"),
+        ("ssdlite320_mobilenet_v3_large", "320"),
+        ("retinanet_resnet50_fpn", "160"),
+        ("retinanet_resnet50_fpn_v2", "96"),
+        ("fcos_resnet50_fpn", "160"),
+    ],
+)
+def test_one_stage_detector_becomes_an_engine(row_file, tmp_path, model, size):
+    out = tmp_path / "out"
+    done, report = convert(row_file, model, out, "--size", size)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert report["exporter"] == "dynamo"
+    (found,) = report["detections"]
+    assert found["passed"]
+    assert found["matched"] == found["reference"] > 5
+    assert report["engine"]["plugin_layers"] == ["PaddedNMS"]
+    assert status_of(report)["engine"] == "passed"
+    outputs = {one["name"]: one["shape"] for one in report["signature"]["outputs"]}
+    rows = outputs["scores"][0]
+    assert outputs == {"boxes": [rows, 4], "scores": [rows], "labels": [rows], "count": [1]}
     assert (out / artifacts.OVERLAY).is_file()
 
 

@@ -16,20 +16,24 @@ from trtyard.system.uv import ROOT
 
 
 def converted(row, model, size, out):
+    done = conversion(row, model, size, out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((out / "report.json").read_text())
+
+
+def conversion(row, model, size, out):
     try:
         find_python(row_and_lock(row)[0].host_pythons)
     except EnvironmentLacksError as error:
         pytest.skip(error.message)
     words = ["convert", "--trt", row, "--model", model, "--size", str(size), "--out", str(out)]
     words += ["--in", "host", "--until", "onnx"]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-I", ROOT / "trtyard" / "__main__.py", *words],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((out / "report.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,42 @@ def test_onnxruntime_agrees_with_torch(row, model, outputs, tmp_path):
     report = converted(row, model, 128, tmp_path / "out")
     assert [each["output"] for each in report["parity"]] == outputs
     assert all(each["passed"] and each["max_abs"] > 0 for each in report["parity"])
+
+
+@pytest.mark.parametrize("row", ["8.6", "10.16", "11.3"])
+@pytest.mark.parametrize("model", ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn"])
+def test_one_stage_detector_is_padded_on_each_row(row, model, tmp_path):
+    size = 320 if model.startswith("ssd") else 96
+    report = converted(row, model, size, tmp_path / "out")
+    (found,) = report["detections"]
+    assert found["passed"]
+    assert found["matched"] == found["reference"] > 5
+    shapes = {one["name"]: one["shape"] for one in report["signature"]["outputs"]}
+    assert shapes == {"boxes": [300, 4], "scores": [300], "labels": [300], "count": [1]}
+
+
+def test_detector_that_the_oldest_torchvision_lacks_is_named(tmp_path):
+    done = conversion("7.0", "retinanet_resnet50_fpn", 96, tmp_path / "out")
+    assert done.returncode == 2
+    assert "torchvision 0.5.0 of this row has no retinanet_resnet50_fpn; of its kind" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "model"),
+    [
+        *((row, "fasterrcnn_mobilenet_v3_large_320_fpn") for row in ("8.6", "10.16", "11.3")),
+        ("8.6", "maskrcnn_resnet50_fpn"),
+        ("8.6", "keypointrcnn_resnet50_fpn"),
+        ("7.0", "fasterrcnn_resnet50_fpn"),
+    ],
+)
+def test_two_stage_detector_is_padded_on_each_row(row, model, tmp_path):
+    report = converted(row, model, 96, tmp_path / "out")
+    (found,) = report["detections"]
+    assert found["passed"]
+    assert found["matched"] == found["reference"] > 5
+    assert all(each["passed"] for each in report["parity"])
+    outputs = report["signature"]["outputs"]
+    shapes = {one["name"]: one["shape"] for one in outputs}
+    assert shapes["count"] == [1]
+    assert {shape[0] for name, shape in shapes.items() if name != "count"} == {100}

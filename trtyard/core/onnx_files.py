@@ -19,6 +19,7 @@ _UNFIT = {
     "size": "--input gives the sizes: --input x=1x3x224x224",
     "top_n": "an ONNX file takes --input and --image",
     "norm_eps": "an ONNX file takes --input and --image",
+    "detections": "an ONNX file has its outputs in it",
 }
 _LFS_POINTER = b"version https://git-lfs"
 # The field key = "location" of an entry in TensorProto.external_data, as protobuf writes it.

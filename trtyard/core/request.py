@@ -16,6 +16,7 @@ REQUEST_FILE = "request.json"
 SCHEMA = 1
 
 ONNX, ENGINE = "onnx", "engine"
+PADDED, DYNAMIC = "padded", "dynamic"  # detections
 
 
 class Option(NamedTuple):
@@ -132,6 +133,11 @@ class ConversionRequest:
     norm_eps: Optional[float] = option(
         "Epsilon of a torchvision detector's norm layers, if the checkpoint does not have it.",
         _share,
+    )
+    detections: Optional[str] = option(
+        "Outputs of a torchvision detector: padded to a fixed length (default), or dynamic, as "
+        "torchvision returns them.",
+        _one_of(PADDED, DYNAMIC),
     )
     opset: Optional[int] = option("ONNX opset (default: the row's).", _number)
     simplify: bool = option(

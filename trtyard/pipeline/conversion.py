@@ -233,7 +233,7 @@ class Conversion:
 
     def _subject(self) -> Subject:
         model = self._model
-        return model.module, self._sized.traced()[1], model.input_names, model.output_names
+        return model.to_export, self._sized.traced()[1], model.input_names, model.output_names
 
     def _input_axes(self) -> Sequence[Mapping[int, str]]:
         """Return the names of the dimensions that vary, for each input."""

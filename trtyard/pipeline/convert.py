@@ -80,6 +80,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         input_shape=request.input,
         top_n=request.top_n,
         norm_epsilon=request.norm_eps,
+        detections=request.detections,
     )
     if model.file is not None:
         _refuse_own_result(model.file.path, where.out)

@@ -68,6 +68,7 @@ CASES = {
             "top-n": (["7"], {"words.0.top_n": 7}),
             "opset": (["19"], {"words.0.opset": 19}),
             "norm-eps": (["1e-4"], {"words.0.norm_eps": 1e-4}),
+            "detections": (["dynamic"], {"words.0.detections": "dynamic"}),
             "simplify": ([], {"words.0.simplify": True}),
             "precision": (["fp32, fp16"], {"words.0.precision": "fp32,fp16"}),
             "calibrate": (["/some data"], {"words.0.calibrate": "/some data"}),

@@ -220,9 +220,9 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
     ]
     assert json.loads(file.read_text()) == {
         "schema": 1, "model": "alexnet", "weights": "seeded:3", "image": "/pictures/a b.png",
-        "size": 320, "input": None, "top_n": None, "norm_eps": None, "opset": None,
-        "precision": "fp32", "calibrate": None, "calibration": None, "keep_fp32": None,
-        "until": "engine", "plugins": None, "simplify": False,
+        "size": 320, "input": None, "top_n": None, "norm_eps": None, "detections": None,
+        "opset": None, "precision": "fp32", "calibrate": None, "calibration": None,
+        "keep_fp32": None, "until": "engine", "plugins": None, "simplify": False,
     }  # fmt: skip
 
 
@@ -477,7 +477,10 @@ def test_an_onnx_file_beyond_protobufs_limit_is_refused_at_once(nets):
 
 @pytest.mark.parametrize(
     "words",
-    [{"weights": "seeded:3"}, {"opset": "17"}, {"size": "64"}, {"top_n": "5"}, {"norm_eps": "0"}],
+    [
+        *({"weights": "seeded:3"}, {"opset": "17"}, {"size": "64"}, {"top_n": "5"}),
+        *({"norm_eps": "0"}, {"detections": "dynamic"}),
+    ],
 )
 def test_options_of_other_models_are_refused_for_onnx_files(words, nets):
     (name,) = words

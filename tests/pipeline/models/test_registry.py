@@ -1,6 +1,8 @@
 """From the words after --model, --weights and the rest to a model, or to a helpful refusal."""
 
 import pytest
+import torchvision
+from torchvision.models import detection
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.core.known_models import KINDS
@@ -31,6 +33,22 @@ def test_unknown_model_error_lists_models(typed):
     with pytest.raises(UsageError, match=r"known are faster_rcnn and .* of torchvision") as caught:
         load_model(typed)
     assert "file.py:callable" in caught.value.hint
+
+
+def test_model_that_this_torchvision_lacks_is_named(monkeypatch):
+    older = {name: one for name, one in vars(detection).items() if not name.startswith("retina")}
+    monkeypatch.setattr(torchvision.models, "list_models", lambda module: sorted(older))
+    with pytest.raises(UsageError, match="has no retinanet_resnet50_fpn;") as caught:
+        load_model("retinanet_resnet50_fpn")
+    assert "of its kind it has: fasterrcnn_mobilenet_v3_large_320_fpn, " in caught.value.message
+    assert "newer torchvision" in caught.value.hint
+
+
+@pytest.mark.parametrize("option", ["dynamic", "padded"])
+@pytest.mark.parametrize("spec", ["alexnet", "fcn_resnet50", "faster_rcnn", "net.py:make"])
+def test_detections_are_an_option_of_torchvisions_detectors(spec, option):
+    with pytest.raises(UsageError, match=f"--detections is not for {spec}"):
+        load_model(spec, detections=option)
 
 
 @pytest.mark.parametrize(

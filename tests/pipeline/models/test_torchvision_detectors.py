@@ -10,6 +10,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from trtyard.core.coco import COCO_80, COCO_90, class_name
 from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of
+from trtyard.core.request import DYNAMIC
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models import norm_epsilon
 from trtyard.pipeline.models.families import torchvision_detector as family
@@ -38,7 +39,7 @@ def outputs_of(model):
 
 @pytest.fixture(scope="module")
 def small():
-    return load_detector(SMALL, SEEDED, None, 128)
+    return load_detector(SMALL, SEEDED, None, 128, detections=DYNAMIC)
 
 
 @pytest.fixture
@@ -80,7 +81,8 @@ def test_no_side_is_resized(small):
 def test_file_matches_pytorch_at_any_size(tmp_path):
     shape = (123, 164)  # torchvision's own resizing, traced, makes it (122, 163)
     Image.fromarray(read_picture().rgb).resize((640, 480)).save(tmp_path / "picture.png")
-    model = load_detector(SMALL, SEEDED, str(tmp_path / "picture.png"), shape[0])
+    picture = str(tmp_path / "picture.png")
+    model = load_detector(SMALL, SEEDED, picture, shape[0], detections=DYNAMIC)
     assert tuple(model.inputs[0].shape[-2:]) == shape
     file = tmp_path / "model.onnx"
     with torch.no_grad():
@@ -131,7 +133,7 @@ def test_an_ssd_takes_its_own_size_by_default(name, size, expected, tmp_path):
     ],
 )
 def test_each_kind_has_detections_to_compare(name, outputs):
-    found = outputs_of(load_detector(name, SEEDED, None, 64))
+    found = outputs_of(load_detector(name, SEEDED, None, 64, detections="dynamic"))
     assert outputs <= set(found)
     assert all(len(value) == len(found["scores"]) > 0 for value in found.values())
     assert np.isfinite(found["boxes"]).all()
@@ -140,7 +142,7 @@ def test_each_kind_has_detections_to_compare(name, outputs):
 def test_a_checkpoint_is_fitted_strictly(tmp_path, small, found):
     file = tmp_path / "detector.pth"
     torch.save(small.module.module.detector.state_dict(), file)
-    again = load_detector(SMALL, Choice(str(file), 0), None, 128)
+    again = load_detector(SMALL, Choice(str(file), 0), None, 128, detections=DYNAMIC)
     for name, value in outputs_of(again).items():
         np.testing.assert_array_equal(value, found[name])
     with pytest.raises(UsageError, match="does not fit this model"):

@@ -49,6 +49,7 @@ def loaded(request):
         input_shape=request.input,
         top_n=request.top_n,
         norm_epsilon=None,
+        detections=request.detections,
     )
 
 
@@ -179,11 +180,20 @@ def test_faster_rcnn_prints_and_draws_boxes(tmp_path, astronaut, odd_picture):
     same(wide, net.reference(image=odd_picture, size=None, input="1x3x128x128"))
 
 
-def test_a_detector_of_torchvision(tmp_path, astronaut):
-    net = Converted(tmp_path, model="ssdlite320_mobilenet_v3_large")
+@pytest.mark.parametrize("detections", ["padded", "dynamic"])
+def test_a_detector_of_torchvision(tmp_path, astronaut, detections):
+    model = "ssdlite320_mobilenet_v3_large"
+    net = Converted(tmp_path, model=model, detections=detections)
     printed, outputs = net.run(astronaut, "--top", "2")
     same(outputs, net.reference())
+    assert ("count" in outputs) == (detections == "padded")
     assert len(printed.splitlines()) == 3
+
+
+def test_padding_of_a_torchvision_detector_is_not_printed(tmp_path, astronaut):
+    net = Converted(tmp_path, model="ssd300_vgg16")
+    printed, outputs = net.run(astronaut, "--top", "300")
+    assert len(printed.splitlines()) == 1 + int(outputs["count"][0])
 
 
 @pytest.fixture

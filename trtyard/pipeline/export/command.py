@@ -17,7 +17,7 @@ def export_to(row: Row, options: argparse.Namespace) -> int:
     model = load_model(options.model, size=options.size, input_shape=options.input)
     row = exporting(row, model.exporter)
     export_onnx(
-        model.module,
+        model.to_export,
         model.inputs,
         model.input_names,
         model.output_names,

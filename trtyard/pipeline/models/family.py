@@ -19,6 +19,7 @@ class Options(NamedTuple):
     input_shape: Optional[str] = None
     top_n: Optional[int] = None
     norm_epsilon: Optional[float] = None
+    detections: Optional[str] = None  # "padded" or "dynamic"
 
 
 # The options by the words of the command line. Each family takes some of them.
@@ -28,6 +29,7 @@ WORDS = (
     ("--input", "input_shape"),
     ("--top-n", "top_n"),
     ("--norm-eps", "norm_epsilon"),
+    ("--detections", "detections"),
 )
 
 

@@ -47,3 +47,9 @@ class Model(NamedTuple):
     # Returns the model's one input for a picture, uint8 [H, W, 3]; None if that is not known.
     prepare: Optional[Callable[[Any], torch.Tensor]] = None
     preprocess: Optional[Preprocess] = None  # of the picture
+    static_form: Optional[torch.nn.Module] = None  # exported in place of ``module``
+
+    @property
+    def to_export(self) -> torch.nn.Module:
+        """The module that is exported; ``module`` is the reference."""
+        return self.module if self.static_form is None else self.static_form

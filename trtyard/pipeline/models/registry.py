@@ -2,7 +2,10 @@
 
 from typing import Any, Optional
 
-from trtyard.core.known_models import unknown
+import torchvision
+
+from trtyard.core.errors import UsageError
+from trtyard.core.known_models import KINDS, unknown
 from trtyard.pipeline.models.families import FAMILIES
 from trtyard.pipeline.models.family import Options
 from trtyard.pipeline.models.model import Model
@@ -17,6 +20,7 @@ def load_model(
     input_shape: Optional[str] = None,
     top_n: Optional[int] = None,
     norm_epsilon: Optional[float] = None,
+    detections: Optional[str] = None,
 ) -> Model:
     """Return the model ``spec``, with its weights and this run's inputs.
 
@@ -33,15 +37,26 @@ def load_model(
             file also with names, or a file of values.
         top_n: proposals of ``faster_rcnn``.
         norm_epsilon: of the norms of a checkpoint for one of torchvision's detectors.
+        detections: "padded" or "dynamic"; None for padded, where torchvision's detector has it.
 
     Raises:
         UsageError: an argument is not supported; the message lists the supported values.
         EnvironmentLacksError: pretrained weights or the default picture are missing.
     """
     path = None if image is None else str(image)
-    options = Options(choose(str(weights)), path, size, input_shape, top_n, norm_epsilon)
+    options = Options(
+        choose(str(weights)), path, size, input_shape, top_n, norm_epsilon, detections
+    )
     for family in FAMILIES:
         if family.has(spec):
             family.refuse_unfit(spec, options)
             return family.load(spec, options)
-    raise unknown(spec, [name for family in FAMILIES for name in family.names()])
+    here = [name for family in FAMILIES for name in family.names()]
+    kind = next((one for one in KINDS.values() if spec in one.names), None)
+    if kind is None:
+        raise unknown(spec, here)
+    raise UsageError(
+        f"torchvision {torchvision.__version__} of this row has no {spec}; of its kind it has: "
+        + ", ".join(name for name in kind.names if name in here),
+        "take a row with a newer torchvision; ./run matrix lists the rows",
+    )

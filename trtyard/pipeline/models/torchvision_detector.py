@@ -7,7 +7,7 @@ NonMaxSuppression. ``faster_rcnn`` is a detector with fixed shapes.
 
 import warnings
 from collections import OrderedDict
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from trtyard.core.errors import UsageError
 from trtyard.core.report import STRETCH, Preprocess
+from trtyard.core.request import DYNAMIC, PADDED
 from trtyard.pipeline.models.checkpoint import refuse_bad_variances
 from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
@@ -25,6 +26,14 @@ from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
 from trtyard.pipeline.models.picture import fitted, read_picture
 from trtyard.pipeline.models.sides import require_side
+from trtyard.pipeline.models.static_detectors.forms import form_of
+from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
+from trtyard.pipeline.models.static_detectors.shared import anchors_kept
+from trtyard.pipeline.models.static_detectors.static_detector import (
+    OneImage,
+    PaddedReference,
+    StaticDetector,
+)
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.torch_support.versions import detector_names, untrained_detector
 
@@ -36,34 +45,20 @@ DEFAULT_SIZE = 800  # torchvision's for most of its detectors
 MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
 
 
-class OneImage(nn.Module):
-    """Adapts a torchvision detector, which takes a list of images, to a batch of one."""
-
-    def __init__(self, detector: nn.Module) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: torch.Tensor) -> Any:
-        """Return torchvision's list with one dict.
-
-        Args:
-            images: float32 [1, 3, H, W], RGB in 0..1.
-        """
-        return self.detector([images[0]])
-
-
 def load_detector(
     name: str,
     choice: Choice,
     image: Optional[str],
     size: Optional[int],
     norm_epsilon: Optional[float] = None,
+    detections: Optional[str] = None,
 ) -> Model:
     """Return the detector ``name`` for one picture, with torchvision's output names.
 
     These are ``boxes`` float32 [n, 4] (x1, y1, x2, y2 in pixels of the input), ``labels`` int64
     [n], ``scores`` float32 [n], best first; ``masks`` float32 [n, 1, H, W]; ``keypoints`` float32
-    [n, 17, 3] and ``keypoints_scores`` float32 [n, 17].
+    [n, 17, 3] and ``keypoints_scores`` float32 [n, 17]. Padded, n is the most detections that the
+    detector returns, and ``count`` int32 [1] is the number of rows that are not padding.
 
     The picture is resized here, and the detector does not resize again. An SSD still resizes to
     its own size if ``size`` is another one.
@@ -75,9 +70,11 @@ def load_detector(
         size: shorter side of the input; None for an SSD's own size, and for other detectors 800
             with a checkpoint and 320 without.
         norm_epsilon: of a checkpoint's norms; None for the result of ``epsilon_for``.
+        detections: PADDED, DYNAMIC, or None for padded if the detector has a static form.
 
     Raises:
-        UsageError: picture, weights or size are not supported.
+        UsageError: picture, weights or size are not supported, or the detector has no static form
+            for the installed torchvision.
     """
     side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, SEEDED_SIZE)
@@ -100,8 +97,12 @@ def load_detector(
         seed_detector(module, choice.seed, network_input(read_picture().rgb, wanted))
     module.requires_grad_(False)
     weights = choice.facts(detector)
-    with torch.no_grad():
+    form = _form(name, detector, detections)
+    if form is not None:
+        module = PaddedReference(detector).eval()
+    with torch.no_grad(), anchors_kept(detector):
         output_names, module = with_named_outputs(module, module(images), name)
+    static_form = None if form is None else StaticDetector(detector, form, output_names).eval()
     rows, columns = picture.rgb.shape[:2]
     shape = images.shape[3], images.shape[2]
     return Model(
@@ -114,11 +115,26 @@ def load_detector(
         weights=weights,
         picture=picture,
         scale=(images.shape[3] / columns, images.shape[2] / rows),
-        exporter="torchscript",  # torch.export stops at the first size that depends on values
+        # torch.export stops at the first size that depends on values, and takes three times as long
+        # for the static form of two stages.
+        exporter="torchscript" if form is None or hasattr(detector, "rpn") else None,
         notes=notes,
         prepare=lambda rgb: network_input(fitted(rgb, shape), shape),
         preprocess=Preprocess(STRETCH, "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        static_form=static_form,
     )
+
+
+def _form(name: str, detector: nn.Module, detections: Optional[str]) -> Optional[Sequence[Rewrite]]:
+    """Return the replacements for a static form; None to export the detector unchanged."""
+    if detections == DYNAMIC:
+        return None
+    form = form_of(detector)
+    if form is None and detections == PADDED:
+        raise UsageError(
+            f"{name} has no padded form yet", "--detections dynamic, or leave the option out"
+        )
+    return form
 
 
 def _load_weights(

@@ -9,7 +9,7 @@ from trtyard.core.report import DetectionParity, OutputParity
 from trtyard.pipeline.models.families import kind_of
 from trtyard.pipeline.parity.detections import Thresholds, match_detections, not_matched
 from trtyard.pipeline.parity.outputs import compare, not_compared
-from trtyard.pipeline.parity.padded import BOXES, LABELS, SCORES, Detections
+from trtyard.pipeline.parity.padded import BOXES, COUNT, LABELS, SCORES, Detections
 from trtyard.pipeline.parity.scales import unequal_scales
 from trtyard.pipeline.parity.tolerances import tolerance_for
 
@@ -143,7 +143,7 @@ def _compare_the_rest(
     """Compare masks and keypoints between matched detections."""
     mine = [match.reference for match in parity.matches]
     theirs = [match.candidate for match in parity.matches]
-    names = [name for name in reference if name not in (BOXES, SCORES, LABELS)]
+    names = [name for name in reference if name not in (BOXES, SCORES, LABELS, COUNT)]
     return _compare_all(
         kind,
         pair,

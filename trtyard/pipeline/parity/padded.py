@@ -77,7 +77,8 @@ def of_torchvision(outputs: Mapping[str, np.ndarray]) -> Detections:
     """Return the detections from a torchvision detector's outputs for one image.
 
     Args:
-        outputs: "boxes" [n, 4], "scores" [n], "labels" [n].
+        outputs: "boxes" [n, 4], "scores" [n], "labels" [n]; with "count" [1], the rows from there
+            on are padding.
 
     Raises:
         ParityError: one is missing or has a wrong shape.
@@ -91,7 +92,28 @@ def of_torchvision(outputs: Mapping[str, np.ndarray]) -> Detections:
             f"shapes do not fit: boxes {list(boxes.shape)}, scores {list(scores.shape)}, "
             f"labels {list(labels.shape)}"
         )
-    return Detections(boxes, scores, labels, len(scores), COCO_90)
+    capacity = count = len(scores)
+    if COUNT in outputs:
+        count = _count_of(outputs, capacity)
+        _require_zeros(outputs, count)
+    return Detections(boxes[:count], scores[:count], labels[:count], capacity, COCO_90)
+
+
+def _count_of(outputs: Mapping[str, np.ndarray], capacity: int) -> int:
+    found = np.asarray(outputs[COUNT])
+    if found.shape != (1,):
+        raise ParityError(f"{COUNT} is {list(found.shape)}, not [1]")
+    count = int(found[0])
+    if not 0 <= count <= capacity:
+        raise ParityError(f"count is {count} with room for {capacity} detections")
+    return count
+
+
+def _require_zeros(outputs: Mapping[str, np.ndarray], count: int) -> None:
+    """See that every output's rows from ``count`` on are zero."""
+    for name, rows in outputs.items():
+        if name != COUNT and np.asarray(rows)[count:].any():
+            raise ParityError(f"{name} has padding rows (from row {count} on) that are not 0")
 
 
 def pairwise_iou(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -49,12 +49,19 @@ def load(spec: str, options: Options) -> "Model":
 
     if options.choice.file is None and options.norm_epsilon is not None:
         raise not_for("--norm-eps", "seeded weights", "give a checkpoint: --weights FILE")
-    return load_detector(spec, options.choice, options.image, options.size, options.norm_epsilon)
+    return load_detector(
+        spec,
+        options.choice,
+        options.image,
+        options.size,
+        options.norm_epsilon,
+        options.detections,
+    )
 
 
 FAMILY = Family(
     KIND,
-    ("--image", "--size", "--norm-eps"),
+    ("--image", "--size", "--norm-eps", "--detections"),
     "it takes --image and --size; of the detectors faster_rcnn takes a range of batches: "
     "--model faster_rcnn --input 1..8x3x512x512",
     load,

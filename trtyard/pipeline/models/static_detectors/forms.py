@@ -1,0 +1,68 @@
+"""The static form of each of torchvision's detector classes, by release."""
+
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from trtyard.core.errors import UsageError
+from trtyard.pipeline.models.static_detectors.box_detections import BOX_DETECTIONS
+from trtyard.pipeline.models.static_detectors.fcos import FCOS
+from trtyard.pipeline.models.static_detectors.keypoints import HEATMAPS
+from trtyard.pipeline.models.static_detectors.masks import MASKS
+from trtyard.pipeline.models.static_detectors.pooling import POOL, POOL_0_5
+from trtyard.pipeline.models.static_detectors.proposals import PROPOSALS
+from trtyard.pipeline.models.static_detectors.retinanet import RETINANET
+from trtyard.pipeline.models.static_detectors.rewriting import Rewrite, torchvision_release
+from trtyard.pipeline.models.static_detectors.shared import (
+    ANCHOR_GENERATOR,
+    ANCHOR_GENERATOR_0_5,
+    DEFAULT_BOXES,
+    RESIZE_BOXES,
+    TRANSFORM,
+)
+from trtyard.pipeline.models.static_detectors.ssd import SSD
+from trtyard.pipeline.models.static_detectors.two_stage import FINISH
+
+Form = Tuple[Rewrite, ...]
+
+_DETECTION = "torchvision.models.detection."
+_NEWER = ("0.17", "0.27", "0.28")
+_TWO_STAGE = (TRANSFORM, PROPOSALS, BOX_DETECTIONS, MASKS, HEATMAPS, FINISH)
+
+
+def _of_newer(*rewrites: Rewrite) -> Dict[str, Form]:
+    return dict.fromkeys(_NEWER, (TRANSFORM, RESIZE_BOXES, *rewrites))
+
+
+def _of_two_stages() -> Dict[str, Form]:
+    newer = dict.fromkeys(_NEWER, (ANCHOR_GENERATOR, POOL, *_TWO_STAGE))
+    return {"0.5": (ANCHOR_GENERATOR_0_5, POOL_0_5, *_TWO_STAGE), **newer}
+
+
+# By the class's qualified name, then by torchvision's release.
+FORMS: Dict[str, Dict[str, Form]] = {
+    _DETECTION + "retinanet.RetinaNet": _of_newer(ANCHOR_GENERATOR, RETINANET),
+    _DETECTION + "fcos.FCOS": _of_newer(ANCHOR_GENERATOR, FCOS),
+    _DETECTION + "ssd.SSD": _of_newer(DEFAULT_BOXES, SSD),
+    _DETECTION + "faster_rcnn.FasterRCNN": _of_two_stages(),
+    _DETECTION + "mask_rcnn.MaskRCNN": _of_two_stages(),
+    _DETECTION + "keypoint_rcnn.KeypointRCNN": _of_two_stages(),
+}
+
+
+def form_of(detector: Any) -> Optional[Sequence[Rewrite]]:
+    """Return the replacements that make a detector's shapes static; None for an unknown class.
+
+    Raises:
+        UsageError: there are none for the installed release of torchvision.
+    """
+    cls = type(detector)
+    releases = FORMS.get(f"{cls.__module__}.{cls.__qualname__}")
+    if releases is None:
+        return None
+    release = torchvision_release()
+    if release not in releases:
+        raise UsageError(
+            f"padded detections of {cls.__name__} are for torchvision {', '.join(releases)}, "
+            f"not {release}",
+            "--detections dynamic exports torchvision's own functions",
+        )
+    return releases[release]

@@ -1,0 +1,43 @@
+"""RetinaNet's post-processing with static shapes."""
+
+from typing import Any, List
+
+import torch
+from torchvision.ops import boxes as box_ops
+
+from trtyard.pipeline.models.static_detectors.levels import chosen_pairs, joined
+from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
+from trtyard.pipeline.models.static_detectors.shared import plain_size
+from trtyard.pipeline.models.static_detectors.suppression import Found, suppress_candidates
+
+
+def postprocess_detections(
+    self: Any, head_outputs: Any, anchors: Any, image_shapes: Any
+) -> List[Found]:
+    """Return the padded detections in one image, in place of RetinaNet's own.
+
+    Args:
+        self: the RetinaNet.
+        head_outputs: per level, "cls_logits" [1, A, C] and "bbox_regression" [1, A, 4].
+        anchors: of one image, per level, float32 [A, 4].
+        image_shapes: height and width of one image.
+    """
+    every_logits, every_delta = head_outputs["cls_logits"], head_outputs["bbox_regression"]
+    parts = []
+    for logits, deltas, boxes in zip(every_logits, every_delta, anchors[0]):
+        chosen = chosen_pairs(torch.sigmoid(logits[0]), self.topk_candidates)
+        decoded = self.box_coder.decode_single(
+            torch.index_select(deltas[0], 0, chosen.anchors),
+            torch.index_select(boxes, 0, chosen.anchors),
+        )
+        parts.append((box_ops.clip_boxes_to_image(decoded, image_shapes[0]), chosen))
+    classes = plain_size(every_logits[0])[1]
+    thresholds = self.score_thresh, self.nms_thresh
+    return [suppress_candidates(joined(parts), classes, thresholds, self.detections_per_img)]
+
+
+RETINANET = Rewrite(
+    "torchvision.models.detection.retinanet.RetinaNet.postprocess_detections",
+    {"0.17": "6fa889415d55", "0.27": "3a9ab809a382", "0.28": "3a9ab809a382"},
+    postprocess_detections,
+)
