@@ -204,8 +204,8 @@ def _choices_of(model: Model) -> List[_Choice]:
             made.extend(_recorded(func, args, kwargs or {}, result))
             return result
 
-    with buffers_kept(model.module), Recorder():
-        run_once(model.module, model.inputs)
+    with buffers_kept(model.to_export), Recorder():
+        run_once(model.to_export, model.inputs)
     return made
 
 
