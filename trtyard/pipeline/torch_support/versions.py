@@ -311,3 +311,8 @@ def register_symbolic(name: str, symbolic: Any, opset: int) -> None:
 def _at_least(major: int, minor: int) -> bool:
     found = torch.__version__.split("+")[0].split(".")
     return tuple(int(part) for part in found[:2]) >= (major, minor)
+
+
+# The epsilon of a batch norm without one. torch 2.11 refuses 0, on CUDA also 2.12. Added to a
+# variance above 1e-22, this value changes nothing. torch 1.4 writes it into the ONNX file.
+NO_EPSILON = 1e-30 if _at_least(2, 0) else 0.0
