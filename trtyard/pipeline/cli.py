@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Optional, Sequence
 
+from trtyard.core.ended import leave_code
 from trtyard.core.error_file import give_to_host
 from trtyard.core.errors import (
     INTERRUPTED_EXIT_CODE,
@@ -25,6 +26,7 @@ from trtyard.core.request import ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
 from trtyard.pipeline.row import Row, read_row
+from trtyard.pipeline.streams import restore_streams, streams_kept
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +34,26 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors go to stderr with what to do."""
+    options = _parser().parse_args(list(arguments))
+    if options.command != "convert":
+        return _ended(options)
+    # The model's code may change the working directory.
+    options.out = Path.cwd() / options.out
+    request = None if options.request is None else Path.cwd() / options.request
+    with streams_kept():
+        code = _ended(options)
+    if request is not None:
+        leave_code(request, code)
+    return code
+
+
+def _ended(options: argparse.Namespace) -> int:
+    """Run the command to its end; return its exit code."""
     try:
-        return _run(_parser().parse_args(list(arguments)))
+        try:
+            return _run(options)
+        finally:
+            restore_streams()
     except TrtyardError as error:
         return _say(error)
     except KeyboardInterrupt:

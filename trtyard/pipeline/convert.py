@@ -44,6 +44,7 @@ from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, dete
 from trtyard.pipeline.precision.plan import plan_of
 from trtyard.pipeline.precision.run_all import run_precisions, write_notes
 from trtyard.pipeline.row import Row, exporting
+from trtyard.pipeline.streams import restore_streams
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
 
@@ -157,6 +158,7 @@ def _announce_file(model: Model) -> None:
 
 
 def _announce(line: str) -> None:
+    restore_streams()
     sys.stdout.write(f"{line} ...\n")
     sys.stdout.flush()
 

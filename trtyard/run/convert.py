@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from trtyard.core.ended import code_in
 from trtyard.core.errors import (
-    INTERRUPTED_EXIT_CODE,
     ConversionError,
     EnvironmentLacksError,
-    IntegrityError,
     ParityError,
     TrtyardError,
     UsageError,
@@ -49,8 +48,6 @@ from trtyard.system.folders import held_folder
 from trtyard.system.terminal import say
 from trtyard.system.uv import MATRIX_FILE, OUT
 
-_ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
-_EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
 _BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
 # Characters of its parts for a model with arguments.
@@ -136,13 +133,15 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         if request.export:
             refuse_to_replace(out)
         before = _written_at(out)
-        code = module.convert(job)
-        needs_report = code in (0, ParityError.exit_code)
-        if code not in _EXIT_CODES or (needs_report and _written_at(out) == before):
-            raise _ended(code)
-        if _written_at(out) != before:
+        ended = module.convert(job)
+        code, written = code_in(out), _written_at(out) != before
+        if code is None or (code in (0, ParityError.exit_code) and not written):
+            raise _ended(ended)
+        if written:
             show_result(out)
             lay_out(out, folder_name(job.request.model) if request.export else None)
+        if ended != code:
+            say(f"the result is complete, but its process {_how(ended)} after the conversion")
         return code
 
 
@@ -157,13 +156,8 @@ def _written_at(folder: Path) -> tuple[int, int] | None:
 
 def _ended(code: int) -> TrtyardError:
     """Return the error for a conversion that ended without a report."""
-    number = -code if code < 0 else code - _BY_SIGNAL  # shells and containers add 128
-    try:
-        how = f"was killed by {signal.Signals(number).name}"
-    except ValueError:
-        how = f"ended with exit code {code}"
-    words = f"the conversion {how} and left no report"
-    if number == signal.SIGKILL:
+    words = f"the conversion {_how(code)} and left no report"
+    if _signal_in(code) == signal.SIGKILL:
         return EnvironmentLacksError(
             f"{words}: most likely the machine ran out of memory",
             "free memory, or use a smaller --input or --size",
@@ -173,6 +167,18 @@ def _ended(code: int) -> TrtyardError:
         "if the model's code ends the process (os._exit), raise an exception instead; otherwise a "
         "library crashed: to see where, put PYTHONFAULTHANDLER=1 in front of the command",
     )
+
+
+def _how(code: int) -> str:
+    number = _signal_in(code)
+    try:
+        return f"was killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with exit code {code}"
+
+
+def _signal_in(code: int) -> int:
+    return -code if code < 0 else code - _BY_SIGNAL  # shells and containers add 128
 
 
 def choose_executor(

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trtyard.core.files import PARTIAL_PREFIX, write_json
+from trtyard.core.ended import request_file
+from trtyard.core.files import write_json
 from trtyard.core.model_call import read_call
-from trtyard.core.request import REQUEST_FILE, ConversionRequest
+from trtyard.core.request import ConversionRequest
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
 
@@ -73,11 +74,11 @@ class Job:
             place: see ``placed``.
             changes: request fields that the executor sets.
         """
-        name = f"{PARTIAL_PREFIX}{REQUEST_FILE}"
-        write_json(self.out / name, self.placed(place).replaced(**changes).to_json())
+        file = request_file(self.out)
+        write_json(file, self.placed(place).replaced(**changes).to_json())
         out = (place or str)(self.out)
         words = ["convert", "--row-file", row_file, "--executor", executor]
-        return [*words, "--out", out, "--request", f"{out}/{name}"]
+        return [*words, "--out", out, "--request", f"{out}/{file.name}"]
 
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
