@@ -94,6 +94,10 @@ def _run(options: argparse.Namespace) -> int:
         from trtyard.pipeline.onnx_model.operator_check import print_answers
 
         return print_answers(options.onnx)
+    if options.command == "published-weights":
+        from trtyard.pipeline.models.weights import print_address
+
+        return print_address(options.model)
     if options.command == "export":
         from trtyard.pipeline.export.command import export_to
 
@@ -112,7 +116,11 @@ def _convert(row: Row, options: argparse.Namespace) -> int:
         row,
         _request(options),
         Surroundings(
-            options.executor, options.out, _PACKAGE_ROOT / "plugins", options.plugin_cache
+            options.executor,
+            options.out,
+            _PACKAGE_ROOT / "plugins",
+            options.plugin_cache,
+            options.weights_address,
         ),
     )
     if options.request is None:  # otherwise who wrote it shows the report
@@ -172,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--row-file", type=Path, required=True)
     check.add_argument("--onnx", type=Path, required=True)
+    weights = commands.add_parser(
+        "published-weights", help="print the address of a model's weights"
+    )
+    weights.add_argument("--row-file", type=Path, required=True)
+    weights.add_argument("--model", required=True)
     _add_export(commands.add_parser("export", help="write a model as ONNX, and nothing more"))
     run_engine.add_arguments(commands.add_parser("run-engine", help="run an engine alone"))
     return parser
@@ -197,6 +210,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         metavar=("PATH", "NAME"),
         help="what reports call a file or folder that has another name where this was started",
     )
+    parser.add_argument("--weights-address", help="where the file of --weights was downloaded")
     parser.add_argument("--parent", type=int, help="end when this process is not the parent")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 

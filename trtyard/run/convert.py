@@ -41,6 +41,7 @@ from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import ExecutorName, Row
 from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
+from trtyard.run.fetched_weights import asked_file, with_weights
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
 from trtyard.run.triton import lay_out, refuse_to_replace
@@ -87,7 +88,8 @@ def job_of(request: ConversionRequest) -> Job:
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
     weights, key = _file_and_key(request.weights)
-    if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights):
+    weights_file = asked_file(request.weights, request.model)
+    if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights) or weights_file is not None:
         weights, key = "", ""
     out = request.out
     return Job(
@@ -104,6 +106,7 @@ def job_of(request: ConversionRequest) -> Job:
         input_file=_input_file(request.input) if onnx_file else None,
         weights=_existing("--weights", weights),
         weights_key=key,
+        weights_file=weights_file,
         image=_existing("--image", request.image),
         plugins=_existing("--plugins", request.plugins),
         calibrate=_existing("--calibrate", request.calibrate, may_be_folder=True),
@@ -133,6 +136,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         if request.export:
             refuse_to_replace(out)
         before = _written_at(out)
+        job = with_weights(job, lambda words: module.output_of(row, locked, words))
         ended = module.convert(job)
         code, written = code_in(out), _written_at(out) != before
         if code is None or (code in (0, ParityError.exit_code) and not written):

@@ -1,6 +1,6 @@
 """The job of a conversion, and the interface of the executors that run it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +9,7 @@ from trtyard.core.ended import request_file
 from trtyard.core.files import write_json
 from trtyard.core.model_call import read_call
 from trtyard.core.request import ConversionRequest
+from trtyard.fetching.weights import WeightsFile
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
 
@@ -28,6 +29,8 @@ class Job:
     input_file: Path | None = None  # the values of the inputs
     weights: Path | None = None
     weights_key: str = ""  # the key in the weights file
+    weights_file: WeightsFile | None = None  # on a server, before ``weights`` is downloaded
+    weights_name: str = ""  # how reports call ``weights``, if not by its path
     image: Path | None = None
     plugins: Path | None = None
     calibrate: Path | None = None  # a folder or a file
@@ -78,6 +81,9 @@ class Job:
         write_json(file, self.placed(place).replaced(**changes).to_json())
         out = (place or str)(self.out)
         words = ["convert", "--row-file", row_file, "--executor", executor]
+        if self.weights is not None and self.weights_file is not None:
+            words += ["--weights-address", self.weights_file.address]
+            words += ["--shown-as", (place or str)(self.weights), self.weights_name]
         return [*words, "--out", out, "--request", f"{out}/{file.name}"]
 
     def inputs(self) -> list[Path]:
@@ -98,6 +104,9 @@ class Executor(Protocol):
 
     def describe(self, row: Row, locked: LockedRow) -> str:
         """Return what would run and what would be made first, for ``--dry-run``."""
+
+    def output_of(self, row: Row, locked: LockedRow, words: Sequence[str]) -> str:
+        """Return what a command of the pipeline prints; make the environment first if needed."""
 
     def convert(self, job: Job) -> int:
         """Run the job, show its output and return its exit code; make what is missing first."""

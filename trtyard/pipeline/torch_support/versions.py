@@ -8,6 +8,7 @@ import torchvision
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.ops.contract import DOMAIN, Op
+from trtyard.pipeline.torch_support.old_pickles import has_own_hash, load_only_tensors
 
 # torch.library.custom_op came with torch 2.4. Before, the ops are autograd functions.
 HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
@@ -100,9 +101,12 @@ def load_tensors(path: str) -> Any:
     """Load a checkpoint without running code from it.
 
     Raises:
-        UsageError: this torch is older than 1.13, which added that.
+        UsageError: this torch is older than 1.13, which added that, and the name of the file does
+            not have its hash, as names of published files have.
     """
     if not _at_least(1, 13):
+        if has_own_hash(path):
+            return load_only_tensors(path)
         raise UsageError(
             f"torch {torch.__version__} cannot read {path} without executing code in it",
             "save the weights as FILE.safetensors, which holds no code, or use --weights seeded",
