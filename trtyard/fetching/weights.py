@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FOLDER = YARD / "weights"
 EXAMPLE = "--weights https://example.org/net.pth#sha256=HEX"
-_MEGA = 1e6
 _PIECE = 1 << 20
 _ANSWER_SECONDS = 60
 _RETRIES = 2
@@ -46,7 +45,7 @@ class WeightsFile:
         """The name of the file in the cache: that on the server, if that has the hash."""
         name = unquote(urlsplit(self.address).path.rpartition("/")[2])
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-_MOST_OF_NAME:] or "weights.pth"
-        return name if self.sha256 in name else f"{self.sha256[:16]}-{name}"
+        return name if self.sha256 in name else f"{self.sha256}-{name}"
 
 
 def is_address(text: str) -> bool:
@@ -133,6 +132,7 @@ def _download(file: WeightsFile, place: str, partial: Path, target: Path) -> Non
     from requests import RequestException
 
     host = urlsplit(place).hostname
+    say(f"downloading {file.name} from {host}")
     try:
         with (
             http_session(retries=_RETRIES) as session,
@@ -142,8 +142,6 @@ def _download(file: WeightsFile, place: str, partial: Path, target: Path) -> Non
         ):
             answer.raise_for_status()
             size = _size_of(answer)
-            shown = f", {size / _MEGA:.0f} MB" if size else ""
-            say(f"downloading {file.name} from {host}{shown}")
             with partial.open("wb") as stream:
                 for piece in answer.iter_content(_PIECE):
                     stream.write(piece)

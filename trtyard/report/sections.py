@@ -201,7 +201,9 @@ def origin_section(report: Report) -> Markup:
         given.append(("Picture", joined(text, _hash(inputs.image.sha256))))
     if inputs.weights is not None:
         weights = inputs.weights
-        place = None if weights.address is None else f", from {weights.address}"
+        address = weights.address
+        is_new = address is not None and address not in weights.source
+        place = f", from {address}" if is_new else None
         given.append(("Weights", joined(weights.source, place, _hash(weights.sha256))))
     left: Facts = [
         (name, joined(words.size(facts["bytes"]), _hash(facts["sha256"])))

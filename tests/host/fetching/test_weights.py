@@ -185,7 +185,7 @@ def test_a_mirror_replaces_the_host(server, tmp_path):
     mirrors = replace(NONE, weights={"weights.example.org": f"{server.address}/files/mirror"})
     path = have_weights(file, mirrors, tmp_path)
     assert server.paths == ["/files/mirror/files/net.pth"]
-    assert path.name == f"{SHA256[:16]}-net.pth"
+    assert path.name == f"{SHA256}-net.pth"
 
 
 def test_an_address_has_the_hash_and_perhaps_a_key():
@@ -193,7 +193,7 @@ def test_an_address_has_the_hash_and_perhaps_a_key():
     file = read_address(address)
     assert (file.sha256, file.key) == (SHA256, "")
     assert file.address == "https://example.org/a/net.safetensors?raw=1"
-    assert file.name == f"{SHA256[:16]}-net.safetensors"
+    assert file.name == f"{SHA256}-net.safetensors"
     assert read_address(f"{address}#ema.module").key == "ema.module"
     assert is_address(address)
     assert not any(map(is_address, ("net.pth", "a:b", "seeded:0", "C/x#y", "dir/net.pth#params")))

@@ -58,7 +58,7 @@ def test_an_address_needs_no_row(got, tmp_path):
     typed = f"https://example.org/net.pth#sha256={SHA256}"
     asked = job(f"{typed}#params_ema", out=str(tmp_path))
     found = with_weights(asked, in_row(None))
-    assert found.placed().weights == f"/cache/{SHA256[:16]}-net.pth#params_ema"
+    assert found.placed().weights == f"/cache/{SHA256}-net.pth#params_ema"
     words = found.arguments("host", "row.json")
     assert words[words.index("--shown-as") + 2] == typed
 
