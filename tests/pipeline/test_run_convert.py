@@ -70,6 +70,7 @@ def test_own_model_converts_from_the_working_folder(stand):
 
 
 WITH_ARGUMENTS = """\
+import atexit
 import os
 import torch
 
@@ -88,6 +89,12 @@ class Net(torch.nn.Module):
 
 def leaves(code):
     os._exit(code)
+
+
+def leaves_at_exit(code):
+    atexit.register(os._exit, code)
+    os.close(1)
+    return torch.nn.Linear(4, 3)
 """
 
 
@@ -112,7 +119,7 @@ def test_arguments_and_names_reach_the_model_and_the_report(stand):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("code", [0, 1, 3])
 def test_a_model_that_ends_the_process_leaves_no_report(stand, code):
     (stand / "called.py").write_text(WITH_ARGUMENTS)
     child = start(stand, f"called.py:leaves({code})")
@@ -120,6 +127,17 @@ def test_a_model_that_ends_the_process_leaves_no_report(stand, code):
     assert child.returncode == 4, said
     assert f"ended with exit code {code} and left no report" in said
     assert not (stand / "results").exists()
+
+
+@pytest.mark.slow
+def test_the_exit_code_is_the_conversions_own(stand):
+    (stand / "called.py").write_text(WITH_ARGUMENTS)
+    child = start(stand, "called.py:leaves_at_exit(5)", "--until", "onnx", inputs="1x4")
+    said = finish(child)
+    assert child.returncode == 0, said
+    assert "export: " in said
+    assert "its process ended with exit code 5 after the conversion" in said
+    assert (stand / "results" / "report.html").is_file()
 
 
 def test_interrupt_leaves_nothing_and_a_rerun_works(stand):

@@ -211,13 +211,16 @@ class Preprocess(NamedTuple):
     deviation: Tuple[float, ...]
     shorter_side: Optional[int] = None  # with CROP: pixels, before the square is cut
     layout: str = "NCHW"
+    resample: str = "bilinear"  # or "bicubic"
+    as_torchvision: bool = False  # size and place of the square are rounded as in torchvision
 
 
 class Weights(NamedTuple):
     """The weights of the model."""
 
-    source: str  # "seeded:0", or the file's name
+    source: str  # "seeded:0", the file's name, "pretrained", or URL#sha256=HEX
     sha256: str
+    address: Optional[str] = None  # where the file was downloaded
 
 
 class Inputs(NamedTuple):

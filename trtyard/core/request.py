@@ -117,7 +117,8 @@ class ConversionRequest:
         "Folder for the results (default: out/ROW/MODEL in the trtyard folder).", host_only=True
     )
     weights: str = option(
-        "seeded, seeded:N, or a file with a state dict; FILE#KEY selects one of several.",
+        "seeded, seeded:N, pretrained (published by torchvision), a file with a state dict, or "
+        "URL#sha256=HEX; FILE#KEY and URL#sha256=HEX#KEY select one of several.",
         default="seeded",
     )
     image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")

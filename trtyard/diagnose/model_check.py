@@ -23,14 +23,13 @@ from trtyard.matrix.row import Row
 from trtyard.matrix.toolchains import toolchain_of
 from trtyard.run.environment import RowEnvironment, make_environment
 from trtyard.run.on_host import pipeline_variables
-from trtyard.run.row_command import run_with_advice
+from trtyard.run.row_command import ERROR_CODES, run_with_advice
 from trtyard.system.processes import CommandError, Word, output_of, run_plainly
 from trtyard.system.terminal import say, show
 from trtyard.system.uv import MATRIX_FILE
 
 TAKEN, REFUSED = "taken", "refused"  # as in pipeline/operator_check.py
 _MOST_NODES = 5
-_ERROR_CODES = range(2, 6)  # of commands that have printed an error
 _BEHIND = "comes after a node whose output has no fixed shape or was empty in a trial run"
 
 
@@ -100,7 +99,7 @@ def _file(
     say(f"exporting {model} with row {row.name}")
     env = pipeline_variables(environment)
     code = run_with_advice(run_plainly, command, env=env, row=row.name)
-    if code in _ERROR_CODES:
+    if code in ERROR_CODES:
         raise (
             ConversionError(f"cannot export {model}; the error is above")
             if code == 4

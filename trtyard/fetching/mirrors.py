@@ -65,6 +65,10 @@ class _File:
         VendorHost,
         Annotated[str, Matching(r"https?://[^\s@]+", "an address", _IN_NETRC)],
     ] = field(default_factory=dict)
+    weights: Mapping[  # hosts of published weights
+        Annotated[str, Matching(_HOST, "a host of published weights")],
+        Annotated[str, Matching(r"https?://[^\s@]+", "an address", _IN_NETRC)],
+    ] = field(default_factory=dict)
     ca_bundle: str = ""
 
 
@@ -78,6 +82,7 @@ class Mirrors:
     apt: Mapping[str, str]  # host in a base image's apt sources to its mirror
     git: Mapping[str, str]  # git host to its mirror
     vendor: Mapping[str, str]  # host of a vendor's own index to its mirror
+    weights: Mapping[str, str]  # host of published weights to its mirror
     snapshots: str  # address of Debian's snapshot service or its mirror; or ""
     ca_bundle: Path | None
 
@@ -98,6 +103,12 @@ class Mirrors:
         host, path = _in_full(name)
         mirror = self.registries.get(host)
         return f"{mirror}/{path}" if mirror else name
+
+    def weights_address(self, address: str) -> str:
+        """Return the address of a file of weights on its mirror, if its host has one."""
+        parts = urlsplit(address)
+        mirror = self.weights.get(parts.netloc)
+        return f"{mirror}{parts.path}" if mirror else address
 
     def set_variables(self, environment: MutableMapping[str, str]) -> None:
         """Set the mirrors' variables in ``environment``; variables that the user has set stay."""
@@ -144,6 +155,7 @@ NONE = Mirrors(
     apt={},
     git={},
     vendor={},
+    weights={},
     snapshots="",
     ca_bundle=None,
 )
@@ -183,6 +195,7 @@ def _checked(reader: Reader, value: object) -> Mirrors:
         apt=_no_slash(found.apt),
         git=_no_slash(found.git),
         vendor=_no_slash(found.vendor),
+        weights=_no_slash(found.weights),
         snapshots=found.snapshots.rstrip("/"),
         ca_bundle=bundle.resolve() if found.ca_bundle else None,
     )

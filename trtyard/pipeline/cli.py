@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Optional, Sequence
 
+from trtyard.core.ended import leave_code
 from trtyard.core.error_file import give_to_host
 from trtyard.core.errors import (
     INTERRUPTED_EXIT_CODE,
@@ -25,6 +26,7 @@ from trtyard.core.request import ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
 from trtyard.pipeline.row import Row, read_row
+from trtyard.pipeline.streams import restore_streams, streams_kept
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +34,26 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors go to stderr with what to do."""
+    options = _parser().parse_args(list(arguments))
+    if options.command != "convert":
+        return _ended(options)
+    # The model's code may change the working directory.
+    options.out = Path.cwd() / options.out
+    request = None if options.request is None else Path.cwd() / options.request
+    with streams_kept():
+        code = _ended(options)
+    if request is not None:
+        leave_code(request, code)
+    return code
+
+
+def _ended(options: argparse.Namespace) -> int:
+    """Run the command to its end; return its exit code."""
     try:
-        return _run(_parser().parse_args(list(arguments)))
+        try:
+            return _run(options)
+        finally:
+            restore_streams()
     except TrtyardError as error:
         return _say(error)
     except KeyboardInterrupt:
@@ -74,6 +94,10 @@ def _run(options: argparse.Namespace) -> int:
         from trtyard.pipeline.onnx_model.operator_check import print_answers
 
         return print_answers(options.onnx)
+    if options.command == "published-weights":
+        from trtyard.pipeline.models.weights import print_address
+
+        return print_address(options.model)
     if options.command == "export":
         from trtyard.pipeline.export.command import export_to
 
@@ -92,7 +116,11 @@ def _convert(row: Row, options: argparse.Namespace) -> int:
         row,
         _request(options),
         Surroundings(
-            options.executor, options.out, _PACKAGE_ROOT / "plugins", options.plugin_cache
+            options.executor,
+            options.out,
+            _PACKAGE_ROOT / "plugins",
+            options.plugin_cache,
+            options.weights_address,
         ),
     )
     if options.request is None:  # otherwise who wrote it shows the report
@@ -152,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--row-file", type=Path, required=True)
     check.add_argument("--onnx", type=Path, required=True)
+    weights = commands.add_parser(
+        "published-weights", help="print the address of a model's weights"
+    )
+    weights.add_argument("--row-file", type=Path, required=True)
+    weights.add_argument("--model", required=True)
     _add_export(commands.add_parser("export", help="write a model as ONNX, and nothing more"))
     run_engine.add_arguments(commands.add_parser("run-engine", help="run an engine alone"))
     return parser
@@ -177,6 +210,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         metavar=("PATH", "NAME"),
         help="what reports call a file or folder that has another name where this was started",
     )
+    parser.add_argument("--weights-address", help="where the file of --weights was downloaded")
     parser.add_argument("--parent", type=int, help="end when this process is not the parent")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 

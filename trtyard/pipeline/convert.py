@@ -44,6 +44,7 @@ from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, dete
 from trtyard.pipeline.precision.plan import plan_of
 from trtyard.pipeline.precision.run_all import run_precisions, write_notes
 from trtyard.pipeline.row import Row, exporting
+from trtyard.pipeline.streams import restore_streams
 from trtyard.pipeline.symptoms import symptoms_of
 from trtyard.pipeline.versions import versions
 
@@ -55,6 +56,7 @@ class Surroundings(NamedTuple):
     out: Path
     plugin_sources: Path
     plugin_cache: Optional[Path]  # where to compile plugins; None: in ``out``
+    weights_address: Optional[str] = None  # where the host downloaded the weights
 
 
 def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report:
@@ -100,7 +102,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         precisions = run_precisions(
             row, plan, model, conversion, outcome, folder, request.until, _announce
         )
-        report = _report(row, request, where.executor, model, outcome, folder, precisions)
+        report = _report(row, request, where, model, outcome, folder, precisions)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
@@ -158,6 +160,7 @@ def _announce_file(model: Model) -> None:
 
 
 def _announce(line: str) -> None:
+    restore_streams()
     sys.stdout.write(f"{line} ...\n")
     sys.stdout.flush()
 
@@ -165,7 +168,7 @@ def _announce(line: str) -> None:
 def _report(
     row: Row,
     request: ConversionRequest,
-    executor: str,
+    where: Surroundings,
     model: Model,
     outcome: Outcome,
     folder: Path,
@@ -181,13 +184,13 @@ def _report(
         row=row.name,
         model=model.name,
         precision=request.precision if precisions else _own_precision(model),
-        executor=executor,
+        executor=where.executor,
         stages=tuple(outcome.stages),
         parity=tuple(row for each in comparisons for row in each.parity),
         detections=tuple(row for each in comparisons for row in each.detections),
         engine=outcome.engine,
         artifacts=artifacts.artifact_facts(folder),
-        inputs=_inputs(model),
+        inputs=_inputs(model, where.weights_address),
         versions=found,
         proposals=_proposals(model, outcome.outputs),
         exporter=row.exporter if given is None else None,
@@ -252,7 +255,7 @@ def _draw(model: Model, outputs: Dict[str, Dict[str, np.ndarray]], folder: Path)
     return artifacts.OVERLAY
 
 
-def _inputs(model: Model) -> Inputs:
+def _inputs(model: Model, weights_address: Optional[str]) -> Inputs:
     picture = model.picture
     return Inputs(
         tensors=tuple(
@@ -262,7 +265,7 @@ def _inputs(model: Model) -> Inputs:
         image=None
         if picture is None
         else Picture(picture.name, picture.sha256, picture.rgb.shape[1], picture.rgb.shape[0]),
-        weights=Weights(model.weights.source, model.weights.sha256),
+        weights=Weights(model.weights.source, model.weights.sha256, weights_address),
     )
 
 

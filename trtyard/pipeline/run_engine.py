@@ -3,6 +3,7 @@
 import argparse
 import statistics
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -97,5 +98,8 @@ def _check_names(inputs: Dict[str, Any], wanted: Dict[str, Any]) -> None:
 def _write(file: Path, outputs: Dict[str, Any]) -> None:
     import numpy as np
 
-    with written_whole(file) as partial, partial.open("wb") as stream:
-        np.savez(stream, **outputs)
+    # numpy.savez does not take arrays of some names, such as file.
+    with written_whole(file) as partial, zipfile.ZipFile(str(partial), "w") as archive:
+        for name, value in outputs.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)

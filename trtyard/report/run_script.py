@@ -77,6 +77,8 @@ def script(report: Report, toolchain: Toolchain | None) -> str:
         facts.update(
             fit=made.fit,
             shorter_side=made.shorter_side,
+            as_torchvision=made.as_torchvision,
+            resample=made.resample.upper(),
             channels=made.channels,
             divisor=made.divisor,
             mean=_literal(made.mean),

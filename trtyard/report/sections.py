@@ -200,7 +200,11 @@ def origin_section(report: Report) -> Markup:
         text = f"{inputs.image.name}, {inputs.image.width}{times}{inputs.image.height} pixels"
         given.append(("Picture", joined(text, _hash(inputs.image.sha256))))
     if inputs.weights is not None:
-        given.append(("Weights", joined(inputs.weights.source, _hash(inputs.weights.sha256))))
+        weights = inputs.weights
+        address = weights.address
+        is_new = address is not None and address not in weights.source
+        place = f", from {address}" if is_new else None
+        given.append(("Weights", joined(weights.source, place, _hash(weights.sha256))))
     left: Facts = [
         (name, joined(words.size(facts["bytes"]), _hash(facts["sha256"])))
         for name, facts in report.artifacts.items()

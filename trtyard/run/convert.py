@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from trtyard.core.ended import code_in
 from trtyard.core.errors import (
-    INTERRUPTED_EXIT_CODE,
     ConversionError,
     EnvironmentLacksError,
-    IntegrityError,
     ParityError,
     TrtyardError,
     UsageError,
@@ -42,6 +41,7 @@ from trtyard.matrix.reader import read_matrix
 from trtyard.matrix.row import ExecutorName, Row
 from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
+from trtyard.run.fetched_weights import asked_file, with_weights
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
 from trtyard.run.triton import lay_out, refuse_to_replace
@@ -49,8 +49,6 @@ from trtyard.system.folders import held_folder
 from trtyard.system.terminal import say
 from trtyard.system.uv import MATRIX_FILE, OUT
 
-_ERRORS = (ParityError, UsageError, EnvironmentLacksError, ConversionError, IntegrityError)
-_EXIT_CODES = {0, INTERRUPTED_EXIT_CODE, *(error.exit_code for error in _ERRORS)}
 _BY_SIGNAL = 128  # plus the signal's number
 MAX_FOLDER_NAME = 80  # characters; file systems take 255 bytes
 # Characters of its parts for a model with arguments.
@@ -90,7 +88,8 @@ def job_of(request: ConversionRequest) -> Job:
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
     weights, key = _file_and_key(request.weights)
-    if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights):
+    weights_file = asked_file(request.weights, request.model)
+    if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights) or weights_file is not None:
         weights, key = "", ""
     out = request.out
     return Job(
@@ -107,6 +106,7 @@ def job_of(request: ConversionRequest) -> Job:
         input_file=_input_file(request.input) if onnx_file else None,
         weights=_existing("--weights", weights),
         weights_key=key,
+        weights_file=weights_file,
         image=_existing("--image", request.image),
         plugins=_existing("--plugins", request.plugins),
         calibrate=_existing("--calibrate", request.calibrate, may_be_folder=True),
@@ -131,13 +131,16 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         if request.export:
             refuse_to_replace(out)
         before = written_at(out)
-        code = module.convert(job)
-        needs_report = code in (0, ParityError.exit_code)
-        if code not in _EXIT_CODES or (needs_report and written_at(out) == before):
-            raise _ended(code)
-        if written_at(out) != before:
+        job = with_weights(job, lambda words: module.output_of(row, locked, words))
+        ended = module.convert(job)
+        code, written = code_in(out), written_at(out) != before
+        if code is None or (code in (0, ParityError.exit_code) and not written):
+            raise _ended(ended)
+        if written:
             show_result(out)
             lay_out(out, folder_name(job.request.model) if request.export else None)
+        if ended != code:
+            say(f"the result is complete, but its process {_how(ended)} after the conversion")
         return code
 
 
@@ -164,13 +167,8 @@ def written_at(folder: Path) -> tuple[int, int] | None:
 
 def _ended(code: int) -> TrtyardError:
     """Return the error for a conversion that ended without a report."""
-    number = -code if code < 0 else code - _BY_SIGNAL  # shells and containers add 128
-    try:
-        how = f"was killed by {signal.Signals(number).name}"
-    except ValueError:
-        how = f"ended with exit code {code}"
-    words = f"the conversion {how} and left no report"
-    if number == signal.SIGKILL:
+    words = f"the conversion {_how(code)} and left no report"
+    if _signal_in(code) == signal.SIGKILL:
         return EnvironmentLacksError(
             f"{words}: most likely the machine ran out of memory",
             "free memory, or use a smaller --input or --size",
@@ -180,6 +178,18 @@ def _ended(code: int) -> TrtyardError:
         "if the model's code ends the process (os._exit), raise an exception instead; otherwise a "
         "library crashed: to see where, put PYTHONFAULTHANDLER=1 in front of the command",
     )
+
+
+def _how(code: int) -> str:
+    number = _signal_in(code)
+    try:
+        return f"was killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with exit code {code}"
+
+
+def _signal_in(code: int) -> int:
+    return -code if code < 0 else code - _BY_SIGNAL  # shells and containers add 128
 
 
 def choose_executor(

@@ -8,14 +8,14 @@ import codecs
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from trtyard.build.build import build, built_image, image_problems, pull_offered
 from trtyard.build.identity import note_id
-from trtyard.core.errors import EnvironmentLacksError
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.shown_paths import replacing
 from trtyard.lock.file import LockedRow, refuse_unresolved
 from trtyard.matrix.row import Row
@@ -100,17 +100,14 @@ def convert(job: Job) -> int:
     Raises ``EnvironmentLacksError`` if Docker fails or the container hits a limit.
     """
     client = connect()
-    image = built_image(client, job.row, job.locked)
-    if image is None:
-        image = build(job.row.name)
-    else:
-        note_id(client, image)
+    image = _image(client, job.row, job.locked)
     places = places_of(job)
     names = {place: str(path) for path, place in places.items()}
     library = {} if job.plugins else {"plugins": PLUGIN_LIBRARY}
     words = job.arguments("docker", ROW_PATH, lambda path: places[path], **library)
-    for place, path in names.items():
-        words += ["--shown-as", place, path]
+    for path, place in places.items():
+        if path != job.weights or not job.weights_name:  # which has another name
+            words += ["--shown-as", place, str(path)]
     engine = client.info()
     limits = limits_of(engine, job.request.memory or "", str(job.request.processes or ""))
     settings = {**settings_of(job, places, limits), **caller_on(engine)}
@@ -128,6 +125,34 @@ def convert(job: Job) -> int:
     if hit is not None:
         raise hit
     return code
+
+
+def output_of(row: Row, locked: LockedRow, words: Sequence[str]) -> str:
+    """Return what a command of the pipeline prints; build the image first if needed.
+
+    Raises ``ConversionError`` if it fails.
+    """
+    client = connect()
+    image = _image(client, row, locked)
+    command = [*words, "--row-file", ROW_PATH]
+    settings = {"network_mode": "none", "cap_drop": ["ALL"], "read_only": True}
+    settings["tmpfs"] = {TEMPORARY_PATH: f"{TEMPORARY}256m"}
+    with made_container(client, image, command, **settings) as container, _engine_answers():
+        container.start()
+        code = int(container.wait()["StatusCode"])
+        if code:
+            said = container.logs(stdout=False).decode(errors="replace")
+            raise ConversionError(f"{words[0]} failed with exit code {code}:\n{said}")
+        return str(container.logs(stderr=False).decode(errors="replace"))
+
+
+def _image(client: "DockerClient", row: Row, locked: LockedRow) -> str:
+    """Return the name of the row's image, which is built if necessary."""
+    image = built_image(client, row, locked)
+    if image is None:
+        return build(row.name)
+    note_id(client, image)
+    return image
 
 
 def places_of(job: Job) -> dict[Path, str]:

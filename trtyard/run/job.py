@@ -1,13 +1,15 @@
 """The job of a conversion, and the interface of the executors that run it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trtyard.core.files import PARTIAL_PREFIX, write_json
+from trtyard.core.ended import request_file
+from trtyard.core.files import write_json
 from trtyard.core.model_call import read_call
-from trtyard.core.request import REQUEST_FILE, ConversionRequest
+from trtyard.core.request import ConversionRequest
+from trtyard.fetching.weights import WeightsFile
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
 
@@ -27,6 +29,8 @@ class Job:
     input_file: Path | None = None  # the values of the inputs
     weights: Path | None = None
     weights_key: str = ""  # the key in the weights file
+    weights_file: WeightsFile | None = None  # on a server, before ``weights`` is downloaded
+    weights_name: str = ""  # how reports call ``weights``, if not by its path
     image: Path | None = None
     plugins: Path | None = None
     calibrate: Path | None = None  # a folder or a file
@@ -73,11 +77,14 @@ class Job:
             place: see ``placed``.
             changes: request fields that the executor sets.
         """
-        name = f"{PARTIAL_PREFIX}{REQUEST_FILE}"
-        write_json(self.out / name, self.placed(place).replaced(**changes).to_json())
+        file = request_file(self.out)
+        write_json(file, self.placed(place).replaced(**changes).to_json())
         out = (place or str)(self.out)
         words = ["convert", "--row-file", row_file, "--executor", executor]
-        return [*words, "--out", out, "--request", f"{out}/{name}"]
+        if self.weights is not None and self.weights_file is not None:
+            words += ["--weights-address", self.weights_file.address]
+            words += ["--shown-as", (place or str)(self.weights), self.weights_name]
+        return [*words, "--out", out, "--request", f"{out}/{file.name}"]
 
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
@@ -97,6 +104,9 @@ class Executor(Protocol):
 
     def describe(self, row: Row, locked: LockedRow) -> str:
         """Return what would run and what would be made first, for ``--dry-run``."""
+
+    def output_of(self, row: Row, locked: LockedRow, words: Sequence[str]) -> str:
+        """Return what a command of the pipeline prints; make the environment first if needed."""
 
     def convert(self, job: Job) -> int:
         """Run the job, show its output and return its exit code; make what is missing first."""

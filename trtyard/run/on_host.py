@@ -1,6 +1,7 @@
 """The host executor: runs a row in a virtual environment that is made from the lock."""
 
 import os
+from collections.abc import Sequence
 
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
@@ -13,6 +14,7 @@ from trtyard.run.job import Job
 from trtyard.run.pycuda import build_pycuda, has_cuda_device
 from trtyard.system.interpreters import find_python
 from trtyard.system.processes import Word, run_plainly
+from trtyard.system.processes import output_of as printed
 from trtyard.system.uv import ROOT
 
 # The user's values of these would change which code the row's Python imports.
@@ -35,6 +37,14 @@ def describe(row: Row, locked: LockedRow) -> str:
         find_python(row.host_pythons)
         return "a virtual environment on this machine, to be made first"
     return f"the virtual environment in {ready.folder}"
+
+
+def output_of(row: Row, locked: LockedRow, words: Sequence[str]) -> str:
+    """Return what a command of the pipeline prints; make the environment first if needed."""
+    environment = make_environment(row, locked)
+    command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
+    command += ["--row-file", environment.row_file]
+    return printed(command, env=pipeline_variables(environment))
 
 
 def convert(job: Job) -> int:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from trtyard.core.ended import leave_code, request_file
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
 from trtyard.core.files import PARTIAL_PREFIX, write_json, written_whole
 from trtyard.core.report import NOT_RUN, STAGES, Report, Stage
@@ -338,18 +339,27 @@ REPORT = Report(
 class Ends:
     """An executor whose conversion ends with that code, having written a report or not."""
 
-    def __init__(self, code, writes):
-        self.code, self.writes = code, writes
+    def __init__(self, code, writes, own_code):
+        self.code, self.writes, self.own_code = code, writes, own_code
 
     def convert(self, job):
+        request_file(job.out).touch()
+        if self.own_code is not None:
+            leave_code(request_file(job.out), self.own_code)
         if self.writes:
             write_json(job.out / "report.json", report_value(REPORT))
         return self.code
 
 
-def ended(monkeypatch, out, code, *, writes, **options):
+def ended(monkeypatch, out, code, *, writes, own_code=None, **options):
+    """Return the exit code of convert for a pipeline that ends with ``code``.
+
+    ``own_code`` is the one that it recorded; without it, a report means that it is ``code``.
+    """
+    if writes and own_code is None:
+        own_code = code
     monkeypatch.setattr(convert_module, "choose_executor", lambda *_: ("host", "so it is"))
-    monkeypatch.setattr(convert_module, "_module_of", lambda _: Ends(code, writes))
+    monkeypatch.setattr(convert_module, "_module_of", lambda _: Ends(code, writes, own_code))
     request = ConversionRequest(model="alexnet", where="host", out=str(out), until="onnx")
     request = request.replaced(**options)
     return convert_module.convert(request, dry_run=False)
@@ -376,6 +386,32 @@ def test_export_never_replaces_files_of_others(monkeypatch, tmp_path):
 def test_exit_codes_of_the_pipeline_are_kept(monkeypatch, tmp_path, code):
     for _ in range(2):  # the second report stands where the first did
         assert ended(monkeypatch, tmp_path / "out", code, writes=True) == code
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 5, 130])
+def test_errors_of_the_pipeline_need_no_report(monkeypatch, tmp_path, code):
+    assert ended(monkeypatch, tmp_path, code, writes=False, own_code=code) == code
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 5, 130])
+def test_an_error_code_of_the_models_code_is_an_error(monkeypatch, tmp_path, code):
+    """Such as after ``os._exit(3)`` in the model's code."""
+    how = "was killed by SIGINT" if code == 130 else f"ended with exit code {code}"
+    with pytest.raises(ConversionError, match=f"{how} and left no report"):
+        ended(monkeypatch, tmp_path, code, writes=False)
+
+
+@pytest.mark.parametrize(
+    ("own_code", "code", "how"),
+    [(4, 0, "ended with exit code 0"), (0, 77, "exit code 77"), (0, -11, "killed by SIGSEGV")],
+)
+def test_code_that_runs_at_exit_changes_no_result(
+    monkeypatch, tmp_path, capfd, own_code, code, how
+):
+    assert ended(monkeypatch, tmp_path, code, writes=True, own_code=own_code) == own_code
+    said = capfd.readouterr().err
+    assert "the result is complete, but its process" in said
+    assert how in said
 
 
 @pytest.mark.parametrize("code", [0, 1])

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from trtyard.core.errors import ConversionError
 from trtyard.known_failures import named
 from trtyard.run.row_command import run_with_advice
 from trtyard.system.processes import run, run_plainly
@@ -51,3 +52,9 @@ def test_failed_command_shows_its_output(said):
     code, shown = said("SystemExit('it died')")
     assert code == 1
     assert shown == "it died\n"
+
+
+def test_an_error_code_without_an_error_is_reported(said):
+    with pytest.raises(ConversionError, match="ended with exit code 3 and no error") as caught:
+        said("SystemExit(3)")
+    assert "os._exit" in caught.value.hint

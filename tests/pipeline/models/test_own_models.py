@@ -11,6 +11,7 @@ import torch
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models import own
 from trtyard.pipeline.models.own import load_own
+from trtyard.pipeline.models.user_code import ENDS
 from trtyard.pipeline.models.weights import Choice
 
 SEEDED = Choice(None, 0)
@@ -508,6 +509,18 @@ def test_streams_that_a_model_replaces_are_restored(untidy):
 def test_a_model_that_closes_the_output_is_refused(untidy, monkeypatch, index):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert "closes sys.stdout" in refused(untidy("sys.stdout.close()")[index])[0]
+
+
+def test_a_model_that_closes_the_error_stream_is_refused(untidy, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert "closes sys.stderr" in refused(untidy("sys.stderr.close()")[1])[0]
+
+
+def test_a_callable_that_exits_is_told_so(untidy, tmp_path):
+    (tmp_path / "exits_for_test.py").write_text("import sys\ndef make():\n    sys.exit(3)\n")
+    message, hint = refused(f"{tmp_path}/exits_for_test.py:make")
+    assert "SystemExit: 3" in message
+    assert hint == ENDS
 
 
 def test_a_model_may_change_and_remove_the_working_directory(untidy, tmp_path):

@@ -25,6 +25,7 @@ from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.row import Row
+from trtyard.pipeline.run_engine import _write
 from trtyard.report.pages import make_pages
 
 ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",))
@@ -221,6 +222,27 @@ def test_random_inputs_are_the_same_for_a_seed(own):
     assert not np.array_equal(one["picked"], other["picked"])
 
 
+NAMES = """\
+from torch import nn
+
+class Names(nn.Module):
+    def forward(self, x):
+        return {"file": x + 1, "allow_pickle": x + 2, "self": x + 3, "args": x + 4}
+"""
+
+
+def test_outputs_may_have_the_names_of_numpys_arguments(tmp_path, monkeypatch):
+    (tmp_path / "names.py").write_text(NAMES)
+    monkeypatch.chdir(tmp_path)
+    net = Converted(tmp_path, model="names.py:Names", input="2x3")
+    _, outputs = net.run("--seed", "3")
+    assert list(outputs) == ["file", "allow_pickle", "self", "args"]
+    np.testing.assert_allclose(outputs["file"] + 1, outputs["allow_pickle"])
+    _write(tmp_path / "engine.npz", outputs)
+    with np.load(tmp_path / "engine.npz") as archive:
+        same({name: archive[name] for name in archive.files}, outputs)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -333,7 +355,7 @@ def test_the_script_imports_neither_torch_nor_trtyard(classifier):
             imports.add(node.module)
         elif isinstance(node, ast.Import):
             imports.update(one.name.split(".")[0] for one in node.names)
-    ours = {"argparse", "ctypes", "importlib", "os", "sys", "pathlib"}
+    ours = {"argparse", "ctypes", "importlib", "os", "sys", "pathlib", "zipfile"}
     assert imports - ours == {"numpy", "PIL", "onnxruntime"}
 
 

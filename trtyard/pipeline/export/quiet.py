@@ -14,8 +14,7 @@ def output_kept_away() -> Iterator[None]:
     The exporters print graphs of thousands of lines when they fail, some of it from C++. What they
     have to say is in their exceptions.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     saved = [os.dup(1), os.dup(2)]
     try:
         with tempfile.TemporaryFile() as sink:
@@ -23,8 +22,14 @@ def output_kept_away() -> Iterator[None]:
             os.dup2(sink.fileno(), 2)
             yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         for descriptor, copy in zip((1, 2), saved):
             os.dup2(copy, descriptor)
             os.close(copy)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # The model's code may have closed it, or set it to None.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()

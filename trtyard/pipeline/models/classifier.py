@@ -1,6 +1,8 @@
 """torchvision's classification models, by name."""
 
+import re
 import warnings
+from collections import OrderedDict
 from typing import Optional, Tuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from trtyard.core.errors import UsageError
 from trtyard.core.report import CROP, Preprocess
 from trtyard.pipeline.models.checkpoint import fit
+from trtyard.pipeline.models.checkpoint_keys import State
 from trtyard.pipeline.models.families.classifier import KIND
 from trtyard.pipeline.models.image_inputs import NAME, ImageInputs, read_images
 from trtyard.pipeline.models.model import Model
@@ -17,6 +20,7 @@ from trtyard.pipeline.models.network_seeding import seed_classifier
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.torch_support.published import Look, look_of
 from trtyard.pipeline.torch_support.versions import classifier_names, untrained_classifier
 
 __all__ = ["classifier_names", "load_classifier", "network_input"]
@@ -25,12 +29,16 @@ __all__ = ["classifier_names", "load_classifier", "network_input"]
 MEANS = (0.485, 0.456, 0.406)
 DEVIATIONS = (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 224
-# A picture is resized by this ratio to the crop, as in torchvision's evaluation (256 to 224).
-_RESIZED, _CROPPED = 256, 224
+# As in torchvision's evaluation of most models.
+USUAL = Look(256, DEFAULT_SIZE, MEANS, DEVIATIONS)
 MAXIMUM_SIZE = 2048
 
 # Without init_weights=False these two warn, and draw truncated normals for minutes.
 _WITHOUT_OWN_INIT = ("googlenet", "inception_v3")
+# Their published weights come from another framework, whose normalization the module repeats.
+_TRANSFORMING = ("googlenet", "inception_v3")
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+_RESAMPLES = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 
 
 def load_classifier(
@@ -52,21 +60,25 @@ def load_classifier(
     Raises:
         UsageError: picture, weights or size are not supported.
     """
-    asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
+    known = choice.published(name)
+    look = look_of(known) or USUAL
+    asked = image_inputs(name, size, input_shape, look.cropped)
     for each in asked.sides:
         require_side(name, each, 1, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
     side = max(asked.height, asked.width)
     picture = read_picture(image)
 
     def picture_at(height: int, width: int) -> torch.Tensor:
-        return crop(picture.rgb, height, width)
+        return crop(picture.rgb, height, width, look)
 
     images = asked.draw(picture_at)
     module = _build(name)
     notes: Tuple[str, ...] = ()
     if choice.file is not None:
         state, notes = choice.read()
-        fit(module, state, choice.file)
+        fit(module, _renamed(name, state), choice.file)
+    if known is not None and name in _TRANSFORMING:
+        module.transform_input = True
     module.requires_grad_(False)
     try:
         if choice.file is None:
@@ -92,8 +104,8 @@ def load_classifier(
         scale=(1.0, 1.0),
         notes=notes,
         dynamic=asked.dynamic(picture_at),
-        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
-        preprocess=preprocess(side),
+        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width, look)),
+        preprocess=preprocess(side, look),
     )
 
 
@@ -111,45 +123,66 @@ def image_inputs(
     return ImageInputs(1, side, side)
 
 
-def crop(rgb: np.ndarray, height: int, width: int) -> torch.Tensor:
+def crop(rgb: np.ndarray, height: int, width: int, look: Look = USUAL) -> torch.Tensor:
     """Return float32 [1, 3, height, width]: the middle of the square ``network_input``."""
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return network_input(rgb, side)[:, :, top : top + height, left : left + width].contiguous()
+    square = network_input(rgb, side, look)
+    return square[:, :, top : top + height, left : left + width].contiguous()
 
 
-def preprocess(side: int) -> Preprocess:
+def preprocess(side: int, look: Look = USUAL) -> Preprocess:
     """Return what ``network_input`` does, for the report."""
-    return Preprocess(CROP, "RGB", 255.0, MEANS, DEVIATIONS, _shorter_side(side))
+    shorter = _shorter_side(side, look)
+    facts = Preprocess(CROP, "RGB", 255.0, look.mean, look.deviation, shorter)
+    return facts._replace(resample=look.resample, as_torchvision=look.as_torchvision)
 
 
-def _shorter_side(side: int) -> int:
+def _shorter_side(side: int, look: Look) -> int:
     """Return the shorter side of the picture from which a square of ``side`` pixels is cropped."""
-    return -(-side * _RESIZED // _CROPPED)
+    return -(-side * look.resized // look.cropped)
 
 
-def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
+def network_input(rgb: np.ndarray, side: int, look: Look = USUAL) -> torch.Tensor:
     """Return float32 [1, 3, side, side]: resized, cropped from the middle, and normalised.
 
     Args:
         rgb: uint8 [H, W, 3].
         side: in pixels.
+        look: how the picture is resized and normalized.
     """
     height, width = rgb.shape[:2]
-    shorter = _shorter_side(side)
-    factor = shorter / min(height, width)
-    size = max(shorter, round(width * factor)), max(shorter, round(height * factor))
-    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    shorter = _shorter_side(side, look)
+    shortest = min(height, width)
+    if look.as_torchvision:
+        size = shorter * width // shortest, shorter * height // shortest
+        left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+        factors = size[0] / width, size[1] / height
+    else:
+        factors = shorter / shortest, shorter / shortest
+        size = max(shorter, round(width * factors[0])), max(shorter, round(height * factors[1]))
+        left, top = (size[0] - side) // 2, (size[1] - side) // 2
     # Only the crop is computed, so a very long picture costs no more than a square.
-    box = tuple(edge / factor for edge in (left, top, left + side, top + side))
+    across, down = factors
+    box = (left / across, top / down, (left + side) / across, (top + side) / down)
     box = (box[0], box[1], min(box[2], width), min(box[3], height))
-    resized = Image.fromarray(rgb).resize((side, side), Image.BILINEAR, box=box)
+    resized = Image.fromarray(rgb).resize((side, side), _RESAMPLES[look.resample], box=box)
     unit = torch.from_numpy(np.array(resized)).float() / 255
     return (
-        ((unit - torch.tensor(MEANS)) / torch.tensor(DEVIATIONS))
+        ((unit - torch.tensor(look.mean)) / torch.tensor(look.deviation))
         .permute(2, 0, 1)[None]
         .contiguous()
     )
+
+
+def _renamed(name: str, state: State) -> State:
+    """Return the weights of a densenet with the names of today's module.
+
+    The published files have names of before torchvision 0.3, such as ``norm.1.weight``.
+    """
+    if not name.startswith("densenet"):
+        return state
+    return OrderedDict((_OLD_DENSENET.sub(r"\1\2", key), value) for key, value in state.items())
 
 
 def _build(name: str) -> torch.nn.Module:

@@ -14,6 +14,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from trtyard.core.files import sha256_of
 from trtyard.pipeline.models.checkpoint_keys import COUNT, State
+from trtyard.pipeline.torch_support.versions import NO_EPSILON
 
 FROZEN_EPSILON = 1e-5
 # The first eight digits of the published file's sha256, which are also in its file name.
@@ -83,7 +84,7 @@ def set_epsilon(module: nn.Module, epsilon: Epsilon) -> None:
         if epsilon.frozen:
             setattr(module, name, _frozen(child.running_var.numel(), value).eval())
         else:
-            child.eps = value
+            child.eps = value or NO_EPSILON
 
 
 def _frozen(features: int, epsilon: float) -> Any:

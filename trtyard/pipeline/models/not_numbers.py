@@ -6,6 +6,8 @@ from typing import Any, Iterator, List, Mapping
 import torch
 from torch import nn
 
+from trtyard.pipeline.torch_support.versions import NO_EPSILON
+
 
 def is_spoilt(value: torch.Tensor) -> bool:
     """Return whether a weight tensor has NaN or infinity. A mask of 0 and -inf is allowed."""
@@ -24,6 +26,7 @@ def bad_variances(module: nn.Module) -> List[str]:
         # A traced layer does not give its epsilon, which is hardly ever 0.
         unknown = 1.0 if isinstance(layer, torch.jit.ScriptModule) else 0.0
         epsilon = float(getattr(layer, "eps", unknown))
+        epsilon = 0.0 if epsilon == NO_EPSILON else epsilon
         bad = (variance < 0) | (variance + epsilon <= 0)
         if bool(bad.any()):
             lines.append(

@@ -18,7 +18,7 @@ from trtyard.pipeline.models.own_types import (
     why_needed,
 )
 from trtyard.pipeline.models.seeding import Seed
-from trtyard.pipeline.models.user_code import where
+from trtyard.pipeline.models.user_code import ENDS, streams_kept, where
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -110,14 +110,19 @@ def _run(
 ) -> Tuple[Tuple[str, ...], nn.Module]:
     """Run the module once, and return its output names and a module that returns only tensors."""
     try:
-        with buffers_kept(module):
+        with buffers_kept(module), streams_kept(spec):
             outputs: Any = run_once(module, inputs)
+    except UsageError:  # of streams_kept
+        raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise UsageError(
-            f"{spec} fails with these inputs ({', '.join(map(str, given))}): {where(error)}",
+        hint = (
             "check --input against your model's forward(): x between sizes, commas between inputs, "
             "1x16:int64:100 for whole numbers below 100, 1x16:bool for true and false, "
-            "1x16:float16 where the model takes float16",
+            "1x16:float16 where the model takes float16"
+        )
+        raise UsageError(
+            f"{spec} fails with these inputs ({', '.join(map(str, given))}): {where(error)}",
+            ENDS if isinstance(error, SystemExit) else hint,
         ) from error
     return with_named_outputs(module, outputs, spec)
 

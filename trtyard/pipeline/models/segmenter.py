@@ -7,6 +7,7 @@ import torch
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.classifier import (
     MAXIMUM_SIZE,
+    USUAL,
     crop,
     image_inputs,
     network_input,
@@ -20,6 +21,7 @@ from trtyard.pipeline.models.network_seeding import seed_network
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.torch_support.published import look_of
 from trtyard.pipeline.torch_support.versions import segmenter_names, untrained_segmenter
 
 __all__ = ["load_segmenter", "segmenter_names"]
@@ -52,6 +54,7 @@ def load_segmenter(
     Raises:
         UsageError: picture, weights or size are not supported.
     """
+    look = look_of(choice.published(name)) or USUAL
     asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
     for each in asked.sides:
         require_side(name, each, MINIMUM_SIZE, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
@@ -59,7 +62,7 @@ def load_segmenter(
     picture = read_picture(image)
 
     def picture_at(height: int, width: int) -> torch.Tensor:
-        return crop(picture.rgb, height, width)
+        return crop(picture.rgb, height, width, look)
 
     images = asked.draw(picture_at)
     notes: Tuple[str, ...] = ()
@@ -89,6 +92,6 @@ def load_segmenter(
         scale=(1.0, 1.0),
         notes=notes,
         dynamic=asked.dynamic(picture_at),
-        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
-        preprocess=preprocess(side),
+        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width, look)),
+        preprocess=preprocess(side, look),
     )

@@ -42,6 +42,7 @@ __all__ = ["detector_names", "load_detector"]
 # Random weights detect no more in a larger picture.
 SEEDED_SIZE = 320
 DEFAULT_SIZE = 800  # torchvision's for most of its detectors
+_PUBLISHED_SIZES = {"fasterrcnn_mobilenet_v3_large_320_fpn": 320}  # of other published weights
 MINIMUM_SIZE, MAXIMUM_SIZE = 64, 1333
 
 
@@ -76,7 +77,7 @@ def load_detector(
         UsageError: picture, weights or size are not supported, or the detector has no static form
             for the installed torchvision.
     """
-    side = size if size is not None else SEEDED_SIZE if choice.file is None else DEFAULT_SIZE
+    side = _default_size(name, choice) if size is None else size
     require_side(name, side, MINIMUM_SIZE, MAXIMUM_SIZE, SEEDED_SIZE)
     picture = read_picture(image)
     with warnings.catch_warnings():
@@ -135,6 +136,14 @@ def _form(name: str, detector: nn.Module, detections: Optional[str]) -> Optional
             f"{name} has no padded form yet", "--detections dynamic, or leave the option out"
         )
     return form
+
+
+def _default_size(name: str, choice: Choice) -> int:
+    if choice.file is None:
+        return SEEDED_SIZE
+    if name in _PUBLISHED_SIZES and choice.published(name) is not None:
+        return _PUBLISHED_SIZES[name]
+    return DEFAULT_SIZE
 
 
 def _load_weights(

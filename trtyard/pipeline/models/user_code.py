@@ -16,6 +16,8 @@ from trtyard.core.model_call import EXAMPLE, ModelCall, read_call
 from trtyard.pipeline.models.shadowing import clash, is_elsewhere, module_in, refuse_clashes
 from trtyard.pipeline.models.users_frame import users_frame
 
+ENDS = "the code ends the process: raise an exception instead, or remove the exit"
+
 _LONGEST_SIGNATURE = 400  # characters
 _EMPTY = inspect.Parameter.empty
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -69,7 +71,7 @@ def _import_file(place: str, spec: str) -> Any:
     module = importlib.util.module_from_spec(description)
     sys.modules[name] = module
     try:
-        with _streams_kept(spec):
+        with streams_kept(spec):
             description.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         del sys.modules[name]
@@ -97,7 +99,7 @@ def _import_module(place: str, spec: str) -> Any:
         refuse_clashes(beside.parent if beside.name == "__init__.py" else beside, folder)
     _add_to_path(folder)
     try:
-        with _streams_kept(spec):
+        with streams_kept(spec):
             return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is not None and (place + ".").startswith(error.name + "."):
@@ -114,7 +116,7 @@ def _import_module(place: str, spec: str) -> Any:
 
 
 def _not_imported(spec: str, error: BaseException) -> UsageError:
-    if isinstance(error, UsageError):  # of _streams_kept
+    if isinstance(error, UsageError):  # of streams_kept
         return error
     hint = "fix that first"
     if isinstance(error, SystemExit):
@@ -123,16 +125,17 @@ def _not_imported(spec: str, error: BaseException) -> UsageError:
 
 
 @contextlib.contextmanager
-def _streams_kept(spec: str) -> Iterator[None]:
+def streams_kept(spec: str) -> Iterator[None]:
     """Restore ``sys.stdout`` and ``sys.stderr``, which the user's code may replace."""
     kept = sys.stdout, sys.stderr
     try:
         yield
     finally:
         sys.stdout, sys.stderr = kept
-    if sys.stdout.closed:
-        sys.stdout = sys.stderr  # for what follows the error
-        raise UsageError(f"{spec} closes sys.stdout", "remove that from your code")
+    for name, other in (("stdout", sys.stderr), ("stderr", sys.stdout)):
+        if getattr(sys, name).closed:
+            setattr(sys, name, other)  # for what follows the error
+            raise UsageError(f"{spec} closes sys.{name}", "remove that from your code")
 
 
 def call(make: Any, spec: str) -> Any:
@@ -143,7 +146,7 @@ def call(make: Any, spec: str) -> Any:
     """
     asked = read_call(spec)
     try:
-        with _streams_kept(spec):
+        with streams_kept(spec):
             return make(*asked.positional, **asked.keyword)
     except UsageError:
         raise
@@ -156,6 +159,8 @@ def call(make: Any, spec: str) -> Any:
         )
         if asked.has_arguments:
             how, hint = "", "check the arguments, and the line that raised"
+        if isinstance(error, SystemExit):
+            hint = ENDS
         raise UsageError(f"{spec} raised when called{how}: {where(error)}", hint) from error
 
 

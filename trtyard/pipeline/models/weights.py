@@ -1,15 +1,19 @@
 """Reads ``--weights``, and records the weights for the report."""
 
+import json
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 import torch
+import torchvision
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.core.files import sha256_of
 from trtyard.pipeline.models.checkpoint import Checkpoint, read_checkpoint, state_sha256
 from trtyard.pipeline.models.model import Weights
+from trtyard.pipeline.torch_support.published import Published, published, published_as
 
 SEEDED = "seeded"
 PRETRAINED = "pretrained"
@@ -29,6 +33,10 @@ class Choice(NamedTuple):
         """Return the weights in the file. There must be a file."""
         return read_checkpoint(str(self.file), self.key)
 
+    def published(self, name: str) -> Optional[Published]:
+        """Return which of the files that torchvision publishes for ``name`` this is, or None."""
+        return None if self.file is None else published_as(name, sha256_of(Path(self.file)))
+
     def facts(self, module: torch.nn.Module) -> Weights:
         """Return the source and sha256 of the weights of ``module``."""
         if self.file is not None:
@@ -42,12 +50,12 @@ def choose(text: str) -> Choice:
 
     Raises:
         UsageError: the seed is not a whole number, or too large.
-        EnvironmentLacksError: ``pretrained``; no pretrained weights are pinned yet.
+        EnvironmentLacksError: ``pretrained``, which the host replaces by the downloaded file.
     """
     if text == PRETRAINED:
         raise EnvironmentLacksError(
-            "no published weights are pinned by address and sha256 yet",
-            "download the checkpoint and give it with --weights FILE, or use --weights seeded",
+            "--weights pretrained: the file is downloaded by ./run convert, and was not",
+            "./run convert --weights pretrained, or download the file and give it: --weights FILE",
         )
     if text == SEEDED:
         return Choice(None, 0)
@@ -63,3 +71,12 @@ def choose(text: str) -> Choice:
     if file and not Path(text).is_file():  # a file's name may contain the character
         return Choice(file, 0, key)
     return Choice(text, 0)
+
+
+def print_address(name: str) -> int:
+    """Print the address of the weights that torchvision publishes for ``name``, or null."""
+    found = published(name)
+    address = found[0].address if found else None
+    facts = {"address": address, "torchvision": torchvision.__version__}
+    sys.stdout.write(json.dumps(facts) + "\n")
+    return 0

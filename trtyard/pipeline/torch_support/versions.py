@@ -8,6 +8,7 @@ import torchvision
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.pipeline.ops.contract import DOMAIN, Op
+from trtyard.pipeline.torch_support.old_pickles import has_own_hash, load_only_tensors
 
 # torch.library.custom_op came with torch 2.4. Before, the ops are autograd functions.
 HAS_CUSTOM_OP = hasattr(getattr(torch, "library", None), "custom_op")
@@ -100,9 +101,12 @@ def load_tensors(path: str) -> Any:
     """Load a checkpoint without running code from it.
 
     Raises:
-        UsageError: this torch is older than 1.13, which added that.
+        UsageError: this torch is older than 1.13, which added that, and the name of the file does
+            not have its hash, as names of published files have.
     """
     if not _at_least(1, 13):
+        if has_own_hash(path):
+            return load_only_tensors(path)
         raise UsageError(
             f"torch {torch.__version__} cannot read {path} without executing code in it",
             "save the weights as FILE.safetensors, which holds no code, or use --weights seeded",
@@ -311,3 +315,8 @@ def register_symbolic(name: str, symbolic: Any, opset: int) -> None:
 def _at_least(major: int, minor: int) -> bool:
     found = torch.__version__.split("+")[0].split(".")
     return tuple(int(part) for part in found[:2]) >= (major, minor)
+
+
+# The epsilon of a batch norm without one. torch 2.11 refuses 0, on CUDA also 2.12. Added to a
+# variance above 1e-22, this value changes nothing. torch 1.4 writes it into the ONNX file.
+NO_EPSILON = 1e-30 if _at_least(2, 0) else 0.0

@@ -11,12 +11,11 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models import resnet
 
+from trtyard.pipeline.torch_support.versions import NO_EPSILON
+
 _STEM_CHANNELS = 64
 # Of ResNet-50: input channels, width, blocks, stride of each stage (He et al. 2015, table 1).
 _STAGES = ((64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2))
-
-# torch 2.11 refuses 0 on CUDA. Added to a real variance, this value changes nothing.
-_CUDA_EPSILON = 1e-30
 
 
 class FrozenBatchNorm(nn.Module):
@@ -31,9 +30,9 @@ class FrozenBatchNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (x - mean) * weight / sqrt(var) + bias for each channel of [B, C, H, W]."""
-        epsilon = _CUDA_EPSILON if x.is_cuda else 0.0
+        mean, variance = self.running_mean, self.running_var
         return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, epsilon
+            x, mean, variance, self.weight, self.bias, False, 0.0, NO_EPSILON
         )
 
 
