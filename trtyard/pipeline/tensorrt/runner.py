@@ -2,16 +2,17 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pycuda.driver as cuda
 
 from trtyard.core.errors import ConversionError
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.driver import Driver
+from trtyard.pipeline.tensorrt.driver import Driver, LayerTimes
 from trtyard.pipeline.tensorrt.drivers import this_driver
 from trtyard.pipeline.tensorrt.log import Log
+from trtyard.pipeline.tensorrt.tensors import Tensors
 
 
 class EngineRun(NamedTuple):
@@ -87,6 +88,14 @@ class LoadedEngine:
     def layers(self) -> Optional[List[Any]]:
         """Return what the engine says of each layer; None where it says nothing."""
         return self._driver.layers(self._engine)
+
+    def tensors(self) -> Tensors:
+        """Return the inputs and outputs, for an execution of their own."""
+        return self._driver.tensors(self._engine)
+
+    def layer_times(self, tensors: Tensors, run: Callable[[], None]) -> Optional[LayerTimes]:
+        """Return the milliseconds of each layer in ``run``; see ``Driver.layer_times``."""
+        return self._driver.layer_times(tensors, run)
 
 
 def run_engine(
