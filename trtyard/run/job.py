@@ -76,7 +76,7 @@ class Job:
         name = f"{PARTIAL_PREFIX}{REQUEST_FILE}"
         write_json(self.out / name, self.placed(place).replaced(**changes).to_json())
         out = (place or str)(self.out)
-        words = ["convert", "--row-file", row_file, "--executor", executor]
+        words = [self.request.task, "--row-file", row_file, "--executor", executor]
         return [*words, "--out", out, "--request", f"{out}/{name}"]
 
     def inputs(self) -> list[Path]:
