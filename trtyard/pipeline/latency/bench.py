@@ -30,7 +30,7 @@ from trtyard.pipeline.export.quiet import output_kept_away
 from trtyard.pipeline.latency.batches import at_batch, batch_of, refuse_same_shapes
 from trtyard.pipeline.latency.clocks import CPU, CUDA
 from trtyard.pipeline.latency.contenders import Check, onnxruntime_contender, torch_contenders
-from trtyard.pipeline.latency.engines import engine_contenders, profile
+from trtyard.pipeline.latency.engines import Engines, engine_contenders, profile
 from trtyard.pipeline.latency.memory import limited_memory
 from trtyard.pipeline.latency.rounds import (
     DEFAULT_RUNS,
@@ -116,7 +116,7 @@ class _Batch:
     def timings(self, limits: Limits) -> List[Timing]:
         """Return the times of every runtime, or why each was not run."""
         with contextlib.ExitStack() as stack:
-            if self._device == CPU:
+            if first_device() is None:  # CUDA reserves far more addresses than it uses
                 stack.enter_context(limited_memory())
             # Runtimes and the user's code print, some in every run.
             stack.enter_context(output_kept_away())
@@ -128,8 +128,9 @@ class _Batch:
                 return self._not_run(reason_of(error))
             stack.enter_context(buffers_kept(subject.model.module))
             stack.callback(subject.model.module.cpu)
-            found = measure(self._contenders(subject), self._batch, limits)
-            self.profiles = self._profiles(subject)
+            engines = Engines(subject.outcome.library, stack)
+            found = measure(self._contenders(subject, engines), self._batch, limits)
+            self.profiles = self._profiles(subject, engines)
             return found
 
     def _prepared(self, stack: contextlib.ExitStack) -> Subject:
@@ -154,7 +155,7 @@ class _Batch:
         stages = self._subject.outcome.stages
         return any(one.name == "tensorrt" and one.status == PASSED for one in stages)
 
-    def _contenders(self, subject: Subject) -> List[Contender]:
+    def _contenders(self, subject: Subject, engines: Engines) -> List[Contender]:
         note = None
         exported, library = subject.outcome.exported, subject.outcome.library
         if self._device == CUDA and library is None and exported and exported.custom_ops:
@@ -165,8 +166,8 @@ class _Batch:
             found.append(self._onnxruntime(subject, precision))
         for precision in self._precisions:
             found += engine_contenders(
+                engines,
                 subject.folder / file_names(precision)["engine"],
-                subject.outcome.library,
                 subject.model,
                 precision,
                 self._check(subject, precision, "tensorrt"),
@@ -206,18 +207,16 @@ class _Batch:
 
         return check
 
-    def _profiles(self, subject: Subject) -> List[LayerProfile]:
+    def _profiles(self, subject: Subject, engines: Engines) -> List[LayerProfile]:
         """Return the layers of each engine that ran."""
         found = []
         for precision in self._precisions:
-            check = self._check(subject, precision, "tensorrt")
             try:
-                check()
+                self._check(subject, precision, "tensorrt")()
             except NotRunError:
                 continue  # its timings say so
             engine = subject.folder / file_names(precision)["engine"]
-            library = subject.outcome.library
-            found.append(profile(engine, library, subject.model, precision, self._batch, check))
+            found.append(profile(engines, engine, subject.model, precision, self._batch))
         return found
 
     def _not_run(self, reason: str) -> List[Timing]:

@@ -5,7 +5,7 @@ Memory, stream and events are PyTorch's, so that the same code times both.
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import numpy as np
 import torch
@@ -24,9 +24,37 @@ _PROFILED_RUNS = 20
 _PLUGIN = "plugin"  # how the inspector's types of plugin layers begin, such as PluginV3
 
 
+class Engines:
+    """The engines of one batch size, each loaded once, until ``stack`` ends."""
+
+    def __init__(self, library: Optional[Path], stack: contextlib.ExitStack) -> None:
+        self._library = library
+        self._stack = stack
+        self._load: Optional[Callable[[Path], Any]] = None
+        self._loaded: Dict[Path, Any] = {}
+
+    def load(self, engine_file: Path) -> Any:
+        """Return the engine on the device.
+
+        Raises:
+            NotRunError: PyTorch finds no device.
+            ConversionError: TensorRT refuses the engine.
+        """
+        if not torch.cuda.is_available():
+            raise NotRunError(f"torch {torch.__version__}, which times it, finds no CUDA device")
+        if self._load is None:
+            from trtyard.pipeline.tensorrt.runner import open_runtime
+
+            self._load = self._stack.enter_context(open_runtime(self._library))
+            self._stack.callback(self._loaded.clear)  # before the runtime ends
+        if engine_file not in self._loaded:
+            self._loaded[engine_file] = self._load(engine_file)
+        return self._loaded[engine_file]
+
+
 def engine_contenders(
+    engines: Engines,
     engine_file: Path,
-    library: Optional[Path],
     model: Model,
     precision: str,
     check: Check,
@@ -37,10 +65,9 @@ def engine_contenders(
     @contextlib.contextmanager
     def start(is_graph: bool) -> Iterator[OneRun]:
         check()
-        with _opened(engine_file, library) as engine:
-            run = _Execution(engine, arrays_of(model))
-            call = captured(run) if is_graph else run
-            yield lambda: milliseconds(call, CUDA)
+        run = _Execution(engines.load(engine_file), arrays_of(model))
+        call = captured(run) if is_graph else run
+        yield lambda: milliseconds(call, CUDA)
 
     found = [Contender("tensorrt", precision, CUDA, lambda: start(False))]
     if has_gpu:
@@ -49,28 +76,22 @@ def engine_contenders(
 
 
 def profile(
-    engine_file: Path,
-    library: Optional[Path],
-    model: Model,
-    precision: str,
-    batch: int,
-    check: Check,
+    engines: Engines, engine_file: Path, model: Model, precision: str, batch: int
 ) -> LayerProfile:
     """Return the slowest layers and the plugins' share, or why they are not known."""
     found = LayerProfile(precision, batch)
     try:
-        check()
-        with _opened(engine_file, library) as engine:
-            execution = _Execution(engine, arrays_of(model))
-            execution()
+        engine = engines.load(engine_file)
+        execution = _Execution(engine, arrays_of(model))
+        execution()
 
-            def run() -> None:
-                for _ in range(_PROFILED_RUNS):
-                    execution()
-                torch.cuda.synchronize()
+        def run() -> None:
+            for _ in range(_PROFILED_RUNS):
+                execution()
+            torch.cuda.synchronize()
 
-            times = engine.layer_times(execution.tensors, run)
-            layers = engine.layers()
+        times = engine.layer_times(execution.tensors, run)
+        layers = engine.layers()
     except Exception as error:
         return found._replace(reason=reason_of(error))
     if times is None:
@@ -99,16 +120,6 @@ def profile_of(
         plugin_share=share if described else None,
         slowest=tuple(LayerTime(name, ms, name in plugins) for name, ms in slowest),
     )
-
-
-@contextlib.contextmanager
-def _opened(engine_file: Path, library: Optional[Path]) -> Iterator[Any]:
-    if not torch.cuda.is_available():
-        raise NotRunError(f"torch {torch.__version__}, which times it, finds no CUDA device")
-    from trtyard.pipeline.tensorrt.runner import open_engine
-
-    with open_engine(engine_file, library) as engine:
-        yield engine
 
 
 class _Execution:

@@ -120,6 +120,16 @@ def run_engine(
 @contextlib.contextmanager
 def open_engine(engine_file: Path, library: Optional[Path] = None) -> Iterator[LoadedEngine]:
     """Load the engine onto the first device; ``ConversionError`` if the runtime refuses it."""
+    with open_runtime(library) as load:
+        yield load(engine_file)
+
+
+@contextlib.contextmanager
+def open_runtime(library: Optional[Path] = None) -> Iterator[Callable[[Path], LoadedEngine]]:
+    """Give a function that loads an engine as ``open_engine`` does, with the plugins registered.
+
+    One at a time: the registry refuses a plugin that is registered.
+    """
     driver = this_driver()
     cuda.init()
     primary = cuda.Device(0).retain_primary_context()
@@ -129,14 +139,18 @@ def open_engine(engine_file: Path, library: Optional[Path] = None) -> Iterator[L
             logger = driver.logger(log)
             with driver.plugins(library, logger):
                 runtime = trt.Runtime(logger)
-                engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
-                if engine is None:
-                    said = log.last_errors()
-                    raise ConversionError(
-                        f"TensorRT does not load {engine_file.name}:\n{said}",
-                        "convert again here: a plan belongs to one TensorRT and GPU",
-                        log=said,
-                    )
-                yield LoadedEngine(engine, driver, log)
+
+                def load(engine_file: Path) -> LoadedEngine:
+                    engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
+                    if engine is None:
+                        said = log.last_errors()
+                        raise ConversionError(
+                            f"TensorRT does not load {engine_file.name}:\n{said}",
+                            "convert again here: a plan belongs to one TensorRT and GPU",
+                            log=said,
+                        )
+                    return LoadedEngine(engine, driver, log)
+
+                yield load
     finally:
         primary.pop()
