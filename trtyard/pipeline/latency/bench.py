@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import torch
 
@@ -253,7 +253,8 @@ def _as_timed(library: Optional[Path], device: str) -> Iterator[None]:
             if library is not None:
                 use_kernels(library)
                 stack.callback(use_kernels, None)
-            for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
+            products: Any = getattr(torch.backends.cuda, "matmul", None)
+            for backend in (products, torch.backends.cudnn):
                 if hasattr(backend, "allow_tf32"):  # since torch 1.7
                     stack.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
                     backend.allow_tf32 = False  # as in the engine
