@@ -5,7 +5,7 @@ Each task imports what it needs when it runs, so that ``./run --list`` is fast.
 
 from trtyard.cli.command import Optional, Repeated, command, refuse, words_after_dashes
 from trtyard.core.errors import UsageError
-from trtyard.core.request import ConversionRequest
+from trtyard.core.request import BenchRequest, ConversionRequest
 
 ROW = "Row or alias of the matrix; list them with ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
@@ -21,6 +21,18 @@ def convert(dry_run: bool = False, **words: str | bool) -> int:
     from trtyard.run.convert import convert
 
     return convert(ConversionRequest.from_words(words), dry_run=dry_run)
+
+
+@command(record=BenchRequest, dry_run="Print what would be done, and do nothing.")
+def bench(dry_run: bool = False, **words: str | bool) -> int:
+    """Convert a model, and time PyTorch, ONNX Runtime and TensorRT at each batch size.
+
+    Example: ./run bench --model resnet50 --batch 1,8. The report has the times in its section
+    Latency; a runtime that cannot run here is listed as not run, with the reason.
+    """
+    from trtyard.run.convert import convert
+
+    return convert(BenchRequest.from_words(words), dry_run=dry_run)
 
 
 @command(

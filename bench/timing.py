@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from trtyard.pipeline.latency.clocks import CUDA, captured, milliseconds
+
 REPEATS = 25
 WARM_UP = 3
 L2_MULTIPLE = 4  # total size of a round's buffers, in sizes of the L2 cache
@@ -32,14 +34,7 @@ def _time(round_of_calls: Call, calls: int, repeats: int) -> Time:
     for _ in range(WARM_UP):
         round_of_calls()
     torch.cuda.synchronize()
-    times: list[float] = []
-    for _ in range(repeats):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        round_of_calls()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) * 1e3 / calls)
+    times = [milliseconds(round_of_calls, CUDA) * 1e3 / calls for _ in range(repeats)]
     times.sort()
     tenth = len(times) // 10
     return Time(statistics.median(times), times[tenth], times[-1 - tenth])
@@ -57,16 +52,12 @@ def plain(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
 
 def graphed(calls: Sequence[Call], repeats: int = REPEATS) -> Time:
     """Return the time per call of ``calls``, all in one CUDA graph."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
+
+    def one_round() -> None:
         for call in calls:
             call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for call in calls:
-            call()
-    return _time(graph.replay, len(calls), repeats)
+
+    return _time(captured(one_round), len(calls), repeats)
 
 
 def copy_bandwidth(size: int = 1 << 30) -> float:

@@ -61,6 +61,19 @@ with driver.log() as log:
     driver.logger(log)
 print(type(driver).__module__.rpartition(".")[2])
 """
+# What TensorRT calls after each run, here by hand.
+PROFILE = """
+from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.driver_named import KeptTimes
+
+times = KeptTimes()
+assert isinstance(times, trt.IProfiler)
+assert hasattr(trt.IProfiler, "report_layer_time")  # what it overrides
+for _ in range(2):
+    times.report_layer_time("conv", 1.5)
+    times.report_layer_time("nms", 0.25)
+print(times.times)
+"""
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.25, "keep_top_k": 7, "box_offset": 1}
 ROI = {
     "output_height": 3,
@@ -239,6 +252,11 @@ def test_the_row_gets_its_driver(name, bindings):
     assert bindings(name).run("-c", LOOK).strip() == DRIVERS[name]
 
 
+@pytest.mark.parametrize("name", [*ROWS, *WITHOUT_A_ROW])
+def test_the_profiler_adds_up_the_times_of_layers(name, bindings):
+    assert bindings(name).run("-c", PROFILE).strip() == "{'conv': 3.0, 'nms': 0.5}"
+
+
 @pytest.mark.parametrize("name", ["10.13", "10.14", "10.16", "11.3", "rtx-1.7"])
 def test_shells_forward_binding_arguments_to_kernels(name, bindings, tmp_path):
     library = tmp_path / "told.so"
@@ -334,6 +352,14 @@ def test_every_used_api_exists_with_its_arguments(name, type_check):
             "ENABLE_PLUGIN_OVERRIDE",
             "PLUGIN_OVERRIDE",
             "PLUGIN_OVERRIDE",
+        ),
+        ("8.6", "tensorrt/tensors_by_name", ").profiler = ", ").profile = ", "profile"),
+        (
+            "11.3",
+            "tensorrt/driver_named",
+            "layer_name: str, ms: float",
+            "layer_name: str",
+            "report_layer_time",
         ),
         ("rtx-1.7", "tensorrt/engine", "parser.num_errors", "parser.errors", "errors"),
         ("rtx-1.7", "ops/padded_nms_op/shell", "exprs.constant", "exprs.fixed", "fixed"),

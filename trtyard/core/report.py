@@ -23,8 +23,11 @@ OPTIONAL_STAGES = {SIMPLIFY: "export"}
 # The stages whose outputs are compared; the first one that ran is the reference.
 RUNTIMES = ("torch", "onnxruntime", "tensorrt")
 UNSIMPLIFIED = "unsimplified"  # ONNX Runtime on the file before the stage simplify
+COMPILED = "torch-compiled"  # PyTorch with torch.compile
+TIMED = ("torch", COMPILED, "onnxruntime", "tensorrt")  # by ./run bench
 RUNTIME_NAMES = {
     "torch": "PyTorch",
+    COMPILED: "PyTorch compiled",
     "onnxruntime": "ONNX Runtime",
     "tensorrt": "TensorRT",
     UNSIMPLIFIED: "ONNX Runtime before --simplify",
@@ -345,6 +348,60 @@ class Precision(NamedTuple):
     engine: Optional[EngineFacts] = None  # None for fp32, whose facts are the report's
 
 
+class Timing(NamedTuple):
+    """The latency of one runtime at one batch size. Without times, ``reason`` says why."""
+
+    runtime: str  # of TIMED
+    precision: str
+    batch: int
+    device: str  # "cpu" or "cuda"
+    is_graph: bool = False  # replayed as a CUDA graph
+    runs: int = 0  # that were timed
+    median_ms: Optional[float] = None
+    p99_ms: Optional[float] = None  # None with fewer than FEWEST_FOR_P99 runs
+    longest_ms: Optional[float] = None
+    items_per_second: Optional[float] = None
+    ready_seconds: Optional[float] = None  # to load, compile and run once, before the warm-up
+    reason: Optional[str] = None  # why it was not run
+    note: Optional[str] = None
+
+
+FEWEST_FOR_P99 = 100  # of 99 runs, the slowest is beyond the 99th percentile
+
+
+class LayerTime(NamedTuple):
+    """One layer of an engine."""
+
+    name: str
+    milliseconds: float  # of one run, with the profiler on
+    is_plugin: bool
+
+
+class LayerProfile(NamedTuple):
+    """The time of an engine by layer. Without layers, ``reason`` says why."""
+
+    precision: str
+    batch: int
+    layers: int = 0  # that TensorRT's profiler reported
+    milliseconds: Optional[float] = None  # of all of them
+    plugin_share: Optional[float] = None  # of that time, 0 to 1; None: not known
+    slowest: Tuple[LayerTime, ...] = ()
+    reason: Optional[str] = None
+
+
+class Latency(NamedTuple):
+    """What ./run bench measured."""
+
+    processor: str
+    threads: int  # of PyTorch and ONNX Runtime on the CPU
+    load: Optional[float]  # average number of running processes, when the timing began
+    gpu: Optional[str]
+    clocks: Optional[str]  # of the GPU, when the timing ended
+    rounds: int  # in which the runtimes took turns
+    timings: Tuple[Timing, ...]
+    profiles: Tuple[LayerProfile, ...] = ()
+
+
 class Report(NamedTuple):
     """One conversion."""
 
@@ -376,6 +433,7 @@ class Report(NamedTuple):
     precisions: Tuple[Precision, ...] = ()  # fp32 first; empty without --precision
     preprocess: Optional[Preprocess] = None  # None: the inputs are not made from a picture
     signature: Optional[Signature] = None  # None: there is no model.onnx
+    latency: Optional[Latency] = None  # None: not by ./run bench
 
 
 def declared(tensor: OnnxTensor) -> str:
@@ -389,7 +447,7 @@ def check_report(report: Report) -> None:
 
     Raises:
         ValueError: a stage is missing, repeated, out of order or has an unknown status; a stage
-            that did not pass has no reason; or a stage that was not run has a time.
+            that did not pass has no reason; or what was not run has a time.
     """
     names = tuple(stage.name for stage in report.stages)
     if tuple(name for name in names if name not in OPTIONAL_STAGES) != STAGES:
@@ -404,6 +462,9 @@ def check_report(report: Report) -> None:
             raise ValueError(f"stage {stage.name} is {stage.status} but has no reason")
         if stage.status == NOT_RUN and stage.seconds is not None:
             raise ValueError(f"stage {stage.name} was not run but has a time of {stage.seconds} s")
+    for each in () if report.latency is None else report.latency.timings:
+        if (each.reason is None) != (each.runs > 0) or (each.median_ms is None) != (each.runs == 0):
+            raise ValueError(f"{each} has times and a reason why not, or neither")
 
 
 def precision_stages(report: Report) -> List[Stage]:

@@ -45,6 +45,17 @@ def _number(name: str, words: str) -> int:
     return int(words)
 
 
+def _batches(name: str, words: str) -> str:
+    sizes = [str(_number(name, each.strip())) for each in words.split(",")]
+    repeated = sorted({each for each in sizes if sizes.count(each) > 1}, key=int)
+    if repeated:
+        raise UsageError(
+            "--{} {}: {} is given more than once".format(name, words, ", ".join(repeated)),
+            "--{} {}".format(name, ",".join(dict.fromkeys(sizes))),
+        )
+    return ",".join(sizes)
+
+
 def _share(name: str, words: str) -> float:
     try:
         value = float(words)
@@ -93,6 +104,8 @@ def option(
 
 class ConversionRequest:
     """The options of one conversion; None means that an option was not given. Frozen."""
+
+    task = "convert"  # of ./run, and the pipeline's command
 
     model: str = option(
         "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
@@ -260,3 +273,20 @@ class ConversionRequest:
             if one is not None and (is_bool or not isinstance(one, kinds)):
                 raise UsageError(f"{file}: {name} is {one!r}, expected {kinds[0].__name__}")
         return cls(**value)
+
+
+class BenchRequest(ConversionRequest):
+    """The options of one conversion whose runtimes are timed afterwards."""
+
+    task = "bench"
+
+    batch: Optional[str] = option(
+        "Batch sizes to time, separated by commas, such as 1,8 (default: the batch of --input).",
+        _batches,
+    )
+    runs: Optional[int] = option(
+        "Time so many runs of each runtime at each batch size (default: 200).", _number
+    )
+    seconds: Optional[int] = option(
+        "Time each runtime for at most so many seconds at each batch size (default: 20).", _number
+    )

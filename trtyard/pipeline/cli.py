@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Type
 
 from trtyard.core.ended import leave_code
 from trtyard.core.error_file import give_to_host
@@ -22,7 +22,7 @@ from trtyard.core.errors import (
 )
 from trtyard.core.output_lock import held
 from trtyard.core.report import FAILED, JSON_FILE, NOT_RUN, Report, exit_code, precision_stages
-from trtyard.core.request import ConversionRequest
+from trtyard.core.request import BenchRequest, ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
 from trtyard.pipeline.row import Row, read_row
@@ -30,6 +30,7 @@ from trtyard.pipeline.streams import restore_streams, streams_kept
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+_REQUESTS = {one.task: one for one in (ConversionRequest, BenchRequest)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -143,14 +144,15 @@ def _show_stages(report: Report) -> None:
 
 def _request(options: argparse.Namespace) -> ConversionRequest:
     """Return the request of --request, or of the same options as ./run convert has."""
-    names = [name for name, one in ConversionRequest.options().items() if not one.host_only]
+    kind = _REQUESTS[options.command]
+    names = [name for name, one in kind.options().items() if not one.host_only]
     values = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in values.items() if value not in (None, False)}
     if options.request is None:
-        return ConversionRequest.from_words(given)
+        return kind.from_words(given)
     if given:
         raise UsageError("--request holds every option; give no other beside it")
-    return ConversionRequest.read(options.request)
+    return kind.read(options.request)
 
 
 def _end_with(parent: int) -> None:
@@ -168,7 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trtyard.pipeline")
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.required = True
-    _add_convert(commands.add_parser("convert", help="take a model to ONNX and TensorRT"))
+    _add_convert(
+        commands.add_parser("convert", help="take a model to ONNX and TensorRT"), ConversionRequest
+    )
+    _add_convert(commands.add_parser("bench", help="convert, and time every runtime"), BenchRequest)
     plugins = commands.add_parser("plugins", help="compile the plugins' kernels")
     plugins.add_argument("--row-file", type=Path, required=True)
     plugins.add_argument("--sources", type=Path, default=_PACKAGE_ROOT / "plugins")
@@ -190,12 +195,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_convert(parser: argparse.ArgumentParser) -> None:
+def _add_convert(parser: argparse.ArgumentParser, kind: Type[ConversionRequest]) -> None:
     parser.add_argument("--row-file", type=Path, required=True)
     parser.add_argument("--executor", choices=["host", "docker"], required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--request", type=Path, help="request.json, in place of what follows")
-    for name, one in ConversionRequest.options().items():
+    for name, one in kind.options().items():
         if not one.host_only:
             words = one.help.replace("%", "%%")
             if one.is_flag:

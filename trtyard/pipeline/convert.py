@@ -27,7 +27,7 @@ from trtyard.core.report import (
     declared,
 )
 from trtyard.core.report_json import report_value
-from trtyard.core.request import REQUEST_FILE, ConversionRequest
+from trtyard.core.request import REQUEST_FILE, BenchRequest, ConversionRequest
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
@@ -102,7 +102,16 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         precisions = run_precisions(
             row, plan, model, conversion, outcome, folder, request.until, _announce
         )
+        latency = None
+        if isinstance(request, BenchRequest):
+            from trtyard.pipeline.latency.bench import Subject, bench
+
+            subject = Subject(
+                row, model, plugins, folder, outcome, precisions, _own_precision(model)
+            )
+            latency = bench(subject, request, _announce)
         report = _report(row, request, where, model, outcome, folder, precisions)
+        report = report._replace(latency=latency)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
@@ -279,7 +288,7 @@ def _proposals(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple
 
 def _command(row: Row, request: ConversionRequest) -> str:
     """Return the command that converts the same again."""
-    words = ["./run", "convert", "--model", request.model, "--trt", row.name]
+    words = ["./run", request.task, "--model", request.model, "--trt", row.name]
     known = request.options()
     for name, value in request.given().items():
         if name not in ("model", "plugins") and not known[name].host_only:

@@ -1,8 +1,8 @@
-"""The charts of a report: stage times as bars, and an SVG histogram of differences."""
+"""The charts of a report: bars of times, and an SVG histogram of differences."""
 
 import math
 
-from trtyard.core.report import HIGHEST_DECADE, LOWEST_DECADE, ErrorHistogram, OutputParity
+from trtyard.core.report import HIGHEST_DECADE, LOWEST_DECADE, ErrorHistogram, OutputParity, Timing
 from trtyard.report import words
 from trtyard.report.markup import Markup, tag
 
@@ -12,6 +12,7 @@ _FLOOR = _HEIGHT - _BOTTOM
 _SIDE_BAR, _SIDE_GAP = 34, 20  # the bars beside the axis: no difference, NaN
 _WIDEST_DECADE = 44
 _MOST_TICKS = 8
+_BAR_PITCH, _BAR_HEIGHT, _MEDIAN_ROOM = 32, 10, 62  # of the bars of latencies
 
 
 def time_bar(value: float | None, longest: float) -> Markup:
@@ -20,6 +21,35 @@ def time_bar(value: float | None, longest: float) -> Markup:
         return tag("span", class_="track")
     share = max(0.5, 100 * value / longest)
     return tag("span", tag("span", style=f"width:{share:.1f}%", class_="bar"), class_="track")
+
+
+def latency_bars(rows: list[tuple[str, Timing]]) -> Markup | None:
+    """Return a bar to the median of each timing, and a line on to its p99; None without rows."""
+    longest = max((each.p99_ms or each.median_ms or 0 for _title, each in rows), default=0)
+    if not longest:
+        return None
+    scale = (_WIDTH - _LEFT - _MEDIAN_ROOM) / longest
+    shapes: list[Markup] = []
+    for number, (title, each) in enumerate(rows):
+        top = number * _BAR_PITCH
+        middle = top + _BAR_PITCH - _BAR_HEIGHT / 2 - 4
+        median = _LEFT + max(1.0, scale * (each.median_ms or 0))
+        end = max(median, _LEFT + scale * (each.p99_ms or 0))
+        width, start = median - _LEFT, middle - _BAR_HEIGHT / 2
+        shapes += [
+            _text(title, _LEFT, top + 12, "count", "start"),
+            tag("rect", x=_LEFT, y=start, width=width, height=_BAR_HEIGHT, rx=2, class_="within"),
+            _line(median, middle, end, middle, "axis"),
+            _text(words.milliseconds(each.median_ms), end + 4, middle + 4, "count", "start"),
+        ]
+    return tag(
+        "svg",
+        tag("title", "Medians; the line ends at the 99th percentile"),
+        *shapes,
+        viewBox=f"0 0 {_WIDTH} {len(rows) * _BAR_PITCH}",
+        role="img",
+        class_="histogram",
+    )
 
 
 def error_histogram(row: OutputParity) -> Markup | None:

@@ -3,9 +3,10 @@
 import textwrap
 from collections.abc import Sequence
 
-from trtyard.core.report import FAILED, HTML_FILE, PASSED, Report, Stage, compared_pairs
+from trtyard.core.report import FAILED, HTML_FILE, PASSED, Latency, Report, Stage, compared_pairs
 from trtyard.report import words
 from trtyard.report.facts import detection_facts, parity_remarks
+from trtyard.report.latency_facts import by_batch, cautions, p99, runtime_title, throughput
 from trtyard.report.precision_section import (
     agreement_in_words,
     precision_notes,
@@ -25,6 +26,7 @@ from trtyard.report.verdict import judge
 WIDTH = 80
 _STAGE_COLUMNS = (13, 9, 11)  # stage, result, time; the rest is for the detail
 _PARITY_COLUMNS = (24, 9, 11)  # output, result, largest difference; the rest is for the tolerance
+_LATENCY_COLUMNS = (31, 11, 11, 10, 8)
 _PRECISION_COLUMNS = (11, 9, 12, 10, 10, 10)
 _PLAIN = str.maketrans(
     {words.TIMES: "x", words.NOTHING: "-", words.MINUS: "-", words.INFINITY: "inf"}
@@ -55,6 +57,8 @@ def console_table(report: Report) -> str:
         lines += ["", *_sizes(report, pair)]
     if report.precisions:
         lines += ["", *_precisions(report)]
+    if report.latency is not None:
+        lines += ["", *_latency(report, report.latency)]
     lines += ["", *textwrap.wrap(judge(report).text, WIDTH, break_on_hyphens=False)]
     return "\n".join(line.rstrip() for line in lines).translate(_PLAIN)
 
@@ -111,6 +115,30 @@ def _precisions(report: Report) -> list[str]:
         for note in precision_notes(each):
             lines += _indented(words.one_line(note))
     return lines
+
+
+def _latency(report: Report, latency: Latency) -> list[str]:
+    """Return a row for each runtime at each batch size, and for those that were not run why."""
+    lines: list[str] = []
+    for batch, timings in by_batch(latency).items():
+        name = f"batch {batch}"
+        lines += _row((name, "median", "p99", "items/s", "device", "runs"), _LATENCY_COLUMNS)
+        for each in timings:
+            title = runtime_title(each)
+            if each.reason is not None:
+                lines += _row((title, "not run", each.reason), _LATENCY_COLUMNS[:2])
+                continue
+            figures = (words.milliseconds(each.median_ms), p99(each), throughput(each))
+            device = "GPU" if each.device == "cuda" else "CPU"
+            lines += _row((title, *figures, device, f"{each.runs}"), _LATENCY_COLUMNS)
+        lines.append("")
+    for profile in latency.profiles:
+        if profile.plugin_share is not None:
+            share = f"{100 * profile.plugin_share:.1f} % of the {profile.precision} engine's time"
+            lines += textwrap.wrap(f"Plugins take {share} at batch {profile.batch}.", WIDTH)
+    for caution in cautions(report, latency):
+        lines += textwrap.wrap(caution, WIDTH)
+    return lines if lines[-1] else lines[:-1]
 
 
 def _compared(report: Report, pair: tuple[str, str]) -> list[str]:

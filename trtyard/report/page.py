@@ -4,6 +4,7 @@ from pathlib import Path
 
 from trtyard.core.report import Report
 from trtyard.report.comparison_sections import detections_section, parity_section
+from trtyard.report.latency_section import latency_section
 from trtyard.report.markup import Child, Markup, joined, tag
 from trtyard.report.precision_section import precisions_section
 from trtyard.report.sections import (
@@ -37,6 +38,7 @@ def page(report: Report, picture: str | None = None) -> str:
         parity_section(report),
         precisions_section(report),
         sizes_section(report),
+        latency_section(report),
         onnx_section(report),
         engine_section(report),
         notes_section(report),

@@ -104,6 +104,14 @@ def seconds(value: float | None) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
+def milliseconds(value: float | None) -> str:
+    """Return a latency with three significant digits: "0.0361 ms", "4.21 ms", "1,204 ms"."""
+    if value is None:
+        return NOTHING
+    decimals = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:,.{decimals}f} ms"
+
+
 def size(count: int) -> str:
     """Return a number of bytes in decimal units: "137.9 MB"."""
     value, unit = float(count), 0

@@ -66,7 +66,8 @@ def job_of(request: ConversionRequest) -> Job:
     if not request.model:
         raise UsageError(
             "--model is missing",
-            "for example: ./run convert --model faster_rcnn   (more: ./run convert --help)",
+            f"for example: ./run {request.task} --model faster_rcnn   "
+            f"(more: ./run {request.task} --help)",
         )
     if not is_known(request.model) and _is_folder(request.model):
         request = request.replaced(model=file_in_folder(request.model))
@@ -122,7 +123,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     executor, reason = executor_of(job)
     module = _module_of(executor)
     if dry_run:
-        say(f"would convert {request.model} on row {row.name} into {out}")
+        say(f"would {request.task} {request.model} on row {row.name} into {out}")
         say(f"would use {module.describe(row, locked)} ({reason})")
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]

@@ -80,7 +80,7 @@ class Job:
         file = request_file(self.out)
         write_json(file, self.placed(place).replaced(**changes).to_json())
         out = (place or str)(self.out)
-        words = ["convert", "--row-file", row_file, "--executor", executor]
+        words = [self.request.task, "--row-file", row_file, "--executor", executor]
         if self.weights is not None and self.weights_file is not None:
             words += ["--weights-address", self.weights_file.address]
             words += ["--shown-as", (place or str)(self.weights), self.weights_name]

@@ -7,7 +7,7 @@ from invoke.collection import Collection
 
 from trtyard.cli.command import _Run, command
 from trtyard.core.errors import UsageError
-from trtyard.core.request import ConversionRequest, _number, option
+from trtyard.core.request import BenchRequest, ConversionRequest, _number, option
 from trtyard.pipeline.cli import _parser
 
 
@@ -34,11 +34,22 @@ def test_new_field_becomes_an_option_and_an_entry(capsys):
     assert seen[0].to_json()["depth"] == 3
 
 
-def test_pipeline_request_has_every_pipeline_option():
-    words = ["convert", "--row-file", "r", "--executor", "host", "--out", "o"]
+@pytest.mark.parametrize("kind", [ConversionRequest, BenchRequest])
+def test_pipeline_request_has_every_pipeline_option(kind):
+    words = [kind.task, "--row-file", "r", "--executor", "host", "--out", "o"]
     known = vars(_parser().parse_args(words))
-    for name, one in ConversionRequest.options().items():
+    for name, one in kind.options().items():
         assert (name in known) is (not one.host_only or name == "out")
+
+
+def test_bench_request_round_trips(tmp_path):
+    asked = BenchRequest.from_words({"model": "alexnet", "batch": "1, 8", "runs": "30"})
+    assert (asked.batch, asked.runs) == ("1,8", 30)
+    file = tmp_path / "request.json"
+    file.write_text(json.dumps(asked.to_json()))
+    assert BenchRequest.read(file) == asked
+    with pytest.raises(UsageError, match="unknown entry 'batch'"):
+        ConversionRequest.read(file)
 
 
 def test_request_round_trips(tmp_path):

@@ -2,7 +2,7 @@
 
 import abc
 from pathlib import Path
-from typing import Any, ContextManager, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.precisions import FP32
@@ -12,6 +12,8 @@ from trtyard.pipeline.tensorrt.tensors import Shape, Tensors
 
 # Smallest, usual and largest shape of an input, by its name.
 ProfileShapes = Mapping[str, Tuple[Shape, Shape, Shape]]
+
+LayerTimes = Dict[str, float]  # milliseconds by the layer's name, in the engine's order
 
 
 class Driver(abc.ABC):
@@ -105,6 +107,17 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def layers(self, engine: "trt.ICudaEngine") -> Optional[List[Any]]:
         """Return the engine's layer information, or None if the release has none."""
+
+    def layer_times(
+        self,
+        tensors: Tensors,  # noqa: ARG002 - of the releases that can
+        run: Callable[[], None],  # noqa: ARG002
+    ) -> Optional[LayerTimes]:
+        """Return the milliseconds of each layer in ``run``; None if the release has no profiler.
+
+        ``tensors`` are started and bound; ``run`` enqueues them and waits.
+        """
+        return None
 
     def op_of(self, error: "trt.ParserError") -> str:  # noqa: ARG002 - as the releases that know it
         """Return the op that a parser error is about, or nothing: before 10 only its index."""

@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-from typing import Any, ContextManager, Iterator, List, Optional
+from typing import Any, Callable, ContextManager, Iterator, List, Optional
 
 from trtyard.core.precisions import FP32
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.driver import Driver
+from trtyard.pipeline.tensorrt.driver import Driver, LayerTimes
 from trtyard.pipeline.tensorrt.log import Log
 from trtyard.pipeline.tensorrt.logger import KeptLog
 from trtyard.pipeline.tensorrt.tensors import Tensors
@@ -59,6 +59,27 @@ class NamedTensorsDriver(Driver):
         words = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         found: List[Any] = json.loads(words).get("Layers", [])
         return found
+
+    def layer_times(self, tensors: Tensors, run: Callable[[], None]) -> Optional[LayerTimes]:
+        """Return the milliseconds of each layer in ``run``, from TensorRT's profiler."""
+        if not isinstance(tensors, TensorsByName):
+            raise TypeError(f"{tensors!r} are not of this driver's tensors()")
+        profiler = KeptTimes()
+        tensors.watch(profiler)
+        run()
+        return profiler.times
+
+
+class KeptTimes(trt.IProfiler):
+    """Adds up what TensorRT reports of each layer after each run."""
+
+    def __init__(self) -> None:
+        trt.IProfiler.__init__(self)  # the bindings refuse to be initialized by super()
+        self.times: LayerTimes = {}
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        """Take the milliseconds of one layer."""
+        self.times[layer_name] = self.times.get(layer_name, 0.0) + float(ms)
 
 
 @contextlib.contextmanager

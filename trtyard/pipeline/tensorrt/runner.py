@@ -2,16 +2,17 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pycuda.driver as cuda
 
 from trtyard.core.errors import ConversionError
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.driver import Driver
+from trtyard.pipeline.tensorrt.driver import Driver, LayerTimes
 from trtyard.pipeline.tensorrt.drivers import this_driver
 from trtyard.pipeline.tensorrt.log import Log
+from trtyard.pipeline.tensorrt.tensors import Tensors
 
 
 class EngineRun(NamedTuple):
@@ -88,6 +89,14 @@ class LoadedEngine:
         """Return what the engine says of each layer; None where it says nothing."""
         return self._driver.layers(self._engine)
 
+    def tensors(self) -> Tensors:
+        """Return the inputs and outputs, for an execution of their own."""
+        return self._driver.tensors(self._engine)
+
+    def layer_times(self, tensors: Tensors, run: Callable[[], None]) -> Optional[LayerTimes]:
+        """Return the milliseconds of each layer in ``run``; see ``Driver.layer_times``."""
+        return self._driver.layer_times(tensors, run)
+
 
 def run_engine(
     engine_file: Path,
@@ -111,6 +120,16 @@ def run_engine(
 @contextlib.contextmanager
 def open_engine(engine_file: Path, library: Optional[Path] = None) -> Iterator[LoadedEngine]:
     """Load the engine onto the first device; ``ConversionError`` if the runtime refuses it."""
+    with open_runtime(library) as load:
+        yield load(engine_file)
+
+
+@contextlib.contextmanager
+def open_runtime(library: Optional[Path] = None) -> Iterator[Callable[[Path], LoadedEngine]]:
+    """Give a function that loads an engine as ``open_engine`` does, with the plugins registered.
+
+    One at a time: the registry refuses a plugin that is registered.
+    """
     driver = this_driver()
     cuda.init()
     primary = cuda.Device(0).retain_primary_context()
@@ -120,14 +139,18 @@ def open_engine(engine_file: Path, library: Optional[Path] = None) -> Iterator[L
             logger = driver.logger(log)
             with driver.plugins(library, logger):
                 runtime = trt.Runtime(logger)
-                engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
-                if engine is None:
-                    said = log.last_errors()
-                    raise ConversionError(
-                        f"TensorRT does not load {engine_file.name}:\n{said}",
-                        "convert again here: a plan belongs to one TensorRT and GPU",
-                        log=said,
-                    )
-                yield LoadedEngine(engine, driver, log)
+
+                def load(engine_file: Path) -> LoadedEngine:
+                    engine = runtime.deserialize_cuda_engine(engine_file.read_bytes())
+                    if engine is None:
+                        said = log.last_errors()
+                        raise ConversionError(
+                            f"TensorRT does not load {engine_file.name}:\n{said}",
+                            "convert again here: a plan belongs to one TensorRT and GPU",
+                            log=said,
+                        )
+                    return LoadedEngine(engine, driver, log)
+
+                yield load
     finally:
         primary.pop()

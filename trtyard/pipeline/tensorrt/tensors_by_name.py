@@ -61,6 +61,10 @@ class TensorsByName(Tensors):
         """Put one run into a CUDA stream, given by its handle."""
         return bool(self._started().execute_async_v3(stream))
 
+    def watch(self, profiler: "trt.IProfiler") -> None:
+        """Have the runs from now on report the time of each layer."""
+        self._started().profiler = profiler
+
     def _started(self) -> "trt.IExecutionContext":
         if self._context is None:
             raise RuntimeError("start() comes first")

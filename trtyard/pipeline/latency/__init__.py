@@ -1,0 +1,1 @@
+"""Time PyTorch, ONNX Runtime and TensorRT on one model, for ``./run bench``."""
