@@ -23,6 +23,21 @@ def convert(dry_run: bool = False, **words: str | bool) -> int:
 
 
 @command(
+    record=ConversionRequest,
+    between="The two runtimes: torch,onnxruntime. TensorRT's intermediate values are not "
+    "supported yet.",
+)
+def bisect(between: str = "torch,onnxruntime", **words: str | bool) -> int:
+    """Find the first node of the ONNX file that differs from PyTorch, with line and cause.
+
+    Converts the model up to ONNX into out/ROW/MODEL-bisect, and compares intermediate values.
+    """
+    from trtyard.run.bisect import bisect
+
+    return bisect(ConversionRequest.from_words(words), between)
+
+
+@command(
     name="test",
     trt=ROW,
     only="Run only these parts, separated by commas: host, pipeline, slow (the pipeline's slow "

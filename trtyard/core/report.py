@@ -284,6 +284,47 @@ class Symptom(NamedTuple):
     output: str = ""  # of the model, where it is about one
 
 
+class Growth(NamedTuple):
+    """The error of one value between a wrong node and the outputs."""
+
+    value: str  # its name in the file
+    op: str  # of the node that makes it
+    error: Optional[float]  # the largest difference as a share of the largest right value
+
+
+class Divergence(NamedTuple):
+    """A node whose output is wrong though its inputs are right."""
+
+    node: str
+    op: str
+    value: str  # the wrong output
+    shape: Tuple[int, ...]
+    dtype: str
+    module: str  # the path in the user's model
+    origin: str  # the line that the node comes from: "net.py:12 in forward"
+    inputs: Tuple[TensorInput, ...]
+    nodes: int  # that make the value from these inputs
+    max_abs: Optional[float]
+    mismatches: int
+    elements: int
+    worst: Optional[WorstElement]
+    failure: str  # the known failure that fits, or ""
+    detail: str
+    cause_origin: str  # the line that the cause is about
+    growth: Tuple[Growth, ...] = ()
+    case: Tuple[str, ...] = ()  # files that show the difference alone
+
+
+class Bisection(NamedTuple):
+    """The search for the first wrong node."""
+
+    pair: Tuple[str, str]  # reference, candidate
+    compared: int  # intermediate values
+    divergences: Tuple[Divergence, ...]
+    seconds: Optional[float] = None
+    problem: Optional[str] = None  # why there was no search
+
+
 class ValueAccuracy(NamedTuple):
     """One output of a reduced precision against PyTorch's in fp32."""
 
@@ -373,6 +414,7 @@ class Report(NamedTuple):
     precisions: Tuple[Precision, ...] = ()  # fp32 first; empty without --precision
     preprocess: Optional[Preprocess] = None  # None: the inputs are not made from a picture
     signature: Optional[Signature] = None  # None: there is no model.onnx
+    bisection: Optional[Bisection] = None  # None: not asked for
 
 
 def declared(tensor: OnnxTensor) -> str:

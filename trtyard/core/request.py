@@ -155,6 +155,14 @@ class ConversionRequest:
     keep_fp32: Optional[str] = option(
         "Nodes that stay in fp32: patterns of node names or op types, separated by commas."
     )
+    bisect: bool = option(
+        "If PyTorch and ONNX Runtime disagree, find the first wrong node (see docs/bisect.md).",
+        _flag,
+        default=False,
+    )
+    onnx: Optional[str] = option(
+        "With --bisect: an ONNX file of the model to compare with, instead of exporting it."
+    )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
     export: Optional[str] = option(

@@ -16,7 +16,7 @@ from trtyard.pipeline.export.quiet import output_kept_away
 
 WRITE_LOST = "in-place-write-lost"
 CLAMP_LOST = "boxes-outside"
-FROZEN = "results-frozen"
+FROZEN = "value-frozen"
 OPERATOR_LOST = "operator-lost"
 ATTRIBUTE = "attribute-differs"
 INTERPOLATION = "interpolation-differs"
@@ -106,9 +106,7 @@ def _lost(
     suspect: Suspect, graph: Graph, events: Sequence[Event], matches: Mapping[str, Taken]
 ) -> List[int]:
     """Return the events behind the value that no node before it comes from."""
-    known = {
-        taken[0] for name, taken in matches.items() if name in suspect.region.inputs
-    }
+    known = {taken[0] for name, taken in matches.items() if name in suspect.region.inputs}
     places = {place_in(graph.nodes[index]) for index in graph.before(suspect.name)}
     between, _reached = ancestors(events, suspect.taken[0], known - {suspect.taken[0]})
     others = {taken[0] for taken in matches.values()} - {suspect.taken[0]}
@@ -194,9 +192,7 @@ def _frozen_cause(name: str, value: np.ndarray, right: str, origin: str) -> Caus
     )
 
 
-def _constants(
-    region: Region, graph: Graph, learned: Set[str]
-) -> Iterator[Tuple[str, np.ndarray]]:
+def _constants(region: Region, graph: Graph, learned: Set[str]) -> Iterator[Tuple[str, np.ndarray]]:
     """Yield the constants that the region reads, without the model's own weights."""
     for index in region.nodes:
         for name in sorted(graph.uses[index]):

@@ -6,7 +6,7 @@ import numpy as np
 
 from trtyard.core.report import WorstElement
 
-# One node, given PyTorch's own inputs, differs by rounding alone: of the largest value, and of each.
+# Shares of the largest value and of each: a single node, given PyTorch's inputs, only rounds.
 _ATOL, _RTOL = 3e-5, 1e-4
 _HALF_ATOL, _HALF_RTOL = 2e-3, 2e-3
 _PIECE = 1 << 20  # elements

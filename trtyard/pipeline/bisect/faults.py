@@ -35,11 +35,15 @@ class Found(NamedTuple):
     graph: Graph
     compared: int  # values
     faults: List[Fault]
-    outputs_agree: bool
 
 
-def find_faults(model: Model, file: onnx.ModelProto) -> Found:
+def find_faults(model: Model, file: onnx.ModelProto, agrees: bool = False) -> Found:
     """Compare the file with one forward pass of PyTorch, and return its faults in order.
+
+    Args:
+        model: in PyTorch.
+        file: of the same model.
+        agrees: whether the outputs agree; then there is no fault that matters.
 
     Raises:
         ConversionError: ONNX Runtime cannot run the file.
@@ -55,16 +59,15 @@ def find_faults(model: Model, file: onnx.ModelProto) -> Found:
     graph = Graph(file)
     comparison = compare_all(model, graph, matches, events)
     for _ in range(_MOST_ROUNDS):
-        if _outputs_agree(graph, comparison):
+        if agrees or _outputs_agree(graph, comparison):
             break
         better = _corrected(model, graph, matches, events, comparison)
         if better == matches:
             break
         matches = better
         comparison = compare_all(model, graph, matches, events)
-    agree = _outputs_agree(graph, comparison)
-    found = Found(graph, len(comparison.values), [], agree)
-    if agree:
+    found = Found(graph, len(comparison.values), [])
+    if agrees or _outputs_agree(graph, comparison):
         return found
     learned = learned_names(model.module)
     wrong_outputs = {
@@ -77,9 +80,7 @@ def find_faults(model: Model, file: onnx.ModelProto) -> Found:
         if one.alone.agrees or one.whole.agrees or one.node not in behind:
             continue
         region = graph.region(one.name, set(matches) - {one.name})
-        suspect = Suspect(
-            one.name, matches[one.name], region, comparison.evidence.get(one.name)
-        )
+        suspect = Suspect(one.name, matches[one.name], region, comparison.evidence.get(one.name))
         cause = cause_of(suspect, graph, events, matches, outside, learned)
         found.faults.append(Fault(suspect, one, cause, _growth(graph, one, comparison)))
     return found

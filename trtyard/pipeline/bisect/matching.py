@@ -132,9 +132,7 @@ def values_of(model: onnx.ModelProto) -> List[Value]:
     """Return the values that the graph's nodes make, in order."""
     known = _types_in(model)
     places = [place_in(node) for node in model.graph.node]
-    read_at: Dict[str, Set[Optional[Place]]] = {
-        each.name: {None} for each in model.graph.output
-    }
+    read_at: Dict[str, Set[Optional[Place]]] = {each.name: {None} for each in model.graph.output}
     for node, place in zip(model.graph.node, places):
         for name in used_by(node):
             read_at.setdefault(name, set()).add(place)
@@ -261,7 +259,7 @@ def _move_to_norms(
     norms: Dict[int, int] = {}
     for number, event in enumerate(events):
         if _NORM in event.name and (event.place, event.module) not in places:
-            norms.update({need: number for need in event.needs})
+            norms.update(dict.fromkeys(event.needs, number))
     for value in values:
         taken = found.get(value.name)
         if value.op in _FUSED_WITH_NORM and taken is not None and taken[0] in norms:

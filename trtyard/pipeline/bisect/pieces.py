@@ -26,9 +26,7 @@ class Graph:
         self.makers = {
             name: index for index, node in enumerate(self.nodes) for name in node.output if name
         }
-        self.constants = {
-            node.output[0]: node for node in self.nodes if node.op_type == _CONSTANT
-        }
+        self.constants = {node.output[0]: node for node in self.nodes if node.op_type == _CONSTANT}
         self.inputs = [each.name for each in model.graph.input if each.name not in self.weights]
         self.outputs = [each.name for each in model.graph.output]
         self.uses = [used_by(node) for node in self.nodes]

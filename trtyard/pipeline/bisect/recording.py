@@ -1,7 +1,7 @@
 """Record every operator that PyTorch runs in one forward pass: line, module, inputs, outputs.
 
-A recording holds no values. With ``on_value`` the same pass gives each output as it is made, so that
-the caller keeps what it needs and nothing else.
+A recording holds no values. With ``on_value`` the same pass gives each output as it is made, so
+that the caller keeps only what it needs.
 """
 
 import sys
@@ -226,10 +226,10 @@ class _Watched:
 def _place() -> Tuple[Optional[Place], str]:
     """Return the line of the model's own code that runs now."""
     frames = []
-    frame = sys._getframe(2)
+    frame: Any = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename != _RUNNER:
         frames.append(frame)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     files = [each.f_code.co_filename for each in frames]
     own = [index for index, file in enumerate(files) if file != __file__]
     chosen = model_line([files[index] for index in own])

@@ -81,9 +81,7 @@ def compare_all(
     return Comparison(run.found, run.evidence)
 
 
-def segments(
-    graph: Graph, matches: Mapping[str, Taken], events: Sequence[Event]
-) -> List[Segment]:
+def segments(graph: Graph, matches: Mapping[str, Taken], events: Sequence[Event]) -> List[Segment]:
     """Return the graph's nodes in pieces whose compared values fit into memory together."""
     found: List[Segment] = []
     nodes: List[int] = []
@@ -159,9 +157,7 @@ class SideBySide:
         made = [name for index in part.nodes for name in graph.nodes[index].output if name]
         reads = {name for index in part.nodes for name in graph.reads(index)}
         later = [
-            name
-            for name in made
-            if self._until.get(name, -1) > number and name not in self._right
+            name for name in made if self._until.get(name, -1) > number and name not in self._right
         ]
         compared = [name for name in part.compared if name in self._right]
         given = {
