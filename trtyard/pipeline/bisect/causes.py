@@ -51,6 +51,13 @@ _TEXTS: Mapping[Tuple[str, str], Sequence[str]] = {
 }
 _INTERPOLATING = ("Resize", "GridSample")
 _CHOOSING = ("TopK", "ArgMax", "ArgMin")
+# Attributes that are tried with other values. ONNX Runtime divides by some others.
+_SWITCHES = (
+    *("keepdims", "largest", "sorted", "transA", "transB", "ceil_mode", "count_include_pad"),
+    *("align_corners", "select_last_index", "exclude_outside", "exclusive", "reverse", "upper"),
+)
+_LISTS: Mapping[str, int] = {"pads": 0, "strides": 1, "dilations": 1, "output_padding": 0}
+_MOST_IN_LIST = 4
 _FLOATS = (0.0, 1e-3, 1e-5, 1e-6, 1e-8, 1e-12, 0.01, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 6.0)
 _MOST_TRIALS = 60
 
@@ -309,10 +316,12 @@ def _trials(node: onnx.NodeProto) -> Iterator[Tuple[str, Any]]:
     for name, value in given.items():
         if isinstance(value, float):
             yield from ((name, each) for each in _FLOATS if each != value)
-        elif isinstance(value, int):
-            yield from ((name, each) for each in _whole_numbers(value))
-        elif isinstance(value, list) and value and isinstance(value[0], int):
-            yield from ((name, each) for each in _lists(value))
+        elif name in ("axis", "batch_dims"):
+            yield from ((name, each) for each in (-1, 0, 1, 2, 3) if each != value)
+        elif name in _SWITCHES:
+            yield name, 1 - int(value)
+        elif name in _LISTS:
+            yield from ((name, each) for each in _lists(value, _LISTS[name]))
     for name, default in _unset(node, given):
         yield name, default
 
@@ -325,12 +334,8 @@ def _unset(node: onnx.NodeProto, given: Mapping[str, Any]) -> Iterator[Tuple[str
             yield "count_include_pad", 1
 
 
-def _whole_numbers(value: int) -> List[int]:
-    return [each for each in dict.fromkeys((1 - value, -1, 0, 1, 2, 3, value + 1)) if each != value]
-
-
-def _lists(value: List[int]) -> Iterator[List[int]]:
-    for number in range(4):
+def _lists(value: List[int], least: int) -> Iterator[List[int]]:
+    for number in range(least, _MOST_IN_LIST):
         if [number] * len(value) != value:
             yield [number] * len(value)
     if value[::-1] != value:

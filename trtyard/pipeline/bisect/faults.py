@@ -76,9 +76,11 @@ def find_faults(model: Model, file: onnx.ModelProto, agrees: bool = False) -> Fo
     behind: Set[int] = set()
     for name in wrong_outputs:
         behind |= graph.before(name)
+    nodes: Set[int] = set()  # one fault may show in several outputs of a node
     for one in comparison.values:
-        if one.alone.agrees or one.whole.agrees or one.node not in behind:
+        if one.alone.agrees or one.whole.agrees or one.node not in behind - nodes:
             continue
+        nodes.add(one.node)
         region = graph.region(one.name, set(matches) - {one.name})
         suspect = Suspect(one.name, matches[one.name], region, comparison.evidence.get(one.name))
         cause = cause_of(suspect, graph, events, matches, outside, learned)

@@ -11,6 +11,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tup
 
 import onnx
 
+from trtyard.core.errors import ConversionError
 from trtyard.pipeline.bisect.recording import Event, Place, place_of
 from trtyard.pipeline.onnx_model.origin import origin_of
 from trtyard.pipeline.onnx_model.symptoms import used_by
@@ -176,13 +177,19 @@ def _types_in(model: onnx.ModelProto) -> Dict[str, Tuple[Shape, str]]:
     """Return shape and type of every value, as ONNX Runtime infers them.
 
     onnx's own inference stops at custom ops.
+
+    Raises:
+        ConversionError: ONNX Runtime refuses the file.
     """
     asked = onnx.ModelProto()
     asked.CopyFrom(model)
     known = {each.name for each in asked.graph.output}
     names = [name for node in model.graph.node for name in node.output if name not in known]
     asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name)
-    ready = session(asked.SerializeToString(), is_fused=False)
+    try:
+        ready = session(asked.SerializeToString(), is_fused=False)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ConversionError(f"ONNX Runtime cannot load the file: {str(error).strip()}") from error
     return {
         each.name: (
             tuple(size if isinstance(size, int) else None for size in each.shape),
