@@ -34,6 +34,7 @@ def bisect(between: str = "torch,onnxruntime", **words: str | bool) -> int:
     """
     from trtyard.run.bisect import bisect
 
+    refuse("bisect", **{name: words[name] for name in ("bisect", "until", "export")})
     return bisect(ConversionRequest.from_words(words), between)
 
 

@@ -33,7 +33,10 @@ def record(*words, **options):
     return ["x"] if name in LISTS else 0 if name in CODES else "x"
 
 LISTS = ("build_all", "push", "pull")
-CODES = ("convert", "run_tests", "compile_plugins", "explain_log", "doctor", "run_linters")
+CODES = (
+    *("convert", "bisect", "run_tests", "compile_plugins", "explain_log", "doctor"),
+    "run_linters",
+)
 setattr(module, name, record)
 for line in lines:
     sys.argv = ["run", *line]
@@ -72,12 +75,44 @@ CASES = {
             "calibrate": (["/some data"], {"words.0.calibrate": "/some data"}),
             "calibration": (["max"], {"words.0.calibration": "max"}),
             "keep-fp32": (["Conv,*head*"], {"words.0.keep_fp32": "Conv,*head*"}),
+            "bisect": ([], {"words.0.bisect": True}),
+            "onnx": ([FILE], {"words.0.onnx": FILE}),
             "until": (["onnx"], {"words.0.until": "onnx"}),
             "plugins": ([FILE], {"words.0.plugins": FILE}),
             "export": (["triton"], {"words.0.export": "triton"}),
             "memory": (["12g"], {"words.0.memory": "12g"}),
             "processes": (["99"], {"words.0.processes": 99}),
             "dry-run": ([], {"dry_run": True}),
+        },
+    ),
+    "bisect": (
+        "trtyard.run.bisect:bisect",
+        NET,
+        {
+            "model": (["resnet18"], {"words.0.model": "resnet18"}),
+            "trt": (["8.6"], {"words.0.row": "8.6"}),
+            "in": (["host"], {"words.0.where": "host"}),
+            "out": (["/some where"], {"words.0.out": "/some where"}),
+            "weights": (["seeded:3"], {"words.0.weights": "seeded:3"}),
+            "image": ([FILE], {"words.0.image": FILE}),
+            "size": (["320"], {"words.0.size": 320}),
+            "input": (["1x16:int64:9,1x2"], {"words.0.input": "1x16:int64:9,1x2"}),
+            "top-n": (["7"], {"words.0.top_n": 7}),
+            "opset": (["19"], {"words.0.opset": 19}),
+            "norm-eps": (["1e-4"], {"words.0.norm_eps": 1e-4}),
+            "simplify": ([], {"words.0.simplify": True}),
+            "precision": (["fp32, fp16"], {"words.0.precision": "fp32,fp16"}),
+            "calibrate": (["/some data"], {"words.0.calibrate": "/some data"}),
+            "calibration": (["max"], {"words.0.calibration": "max"}),
+            "keep-fp32": (["Conv,*head*"], {"words.0.keep_fp32": "Conv,*head*"}),
+            "bisect": ([], None),
+            "onnx": ([FILE], {"words.0.onnx": FILE}),
+            "until": (["onnx"], None),
+            "plugins": ([FILE], {"words.0.plugins": FILE}),
+            "export": (["triton"], None),
+            "memory": (["12g"], {"words.0.memory": "12g"}),
+            "processes": (["99"], {"words.0.processes": 99}),
+            "between": (["torch,tensorrt"], {"words.1": "torch,tensorrt"}),
         },
     ),
     "test": (
