@@ -315,6 +315,28 @@ class Divergence(NamedTuple):
     case: Tuple[str, ...] = ()  # files that show the difference alone
 
 
+class LayerCost(NamedTuple):
+    """One layer in reduced precision, given the fp32 file's values."""
+
+    node: str
+    op: str
+    origin: str
+    error: Optional[float]  # relative, of Euclidean norms
+    overflows: int  # values that are NaN or infinite in reduced precision alone
+
+
+class PrecisionSearch(NamedTuple):
+    """The layers that cost a reduced precision its accuracy."""
+
+    precision: str
+    within_budget: bool  # without any further node in fp32
+    layers: Tuple[LayerCost, ...]  # the costliest first
+    keep: Tuple[str, ...] = ()  # nodes that bring it within the budget if they stay in fp32
+    nodes: int = 0  # that are in the reduced precision without them
+    trials: int = 0  # files that were made and compared
+    problem: Optional[str] = None  # why there is no list
+
+
 class Bisection(NamedTuple):
     """The search for the first wrong node."""
 
@@ -323,6 +345,7 @@ class Bisection(NamedTuple):
     divergences: Tuple[Divergence, ...]
     seconds: Optional[float] = None
     problem: Optional[str] = None  # why there was no search
+    precisions: Tuple[PrecisionSearch, ...] = ()
 
 
 class ValueAccuracy(NamedTuple):

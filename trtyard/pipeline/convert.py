@@ -20,6 +20,7 @@ from trtyard.core.report import (
     Inputs,
     Picture,
     Precision,
+    PrecisionSearch,
     Proposals,
     Report,
     TensorInput,
@@ -42,7 +43,7 @@ from trtyard.pipeline.onnx_model.given_file import signature_in
 from trtyard.pipeline.onnx_model.simplify import check_release
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in, pair_of
-from trtyard.pipeline.precision.plan import plan_of
+from trtyard.pipeline.precision.plan import Plan, plan_of
 from trtyard.pipeline.precision.run_all import run_precisions, write_notes
 from trtyard.pipeline.row import Row, exporting
 from trtyard.pipeline.symptoms import symptoms_of
@@ -104,10 +105,30 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             row, plan, model, conversion, outcome, folder, request.until, _announce
         )
         report = _report(row, request, where.executor, model, outcome, folder, precisions)
+        if report.bisection is not None and precisions:
+            searches = _search_precisions(row, plan, model, conversion, outcome, folder, precisions)
+            report = report._replace(bisection=report.bisection._replace(precisions=searches))
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
     return report
+
+
+def _search_precisions(
+    row: Row,
+    plan: Plan,
+    model: Model,
+    conversion: Conversion,
+    outcome: Outcome,
+    folder: Path,
+    precisions: Tuple[Precision, ...],
+) -> Tuple[PrecisionSearch, ...]:
+    from trtyard.pipeline.bisect.keep_search import search_precisions
+
+    if "torch" not in outcome.outputs:
+        return ()
+    reference = outcome.outputs["torch"]
+    return search_precisions(row, plan, model, conversion, reference, folder, precisions, _announce)
 
 
 def _refuse_to_replace(folder: Path) -> None:

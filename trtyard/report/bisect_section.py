@@ -1,11 +1,22 @@
 """Where PyTorch and ONNX Runtime diverge: the first wrong nodes, and how their errors grow."""
 
-from trtyard.core.report import Bisection, Divergence, Report, TensorInput
+import shlex
+
+from trtyard.core.report import (
+    Bisection,
+    Divergence,
+    LayerCost,
+    PrecisionSearch,
+    Report,
+    TensorInput,
+)
 from trtyard.known_failures.advice import failure_named
 from trtyard.report import words
 from trtyard.report.charts import growth_chart
 from trtyard.report.markup import Markup, joined, tag
 from trtyard.report.sections import Facts, definitions, section
+
+_SHOWN = 5  # layers of a precision
 
 
 def bisect_section(report: Report) -> Markup | None:
@@ -17,6 +28,7 @@ def bisect_section(report: Report) -> Markup | None:
         "Where they diverge",
         tag("p", summary(found)),
         *(_divergence(each) for each in found.divergences),
+        *(_precision(each) for each in found.precisions),
     )
 
 
@@ -48,6 +60,38 @@ def divergence_in_words(one: Divergence) -> list[str]:
     if one.case:
         lines.append(f"to show it alone: python {one.case[-1]}")
     return lines
+
+
+def precision_in_words(one: PrecisionSearch) -> list[str]:
+    """Return a reduced precision's costliest layers and the option that fixes it, one a line."""
+    name = one.precision
+    if one.problem is not None and not one.layers:
+        return [f"{name}: the layers were not compared: {one.problem}"]
+    within = "stays within" if one.within_budget else "misses"
+    lines = [f"{name} {within} its budget; the layers that cost most:"]
+    lines += [f"{number}. {_layer(each)}" for number, each in enumerate(one.layers[:_SHOWN], 1)]
+    if one.problem is not None:
+        lines.append(one.problem)
+    if one.keep:
+        count = words.counted(len(one.keep), "node")
+        lines.append(
+            f"{count} of {one.nodes} in fp32 are enough ({words.counted(one.trials, 'trial')}): "
+            f"--keep-fp32 {shlex.quote(','.join(one.keep))}"
+        )
+    return lines
+
+
+def _precision(one: PrecisionSearch) -> Markup:
+    first, *rest = precision_in_words(one)
+    return joined(tag("h3", first), tag("ul", *(tag("li", line) for line in rest)))
+
+
+def _layer(one: LayerCost) -> str:
+    what = f"relative error {words.number(one.error)}"
+    if one.overflows:
+        what = f"{words.counted(one.overflows, 'value')} beyond its range (fp16-overflow)"
+    at = f" at {one.origin}" if one.origin else ""
+    return f"{one.op} {one.node}: {what}{at}"
 
 
 def _divergence(one: Divergence) -> Markup:

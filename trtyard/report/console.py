@@ -13,7 +13,7 @@ from trtyard.core.report import (
     compared_pairs,
 )
 from trtyard.report import words
-from trtyard.report.bisect_section import divergence_in_words, summary
+from trtyard.report.bisect_section import divergence_in_words, precision_in_words, summary
 from trtyard.report.facts import detection_facts, parity_remarks
 from trtyard.report.precision_section import (
     agreement_in_words,
@@ -167,6 +167,11 @@ def _bisection(found: Bisection) -> list[str]:
     for number, each in enumerate(found.divergences, 1):
         first, *rest = divergence_in_words(each)
         lines += textwrap.wrap(words.one_line(f"{number}. {first}"), WIDTH, break_on_hyphens=False)
+        for line in rest:
+            lines += _indented(words.one_line(line))
+    for search in found.precisions:
+        first, *rest = precision_in_words(search)
+        lines += ["", *textwrap.wrap(words.one_line(first), WIDTH, break_on_hyphens=False)]
         for line in rest:
             lines += _indented(words.one_line(line))
     return lines

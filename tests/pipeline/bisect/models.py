@@ -73,18 +73,18 @@ class Ops(nn.Module):
 
 
 class Thirty(nn.Module):
-    """Thirty layers; the values of layer 17 are beyond float16 in the next one alone."""
+    """Thirty layers; the values of one of them are beyond float16's range."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(30))
         with torch.no_grad():
-            self.layers[17].weight.mul_(4e5)
-            self.layers[18].weight.mul_(1e-5)
+            self.layers[17].weight.mul_(1e6)
+            self.layers[18].weight.mul_(1e-6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            x = torch.tanh(layer(x)) if layer is not self.layers[17] else layer(x)
+        for number, layer in enumerate(self.layers):
+            x = layer(x) if number == 17 else torch.tanh(layer(x)) * 2
         return x
 
 

@@ -131,7 +131,7 @@ def match(model: onnx.ModelProto, events: Sequence[Event]) -> Dict[str, Taken]:
 
 def values_of(model: onnx.ModelProto) -> List[Value]:
     """Return the values that the graph's nodes make, in order."""
-    known = _types_in(model)
+    known = types_in(model)
     places = [place_in(node) for node in model.graph.node]
     read_at: Dict[str, Set[Optional[Place]]] = {each.name: {None} for each in model.graph.output}
     for node, place in zip(model.graph.node, places):
@@ -173,7 +173,7 @@ def module_of(node: onnx.NodeProto) -> str:
     return ".".join(path)
 
 
-def _types_in(model: onnx.ModelProto) -> Dict[str, Tuple[Shape, str]]:
+def types_in(model: onnx.ModelProto) -> Dict[str, Tuple[Shape, str]]:
     """Return shape and type of every value, as ONNX Runtime infers them.
 
     onnx's own inference stops at custom ops.
