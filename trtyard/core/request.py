@@ -156,7 +156,7 @@ class ConversionRequest:
         "Nodes that stay in fp32: patterns of node names or op types, separated by commas."
     )
     bisect: bool = option(
-        "If PyTorch and ONNX Runtime disagree, find the first wrong node (see docs/bisect.md).",
+        "Compare intermediate values too, and find the first wrong node if ONNX Runtime disagrees.",
         _flag,
         default=False,
     )

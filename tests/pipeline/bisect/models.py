@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate, leaky_relu
 
 def exporting() -> bool:
     """Tell whether an exporter runs the model."""
-    is_exporting: Any = getattr(torch.compiler, "is_exporting", bool)
+    is_exporting: Any = getattr(getattr(torch, "compiler", None), "is_exporting", bool)
     return bool(torch.onnx.is_in_onnx_export() or is_exporting())
 
 

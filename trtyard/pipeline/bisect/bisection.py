@@ -45,6 +45,8 @@ def bisect(
         found = find_faults(model, onnx.load(str(file)), agrees)
     except ConversionError as error:
         return _not_run(error.message)
+    except Exception as error:  # an error here must not replace the conversion's result
+        return _not_run(f"the search failed ({type(error).__name__}: {error})")
     divergences = tuple(
         _divergence(found, fault, folder, number)
         for number, fault in enumerate(found.faults[:MOST_CASES], 1)
