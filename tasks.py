@@ -79,6 +79,22 @@ def batch(
 
 
 @command(
+    record=ConversionRequest,
+    between="The two runtimes: torch,onnxruntime. TensorRT's intermediate values are not "
+    "supported yet.",
+)
+def bisect(between: str = "torch,onnxruntime", **words: str | bool) -> int:
+    """Find the first node of the ONNX file that differs from PyTorch, with line and cause.
+
+    Converts the model up to ONNX into out/ROW/MODEL-bisect, and compares intermediate values.
+    """
+    from trtyard.run.bisect import bisect
+
+    refuse("bisect", **{name: words[name] for name in ("bisect", "until", "export")})
+    return bisect(ConversionRequest.from_words(words), between)
+
+
+@command(
     name="test",
     trt=ROW,
     only="Run only these parts, separated by commas: host, pipeline, slow (the pipeline's slow "

@@ -40,9 +40,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 def published_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder for new files; move them into ``folder`` if the block succeeds.
 
-    ``names`` lists all files that a run may write. Those that this run did not write are removed
-    from ``folder``, so files of different runs never mix. After an exception, the new files are
-    removed and ``folder`` is unchanged.
+    ``names`` lists all files that a run may write, also in subfolders. Those that this run did
+    not write are removed from ``folder``, so files of different runs never mix. After an exception,
+    the new files are removed and ``folder`` is unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=str(folder)))
@@ -50,6 +50,7 @@ def published_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
         yield staging
         for name in names:
             if (staging / name).exists():
+                (folder / name).parent.mkdir(exist_ok=True)
                 (staging / name).replace(folder / name)
             else:
                 with contextlib.suppress(FileNotFoundError):

@@ -290,6 +290,70 @@ class Symptom(NamedTuple):
     output: str = ""  # of the model, where it is about one
 
 
+class Growth(NamedTuple):
+    """The error of one value between a wrong node and the outputs."""
+
+    value: str  # its name in the file
+    op: str  # of the node that makes it
+    error: Optional[float]  # the largest difference as a share of the largest right value
+
+
+class Divergence(NamedTuple):
+    """A node whose output is wrong though its inputs are right."""
+
+    node: str
+    op: str
+    value: str  # the wrong output
+    shape: Tuple[int, ...]
+    dtype: str
+    module: str  # the path in the user's model
+    origin: str  # the line that the node comes from: "net.py:12 in forward"
+    inputs: Tuple[TensorInput, ...]
+    nodes: int  # that make the value from these inputs
+    max_abs: Optional[float]
+    mismatches: int
+    elements: int
+    worst: Optional[WorstElement]
+    failure: str  # the known failure that fits, or ""
+    detail: str
+    cause_origin: str  # the line that the cause is about
+    growth: Tuple[Growth, ...] = ()
+    case: Tuple[str, ...] = ()  # files that show the difference alone
+
+
+class LayerCost(NamedTuple):
+    """One layer in reduced precision, given the fp32 file's values."""
+
+    node: str
+    op: str
+    origin: str
+    error: Optional[float]  # relative, of Euclidean norms
+    overflows: int  # values that are NaN or infinite in reduced precision alone
+
+
+class PrecisionSearch(NamedTuple):
+    """The layers that cost a reduced precision its accuracy."""
+
+    precision: str
+    within_budget: bool  # without any further node in fp32
+    layers: Tuple[LayerCost, ...]  # the costliest first
+    keep: Tuple[str, ...] = ()  # nodes that bring it within the budget if they stay in fp32
+    nodes: int = 0  # that are in the reduced precision without them
+    trials: int = 0  # files that were made and compared
+    problem: Optional[str] = None  # why there is no list
+
+
+class Bisection(NamedTuple):
+    """The search for the first wrong node."""
+
+    pair: Tuple[str, str]  # reference, candidate
+    compared: int  # intermediate values
+    divergences: Tuple[Divergence, ...]
+    seconds: Optional[float] = None
+    problem: Optional[str] = None  # why there was no search
+    precisions: Tuple[PrecisionSearch, ...] = ()
+
+
 class ValueAccuracy(NamedTuple):
     """One output of a reduced precision against PyTorch's in fp32."""
 
@@ -434,6 +498,7 @@ class Report(NamedTuple):
     preprocess: Optional[Preprocess] = None  # None: the inputs are not made from a picture
     signature: Optional[Signature] = None  # None: there is no model.onnx
     latency: Optional[Latency] = None  # None: not by ./run bench
+    bisection: Optional[Bisection] = None  # None: not asked for
 
 
 def declared(tensor: OnnxTensor) -> str:

@@ -8,6 +8,8 @@ from typing import Any, Dict
 
 from trtyard.core.report import SCHEMA, ErrorHistogram, Report, Stage, exit_code
 
+_LEFT_OUT = ("bisection",)  # keys that are there only if they were asked for
+
 
 def report_value(report: Report) -> Dict[str, Any]:
     """Return the report as dictionaries, lists and values for ``json``."""
@@ -18,7 +20,8 @@ def report_value(report: Report) -> Dict[str, Any]:
         "verdict": {"exit_code": exit_code(report)},
     }  # type: Dict[str, Any]
     for name, each in report._asdict().items():
-        value[name] = _plain(each)
+        if name not in _LEFT_OUT or each is not None:
+            value[name] = _plain(each)
     return value
 
 

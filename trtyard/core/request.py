@@ -175,6 +175,14 @@ class ConversionRequest:
     keep_fp32: Optional[str] = option(
         "Nodes that stay in fp32: patterns of node names or op types, separated by commas."
     )
+    bisect: bool = option(
+        "Compare intermediate values too, and find the first wrong node if ONNX Runtime disagrees.",
+        _flag,
+        default=False,
+    )
+    onnx: Optional[str] = option(
+        "With --bisect: an ONNX file of the model to compare with, instead of exporting it."
+    )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
     export: Optional[str] = option(

@@ -10,7 +10,7 @@ from trtyard.core.errors import TrtyardError
 from trtyard.core.later_opset import LaterOpset, later_opset_in
 from trtyard.core.report import ExporterWarning, Report, Stage, Symptom
 from trtyard.core.toolchains import ANY, Toolchain, is_within
-from trtyard.known_failures import KNOWN_FAILURES
+from trtyard.known_failures import KNOWN_FAILURES, KnownFailure
 from trtyard.known_failures.compiling import COMPILING
 from trtyard.known_failures.explanation import explain, first_error, rows_in_words, taken_by
 from trtyard.known_failures.operators import lacking
@@ -105,6 +105,11 @@ def symptom_in_words(symptom: Symptom) -> str:
         if failure.name == symptom.name:
             return f"{symptom.detail}: {failure.cause}. {failure.hint} ({failure.name})"
     return f"{symptom.detail} ({symptom.name})"  # a later release wrote the report
+
+
+def failure_named(name: str) -> KnownFailure | None:
+    """Return the known failure of that name; None if there is none."""
+    return next((one for one in KNOWN_FAILURES if name and one.name == name), None)
 
 
 def _advised(stage: Stage, rows: Sequence[Toolchain], row: str) -> Stage:

@@ -63,6 +63,52 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         sources=("measured: torch 1.4.0",),
     ),
     KnownFailure(
+        name="in-place-write-lost",
+        symptom="right in PyTorch; in the file an assignment such as x[..., 0] = y has no effect",
+        affected=("any",),
+        cause="the exporter saw no write: the assignment went through a view or a copy that the "
+        "trace does not follow, or the code skips it while it is exported",
+        hint="make a new tensor instead: torch.stack, torch.cat or torch.where in place of "
+        "x[...] = y",
+        sources=("measured: torch 1.4.0, 2.2.2 and 2.13.0, ./run bisect",),
+    ),
+    KnownFailure(
+        name="value-frozen",
+        symptom="a node reads a constant that PyTorch computes from the input",
+        affected=("any",),
+        cause="a value left the tensors while the model was exported: float(x), x.item(), "
+        "x.numpy(), torch.tensor(...) of a number, or another branch during the export",
+        hint="compute with tensors: x * y.mean() in place of x * float(y.mean())",
+        sources=("measured: torch 2.2.2 and 2.13.0, ./run bisect",),
+    ),
+    KnownFailure(
+        name="operator-lost",
+        symptom="an operator of PyTorch has no node in the file",
+        affected=("any",),
+        cause="the exporter left the line out: it ran under another condition, or outside of the "
+        "trace",
+        hint="look for conditions on is_in_onnx_export() or is_exporting(), on values, or on "
+        "self.training at that line",
+        sources=("measured: torch 2.13.0, ./run bisect",),
+    ),
+    KnownFailure(
+        name="attribute-differs",
+        symptom="one node gives PyTorch's value with another attribute",
+        affected=("any",),
+        cause="the file was edited, or the exporter wrote a default that is not PyTorch's",
+        hint="export again; if the difference stays, report it with the files in bisect/",
+        sources=("measured: ./run bisect",),
+    ),
+    KnownFailure(
+        name="interpolation-differs",
+        symptom="a Resize or GridSample interpolates at other positions or in another way",
+        affected=("any",),
+        cause="mode, nearest_mode or coordinate_transformation_mode is not what PyTorch computes",
+        hint="export at a later opset, or call interpolate with an explicit align_corners; "
+        "mode='nearest-exact' is round_prefer_floor with half_pixel",
+        sources=("measured: ./run bisect",),
+    ),
+    KnownFailure(
         name="slower-than-pytorch",
         symptom="the engine is slower than PyTorch; few boxes alive among many padded",
         affected=("any",),

@@ -18,9 +18,28 @@ ENGINE_LAYERS = "model.engine.layers.json"
 OVERLAY = "overlay.png"
 REPORTS = (JSON_FILE, HTML_FILE, JUNIT_FILE, RUN_FILE, REQUEST_FILE)
 
+BISECT = "bisect"  # folder of the cases
+MOST_CASES = 4
+CASES = tuple(
+    f"{BISECT}/case{number}.{kind}"
+    for number in range(1, MOST_CASES + 1)
+    for kind in ("onnx", "npz", "py")
+)
+
 REDUCED = tuple(name for one in reduced(",".join(PRECISIONS)) for name in file_names(one).values())
 
-ALL = (ONNX, ONNX_DATA, TWIN, ENGINE, ENGINE_NOTE, ENGINE_LAYERS, *REDUCED, OVERLAY, *REPORTS)
+ALL = (
+    ONNX,
+    ONNX_DATA,
+    TWIN,
+    ENGINE,
+    ENGINE_NOTE,
+    ENGINE_LAYERS,
+    *REDUCED,
+    OVERLAY,
+    *CASES,
+    *REPORTS,
+)
 
 
 def artifact_facts(folder: Path) -> Dict[str, Dict[str, Any]]:

@@ -2,13 +2,13 @@
 
 import importlib
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import onnx
 import torch
 
-from trtyard.core.errors import ConversionError
+from trtyard.core.errors import ConversionError, UsageError
 from trtyard.core.files import write_json
 from trtyard.core.precisions import FP32, file_names, lacking_on
 from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
@@ -25,6 +25,7 @@ from trtyard.pipeline.models.flat_outputs import unwrapped
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.not_numbers import bad_variances, first_nan_noted, spoilt_tensors
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
+from trtyard.pipeline.onnx_model.given_file import inputs_of, read_given
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.onnx_model.simplify import simplify
 from trtyard.pipeline.onnx_model.take_file import refuse_unknown_ops, take
@@ -72,6 +73,7 @@ class Conversion:
         announce: Callable[[str], None],
         simplified: bool = False,
         earlier: Optional[Mapping[str, float]] = None,
+        exported: Optional[Path] = None,
     ) -> None:
         self._row = row
         self._model = model
@@ -88,6 +90,7 @@ class Conversion:
         self._library: Optional[Path] = None
         self._asked_to_simplify = simplified
         self._unsimplified: Optional[Outputs] = None
+        self._given_export = exported  # a file of the model, in place of the export
 
     def run(self, until: str = ENGINE, builds: bool = True) -> Outcome:
         """Run every stage that can run, up to what ``until`` names.
@@ -140,18 +143,15 @@ class Conversion:
         if given is None:
             doing = f"run {self._model.name} on the CPU"
             outputs = {"torch": attempt("torch", doing, self._torch)}
-            self._exported = attempt(
-                "export", f"{row.exporter} exporter, opset {row.opset}", self._export, ["torch"]
-            )
+            doing, action = f"{row.exporter} exporter, opset {row.opset}", self._export
+            if self._given_export is not None:
+                doing, action = f"take {self._given_export.name}", self._take_export
+            self._exported = attempt("export", doing, action, ["torch"])
             return outputs, ["export"]
         for name in ("torch", "export"):
             self._book.leave_out(name, "the model is an ONNX file")
-        shapes = {
-            name: tuple(axes.get(index, size) for index, size in enumerate(value.shape))
-            for (name, value), axes in zip(self._inputs.items(), self._input_axes())
-        }
         file, data = self._folder / artifacts.ONNX, self._folder / artifacts.ONNX_DATA
-        self._exported = take(given.content, given.path, shapes, file, data)
+        self._exported = take(given.content, given.path, self._shapes(), file, data)
         return {}, []
 
     def _simplify(self) -> Simplified:
@@ -230,6 +230,33 @@ class Conversion:
         if remarks:
             self._book.remark("export", "; ".join(remarks))
         return exported
+
+    def _take_export(self) -> Exported:
+        """Take the file that was given as an export of the model.
+
+        Raises:
+            UsageError: its inputs or outputs are not the model's.
+        """
+        source, content = read_given(str(self._given_export))
+        for what, own, names in (
+            ("inputs", {one.name for one in inputs_of(content)}, self._model.input_names),
+            ("outputs", {one.name for one in content.graph.output}, self._model.output_names),
+        ):
+            if own - set(names) if what == "inputs" else own != set(names):
+                raise UsageError(
+                    f"--onnx {source.name} has the {what} {', '.join(sorted(own))}, and "
+                    f"{self._model.name} has {', '.join(names)}",
+                    "give a file that ./run convert exported from this model",
+                )
+        file, data = self._folder / artifacts.ONNX, self._folder / artifacts.ONNX_DATA
+        return take(content, source, self._shapes(), file, data)
+
+    def _shapes(self) -> Dict[str, Tuple[Union[int, str], ...]]:
+        """Return the inputs' shapes, with names for the dimensions that vary."""
+        return {
+            name: tuple(axes.get(index, size) for index, size in enumerate(value.shape))
+            for (name, value), axes in zip(self._inputs.items(), self._input_axes())
+        }
 
     def _subject(self) -> Subject:
         model = self._model

@@ -16,9 +16,11 @@ from trtyard.core.onnx_files import is_onnx_file, refuse_unfit
 from trtyard.core.report import (
     JSON_FILE,
     UNSIMPLIFIED,
+    Bisection,
     Inputs,
     Picture,
     Precision,
+    PrecisionSearch,
     Proposals,
     Report,
     TensorInput,
@@ -40,8 +42,8 @@ from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.given_file import signature_in
 from trtyard.pipeline.onnx_model.simplify import check_release
 from trtyard.pipeline.overlay import draw_overlay
-from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in
-from trtyard.pipeline.precision.plan import plan_of
+from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in, pair_of
+from trtyard.pipeline.precision.plan import Plan, plan_of
 from trtyard.pipeline.precision.run_all import run_precisions, write_notes
 from trtyard.pipeline.row import Row, exporting
 from trtyard.pipeline.streams import restore_streams
@@ -97,7 +99,10 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             where.plugin_cache or folder,
         )
         earlier = _seconds_last_time(where.out, _command(row, request))
-        conversion = Conversion(row, model, folder, plugins, _announce, request.simplify, earlier)
+        given = None if request.onnx is None else Path(request.onnx)
+        conversion = Conversion(
+            row, model, folder, plugins, _announce, request.simplify, earlier, given
+        )
         outcome = conversion.run(request.until, plan.builds_fp32)
         precisions = run_precisions(
             row, plan, model, conversion, outcome, folder, request.until, _announce
@@ -111,11 +116,31 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             )
             latency = bench(subject, request, _announce)
         report = _report(row, request, where, model, outcome, folder, precisions)
+        if report.bisection is not None and precisions:
+            searches = _search_precisions(row, plan, model, conversion, outcome, folder, precisions)
+            report = report._replace(bisection=report.bisection._replace(precisions=searches))
         report = report._replace(latency=latency)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
     return report
+
+
+def _search_precisions(
+    row: Row,
+    plan: Plan,
+    model: Model,
+    conversion: Conversion,
+    outcome: Outcome,
+    folder: Path,
+    precisions: Tuple[Precision, ...],
+) -> Tuple[PrecisionSearch, ...]:
+    from trtyard.pipeline.bisect.keep_search import search_precisions
+
+    if "torch" not in outcome.outputs:
+        return ()
+    reference = outcome.outputs["torch"]
+    return search_precisions(row, plan, model, conversion, reference, folder, precisions, _announce)
 
 
 def _refuse_to_replace(folder: Path) -> None:
@@ -189,6 +214,7 @@ def _report(
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
     comparisons = _compare(model, outcome)
     overlay = _draw(model, outcome.outputs, folder)
+    bisection = _bisect(model, comparisons, folder) if request.bisect else None
     return Report(
         row=row.name,
         model=model.name,
@@ -222,7 +248,20 @@ def _report(
         precisions=precisions,
         preprocess=model.preprocess,
         signature=signature_in(folder / artifacts.ONNX),
+        bisection=bisection,
     )
+
+
+def _bisect(model: Model, comparisons: List[Comparison], folder: Path) -> Bisection:
+    """Search for the first node that differs from PyTorch; write its case."""
+    from trtyard.pipeline.bisect.bisection import PAIR, bisect
+
+    twin = folder / artifacts.TWIN
+    file = twin if twin.is_file() else folder / artifacts.ONNX
+    compared = [one for one in comparisons if pair_of(one) == PAIR]
+    if not compared:
+        return Bisection(PAIR, 0, (), problem="PyTorch and ONNX Runtime were not compared")
+    return bisect(model, file, folder, compared[0].passed, _announce)
 
 
 def _own_precision(model: Model) -> str:

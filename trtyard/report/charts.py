@@ -2,7 +2,14 @@
 
 import math
 
-from trtyard.core.report import HIGHEST_DECADE, LOWEST_DECADE, ErrorHistogram, OutputParity, Timing
+from trtyard.core.report import (
+    HIGHEST_DECADE,
+    LOWEST_DECADE,
+    Divergence,
+    ErrorHistogram,
+    OutputParity,
+    Timing,
+)
 from trtyard.report import words
 from trtyard.report.markup import Markup, tag
 
@@ -13,6 +20,7 @@ _SIDE_BAR, _SIDE_GAP = 34, 20  # the bars beside the axis: no difference, NaN
 _WIDEST_DECADE = 44
 _MOST_TICKS = 8
 _BAR_PITCH, _BAR_HEIGHT, _MEDIAN_ROOM = 32, 10, 62  # of the bars of latencies
+_LEAST, _MOST = -8.0, 1.0  # decades of a growth chart
 
 
 def time_bar(value: float | None, longest: float) -> Markup:
@@ -82,6 +90,47 @@ def error_histogram(row: OutputParity) -> Markup | None:
     return tag(
         "svg",
         tag("title", _summary(row.output, histogram)),
+        *shapes,
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        class_="histogram",
+    )
+
+
+def growth_chart(one: Divergence) -> Markup | None:
+    """Return the error of each value from the wrong node to the outputs; None for a single one.
+
+    Heights are logarithmic, from 1e-8 of the largest right value up to 10 times it.
+    """
+    if len(one.growth) < 2:
+        return None
+    step = (_WIDTH - 2 * _LEFT) / len(one.growth)
+    shapes = [_line(_LEFT, _FLOOR, _WIDTH - _LEFT, _FLOOR, "axis")]
+    for number, each in enumerate(one.growth):
+        error = math.inf if each.error is None else each.error
+        decades = min(max(math.log10(error) if error > 0 else -math.inf, _LEAST), _MOST)
+        height = max(1.0, (_FLOOR - _TOP) * (decades - _LEAST) / (_MOST - _LEAST))
+        title = tag("title", f"{each.op} {each.value}: {words.number(each.error)}")
+        shapes.append(
+            tag(
+                "rect", title, x=_LEFT + number * step + 1, y=_FLOOR - height,
+                width=max(step - 2, 1.0), height=height, class_="beyond",
+            )
+        )  # fmt: skip
+    first, last = one.growth[0], one.growth[-1]
+    right = _WIDTH - _LEFT
+    shapes += [
+        _text(f"{first.op}: {words.number(first.error)}", _LEFT, _FLOOR + 14, "tick", "start"),
+        _text(f"{last.value}: {words.number(last.error)}", right, _FLOOR + 14, "tick", "end"),
+        _text(
+            "error as a share of the largest value, from the node to the outputs",
+            _WIDTH / 2, _HEIGHT - 3, "axis-name",
+        ),
+    ]  # fmt: skip
+    summary = f"Error of {one.value} and of what is made of it"
+    return tag(
+        "svg",
+        tag("title", summary),
         *shapes,
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",

@@ -3,8 +3,18 @@
 import textwrap
 from collections.abc import Sequence
 
-from trtyard.core.report import FAILED, HTML_FILE, PASSED, Latency, Report, Stage, compared_pairs
+from trtyard.core.report import (
+    FAILED,
+    HTML_FILE,
+    PASSED,
+    Bisection,
+    Latency,
+    Report,
+    Stage,
+    compared_pairs,
+)
 from trtyard.report import words
+from trtyard.report.bisect_section import divergence_in_words, precision_in_words, summary
 from trtyard.report.facts import detection_facts, parity_remarks
 from trtyard.report.latency_facts import by_batch, cautions, p99, runtime_title, throughput
 from trtyard.report.precision_section import (
@@ -55,6 +65,8 @@ def console_table(report: Report) -> str:
         lines += ["", *_compared(report, pair)]
     for pair in sized_pairs(report):
         lines += ["", *_sizes(report, pair)]
+    if report.bisection is not None:
+        lines += ["", *_bisection(report.bisection)]
     if report.precisions:
         lines += ["", *_precisions(report)]
     if report.latency is not None:
@@ -176,6 +188,21 @@ def _sizes(report: Report, pair: tuple[str, str]) -> list[str]:
     problems = [each.problem for each in own if each.problem]
     if problems:
         lines += _indented(words.one_line(problems[0]))[:_DETAIL_LINES]
+    return lines
+
+
+def _bisection(found: Bisection) -> list[str]:
+    lines = textwrap.wrap(summary(found), WIDTH, break_on_hyphens=False)
+    for number, each in enumerate(found.divergences, 1):
+        first, *rest = divergence_in_words(each)
+        lines += textwrap.wrap(words.one_line(f"{number}. {first}"), WIDTH, break_on_hyphens=False)
+        for line in rest:
+            lines += _indented(words.one_line(line))
+    for search in found.precisions:
+        first, *rest = precision_in_words(search)
+        lines += ["", *textwrap.wrap(words.one_line(first), WIDTH, break_on_hyphens=False)]
+        for line in rest:
+            lines += _indented(words.one_line(line))
     return lines
 
 

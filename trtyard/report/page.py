@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trtyard.core.report import Report
+from trtyard.report.bisect_section import bisect_section
 from trtyard.report.comparison_sections import detections_section, parity_section
 from trtyard.report.latency_section import latency_section
 from trtyard.report.markup import Child, Markup, joined, tag
@@ -36,6 +37,7 @@ def page(report: Report, picture: str | None = None) -> str:
         stages_section(report),
         detections_section(report, picture),
         parity_section(report),
+        bisect_section(report),
         precisions_section(report),
         sizes_section(report),
         latency_section(report),

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from trtyard.core.errors import ConversionError
-from trtyard.core.report import FAILED, precision_stages
+from trtyard.core.report import FAILED, Compared, Report, precision_stages
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
@@ -18,9 +18,23 @@ def show_result(folder: Path) -> None:
     report = advised(read_report(folder), matrix_toolchains())
     write_pages(report, folder)
     show(f"\n{console_table(report)}")
+    command = bisect_command(report)
+    if command is not None:
+        show(f"\nTo find the first wrong node: {command}")
     if report.notes:
         show(f"\n{notes_in_words(report)}")
     sys.stdout.flush()
     for stage in (*report.stages, *precision_stages(report)):
         if stage.status == FAILED:  # the table has room for the first words only
             sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
+
+
+def bisect_command(report: Report) -> str | None:
+    """Return the command that finds the first wrong node; None if there is none to find."""
+    rows: tuple[Compared, ...] = (*report.parity, *report.detections)
+    differs = any(row.pair == ("torch", "onnxruntime") and not row.passed for row in rows)
+    if not differs or report.bisection is not None or report.command is None:
+        return None
+    if report.versions.get("torch", "").startswith("1."):  # it cannot record its operators
+        return None
+    return report.command.replace("./run convert", "./run bisect", 1)

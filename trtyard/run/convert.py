@@ -76,6 +76,11 @@ def job_of(request: ConversionRequest) -> Job:
         onnx_file = check_file(request.model)
         refuse_unfit(request)
     refuse_impossible(request.model, request.size)
+    if request.bisect and is_onnx_file(request.model):
+        raise UsageError(
+            f"--bisect: {request.model} is an ONNX file, so there is nothing to compare it with",
+            "./run bisect --model MODEL --onnx FILE, with the model in PyTorch that it comes from",
+        )
     call = _call(request.model)
     model_file = _existing("--model", call.place) if call.place.endswith(".py") else None
     row, locked = row_and_lock(request.row)
@@ -105,6 +110,7 @@ def job_of(request: ConversionRequest) -> Job:
         onnx_file=onnx_file,
         onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
         input_file=_input_file(request.input) if onnx_file else None,
+        compared_file=_compared_file(request),
         weights=_existing("--weights", weights),
         weights_key=key,
         weights_file=weights_file,
@@ -345,6 +351,22 @@ def _file_and_key(weights: str) -> tuple[str, str]:
     if not file or Path(weights).expanduser().is_file():
         return weights, ""
     return file, key
+
+
+def _compared_file(request: ConversionRequest) -> Path | None:
+    """Return the file of --onnx.
+
+    Raises:
+        UsageError: there is no such file, or it is not for this request.
+    """
+    if request.onnx is None:
+        return None
+    if not request.bisect or is_onnx_file(request.model):
+        raise UsageError(
+            "--onnx compares an ONNX file with a model in PyTorch, and needs --bisect",
+            "./run bisect --model MODEL --onnx FILE",
+        )
+    return check_file(request.onnx)
 
 
 def _input_file(text: str | None) -> Path | None:

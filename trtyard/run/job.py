@@ -27,6 +27,7 @@ class Job:
     onnx_file: Path | None = None
     onnx_folder: Path | None = None  # that of ``onnx_file``, if weights are in files beside it
     input_file: Path | None = None  # the values of the inputs
+    compared_file: Path | None = None  # the ONNX file of --onnx
     weights: Path | None = None
     weights_key: str = ""  # the key in the weights file
     weights_file: WeightsFile | None = None  # on a server, before ``weights`` is downloaded
@@ -54,6 +55,7 @@ class Job:
             "image": self.image,
             "plugins": self.plugins,
             "input": self.input_file,
+            "onnx": self.compared_file,
             "calibrate": self.calibrate,
         }
         changes = {name: place(path) for name, path in paths.items() if path is not None}
@@ -92,7 +94,7 @@ class Job:
             *(self.weights, self.image, self.plugins, self.calibrate),
             *(self.model_file, self.code_folder),
         )
-        onnx = (self.onnx_folder or self.onnx_file, self.input_file)
+        onnx = (self.onnx_folder or self.onnx_file, self.input_file, self.compared_file)
         return [one for one in (*named, *onnx) if one is not None]
 
 

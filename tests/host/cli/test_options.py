@@ -33,8 +33,8 @@ def record(*words, **options):
     return ["x"] if name in LISTS else 0 if name in CODES else "x"
 
 LISTS = ("build_all", "push", "pull")
-CODES = ("convert", "run_batch", "run_tests", "compile_plugins", "explain_log", "doctor")
-CODES += ("run_linters",)
+CODES = ("convert", "bisect", "run_batch", "run_tests", "compile_plugins", "explain_log")
+CODES += ("doctor", "run_linters")
 setattr(module, name, record)
 for line in lines:
     sys.argv = ["run", *line]
@@ -70,6 +70,8 @@ CONVERT = {
     "calibrate": (["/some data"], {"words.0.calibrate": "/some data"}),
     "calibration": (["max"], {"words.0.calibration": "max"}),
     "keep-fp32": (["Conv,*head*"], {"words.0.keep_fp32": "Conv,*head*"}),
+    "bisect": ([], {"words.0.bisect": True}),
+    "onnx": ([FILE], {"words.0.onnx": FILE}),
     "until": (["onnx"], {"words.0.until": "onnx"}),
     "plugins": ([FILE], {"words.0.plugins": FILE}),
     "export": (["triton"], {"words.0.export": "triton"}),
@@ -87,6 +89,15 @@ CASES = {
             "batch": (["1, 8"], {"words.0.batch": "1,8"}),
             "runs": (["50"], {"words.0.runs": 50}),
             "seconds": (["3"], {"words.0.seconds": 3}),
+        },
+    ),
+    "bisect": (
+        "trtyard.run.bisect:bisect",
+        NET,
+        {
+            **{name: one for name, one in CONVERT.items() if name != "dry-run"},
+            **{name: (CONVERT[name][0], None) for name in ("bisect", "until", "export")},
+            "between": (["torch,tensorrt"], {"words.1": "torch,tensorrt"}),
         },
     ),
     "test": (

@@ -29,7 +29,7 @@ def last_line_in(stack: str) -> Optional[str]:
     As ``file:line in function: code``; where all are a library's, the innermost of its model.
     """
     cited = list(FRAME.finditer(stack))
-    chosen = _model_line([match.group("file") for match in reversed(cited)])
+    chosen = model_line([match.group("file") for match in reversed(cited)])
     if chosen is None:
         return None
     file, line, function, code = cited[-1 - chosen].group("file", "line", "function", "code")
@@ -69,11 +69,11 @@ def _own_line(stack: str) -> str:
         if any(part in match.group("file") for part in _TRACER):
             break
         lines.append(match)
-    chosen = _model_line([one.group("file") for one in lines])
+    chosen = model_line([one.group("file") for one in lines])
     return "" if chosen is None else str(lines[chosen].group(0))
 
 
-def _model_line(files: List[str]) -> Optional[int]:
+def model_line(files: List[str]) -> Optional[int]:
     """Return which of a stack's files, innermost first, is the model's own code; None for none."""
     own = (n for n, file in enumerate(files) if not any(part in file for part in _LIBRARIES))
     of_library = (n for n, file in enumerate(files) if "/torch/" not in file)

@@ -29,6 +29,12 @@ class Comparison(NamedTuple):
         return bool(rows) and all(rows)
 
 
+def pair_of(comparison: Comparison) -> Optional[Tuple[str, str]]:
+    """Return the two runtimes, the reference first; None if nothing was compared."""
+    rows = comparison.parity + comparison.detections
+    return rows[0].pair if rows else None
+
+
 def compare_outputs(
     kind: str,
     pair: Tuple[str, str],

@@ -78,9 +78,9 @@ def run_precisions(
     found = [_baseline(outcome, folder)]
     first = RUNTIMES[0] if model.file is None else RUNTIMES[1]
     exported = outcome.exported is not None and first in outcome.outputs
-    ready = _ready(row, plan, model, outcome.outputs[first], folder) if exported else None
+    ready = ready_for(row, plan, model, outcome.outputs[first], folder) if exported else None
     for name in plan.names:
-        one = _OnePrecision(name, row, plan, model, conversion, folder, announce)
+        one = OnePrecision(name, row, plan, model, conversion, folder, announce)
         found.append(one.run(ready, until))
     if ready is not None:
         found[0] = _timed(found[0], ready, model, folder)
@@ -128,7 +128,8 @@ def _timed(baseline: Precision, ready: Ready, model: Model, folder: Path) -> Pre
     return baseline._replace(seconds=run.seconds, values=found.values, agreements=found.agreements)
 
 
-def _ready(row: Row, plan: Plan, model: Model, usual: Outputs, folder: Path) -> Ready:
+def ready_for(row: Row, plan: Plan, model: Model, usual: Outputs, folder: Path) -> Ready:
+    """Return what every precision starts from; ``usual`` are the outputs in fp32."""
     whole = onnx.load(str(folder / artifacts.ONNX))
     kind = kind_of(model.kind)
     kept: Dict[str, str] = {}
@@ -165,7 +166,7 @@ def _in_fp32(model: Model, sample: Outputs, folder: Path) -> Outputs:
     return outputs_of(model._replace(inputs=tensors))
 
 
-class _OnePrecision:
+class OnePrecision:
     """Takes one precision through its stages."""
 
     def __init__(
@@ -227,12 +228,7 @@ class _OnePrecision:
             raise NotRunError(
                 f"TensorRT {self._row.tensorrt}'s builder makes {self._name} of model.onnx itself"
             )
-        if self._name == FP16:
-            rewritten = to_half(ready.model, dict(ready.kept))
-        elif self._name == BF16:
-            rewritten = to_bfloat16(ready.model, dict(ready.kept))
-        else:
-            rewritten = self._quantized(ready)
+        rewritten = self._reduced(ready)
         problem = problem_of(rewritten.model)
         if problem is not None:
             raise ConversionError(f"{self._file.name} is not valid ONNX: {problem}")
@@ -241,6 +237,40 @@ class _OnePrecision:
         if self._name == BF16:
             self._twin = twin_of(ready.model, dict(ready.kept))
         return rewritten
+
+    def _reduced(self, ready: Ready) -> Rewritten:
+        if self._name == FP16:
+            return to_half(ready.model, dict(ready.kept))
+        if self._name == BF16:
+            return to_bfloat16(ready.model, dict(ready.kept))
+        return self._quantized(ready)
+
+    def model_to_run(self, ready: Ready) -> onnx.ModelProto:
+        """Return what ONNX Runtime runs for this precision, without writing a file.
+
+        Raises:
+            ConversionError: the model cannot be rewritten.
+        """
+        if self._name == BF16:
+            return twin_of(ready.model, dict(ready.kept))
+        return self._reduced(ready).model
+
+    def is_within_budget(self, ready: Ready, model: onnx.ModelProto) -> bool:
+        """Tell whether the results of ``model`` in ONNX Runtime are within the budget.
+
+        Raises:
+            ConversionError: ONNX Runtime cannot run it.
+        """
+        fused = self._name not in CALIBRATED and self._name != BF16
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch, "trial.onnx")
+            onnx.save(model, str(file))
+            run = run_timed(file, ready.inputs, self._model.output_names, fused)
+        pair = Pair("onnxruntime", ready.reference, run.outputs)
+        found = accuracy_of(self._model.kind, pair, self._budget, self._is_trained)
+        return all(one.passed for one in found.values) and all(
+            one.passed for one in found.agreements
+        )
 
     def _quantized(self, ready: Ready) -> Rewritten:
         data = self._plan.data
