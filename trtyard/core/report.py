@@ -201,6 +201,9 @@ FILL = "fill"  # the largest part of that shape from the middle, resized
 STRETCH = "stretch"  # the whole picture, resized
 
 
+BILINEAR, BICUBIC = "bilinear", "bicubic"
+
+
 class Preprocess(NamedTuple):
     """How a picture becomes the network's input: (pixel / divisor - mean) / deviation."""
 
@@ -211,6 +214,7 @@ class Preprocess(NamedTuple):
     deviation: Tuple[float, ...]
     shorter_side: Optional[int] = None  # with CROP: pixels, before the square is cut
     layout: str = "NCHW"
+    resample: str = BILINEAR  # or BICUBIC: the filter that resizes
 
 
 class Weights(NamedTuple):
@@ -342,6 +346,21 @@ class Precision(NamedTuple):
     engine: Optional[EngineFacts] = None  # None for fp32, whose facts are the report's
 
 
+class Package(NamedTuple):
+    """A package that was installed for the model, beside those of the row."""
+
+    name: str
+    version: str
+    sha256: str  # of the wheel
+
+
+class Packages(NamedTuple):
+    """The packages that the model needs."""
+
+    asked: Tuple[str, ...]  # the requirements, such as "timm==1.0.31"
+    installed: Tuple[Package, ...]  # with dependencies, without what the row has
+
+
 class Report(NamedTuple):
     """One conversion."""
 
@@ -373,6 +392,7 @@ class Report(NamedTuple):
     precisions: Tuple[Precision, ...] = ()  # fp32 first; empty without --precision
     preprocess: Optional[Preprocess] = None  # None: the inputs are not made from a picture
     signature: Optional[Signature] = None  # None: there is no model.onnx
+    packages: Optional[Packages] = None  # None: the row's own packages are enough
 
 
 def declared(tensor: OnnxTensor) -> str:

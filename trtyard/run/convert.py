@@ -36,6 +36,7 @@ from trtyard.core.output_lock import is_held
 from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_options
 from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ENGINE, ConversionRequest
+from trtyard.core.short_forms import HF, short_form, short_name
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
@@ -44,6 +45,8 @@ from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
+from trtyard.run.overlay_resolving import refuse_contradicting
+from trtyard.run.requirements import read_requirements
 from trtyard.run.triton import lay_out, refuse_to_replace
 from trtyard.system.folders import held_folder
 from trtyard.system.terminal import say
@@ -89,6 +92,8 @@ def job_of(request: ConversionRequest) -> Job:
     )
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
+    requirements = read_requirements(request.model, request.packages, model_file)
+    refuse_contradicting(row, locked, requirements)
     weights, key = _file_and_key(request.weights)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights):
         weights, key = "", ""
@@ -102,6 +107,8 @@ def job_of(request: ConversionRequest) -> Job:
         else OUT / row.name / folder_name(request.model),
         model_file=model_file,
         code_folder=Path.cwd() if call.name and call.place and model_file is None else None,
+        requirements=requirements,
+        short_folder=_short_folder(request.model),
         onnx_file=onnx_file,
         onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
         input_file=_input_file(request.input) if onnx_file else None,
@@ -335,9 +342,22 @@ def _input_file(text: str | None) -> Path | None:
     return _existing("--input", text) if is_file else None
 
 
+def _short_folder(model: str) -> Path | None:
+    """Return the folder of ``hf:FOLDER``; None for another model."""
+    if short_form(model) != HF:
+        return None
+    folder = Path(short_name(model)).expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"--model {model}: {folder} is not a folder with a config.json",
+            "give the folder of a model that is saved with save_pretrained(); nothing is fetched",
+        )
+    return folder
+
+
 def _call(model: str) -> ModelCall:
     """Return the parts of a user's own model; without any for another model."""
-    is_other = is_known(model) or is_onnx_file(model)
+    is_other = is_known(model) or is_onnx_file(model) or short_form(model)
     return ModelCall("", "") if is_other else read_call(model)
 
 

@@ -8,8 +8,10 @@ from typing import Protocol
 from trtyard.core.files import PARTIAL_PREFIX, write_json
 from trtyard.core.model_call import read_call
 from trtyard.core.request import REQUEST_FILE, ConversionRequest
+from trtyard.core.short_forms import HF
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
+from trtyard.run.requirements import NO_REQUIREMENTS, Requirements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Job:
     image: Path | None = None
     plugins: Path | None = None
     calibrate: Path | None = None  # a folder or a file
+    requirements: Requirements = NO_REQUIREMENTS  # packages beside the row's
+    short_folder: Path | None = None  # for hf:FOLDER
 
     def placed(self, place: Callable[[Path], str] | None = None) -> ConversionRequest:
         """Return the request as the pipeline reads it.
@@ -45,6 +49,8 @@ class Job:
             model = f"{place(self.onnx_folder)}/{self.onnx_file.name}"
         elif place is not None and self.onnx_file is not None:
             model = place(self.onnx_file)
+        if self.short_folder is not None:
+            model = f"{HF}:{(place or str)(self.short_folder)}"
         place = place or str
         paths = {
             "image": self.image,
@@ -83,7 +89,7 @@ class Job:
         """Return the user's files and folders that the pipeline reads."""
         named = (
             *(self.weights, self.image, self.plugins, self.calibrate),
-            *(self.model_file, self.code_folder),
+            *(self.model_file, self.code_folder, self.short_folder),
         )
         onnx = (self.onnx_folder or self.onnx_file, self.input_file)
         return [one for one in (*named, *onnx) if one is not None]

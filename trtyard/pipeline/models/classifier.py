@@ -1,14 +1,14 @@
-"""torchvision's classification models, by name."""
+"""torchvision's classification models by name, and what every classifier of pictures shares."""
 
 import warnings
-from typing import Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from trtyard.core.errors import UsageError
-from trtyard.core.report import CROP, Preprocess
+from trtyard.core.report import BICUBIC, BILINEAR, CROP, Preprocess
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.classifier import KIND
 from trtyard.pipeline.models.image_inputs import NAME, ImageInputs, read_images
@@ -29,8 +29,27 @@ DEFAULT_SIZE = 224
 _RESIZED, _CROPPED = 256, 224
 MAXIMUM_SIZE = 2048
 
+_FILTERS = {BILINEAR: Image.BILINEAR, BICUBIC: Image.BICUBIC}
+
 # Without init_weights=False these two warn, and draw truncated normals for minutes.
 _WITHOUT_OWN_INIT = ("googlenet", "inception_v3")
+
+
+class Recipe(NamedTuple):
+    """How a picture becomes a classifier's input."""
+
+    means: Tuple[float, ...]
+    deviations: Tuple[float, ...]
+    shorter_side: Callable[[int], int]  # of the resized picture, from that of the cropped square
+    resample: str = BILINEAR
+
+
+def _shorter_side(side: int) -> int:
+    """Return the shorter side of the picture from which a square of ``side`` pixels is cropped."""
+    return -(-side * _RESIZED // _CROPPED)
+
+
+TORCHVISION = Recipe(MEANS, DEVIATIONS, _shorter_side)
 
 
 def load_classifier(
@@ -55,14 +74,40 @@ def load_classifier(
     asked = image_inputs(name, size, input_shape, DEFAULT_SIZE)
     for each in asked.sides:
         require_side(name, each, 1, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
+    return classifier_of(name, lambda: _build(name), choice, image, asked)
+
+
+def classifier_of(
+    name: str,
+    build: Callable[[], torch.nn.Module],
+    choice: Choice,
+    image: Optional[str],
+    asked: ImageInputs,
+    recipe: Recipe = TORCHVISION,
+    usual_size: int = DEFAULT_SIZE,
+) -> Model:
+    """Return a classifier of pictures, with the output ``logits``.
+
+    Args:
+        name: as the user typed it.
+        build: returns the module in eval mode.
+        choice: seeded weights or a state dict.
+        image: path of a picture; None for the default one.
+        asked: the shape of the pictures.
+        recipe: how a picture becomes the input.
+        usual_size: for the hint of an error.
+
+    Raises:
+        UsageError: picture, weights or size are not supported.
+    """
     side = max(asked.height, asked.width)
     picture = read_picture(image)
 
     def picture_at(height: int, width: int) -> torch.Tensor:
-        return crop(picture.rgb, height, width)
+        return crop(picture.rgb, height, width, recipe)
 
     images = asked.draw(picture_at)
-    module = _build(name)
+    module = build()
     notes: Tuple[str, ...] = ()
     if choice.file is not None:
         state, notes = choice.read()
@@ -71,14 +116,15 @@ def load_classifier(
     try:
         if choice.file is None:
             # With the default picture, so that the weights do not depend on this run's picture.
-            seed_classifier(module, choice.seed, network_input(read_picture().rgb, side))
+            usual = network_input(read_picture().rgb, side, recipe)
+            seed_classifier(module, choice.seed, usual)
         else:
             module(images)
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"{name} cannot take {asked.width}x{asked.height} pixels: {reason}",
-            f"--size {DEFAULT_SIZE}",
+            f"--size {usual_size}",
         ) from error
     return Model(
         name=name,
@@ -92,8 +138,8 @@ def load_classifier(
         scale=(1.0, 1.0),
         notes=notes,
         dynamic=asked.dynamic(picture_at),
-        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width)),
-        preprocess=preprocess(side),
+        prepare=lambda rgb: asked.repeated(crop(rgb, asked.height, asked.width, recipe)),
+        preprocess=preprocess(side, recipe),
     )
 
 
@@ -111,42 +157,42 @@ def image_inputs(
     return ImageInputs(1, side, side)
 
 
-def crop(rgb: np.ndarray, height: int, width: int) -> torch.Tensor:
+def crop(rgb: np.ndarray, height: int, width: int, recipe: Recipe = TORCHVISION) -> torch.Tensor:
     """Return float32 [1, 3, height, width]: the middle of the square ``network_input``."""
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return network_input(rgb, side)[:, :, top : top + height, left : left + width].contiguous()
+    return network_input(rgb, side, recipe)[
+        :, :, top : top + height, left : left + width
+    ].contiguous()
 
 
-def preprocess(side: int) -> Preprocess:
+def preprocess(side: int, recipe: Recipe = TORCHVISION) -> Preprocess:
     """Return what ``network_input`` does, for the report."""
-    return Preprocess(CROP, "RGB", 255.0, MEANS, DEVIATIONS, _shorter_side(side))
+    shorter = recipe.shorter_side(side)
+    facts = Preprocess(CROP, "RGB", 255.0, recipe.means, recipe.deviations, shorter)
+    return facts._replace(resample=recipe.resample)
 
 
-def _shorter_side(side: int) -> int:
-    """Return the shorter side of the picture from which a square of ``side`` pixels is cropped."""
-    return -(-side * _RESIZED // _CROPPED)
-
-
-def network_input(rgb: np.ndarray, side: int) -> torch.Tensor:
+def network_input(rgb: np.ndarray, side: int, recipe: Recipe = TORCHVISION) -> torch.Tensor:
     """Return float32 [1, 3, side, side]: resized, cropped from the middle, and normalised.
 
     Args:
         rgb: uint8 [H, W, 3].
         side: in pixels.
+        recipe: sizes, filter, means and deviations.
     """
     height, width = rgb.shape[:2]
-    shorter = _shorter_side(side)
+    shorter = recipe.shorter_side(side)
     factor = shorter / min(height, width)
     size = max(shorter, round(width * factor)), max(shorter, round(height * factor))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     # Only the crop is computed, so a very long picture costs no more than a square.
     box = tuple(edge / factor for edge in (left, top, left + side, top + side))
     box = (box[0], box[1], min(box[2], width), min(box[3], height))
-    resized = Image.fromarray(rgb).resize((side, side), Image.BILINEAR, box=box)
+    resized = Image.fromarray(rgb).resize((side, side), _FILTERS[recipe.resample], box=box)
     unit = torch.from_numpy(np.array(resized)).float() / 255
     return (
-        ((unit - torch.tensor(MEANS)) / torch.tensor(DEVIATIONS))
+        ((unit - torch.tensor(recipe.means)) / torch.tensor(recipe.deviations))
         .permute(2, 0, 1)[None]
         .contiguous()
     )

@@ -17,6 +17,7 @@ from trtyard.pipeline.models.shadowing import clash, is_elsewhere, module_in, re
 from trtyard.pipeline.models.users_frame import users_frame
 
 _LONGEST_SIGNATURE = 400  # characters
+_MISSING = "if {0} is a package, add it: --with {0}   (the package's name may differ)"
 _EMPTY = inspect.Parameter.empty
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -105,10 +106,7 @@ def _import_module(place: str, spec: str) -> Any:
                 f"there is no module '{error.name}' in the current folder, nor installed",
                 "start from the folder that holds it, or give the file: --model nets.py:make_net",
             ) from error
-        raise UsageError(
-            f"{spec} cannot be imported: {where(error)}",
-            "install what it needs into this environment",
-        ) from error
+        raise _not_imported(spec, error) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise _not_imported(spec, error) from error
 
@@ -117,6 +115,8 @@ def _not_imported(spec: str, error: BaseException) -> UsageError:
     if isinstance(error, UsageError):  # of _streams_kept
         return error
     hint = "fix that first"
+    if isinstance(error, ModuleNotFoundError):
+        hint = _MISSING.format(error.name)
     if isinstance(error, SystemExit):
         hint = "import ends the process: move that code below  if __name__ == '__main__':"
     return UsageError(f"{spec} cannot be imported: {where(error)}", hint)
@@ -150,6 +150,10 @@ def call(make: Any, spec: str) -> Any:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         if isinstance(error, TypeError):
             _refuse_arguments(make, asked, spec, error)
+        if isinstance(error, ModuleNotFoundError):
+            raise UsageError(
+                f"{spec} raised when called: {where(error)}", _MISSING.format(error.name)
+            ) from error
         how, hint = (
             " without arguments",
             f"give a callable that needs no arguments, or give them: {EXAMPLE}",
