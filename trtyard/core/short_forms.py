@@ -9,6 +9,8 @@ TIMM, HF = "timm", "hf"
 # The requirement of each form, and the package that it is about. The extra of transformers names
 # the releases of torch that it supports.
 REQUIREMENTS = {TIMM: "timm", HF: "transformers[torch]"}
+# Later releases compute attention in a way that the TorchScript exporter cannot write.
+FOR_TORCHSCRIPT = {HF: "transformers[torch]<4.48"}
 PACKAGES = {TIMM: "timm", HF: "transformers"}
 
 

@@ -211,6 +211,7 @@ def compiled_packages(
     *,
     preferred: Mapping[str, str] = MappingProxyType({}),
     constraints: Mapping[str, str] = MappingProxyType({}),
+    excluded: Sequence[str] = (),
     only_wheels: bool = False,
     with_needed: bool = True,
     env: Mapping[str, str] | None = None,
@@ -223,6 +224,7 @@ def compiled_packages(
         glibc: the system's, such as "2.36".
         preferred: releases to keep if they fit.
         constraints: releases that these packages must have.
+        excluded: packages to leave out, even if another one needs them.
         only_wheels: use no source distributions.
         with_needed: also resolve the packages that they need.
         env: the environment variables of uv.
@@ -237,6 +239,8 @@ def compiled_packages(
         words: list[str | Path] = ["--format", "pylock.toml", "--output-file", answer]
         if constraints:
             words += ["--constraints", _lines_in(folder, "constraints.txt", _pins(constraints))]
+        if excluded:
+            words += ["--excludes", _lines_in(folder, "excludes.txt", excluded)]
         if only_wheels:
             words += ["--only-binary", ":all:"]
         if not with_needed:

@@ -92,7 +92,7 @@ def job_of(request: ConversionRequest) -> Job:
     )
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
-    requirements = read_requirements(request.model, request.packages, model_file)
+    requirements = read_requirements(request.model, request.packages, model_file, row.exporter)
     refuse_contradicting(row, locked, requirements)
     weights, key = _file_and_key(request.weights)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights):

@@ -49,8 +49,8 @@ class Job:
             model = f"{place(self.onnx_folder)}/{self.onnx_file.name}"
         elif place is not None and self.onnx_file is not None:
             model = place(self.onnx_file)
-        if self.short_folder is not None:
-            model = f"{HF}:{(place or str)(self.short_folder)}"
+        elif place is not None and self.short_folder is not None:
+            model = f"{HF}:{place(self.short_folder)}"
         place = place or str
         paths = {
             "image": self.image,

@@ -19,6 +19,9 @@ _MOST_NAMES = 3
 _LAST_PATCH = 99  # above every release of a Python: requires-python may name one of them
 _NO_ANSWER = "No solution found"  # uv's: the index has answered, and nothing fits
 _OFFLINE = "network was disabled"
+# All have the module cv2. The headless ones need no libraries of a desktop, which an image lacks.
+_HEADLESS = {"opencv-python-headless", "opencv-contrib-python-headless"}
+_OPENCV = _HEADLESS | {"opencv-python", "opencv-contrib-python"}
 # A line of uv's requirements with --annotation-style line.
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)\s+# via (?P<via>.*)")
 
@@ -80,7 +83,13 @@ def resolve_packages(
     env = uv_environment(folder)
     try:
         packages = compiled_packages(
-            requirements.texts, python, row.glibc, constraints=have, only_wheels=True, env=env
+            requirements.texts,
+            python,
+            row.glibc,
+            constraints=have,
+            excluded=_excluded(requirements),
+            only_wheels=True,
+            env=env,
         )
     except CommandError as error:
         raise _refusal(row, have, python, requirements, error, folder) from None
@@ -93,6 +102,14 @@ def resolve_packages(
             raise _no_wheel(f"{package['name']} {package['version']}", row, python)
         wheels.append(wheel)
     return tuple(wheels)
+
+
+def _excluded(requirements: Requirements) -> list[str]:
+    """Return the packages in whose place the user asks for another one with the same module."""
+    asked = {one.name for one in requirements.asked}
+    if not asked & _HEADLESS:
+        return []
+    return sorted(_OPENCV - asked)
 
 
 def _versions(locked: LockedRow, python: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from trtyard.core.errors import UsageError
-from trtyard.core.short_forms import PACKAGES, REQUIREMENTS, short_form
+from trtyard.core.short_forms import FOR_TORCHSCRIPT, PACKAGES, REQUIREMENTS, short_form
 from trtyard.system.reading import parse_toml
 
 _FILE_ENDING = ".txt"
@@ -71,7 +71,7 @@ NO_REQUIREMENTS = Requirements()
 
 
 def read_requirements(
-    model: str, words: Sequence[str] | None, model_file: Path | None
+    model: str, words: Sequence[str] | None, model_file: Path | None, exporter: str = "dynamo"
 ) -> Requirements:
     """Return the packages that ``--with``, the model's file and a short form ask for.
 
@@ -79,6 +79,7 @@ def read_requirements(
         model: the value of --model.
         words: the values of --with.
         model_file: the file of the model's callable, or None.
+        exporter: the row's.
 
     Raises:
         UsageError: a requirement, the file or the block is malformed or not supported.
@@ -92,7 +93,10 @@ def read_requirements(
         asked += block.asked
     form = short_form(model)
     if form is not None and PACKAGES[form] not in {one.name for one in asked}:
-        asked.append(Asked(requirement=Requirement(REQUIREMENTS[form]), place=f"--model {form}:"))
+        text = REQUIREMENTS[form]
+        if exporter == "torchscript":
+            text = FOR_TORCHSCRIPT.get(form, text)
+        asked.append(Asked(requirement=Requirement(text), place=f"--model {form}:"))
     return Requirements(asked=tuple(asked), pythons=pythons, file=file)
 
 

@@ -118,6 +118,8 @@ def test_short_form_implies_its_package():
     assert of_words(model="timm:resnet18").texts == ("timm",)
     assert of_words("timm==1.0", model="timm:resnet18").texts == ("timm==1.0",)
     assert of_words(model="hf:folder").texts == ("transformers[torch]",)
+    found = read_requirements("hf:folder", None, None, "torchscript")
+    assert found.texts == ("transformers[torch]<4.48",)
     assert of_words("Transformers<5", model="hf:folder").texts == ("Transformers<5",)
 
 

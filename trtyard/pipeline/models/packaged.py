@@ -32,4 +32,5 @@ def _broken(name: str, error: BaseException) -> EnvironmentLacksError:
     return EnvironmentLacksError(
         f"the package {name} cannot be imported: {where(error)}",
         f"choose another release of it: --with {name}==VERSION",
+        f"{type(error).__name__}: {error}",
     )

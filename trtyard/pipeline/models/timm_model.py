@@ -60,9 +60,8 @@ def load_timm(
         asked = ImageInputs(1, height, width)
     for each in asked.sides:
         require_side(spec, each, 1, MAXIMUM_SIZE, width, input_shape)
-    model = classifier_of(spec, lambda: module, choice, image, asked, _recipe(own), width)
-    _require_logits(model, spec)
-    return model
+    _require_logits(module, asked, spec)
+    return classifier_of(spec, lambda: module, choice, image, asked, _recipe(own), width)
 
 
 def _made(timm: Any, call: ModelCall, spec: str) -> torch.nn.Module:
@@ -99,9 +98,13 @@ def _recipe(own: Mapping[str, Any]) -> Recipe:
     )
 
 
-def _require_logits(model: Model, spec: str) -> None:
-    with torch.no_grad():
-        found = model.module(*model.inputs)
+def _require_logits(module: torch.nn.Module, asked: ImageInputs, spec: str) -> None:
+    """Raise UsageError if the module returns anything but [batch, classes]."""
+    try:
+        with torch.no_grad():
+            found = module(torch.zeros(1, _CHANNELS, asked.height, asked.width))
+    except (RuntimeError, ValueError, AssertionError):
+        return  # it does not take this size: ``classifier_of`` reports that
     if not isinstance(found, torch.Tensor) or found.dim() != 2:
         what = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         raise UsageError(

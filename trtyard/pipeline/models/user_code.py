@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Optional
 
 from trtyard.core.errors import UsageError
 from trtyard.core.model_call import EXAMPLE, ModelCall, read_call
@@ -119,7 +119,12 @@ def _not_imported(spec: str, error: BaseException) -> UsageError:
         hint = _MISSING.format(error.name)
     if isinstance(error, SystemExit):
         hint = "import ends the process: move that code below  if __name__ == '__main__':"
-    return UsageError(f"{spec} cannot be imported: {where(error)}", hint)
+    return UsageError(f"{spec} cannot be imported: {where(error)}", hint, _log_of(error))
+
+
+def _log_of(error: BaseException) -> Optional[str]:
+    """Return the text in which the host looks for a known cause; None if it is the user's code."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, ImportError) else None
 
 
 @contextlib.contextmanager
@@ -150,9 +155,10 @@ def call(make: Any, spec: str) -> Any:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         if isinstance(error, TypeError):
             _refuse_arguments(make, asked, spec, error)
-        if isinstance(error, ModuleNotFoundError):
+        if isinstance(error, ImportError):
+            hint = _MISSING.format(error.name) if error.name else "fix that first"
             raise UsageError(
-                f"{spec} raised when called: {where(error)}", _MISSING.format(error.name)
+                f"{spec} raised when called: {where(error)}", hint, _log_of(error)
             ) from error
         how, hint = (
             " without arguments",
