@@ -97,6 +97,8 @@ def resolve_packages(
     for package in packages:
         if canonicalize_name(package["name"]) in have:
             continue
+        for entry in package.get("wheels", ()):
+            entry.setdefault("size", 0)  # optional on an index; only shown
         wheel = best_wheel(package, python, row.glibc)
         if wheel is None:
             raise _no_wheel(f"{package['name']} {package['version']}", row, python)

@@ -107,6 +107,24 @@ def test_packages_of_the_row_are_enough(row, lock, capfd):
     assert "packages: the row has them all" in capfd.readouterr().err
 
 
+def test_folder_of_wheels_is_an_index_too(row, lock, index, monkeypatch):
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(index.folder))
+    assert imported(made(row, lock, "model"), "helper")
+
+
+def test_headless_opencv_replaces_the_other(row, lock, index):
+    for name in ("opencv-python", "opencv-python-headless"):
+        make_wheel(index.folder, name, "5.0")
+    make_wheel(index.folder, "yolo", "1.0", requires=["opencv-python>=4"])
+
+    def names(*words):
+        return [one.name for one in read_packages(made(row, lock, *words).folder).installed]
+
+    assert names("yolo") == ["opencv-python", "yolo"]
+    assert names("yolo", "opencv-python-headless") == ["opencv-python-headless", "yolo"]
+
+
 def test_package_that_would_move_the_row_is_named(row, lock):
     with pytest.raises(UsageError) as caught:
         made(row, lock, "newer")

@@ -156,7 +156,8 @@ def call(make: Any, spec: str) -> Any:
         if isinstance(error, TypeError):
             _refuse_arguments(make, asked, spec, error)
         if isinstance(error, ImportError):
-            hint = _MISSING.format(error.name) if error.name else "fix that first"
+            is_missing = isinstance(error, ModuleNotFoundError)
+            hint = _MISSING.format(error.name) if is_missing else "fix that first"
             raise UsageError(
                 f"{spec} raised when called: {where(error)}", hint, _log_of(error)
             ) from error
