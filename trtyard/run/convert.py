@@ -136,6 +136,8 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     if dry_run:
         say(f"would convert {request.model} on row {row.name} into {out}")
         say(f"would use {module.describe(row, locked)} ({reason})")
+        if job.requirements:
+            say(f"would add {', '.join(job.requirements.texts)} to its packages")
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]
     say(f"row {row.name} runs {place} ({reason})")

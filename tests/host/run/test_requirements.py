@@ -143,3 +143,13 @@ def test_locked_package_cannot_get_another_version():
     )
     for fits in ("torch", "torch>=2", "torch==2.13.0", "torch==1; sys_platform == 'win32'"):
         refuse_contradicting(row, locked, of_words(fits))
+
+
+def test_dry_run_names_the_packages(nets, tasks):
+    words = ("convert", "--model", f"{nets(BLOCK)}:make", "--input", "1x3", "--dry-run")
+    done = tasks(*words, "--with", "kornia")
+    assert done.returncode == 0, done.stderr
+    assert "would add einops>0.6, kornia, timm==1.0.31 to its packages" in done.stderr
+    refused = tasks("convert", "--model", "alexnet", "--with", "torch==2.12.0", "--dry-run")
+    assert refused.returncode == 2
+    assert "--with torch==2.12.0: row rtx-1.7 has torch 2.13.0" in refused.stderr

@@ -112,6 +112,7 @@ def test_weights_file_is_loaded(tmp_path):
     ("spec", "message"),
     [
         ("timm:tinynet", "timm 1.0 has no model 'tinynet'; similar names: tiny_net"),
+        ("timm:hf_hub:tiny_net", "a name of timm has no colon"),
         ("timm:tiny_net(10)", "give arguments of timm.create_model by name"),
         ("timm:tiny_net(pretrained=True)", "without pretrained"),
         ("timm:tiny_net(depth=3)", "cannot be made: TypeError"),

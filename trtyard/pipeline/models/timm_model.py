@@ -9,6 +9,7 @@ import torch
 from trtyard.core.errors import UsageError
 from trtyard.core.model_call import ModelCall, read_call
 from trtyard.core.report import BICUBIC, BILINEAR
+from trtyard.core.short_forms import TIMM
 from trtyard.pipeline.models.classifier import MAXIMUM_SIZE, Recipe, classifier_of, image_inputs
 from trtyard.pipeline.models.image_inputs import ImageInputs
 from trtyard.pipeline.models.model import Model
@@ -65,6 +66,11 @@ def load_timm(
 
 
 def _made(timm: Any, call: ModelCall, spec: str) -> torch.nn.Module:
+    if call.place != TIMM:
+        raise UsageError(
+            f"--model {spec}: a name of timm has no colon, and nothing is downloaded",
+            "list the names: python -c 'import timm; print(timm.list_models())'",
+        )
     if call.positional or "pretrained" in call.keyword:
         raise UsageError(
             f"--model {spec}: give arguments of timm.create_model by name, without pretrained",
