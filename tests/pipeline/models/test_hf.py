@@ -37,12 +37,12 @@ class Base(nn.Module):
         self.weight = nn.Parameter(torch.rand(4))
 
     @classmethod
-    def from_pretrained(cls, folder, config, local_files_only, torch_dtype):
-        assert local_files_only and torch_dtype == torch.float32
+    def from_pretrained(cls, folder, config, local_files_only, torch_dtype, output_loading_info):
+        assert local_files_only and torch_dtype == torch.float32 and output_loading_info
         made = cls(config)
         with torch.no_grad():
             made.weight.fill_(len(Path(folder, "model.safetensors").read_bytes()))
-        return made
+        return made, {"missing_keys": set(getattr(config, "missing", []))}
 
 
 class Words(Base):
@@ -128,6 +128,14 @@ def test_weights_file_in_the_folder_is_used(folder, tmp_path):
     assert model.weights.source == str(tmp_path / "model" / "model.safetensors")
     assert len(model.weights.sha256) == 64
     assert model.module.module.weight.tolist() == [7] * 4
+
+
+def test_weights_that_the_file_lacks_are_not_made_up(folder, tmp_path):
+    spec = folder("Words", vocab_size=50, missing=["head.weight", "head.bias"])
+    load_model(spec)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"seven b")
+    with pytest.raises(UsageError, match=r"lack 2 of Words: head\.bias, head\.weight"):
+        load_model(spec)
 
 
 @pytest.mark.parametrize(

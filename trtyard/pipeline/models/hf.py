@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, Mapping, Optional
 
 import torch
 
@@ -19,6 +19,7 @@ from trtyard.pipeline.models.weights import Choice
 
 _TOKENS = 16  # of the usual input
 _DEFAULT_SIDE = 224
+_MOST_NAMES = 3
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -55,13 +56,18 @@ def load_hf(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     files = sorted(one for pattern in _WEIGHTS for one in folder.glob(pattern))
     try:
         if files and choice.file is None:
-            module = kind.from_pretrained(
-                str(folder), config=config, local_files_only=True, torch_dtype=torch.float32
+            module, info = kind.from_pretrained(
+                str(folder),
+                config=config,
+                local_files_only=True,
+                torch_dtype=torch.float32,
+                output_loading_info=True,
             )
         else:
-            module = kind(config)
+            module, info = kind(config), {}
     except Exception as error:  # the package's code may raise anything
         raise UsageError(f"{spec} cannot be made: {where(error)}", "check the folder") from error
+    _refuse_missing(info, spec, kind.__name__)
     weights = None
     if files:
         digest = sha256_of(files[0]) if len(files) == 1 else state_sha256(module)
@@ -81,21 +87,27 @@ def _class_of(transformers: Any, config: Any, spec: str) -> Any:
         )
     found = getattr(transformers, named[0], None)
     if found is None:
-        own = (
-            " its class is in the folder's own code, which is never run" if _is_own(config) else ""
-        )
+        problem = f"{spec}: transformers {transformers.__version__} has no class {named[0]}"
+        if getattr(config, "auto_map", None):
+            problem += "; it is in the folder's own code, which is never run"
         raise UsageError(
-            f"{spec}: transformers {transformers.__version__} has no class {named[0]};{own}"
-            if own
-            else f"{spec}: transformers {transformers.__version__} has no class {named[0]}",
+            problem,
             "use another release: --with transformers==VERSION; or make the model in a function of "
             "yours: --model nets.py:make_net --with transformers",
         )
     return found
 
 
-def _is_own(config: Any) -> bool:
-    return bool(getattr(config, "auto_map", None))
+def _refuse_missing(info: Mapping[str, Any], spec: str, kind: str) -> None:
+    """Raise UsageError for weights that the file lacks; transformers makes random ones."""
+    missing = sorted(info.get("missing_keys") or ())
+    if missing:
+        shown = ", ".join(missing[:_MOST_NAMES]) + (", ..." if len(missing) > _MOST_NAMES else "")
+        raise UsageError(
+            f"{spec}: the weights lack {len(missing)} of {kind}: {shown}",
+            "name the class of the weights in 'architectures' of config.json, or remove the "
+            "weights file for random weights",
+        )
 
 
 def _usual(module: Any, spec: str) -> str:
@@ -106,7 +118,9 @@ def _usual(module: Any, spec: str) -> str:
     found: List[str] = []
     if "input_ids" in inputs:
         words = f"1x{_TOKENS}:int64:{text.vocab_size}"
-        found += [f"input_ids={words}", f"attention_mask=1x{_TOKENS}:int64"]
+        found.append(f"input_ids={words}")
+        if "attention_mask" in inputs:
+            found.append(f"attention_mask=1x{_TOKENS}:int64")
         if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in inputs:
             found.append(f"decoder_input_ids={words}")
     if "pixel_values" in inputs:
