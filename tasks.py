@@ -12,7 +12,7 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
 
 
 @command(record=ConversionRequest, dry_run="Print what would be done, and do nothing.")
-def convert(dry_run: bool = False, **words: str | bool) -> int:
+def convert(dry_run: bool = False, **words: str | bool | Repeated) -> int:
     """Convert a model to ONNX and TensorRT, and compare the results with PyTorch.
 
     The model may be an ONNX file: then ONNX Runtime is the reference for TensorRT. run.py in the

@@ -38,6 +38,8 @@ class _Lists:
 
 def _kind_of(option: Option) -> Any:
     kind = option.kinds[0]
+    if kind is list:
+        return tuple[str, ...]
     return Annotated[int, Between(1, _MOST)] if kind is int else kind
 
 
@@ -155,7 +157,7 @@ def _job(table: Any, words: tuple[str, str, str], out: Path) -> Job:
     row, model, precision = words
     given = {name: getattr(table, key) for key, name in _OPTIONS.items()}
     texts = {
-        name: value if isinstance(value, bool) else str(value)
+        name: value if isinstance(value, bool | tuple) else str(value)
         for name, value in given.items()
         if value is not None
     }

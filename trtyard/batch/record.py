@@ -79,6 +79,7 @@ def identity_of(job: Job) -> dict[str, str]:
         "trtyard": __version__,
         f"the lock of row {job.row.name}": hashlib.sha256(locked.encode()).hexdigest(),
         "the options": json.dumps(given, sort_keys=True),
+        "the packages": json.dumps(job.requirements.texts),
         **{str(path): _content_of(path) for path in _inputs(job)},
     }
 
@@ -185,13 +186,14 @@ def worst(codes: list[int]) -> int:
 
 def command_of(request: ConversionRequest) -> list[Word]:
     """Return the command that runs the request in a process of its own."""
-    words = [
-        f"--{name}" if value is True else f"--{name}={value}"
-        for name, value in (
-            (ConversionRequest.options()[field].name, value)
-            for field, value in request.given().items()
-        )
-    ]
+    words = []
+    for field, value in request.given().items():
+        name = ConversionRequest.options()[field].name
+        if value is True:
+            words.append(f"--{name}")
+        else:
+            each = value if isinstance(value, list) else [value]
+            words += [f"--{name}={one}" for one in each]
     return [sys.executable, "-I", ROOT / "trtyard" / "__main__.py", "convert", *words]
 
 

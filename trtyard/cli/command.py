@@ -119,9 +119,12 @@ def _keyword(option: str) -> str:
 
 
 def _of_field(option: Option) -> inspect.Parameter:
-    default = False if option.is_flag else ""
+    default = False if option.is_flag else None if option.is_repeated else ""
     return inspect.Parameter(
-        _keyword(option.name), inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default
+        _keyword(option.name),
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=default,
+        annotation=Repeated if option.is_repeated else inspect.Parameter.empty,
     )
 
 

@@ -204,6 +204,9 @@ FILL = "fill"  # the largest part of that shape from the middle, resized
 STRETCH = "stretch"  # the whole picture, resized
 
 
+BILINEAR, BICUBIC = "bilinear", "bicubic"
+
+
 class Preprocess(NamedTuple):
     """How a picture becomes the network's input: (pixel / divisor - mean) / deviation."""
 
@@ -214,7 +217,7 @@ class Preprocess(NamedTuple):
     deviation: Tuple[float, ...]
     shorter_side: Optional[int] = None  # with CROP: pixels, before the square is cut
     layout: str = "NCHW"
-    resample: str = "bilinear"  # or "bicubic"
+    resample: str = BILINEAR  # or BICUBIC: the filter that resizes
     as_torchvision: bool = False  # size and place of the square are rounded as in torchvision
 
 
@@ -466,6 +469,21 @@ class Latency(NamedTuple):
     profiles: Tuple[LayerProfile, ...] = ()
 
 
+class Package(NamedTuple):
+    """A package that was installed for the model, beside those of the row."""
+
+    name: str
+    version: str
+    sha256: str  # of the wheel
+
+
+class Packages(NamedTuple):
+    """The packages that the model needs."""
+
+    asked: Tuple[str, ...]  # the requirements, such as "timm==1.0.31"
+    installed: Tuple[Package, ...]  # with dependencies, without what the row has
+
+
 class Report(NamedTuple):
     """One conversion."""
 
@@ -499,6 +517,7 @@ class Report(NamedTuple):
     signature: Optional[Signature] = None  # None: there is no model.onnx
     latency: Optional[Latency] = None  # None: not by ./run bench
     bisection: Optional[Bisection] = None  # None: not asked for
+    packages: Optional[Packages] = None  # None: the row's own packages are enough
 
 
 def declared(tensor: OnnxTensor) -> str:

@@ -7,7 +7,7 @@ Python 3.6, which has no dataclasses.
 
 import json
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from trtyard.core.errors import UsageError
 from trtyard.core.precisions import FP32, METHODS, read_precisions
@@ -33,6 +33,11 @@ class Option(NamedTuple):
     def is_flag(self) -> bool:
         """Whether it takes no value on the command line."""
         return self.kinds == (bool,)
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it may be given more than once; its value is then a list of texts."""
+        return self.kinds == (list,)
 
 
 def _text(_name: str, words: str) -> str:
@@ -73,6 +78,10 @@ def _flag(_name: str, given: Any) -> bool:
     return bool(given)
 
 
+def _texts(_name: str, given: Any) -> List[str]:
+    return [str(one) for one in given]
+
+
 def _one_of(*choices: str) -> Callable[[str, str], str]:
     def read(name: str, words: str) -> str:
         if words not in choices:
@@ -99,6 +108,8 @@ def option(
         kinds = (float, int)
     elif read is _flag:
         kinds = (bool,)
+    elif read is _texts:
+        kinds = (list,)
     return Option(name, help, default, read, kinds, host_only)
 
 
@@ -110,8 +121,14 @@ class ConversionRequest:
     model: str = option(
         "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
         "module:callable, file.py:callable, 'file.py:callable(depth=18)' with literals as "
-        "arguments, an ONNX file, or a folder with one.",
+        "arguments, timm:NAME, hf:FOLDER, an ONNX file, or a folder with one.",
         default="",
+    )
+    packages: Optional[List[str]] = option(
+        "A package that the model needs, such as timm or timm==1.0.31, or a requirements.txt. "
+        "May be given more than once.",
+        _texts,
+        name="with",
     )
     row: str = option(
         "Row or alias of the matrix, see: ./run matrix.",
@@ -213,7 +230,7 @@ class ConversionRequest:
         return type(other) is type(self) and bool(other.__dict__ == self.__dict__)
 
     def __hash__(self) -> int:
-        return hash(tuple(self.__dict__.items()))
+        return hash(repr(sorted(self.__dict__.items())))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.given()})"
@@ -240,7 +257,7 @@ class ConversionRequest:
             **{
                 name: known[name].read(known[name].name, word)
                 for name, word in words.items()
-                if word not in ("", None, False)
+                if word not in ("", None, False, [])
             }
         )
 
@@ -280,6 +297,8 @@ class ConversionRequest:
             is_bool = isinstance(one, bool) and bool not in kinds
             if one is not None and (is_bool or not isinstance(one, kinds)):
                 raise UsageError(f"{file}: {name} is {one!r}, expected {kinds[0].__name__}")
+            if isinstance(one, list) and not all(isinstance(each, str) for each in one):
+                raise UsageError(f"{file}: {name} is {one!r}, expected a list of texts")
         return cls(**value)
 
 

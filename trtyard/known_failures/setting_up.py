@@ -16,6 +16,23 @@ _GONE_IN_C = (
 
 SETTING_UP: tuple[KnownFailure, ...] = (
     KnownFailure(
+        name="desktop-library-missing",
+        patterns=(
+            r"lib(?:GL|EGL|xcb|X11|Xext|SM|ICE|gthread-2\.0|glib-2\.0)\.so[\w.]*: cannot open "
+            r"shared object file",
+        ),
+        cause="a Python package, mostly opencv-python, needs a library for windows on a screen. "
+        "Servers and images do not have it",
+        hint="--with opencv-python-headless: it has the same module cv2 and does not need the "
+        "library. trtyard then leaves opencv-python out. Elsewhere: pip uninstall opencv-python, "
+        "then pip install opencv-python-headless",
+        sources=(
+            "https://github.com/ultralytics/ultralytics/issues/1270",
+            "https://github.com/opencv/opencv-python/issues/370",
+            "measured: opencv-python 5.0.0.93 in the image of row rtx-1.7",
+        ),
+    ),
+    KnownFailure(
         name="library-not-found",
         patterns=(
             r"lib(?!cuda\.so)(?:nvinfer|nvonnxparser|nvparsers|cu[a-z]+|nvrtc|nvJitLink|nccl|tensorrt|"

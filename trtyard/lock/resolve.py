@@ -7,7 +7,7 @@ in the row's ``sources``.
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -60,7 +60,7 @@ def resolve_row(
     for python in row.pythons:
         for package in _compiled(row, python, _releases(before, python)):
             is_source = package["name"] in row.sources
-            artifact = _sdist(package) if is_source else _best_wheel(package, python, row)
+            artifact = _sdist(package) if is_source else _wheel_for(row, package, python)
             kept = sdists if is_source else wheels
             earlier = kept.get(artifact.filename)
             pythons = {python, *(earlier.pythons if earlier else ())}
@@ -109,7 +109,9 @@ def _vendor_wheels(row: Row) -> tuple[list[Artifact], tuple[Unresolved, ...]]:
 def _of_an_index(row: Row, name: str, version: str) -> Mapping[str, Any] | None:
     """Return uv's package entry if a configured index has a wheel, else None."""
     try:
-        packages = _uv_packages({name: version}, row.python, row.glibc, only_wheels=True)
+        packages = compiled_packages(
+            [f"{name}=={version}"], row.python, row.glibc, only_wheels=True, with_needed=False
+        )
     except CommandError as error:
         output = " ".join(error.tail.split())  # uv wraps its lines
         if not any(words in output for words in _NO_WHEEL):
@@ -139,7 +141,7 @@ def _as_published(row: Row, package: Mapping[str, Any]) -> Artifact:
     """Return the package's wheel for the row; ``IntegrityError`` if a public pin differs."""
     for entry in package.get("wheels", ()):
         entry.setdefault("size", 0)  # optional on a vendor's index
-    wheel = replace(_best_wheel(package, row.python, row), source="vendor")
+    wheel = replace(_wheel_for(row, package, row.python), source="vendor")
     pin = row.public_pins.get(wheel.filename)
     if pin is not None and pin.sha256 != wheel.sha256:
         raise IntegrityError(
@@ -190,7 +192,8 @@ def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[
     """Return uv's ``packages`` of one Python (pylock.toml, PEP 751)."""
     pins = {**row.packages_for(python), **row.sources}
     try:
-        return _uv_packages(pins, python, row.glibc, preferred=preferred)
+        asked = [f"{name}=={version}" for name, version in pins.items()]
+        return compiled_packages(asked, python, row.glibc, preferred=preferred)
     except CommandError as error:
         what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
         if any(words in error.tail.lower() for words in _NO_NETWORK):
@@ -201,28 +204,92 @@ def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[
         ) from None
 
 
-def _uv_packages(
-    pins: Mapping[str, str],
+def compiled_packages(
+    asked: Sequence[str],
     python: str,
     glibc: str,
     *,
     preferred: Mapping[str, str] = MappingProxyType({}),
+    constraints: Mapping[str, str] = MappingProxyType({}),
+    excluded: Sequence[str] = (),
     only_wheels: bool = False,
+    with_needed: bool = True,
+    env: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
+    """Return uv's ``packages`` for requirements (pylock.toml, PEP 751); needs the network.
+
+    Args:
+        asked: the requirements.
+        python: the version of Python.
+        glibc: the system's, such as "2.36".
+        preferred: releases to keep if they fit.
+        constraints: releases that these packages must have.
+        excluded: packages to leave out, even if another one needs them.
+        only_wheels: use no source distributions.
+        with_needed: also resolve the packages that they need.
+        env: the environment variables of uv.
+
+    Raises:
+        CommandError: uv could not resolve them.
+    """
     with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
-        asked, answer = Path(folder, "asked.in"), Path(folder, "pylock.toml")
-        lines = [f"{name}=={version}" for name, version in pins.items()]
-        asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        answer = Path(folder, "pylock.toml")
         if preferred:  # uv keeps the releases of an earlier answer if they still fit
             answer.write_text(_earlier_answer(preferred), encoding="utf-8")
-        platform = f"x86_64-manylinux_{glibc.replace('.', '_')}"
-        command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
-        command += ["--python-platform", platform, "--format", "pylock.toml"]
+        words: list[str | Path] = ["--format", "pylock.toml", "--output-file", answer]
+        if constraints:
+            words += ["--constraints", _lines_in(folder, "constraints.txt", _pins(constraints))]
+        if excluded:
+            words += ["--excludes", _lines_in(folder, "excludes.txt", excluded)]
         if only_wheels:
-            command += ["--no-deps", "--only-binary", ":all:"]
-        output_of([*command, "--output-file", answer, asked], cwd=Path(folder))
+            words += ["--only-binary", ":all:"]
+        if not with_needed:
+            words.append("--no-deps")
+        _compile(asked, python, glibc, words, folder, env)
         packages: list[dict[str, Any]] = parse_toml(answer.read_text())["packages"]
     return packages
+
+
+def compiled_lines(
+    asked: Sequence[str],
+    python: str,
+    glibc: str,
+    *,
+    preferred: Mapping[str, str],
+    env: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return lines such as ``numpy==2.4.6  # via timm, torch``, only for wheels; see above."""
+    with tempfile.TemporaryDirectory(prefix="trtyard-lock-") as folder:
+        answer = _lines_in(folder, "answer.txt", _pins(preferred))
+        words: list[str | Path] = ["--output-file", answer, "--only-binary", ":all:"]
+        words += ["--no-header", "--annotation-style", "line"]
+        _compile(asked, python, glibc, words, folder, env)
+        return answer.read_text(encoding="utf-8").splitlines()
+
+
+def _compile(
+    asked: Sequence[str],
+    python: str,
+    glibc: str,
+    words: Sequence[str | Path],
+    folder: str,
+    env: Mapping[str, str] | None,
+) -> None:
+    platform = f"x86_64-manylinux_{glibc.replace('.', '_')}"
+    command: list[str | Path] = [uv(), "pip", "compile", "--quiet", "--python-version", python]
+    command += ["--python-platform", platform, *words, _lines_in(folder, "asked.in", asked)]
+    output_of(command, cwd=Path(folder), env=env)
+
+
+def _pins(releases: Mapping[str, str]) -> list[str]:
+    return [f"{name}=={version}" for name, version in releases.items()]
+
+
+def _lines_in(folder: str, name: str, lines: Sequence[str]) -> Path:
+    """Write the lines to a file and return its path."""
+    file = Path(folder, name)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
 
 
 def _earlier_answer(releases: Mapping[str, str]) -> str:
@@ -233,21 +300,28 @@ def _earlier_answer(releases: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _best_wheel(package: Mapping[str, Any], python: str, row: Row) -> Artifact:
-    rank = {tag: number for number, tag in enumerate(_tags(python, row.glibc))}
-    best: tuple[int, Artifact] | None = None
-    for entry in package.get("wheels", ()):
-        artifact = _artifact(package, entry)
-        ranks = [rank[tag] for tag in _wheel_tags(artifact.filename) if tag in rank]
-        if ranks and (best is None or min(ranks) < best[0]):
-            best = (min(ranks), artifact)
+def _wheel_for(row: Row, package: Mapping[str, Any], python: str) -> Artifact:
+    """Return the wheel that the row installs; ``UsageError`` if there is none."""
+    best = best_wheel(package, python, row.glibc)
     if best is None:
         raise UsageError(
             f"versions.toml: {package['name']} {package['version']} (row {row.name}) has no wheel"
             f" for Python {python} on Linux x86_64 with glibc {row.glibc}",
             f'pin a version that has one in packages-on."{python}", or add it to sources',
         )
-    return best[1]
+    return best
+
+
+def best_wheel(package: Mapping[str, Any], python: str, glibc: str) -> Artifact | None:
+    """Return the wheel that an installer would choose from uv's package entry, or None."""
+    rank = {tag: number for number, tag in enumerate(_tags(python, glibc))}
+    best: tuple[int, Artifact] | None = None
+    for entry in package.get("wheels", ()):
+        artifact = _artifact(package, entry)
+        ranks = [rank[tag] for tag in _wheel_tags(artifact.filename) if tag in rank]
+        if ranks and (best is None or min(ranks) < best[0]):
+            best = (min(ranks), artifact)
+    return None if best is None else best[1]
 
 
 def _sdist(package: Mapping[str, Any]) -> Artifact:

@@ -21,7 +21,16 @@ from trtyard.core.errors import (
     UsageError,
 )
 from trtyard.core.output_lock import held
-from trtyard.core.report import FAILED, JSON_FILE, NOT_RUN, Report, exit_code, precision_stages
+from trtyard.core.packages import add_packages
+from trtyard.core.report import (
+    FAILED,
+    JSON_FILE,
+    NOT_RUN,
+    Packages,
+    Report,
+    exit_code,
+    precision_stages,
+)
 from trtyard.core.request import BenchRequest, ConversionRequest
 from trtyard.core.shown_paths import set_names
 from trtyard.pipeline import run_engine
@@ -106,11 +115,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.parent is not None:
         _end_with(options.parent)
     set_names(dict(options.shown_as))
+    packages = None if options.package_folder is None else add_packages(options.package_folder)
     with held(options.out):  # before torch is imported, which takes seconds
-        return _convert(row, options)
+        return _convert(row, options, packages)
 
 
-def _convert(row: Row, options: argparse.Namespace) -> int:
+def _convert(row: Row, options: argparse.Namespace, packages: Optional[Packages]) -> int:
     from trtyard.pipeline.convert import Surroundings, convert
 
     report = convert(
@@ -122,6 +132,7 @@ def _convert(row: Row, options: argparse.Namespace) -> int:
             _PACKAGE_ROOT / "plugins",
             options.plugin_cache,
             options.weights_address,
+            packages,
         ),
     )
     if options.request is None:  # otherwise who wrote it shows the report
@@ -205,6 +216,8 @@ def _add_convert(parser: argparse.ArgumentParser, kind: Type[ConversionRequest])
             words = one.help.replace("%", "%%")
             if one.is_flag:
                 parser.add_argument(f"--{one.name}", dest=name, help=words, action="store_true")
+            elif one.is_repeated:
+                parser.add_argument(f"--{one.name}", dest=name, help=words, action="append")
             else:
                 parser.add_argument(f"--{one.name}", dest=name, help=words)
     parser.add_argument(
@@ -216,6 +229,7 @@ def _add_convert(parser: argparse.ArgumentParser, kind: Type[ConversionRequest])
         help="what reports call a file or folder that has another name where this was started",
     )
     parser.add_argument("--weights-address", help="where the file of --weights was downloaded")
+    parser.add_argument("--package-folder", type=Path, help="folder with the packages of --with")
     parser.add_argument("--parent", type=int, help="end when this process is not the parent")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 

@@ -18,6 +18,7 @@ from trtyard.core.report import (
     UNSIMPLIFIED,
     Bisection,
     Inputs,
+    Packages,
     Picture,
     Precision,
     PrecisionSearch,
@@ -59,6 +60,7 @@ class Surroundings(NamedTuple):
     plugin_sources: Path
     plugin_cache: Optional[Path]  # where to compile plugins; None: in ``out``
     weights_address: Optional[str] = None  # where the host downloaded the weights
+    packages: Optional[Packages] = None  # that are installed for the model
 
 
 def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report:
@@ -72,6 +74,11 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             stands in the report, and in the exit code.
     """
     _refuse_to_replace(where.out)
+    if request.packages and where.packages is None:
+        raise UsageError(
+            f"--with {request.packages[0]}: this environment cannot install packages",
+            "start the conversion with ./run convert, which installs them",
+        )
     if is_onnx_file(request.model):
         refuse_unfit(request)
     if request.simplify:
@@ -119,7 +126,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         if report.bisection is not None and precisions:
             searches = _search_precisions(row, plan, model, conversion, outcome, folder, precisions)
             report = report._replace(bisection=report.bisection._replace(precisions=searches))
-        report = report._replace(latency=latency)
+        report = report._replace(latency=latency, packages=where.packages)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
         write_json(folder / JSON_FILE, report_value(shown(report)))
@@ -331,5 +338,7 @@ def _command(row: Row, request: ConversionRequest) -> str:
     known = request.options()
     for name, value in request.given().items():
         if name not in ("model", "plugins") and not known[name].host_only:
-            words += ["--" + known[name].name] + ([] if known[name].is_flag else [str(value)])
+            values = value if known[name].is_repeated else [value]
+            for each in values:
+                words += ["--" + known[name].name] + ([] if known[name].is_flag else [str(each)])
     return " ".join(map(shlex.quote, words))

@@ -7,6 +7,7 @@ from typing import Any
 from trtyard.core.files import write_text
 from trtyard.core.known_models import FASTER_RCNN, KINDS
 from trtyard.core.report import RUN_FILE, Report
+from trtyard.core.short_forms import TIMM, short_form
 from trtyard.core.toolchains import RTX, Toolchain, release
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.system.templating import rendered
@@ -38,6 +39,8 @@ def can_run(report: Report) -> bool:
 
 def kind_of(report: Report) -> str:
     """Return the kind of the report's model in ``known_models.KINDS``, or "own"."""
+    if short_form(report.model) == TIMM:
+        return "classifier"
     return next((name for name, one in KINDS.items() if report.model in one.names), _OWN)
 
 

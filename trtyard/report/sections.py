@@ -212,9 +212,16 @@ def origin_section(report: Report) -> Markup:
     again: Facts = [("Created", report.created)]
     if report.command is not None:
         again.insert(0, ("Command", tag("code", report.command)))
+    added: Facts = []
+    if report.packages is not None:
+        added.append(("Asked for", ", ".join(report.packages.asked)))
+        added += [
+            (one.name, joined(one.version, _hash(one.sha256))) for one in report.packages.installed
+        ]
     blocks: dict[str, Facts] = {
         "Inputs": given,
         "Artifacts": left,
+        "Packages": added,
         "Versions": [*report.versions.items()],
         "Repeat": again,
     }

@@ -8,6 +8,7 @@ from trtyard.core.errors import UsageError
 from trtyard.lock.file import read_lock
 from trtyard.matrix.reader import read_matrix
 from trtyard.run.environment import environment_of
+from trtyard.run.overlay import old_overlays
 from trtyard.system.folders import is_own, remove_own
 from trtyard.system.terminal import show
 from trtyard.system.uv import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
@@ -16,7 +17,8 @@ from trtyard.system.uv import GIGA, LOCK_FILE, MATRIX_FILE, ROOT, YARD
 def clean(*, old: bool, dry_run: bool, yes: bool) -> None:
     """Show trtyard's folders with their sizes; delete them if the user agrees.
 
-    With ``old``, only the environments that no row of the current lock uses.
+    With ``old``, only the environments that no row of the current lock uses, and models' packages
+    on them.
     """
     candidates = old_environments() if old else [YARD, ROOT / ".venv"]
     folders = [folder for folder in candidates if is_own(folder)]
@@ -40,14 +42,18 @@ def clean(*, old: bool, dry_run: bool, yes: bool) -> None:
 
 
 def old_environments() -> list[Path]:
-    """Return the environments in ``.trtyard`` that no row of the current lock uses."""
+    """Return the environments in ``.trtyard`` that no row of the current lock uses.
+
+    The packages that were installed for models on such an environment are old, too.
+    """
     matrix, lock = read_matrix(MATRIX_FILE), read_lock(LOCK_FILE)
     current = {
         environment_of(row, lock.row(row.name), python).folder
         for row in matrix.rows.values()
         for python in row.pythons
     }
-    return sorted(set(YARD.glob("rows/*/*")) - current)
+    environments = sorted(set(YARD.glob("rows/*/*")) - current)
+    return environments + old_overlays({one.name for one in current})
 
 
 def _size_of(folder: Path) -> int:

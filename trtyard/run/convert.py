@@ -35,6 +35,7 @@ from trtyard.core.output_lock import is_held
 from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_options
 from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ENGINE, ConversionRequest
+from trtyard.core.short_forms import HF, short_form, short_name
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
@@ -44,6 +45,8 @@ from trtyard.report.result import show_result
 from trtyard.run.fetched_weights import asked_file, with_weights
 from trtyard.run.job import Executor, Job
 from trtyard.run.limits import memory_in_bytes
+from trtyard.run.overlay_resolving import refuse_contradicting
+from trtyard.run.requirements import read_requirements
 from trtyard.run.triton import lay_out, refuse_to_replace
 from trtyard.system.folders import held_folder
 from trtyard.system.terminal import say
@@ -93,6 +96,8 @@ def job_of(request: ConversionRequest) -> Job:
     )
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
+    requirements = read_requirements(request.model, request.packages, model_file, row.exporter)
+    refuse_contradicting(row, locked, requirements)
     weights, key = _file_and_key(request.weights)
     weights_file = asked_file(request.weights, request.model)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights) or weights_file is not None:
@@ -107,6 +112,8 @@ def job_of(request: ConversionRequest) -> Job:
         else OUT / row.name / folder_name(request.model),
         model_file=model_file,
         code_folder=Path.cwd() if call.name and call.place and model_file is None else None,
+        requirements=requirements,
+        short_folder=_short_folder(request.model),
         onnx_file=onnx_file,
         onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
         input_file=_input_file(request.input) if onnx_file else None,
@@ -131,6 +138,8 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     if dry_run:
         say(f"would {request.task} {request.model} on row {row.name} into {out}")
         say(f"would use {module.describe(row, locked)} ({reason})")
+        if job.requirements:
+            say(f"would add {', '.join(job.requirements.texts)} to its packages")
         return 0
     place = {"docker": "in Docker", "host": "on the host"}[executor]
     say(f"row {row.name} runs {place} ({reason})")
@@ -375,9 +384,22 @@ def _input_file(text: str | None) -> Path | None:
     return _existing("--input", text) if is_file else None
 
 
+def _short_folder(model: str) -> Path | None:
+    """Return the folder of ``hf:FOLDER``; None for another model."""
+    if short_form(model) != HF:
+        return None
+    folder = Path(short_name(model)).expanduser().absolute()
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"--model {model}: {folder} is not a folder with a config.json",
+            "give the folder of a model that is saved with save_pretrained(); nothing is fetched",
+        )
+    return folder
+
+
 def _call(model: str) -> ModelCall:
     """Return the parts of a user's own model; without any for another model."""
-    is_other = is_known(model) or is_onnx_file(model)
+    is_other = is_known(model) or is_onnx_file(model) or short_form(model)
     return ModelCall("", "") if is_other else read_call(model)
 
 

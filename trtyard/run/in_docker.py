@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtyard.build.build import build, built_image, image_problems, pull_offered
 from trtyard.build.identity import note_id
+from trtyard.build.packages_image import PACKAGES_PATH, image_with_packages
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.shown_paths import replacing
 from trtyard.lock.file import LockedRow, refuse_unresolved
@@ -23,6 +24,7 @@ from trtyard.registry.transfer import Registry
 from trtyard.render.dockerfiles import OUT_PATH, PLUGIN_LIBRARY, ROW_PATH
 from trtyard.run.job import Job
 from trtyard.run.limits import Limits, Watch, limits_of
+from trtyard.run.overlay import make_overlay
 from trtyard.system.docker_engine import connect, docker_command, has_nvidia_runtime, made_container
 from trtyard.system.plain_text import Plain
 from trtyard.system.terminal import say
@@ -105,6 +107,10 @@ def convert(job: Job) -> int:
     names = {place: str(path) for path, place in places.items()}
     library = {} if job.plugins else {"plugins": PLUGIN_LIBRARY}
     words = job.arguments("docker", ROW_PATH, lambda path: places[path], **library)
+    if job.requirements:
+        overlay = make_overlay(job.row, job.locked, job.row.python, job.requirements)
+        image = image_with_packages(client, image, overlay.folder)
+        words += ["--package-folder", PACKAGES_PATH]
     for path, place in places.items():
         if path != job.weights or not job.weights_name:  # which has another name
             words += ["--shown-as", place, str(path)]

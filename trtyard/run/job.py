@@ -9,9 +9,11 @@ from trtyard.core.ended import request_file
 from trtyard.core.files import write_json
 from trtyard.core.model_call import read_call
 from trtyard.core.request import ConversionRequest
+from trtyard.core.short_forms import HF
 from trtyard.fetching.weights import WeightsFile
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import ExecutorName, Row
+from trtyard.run.requirements import NO_REQUIREMENTS, Requirements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class Job:
     image: Path | None = None
     plugins: Path | None = None
     calibrate: Path | None = None  # a folder or a file
+    requirements: Requirements = NO_REQUIREMENTS  # packages beside the row's
+    short_folder: Path | None = None  # for hf:FOLDER
 
     def placed(self, place: Callable[[Path], str] | None = None) -> ConversionRequest:
         """Return the request as the pipeline reads it.
@@ -50,6 +54,8 @@ class Job:
             model = f"{place(self.onnx_folder)}/{self.onnx_file.name}"
         elif place is not None and self.onnx_file is not None:
             model = place(self.onnx_file)
+        elif place is not None and self.short_folder is not None:
+            model = f"{HF}:{place(self.short_folder)}"
         place = place or str
         paths = {
             "image": self.image,
@@ -92,7 +98,7 @@ class Job:
         """Return the user's files and folders that the pipeline reads."""
         named = (
             *(self.weights, self.image, self.plugins, self.calibrate),
-            *(self.model_file, self.code_folder),
+            *(self.model_file, self.code_folder, self.short_folder),
         )
         onnx = (self.onnx_folder or self.onnx_file, self.input_file, self.compared_file)
         return [one for one in (*named, *onnx) if one is not None]

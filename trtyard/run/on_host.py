@@ -11,6 +11,7 @@ from trtyard.run.environment import (
     make_environment,
 )
 from trtyard.run.job import Job
+from trtyard.run.overlay import make_overlay
 from trtyard.run.pycuda import build_pycuda, has_cuda_device
 from trtyard.system.interpreters import find_python
 from trtyard.system.processes import Word, run_plainly
@@ -53,6 +54,10 @@ def convert(job: Job) -> int:
     if has_cuda_device():
         build_pycuda(environment, job.locked.sdists_for(environment.python_version))
     words = job.arguments("host", str(environment.row_file))
+    if job.requirements:
+        version = environment.python_version
+        overlay = make_overlay(job.row, job.locked, version, job.requirements)
+        words += ["--package-folder", str(overlay.folder)]
     words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
     return run_plainly(command, env=pipeline_variables(environment))

@@ -59,6 +59,7 @@ CONVERT = {
     "out": (["/some where"], {"words.0.out": "/some where"}),
     "weights": (["seeded:3"], {"words.0.weights": "seeded:3"}),
     "image": ([FILE], {"words.0.image": FILE}),
+    "with": (["timm==1.0"], {"words.0.packages": ["timm==1.0"]}),
     "size": (["320"], {"words.0.size": 320}),
     "input": (["1x16:int64:9,1x2"], {"words.0.input": "1x16:int64:9,1x2"}),
     "top-n": (["7"], {"words.0.top_n": 7}),

@@ -10,7 +10,7 @@ from trtyard.build.bake import PLACES
 from trtyard.core.errors import UsageError
 from trtyard.fetching.mirrors import NONE, read_mirrors
 from trtyard.fetching.vendor import vendor_address
-from trtyard.lock.resolve import _uv_packages
+from trtyard.lock.resolve import compiled_packages
 
 WHOLE = """
 schema = 1
@@ -215,7 +215,7 @@ def test_uv_takes_packages_from_the_mirror(mirrors, index, monkeypatch, tmp_path
     found.set_variables(environment)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    (package,) = _uv_packages({"tiny-demo": "1.0"}, "3.11", "2.28", only_wheels=True)
+    (package,) = compiled_packages(["tiny-demo==1.0"], "3.11", "2.28", only_wheels=True)
     assert package["wheels"][0]["hashes"]["sha256"] == wheel.sha256
     assert any("/simple/tiny-demo" in path for path in asked)
 

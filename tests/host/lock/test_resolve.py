@@ -6,7 +6,7 @@ from tiny_wheels import make_wheel
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.lock.file import read_lock
 from trtyard.lock.relock import relock
-from trtyard.lock.resolve import _best_wheel, _compiled, _releases, _uv_packages
+from trtyard.lock.resolve import _compiled, _releases, _wheel_for, compiled_packages
 from trtyard.matrix.reader import read_matrix
 from trtyard.system.processes import CommandError
 from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
@@ -25,7 +25,7 @@ def package(*filenames):
 
 
 def chosen(row, python, *filenames):
-    return _best_wheel(package(*filenames), python, row).filename
+    return _wheel_for(row, package(*filenames), python).filename
 
 
 def test_specific_wheel_is_preferred_over_a_pure_one(row):
@@ -70,7 +70,7 @@ def test_incompatible_wheels_are_never_chosen(row, name):
 def test_index_without_hashes_is_refused(row):
     wheel = {"url": "index/demo-1.0-py3-none-any.whl", "size": 1, "hashes": {"md5": "0"}}
     with pytest.raises(EnvironmentLacksError, match="sha256"):
-        _best_wheel({"name": "demo", "version": "1.0", "wheels": [wheel]}, "3.11", row)
+        _wheel_for(row, {"name": "demo", "version": "1.0", "wheels": [wheel]}, "3.11")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_network_error_differs_from_an_unsolvable_row(row, monkeypatch, said, er
     def fail(*_, **__):
         raise CommandError(["uv"], 2, said)
 
-    monkeypatch.setattr("trtyard.lock.resolve._uv_packages", fail)
+    monkeypatch.setattr("trtyard.lock.resolve.compiled_packages", fail)
     with pytest.raises(error):
         _compiled(row, "3.11", {})
 
@@ -115,7 +115,7 @@ def index(tmp_path, monkeypatch):
     ],
 )
 def test_compatible_release_is_kept(index, top, preferred, low):
-    packages = _uv_packages({"top": top}, "3.11", "2.28", preferred=preferred)
+    packages = compiled_packages([f"top=={top}"], "3.11", "2.28", preferred=preferred)
     assert {one["name"]: one["version"] for one in packages} == {"top": top, "low": low}
 
 

@@ -34,6 +34,7 @@ MODELS = {
     "fcn_resnet50": (CROP, IMAGES),
     "faster_rcnn": (STRETCH, IMAGES),
     "ssd300_vgg16": (STRETCH, IMAGES),
+    "timm:resnet18(num_classes=9)": (CROP._replace(resample="bicubic"), IMAGES),
     "net.onnx": (FILL, IMAGES),
     "nets.py:make": (None, TENSORS),
     "nets.py:constant": (None, ()),
@@ -156,3 +157,11 @@ def test_it_is_written_beside_a_model_that_the_report_can_run(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"]
     write_script(report("alexnet"), tmp_path)
     assert "tensorrt_rtx" in (tmp_path / "run.py").read_text()
+
+
+def test_model_of_timm_is_a_classifier_with_its_own_filter():
+    text = script(report("timm:resnet18(num_classes=9)"), None)
+    assert "Image.BICUBIC" in text
+    assert "Image.BILINEAR" not in text
+    assert "show_classes(outputs" in text
+    assert "Image.BICUBIC" not in script(report("alexnet"), None)

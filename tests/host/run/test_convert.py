@@ -87,6 +87,20 @@ def test_arguments_stay_with_the_file_that_is_placed(nets):
     assert module.placed(lambda path: "/in").model == "package.nets:make(1)"
 
 
+def test_folder_of_transformers_is_an_input(nets):
+    with pytest.raises(UsageError, match=r"is not a folder with a config\.json"):
+        checked(model="hf:bert")
+    (nets / "bert").mkdir()
+    (nets / "bert" / "config.json").write_text("{}")
+    found = checked(model="hf:bert")
+    assert found.inputs() == [nets / "bert"]
+    assert found.placed(lambda path: f"/in{path}").model == f"hf:/in{nets}/bert"
+    assert found.placed().model == "hf:bert"
+    assert found.requirements.texts == ("transformers[torch]",)
+    timm = checked(model="timm:resnet18.in1k")
+    assert (timm.inputs(), timm.requirements.texts) == ([], ("timm",))
+
+
 def test_a_folder_or_onnx_file_may_have_parentheses(nets):
     (nets / "a:b(1)").mkdir()
     (nets / "a:b(1)" / "c:d(2).onnx").write_bytes(b"\x08\x0a")
@@ -224,6 +238,7 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
         "size": 320, "input": None, "top_n": None, "norm_eps": None, "detections": None,
         "opset": None, "precision": "fp32", "calibrate": None, "calibration": None,
         "keep_fp32": None, "until": "engine", "plugins": None, "simplify": False,
+        "packages": None,
     }  # fmt: skip
 
 

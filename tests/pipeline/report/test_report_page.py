@@ -18,7 +18,7 @@ from report_examples import (
     stages_failed_at,
 )
 
-from trtyard.core.report import Proposals, Stage, Weights
+from trtyard.core.report import Package, Packages, Proposals, Stage, Weights
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs
 from trtyard.pipeline.parity.outputs import compare
 from trtyard.report.markup import Markup, joined, tag
@@ -295,3 +295,12 @@ def test_markup_is_kept_and_text_is_escaped():
     assert joined("<", Markup("<b>"), None) == "&lt;<b>"
     assert tag("p", "a&b", class_='"', data_x=None) == '<p class="&quot;">a&amp;b</p>'
     assert tag("line", stroke_width=1.5) == '<line stroke-width="1.5"></line>'
+
+
+def test_packages_are_shown_with_version_and_hash():
+    packages = Packages(("timm>=1",), (Package("timm", "1.0.31", SHA),))
+    text = page(a_report()._replace(packages=packages))
+    block = text[text.index("<h3>Packages</h3>") :]
+    for shown in ("Asked for", "timm&gt;=1", "1.0.31", SHA):
+        assert shown in block
+    assert "<h3>Packages</h3>" not in page(a_report())

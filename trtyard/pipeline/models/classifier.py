@@ -1,16 +1,16 @@
-"""torchvision's classification models, by name."""
+"""torchvision's classification models by name, and what every classifier of pictures shares."""
 
 import re
 import warnings
 from collections import OrderedDict
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from trtyard.core.errors import UsageError
-from trtyard.core.report import CROP, Preprocess
+from trtyard.core.report import BICUBIC, BILINEAR, CROP, Preprocess
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.checkpoint_keys import State
 from trtyard.pipeline.models.families.classifier import KIND
@@ -38,7 +38,7 @@ _WITHOUT_OWN_INIT = ("googlenet", "inception_v3")
 # Their published weights come from another framework, whose normalization the module repeats.
 _TRANSFORMING = ("googlenet", "inception_v3")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-_RESAMPLES = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
+_RESAMPLES = {BILINEAR: Image.BILINEAR, BICUBIC: Image.BICUBIC}
 
 
 def load_classifier(
@@ -65,6 +65,38 @@ def load_classifier(
     asked = image_inputs(name, size, input_shape, look.cropped)
     for each in asked.sides:
         require_side(name, each, 1, MAXIMUM_SIZE, DEFAULT_SIZE, input_shape)
+    is_transforming = known is not None and name in _TRANSFORMING
+    return classifier_of(
+        *(name, lambda: _build(name, is_transforming), choice, image, asked, look),
+        renamed=_renamed,
+    )
+
+
+def classifier_of(
+    name: str,
+    build: Callable[[], torch.nn.Module],
+    choice: Choice,
+    image: Optional[str],
+    asked: ImageInputs,
+    look: Look = USUAL,
+    usual_size: int = DEFAULT_SIZE,
+    renamed: Callable[[str, State], State] = lambda _, state: state,
+) -> Model:
+    """Return a classifier of pictures, with the output ``logits``.
+
+    Args:
+        name: as the user typed it.
+        build: returns the module in eval mode.
+        choice: seeded weights or a state dict.
+        image: path of a picture; None for the default one.
+        asked: the shape of the pictures.
+        look: how a picture becomes the input.
+        usual_size: for the hint of an error.
+        renamed: gives the weights of the named model the names of today's module.
+
+    Raises:
+        UsageError: picture, weights or size are not supported.
+    """
     side = max(asked.height, asked.width)
     picture = read_picture(image)
 
@@ -72,25 +104,24 @@ def load_classifier(
         return crop(picture.rgb, height, width, look)
 
     images = asked.draw(picture_at)
-    module = _build(name)
+    module = build()
     notes: Tuple[str, ...] = ()
     if choice.file is not None:
         state, notes = choice.read()
-        fit(module, _renamed(name, state), choice.file)
-    if known is not None and name in _TRANSFORMING:
-        module.transform_input = True
+        fit(module, renamed(name, state), choice.file)
     module.requires_grad_(False)
     try:
         if choice.file is None:
             # With the default picture, so that the weights do not depend on this run's picture.
-            seed_classifier(module, choice.seed, network_input(read_picture().rgb, side))
+            usual = network_input(read_picture().rgb, side, look)
+            seed_classifier(module, choice.seed, usual)
         else:
             module(images)
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"{name} cannot take {asked.width}x{asked.height} pixels: {reason}",
-            f"--size {DEFAULT_SIZE}",
+            f"--size {usual_size}",
         ) from error
     return Model(
         name=name,
@@ -185,8 +216,11 @@ def _renamed(name: str, state: State) -> State:
     return OrderedDict((_OLD_DENSENET.sub(r"\1\2", key), value) for key, value in state.items())
 
 
-def _build(name: str) -> torch.nn.Module:
+def _build(name: str, is_transforming: bool) -> torch.nn.Module:
     options = {"init_weights": False} if name in _WITHOUT_OWN_INIT else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's, about its own constructors
-        return untrained_classifier(name, **options).eval()
+        module = untrained_classifier(name, **options).eval()
+    if is_transforming:
+        module.transform_input = True
+    return module

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Sequence, Tuple
 
 from trtyard.core.errors import UsageError
+from trtyard.core.short_forms import short_form
 from trtyard.pipeline.parity.kind import Kind
 
 if TYPE_CHECKING:
@@ -43,9 +44,13 @@ class Family(NamedTuple):
     names: Callable[[], Sequence[str]]  # the names that this row supports
     is_own: bool = False  # the user's own models; their names have a colon
     ending: str = ""  # of the names of the files that are its models
+    form: str = ""  # a short form of core/short_forms.py
 
     def has(self, spec: str) -> bool:
         """Return whether ``spec``, the value of --model, belongs to the family."""
+        form = short_form(spec)
+        if self.form or form is not None:
+            return self.form == form
         if self.ending:
             return spec.lower().endswith(self.ending)
         return ":" in spec if self.is_own else spec in self.names()

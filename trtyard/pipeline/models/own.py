@@ -11,7 +11,7 @@ from trtyard.core.model_call import read_call
 from trtyard.pipeline.dynamic.dimensions import Dynamic, Sizes, shape_at
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.own import KIND
-from trtyard.pipeline.models.model import Model
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, OwnInputs, parse_inputs
 from trtyard.pipeline.models.own_names import in_order_of_forward, require_free_names, taking_inputs
 from trtyard.pipeline.models.own_run import ready_to_run
@@ -56,14 +56,38 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
             f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
             "return the module itself",
         )
+    return own_model(module, spec, choice, asked)
+
+
+def own_model(
+    module: nn.Module,
+    spec: str,
+    choice: Choice,
+    asked: OwnInputs,
+    weights: Optional[Weights] = None,
+) -> Model:
+    """Return the model for a module that the user's or a package's code made.
+
+    Args:
+        module: the module, with weights of its own.
+        spec: the model as the user typed it.
+        choice: a seed, or a checkpoint.
+        asked: the inputs.
+        weights: where those of the module come from, if not from its random initialisation.
+
+    Raises:
+        UsageError: see ``load_own``.
+    """
     module = _prepared(module, spec)
     notes: Tuple[str, ...] = ()
     if choice.file is not None:
         state, notes = choice.read()
         fit(module, state, choice.file)
-    weights = choice.facts(module)
-    if choice.file is None:
-        weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
+    if choice.file is not None:
+        weights = choice.facts(module)
+    elif weights is None:
+        source = f"the model's own, torch seed {choice.seed}"
+        weights = choice.facts(module)._replace(source=source)
     asked = in_order_of_forward(module, asked, spec)
     names = tuple(one.name for one in asked.inputs)
     ready = ready_to_run(taking_inputs(module, names), asked.inputs, choice.seed, spec)

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Optional
 
 from trtyard.core.errors import UsageError
 from trtyard.core.model_call import EXAMPLE, ModelCall, read_call
@@ -19,6 +19,7 @@ from trtyard.pipeline.models.users_frame import users_frame
 ENDS = "the code ends the process: raise an exception instead, or remove the exit"
 
 _LONGEST_SIGNATURE = 400  # characters
+_MISSING = "if {0} is a package, add it: --with {0}   (the package's name may differ)"
 _EMPTY = inspect.Parameter.empty
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -107,10 +108,7 @@ def _import_module(place: str, spec: str) -> Any:
                 f"there is no module '{error.name}' in the current folder, nor installed",
                 "start from the folder that holds it, or give the file: --model nets.py:make_net",
             ) from error
-        raise UsageError(
-            f"{spec} cannot be imported: {where(error)}",
-            "install what it needs into this environment",
-        ) from error
+        raise _not_imported(spec, error) from error
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise _not_imported(spec, error) from error
 
@@ -119,9 +117,16 @@ def _not_imported(spec: str, error: BaseException) -> UsageError:
     if isinstance(error, UsageError):  # of streams_kept
         return error
     hint = "fix that first"
+    if isinstance(error, ModuleNotFoundError):
+        hint = _MISSING.format(error.name)
     if isinstance(error, SystemExit):
         hint = "import ends the process: move that code below  if __name__ == '__main__':"
-    return UsageError(f"{spec} cannot be imported: {where(error)}", hint)
+    return UsageError(f"{spec} cannot be imported: {where(error)}", hint, _log_of(error))
+
+
+def _log_of(error: BaseException) -> Optional[str]:
+    """Return the text in which the host looks for a known cause; None if it is the user's code."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, ImportError) else None
 
 
 @contextlib.contextmanager
@@ -153,6 +158,12 @@ def call(make: Any, spec: str) -> Any:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         if isinstance(error, TypeError):
             _refuse_arguments(make, asked, spec, error)
+        if isinstance(error, ImportError):
+            is_missing = isinstance(error, ModuleNotFoundError)
+            hint = _MISSING.format(error.name) if is_missing else "fix that first"
+            raise UsageError(
+                f"{spec} raised when called: {where(error)}", hint, _log_of(error)
+            ) from error
         how, hint = (
             " without arguments",
             f"give a callable that needs no arguments, or give them: {EXAMPLE}",
