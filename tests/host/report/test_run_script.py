@@ -32,6 +32,7 @@ HOSTILE = 'a"""\n; raise SystemExit(9)\n\'{{ x }} %s:net'
 MODELS = {
     "alexnet": (CROP, IMAGES),
     "fcn_resnet50": (CROP, IMAGES),
+    "resnet50": (CROP._replace(resample="bicubic", as_torchvision=True), IMAGES),
     "faster_rcnn": (STRETCH, IMAGES),
     "ssd300_vgg16": (STRETCH, IMAGES),
     "timm:resnet18(num_classes=9)": (CROP._replace(resample="bicubic"), IMAGES),

@@ -119,7 +119,7 @@ def test_an_epsilon_of_norms_is_for_the_checkpoints_of_detectors(model, options,
 
 
 def test_unpinned_pretrained_weights_get_a_hint():
-    with pytest.raises(EnvironmentLacksError, match="no published weights are pinned") as caught:
+    with pytest.raises(EnvironmentLacksError, match="the file is downloaded") as caught:
         load_model("alexnet", weights="pretrained")
     assert "--weights FILE" in caught.value.hint
     assert caught.value.exit_code == 3
