@@ -55,7 +55,7 @@ def test_one_stage_detector_is_padded_on_each_row(row, model, tmp_path):
     assert found["passed"]
     assert found["matched"] == found["reference"] > 5
     shapes = {one["name"]: one["shape"] for one in report["signature"]["outputs"]}
-    assert shapes == {"boxes": [300, 4], "scores": [300], "labels": [300], "count": [1]}
+    assert shapes == {"boxes": ["300", "4"], "scores": ["300"], "labels": ["300"], "count": ["1"]}
 
 
 def test_detector_that_the_oldest_torchvision_lacks_is_named(tmp_path):
