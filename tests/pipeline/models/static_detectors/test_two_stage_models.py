@@ -14,6 +14,7 @@ from trtyard.pipeline.models.torchvision_detector import load_detector
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.parity.comparison import compare_outputs
+from trtyard.pipeline.tensorrt.engine import build_engine
 from trtyard.pipeline.torch_support.versions import detector_names
 
 SEEDED = Choice(None, 0)
@@ -98,21 +99,17 @@ def test_full_rows_are_torchvisions_best(tmp_path):
     assert agree(model) == 100
 
 
+def exported(model, exporter, file):
+    names = model.input_names, model.output_names
+    with torch.no_grad():
+        return export_onnx(model.to_export, model.inputs, *names, exporter, OPSET, file)
+
+
 @pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
 def test_file_has_only_fixed_shapes_and_agrees(exporter, tmp_path):
     model = load(SMALL, 96, "wide", tmp_path)
     file = tmp_path / "model.onnx"
-    with torch.no_grad():
-        exported = export_onnx(
-            model.static_form,
-            model.inputs,
-            model.input_names,
-            model.output_names,
-            exporter,
-            OPSET,
-            file,
-        )
-    assert "PaddedNMS" in exported.custom_ops
+    assert exported(model, exporter, file).custom_ops == ("PaddedNMS", "MaskRcnnROIAlign")
     expected = {name: value.numpy() for name, value in outputs_of(model, model.module).items()}
     found = run_onnx(file, {"images": model.inputs[0].numpy()}, model.output_names)
     for name, value in expected.items():
@@ -121,6 +118,24 @@ def test_file_has_only_fixed_shapes_and_agrees(exporter, tmp_path):
     comparison = compare_outputs(family.KIND.name, ("torch", "onnxruntime"), expected, found)
     assert comparison.passed, [each for each in comparison.parity if not each.passed]
     np.testing.assert_array_equal(found["count"], expected["count"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [
+        (SMALL, ["MaskRcnnROIAlign"]),
+        ("fasterrcnn_resnet50_fpn", ["MultiscaleRoIAlign"]),
+        ("maskrcnn_resnet50_fpn", ["MultiscaleRoIAlign"] * 2),
+        ("keypointrcnn_resnet50_fpn", ["MultiscaleRoIAlign"] * 2),
+    ],
+)
+def test_engine_has_the_plugins(name, pooling, tmp_path):
+    model = load(name, 64, "wide", tmp_path)
+    file = tmp_path / "model.onnx"
+    exported(model, model.exporter, file)
+    facts = build_engine(file, tmp_path / "model.engine")
+    assert sorted(facts.plugin_layers) == sorted([*pooling, "PaddedNMS", "PaddedNMS"])
 
 
 def test_checkpoint_with_torchvisions_keys_gives_the_same_detections(tmp_path):

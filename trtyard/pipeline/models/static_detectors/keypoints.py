@@ -6,6 +6,7 @@ import torch
 
 from trtyard.pipeline.models.static_detectors.padded_boxes import NO_SCORE
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
+from trtyard.pipeline.models.static_detectors.shared import plain_size
 
 # Of bicubic interpolation in torch.
 _CUBIC = -0.75
@@ -49,13 +50,13 @@ def keypoints_of(
         keypoints: float32 [N, K, 3], (x, y, 1) in pixels.
         scores: float32 [N, K].
     """
-    cells, count = heatmaps.shape[2], boxes.shape[0]
+    cells, _ = plain_size(heatmaps)
     down = _side(boxes[:, 1], boxes[:, 3], size[0], cells)
     across = _side(boxes[:, 0], boxes[:, 2], size[1], cells)
     inside = down.inside[:, :, None] & across.inside[:, None]
     cell = torch.arange(-_BORDER, cells + _BORDER, device=boxes.device).clamp(0, cells - 1)
     bordered = torch.index_select(torch.index_select(heatmaps, 2, cell), 3, cell)
-    first_row = torch.arange(count, device=boxes.device) * size[0]
+    first_row = torch.arange(boxes.shape[0], device=boxes.device) * size[0]
     places, scores = [], []
     for number in range(heatmaps.shape[1]):
         wide = torch.matmul(bordered[:, number], across.weights.transpose(1, 2))

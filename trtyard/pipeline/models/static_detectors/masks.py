@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
+from trtyard.pipeline.models.static_detectors.shared import plain_size
 
 _PADDING = 1  # as in paste_masks_in_image
 
@@ -41,8 +42,9 @@ def pasted(masks: torch.Tensor, boxes: torch.Tensor, size: Tuple[int, int]) -> t
     Returns:
         float32 [N, 1, H, W].
     """
-    side = masks.shape[-1] + 2 * _PADDING
-    scale = float(side) / (side - 2 * _PADDING)
+    cells, _ = plain_size(masks)
+    side = cells + 2 * _PADDING
+    scale = float(side) / cells
     centers = (boxes[:, 2:] + boxes[:, :2]) * 0.5
     halves = (boxes[:, 2:] - boxes[:, :2]) * 0.5 * scale
     first, last = _whole(centers - halves), _whole(centers + halves)

@@ -55,6 +55,7 @@ def pool_each(self: Any, x: Any, boxes: List[torch.Tensor], image_shapes: Any) -
     """
     (rois,), (size,) = boxes, image_shapes
     maps, scales = _maps_and_scales(self, x, size)
+    rois = rois.reshape(-1, 4)  # ONNX Runtime 1.1 needs to know the rank
     height, width = self.output_size
     pooled = None
     for image, features, scale in zip(_image_by_level(rois, scales), maps, scales):
@@ -82,7 +83,8 @@ def _image_by_level(rois: torch.Tensor, scales: Sequence[float]) -> List[torch.T
 def _image_of(rois: torch.Tensor) -> torch.Tensor:
     """Return 0 for boxes and -1 for padding, int32 [R]."""
     image = torch.zeros(rois.shape[0], dtype=torch.int32, device=rois.device)
-    return torch.where(is_box(rois), image, torch.full_like(image, _PADDED_ROI))
+    image = torch.where(is_box(rois), image, torch.full_like(image, _PADDED_ROI))
+    return image.reshape(-1)
 
 
 def _maps_and_scales(
