@@ -29,8 +29,8 @@ def index(tmp_path, monkeypatch):
     store.mkdir()
     for version in ("1.0", "2.0"):
         make_wheel(store, "locked", version)
-    make_wheel(store, "model", "1.0", requires=["locked", "helper"])
-    make_wheel(store, "helper", "0.5", requires=["locked>=1"])
+    make_wheel(store, "model", "1.0", requires=["locked", "blocks"])
+    make_wheel(store, "blocks", "0.5", requires=["locked>=1"])
     make_wheel(store, "newer", "3.1", requires=["locked>=2"])
     make_sdist(store, "source", "1.0")
     make_wheel(store, "foreign", "1.0", tag="cp34-cp34m-win32")
@@ -74,23 +74,23 @@ def test_packages_come_without_those_of_the_row(row, lock, capfd):
     facts = read_packages(overlay.folder)
     assert facts.asked == ("model==1.0",)
     assert [(one.name, one.version) for one in facts.installed] == [
-        ("helper", "0.5"),
+        ("blocks", "0.5"),
         ("model", "1.0"),
     ]
     assert all(len(one.sha256) == 64 for one in facts.installed)
     assert imported(overlay, "model")
-    assert imported(overlay, "helper")
+    assert imported(overlay, "blocks")
     assert not imported(overlay, "locked")
     assert "packages: model 1.0, 1 more that they need" in capfd.readouterr().err
 
 
 def test_same_requirements_need_no_network_again(row, lock, index, capfd, monkeypatch):
-    first = made(row, lock, "model", "helper")
+    first = made(row, lock, "model", "blocks")
     asked = len(index.logins)
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(index.folder.parent / "another cache"))
     capfd.readouterr()
-    second = made(row, lock, "helper", "model", "model")
+    second = made(row, lock, "blocks", "model", "model")
     assert (second.folder, len(index.logins)) == (first.folder, asked)
     assert "resolving" not in capfd.readouterr().err
 
@@ -110,7 +110,7 @@ def test_packages_of_the_row_are_enough(row, lock, capfd):
 def test_folder_of_wheels_is_an_index_too(row, lock, index, monkeypatch):
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_FIND_LINKS", str(index.folder))
-    assert imported(made(row, lock, "model"), "helper")
+    assert imported(made(row, lock, "model"), "blocks")
 
 
 def test_headless_opencv_replaces_the_other(row, lock, index):
@@ -165,7 +165,7 @@ def test_replaced_file_is_refused(row, lock, index, monkeypatch):
 
     def resolved_before_the_change(*words):
         wheels = resolved(*words)
-        make_wheel(index.folder, "helper", "0.5", files={"helper.py": b"EVIL = True\n"})
+        make_wheel(index.folder, "blocks", "0.5", files={"blocks.py": b"EVIL = True\n"})
         return wheels
 
     monkeypatch.setattr(module, "resolve_packages", resolved_before_the_change)
