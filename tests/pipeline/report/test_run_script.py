@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from trtyard.core.cuda_device import first_device
-from trtyard.core.report import RUN_FILE
+from trtyard.core.report import RUN_FILE, Inputs, Preprocess, Report, TensorInput
 from trtyard.core.request import ConversionRequest
 from trtyard.pipeline.conversion import outputs_of
 from trtyard.pipeline.convert import Surroundings, convert
@@ -26,6 +26,7 @@ from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.row import Row
 from trtyard.report.pages import make_pages
+from trtyard.report.run_script import script
 
 ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",))
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
@@ -190,10 +191,23 @@ def test_a_detector_of_torchvision(tmp_path, astronaut, detections):
     assert len(printed.splitlines()) == 3
 
 
-def test_padding_of_a_torchvision_detector_is_not_printed(tmp_path, astronaut):
-    net = Converted(tmp_path, model="ssd300_vgg16")
-    printed, outputs = net.run(astronaut, "--top", "300")
-    assert len(printed.splitlines()) == 1 + int(outputs["count"][0])
+@pytest.mark.parametrize(("count", "rows"), [({"count": np.array([2])}, 2), ({}, 4)])
+def test_padding_of_a_torchvision_detector_is_left_out(tmp_path, count, rows):
+    steps = Preprocess("stretch", "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    images = (TensorInput("images", (1, 3, 300, 300), "float32"),)
+    report = Report("rtx-1.7", "ssd300_vgg16", "fp32", "host", (), preprocess=steps)
+    (tmp_path / RUN_FILE).write_text(script(report._replace(inputs=Inputs(images)), None))
+    spec = importlib.util.spec_from_file_location("run_detector", tmp_path / RUN_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    outputs = {
+        "boxes": np.ones((4, 4), np.float32),
+        "scores": np.array([0.9, 0.5, 0.0, 0.0], np.float32),
+        "labels": np.array([3, 1, 0, 0]),
+    }
+    found = module.detections({**outputs, **count}, Image.new("RGB", (600, 300)))
+    assert len(found) == rows
+    assert found[0][1:] == (3, [2.0, 1.0, 2.0, 1.0])
 
 
 @pytest.fixture
