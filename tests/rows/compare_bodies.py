@@ -13,15 +13,16 @@ import torch
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
-from trtyard.pipeline.ops import padded_nms, roi_align
+from trtyard.pipeline.ops import multiscale_roi_align, padded_nms, roi_align
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.multiscale_roi_align_op.contract import OP as MULTISCALE
 from trtyard.pipeline.ops.padded_nms_op.contract import OP as PADDED_NMS
 from trtyard.pipeline.ops.roi_align_op.contract import OP as ROI_ALIGN
 
 OPSET = 11
 TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32}
 OUTPUTS = {PADDED_NMS: [(TensorProto.INT32, 2), (TensorProto.INT32, 1)]}
-OUTPUTS[ROI_ALIGN] = [(TensorProto.FLOAT, 4)]
+OUTPUTS[ROI_ALIGN] = OUTPUTS[MULTISCALE] = [(TensorProto.FLOAT, 4)]
 
 
 def run_inlined(op, inputs, **attributes):
@@ -214,7 +215,41 @@ def roi_align_at_random():
         yield
 
 
+def pyramids():
+    scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
+    for seed, (levels, count, sampling) in enumerate(itertools.product([2, 4, 5], [1, 12], [0, 2])):
+        generator = np.random.RandomState(seed)
+        maps = [
+            generator.normal(size=(2, 3, int(160 * scale), int(192 * scale))).astype(np.float32)
+            for scale in scales[:levels]
+        ]
+        corner = generator.uniform(-20, 150, (count, 2))
+        side = 2 ** generator.uniform(2, 10, (count, 1))
+        rois = np.concatenate([corner, corner + side], 1).astype(np.float32)
+        rois[:1, 2] = rois[:1, 0] - (5 if count > 1 else -5)  # inverted on one axis: no level
+        images = generator.randint(-1, 2, count).astype(np.int32)
+        tensors = [torch.from_numpy(each) for each in (*maps, rois, images)]
+        expected = multiscale_roi_align(
+            tensors[:levels], *tensors[levels:], (3, 2), scales[:levels], sampling
+        )
+        missing = 5 - levels
+        numbers = [*scales[:levels], *[0.0] * missing]
+        (actual,) = run_inlined(
+            MULTISCALE,
+            [*maps, *[maps[-1]] * missing, rois, images],
+            output_height=3,
+            output_width=2,
+            sampling_ratio=sampling,
+            aligned=0,
+            canonical_scale=224,
+            canonical_level=4,
+            **{f"scale_{level}": number for level, number in enumerate(numbers)},
+        )
+        np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-5)
+        yield
+
+
 if __name__ == "__main__":
-    parts = (nms_at_random, nms_edges, roi_align_at_random, roi_align_edges)
+    parts = (nms_at_random, nms_edges, roi_align_at_random, roi_align_edges, pyramids)
     agreed = sum(1 for part in parts for _ in part())
     sys.stdout.write(f"{agreed} cases agree\n")

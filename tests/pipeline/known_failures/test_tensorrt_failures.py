@@ -523,9 +523,9 @@ def test_abort_from_a_missing_link_is_known(tmp_path):
         "from pathlib import Path\n"
         "from trtyard.pipeline.tensorrt import engine\n"
         "engine.check_library_link = lambda: None\n"
-        "from test_tensorrt import both_ops\n"
+        "from test_tensorrt import all_ops\n"
         f"folder = Path({str(tmp_path)!r})\n"
-        "engine.build_engine(both_ops(folder), folder / 'model.engine')\n",
+        "engine.build_engine(all_ops(folder), folder / 'model.engine')\n",
         first_on_path=f"{tmp_path}:{Path(__file__).parents[1] / 'tensorrt'}",
     )
     assert done.returncode == -signal.SIGABRT, done.stdout + done.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from test_tensorrt import both_ops, model_file, tensor
+from test_tensorrt import all_ops, model_file, tensor
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.pipeline.onnx_functions import DOMAIN, OP_TYPES
@@ -48,7 +48,7 @@ def test_this_process_has_tensorrt_for_rtx():
 
 
 def test_parser_without_function_support_gets_plain_nodes(tmp_path):
-    file = both_ops(tmp_path)
+    file = all_ops(tmp_path)
     whole = onnx.load(file)
     assert [one.name for one in whole.functions] == list(OP_TYPES)
     for version in ("7.0.0.11", "8.6.1", "10.13.3.9", "10.14.1.48"):

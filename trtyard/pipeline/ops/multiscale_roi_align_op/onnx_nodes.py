@@ -1,7 +1,7 @@
 """MultiscaleRoIAlign in standard ops of any opset from 11 on, as nodes or as a function's body.
 
-The nodes of MaskRcnnROIAlign pool the rois of each level from its map. A ScatterND brings the
-results into the order of the rois.
+The nodes of MaskRcnnROIAlign pool the rois of each level from its map. A Gather brings the results
+into the order of the rois.
 """
 
 import math
@@ -33,31 +33,45 @@ def multiscale_roi_align(body: Body, inputs: Sequence[str], attributes: Attribut
     rois = body.cast(rois, np.float32)
     # A map without a level is not pooled: the attributes of a node in a graph are known.
     scales = [name for name in SCALES if attributes.known(name) != 0]
-    chosen, pooled = [], []
-    for scale, features, of_level in zip(scales, maps, _of_levels(body, rois, attributes, scales)):
-        index = body.add("NonZero", of_level)  # [1, n]
-        places = body.over("Squeeze", [0], index)
+    levels = _of_levels(body, rois, attributes, scales)
+    pooled = []
+    for scale, features, of_level in zip(scales, maps, levels):
+        # Not a Squeeze, after which ONNX Runtime 1.1 does not know the rank.
+        places = body.add("NonZero", of_level)
+        places = body.add("Reshape", places, body.constant([-1], np.int64))
         own = [body.add("Gather", each, places) for each in (rois, batch_indices)]
         part = attributes.for_part({"spatial_scale": scale}, {"mode": 0})
         pooled.append(roi_align(body, [features, *own], part, like_features=False))
-        chosen.append(body.add("Transpose", index, perm=[1, 0]))
 
-    zero, one = (body.constant([number], np.int64) for number in (0, 1))
-    two = body.constant([2], np.int64)
-    count = body.add("Shape", batch_indices)
+    zero, one, two = (body.constant([number], np.int64) for number in (0, 1, 2))
     channels = body.add("Slice", body.add("Shape", maps[0]), one, two, zero)
     bins = [
         body.over("Unsqueeze", [0], attributes.number(body, name, np.int64))
         for name in ("output_height", "output_width")
     ]
-    shape = body.add("Concat", count, channels, *bins, axis=0)
+    shape = body.add("Concat", one, channels, *bins, axis=0)
     zeros = body.add("Expand", body.constant(0, np.float32), shape)
-    return body.add(
-        "ScatterND",
-        zeros,
-        body.add("Concat", *chosen, axis=0),
-        body.add("Concat", *pooled, axis=0),
-    )
+    # Not a ScatterND, for which ONNX Runtime 1.1 infers no dimensions.
+    all_pooled = body.add("Concat", *pooled, zeros, axis=0)
+    return body.add("Gather", all_pooled, _places(body, levels))
+
+
+def _places(body: Body, levels: Sequence[str]) -> str:
+    """Return each roi's place behind the rois of finer levels; the last for no level. int64 [R]."""
+    before = body.constant([0], np.float32)
+    placed = []
+    for of_level in levels:
+        chosen = body.cast(of_level, np.float32)
+        ranks = body.add("CumSum", chosen, body.constant(0, np.int32))  # from 1 on
+        ranks = body.add("Sub", body.add("Add", ranks, before), body.constant(1, np.float32))
+        placed.append((of_level, ranks))
+        # ONNX Runtime 1.1 cannot sum empty rows, and there may be no rois.
+        held = body.add("Concat", chosen, before, axis=0)
+        before = body.over("ReduceSum", [0], held, keepdims=1)
+    place = before
+    for of_level, ranks in placed:
+        place = body.add("Where", of_level, ranks, place)
+    return body.cast(place, np.int64)
 
 
 def _of_levels(body: Body, rois: str, attributes: Attributes, scales: Sequence[str]) -> List[str]:
