@@ -1,8 +1,8 @@
-"""torchvision's own detectors, by name, unchanged. Their outputs have a row for each detection.
+"""torchvision's own detectors, by name.
 
-The number of detections depends on the picture, and so do the output shapes of the ONNX file. ONNX
-Runtime and full TensorRT from 8.5 on support that. TensorRT for RTX has neither NonZero nor
-NonMaxSuppression. ``faster_rcnn`` is a detector with fixed shapes.
+Unchanged, they return a row for each detection, and the output shapes of the ONNX file depend on
+the picture. ONNX Runtime and full TensorRT from 8.5 on support that. TensorRT for RTX has neither
+NonZero nor NonMaxSuppression, so by default the static form is exported (``static_detectors``).
 """
 
 import warnings

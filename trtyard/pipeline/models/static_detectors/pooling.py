@@ -51,7 +51,7 @@ def pool(self: Any, x: Any, boxes: List[torch.Tensor], image_shapes: Any) -> tor
 def pool_each(self: Any, x: Any, boxes: List[torch.Tensor], image_shapes: Any) -> torch.Tensor:
     """Return the same as ``pool``, as a sum over the levels.
 
-    For torchvision 0.5, whose ONNX Runtime 1.1 refuses the standard ops of MultiscaleRoIAlign.
+    For torchvision 0.5. It needs only MaskRcnnROIAlign.
     """
     (rois,), (size,) = boxes, image_shapes
     maps, scales = _maps_and_scales(self, x, size)
