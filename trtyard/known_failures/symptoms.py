@@ -70,7 +70,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         "trace does not follow, or the code skips it while it is exported",
         hint="make a new tensor instead: torch.stack, torch.cat or torch.where in place of "
         "x[...] = y",
-        sources=("measured: torch 1.4.0, 2.2.2 and 2.13.0, ./run bisect",),
+        sources=("measured: torch 2.2.2 and 2.13.0, ./run bisect",),
     ),
     KnownFailure(
         name="value-frozen",

@@ -131,6 +131,7 @@ def test_every_entry_has_a_test(failure):
     tests += [
         ROOT / "tests/rows/test_known_failures.py",
         ROOT / "tests/pipeline/test_symptoms.py",
+        ROOT / "tests/pipeline/bisect/test_faults.py",
         ROOT / "tests/host/known_failures/test_image_failures.py",
         ROOT / "tests/docker/test_build_failures.py",
     ]

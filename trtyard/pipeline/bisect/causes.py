@@ -8,9 +8,9 @@ from onnx import helper, numpy_helper
 
 from trtyard.core.errors import ConversionError
 from trtyard.pipeline.bisect.differences import difference
-from trtyard.pipeline.bisect.matching import Taken, ancestors, place_in
+from trtyard.pipeline.bisect.matching import Taken, ancestors, operators_of, place_in
 from trtyard.pipeline.bisect.pieces import Arrays, Graph, Region, run_model
-from trtyard.pipeline.bisect.recording import ITEM, Event
+from trtyard.pipeline.bisect.recording import ITEM, Event, Place
 from trtyard.pipeline.bisect.search import Evidence
 from trtyard.pipeline.export.quiet import output_kept_away
 
@@ -113,17 +113,25 @@ def _lost(
     suspect: Suspect, graph: Graph, events: Sequence[Event], matches: Mapping[str, Taken]
 ) -> List[int]:
     """Return the events behind the value that no node before it comes from."""
-    known = {taken[0] for name, taken in matches.items() if name in suspect.region.inputs}
-    places = {place_in(graph.nodes[index]) for index in graph.before(suspect.name)}
-    between, _reached = ancestors(events, suspect.taken[0], known - {suspect.taken[0]})
-    others = {taken[0] for taken in matches.values()} - {suspect.taken[0]}
+    operators: Dict[Optional[Place], Set[str]] = {}
+    for index in graph.before(suspect.name):
+        node = graph.nodes[index]
+        operators.setdefault(place_in(node), set()).update(operators_of(node))
+    own = suspect.taken[0]
+    between = ancestors(events, own, {taken[0] for taken in matches.values()} - {own})
     return [
         number
-        for number in sorted(between - others)
-        if events[number].place is not None
-        and events[number].place not in places
+        for number in sorted(between)
+        if _is_lost(events[number], operators)
         and (events[number].writes or events[number].name not in _SILENT)
     ]
+
+
+def _is_lost(event: Event, operators: Mapping[Optional[Place], Set[str]]) -> bool:
+    """Tell whether no node comes from the event's line, as far as the file notes lines."""
+    if not event.places or event.places[0] in operators:
+        return False
+    return all(event.name not in operators.get(place, ()) for place in event.places)
 
 
 def _lost_write(events: Sequence[Event], lost: Sequence[int]) -> Optional[Cause]:

@@ -147,7 +147,7 @@ def _others(taken: Taken, events: Sequence[Event]) -> List[Taken]:
         number
         for number, other in enumerate(events[:-1])
         if number in near
-        or (other.place is not None and other.place == event.place and other.module == event.module)
+        or (other.module == event.module and set(other.places[:2]) & set(event.places[:2]))
     ]
     found = [
         (number, index)

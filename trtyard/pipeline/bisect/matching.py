@@ -118,10 +118,10 @@ def match(model: onnx.ModelProto, events: Sequence[Event]) -> Dict[str, Taken]:
             groups.setdefault(value.place, []).append(value)
     made: Dict[Place, List[Taken]] = {}
     for number, event in enumerate(events):
-        if event.place in groups:
-            made.setdefault(event.place, []).extend(
-                (number, index) for index in range(len(event.made))
-            )
+        # The dynamo exporter notes lines of forward() alone, not those of functions that it calls.
+        place = next((each for each in event.places if each in groups), None)
+        if place is not None:
+            made.setdefault(place, []).extend((number, index) for index in range(len(event.made)))
     for place, group in groups.items():
         found.update(_aligned(group, made.get(place, []), events))
     _move_to_norms(found, values, events)
@@ -144,7 +144,7 @@ def values_of(model: onnx.ModelProto) -> List[Value]:
     for number, (node, place) in enumerate(zip(model.graph.node, places)):
         if node.op_type == "Constant":
             continue
-        module, names = module_of(node), _operators_of(node)
+        module, names = module_of(node), operators_of(node)
         for name in node.output:
             if name:
                 shape, dtype = known[name]
@@ -202,7 +202,7 @@ def types_in(model: onnx.ModelProto) -> Dict[str, Tuple[Shape, str]]:
     }
 
 
-def _operators_of(node: onnx.NodeProto) -> Tuple[str, ...]:
+def operators_of(node: onnx.NodeProto) -> Tuple[str, ...]:
     """Return the names, as ``Event.name``, of the operators that a node may come from."""
     for entry in getattr(node, "metadata_props", ()):
         target = _TARGET.search(entry.value) if entry.key == _NODE_OF_FX else None
@@ -265,10 +265,10 @@ def _move_to_norms(
     found: Dict[str, Taken], values: Sequence[Value], events: Sequence[Event]
 ) -> None:
     """Move nodes that hold the batch norm behind them to the norm's output."""
-    places = {(value.place, value.module) for value in values}
+    places = {((value.place,), value.module) for value in values}
     norms: Dict[int, int] = {}
     for number, event in enumerate(events):
-        if _NORM in event.name and (event.place, event.module) not in places:
+        if _NORM in event.name and (event.places[:1], event.module) not in places:
             norms.update(dict.fromkeys(event.needs, number))
     for value in values:
         taken = found.get(value.name)
@@ -276,19 +276,13 @@ def _move_to_norms(
             found[value.name] = (norms[taken[0]], 0)
 
 
-def ancestors(events: Sequence[Event], event: int, stop: Set[int]) -> Tuple[Set[int], Set[int]]:
-    """Return the events between ``event`` and those in ``stop`` before it, and these.
-
-    ``event`` itself is among the first.
-    """
-    between: Set[int] = set()
-    reached: Set[int] = set()
+def ancestors(events: Sequence[Event], event: int, stop: Set[int]) -> Set[int]:
+    """Return ``event`` and what it depends on, up to the events in ``stop`` and without them."""
+    found: Set[int] = set()
     waiting = [event]
     while waiting:
         number = waiting.pop()
-        if number in between:
-            continue
-        between.add(number)
-        for need in events[number].needs:
-            (reached.add if need in stop else waiting.append)(need)
-    return between, reached
+        if number not in found:
+            found.add(number)
+            waiting += [need for need in events[number].needs if need not in stop]
+    return found

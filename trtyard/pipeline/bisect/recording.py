@@ -12,7 +12,7 @@ import torch
 from trtyard.pipeline.models import one_run
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.one_run import buffers_kept, run_once
-from trtyard.pipeline.onnx_model.origin import model_line
+from trtyard.pipeline.onnx_model.origin import model_lines
 
 OUTPUTS = "outputs"  # the op of the last event, which stands for what the model returns
 ITEM = "aten::_local_scalar_dense"
@@ -35,7 +35,7 @@ class Event(NamedTuple):
     """One operator that ran."""
 
     op: str  # such as "aten::convolution"
-    place: Optional[Place]
+    places: Tuple[Place, ...]  # its line in the model's code, then those of the callers
     origin: str  # "net.py:12 in forward"; empty if it is not known
     module: str  # the path of the module, such as "body.0.conv"
     made: Tuple[Made, ...]
@@ -113,13 +113,13 @@ class _Recorder:
         if func.name().startswith(ITEM):
             numbers = (float(result),)
             self._items[numbers[0]] = number
-        place, origin = _place()
+        places, origin = _places()
         bases = [base for each in written for base in self._bases(each)]
         made = [*outputs, *bases]
         self.events.append(
             Event(
                 func.name().split(".")[0],
-                place,
+                places,
                 origin,
                 self._modules[-1],
                 tuple(_made(each) for each in made),
@@ -148,7 +148,7 @@ class _Recorder:
         needs = sorted({need for each in tensors for need in self._needs(each)})
         number = len(self.events)
         made = tuple(_made(each) for each in tensors)
-        self.events.append(Event(OUTPUTS, None, "", "", made, tuple(needs), False, ()))
+        self.events.append(Event(OUTPUTS, (), "", "", made, tuple(needs), False, ()))
         self._give(number, tensors)
 
     def _give(self, event: int, tensors: Sequence[torch.Tensor]) -> None:
@@ -171,8 +171,8 @@ class _Recorder:
         root = self._roots.get(_storage(tensor))
         if root is None:
             return []
-        view = self._views.get(_view(tensor), root.event)
-        return [max(view, root.event), root.written_by]
+        made_by = max(self._views.get(_view(tensor), root.event), root.event)
+        return [made_by, root.written_by] if root.written_by > root.event else [made_by]
 
     def _bases(self, tensor: torch.Tensor) -> List[torch.Tensor]:
         """Return the whole tensor of which ``tensor``, which was written to, is a part."""
@@ -223,21 +223,20 @@ class _Watched:
         self._stack.pop()
 
 
-def _place() -> Tuple[Optional[Place], str]:
-    """Return the line of the model's own code that runs now."""
+def _places() -> Tuple[Tuple[Place, ...], str]:
+    """Return the lines of the model's own code that run now, the innermost first."""
     frames = []
     frame: Any = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename != _RUNNER:
-        frames.append(frame)
+        if frame.f_code.co_filename != __file__:
+            frames.append(frame)
         frame = frame.f_back
-    files = [each.f_code.co_filename for each in frames]
-    own = [index for index, file in enumerate(files) if file != __file__]
-    chosen = model_line([files[index] for index in own])
-    if chosen is None:
-        return None, ""
-    found = frames[own[chosen]]
-    file, line = found.f_code.co_filename, found.f_lineno
-    return place_of(file, str(line)), f"{file}:{line} in {found.f_code.co_name}"
+    chosen = [frames[index] for index in model_lines([one.f_code.co_filename for one in frames])]
+    if not chosen:
+        return (), ""
+    places = tuple(place_of(one.f_code.co_filename, str(one.f_lineno)) for one in chosen)
+    file, line = chosen[0].f_code.co_filename, chosen[0].f_lineno
+    return places, f"{file}:{line} in {chosen[0].f_code.co_name}"
 
 
 def place_of(file: str, line: str) -> Place:

@@ -168,6 +168,8 @@ class SideBySide:
         given.update({name: self._right[name] for name in compared})
         alone = graph.run(part.nodes, given, [*compared, *later])
         self._alone.update({name: alone[name] for name in later})
+        found = {name: self._compare_alone(name, alone.pop(name)) for name in compared}
+        del alone, given  # each may hold a gigabyte
         ahead = [name for name in made if self._until.get(name, -1) > number]
         whole = graph.run(
             part.nodes,
@@ -175,20 +177,22 @@ class SideBySide:
             list(dict.fromkeys([*compared, *ahead])),
         )
         for name in compared:
-            self._compare(name, alone[name], whole[name])
+            error = difference(self._right[name], whole[name], self._is_half(name))
+            self.found.append(Compared(name, graph.makers[name], found[name], error))
         self._whole.update({name: whole[name] for name in ahead})
         for values in (self._right, self._alone, self._whole):
             for name in [name for name in values if self._until.get(name, -1) <= number]:
                 del values[name]
 
-    def _compare(self, name: str, alone: np.ndarray, whole: np.ndarray) -> None:
+    def _compare_alone(self, name: str, own: np.ndarray) -> Difference:
         right = self._right[name]
-        half = str(right.dtype) in _HALVES
-        node = self._graph.makers[name]
-        one = Compared(name, node, difference(right, alone, half), difference(right, whole, half))
-        self.found.append(one)
-        if not one.alone.agrees:
-            self._keep(name, right, alone)
+        found = difference(right, own, self._is_half(name))
+        if not found.agrees:
+            self._keep(name, right, own)
+        return found
+
+    def _is_half(self, name: str) -> bool:
+        return str(self._right[name].dtype) in _HALVES
 
     def _keep(self, name: str, right: np.ndarray, own: np.ndarray) -> None:
         region = self._graph.region(name, {*self._matches} - {name})

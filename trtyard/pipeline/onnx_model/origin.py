@@ -75,9 +75,13 @@ def _own_line(stack: str) -> str:
 
 def model_line(files: List[str]) -> Optional[int]:
     """Return which of a stack's files, innermost first, is the model's own code; None for none."""
-    own = (n for n, file in enumerate(files) if not any(part in file for part in _LIBRARIES))
-    of_library = (n for n, file in enumerate(files) if "/torch/" not in file)
-    return next(own, next(of_library, 0 if files else None))
+    return next(iter(model_lines(files)), 0 if files else None)
+
+
+def model_lines(files: List[str]) -> List[int]:
+    """Return all that are the model's own code; where none is, those of a library of models."""
+    own = [n for n, file in enumerate(files) if not any(part in file for part in _LIBRARIES)]
+    return own or [n for n, file in enumerate(files) if "/torch/" not in file]
 
 
 def origin_of(node: onnx.NodeProto) -> Optional[str]:
