@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("core", "pipeline")  # what runs inside a row
+PACKAGES = ("core", "ops", "pipeline")  # what runs inside a row
 OLD_ENOUGH = ((3, 6), (3, 7))
 
 

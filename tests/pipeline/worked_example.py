@@ -22,7 +22,7 @@ def copy_pipeline(folder):
     """Copy what runs inside a row."""
     (folder / "trtyard").mkdir()
     shutil.copy(ROOT / "trtyard/__init__.py", folder / "trtyard")
-    for name in ("core", "pipeline"):
+    for name in ("core", "ops", "pipeline"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "trtyard" / name, folder / "trtyard" / name, ignore=ignored)
 

@@ -209,7 +209,7 @@ def type_check(stubs, tmp_path_factory):
     """
     cache, copy = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("copy") / "trtyard"
     seconds = itertools.count(int(time.time()) + 1)
-    for package in ("core", "pipeline"):
+    for package in ("core", "ops", "pipeline"):
         shutil.copytree(ROOT / "trtyard" / package, copy / package)
     (copy / "__init__.py").touch()
 

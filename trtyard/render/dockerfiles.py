@@ -66,7 +66,7 @@ _COMPILEALL_MINOR = 9  # of Python 3
 SOURCE_DATE_EPOCH = 1767225600
 
 # The packages that run inside a row.
-PIPELINE_PACKAGES = ("core", "pipeline")
+PIPELINE_PACKAGES = ("core", "ops", "pipeline")
 
 # The modules that compile the plugins. The plugins' stage copies only these, so that other changes
 # of the pipeline do not compile the plugins again.

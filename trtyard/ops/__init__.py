@@ -1,0 +1,9 @@
+"""The custom ops for models of your own: ``from trtyard.ops import padded_nms, roi_align``.
+
+Each runs in PyTorch and becomes a node of the ONNX file. docs/detectors.md has examples; the
+contracts are in plugins/<op>/README.md.
+"""
+
+from trtyard.pipeline.ops import multiscale_roi_align, padded_nms, roi_align
+
+__all__ = ["multiscale_roi_align", "padded_nms", "roi_align"]
