@@ -37,8 +37,8 @@ def suppress_candidates(
 ) -> Found:
     """Return the detections among N candidates of any class, padded.
 
-    Equal scores are in the order of the candidates, as in torchvision. Only a cut between equal
-    scores, at the last row, goes by label first.
+    Equal scores are in the order of the candidates. torchvision's last sort, above 1000 boxes, may
+    swap them. Only a cut between equal scores, at the last row, goes by label first.
 
     Args:
         candidates: with labels from 0 to ``classes`` - 1.
