@@ -222,7 +222,8 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
         "schema": 1, "model": "alexnet", "weights": "seeded:3", "image": "/pictures/a b.png",
         "size": 320, "input": None, "top_n": None, "norm_eps": None, "opset": None,
         "precision": "fp32", "calibrate": None, "calibration": None, "keep_fp32": None,
-        "until": "engine", "plugins": None, "simplify": False,
+        "until": "engine", "plugins": None, "simplify": False, "bisect": False,
+        "onnx": None,
     }  # fmt: skip
 
 
