@@ -97,7 +97,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the file was edited, or the exporter wrote a default that is not PyTorch's",
         hint="export again; if the difference stays, report it with the files in bisect/",
-        sources=("measured: ./run bisect",),
+        sources=("measured: torch 2.13.0, edited files and ./run bisect",),
     ),
     KnownFailure(
         name="interpolation-differs",
@@ -106,7 +106,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         cause="mode, nearest_mode or coordinate_transformation_mode is not what PyTorch computes",
         hint="export at a later opset, or call interpolate with an explicit align_corners; "
         "mode='nearest-exact' is round_prefer_floor with half_pixel",
-        sources=("measured: ./run bisect",),
+        sources=("measured: torch 2.13.0, edited files and ./run bisect",),
     ),
     KnownFailure(
         name="slower-than-pytorch",

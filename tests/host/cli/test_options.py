@@ -145,6 +145,7 @@ CASES = {
         [],
         {
             "trt": (["8.6"], {"words.0": "8.6"}),
+            "for": (["onnxruntime"], {"runtime": "onnxruntime"}),
             "headers": (["/a b"], {"headers": "/a b"}),
             "out": (["x.so"], {"out": "x.so"}),
         },

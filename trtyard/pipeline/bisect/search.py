@@ -5,7 +5,7 @@ whole file shows how the error grows. Both run in segments while PyTorch runs, s
 segment's values are in memory.
 """
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 import torch
@@ -64,7 +64,9 @@ def compare_all(
     inputs = {
         name: value.detach().numpy().copy() for name, value in zip(model.input_names, model.inputs)
     }
-    run = SideBySide(graph, matches, inputs, segments(graph, matches, events))
+    last = len(events) - 1
+    late = {name for name, taken in matches.items() if taken[0] == last}
+    run = SideBySide(graph, matches, inputs, segments(graph, matches, events), late)
     wanted: Dict[Taken, List[str]] = {}
     for name, taken in matches.items():
         wanted.setdefault(taken, []).append(name)
@@ -78,7 +80,7 @@ def compare_all(
 
     record(model, keep)
     run.finish()
-    return Comparison(run.found, run.evidence)
+    return Comparison(sorted(run.found, key=lambda one: one.node), run.evidence)
 
 
 def segments(graph: Graph, matches: Mapping[str, Taken], events: Sequence[Event]) -> List[Segment]:
@@ -118,6 +120,7 @@ class SideBySide:
         matches: Mapping[str, Taken],
         inputs: Arrays,
         parts: Sequence[Segment],
+        late: Set[str],
     ) -> None:
         self.found: List[Compared] = []
         self.evidence: Dict[str, Evidence] = {}
@@ -128,7 +131,11 @@ class SideBySide:
         self._right: Arrays = dict(inputs)
         self._alone: Arrays = {}  # of values that are not matched
         self._whole: Arrays = dict(inputs)
-        self._early: Set[str] = set()
+        # PyTorch gives its outputs at the end. No segment waits for them: an output from the middle
+        # of the file would hold back everything behind it.
+        self._late = late
+        self._pending: Dict[str, Evidence] = {}
+        self._pending_whole: Arrays = {}
         # The last segment that reads each value.
         self._until: Dict[str, int] = {}
         for number, part in enumerate(self._parts):
@@ -140,9 +147,12 @@ class SideBySide:
 
     def take(self, name: str, value: np.ndarray) -> None:
         """Take PyTorch's value for ``name``."""
+        if name in self._pending:
+            self._compare_late(name, value)
+            return
         self._right[name] = value
         while self._next < len(self._parts) and all(
-            each in self._right for each in self._parts[self._next].compared
+            each in self._right or each in self._late for each in self._parts[self._next].compared
         ):
             self._run(self._parts[self._next])
 
@@ -160,13 +170,16 @@ class SideBySide:
             name for name in made if self._until.get(name, -1) > number and name not in self._right
         ]
         compared = [name for name in part.compared if name in self._right]
+        late = [name for name in part.compared if name in self._late and name not in compared]
         given = {
             name: self._right.get(name, self._alone.get(name))
             for name in reads
             if name in self._right or name in self._alone
         }
         given.update({name: self._right[name] for name in compared})
-        alone = graph.run(part.nodes, given, [*compared, *later])
+        alone = graph.run(part.nodes, given, list(dict.fromkeys([*compared, *later, *late])))
+        for name in late:
+            self._pending[name] = Evidence(self._inputs_of(name), alone[name], alone[name])
         self._alone.update({name: alone[name] for name in later})
         found = {name: self._compare_alone(name, alone.pop(name)) for name in compared}
         del alone, given  # each may hold a gigabyte
@@ -174,8 +187,9 @@ class SideBySide:
         whole = graph.run(
             part.nodes,
             {name: self._whole[name] for name in reads if name in self._whole},
-            list(dict.fromkeys([*compared, *ahead])),
+            list(dict.fromkeys([*compared, *ahead, *late])),
         )
+        self._pending_whole.update({name: whole[name] for name in late})
         for name in compared:
             error = difference(self._right[name], whole[name], self._is_half(name))
             self.found.append(Compared(name, graph.makers[name], found[name], error))
@@ -184,33 +198,37 @@ class SideBySide:
             for name in [name for name in values if self._until.get(name, -1) <= number]:
                 del values[name]
 
+    def _compare_late(self, name: str, right: np.ndarray) -> None:
+        own, half = self._pending.pop(name), str(right.dtype) in _HALVES
+        found = difference(right, own.own, half)
+        whole = difference(right, self._pending_whole.pop(name), half)
+        self.found.append(Compared(name, self._graph.makers[name], found, whole))
+        if not found.agrees and own.inputs:
+            self._keep(name, Evidence(own.inputs, right, own.own))
+
+    def _inputs_of(self, name: str) -> Arrays:
+        """Return PyTorch's values that make ``name``; nothing if one is not known."""
+        region = self._graph.region(name, {*self._matches} - {name})
+        found = {each: self._right[each] for each in region.inputs if each in self._right}
+        return found if len(found) == len(region.inputs) else {}
+
     def _compare_alone(self, name: str, own: np.ndarray) -> Difference:
         right = self._right[name]
         found = difference(right, own, self._is_half(name))
         if not found.agrees:
-            self._keep(name, right, own)
+            inputs = self._inputs_of(name)
+            if inputs:
+                self._keep(name, Evidence(inputs, right, own))
         return found
 
     def _is_half(self, name: str) -> bool:
         return str(self._right[name].dtype) in _HALVES
 
-    def _keep(self, name: str, right: np.ndarray, own: np.ndarray) -> None:
-        region = self._graph.region(name, {*self._matches} - {name})
-        inputs = {each: self._right.get(each) for each in region.inputs}
-        if any(value is None for value in inputs.values()):
-            return
-        given = {each: value for each, value in inputs.items() if value is not None}
-        kept = sum(value.nbytes for one in self.evidence.values() for value in one.inputs.values())
-        size = sum(value.nbytes for value in given.values()) + right.nbytes + own.nbytes
-        if len(self.evidence) < _MOST_KEPT and kept + size <= _MOST_KEPT_BYTES:
-            self.evidence[name] = Evidence(given, right, own)
+    def _keep(self, name: str, one: Evidence) -> None:
+        kept = sum(_size(each) for each in self.evidence.values())
+        if len(self.evidence) < _MOST_KEPT and kept + _size(one) <= _MOST_KEPT_BYTES:
+            self.evidence[name] = one
 
 
-def wrong_names(comparison: Comparison) -> List[str]:
-    """Return the values that are wrong though PyTorch's own inputs were given."""
-    return [one.name for one in comparison.values if not one.alone.agrees]
-
-
-def value_of(comparison: Comparison, name: str) -> Optional[Compared]:
-    """Return the comparison of one value."""
-    return next((one for one in comparison.values if one.name == name), None)
+def _size(one: Evidence) -> int:
+    return sum(each.nbytes for each in [*one.inputs.values(), one.right, one.own])
