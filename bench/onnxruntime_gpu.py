@@ -5,7 +5,8 @@
 Needs a GPU, torch, torchvision, onnx, onnxscript and onnxruntime-gpu. The library is that of
 ``./run plugins --for onnxruntime``, compiled for this GPU. Uses seeded weights, 1000 proposals per
 image, and PyTorch with TF32 off. Each line has the median of a run whose input and outputs stay on
-the GPU, the time to create the session, and how many of PyTorch's detections are matched.
+the GPU, the time to create the session, and how many of PyTorch's detections are matched. fp16
+needs onnxruntime 1.32 or newer, whose converter no longer gives two casts of a tensor one name.
 """
 
 import argparse

@@ -12,7 +12,6 @@ from trtyard.pipeline.precision.casts import remove_round_trips
 from trtyard.pipeline.precision.graph import (
     drop_unused,
     largest_of,
-    name_nodes,
     sort_nodes,
     split_initializers,
 )
@@ -66,7 +65,6 @@ def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
     remove_round_trips(half.graph, own)
     sort_nodes(half.graph)
     drop_unused(half.graph)
-    name_nodes(half.graph)  # the converter of onnxruntime 1.31 names two casts of a tensor alike
     return Rewritten(half, len(own) - len(kept), notes)
 
 
