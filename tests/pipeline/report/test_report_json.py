@@ -44,7 +44,8 @@ def test_keys_that_other_programs_rely_on():
     assert (value["engine"]["bytes"], value["engine"]["layers"]) == (137_900_000, 598)
     assert value["artifacts"] == {"model.onnx": {"sha256": SHA, "bytes": 135_000_000}}
     assert value["inputs"]["image"]["sha256"] == SHA
-    assert value["inputs"]["weights"] == {"source": "seeded:0", "sha256": SHA}
+    weights = {"source": "seeded:0", "sha256": SHA, "address": None}
+    assert value["inputs"]["weights"] == weights
     assert value["versions"]["torch"] == "2.13.0"
     assert value["proposals"] == [{"runtime": "torch", "alive": 40, "padded": 300}]
 
