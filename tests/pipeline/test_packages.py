@@ -49,7 +49,7 @@ def test_report_has_the_packages_and_its_command_repeats_them(folder, tmp_path, 
     monkeypatch.chdir(tmp_path)
     asked = ["layers==1.5", "my requirements.txt"]
     request = ConversionRequest(model="nets.py:make", input="1x3", until="onnx", packages=asked)
-    where = Surroundings("host", tmp_path / "out", PLUGINS, None, add_packages(folder))
+    where = Surroundings("host", tmp_path / "out", PLUGINS, None, packages=add_packages(folder))
     report = convert(ROW, request, where)
     assert report.packages.asked == ("layers==1.5",)
     assert "--with layers==1.5 --with 'my requirements.txt'" in report.command

@@ -4,6 +4,8 @@ Each runs in PyTorch and becomes a node of the ONNX file. docs/detectors.md has 
 contracts are in plugins/<op>/README.md.
 """
 
-from trtyard.pipeline.ops import multiscale_roi_align, padded_nms, roi_align
+from trtyard.pipeline.ops.multiscale_roi_align_op.torch_op import multiscale_roi_align
+from trtyard.pipeline.ops.padded_nms_op.torch_op import padded_nms
+from trtyard.pipeline.ops.roi_align_op.torch_op import roi_align
 
 __all__ = ["multiscale_roi_align", "padded_nms", "roi_align"]
