@@ -41,7 +41,7 @@ BUILDING: tuple[KnownFailure, ...] = (
         affected=("any",),
         cause="the NMS plugins sort in a buffer of fixed size. With topK above 4096 (5000 in some "
         "releases) they fail or write beyond it",
-        hint="set topK to 4096 or less, or use trtyard.pipeline.ops.padded_nms, which has no limit",
+        hint="set topK to 4096 or less, or use trtyard.ops.padded_nms, which has no limit",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/893",
             "https://github.com/NVIDIA/TensorRT/issues/959",

@@ -25,7 +25,7 @@ PARSING: tuple[KnownFailure, ...] = (
         patterns=(r"\bimportSlice\b[\s\S]{0,120}?axes\.(?:values|allValues)Known\(\)",),
         affected=("tensorrt < 10.3", "rtx"),
         cause="the network computes the bounds of a slice, most often from an NMS",
-        hint="keep the size fixed: padded NMS (trtyard.pipeline.ops.padded_nms) and a count",
+        hint="keep the size fixed: padded NMS (trtyard.ops.padded_nms) and a count",
         sources=(
             "https://github.com/BooHwang/segment_anything_tensorrt/issues/2",
             _CHANGELOG,
@@ -95,11 +95,13 @@ PARSING: tuple[KnownFailure, ...] = (
         patterns=(
             r"No importer registered for op: (?P<op>NonMaxSuppression)\b",
             r"has no runners that implement it[\s\S]{0,300}op: (?P<op>NonMaxSuppression)\b",
+            # The same in a process that did other work before.
+            r"with inherently negative length[\s\S]{0,400}op: (?P<op>NonMaxSuppression)\b",
         ),
         affected=("tensorrt < 8.0", "rtx"),
         cause="this TensorRT has no NonMaxSuppression. 8.0 to 8.4 have an experimental one that "
         "pads its output, and 8.5 and newer support it natively",
-        hint="use trtyard.pipeline.ops.padded_nms, which becomes a plugin with a fixed output size",
+        hint="use trtyard.ops.padded_nms, which becomes a plugin with a fixed output size",
         sources=(
             "https://github.com/onnx/onnx-tensorrt/issues/444",
             _CHANGELOG,
@@ -170,7 +172,7 @@ PARSING: tuple[KnownFailure, ...] = (
         affected=("tensorrt >= 11.0", "rtx"),
         cause="TensorRT 11 removed the plugins BatchedNMS_TRT, and TensorRT for RTX never had "
         "them. Older releases need libnvinfer_plugin to be loaded (init_libnvinfer_plugins)",
-        hint="export again with trtyard.pipeline.ops.padded_nms",
+        hint="export again with trtyard.ops.padded_nms",
         sources=(_RTX,),
     ),
     KnownFailure(
@@ -187,7 +189,7 @@ PARSING: tuple[KnownFailure, ...] = (
         "before it parses",
         hint="trt.init_libnvinfer_plugins(logger, '') before parsing (C++: "
         "initLibNvInferPlugins). trtexec does this itself. Or export with "
-        "trtyard.pipeline.ops.padded_nms, which every row supports",
+        "trtyard.ops.padded_nms, which every row supports",
         sources=(
             "https://github.com/NVIDIA/TensorRT/issues/3734",
             "https://github.com/PaddlePaddle/PaddleDetection/issues/7399",

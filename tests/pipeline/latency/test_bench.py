@@ -176,6 +176,7 @@ def test_sleeping_model_is_as_slow_as_it_sleeps_and_prints_nothing(place):
     assert found["torch", "fp32", 1]["items_per_second"] <= 50
 
 
+@pytest.mark.slow
 def test_state_in_buffers_is_restored(place):
     code, report = bench("Counting", "--input", "1x4", "--batch", "1,2")
     found = timings(report)
@@ -185,6 +186,7 @@ def test_state_in_buffers_is_restored(place):
     assert "buffers changed" in stage["note"]
 
 
+@pytest.mark.slow
 def test_model_that_wears_out_is_not_shown_as_measured(place):
     code, report = bench("Worn", "--input", "1x4", runs="200")
     found = timings(report)
@@ -194,6 +196,7 @@ def test_model_that_wears_out_is_not_shown_as_measured(place):
     assert found["onnxruntime", "fp32", 1]["runs"] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "batch", "said"),
     [

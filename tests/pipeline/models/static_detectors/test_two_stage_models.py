@@ -71,8 +71,7 @@ def test_static_form_returns_torchvisions_detections(picture, size, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("picture", PICTURES)
-@pytest.mark.parametrize("size", [96, 131])
+@pytest.mark.parametrize(("picture", "size"), list(zip(PICTURES, (96, 131, 96))))
 @pytest.mark.parametrize("name", NAMES)
 def test_every_static_form_returns_torchvisions_detections(name, picture, size, tmp_path):
     agree(load(name, size, picture, tmp_path))
@@ -105,7 +104,9 @@ def exported(model, exporter, file):
         return export_onnx(model.to_export, model.inputs, *names, exporter, OPSET, file)
 
 
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize(
+    "exporter", ["torchscript", pytest.param("dynamo", marks=pytest.mark.slow)]
+)
 def test_file_has_only_fixed_shapes_and_agrees(exporter, tmp_path):
     model = load(SMALL, 96, "wide", tmp_path)
     file = tmp_path / "model.onnx"
