@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -251,7 +252,8 @@ def test_compiled_model_is_timed(place, monkeypatch):
     assert timings(report)["torch-compiled", "fp32", 1]["runs"] == 10
     assert sorted(path.name for path in place.iterdir()) == ["nets.py", "out", "row.json"]
     assert os.environ["TRITON_CACHE_DIR"] == str(place / "triton")
-    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    left = os.environ.get("TORCHINDUCTOR_CACHE_DIR")  # torch itself may set its default again
+    assert left is None or left.startswith(tempfile.gettempdir() + "/torchinductor_")
 
 
 @pytest.mark.slow
