@@ -66,7 +66,10 @@ def suppress_candidates(
     chosen = torch.index_select(scores, 0, candidate)
     order = _order(chosen, candidate, found, count, rows)
     candidate = torch.index_select(candidate, 0, order)
-    return _padded(candidates, candidate, found, kept)
+    padded = _padded(candidates, candidate, found, kept)
+    # The TorchScript exporter of row 8.6 does not know the shape otherwise.
+    padded["boxes"] = padded["boxes"].reshape(rows, 4)
+    return padded
 
 
 def suppress_by_class(candidates: Candidates, thresholds: Tuple[float, float], rows: int) -> Found:
