@@ -33,8 +33,8 @@ def stand(tmp_path):
     return folder
 
 
-def start(stand, model, *words, inputs="1x3x8x8"):
-    command = ["sh", ROOT / "run", "convert", "--in", "host", "--model", model]
+def start(stand, model, *words, inputs="1x3x8x8", task="convert"):
+    command = ["sh", ROOT / "run", task, "--in", "host", "--model", model]
     command += ["--input", inputs, "--out", "results", *words]
     # As from a shell: with no variable that this test's own environment was given.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -127,6 +127,22 @@ def test_a_model_that_ends_the_process_leaves_no_report(stand, code):
     assert child.returncode == 4, said
     assert f"ended with exit code {code} and left no report" in said
     assert not (stand / "results").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "words", "key", "shown"),
+    [
+        ("bench", ["--until", "onnx", "--runs", "10", "--seconds", "1"], "latency", "Latency"),
+        ("bisect", [], "bisection", "Where they diverge"),
+    ],
+)
+def test_bench_and_bisect_show_their_results(stand, task, words, key, shown):
+    child = start(stand, "nets.py:net", *words, task=task)
+    said = finish(child)
+    assert child.returncode == 0, said
+    assert json.loads((stand / "results" / "report.json").read_text())[key]
+    assert shown in (stand / "results" / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ _REQUESTS = {one.task: one for one in (ConversionRequest, BenchRequest)}
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors go to stderr with what to do."""
     options = _parser().parse_args(list(arguments))
-    if options.command != "convert":
+    if options.command not in _REQUESTS:
         return _ended(options)
     # The model's code may change the working directory.
     options.out = Path.cwd() / options.out
