@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
 from trtyard.pipeline.models.static_detectors.shared import plain_size
+from trtyard.pipeline.torch_support.versions import untraced
 
 _PADDING = 1  # as in paste_masks_in_image
 
@@ -51,7 +52,10 @@ def pasted(masks: torch.Tensor, boxes: torch.Tensor, size: Tuple[int, int]) -> t
     down = _weights(first[:, 1], last[:, 1], size[0], side)
     across = _weights(first[:, 0], last[:, 0], size[1], side)
     padded = functional.pad(masks[:, 0], (_PADDING,) * 4)
-    return torch.matmul(torch.matmul(down, padded), across.transpose(1, 2))[:, None]
+    whole = torch.matmul(torch.matmul(down, padded), across.transpose(1, 2))
+    with untraced():
+        count = int(masks.shape[0])  # else the exporter of row 8.6 does not know the shape
+    return whole.reshape(count, 1, *size)
 
 
 def _whole(values: torch.Tensor) -> torch.Tensor:
