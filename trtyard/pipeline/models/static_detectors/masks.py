@@ -59,8 +59,11 @@ def pasted(masks: torch.Tensor, boxes: torch.Tensor, size: Tuple[int, int]) -> t
 
 
 def _whole(values: torch.Tensor) -> torch.Tensor:
-    """Return values rounded towards zero. ONNX has no Trunc."""
-    return values.to(torch.int64).to(values.dtype)
+    """Return values rounded towards zero.
+
+    ONNX has no Trunc. Not a cast to int64 and back: ONNX Runtime 1.1 removes such a pair.
+    """
+    return torch.where(values < 0, torch.ceil(values), torch.floor(values))
 
 
 def _weights(first: torch.Tensor, last: torch.Tensor, pixels: int, cells: int) -> torch.Tensor:
