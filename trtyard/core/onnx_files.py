@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trtyard.core.errors import UsageError
 from trtyard.core.request import ConversionRequest
+from trtyard.core.typed_paths import typed_path
 
 ENDING = ".onnx"
 LARGEST = 2**31 - 1  # bytes; protobuf reads no larger message
@@ -37,7 +38,7 @@ def file_in_folder(spec: str) -> str:
     Raises:
         UsageError: it holds none, or several.
     """
-    folder = Path(spec).expanduser()
+    folder = typed_path(spec)
     names = sorted(one.name for one in folder.iterdir() if is_onnx_file(one.name))
     if not names:
         raise UsageError(f"--model {spec}: the folder holds no {ENDING} file", "--model FILE.onnx")
@@ -55,7 +56,7 @@ def check_file(spec: str) -> Path:
     Raises:
         UsageError: it is missing, empty, a placeholder of Git LFS, or too large for protobuf.
     """
-    file = Path(spec).expanduser().absolute()
+    file = typed_path(spec)
     if not file.is_file():
         raise UsageError(f"--model {spec}: file not found")
     size = file.stat().st_size

@@ -9,6 +9,7 @@ from trtyard.core.plugins.compile_plugins import (
     ONNXRUNTIME_LIBRARY_NAME,
     shells_for,
 )
+from trtyard.core.typed_paths import typed_path
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.row import Row
 from trtyard.run.environment import make_environment
@@ -39,13 +40,13 @@ def compile_plugins(name: str, *, runtime: str, headers: str, out: str) -> int:
             f"row {row.name} compiles its plugins in its Docker image only",
             f"./run build --trt {row.name}",
         )
-    folder = Path(headers).expanduser().absolute() if headers else None
+    folder = typed_path(headers) if headers else None
     if folder is not None:
         _check(folder, runtime, row)
     elif runtime == ONNXRUNTIME:
         folder = onnxruntime_headers()
     file_name = ONNXRUNTIME_LIBRARY_NAME if runtime == ONNXRUNTIME else LIBRARY_NAME
-    library = Path(out).expanduser().absolute() if out else OUT / row.name / file_name
+    library = typed_path(out) if out else OUT / row.name / file_name
     environment = make_environment(row, lock)
     words: list[Word] = ["plugins", "--row-file", environment.row_file]
     words += ["--sources", ROOT / "plugins", "--out", library]

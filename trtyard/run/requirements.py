@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from trtyard.core.errors import UsageError
 from trtyard.core.short_forms import FOR_TORCHSCRIPT, PACKAGES, REQUIREMENTS, short_form
+from trtyard.core.typed_paths import typed_path
 from trtyard.system.reading import parse_toml
 
 _FILE_ENDING = ".txt"
@@ -102,7 +103,7 @@ def read_requirements(
 
 def _of_word(word: str) -> Iterator[Asked]:
     if word.lower().endswith(_FILE_ENDING):
-        yield from _of_file(Path(word).expanduser())
+        yield from _of_file(typed_path(word))
     else:
         yield _asked(word, f"--with {word}")
 

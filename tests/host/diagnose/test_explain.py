@@ -300,6 +300,10 @@ def test_the_command_explains_a_file(tasks):
     ("words", "name"),
     [
         ("K exceeds the maximum value allowed (3840)", "topk-limit"),
+        ("~~~^ K exceeds the maximum value allowed (3840)", "topk-limit"),
+        pytest.param(
+            f"K exceeds the maximum value allowed{' or so' * 50}", "topk-limit", id="long"
+        ),
         ("boxes all 0", "boxes-all-zero"),
         ("the engine is slower than PyTorch", "slower-than-pytorch"),
         ("rois-half-a-pixel-off", "rois-half-a-pixel-off"),

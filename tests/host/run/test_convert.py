@@ -463,6 +463,11 @@ def checked(**words):
     [
         ({"model": "net.onnx"}, "net.onnx: file not found", None),
         ({"model": "Net.ONNX"}, "Net.ONNX: file not found", None),
+        ({"model": "~nobody-here/net.onnx"}, "no such user", "without ~"),
+        ({"model": "hf:~nobody-here/net"}, "no such user", "without ~"),
+        ({"packages": ["~nobody-here/a.txt"]}, "no such user", "without ~"),
+        ({"weights": "~nobody-here/net.pth"}, "no such user", "without ~"),
+        ({"out": "~nobody-here/net"}, "no such user", "without ~"),
         ({"model": "net.pth"}, "this is a weights file", "--weights net.pth"),
         ({"model": "net.safetensors"}, "this is a weights file", "--weights net.safetensors"),
         ({"model": "net.engine"}, "this is an engine", "--model nets.py:make_net"),
