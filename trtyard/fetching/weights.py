@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,17 +59,23 @@ def read_address(text: str) -> WeightsFile:
 
     Raises ``UsageError`` for another form.
     """
-    parts = urlsplit(text.partition("#")[0])
+    try:
+        parts = urlsplit(text.partition("#")[0])
+        _ = parts.port
+    except ValueError:  # not shown: a part of a password may stand where the port is expected
+        raise UsageError("--weights: the address has an invalid host or port", EXAMPLE) from None
+    if "@" in parts.netloc:
+        raise UsageError(
+            "--weights: the address has a user or password",
+            "put the login into the netrc, see docs/offline.md",
+        )
     if parts.scheme.lower() not in ("http", "https"):
         raise UsageError(
             f"--weights {text}: only http:// and https:// addresses are downloaded",
             "give a file on this machine by its path: --weights FILE",
         )
-    if not parts.hostname or "@" in parts.netloc:
-        raise UsageError(
-            f"--weights: the address has {'a user or password' if parts.hostname else 'no host'}",
-            "put the login into the netrc, see docs/offline.md" if parts.hostname else EXAMPLE,
-        )
+    if not parts.hostname:
+        raise UsageError(f"--weights {text}: the address has no host", EXAMPLE)
     found = _ADDRESS_WITH_HASH.fullmatch(text)
     if found is None:
         raise UsageError(
@@ -114,7 +121,8 @@ def have_weights(file: WeightsFile, mirrors: Mirrors, folder: Path | None = None
             for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
                 entry.unlink()
             if target.is_file():
-                _verify(target, file, f"remove it, then run the command again: rm {target}")
+                removal = shlex.join(["rm", str(target)])
+                _verify(target, file, f"remove it, then run the command again: {removal}")
             else:
                 with written_whole(target) as partial:
                     _download(file, mirrors.weights_address(file.address), partial, target)
