@@ -97,6 +97,12 @@ def test_command_is_offered_only_if_pytorch_and_onnxruntime_disagree():
     assert bisect_command(report(Bisection(PAIR, 40, ()))) is None
 
 
+def test_offered_command_has_only_options_of_bisect():
+    command = "./run bench --model 'a b.py:make' --until onnx --top-n 5 --batch 1,8 --seconds 3"
+    differing = report(None)._replace(command=command)
+    assert bisect_command(differing) == "./run bisect --model 'a b.py:make' --top-n 5"
+
+
 def test_onnx_file_is_for_bisect_alone(tmp_path):
     file = tmp_path / "net.onnx"
     file.write_bytes(b"x")
