@@ -50,21 +50,21 @@ def file_in_folder(spec: str) -> str:
     return str(Path(spec) / names[0])
 
 
-def check_file(spec: str) -> Path:
-    """Return the absolute path of the ONNX file ``spec``.
+def check_file(spec: str, option: str = "--model") -> Path:
+    """Return the absolute path of the ONNX file ``spec``, the value of ``option``.
 
     Raises:
         UsageError: it is missing, empty, a placeholder of Git LFS, or too large for protobuf.
     """
     file = typed_path(spec)
     if not file.is_file():
-        raise UsageError(f"--model {spec}: file not found")
+        raise UsageError(f"{option} {spec}: file not found")
     size = file.stat().st_size
     if not size:
-        raise UsageError(f"--model {spec}: the file is empty", "copy or export it again")
+        raise UsageError(f"{option} {spec}: the file is empty", "copy or export it again")
     if size > LARGEST:
         raise UsageError(
-            f"--model {spec}: the file has {size / 2**30:.1f} GiB; protobuf reads 2 GiB at most",
+            f"{option} {spec}: the file has {size / 2**30:.1f} GiB; protobuf reads 2 GiB at most",
             "export it with its weights in a file beside it: "
             "torch.onnx.export(..., external_data=True), or "
             "onnx.save_model(..., save_as_external_data=True)",
@@ -72,7 +72,7 @@ def check_file(spec: str) -> Path:
     with file.open("rb") as stream:
         if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise UsageError(
-                f"--model {spec}: the file is a placeholder of Git LFS, not the model itself",
+                f"{option} {spec}: the file is a placeholder of Git LFS, not the model itself",
                 "git lfs pull",
             )
     return file

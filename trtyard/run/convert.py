@@ -374,7 +374,7 @@ def _compared_file(request: ConversionRequest) -> Path | None:
             "--onnx compares an ONNX file with a model in PyTorch, and needs --bisect",
             "./run bisect --model MODEL --onnx FILE",
         )
-    return check_file(request.onnx)
+    return check_file(request.onnx, "--onnx")
 
 
 def _input_file(text: str | None) -> Path | None:

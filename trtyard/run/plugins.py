@@ -6,6 +6,7 @@ from trtyard.core.errors import UsageError
 from trtyard.core.plugins.compile_plugins import (
     LIBRARY_NAME,
     ONNXRUNTIME,
+    ONNXRUNTIME_HEADER,
     ONNXRUNTIME_LIBRARY_NAME,
     shells_for,
 )
@@ -59,11 +60,15 @@ def compile_plugins(name: str, *, runtime: str, headers: str, out: str) -> int:
 
 def _check(headers: Path, runtime: str, row: Row) -> None:
     """Raise ``UsageError`` if the headers are not those of the runtime, or not of the row."""
+    if runtime == ONNXRUNTIME and not (headers / ONNXRUNTIME_HEADER).is_file():
+        raise UsageError(
+            f"--headers {headers}: {ONNXRUNTIME_HEADER} is not in this folder",
+            "give a folder with the headers of ONNX Runtime, or leave out --headers",
+        )
     shells = shells_for(headers)
-    if (shells == ONNXRUNTIME) != (runtime == ONNXRUNTIME):
-        found = ONNXRUNTIME if shells == ONNXRUNTIME else TENSORRT
-        raise UsageError(f"--headers {headers} has headers of {found}", f"add --for {found}")
-    if shells != ONNXRUNTIME and shells not in row.plugin_shells:
+    if shells == ONNXRUNTIME != runtime:
+        raise UsageError(f"--headers {headers} has headers of {shells}", f"add --for {shells}")
+    if shells not in (ONNXRUNTIME, *row.plugin_shells):
         raise UsageError(
             f"--headers {headers}: this TensorRT needs {shells} plugins; "
             f"row {row.name} supports {', '.join(row.plugin_shells)}",

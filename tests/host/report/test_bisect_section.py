@@ -106,6 +106,8 @@ def test_offered_command_has_only_options_of_bisect():
 def test_onnx_file_is_for_bisect_alone(tmp_path):
     file = tmp_path / "net.onnx"
     file.write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"--onnx none\.onnx: file not found"):
+        job_of(ConversionRequest(model="alexnet", onnx="none.onnx", bisect=True))
     with pytest.raises(UsageError, match="needs --bisect"):
         job_of(ConversionRequest(model="alexnet", onnx=str(file)))
     job = job_of(ConversionRequest(model="alexnet", onnx=str(file), bisect=True))
