@@ -103,6 +103,7 @@ def job_of(request: ConversionRequest) -> Job:
     weights_file = asked_file(request.weights, request.model)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights) or weights_file is not None:
         weights, key = "", ""
+    compared = _compared_file(request)
     out = request.out
     return Job(
         row=row,
@@ -114,9 +115,10 @@ def job_of(request: ConversionRequest) -> Job:
         requirements=requirements,
         short_folder=_short_folder(request.model),
         onnx_file=onnx_file,
-        onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
+        onnx_folder=_data_folder(onnx_file),
         input_file=_input_file(request.input) if onnx_file else None,
-        compared_file=_compared_file(request),
+        compared_file=compared,
+        compared_folder=_data_folder(compared),
         weights=_existing("--weights", weights),
         weights_key=key,
         weights_file=weights_file,
@@ -375,6 +377,11 @@ def _compared_file(request: ConversionRequest) -> Path | None:
             "./run bisect --model MODEL --onnx FILE",
         )
     return check_file(request.onnx, "--onnx")
+
+
+def _data_folder(file: Path | None) -> Path | None:
+    """Return the folder of an ONNX file that has weights in other files; None for other files."""
+    return file.parent if file and has_outside_data(file) else None
 
 
 def _input_file(text: str | None) -> Path | None:

@@ -552,6 +552,9 @@ def test_docker_gets_the_onnx_folder_only_for_data(nets):
     with_data = checked(model="one/a.onnx")
     assert with_data.inputs() == [nets / "one"]
     assert with_data.placed(lambda path: f"/in{path}").model == f"/in{nets}/one/a.onnx"
+    compared = checked(model="alexnet", onnx="one/a.onnx", bisect=True)
+    assert compared.inputs() == [nets / "one"]
+    assert compared.placed(lambda path: f"/in{path}").onnx == f"/in{nets}/one/a.onnx"
 
 
 def test_a_file_of_values_is_placed_where_the_pipeline_runs(nets):
