@@ -19,6 +19,7 @@ from trtyard.core.typed_paths import typed_path
 from trtyard.system.reading import parse_toml
 
 _FILE_ENDING = ".txt"
+_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 _ARCHIVES = (".whl", ".gz", ".zip")
 # The pattern of PEP 723 for every kind of block.
 _BLOCK = re.compile(
@@ -122,7 +123,7 @@ def _of_file(file: Path) -> Iterator[Asked]:
 
 
 def _asked(text: str, place: str) -> Asked:
-    shown = place if text in place else f"{place}: {text}"
+    shown = _LOGIN.sub("***@", place if text in place else f"{place}: {text}")
     first = [*text.split(), ""][0]
     if text.startswith("-") or "--hash" in text or text.endswith("\\"):
         raise UsageError(
