@@ -1,4 +1,4 @@
-"""``explain``: logs from public threads, and what the command says of them.
+"""``explain``: logs from public threads, and the failures that it finds in them.
 
 Each file in ``logs/`` quotes a few lines of the thread named in its first line. They stand for
 releases of TensorRT and torch that cannot run here; what can is in tests/pipeline/known_failures.
