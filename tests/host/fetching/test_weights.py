@@ -182,10 +182,10 @@ def test_partial_files_of_killed_runs_are_removed(server, tmp_path):
 
 
 def test_a_mirror_replaces_the_host(server, tmp_path):
-    file = WeightsFile(address="https://weights.example.org/files/net.pth", sha256=SHA256)
+    file = WeightsFile(address="https://weights.example.org/files/net.pth?raw=1", sha256=SHA256)
     mirrors = replace(NONE, weights={"weights.example.org": f"{server.address}/files/mirror"})
     path = have_weights(file, mirrors, tmp_path)
-    assert server.paths == ["/files/mirror/files/net.pth"]
+    assert server.paths == ["/files/mirror/files/net.pth?raw=1"]
     assert path.name == f"{SHA256}-net.pth"
 
 
