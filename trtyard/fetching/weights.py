@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
 from trtyard.core.files import PARTIAL_PREFIX, sha256_of, written_whole
+from trtyard.core.published_weights import PRETRAINED, digits_in
 from trtyard.fetching.http import http_session, index_login
 from trtyard.fetching.mirrors import Mirrors
 from trtyard.fetching.vendor import is_a_page
@@ -28,7 +29,6 @@ _ANSWER_SECONDS = 60
 _RETRIES = 2
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ADDRESS_WITH_HASH = re.compile(r"(?P<address>[^#]+)#sha256=(?P<sha256>[^#]*)(#(?P<key>.+))?")
-_DIGITS = re.compile(r"-([0-9a-f]{8,})\.\w+\Z")  # torch.hub's convention
 _ALL_DIGITS = 64
 _MOST_OF_NAME = 100  # characters
 
@@ -95,13 +95,13 @@ def read_address(text: str) -> WeightsFile:
 
 def published_file(address: str) -> WeightsFile:
     """Return the file of a published address, whose name has the first digits of its sha256."""
-    found = _DIGITS.search(urlsplit(address).path)
-    if found is None:
+    digits = digits_in(urlsplit(address).path)
+    if not digits:
         raise UsageError(
-            f"--weights pretrained: the name of {address} has no hash",
+            f"--weights {PRETRAINED}: the name of {address} has no hash",
             f"download it and give it: --weights FILE, or {EXAMPLE}",
         )
-    return WeightsFile(address=address, sha256=found[1])
+    return WeightsFile(address=address, sha256=digits)
 
 
 def have_weights(file: WeightsFile, mirrors: Mirrors, folder: Path | None = None) -> Path:
