@@ -129,6 +129,7 @@ def test_zero_error_count_is_not_an_error():
 def test_every_entry_has_a_test(failure):
     tests = [*ROOT.glob("tests/pipeline/known_failures/test_*.py")]
     tests += [
+        ROOT / "tests/rows/test_bisect.py",
         ROOT / "tests/rows/test_known_failures.py",
         ROOT / "tests/pipeline/test_symptoms.py",
         ROOT / "tests/pipeline/bisect/test_faults.py",

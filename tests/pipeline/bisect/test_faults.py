@@ -92,6 +92,23 @@ def test_value_of_item_is_frozen_by_the_tracer(tmp_path):
     assert line_of("item") in origin
 
 
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        ("indexed()", ["repeated-indices", "repeated-indices", "negative-indices"]),
+        ("rounded()", ["rounded-toward-zero", "rounded-toward-zero", "softplus-threshold"]),
+    ],
+)
+def test_operator_written_as_another_is_named(tmp_path, call, names):
+    model, file = exported(tmp_path, call, "torchscript")
+    assert [name for name, _ in causes(model, file)] == names
+
+
+@pytest.mark.skipif("dynamo" not in EXPORTERS, reason="this torch has no dynamo exporter")
+def test_lost_mean_is_named(tmp_path):
+    assert causes(*exported(tmp_path, "mean()", "dynamo")) == [("scatter-mean", "")]
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize(
     ("op", "attribute", "value", "name"),
