@@ -237,7 +237,7 @@ class Conversion:
         Raises:
             UsageError: its inputs or outputs are not the model's.
         """
-        source, content = read_given(str(self._given_export))
+        source, content = read_given(str(self._given_export), "--onnx")
         for what, own, names in (
             ("inputs", {one.name for one in inputs_of(content)}, self._model.input_names),
             ("outputs", {one.name for one in content.graph.output}, self._model.output_names),
