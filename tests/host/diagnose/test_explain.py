@@ -1,4 +1,4 @@
-"""``explain``: logs from public threads, and what the command says of them.
+"""``explain``: logs from public threads, and the failures that it finds in them.
 
 Each file in ``logs/`` quotes a few lines of the thread named in its first line. They stand for
 releases of TensorRT and torch that cannot run here; what can is in tests/pipeline/known_failures.
@@ -301,6 +301,10 @@ def test_the_command_explains_a_file(tasks):
     ("words", "name"),
     [
         ("K exceeds the maximum value allowed (3840)", "topk-limit"),
+        ("~~~^ K exceeds the maximum value allowed (3840)", "topk-limit"),
+        pytest.param(
+            f"K exceeds the maximum value allowed{' or so' * 50}", "topk-limit", id="long"
+        ),
         ("boxes all 0", "boxes-all-zero"),
         ("the engine is slower than PyTorch", "slower-than-pytorch"),
         ("rois-half-a-pixel-off", "rois-half-a-pixel-off"),
