@@ -129,6 +129,18 @@ class Mean(nn.Module):
         return torch.tanh(torch.ones_like(x).scatter_reduce(1, index, x, "mean"))
 
 
+class Tied(nn.Module):
+    """A choice among equal values, and a node with an attribute."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        chosen = torch.topk(torch.sign(x.flatten(1)), 9)[1]
+        return torch.tanh(chosen * 0.01), torch.tanh(leaky_relu(x, 0.1))
+
+
+def tied() -> nn.Module:
+    return Tied()
+
+
 def indexed() -> nn.Module:
     return Indexed()
 

@@ -131,6 +131,14 @@ def test_edited_attribute_is_found(tmp_path, exporter, op, attribute, value, nam
     assert f"the attribute {attribute} of the node is " in fault.cause.detail
 
 
+def test_choice_among_equal_values_comes_last(tmp_path):
+    model, file = exported(tmp_path, "tied()", "torchscript")
+    content = onnx.load(str(file))
+    edit(next(one for one in content.graph.node if one.op_type == "LeakyRelu"), "alpha", 0.2)
+    names = [one.cause.name for one in find_faults(model, content).faults]
+    assert names == ["attribute-differs", "choice-of-a-tie"]
+
+
 def edit(node, attribute, value):
     for each in [one for one in node.attribute if one.name == attribute]:
         node.attribute.remove(each)
