@@ -1,0 +1,217 @@
+"""The first value in which a second runtime differs, found by looking at a few at a time.
+
+ONNX Runtime with an edited file is the second runtime: it takes the place of an engine.
+"""
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("torch.utils._python_dispatch", reason="this torch cannot record operators")
+
+from onnx import helper, numpy_helper
+from test_faults import EXPORTERS, edit, exported
+
+from trtyard.core.errors import ConversionError
+from trtyard.pipeline.bisect import engine_search
+from trtyard.pipeline.bisect.engine_search import changed_layers, find_first_wrong
+from trtyard.pipeline.bisect.looking import Seen
+from trtyard.pipeline.bisect.pieces import Graph
+from trtyard.pipeline.tensorrt.layers import EngineLayer
+
+
+class EditedFile:
+    """Looks at values of an edited file in ONNX Runtime."""
+
+    def __init__(self, file, inputs, lacks=(), refuses=()):
+        self.graph = Graph(file)
+        self.inputs = {name: inputs[name] for name in self.graph.inputs}
+        self.lacks, self.refuses = lacks, refuses
+        self.looks = []
+
+    def __call__(self, names):
+        self.looks.append(list(names))
+        if set(names) & set(self.refuses):
+            raise ConversionError("TensorRT cannot build model.onnx")
+        wanted = [name for name in (*names, *self.graph.outputs) if name not in self.lacks]
+        nodes = [n for n, one in enumerate(self.graph.nodes) if one.op_type != "Constant"]
+        layers = [EngineLayer(one.name, (one.name,)) for one in self.graph.nodes]
+        return Seen(self.graph.run(nodes, self.inputs, wanted), layers)
+
+
+class Fused:
+    """Is wrong unless one of the values is looked at, as by a fault of a fused layer."""
+
+    def __init__(self, right, wrong, values):
+        self.right, self.wrong, self.values = right, wrong, values
+
+    def __call__(self, names):
+        if not set(self.values) & set(names):
+            return self.wrong(names)
+        seen = self.right(names)
+        return seen._replace(layers=[*seen.layers, EngineLayer("split", ())])
+
+
+def case(tmp_path, call, exporter):
+    """Return the file, a copy to edit, and the inputs."""
+    model, path = exported(tmp_path, call, exporter)
+    inputs = {name: one.numpy() for name, one in zip(model.input_names, model.inputs)}
+    return onnx.load(str(path)), onnx.load(str(path)), inputs
+
+
+def lose(file, op):
+    """Replace the last node with that op by its first input: what it computes is lost."""
+    node = [one for one in file.graph.node if one.op_type == op][-1]
+    del node.input[1:]
+    node.op_type = "Identity"
+    node.ClearField("attribute")
+    return node.output[0]
+
+
+def freeze(file, op):
+    """Make the first value of the op a constant."""
+    index, node = next((n, one) for n, one in enumerate(file.graph.node) if one.op_type == op)
+    value = numpy_helper.from_array(np.float32(0.37))
+    constant = helper.make_node("Constant", [], [node.output[0]], name=node.name, value=value)
+    file.graph.node.remove(node)
+    file.graph.node.insert(index, constant)
+    return node.output[0]
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(
+    ("plant", "op"), [(lose, "ScatterND"), (lose, "Clip"), (freeze, "ReduceMean")]
+)
+def test_lost_write_clamp_and_frozen_value_are_found(tmp_path, exporter, plant, op):
+    file, edited, inputs = case(tmp_path, "detector()", exporter)
+    wrong = plant(edited, op)
+    look = EditedFile(edited, inputs)
+    found = find_first_wrong(file, inputs, look)
+    assert found.first.name == wrong
+    assert found.first.persists
+    assert found.first.inputs_error == 0
+    assert not found.first.error.agrees
+    assert found.first.growth[0][0] == wrong
+    assert found.first.growth[-1][0] in Graph(file).outputs
+    assert found.hidden_by == []
+    assert max(map(len, look.looks)) <= 8
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(
+    ("op", "attribute", "value"),
+    [
+        ("LeakyRelu", "alpha", 0.2),
+        ("Softmax", "axis", 2),
+        ("Conv", "pads", [0, 0, 2, 2]),
+        ("Resize", "coordinate_transformation_mode", "asymmetric"),
+    ],
+)
+def test_other_attribute_is_found(tmp_path, exporter, op, attribute, value):
+    file, edited, inputs = case(tmp_path, "ops()", exporter)
+    node = next(one for one in edited.graph.node if one.op_type == op)
+    edit(node, attribute, value)
+    found = find_first_wrong(file, inputs, EditedFile(edited, inputs))
+    assert found.first.name == node.output[0]
+    assert found.first.evidence.own.shape == found.first.evidence.right.shape
+
+
+@pytest.mark.parametrize("call", ["detector()", "ops()"])
+def test_right_runtime_has_no_wrong_value(tmp_path, call):
+    file, edited, inputs = case(tmp_path, call, "torchscript")
+    look = EditedFile(edited, inputs)
+    found = find_first_wrong(file, inputs, look)
+    assert found.first is None
+    assert look.looks == [[]]
+
+
+def test_deep_fault_needs_few_builds(tmp_path):
+    model, path = exported(tmp_path, "thirty()", "torchscript", "1x8x8x8")
+    inputs = {name: one.numpy() for name, one in zip(model.input_names, model.inputs)}
+    file, edited = onnx.load(str(path)), onnx.load(str(path))
+    node = [one for one in edited.graph.node if one.op_type == "Tanh"][12]
+    node.op_type = "Sigmoid"
+    look = EditedFile(edited, inputs)
+    found = find_first_wrong(file, inputs, look)
+    assert found.first.name == node.output[0]
+    assert found.is_complete
+    assert found.builds == len(look.looks) - 1 <= 5
+
+
+def test_fault_is_found_below_a_right_value_that_masks_it(tmp_path):
+    """A wrong value whose first reader gives the right result all the same."""
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["a"], name="add"),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Neg", ["a"], ["c"], name="neg"),
+        helper.make_node("Add", ["b", "c"], ["y"], name="last"),
+    ]
+    file = small(nodes, one=1.0)
+    edited = small(nodes, one=0.5)
+    inputs = {"x": np.full((4,), -3, np.float32)}
+    found = find_first_wrong(file, inputs, EditedFile(edited, inputs))
+    assert found.first.name == "a"
+
+
+def small(nodes, one):
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", 1, [4])],
+        [helper.make_tensor_value_info("y", 1, [4])],
+        [numpy_helper.from_array(np.float32(one), "one")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_fault_that_marks_hide_is_named_with_them(tmp_path, exporter):
+    file, edited, inputs = case(tmp_path, "ops()", exporter)
+    node = next(one for one in edited.graph.node if one.op_type == "Resize")
+    edit(node, "coordinate_transformation_mode", "asymmetric")
+    (before,) = (one.output[0] for one in file.graph.node if one.op_type == "LeakyRelu")
+    look = Fused(EditedFile(file, inputs), EditedFile(edited, inputs), [before])
+    found = find_first_wrong(file, inputs, look)
+    assert found.hidden_by == [before]
+    assert found.first.name == node.output[0]
+    assert found.first.persists  # it is wrong with its value alone marked
+    assert changed_layers(found.layers, found.marked_layers)[1] == [EngineLayer("split", ())]
+
+
+def test_fault_that_every_mark_hides_is_left_to_the_output(tmp_path):
+    file, edited, inputs = case(tmp_path, "ops()", "torchscript")
+    edit(next(one for one in edited.graph.node if one.op_type == "Softmax"), "axis", 2)
+    names = [name for one in file.graph.node for name in one.output]
+    look = Fused(EditedFile(file, inputs), EditedFile(edited, inputs), names)
+    found = find_first_wrong(file, inputs, look)
+    assert len(found.hidden_by) == 3
+    assert found.first.name in Graph(file).outputs
+    assert not found.first.error.agrees
+
+
+def test_values_that_the_engine_lacks_or_refuses_are_passed_over(tmp_path):
+    file, edited, inputs = case(tmp_path, "ops()", "torchscript")
+    by_op = {one.op_type: one for one in edited.graph.node}
+    edit(by_op["Resize"], "coordinate_transformation_mode", "asymmetric")
+    lacks, refuses = by_op["Resize"].output[0], by_op["LeakyRelu"].output[0]
+    look = EditedFile(edited, inputs, lacks=[lacks], refuses=[refuses])
+    found = find_first_wrong(file, inputs, look)
+    # The next value that the engine gives, and both nodes that make it.
+    assert found.graph.nodes[found.graph.makers[found.first.name]].op_type == "Conv"
+    assert lacks not in found.first.evidence.inputs
+    names = {found.graph.nodes[index].op_type for index in found.first.region.nodes}
+    assert "Resize" in names
+
+
+def test_search_that_needs_too_many_builds_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_search, "_MOST_BUILDS", 1)
+    file, edited, inputs = case(tmp_path, "detector()", "torchscript")
+    lose(edited, "Clip")
+    assert not find_first_wrong(file, inputs, EditedFile(edited, inputs)).is_complete
+
+
+def test_layers_that_only_one_engine_has():
+    both, one, other = (EngineLayer(name, (name,)) for name in "abc")
+    before, after = changed_layers([both, one], [other, both, both])
+    assert (before, sorted(after)) == ([one], [both, other])
+    assert changed_layers(None, [one]) == ([], [])
