@@ -9,11 +9,13 @@ import pytest
 
 pytest.importorskip("torch.utils._python_dispatch", reason="this torch cannot record operators")
 
+from one_node import one_node_model
 from onnx import helper, numpy_helper
 from test_faults import EXPORTERS, edit, exported
 
 from trtyard.core.errors import ConversionError
 from trtyard.pipeline.bisect import engine_search
+from trtyard.pipeline.bisect.engine_causes import engine_cause
 from trtyard.pipeline.bisect.engine_search import changed_layers, find_first_wrong
 from trtyard.pipeline.bisect.looking import Seen
 from trtyard.pipeline.bisect.pieces import Graph
@@ -215,3 +217,67 @@ def test_layers_that_only_one_engine_has():
     before, after = changed_layers([both, one], [other, both, both])
     assert (before, sorted(after)) == ([one], [both, other])
     assert changed_layers(None, [one]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("op", "attribute", "value", "detail"),
+    [
+        ("LeakyRelu", "alpha", 0.2, "alpha of the node is 0.1; TensorRT computes as with 0.2"),
+        (
+            *("Resize", "coordinate_transformation_mode", "asymmetric"),
+            "TensorRT computes as with asymmetric",
+        ),
+        ("Softmax", "axis", 2, "axis of the node is 1; TensorRT computes as with 2"),
+    ],
+)
+def test_attribute_that_explains_the_value_is_named(tmp_path, op, attribute, value, detail):
+    file, edited, inputs = case(tmp_path, "ops()", "torchscript")
+    edit(next(one for one in edited.graph.node if one.op_type == op), attribute, value)
+    found = find_first_wrong(file, inputs, EditedFile(edited, inputs))
+    assert detail in engine_cause(found.first, found.graph).detail
+
+
+def test_other_weight_has_no_known_cause(tmp_path):
+    file, edited, inputs = case(tmp_path, "ops()", "torchscript")
+    weight = next(one for one in edited.graph.initializer if "second.weight" in one.name)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.01, weight.name))
+    found = find_first_wrong(file, inputs, EditedFile(edited, inputs))
+    assert found.first.error.worst is not None
+    cause = engine_cause(found.first, found.graph)
+    assert cause == ("", "TensorRT computes another value from the same inputs", "")
+
+
+def test_overflow_of_the_engine_alone_is_named(tmp_path):
+    nodes = [helper.make_node("Mul", ["x", "one"], ["a"]), helper.make_node("Neg", ["a"], ["y"])]
+    inputs = {"x": np.full((4,), 1e30, np.float32)}
+    look = EditedFile(small(nodes, one=1e30), inputs)
+    found = find_first_wrong(small(nodes, one=1.0), inputs, look)
+    assert engine_cause(found.first, found.graph).name == "fp16-overflow"
+
+
+@pytest.mark.parametrize(
+    ("is_edited", "verdict"),
+    [
+        (False, "ONNX Runtime's function body, not with TensorRT's plugin"),
+        (True, "TensorRT's plugin, not with ONNX Runtime's function body"),
+    ],
+)
+def test_custom_op_is_compared_with_its_reference(is_edited, verdict):
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 40, (1, 1, 60, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + 20], -1)
+    scores = generator.uniform(0, 1, (1, 2, 60)).astype(np.float32)
+    values = {"iou_threshold": 0.5, "score_threshold": 0.0, "keep_top_k": 40, "box_offset": 0}
+    outputs = [(onnx.TensorProto.INT32, 2), (onnx.TensorProto.INT32, 1)]
+    file = one_node_model("PaddedNMS", [boxes, scores], outputs, 18, **values)
+    other = onnx.ModelProto()
+    other.CopyFrom(file)
+    body = next(one for one in other.functions if one.name == "PaddedNMS")
+    flip = next(one for one in body.node if one.op_type == "Greater")
+    flip.op_type = "Less"
+    inputs = {"input_0": boxes, "input_1": scores}
+    if is_edited:
+        file, other = other, file
+    found = find_first_wrong(file, inputs, EditedFile(other, inputs))
+    assert found.first.name in ("output_0", "output_1")
+    assert verdict in engine_cause(found.first, found.graph).detail

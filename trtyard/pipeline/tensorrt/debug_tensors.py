@@ -25,20 +25,19 @@ class KeptTensors(trt.IDebugListener):
         addr: object,
         location: "trt.TensorLocation",
         type: "trt.DataType",  # noqa: A002 - its name there
-        shape: "trt.Dims",
+        shape: "trt.Dims | Sequence[int]",
         name: str,
         stream: int,  # noqa: ARG002 - the copy waits for the whole device
-    ) -> bool:
+    ) -> None:
         """Copy one value; the address is valid during this call alone."""
         try:
             dtype: Any = trt.nptype(type)
         except TypeError:  # numpy has no such type
-            return True
+            return
         sizes: Tuple[int, ...] = tuple(shape)
         value = np.empty(sizes, dtype)
         self._copy(value, address_in(addr), location == trt.TensorLocation.DEVICE)
         self.values[name] = value
-        return True
 
 
 class TensorsWithDebug(TensorsByName):
