@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.report import FAILED, Compared, Report, precision_stages
+from trtyard.core.request import ONNXRUNTIME_TENSORRT
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
@@ -32,9 +33,14 @@ def show_result(folder: Path) -> None:
 def bisect_command(report: Report) -> str | None:
     """Return the command that finds the first wrong node; None if there is none to find."""
     rows: tuple[Compared, ...] = (*report.parity, *report.detections)
-    differs = any(row.pair == ("torch", "onnxruntime") and not row.passed for row in rows)
-    if not differs or report.bisection is not None or report.command is None:
+    wrong = {row.pair for row in rows if not row.passed}
+    if report.command is None:
         return None
-    if report.versions.get("torch", "").startswith("1."):  # it cannot record its operators
-        return None
-    return report.command.replace("./run convert", "./run bisect", 1)
+    command = report.command.replace("./run convert", "./run bisect", 1)
+    if ("torch", "onnxruntime") in wrong:
+        # torch 1 cannot record its operators.
+        cannot = report.versions.get("torch", "").startswith("1.")
+        return None if cannot or report.bisection is not None else command
+    if ("onnxruntime", "tensorrt") in wrong and report.engine_search is None:
+        return f"{command} --between {ONNXRUNTIME_TENSORRT}"
+    return None

@@ -45,7 +45,7 @@ class EngineLooker:
         """
         self._onnx_file = onnx_file
         self._engine_file = engine_file
-        self._inputs = inputs
+        self.inputs = inputs
         self._library = library
         self._profiles = profiles
 
@@ -85,6 +85,6 @@ class EngineLooker:
         from trtyard.pipeline.tensorrt.drivers import this_driver
         from trtyard.pipeline.tensorrt.runner import run_engine
 
-        run = run_engine(file, self._inputs, self._library, watched=debug_tensors)
+        run = run_engine(file, self.inputs, self._library, watched=debug_tensors)
         layers = this_driver().layers_in_plan(file.read_bytes())
         return Seen(run.outputs, inspected_layers(run.layers) if layers is None else layers)
