@@ -1,5 +1,6 @@
 """What ./run convert shows at its end."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def bisect_command(report: Report) -> str | None:
     wrong = {row.pair for row in rows if not row.passed}
     if report.command is None:
         return None
-    command = report.command.replace("./run convert", "./run bisect", 1)
+    command = _bisecting(report.command)
     if ("torch", "onnxruntime") in wrong:
         # torch 1 cannot record its operators.
         cannot = report.versions.get("torch", "").startswith("1.")
@@ -44,3 +45,15 @@ def bisect_command(report: Report) -> str | None:
     if ("onnxruntime", "tensorrt") in wrong and report.engine_search is None:
         return f"{command} --between {ONNXRUNTIME_TENSORRT}"
     return None
+
+
+def _bisecting(command: str) -> str:
+    """Return the bisect command for the model and options of a conversion."""
+    kept: list[str] = []
+    given = iter(shlex.split(command.replace("./run convert", "./run bisect", 1)))
+    for word in given:
+        if word in ("--until", "--between"):  # bisect sets them itself
+            next(given)
+        elif word != "--bisect":
+            kept.append(word)
+    return shlex.join(kept)

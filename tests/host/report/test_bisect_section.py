@@ -205,3 +205,9 @@ def test_command_for_tensorrt_is_offered_if_it_alone_differs():
     assert bisect_command(differs) == f"{command} --between onnxruntime,tensorrt"
     assert bisect_command(differs._replace(parity=(row, wrong))) == command
     assert bisect_command(differs._replace(engine_search=engine_search())) is None
+
+
+def test_offered_command_has_only_options_of_bisect():
+    command = "./run convert --model 'net.py:make(3)' --until onnx --bisect --between a,b --size 8"
+    given = report(None)._replace(command=command)
+    assert bisect_command(given) == "./run bisect --model 'net.py:make(3)' --size 8"

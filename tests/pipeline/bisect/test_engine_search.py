@@ -3,6 +3,8 @@
 ONNX Runtime with an edited file is the second runtime: it takes the place of an engine.
 """
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -11,15 +13,24 @@ pytest.importorskip("torch.utils._python_dispatch", reason="this torch cannot re
 
 from one_node import one_node_model
 from onnx import helper, numpy_helper
-from test_faults import EXPORTERS, edit, exported
+from test_faults import EXPORTERS, SHAPE, SOURCE, edit, exported
 
 from trtyard.core.errors import ConversionError
+from trtyard.core.report import Bisection, exit_code
+from trtyard.core.request import ConversionRequest
+from trtyard.pipeline import conversion as conversion_module
 from trtyard.pipeline.bisect import engine_search
+from trtyard.pipeline.bisect.engine_bisection import bisect_engine
 from trtyard.pipeline.bisect.engine_causes import engine_cause
 from trtyard.pipeline.bisect.engine_search import changed_layers, find_first_wrong
 from trtyard.pipeline.bisect.looking import Seen
 from trtyard.pipeline.bisect.pieces import Graph
+from trtyard.pipeline.conversion import Conversion
+from trtyard.pipeline.convert import Surroundings, convert
+from trtyard.pipeline.row import Row
 from trtyard.pipeline.tensorrt.layers import EngineLayer
+
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 
 
 class EditedFile:
@@ -281,3 +292,86 @@ def test_custom_op_is_compared_with_its_reference(is_edited, verdict):
     found = find_first_wrong(file, inputs, EditedFile(other, inputs))
     assert found.first.name in ("output_0", "output_1")
     assert verdict in engine_cause(found.first, found.graph).detail
+
+
+def converted(out, monkeypatch, edit_file, **options):
+    """Return the report of a conversion in which an edited file takes the engine's place."""
+    row = Row("rtx-1.7", "1.7.1.116", "rtx", "torchscript", 17, "13.0", ("89",), ("8.9",))
+
+    class Looker(EditedFile):
+        def __init__(self, file, _engine, inputs, *_):
+            edited = onnx.load(str(file))
+            edit_file(edited)
+            super().__init__(edited, inputs)
+
+    def run_engine(conversion, *_):
+        look = conversion.engine_looker()
+        return {name: look(()).values[name] for name in look.graph.outputs}
+
+    if edit_file is not None:
+        monkeypatch.setattr(Conversion, "run_engine", run_engine)
+        monkeypatch.setattr(conversion_module, "EngineLooker", Looker)
+    request = ConversionRequest(
+        model=f"{SOURCE}:ops()",
+        input=SHAPE,
+        bisect=True,
+        **{"between": "torch,tensorrt", **options},
+    )
+    return convert(row, request, Surroundings("host", out, PLUGINS, None))
+
+
+def test_report_has_both_searches(tmp_path, monkeypatch):
+    def bend(file):
+        edit(next(one for one in file.graph.node if one.op_type == "LeakyRelu"), "alpha", 0.9)
+
+    report = converted(tmp_path / "out", monkeypatch, bend)
+    assert report.bisection.divergences == ()
+    search = report.engine_search
+    assert search.found.problem is None
+    (one,) = search.found.divergences
+    assert (one.op, one.nodes) == ("LeakyRelu", 1)
+    assert "models.py:" in one.origin
+    assert search.persists
+    assert search.layers == (one.node,)
+    assert search.builds > 0
+    assert not (tmp_path / "out/bisect").exists()
+    assert exit_code(report) == 1
+
+
+def test_agreeing_engine_is_not_searched(tmp_path, monkeypatch):
+    report = converted(tmp_path / "out", monkeypatch, lambda _file: None)
+    assert report.engine_search.found == Bisection(("onnxruntime", "tensorrt"), 0, ())
+    assert exit_code(report) == 0
+
+
+@pytest.mark.parametrize("between", ["torch,tensorrt", "onnxruntime,tensorrt"])
+def test_without_a_device_tensorrt_is_not_compared(tmp_path, monkeypatch, between):
+    monkeypatch.setattr("trtyard.core.cuda_device.first_device", lambda: None)
+    report = converted(tmp_path / "out", monkeypatch, None, between=between)
+    reason = "not run: no CUDA device on this machine"
+    assert report.engine_search.found.problem == reason
+    assert (report.bisection is None) == (between == "onnxruntime,tensorrt")
+    assert exit_code(report) == 0  # as without the search
+
+
+def test_engine_that_cannot_be_built_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ConversionError("TensorRT cannot build model.onnx:\nno reason")
+
+    monkeypatch.setattr(Conversion, "build", refuse)
+    report = converted(tmp_path / "out", monkeypatch, None)
+    problem = "the stage engine failed: TensorRT cannot build model.onnx:"
+    assert report.engine_search.found.problem == problem
+    assert exit_code(report) == 4
+
+
+def test_search_that_fails_leaves_the_conversion_as_it_is(tmp_path):
+    _file, _edited, inputs = case(tmp_path, "ops()", "torchscript")
+    for error in (ConversionError("the engine failed"), MemoryError("none left")):
+
+        def look(_names, error=error):
+            raise error
+
+        search = bisect_engine(tmp_path / "model.onnx", inputs, look, False, False, lambda _: None)
+        assert str(error) in search.found.problem
+        assert search.found.divergences == ()

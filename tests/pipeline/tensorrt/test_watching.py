@@ -1,6 +1,8 @@
 """Marks for intermediate tensors, and the layers of the engines with and without them."""
 
 import ctypes
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -136,3 +138,57 @@ def test_inspector_describes_layers_with_or_without_metadata():
         EngineLayer("Reformatting", ()),
     ]
     assert inspected_layers(None) is None
+
+
+class Runs:
+    """In the place of the module that runs engines: notes what each run is given."""
+
+    def __init__(self, gives_debug_tensors):
+        self.gives_debug_tensors = gives_debug_tensors
+        self.runs = []
+
+    def run_engine(self, file, inputs, library, watched=()):
+        self.runs.append((file.read_bytes(), tuple(watched)))
+        given = {"y": inputs["x"]}
+        if not watched or self.gives_debug_tensors:
+            given["bent"] = inputs["x"]
+        return SimpleNamespace(outputs=given, layers=[{"Name": "a", "Metadata": ""}])
+
+
+def looked(file, tmp_path, monkeypatch, runs, names):
+    monkeypatch.setitem(sys.modules, "trtyard.pipeline.tensorrt.runner", runs)
+    build_engine(file, tmp_path / "model.engine")
+    return EngineLooker(file, tmp_path / "model.engine", {"x": np.zeros(1)})(names)
+
+
+def test_engine_without_marks_is_not_built_again(network_file, tmp_path, monkeypatch):
+    runs = Runs(False)
+    seen = looked(network_file, tmp_path, monkeypatch, runs, [])
+    assert runs.runs == [((tmp_path / "model.engine").read_bytes(), ())]
+    assert "conv" in {one.name for one in seen.layers}
+
+
+@pytest.mark.parametrize(
+    ("has_debug_tensors", "gives_them", "watched"),
+    [
+        (False, False, [()]),
+        (True, True, [("bent",)]),
+        (True, False, [("bent",), ()]),  # not given: the value is tried as an output
+    ],
+)
+def test_debug_tensors_come_before_outputs(
+    network_file, tmp_path, monkeypatch, has_debug_tensors, gives_them, watched
+):
+    monkeypatch.setattr(type(this_driver()), "has_debug_tensors", has_debug_tensors)
+    runs = Runs(gives_them)
+    seen = looked(network_file, tmp_path, monkeypatch, runs, ["bent"])
+    assert [names for _plan, names in runs.runs] == watched
+    assert set(seen.values) == {"y", "bent"}
+    assert b"bent" in runs.runs[-1][0]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["model.engine", "model.onnx"]
+
+
+def test_layers_come_from_the_inspector_if_no_plan_lists_them(network_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(this_driver()), "layers_in_plan", lambda *_: None)
+    seen = looked(network_file, tmp_path, monkeypatch, Runs(False), [])
+    assert seen.layers == [EngineLayer("a", ())]
