@@ -93,7 +93,7 @@ def engine_in_words(search: EngineSearch) -> list[str]:
         lines.append(f"the mark changes layers of the engine: {before}. With it they are: {after}")
     elif search.layers:
         lines.append("the mark changes no layer of the engine")
-    lines.append(f"{words.counted(search.builds, 'engine')} with marked values were built")
+    lines.append(f"engines built with marked values: {search.builds}")
     return lines
 
 
