@@ -375,3 +375,23 @@ def test_search_that_fails_leaves_the_conversion_as_it_is(tmp_path):
         search = bisect_engine(tmp_path / "model.onnx", inputs, look, False, False, lambda _: None)
         assert str(error) in search.found.problem
         assert search.found.divergences == ()
+
+
+@pytest.mark.parametrize("has_fault", [True, False])
+def test_rounding_that_adds_up_is_no_fault(tmp_path, has_fault):
+    model, path = exported(tmp_path, "thirty()", "torchscript", "1x8x8x8")
+    inputs = {name: one.numpy() for name, one in zip(model.input_names, model.inputs)}
+    file, edited = onnx.load(str(path)), onnx.load(str(path))
+    for weight in edited.graph.initializer:
+        value = numpy_helper.to_array(weight) * np.float32(1 + 2e-5)
+        weight.CopyFrom(numpy_helper.from_array(value, weight.name))
+    node = [one for one in edited.graph.node if one.op_type == "Tanh"][24]
+    if has_fault:
+        node.op_type = "Sigmoid"
+    found = find_first_wrong(file, inputs, EditedFile(edited, inputs))
+    assert found.is_gradual is not has_fault
+    if has_fault:
+        assert found.first.name == node.output[0]
+        assert 0 < found.first.inputs_error < found.first.error.relative / 10
+    search = bisect_engine(path, inputs, EditedFile(edited, inputs), False, False, lambda _: None)
+    assert ("no single node" in search.found.divergences[0].detail) is not has_fault

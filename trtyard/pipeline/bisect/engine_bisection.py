@@ -78,6 +78,8 @@ def _divergence(found: Searched, first: FirstWrong) -> Divergence:
     node = graph.nodes[graph.makers[first.name]]
     cause = engine_cause(first, graph)
     detail = cause.detail
+    if found.is_gradual:
+        detail = "the error grows from node to node, and no single node is the cause"
     if not found.is_complete:
         detail += f"; the search stopped after {found.builds} builds: an earlier value may be wrong"
     return Divergence(

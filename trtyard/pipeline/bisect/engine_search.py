@@ -24,6 +24,7 @@ _MOST_MARKS = 8
 _MOST_BYTES = 256 << 20  # of the values of one round
 _MOST_BUILDS = 40
 _MOST_HIDING = 3  # values that hide the fault, each alone
+_JUMP = 10  # a wrong node's error is so many times that of its inputs
 
 Layers = Optional[List[EngineLayer]]
 
@@ -51,6 +52,7 @@ class Searched(NamedTuple):
     layers: Layers = None  # of the engine without marks
     marked_layers: Layers = None  # of the engine with the fewest marks
     is_complete: bool = True  # the search did not stop early
+    is_gradual: bool = False  # the errors of the first value's inputs are nearly as large
 
 
 def find_first_wrong(
@@ -92,6 +94,7 @@ class _Search:
         self._hiding_layers: Layers = None
         self._marks = _MOST_MARKS
         self._builds = 0
+        self._least = 0.0  # smaller relative errors are rounding
         self._right_outputs: Arrays = {}
         self._wrong_outputs: List[str] = []
 
@@ -101,16 +104,19 @@ class _Search:
         outputs = [name for name in graph.outputs if name in self._sizes and name in plain.values]
         self._right_outputs = self._right(outputs)
         self._judge(plain, outputs, self._right_outputs)
-        self._wrong_outputs = [name for name in outputs if not self._known[name].agrees]
+        self._wrong_outputs = [name for name in outputs if self._is_wrong(name)]
         if not self._wrong_outputs:
             return Searched(graph, len(self._known), 0, layers=plain.layers)
-        target = self._earliest(self._wrong_outputs)
         while True:
-            target = self._narrowed(target)
-            first, wrong_input = self._confirmed(target)
-            if wrong_input is None:
+            target, first = self._first_wrong()
+            is_gradual = first is not None and first.error.relative < _JUMP * first.inputs_error
+            if first is None or not is_gradual or self._builds >= _MOST_BUILDS:
                 break
-            target = wrong_input
+            # Rounding has added up to here. The fault is behind it, if there is one.
+            before, self._least = self._least, _JUMP * first.error.relative
+            if not any(map(self._is_wrong, self._wrong_outputs)):
+                self._least = before
+                break
         persists, marked = self._alone(target)
         if first is not None:
             first = first._replace(persists=persists, growth=self._growth(target))
@@ -123,7 +129,18 @@ class _Search:
             plain.layers,
             self._hiding_layers if self._hiding else marked,
             self._builds < _MOST_BUILDS,
+            is_gradual,
         )
+
+    def _first_wrong(self) -> Tuple[str, Optional[FirstWrong]]:
+        """Return the first wrong value; None if nothing more is known of it."""
+        target = self._earliest([name for name in self._known if self._is_wrong(name)])
+        while True:
+            target = self._narrowed(target)
+            first, wrong_input = self._confirmed(target)
+            if wrong_input is None:
+                return target, first
+            target = wrong_input
 
     def _narrowed(self, target: str) -> str:
         """Return the earliest wrong value that rounds of a few marks find before ``target``."""
@@ -180,15 +197,15 @@ class _Search:
         if seen is None or target not in seen.values:
             return False, None
         own = difference(self._right([target])[target], seen.values[target], self._is_half)
-        return not own.agrees and not self._is_hidden(seen), seen.layers
+        return self._counts(own) and not self._is_hidden(seen), seen.layers
 
     def _candidates(self, target: str) -> List[str]:
         """Return the values before ``target`` that no right value clears, in order."""
         graph = self._graph
         before = graph.before(target)
         cleared: Set[int] = set()
-        for name, found in self._known.items():
-            if found.agrees and graph.makers[name] in before:
+        for name in self._known:
+            if not self._is_wrong(name) and graph.makers[name] in before:
                 cleared |= graph.before(name)
         passed = {*self._known, *self._unseen, *self._hiding, target}
         return [
@@ -231,8 +248,8 @@ class _Search:
 
     def _is_hidden(self, seen: Seen) -> bool:
         """Tell whether the outputs are right in this run, though they are wrong without marks."""
-        return all(
-            difference(self._right_outputs[name], seen.values[name], self._is_half).agrees
+        return not any(
+            self._counts(difference(self._right_outputs[name], seen.values[name], self._is_half))
             for name in self._wrong_outputs
         )
 
@@ -251,7 +268,10 @@ class _Search:
         return found
 
     def _is_wrong(self, name: str) -> bool:
-        return name in self._known and not self._known[name].agrees
+        return name in self._known and self._counts(self._known[name])
+
+    def _counts(self, found: Difference) -> bool:
+        return not found.agrees and found.relative > self._least
 
     def _earliest(self, names: Sequence[str]) -> str:
         return min(names, key=lambda name: self._graph.makers[name])
