@@ -152,12 +152,12 @@ def test_deep_fault_needs_few_builds(tmp_path):
 
 
 def test_fault_is_found_below_a_right_value_that_masks_it(tmp_path):
-    """A wrong value whose first reader gives the right result all the same."""
+    """A wrong value that one reader makes right again, while another one does not."""
     nodes = [
         helper.make_node("Add", ["x", "one"], ["a"], name="add"),
-        helper.make_node("Relu", ["a"], ["b"], name="relu"),
-        helper.make_node("Neg", ["a"], ["c"], name="neg"),
-        helper.make_node("Add", ["b", "c"], ["y"], name="last"),
+        helper.make_node("Relu", ["a"], ["b0"], name="relu"),
+        *(helper.make_node("Abs", [f"b{n}"], [f"b{n + 1}"], name=f"abs{n}") for n in range(20)),
+        helper.make_node("Add", ["b20", "a"], ["y"], name="last"),
     ]
     file = small(nodes, one=1.0)
     edited = small(nodes, one=0.5)
