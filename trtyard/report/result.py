@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.report import FAILED, Compared, Report, precision_stages
-from trtyard.core.request import ONNXRUNTIME_TENSORRT
+from trtyard.core.request import ONNXRUNTIME_TENSORRT, BenchRequest, ConversionRequest
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
@@ -37,23 +37,22 @@ def bisect_command(report: Report) -> str | None:
     wrong = {row.pair for row in rows if not row.passed}
     if report.command is None:
         return None
-    command = _bisecting(report.command)
     if ("torch", "onnxruntime") in wrong:
         # torch 1 cannot record its operators.
         cannot = report.versions.get("torch", "").startswith("1.")
-        return None if cannot or report.bisection is not None else command
+        return None if cannot or report.bisection is not None else _bisecting(report.command)
     if ("onnxruntime", "tensorrt") in wrong and report.engine_search is None:
-        return f"{command} --between {ONNXRUNTIME_TENSORRT}"
+        return f"{_bisecting(report.command)} --between {ONNXRUNTIME_TENSORRT}"
     return None
 
 
 def _bisecting(command: str) -> str:
     """Return the bisect command for the model and options of a conversion."""
-    kept: list[str] = []
-    given = iter(shlex.split(command.replace("./run convert", "./run bisect", 1)))
-    for word in given:
-        if word in ("--until", "--between"):  # bisect sets them itself
-            next(given)
-        elif word != "--bisect":
-            kept.append(word)
-    return shlex.join(kept)
+    program, _task, *words = shlex.split(command)
+    known = ConversionRequest.options()
+    for name, one in BenchRequest.options().items():
+        is_dropped = name in ("bisect", "between", "until") or name not in known
+        if is_dropped and f"--{one.name}" in words:
+            at = words.index(f"--{one.name}")
+            del words[at : at + (1 if one.is_flag else 2)]
+    return shlex.join([program, "bisect", *words])
