@@ -15,6 +15,7 @@ from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
+from trtyard.pipeline.bisect.looking import EngineLooker
 from trtyard.pipeline.dynamic.comparison import SizedRuns, in_words, profile_shapes
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
@@ -399,6 +400,16 @@ class Conversion:
             importlib.import_module("trtyard.pipeline.tensorrt.api")
         except ImportError as error:
             raise NotRunError(f"{release} is not in this environment: {error}") from error
+
+    def engine_looker(self) -> EngineLooker:
+        """Return what looks at intermediate values of the fp32 engine, with this run's inputs."""
+        return EngineLooker(
+            self._folder / artifacts.ONNX,
+            self._folder / artifacts.ENGINE,
+            self._inputs,
+            self._library,
+            profile_shapes(self._model),
+        )
 
     def run_engine(self, precision: str = FP32, inputs: Optional[Outputs] = None) -> Outputs:
         """Run the engine of ``precision`` on the given inputs, or on this run's."""
