@@ -11,7 +11,8 @@ from trtyard.run.environment import (
     make_environment,
 )
 from trtyard.run.job import Job
-from trtyard.run.overlay import make_overlay
+from trtyard.run.onnxruntime_headers import onnxruntime_headers
+from trtyard.run.overlay import make_gpu_overlay, make_overlay
 from trtyard.run.pycuda import build_pycuda, has_cuda_device
 from trtyard.system.interpreters import find_python
 from trtyard.system.processes import Word, run_plainly
@@ -58,6 +59,11 @@ def convert(job: Job) -> int:
         version = environment.python_version
         overlay = make_overlay(job.row, job.locked, version, job.requirements)
         words += ["--package-folder", str(overlay.folder)]
+    if job.request.runtime is not None and has_cuda_device():
+        overlay = make_gpu_overlay(job.row, job.locked, environment.python_version)
+        words += ["--gpu-packages", str(overlay.folder)]
+        if job.ops is None:
+            words += ["--onnxruntime-headers", str(onnxruntime_headers())]
     words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
     return run_plainly(command, env=pipeline_variables(environment))

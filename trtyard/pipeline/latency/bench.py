@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import torch
 
@@ -42,6 +42,7 @@ from trtyard.pipeline.latency.rounds import (
 )
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.one_run import buffers_kept
+from trtyard.pipeline.onnxruntime_cuda.reference import in_full_precision
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError
 
@@ -248,16 +249,7 @@ def _as_timed(library: Optional[Path], device: str) -> Iterator[None]:
             stack.callback(_set_variable, name, os.environ.get(name))
             os.environ[name] = folder
         if device == CUDA:
-            from trtyard.pipeline.ops import use_kernels
-
-            if library is not None:
-                use_kernels(library)
-                stack.callback(use_kernels, None)
-            products: Any = getattr(torch.backends.cuda, "matmul", None)
-            for backend in (products, torch.backends.cudnn):
-                if hasattr(backend, "allow_tf32"):  # since torch 1.7
-                    stack.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
-                    backend.allow_tf32 = False  # as in the engine
+            stack.enter_context(in_full_precision(library))  # as in the engine
         yield
 
 
