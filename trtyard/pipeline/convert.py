@@ -124,7 +124,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             from trtyard.pipeline.latency.bench import Subject, bench
 
             subject = Subject(
-                row, model, plugins, folder, outcome, precisions, _own_precision(model)
+                row, model, plugins, folder, outcome, precisions, _own_precision(model), cuda
             )
             latency = bench(subject, request, _announce)
         report = _report(row, request, where, model, outcome, folder, precisions)

@@ -153,6 +153,50 @@ def test_packages_come_before_those_of_the_environment(asked, tmp_path):
         pass
 
 
+# What onnxruntime-gpu 1.31.1 does on a machine without a driver.
+UNLOADABLE = """
+import sys
+
+__version__ = "1.31.1"
+
+
+class SessionOptions:
+    pass
+
+
+class InferenceSession:
+    def __init__(self, *_, **__):
+        sys.stderr.write(
+            "\\x1b[1;31m2026-11-30 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] "
+            "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /a/libonnxruntime_providers_"
+            "cuda.so with error: libcuda.so.1: cannot open shared object file\\n\\x1b[m"
+        )
+
+    def get_providers(self):
+        return ["CPUExecutionProvider"]
+
+
+def get_available_providers():
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+"""
+
+
+def test_provider_that_cannot_be_loaded_names_the_missing_library(asked, tmp_path):
+    folder = tmp_path / "gpu"
+    (folder / "site-packages").mkdir(parents=True)
+    (folder / "site-packages" / "onnxruntime.py").write_text(UNLOADABLE)
+    with (
+        pytest.raises(EnvironmentLacksError) as caught,
+        running(asked._replace(packages=folder, provider="CUDAExecutionProvider")),
+    ):
+        pass
+    assert caught.value.message == (
+        "onnxruntime 1.31.1 cannot load its CUDAExecutionProvider: "
+        "libcuda.so.1: cannot open shared object file"
+    )
+    assert caught.value.log.startswith("2026-11-30 [E:onnxruntime")
+
+
 def test_several_dtypes_and_a_name_of_a_keyword_come_through(tmp_path):
     given = {"file": np.array([[1, 2]], np.int64), "args": np.array([0.5, 3], np.float16)}
     kinds = {"file": TensorProto.INT64, "args": TensorProto.FLOAT16}

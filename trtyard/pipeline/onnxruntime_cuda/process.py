@@ -7,6 +7,7 @@ a library that does not fit may end its process: then only this one ends.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ _MODULE = "trtyard.pipeline.onnxruntime_cuda.child"
 _HINT = (
     "./run plugins --for onnxruntime compiles the library; it runs with ONNX Runtime 1.21 or newer"
 )
+# In ONNX Runtime's log.
+_NOT_LOADED = re.compile(r"Failed to load library \S+ with error: (.+)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Asked(NamedTuple):
@@ -136,7 +140,10 @@ class _Process:
 
     def _error(self, kind: str, text: str) -> TrtyardError:
         if kind == LACKS:
-            return EnvironmentLacksError(text, log=self._log_text())
+            log = self._log_text()
+            missing = _NOT_LOADED.search(log)
+            why = "" if missing is None else f": {missing.group(1).strip()}"
+            return EnvironmentLacksError(f"{text}{why}", log=log)
         if kind == REFUSES and self._asked.library is not None:
             name = self._asked.library.name
             return ConversionError(f"ONNX Runtime refuses {name}: {text}", _HINT, log=text)
@@ -160,4 +167,4 @@ class _Process:
     def _log_text(self) -> str:
         self._log.flush()
         self._log.seek(0)
-        return str(self._log.read()).strip()
+        return _COLOURS.sub("", str(self._log.read())).strip()

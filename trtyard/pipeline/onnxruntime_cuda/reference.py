@@ -9,13 +9,16 @@ import torch
 
 @contextlib.contextmanager
 def in_full_precision(library: Optional[Path]) -> Iterator[None]:
-    """Compute fp32 without TF32 on a GPU, and custom ops with the kernels of ``library``."""
-    from trtyard.pipeline.ops import use_kernels
+    """Compute fp32 without TF32 on a GPU, and custom ops with the kernels of ``library``.
+
+    Without ``library``, the kernels in use stay.
+    """
+    from trtyard.pipeline.ops.cuda import kernels_in_use, use_kernels
 
     with contextlib.ExitStack() as stack:
         if library is not None:
+            stack.callback(use_kernels, kernels_in_use())
             use_kernels(library)
-            stack.callback(use_kernels, None)
         products: Any = getattr(torch.backends.cuda, "matmul", None)
         for backend in (products, torch.backends.cudnn):
             if hasattr(backend, "allow_tf32"):  # since torch 1.7
