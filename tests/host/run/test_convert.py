@@ -380,6 +380,19 @@ def test_gpu_packages_are_installed_only_where_they_run(has_device, ops, monkeyp
     assert request["ops"] == ops
 
 
+def test_missing_headers_are_a_warning(monkeypatch, capfd):
+    def fails():
+        raise EnvironmentLacksError("apt-get is not installed", "--headers FOLDER")
+
+    monkeypatch.setattr(host, "onnxruntime_headers", fails)
+    assert host._headers() == []
+    said = capfd.readouterr().err
+    assert (
+        "warning: the kernels are not compiled for ONNX Runtime: apt-get is not installed" in said
+    )
+    assert "--ops" in said
+
+
 @pytest.mark.parametrize("name", ["weights.pth", "a#b.pth"])
 def test_weights_key_is_passed_to_the_pipeline(name, tmp_path):
     file = tmp_path / name
