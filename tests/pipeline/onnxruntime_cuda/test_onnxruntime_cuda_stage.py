@@ -1,13 +1,17 @@
 """The stage onnxruntime-cuda: here on the CPU, with the custom ops' CPU kernels."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from custom_ops_library import VARIABLE as HEADERS
 from custom_ops_library import library_for_the_cpu
 
+from trtyard.core import cuda_device
 from trtyard.core.cuda_device import first_device
-from trtyard.core.errors import ConversionError
+from trtyard.core.errors import ConversionError, EnvironmentLacksError
+from trtyard.core.plugins.compile_plugins import find_nvcc
 from trtyard.core.report import exit_code
 from trtyard.core.request import ConversionRequest
 from trtyard.pipeline import conversion
@@ -63,13 +67,13 @@ def converted(row, tmp_path):
     nets = tmp_path / "nets.py"
     nets.write_text(NETS)
 
-    def convert_it(name, provider=CPU_PROVIDER, model=None, **changes):
+    def convert_it(name, provider=CPU_PROVIDER, model=None, given=None, **changes):
         asked = {"until": "onnx", "runtime": "onnxruntime-cuda", **changes}
         request = ConversionRequest(model=model or f"{nets}:{name}", **asked)
         where = Surroundings(
             "host", tmp_path / "out", ROOT / "plugins", tmp_path / "cache", provider=provider
         )
-        return convert(row, request, where)
+        return convert(row, request, where._replace(**(given or {})))
 
     return convert_it
 
@@ -100,6 +104,34 @@ def test_without_a_library_the_function_bodies_run(converted):
     report = converted("Boxes", input=BOXES)
     assert "with the function bodies" in stage_of(report).note
     assert pairs(report)["torch-cuda", "onnxruntime-cuda"]
+
+
+def test_kernels_are_compiled_for_the_gpu_in_use(converted, tmp_path, monkeypatch):
+    """By the real nvcc, from sources that register no op: the bodies of the file run."""
+    if HEADERS not in os.environ:
+        pytest.skip(f"{HEADERS} does not name a folder with onnxruntime_cxx_api.h")
+    try:
+        find_nvcc()
+    except EnvironmentLacksError as error:
+        pytest.skip(error.message)
+    monkeypatch.setattr(cuda_device, "first_device", lambda: cuda_device.Device("A GPU", "9.0"))
+    sources = tmp_path / "sources" / "tiny"
+    sources.mkdir(parents=True)
+    (sources / "kernel.cu").write_text("__global__ void nothing() {}\n")
+    (sources / "registry_ort.cpp").write_text(
+        '#include <onnxruntime_c_api.h>\nextern "C" __attribute__((visibility("default"))) '
+        "OrtStatus* RegisterCustomOps(OrtSessionOptions*, OrtApiBase const*) { return nullptr; }\n"
+    )
+    given = {
+        "plugin_sources": sources.parent, "onnxruntime_headers": Path(os.environ[HEADERS]),
+    }  # fmt: skip
+    report = converted("Boxes", input=BOXES, given=given)
+    assert stage_of(report).status == "passed", stage_of(report)
+    assert "with the kernels of libtrtyard_ort.so" in stage_of(report).note
+    note = json.loads(
+        (tmp_path / "cache" / "onnxruntime-90" / "libtrtyard_ort.so.json").read_text()
+    )
+    assert note["architectures"] == ["90"]
 
 
 def test_model_without_custom_ops_takes_no_library(converted, tmp_path):
