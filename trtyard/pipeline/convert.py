@@ -134,7 +134,9 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         report = report._replace(latency=latency, packages=where.packages)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
-        write_json(folder / JSON_FILE, report_value(shown(report)))
+        # The paths in its command are replaced already.
+        written = shown(report)._replace(command=report.command)
+        write_json(folder / JSON_FILE, report_value(written))
     return report
 
 
@@ -179,7 +181,7 @@ def _seconds_last_time(folder: Path, command: str) -> Dict[str, float]:
     """Return the seconds of each stage when the same command last wrote into ``folder``."""
     try:
         value = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
-        if value["command"] != shown(command):
+        if value["command"] != command:
             return {}
         stages = value["stages"]
         return {each["name"]: float(each["seconds"]) for each in stages if "seconds" in each}
@@ -352,7 +354,7 @@ def _proposals(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple
 
 
 def _command(row: Row, request: ConversionRequest) -> str:
-    """Return the command that converts the same again."""
+    """Return the command that converts the same again, with the user's paths."""
     words = ["./run", request.task, "--model", request.model, "--trt", row.name]
     known = request.options()
     for name, value in request.given().items():
@@ -360,4 +362,4 @@ def _command(row: Row, request: ConversionRequest) -> str:
             values = value if known[name].is_repeated else [value]
             for each in values:
                 words += ["--" + known[name].name] + ([] if known[name].is_flag else [str(each)])
-    return " ".join(map(shlex.quote, words))
+    return " ".join(shlex.quote(shown(word)) for word in words)

@@ -1,10 +1,12 @@
 """What ./run convert shows at its end."""
 
+import shlex
 import sys
 from pathlib import Path
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.report import FAILED, Compared, Report, precision_stages
+from trtyard.core.request import BenchRequest, ConversionRequest
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
@@ -37,4 +39,10 @@ def bisect_command(report: Report) -> str | None:
         return None
     if report.versions.get("torch", "").startswith("1."):  # it cannot record its operators
         return None
-    return report.command.replace("./run convert", "./run bisect", 1)
+    program, _task, *words = shlex.split(report.command)
+    known = ConversionRequest.options()
+    for name, one in BenchRequest.options().items():
+        if (name == "until" or name not in known) and f"--{one.name}" in words:
+            at = words.index(f"--{one.name}")
+            del words[at : at + 2]
+    return shlex.join([program, "bisect", *words])

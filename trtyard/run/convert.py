@@ -36,6 +36,7 @@ from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_option
 from trtyard.core.report import JSON_FILE, ONNXRUNTIME_CUDA
 from trtyard.core.request import ENGINE, ONNX, ConversionRequest
 from trtyard.core.short_forms import HF, short_form, short_name
+from trtyard.core.typed_paths import typed_path
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
@@ -103,22 +104,22 @@ def job_of(request: ConversionRequest) -> Job:
     weights_file = asked_file(request.weights, request.model)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights) or weights_file is not None:
         weights, key = "", ""
+    compared = _compared_file(request)
     out = request.out
     return Job(
         row=row,
         locked=locked,
         request=request,
-        out=Path(out).expanduser().absolute()
-        if out
-        else OUT / row.name / folder_name(request.model),
+        out=typed_path(out) if out else OUT / row.name / folder_name(request.model),
         model_file=model_file,
         code_folder=Path.cwd() if call.name and call.place and model_file is None else None,
         requirements=requirements,
         short_folder=_short_folder(request.model),
         onnx_file=onnx_file,
-        onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
+        onnx_folder=_data_folder(onnx_file),
         input_file=_input_file(request.input) if onnx_file else None,
-        compared_file=_compared_file(request),
+        compared_file=compared,
+        compared_folder=_data_folder(compared),
         weights=_existing("--weights", weights),
         weights_key=key,
         weights_file=weights_file,
@@ -390,7 +391,7 @@ def _check_opset(row: Row, opset: int) -> None:
 def _file_and_key(weights: str) -> tuple[str, str]:
     """Split FILE#KEY into FILE and KEY; if FILE#KEY is itself a file, KEY is ""."""
     file, _, key = weights.rpartition("#")
-    if not file or Path(weights).expanduser().is_file():
+    if not file or typed_path(weights).is_file():
         return weights, ""
     return file, key
 
@@ -408,7 +409,12 @@ def _compared_file(request: ConversionRequest) -> Path | None:
             "--onnx compares an ONNX file with a model in PyTorch, and needs --bisect",
             "./run bisect --model MODEL --onnx FILE",
         )
-    return check_file(request.onnx)
+    return check_file(request.onnx, "--onnx")
+
+
+def _data_folder(file: Path | None) -> Path | None:
+    """Return the folder of an ONNX file that has weights in other files; None for other files."""
+    return file.parent if file and has_outside_data(file) else None
 
 
 def _input_file(text: str | None) -> Path | None:
@@ -421,7 +427,7 @@ def _short_folder(model: str) -> Path | None:
     """Return the folder of ``hf:FOLDER``; None for another model."""
     if short_form(model) != HF:
         return None
-    folder = Path(short_name(model)).expanduser().absolute()
+    folder = typed_path(short_name(model))
     if not (folder / "config.json").is_file():
         raise UsageError(
             f"--model {model}: {folder} is not a folder with a config.json",
@@ -438,15 +444,15 @@ def _call(model: str) -> ModelCall:
 
 def _is_folder(model: str) -> bool:
     try:
-        return Path(model).expanduser().is_dir()
-    except (OSError, RuntimeError):  # too long for a path, or no such user
+        return typed_path(model).is_dir()
+    except (OSError, UsageError):  # too long for a path, or no such user
         return False
 
 
 def _existing(option: str, path: str | None, *, may_be_folder: bool = False) -> Path | None:
     if not path:
         return None
-    found = Path(path).expanduser().absolute()
+    found = typed_path(path)
     if not found.is_file() and not (may_be_folder and found.is_dir()):
         raise UsageError(f"{option} {path}: file not found")
     return found

@@ -91,15 +91,23 @@ def test_report_json_keeps_the_search():
     assert report_of(report_value(found)).bisection == found.bisection
 
 
-def test_command_is_offered_only_if_pytorch_and_onnxruntime_disagree():
+def test_command_is_offered_only_if_the_comparison_fails():
     assert bisect_command(report(None)) == "./run bisect --model net.py:make --trt rtx-1.7"
     assert bisect_command(report(None, passed=True)) is None
     assert bisect_command(report(Bisection(PAIR, 40, ()))) is None
 
 
+def test_offered_command_has_only_options_of_bisect():
+    command = "./run bench --model 'a b.py:make' --until onnx --top-n 5 --batch 1,8 --seconds 3"
+    differing = report(None)._replace(command=command)
+    assert bisect_command(differing) == "./run bisect --model 'a b.py:make' --top-n 5"
+
+
 def test_onnx_file_is_for_bisect_alone(tmp_path):
     file = tmp_path / "net.onnx"
     file.write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"--onnx none\.onnx: file not found"):
+        job_of(ConversionRequest(model="alexnet", onnx="none.onnx", bisect=True))
     with pytest.raises(UsageError, match="needs --bisect"):
         job_of(ConversionRequest(model="alexnet", onnx=str(file)))
     job = job_of(ConversionRequest(model="alexnet", onnx=str(file), bisect=True))
@@ -107,7 +115,7 @@ def test_onnx_file_is_for_bisect_alone(tmp_path):
     assert file in job.inputs()
 
 
-def test_model_that_is_an_onnx_file_has_nothing_to_be_compared_with(tmp_path):
+def test_an_onnx_file_as_the_model_cannot_be_bisected(tmp_path):
     file = tmp_path / "net.onnx"
     file.write_bytes(b"x")
     with pytest.raises(UsageError, match="nothing to compare it with"):

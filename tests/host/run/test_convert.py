@@ -525,6 +525,11 @@ def checked(**words):
     [
         ({"model": "net.onnx"}, "net.onnx: file not found", None),
         ({"model": "Net.ONNX"}, "Net.ONNX: file not found", None),
+        ({"model": "~nobody-here/net.onnx"}, "no such user", "without ~"),
+        ({"model": "hf:~nobody-here/net"}, "no such user", "without ~"),
+        ({"packages": ["~nobody-here/a.txt"]}, "no such user", "without ~"),
+        ({"weights": "~nobody-here/net.pth"}, "no such user", "without ~"),
+        ({"out": "~nobody-here/net"}, "no such user", "without ~"),
         ({"model": "net.pth"}, "this is a weights file", "--weights net.pth"),
         ({"model": "net.safetensors"}, "this is a weights file", "--weights net.safetensors"),
         ({"model": "net.engine"}, "this is an engine", "--model nets.py:make_net"),
@@ -609,6 +614,9 @@ def test_docker_gets_the_onnx_folder_only_for_data(nets):
     with_data = checked(model="one/a.onnx")
     assert with_data.inputs() == [nets / "one"]
     assert with_data.placed(lambda path: f"/in{path}").model == f"/in{nets}/one/a.onnx"
+    compared = checked(model="alexnet", onnx="one/a.onnx", bisect=True)
+    assert compared.inputs() == [nets / "one"]
+    assert compared.placed(lambda path: f"/in{path}").onnx == f"/in{nets}/one/a.onnx"
 
 
 def test_a_file_of_values_is_placed_where_the_pipeline_runs(nets):

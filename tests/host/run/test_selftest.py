@@ -110,10 +110,20 @@ def test_the_slow_tests_run_alone(commands):
     assert commands == [["tests/pipeline", "-m", "slow"]]
 
 
+def test_slow_tests_run_beside_rows_and_docker(commands, capsys):
+    assert run_tests("default", only="slow,rows,docker,gpu", all_parts=False, words=[]) == 0
+    assert commands == [["tests/pipeline", "-m", "slow"], ["tests/rows"], ["tests/docker"]]
+    said = capsys.readouterr().err
+    assert "slow tests of tests/pipeline run beside the following" in said
+    assert said.index("tests/docker\n") < said.index("slow tests of tests/pipeline\n")
+
+
 @pytest.mark.parametrize(
     ("only", "words", "codes", "code"),
     [
         ("", [], {"tests/host": 1}, 1),
+        ("slow,rows", [], {"tests/rows": 1}, 1),
+        ("slow,rows", [], {"tests/pipeline": 1}, 1),
         ("", [], {"tests/pipeline": 2}, 1),
         ("", [], {"tests/host": 5}, 1),  # no test was found, where all were asked for
         ("", ["-k", "x"], {"tests/host": 5}, 0),

@@ -23,8 +23,20 @@ INTERPOLATION = "interpolation-differs"
 HALF_PIXEL = "rois-half-a-pixel-off"
 TIE = "choice-of-a-tie"
 OVERFLOW = "fp16-overflow"
+ROUNDED = "rounded-toward-zero"
 UNKNOWN = ""
 
+# Operators that some exporters write as nodes with another meaning.
+_WRONG_FORMS: Mapping[str, Tuple[str, str]] = {
+    "index_put": ("repeated-indices", "the nodes keep one of the values of a repeated index"),
+    "index_add": ("repeated-indices", "the nodes keep one of the values of a repeated index"),
+    "index": ("negative-indices", "the nodes count a negative index from the wrong place"),
+    "floor_divide": (ROUNDED, "the nodes round toward zero, PyTorch rounds down"),
+    "rshift": (ROUNDED, "the nodes round toward zero, PyTorch rounds down"),
+    "softplus": ("softplus-threshold", "the nodes have no threshold"),
+    "avg_pool2d": ("average-pool-ceil", "the nodes divide the last window by another count"),
+    "scatter_reduce": ("scatter-mean", "the nodes do not take the mean"),
+}
 # Operators that change no value: a file may leave them out.
 _SILENT = (
     *("view", "unsafe_view", "reshape", "t", "transpose", "permute", "expand", "slice", "select"),
@@ -97,7 +109,9 @@ def cause_of(
         outside: PyTorch's tensors from outside, by event and (negative) number.
         learned: names of the module's parameters and buffers.
     """
-    lost = _lost(suspect, graph, events, matches)
+    own = suspect.taken[0]
+    between = ancestors(events, own, {taken[0] for taken in matches.values()} - {own})
+    lost = _lost(suspect, graph, events, between)
     return (
         _frozen(suspect, graph, events, lost, outside, learned)
         or _lost_write(events, lost)
@@ -105,20 +119,17 @@ def cause_of(
         or _tie(suspect, graph)
         or _attribute(suspect, graph)
         or _lost_operator(events, lost)
+        or _wrong_form(suspect, events, between)
         or Cause(UNKNOWN, "the node computes another value from the same inputs")
     )
 
 
-def _lost(
-    suspect: Suspect, graph: Graph, events: Sequence[Event], matches: Mapping[str, Taken]
-) -> List[int]:
+def _lost(suspect: Suspect, graph: Graph, events: Sequence[Event], between: Set[int]) -> List[int]:
     """Return the events behind the value that no node before it comes from."""
     operators: Dict[Optional[Place], Set[str]] = {}
     for index in graph.before(suspect.name):
         node = graph.nodes[index]
         operators.setdefault(place_in(node), set()).update(operators_of(node))
-    own = suspect.taken[0]
-    between = ancestors(events, own, {taken[0] for taken in matches.values()} - {own})
     return [
         number
         for number in sorted(between)
@@ -301,6 +312,22 @@ def _attribute(suspect: Suspect, graph: Graph) -> Optional[Cause]:
                 f"the attribute {name} of the node is {shown}; with {_attribute_shown(value)} it "
                 "gives PyTorch's value",
             )
+    return None
+
+
+def _wrong_form(suspect: Suspect, events: Sequence[Event], between: Set[int]) -> Optional[Cause]:
+    """Return the cause if an exporter is known to write an operator as something else."""
+    for number in sorted(between, reverse=True):
+        operator = events[number].name
+        if operator not in _WRONG_FORMS or suspect.evidence is None:
+            continue
+        name, meaning = _WRONG_FORMS[operator]
+        right, own = suspect.evidence.right, suspect.evidence.own
+        is_whole = right.shape == own.shape and bool(np.isin(own - right, (0, 1)).all())
+        if name != ROUNDED or is_whole:
+            origin = events[number].origin
+            is_own = origin == events[suspect.taken[0]].origin
+            return Cause(name, f"PyTorch runs {operator}; {meaning}", "" if is_own else origin)
     return None
 
 

@@ -37,6 +37,7 @@ from trtyard.pipeline.latency.contenders import (
     torch_contenders,
 )
 from trtyard.pipeline.latency.engines import Engines, engine_contenders, profile
+from trtyard.pipeline.latency.inductor import temporary_inductor
 from trtyard.pipeline.latency.memory import limited_memory
 from trtyard.pipeline.latency.rounds import (
     DEFAULT_RUNS,
@@ -57,8 +58,6 @@ _CLOCKS = "clocks.sm,clocks.max.sm"
 _SMI_SECONDS = 10
 _NEEDED = re.compile(r"needs the stage (\w+), which")  # as the book of stages says it
 Record = TypeVar("Record", Timing, LayerProfile)
-# torch.compile keeps what it compiled there; else in the user's folders.
-_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 class Subject(NamedTuple):
@@ -292,10 +291,7 @@ def _require(stages: Sequence[Stage], name: str) -> None:
 def _as_timed(library: Optional[Path], device: str) -> Iterator[None]:
     """Have torch.compile leave no files, and on a GPU fp32 be fp32 and ops run as kernels."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        for name in _CACHES:
-            stack.callback(_set_variable, name, os.environ.get(name))
-            os.environ[name] = folder
+        stack.enter_context(temporary_inductor())
         if device == CUDA:
             stack.enter_context(in_full_precision(library))  # as in the engine
         yield
@@ -305,13 +301,6 @@ def _named(subject: Subject, each: Record) -> Record:
     """Return a record with the model's own precision where it has none of --precision."""
     own = FP32 if subject.precisions else subject.own_precision
     return each._replace(precision=own) if each.precision == FP32 else each
-
-
-def _set_variable(name: str, value: Optional[str]) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def _unannounced(_line: str) -> None:

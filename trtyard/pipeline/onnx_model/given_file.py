@@ -22,7 +22,6 @@ _OTHERS = (
     (b"\x1f\x8b", "a gzip archive"),
 )
 _IR_VERSION_FIELD = b"\x08"  # what an ONNX file begins with
-_OLDEST_IR = 3
 _OPEN = "?"
 STANDARD_DOMAINS = ("", "ai.onnx")
 _RUNTIME_DOMAINS = (  # of ONNX Runtime's own ops

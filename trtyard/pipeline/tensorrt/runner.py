@@ -19,7 +19,7 @@ class EngineRun(NamedTuple):
     """What came out of one run."""
 
     outputs: Dict[str, np.ndarray]
-    layers: Optional[List[Any]]  # what the engine says of each layer; None where it says nothing
+    layers: Optional[List[Any]]  # the engine's facts about each layer; None if it has none
     at_other_sizes: Sequence[Dict[str, np.ndarray]] = ()  # the outputs of the further runs
 
 
@@ -86,7 +86,7 @@ class LoadedEngine:
         return outputs, milliseconds
 
     def layers(self) -> Optional[List[Any]]:
-        """Return what the engine says of each layer; None where it says nothing."""
+        """Return the engine's facts about each layer; None if it has none."""
         return self._driver.layers(self._engine)
 
     def tensors(self) -> Tensors:
