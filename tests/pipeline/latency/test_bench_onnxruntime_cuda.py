@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from custom_ops_library import library_for_the_cpu
 from torch._inductor import config as inductor
 
 from trtyard.core.cuda_device import first_device
@@ -49,11 +48,6 @@ BODIES, KERNELS = "onnxruntime-cuda-bodies", "onnxruntime-cuda"
 pytestmark = pytest.mark.skipif(first_device() is not None, reason="tests the CPU's timings")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return library_for_the_cpu(tmp_path_factory.mktemp("onnxruntime"))
-
-
 @pytest.fixture
 def bench(tmp_path):
     """Return a function that times a model of NETS and returns the timings of the runtime."""
@@ -73,6 +67,7 @@ def bench(tmp_path):
     return timed
 
 
+@pytest.mark.slow
 def test_bodies_kernels_and_graph_are_timed_at_each_batch(bench, library):
     found = bench("Boxes", input=BOXES, ops=str(library), batch="1,2")
     kinds = [(BODIES, False), (KERNELS, False), (KERNELS, True)]
@@ -94,6 +89,7 @@ def test_model_without_custom_ops_has_no_bodies(bench):
     ]
 
 
+@pytest.mark.slow
 def test_reduced_precision_is_timed_too(bench):
     found = bench("linear", input="1x4", precision="fp32,fp16", batch="1,2")
     assert [(one.batch, one.precision, one.is_graph, one.reason is None) for one in found] == [
@@ -109,6 +105,7 @@ def test_reduced_precision_is_timed_too(bench):
     assert "the fp16 file has batch 1" in found[-1].reason
 
 
+@pytest.mark.slow
 def test_wrong_library_is_the_reason_for_no_times(bench, tmp_path):
     (tmp_path / "libwrong.so").write_bytes(b"not a library")
     found = bench("Boxes", input=BOXES, ops=str(tmp_path / "libwrong.so"))

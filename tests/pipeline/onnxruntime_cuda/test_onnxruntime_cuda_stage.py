@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from custom_ops_library import VARIABLE as HEADERS
-from custom_ops_library import library_for_the_cpu
 
 from trtyard.core import cuda_device
 from trtyard.core.cuda_device import first_device
@@ -47,11 +46,6 @@ def linear():
     return torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Tanh())
 """
 BOXES = "boxes=1x1x20x4,scores=1x3x20"
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return library_for_the_cpu(tmp_path_factory.mktemp("onnxruntime"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from custom_ops_library import library_for_the_cpu
 from one_node import nms_by_function, one_node_model
 from onnx import TensorProto, helper
 
@@ -17,11 +16,6 @@ from trtyard.pipeline.onnxruntime_cuda.process import Asked, running
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.2, "keep_top_k": 20, "box_offset": 0}
 OUTPUTS = [(TensorProto.INT32, 2), (TensorProto.INT32, 1)]
 REGISTERS = "void* RegisterCustomOps(void* options, void* base) {{ {} }}\n"
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return library_for_the_cpu(tmp_path_factory.mktemp("onnxruntime"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from custom_ops_library import VARIABLE, library_for_the_cpu
+from custom_ops_library import VARIABLE
 from one_node import one_node_model, run_model
 from onnx import TensorProto
 
@@ -24,11 +24,6 @@ ROUNDING = {FLOAT: 1e-5, TensorProto.FLOAT16: 1e-3, TensorProto.BFLOAT16: 8e-3} 
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.2, "keep_top_k": 50, "box_offset": 0}
 POOLING = {"output_height": 5, "output_width": 3, "spatial_scale": 0.25}
 POOLING.update({"sampling_ratio": 0, "aligned": 1, "mode": 0})
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return library_for_the_cpu(tmp_path_factory.mktemp("onnxruntime"))
 
 
 def nms(library, boxes, scores, element_type=None, **changes):
