@@ -133,6 +133,8 @@ def _convert(row: Row, options: argparse.Namespace, packages: Optional[Packages]
             options.plugin_cache,
             options.weights_address,
             packages,
+            options.gpu_packages,
+            options.onnxruntime_headers,
         ),
     )
     if options.request is None:  # otherwise who wrote it shows the report
@@ -230,6 +232,10 @@ def _add_convert(parser: argparse.ArgumentParser, kind: Type[ConversionRequest])
     )
     parser.add_argument("--weights-address", help="where the file of --weights was downloaded")
     parser.add_argument("--package-folder", type=Path, help="folder with the packages of --with")
+    parser.add_argument("--gpu-packages", type=Path, help="folder with onnxruntime-gpu")
+    parser.add_argument(
+        "--onnxruntime-headers", type=Path, help="folder that holds onnxruntime_cxx_api.h"
+    )
     parser.add_argument("--parent", type=int, help="end when this process is not the parent")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 
