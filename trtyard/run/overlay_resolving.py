@@ -1,4 +1,4 @@
-"""Resolve the packages that a model needs against the row's locked packages, which do not change."""
+"""Resolve a model's packages against the row's locked packages, which do not change."""
 
 import re
 from collections.abc import Mapping
