@@ -363,6 +363,19 @@ class Bisection(NamedTuple):
     precisions: Tuple[PrecisionSearch, ...] = ()
 
 
+class EngineSearch(NamedTuple):
+    """The search for the first value in which TensorRT differs from ONNX Runtime."""
+
+    found: Bisection  # with one divergence at most
+    builds: int = 0  # engines with marked values
+    inputs_error: Optional[float] = None  # of the wrong node's inputs, as a share of the largest
+    persists: Optional[bool] = None  # the value is wrong too if it alone is marked
+    hidden_by: Tuple[str, ...] = ()  # values that make the outputs right if they are marked
+    layers: Tuple[str, ...] = ()  # of the engine without marks that compute the node
+    fused: Tuple[str, ...] = ()  # layers of that engine which the one with marks lacks
+    unfused: Tuple[str, ...] = ()  # and those that it has instead
+
+
 class ValueAccuracy(NamedTuple):
     """One output of a reduced precision against PyTorch's in fp32."""
 
@@ -524,6 +537,7 @@ class Report(NamedTuple):
     latency: Optional[Latency] = None  # None: not by ./run bench
     bisection: Optional[Bisection] = None  # None: not asked for
     packages: Optional[Packages] = None  # None: the row's own packages are enough
+    engine_search: Optional[EngineSearch] = None  # None: not asked for
 
 
 def declared(tensor: OnnxTensor) -> str:

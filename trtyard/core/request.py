@@ -18,6 +18,10 @@ SCHEMA = 1
 
 ONNX, ENGINE = "onnx", "engine"
 PADDED, DYNAMIC = "padded", "dynamic"  # detections
+# Runtimes between which bisect searches.
+TORCH_ONNXRUNTIME = "torch,onnxruntime"
+ONNXRUNTIME_TENSORRT = "onnxruntime,tensorrt"
+TORCH_TENSORRT = "torch,tensorrt"  # both of the others
 
 
 class Option(NamedTuple):
@@ -86,9 +90,8 @@ def _texts(_name: str, given: Any) -> List[str]:
 def _one_of(*choices: str) -> Callable[[str, str], str]:
     def read(name: str, words: str) -> str:
         if words not in choices:
-            raise UsageError(
-                "--{} must be one of {}, not {!r}".format(name, ", ".join(choices), words)
-            )
+            mark = "; " if any("," in one for one in choices) else ", "
+            raise UsageError(f"--{name} must be one of {mark.join(choices)}, not {words!r}")
         return words
 
     return read
@@ -198,6 +201,11 @@ class ConversionRequest:
         _flag,
         default=False,
     )
+    between: Optional[str] = option(
+        "With --bisect: the runtimes to compare, torch,onnxruntime (default), onnxruntime,tensorrt "
+        "or torch,tensorrt. TensorRT needs a GPU.",
+        _one_of(TORCH_ONNXRUNTIME, ONNXRUNTIME_TENSORRT, TORCH_TENSORRT),
+    )
     onnx: Optional[str] = option(
         "With --bisect: an ONNX file of the model to compare with, instead of exporting it."
     )
@@ -273,6 +281,11 @@ class ConversionRequest:
     def replaced(self, **changes: Any) -> "ConversionRequest":
         """Return a copy of the request with these fields changed."""
         return type(self)(**dict(self.__dict__, **changes))
+
+    def searches(self, between: str) -> bool:
+        """Return whether --bisect compares these two runtimes."""
+        asked = self.between or TORCH_ONNXRUNTIME
+        return self.bisect and asked in (between, TORCH_TENSORRT)
 
     def given(self) -> Dict[str, Any]:
         """Return the fields that differ from their defaults, by name."""

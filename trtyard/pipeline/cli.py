@@ -77,8 +77,8 @@ def _ended(options: argparse.Namespace) -> int:
         traceback.print_exc()
         return _say(
             ConversionError(
-                "this is a mistake of trtyard's, not of yours; nothing half-written was left",
-                "report it, please, with the lines above and the model if you can",
+                "this is a bug in trtyard; nothing half-written was left",
+                "report it with the lines above, and with the model if you can",
             )
         )
 
@@ -164,7 +164,7 @@ def _request(options: argparse.Namespace) -> ConversionRequest:
     if options.request is None:
         return kind.from_words(given)
     if given:
-        raise UsageError("--request holds every option; give no other beside it")
+        raise UsageError("--request has every option", "leave out the other options")
     return kind.read(options.request)
 
 
@@ -265,7 +265,7 @@ def _say(error: TrtyardError) -> int:
 
 
 def _from_os(error: OSError) -> TrtyardError:
-    """Put what the operating system refused into words that say what to do."""
+    """Return the error for an exception of the operating system."""
     name: Optional[str] = error.filename
     where = f" ({name})" if name else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -275,7 +275,7 @@ def _from_os(error: OSError) -> TrtyardError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentLacksError(
-            f"no right to write or read{where}: {error.strerror}",
-            "give a folder that you own with --out",
+            f"permission denied{where}: {error.strerror}",
+            "use a folder that you own: --out FOLDER",
         )
     return ConversionError(f"{error.strerror or error}{where}")

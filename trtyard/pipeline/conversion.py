@@ -23,6 +23,7 @@ from trtyard.core.report import (
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
+from trtyard.pipeline.bisect.looking import EngineLooker
 from trtyard.pipeline.dynamic.comparison import SizedRuns, in_words, profile_shapes
 from trtyard.pipeline.export.exporter import Exported, export_model, export_onnx
 from trtyard.pipeline.export.failures import explained
@@ -279,7 +280,7 @@ class Conversion:
         Raises:
             UsageError: its inputs or outputs are not the model's.
         """
-        source, content = read_given(str(self._given_export))
+        source, content = read_given(str(self._given_export), "--onnx")
         for what, own, names in (
             ("inputs", {one.name for one in inputs_of(content)}, self._model.input_names),
             ("outputs", {one.name for one in content.graph.output}, self._model.output_names),
@@ -494,6 +495,16 @@ class Conversion:
             importlib.import_module("trtyard.pipeline.tensorrt.api")
         except ImportError as error:
             raise NotRunError(f"{release} is not in this environment: {error}") from error
+
+    def engine_looker(self) -> EngineLooker:
+        """Return what looks at intermediate values of the fp32 engine, with this run's inputs."""
+        return EngineLooker(
+            self._folder / artifacts.ONNX,
+            self._folder / artifacts.ENGINE,
+            self._inputs,
+            self._library,
+            profile_shapes(self._model),
+        )
 
     def run_engine(self, precision: str = FP32, inputs: Optional[Outputs] = None) -> Outputs:
         """Run the engine of ``precision`` on the given inputs, or on this run's."""

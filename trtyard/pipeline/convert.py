@@ -14,9 +14,12 @@ from trtyard.core.errors import ParityError, UsageError
 from trtyard.core.files import published_together, write_json
 from trtyard.core.onnx_files import is_onnx_file, refuse_unfit
 from trtyard.core.report import (
+    FAILED,
     JSON_FILE,
+    PASSED,
     UNSIMPLIFIED,
     Bisection,
+    EngineSearch,
     Inputs,
     Packages,
     Picture,
@@ -30,7 +33,13 @@ from trtyard.core.report import (
     declared,
 )
 from trtyard.core.report_json import report_value
-from trtyard.core.request import REQUEST_FILE, BenchRequest, ConversionRequest
+from trtyard.core.request import (
+    ONNXRUNTIME_TENSORRT,
+    REQUEST_FILE,
+    TORCH_ONNXRUNTIME,
+    BenchRequest,
+    ConversionRequest,
+)
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
 from trtyard.pipeline.conversion import Conversion, CudaSource, Outcome, PluginSource
@@ -127,7 +136,11 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
                 row, model, plugins, folder, outcome, precisions, _own_precision(model), cuda
             )
             latency = bench(subject, request, _announce)
-        report = _report(row, request, where, model, outcome, folder, precisions)
+        comparisons = _compare(model, outcome)
+        report = _report(row, request, where, model, outcome, folder, comparisons, precisions)
+        if request.searches(ONNXRUNTIME_TENSORRT):
+            search = _bisect_engine(conversion, outcome, comparisons, folder)
+            report = report._replace(engine_search=search)
         if report.bisection is not None and precisions:
             searches = _search_precisions(row, plan, model, conversion, outcome, folder, precisions)
             report = report._replace(bisection=report.bisection._replace(precisions=searches))
@@ -225,6 +238,7 @@ def _report(
     model: Model,
     outcome: Outcome,
     folder: Path,
+    comparisons: List[Comparison],
     precisions: Tuple[Precision, ...] = (),
 ) -> Report:
     found, given = versions(), model.file
@@ -233,9 +247,10 @@ def _report(
     write_notes(folder, row, precisions, found, outcome.library)
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
-    comparisons = _compare(model, outcome)
     overlay = _draw(model, outcome.outputs, folder)
-    bisection = _bisect(model, comparisons, folder) if request.bisect else None
+    bisection = None
+    if request.searches(TORCH_ONNXRUNTIME):
+        bisection = _bisect(model, comparisons, folder)
     return Report(
         row=row.name,
         model=model.name,
@@ -283,6 +298,27 @@ def _bisect(model: Model, comparisons: List[Comparison], folder: Path) -> Bisect
     if not compared:
         return Bisection(PAIR, 0, (), problem="PyTorch and ONNX Runtime were not compared")
     return bisect(model, file, folder, compared[0].passed, _announce)
+
+
+def _bisect_engine(
+    conversion: Conversion, outcome: Outcome, comparisons: List[Comparison], folder: Path
+) -> EngineSearch:
+    """Search for the first value in which TensorRT differs from ONNX Runtime."""
+    from trtyard.pipeline.bisect.engine_bisection import PAIR, bisect_engine, not_searched
+
+    for stage in outcome.stages:
+        if stage.name in ("onnxruntime", "engine", "tensorrt") and stage.status != PASSED:
+            ended = f"the stage {stage.name} failed" if stage.status == FAILED else "not run"
+            return not_searched(f"{ended}: {(stage.reason or '').splitlines()[0]}")
+    if (folder / artifacts.TWIN).is_file():
+        return not_searched(f"ONNX Runtime ran {artifacts.TWIN}, whose values have other names")
+    compared = [one for one in comparisons if pair_of(one) == PAIR]
+    if not compared:
+        return not_searched("the outputs of ONNX Runtime and TensorRT were not compared")
+    file, agrees = folder / artifacts.ONNX, all(one.passed for one in compared)
+    is_half = outcome.exported is not None and outcome.exported.has_float16
+    looker = conversion.engine_looker()
+    return bisect_engine(file, looker.inputs, looker, agrees, is_half, _announce)
 
 
 def _own_precision(model: Model) -> str:

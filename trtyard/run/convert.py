@@ -34,7 +34,13 @@ from trtyard.core.onnx_files import (
 from trtyard.core.output_lock import is_held
 from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_options
 from trtyard.core.report import JSON_FILE, ONNXRUNTIME_CUDA
-from trtyard.core.request import ENGINE, ONNX, ConversionRequest
+from trtyard.core.request import (
+    ENGINE,
+    ONNX,
+    ONNXRUNTIME_TENSORRT,
+    TORCH_ONNXRUNTIME,
+    ConversionRequest,
+)
 from trtyard.core.short_forms import HF, short_form, short_name
 from trtyard.core.typed_paths import typed_path
 from trtyard.lock.file import LockedRow
@@ -80,11 +86,14 @@ def job_of(request: ConversionRequest) -> Job:
         onnx_file = check_file(request.model)
         refuse_unfit(request)
     refuse_impossible(request.model, request.size)
-    if request.bisect and is_onnx_file(request.model):
+    if request.searches(TORCH_ONNXRUNTIME) and is_onnx_file(request.model):
         raise UsageError(
             f"--bisect: {request.model} is an ONNX file, so there is nothing to compare it with",
-            "./run bisect --model MODEL --onnx FILE, with the model in PyTorch that it comes from",
+            "./run bisect --model MODEL --onnx FILE, with the model in PyTorch that it comes from; "
+            f"or compare the file with TensorRT: --between {ONNXRUNTIME_TENSORRT}",
         )
+    if request.between and not request.bisect:
+        raise UsageError("--between needs --bisect", f"--bisect --between {request.between}")
     call = _call(request.model)
     model_file = _existing("--model", call.place) if call.place.endswith(".py") else None
     row, locked = row_and_lock(request.row)

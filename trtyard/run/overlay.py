@@ -22,6 +22,7 @@ from trtyard.core.packages import FACTS_FILE, MODULES, read_packages
 from trtyard.core.report import Package, Packages
 from trtyard.lock.file import Artifact, LockedRow, requirements_text
 from trtyard.matrix.row import GPU_PACKAGE, Row
+from trtyard.report import words
 from trtyard.run.environment import environment_of
 from trtyard.run.overlay_resolving import refuse_unfit, resolve_packages
 from trtyard.run.requirements import Asked, Requirements
@@ -33,7 +34,6 @@ from trtyard.system.uv import YARD, explained, uv, uv_environment
 LAYOUT = "1"  # increment it if the same requirements make a different folder
 MARKER = "whole"
 FOLDER = "with"  # below YARD
-_MEGA = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +162,9 @@ def _make(overlay: Overlay, held: int) -> None:
             overlay.row, overlay.locked, overlay.python, overlay.requirements, folder
         )
     if wheels:
-        size = sum(one.size for one in wheels) / _MEGA
-        say(f"installing {len(wheels)} packages, up to {size:.0f} MB to download")
+        size = sum(one.size for one in wheels)  # 0 if the index does not list it
+        at_most = f", up to {words.size(size)} to download" if size else ""
+        say(f"installing {words.counted(len(wheels), 'package')}{at_most}")
         _install(overlay, wheels, held)
     (folder / MODULES).mkdir(exist_ok=True)
     installed = tuple(

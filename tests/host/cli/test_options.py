@@ -72,6 +72,7 @@ CONVERT = {
     "calibration": (["max"], {"words.0.calibration": "max"}),
     "keep-fp32": (["Conv,*head*"], {"words.0.keep_fp32": "Conv,*head*"}),
     "bisect": ([], {"words.0.bisect": True}),
+    "between": (["torch,tensorrt"], {"words.0.between": "torch,tensorrt"}),
     "onnx": ([FILE], {"words.0.onnx": FILE}),
     "until": (["onnx"], {"words.0.until": "onnx"}),
     "plugins": ([FILE], {"words.0.plugins": FILE}),
@@ -98,7 +99,6 @@ CASES = {
         {
             **{name: one for name, one in CONVERT.items() if name != "dry-run"},
             **{name: (CONVERT[name][0], None) for name in ("bisect", "until", "export")},
-            "between": (["torch,tensorrt"], {"words.1": "torch,tensorrt"}),
         },
     ),
     "test": (

@@ -239,7 +239,8 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
         "size": 320, "input": None, "top_n": None, "norm_eps": None, "detections": None,
         "opset": None, "precision": "fp32", "calibrate": None, "calibration": None,
         "keep_fp32": None, "until": "engine", "plugins": None, "simplify": False,
-        "packages": None, "bisect": False, "onnx": None, "runtime": None, "ops": None,
+        "packages": None, "bisect": False, "between": None, "onnx": None, "runtime": None,
+        "ops": None,
     }  # fmt: skip
 
 

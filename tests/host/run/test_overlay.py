@@ -1,6 +1,7 @@
 """Packages for a model, resolved and installed by the real uv from a loopback index."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -81,7 +82,11 @@ def test_packages_come_without_those_of_the_row(row, lock, capfd):
     assert imported(overlay, "model")
     assert imported(overlay, "blocks")
     assert not imported(overlay, "locked")
-    assert "packages: model 1.0, 1 more that they need" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "installing 2 packages" in said
+    assert "packages: model 1.0, 1 more that they need" in said
+    made(row, lock, "blocks")
+    assert re.search(r"installing 1 package($|, up to \d)", capfd.readouterr().err, re.MULTILINE)
 
 
 def test_same_requirements_need_no_network_again(row, lock, index, capfd, monkeypatch):

@@ -14,6 +14,7 @@ from trtyard.core.report import Bisection
 from trtyard.pipeline.bisect.bisection import bisect
 from trtyard.pipeline.bisect.case import write_case
 from trtyard.pipeline.bisect.faults import find_faults
+from trtyard.pipeline.bisect.recording import record
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.runner import run_onnx
@@ -196,3 +197,11 @@ def test_divergence_has_line_shapes_and_worst_value(tmp_path):
     assert one.worst.candidate == 0.0
     assert one.case[-1] == "bisect/case1.py"
     assert "models.py:" in one.origin
+
+
+def test_only_values_that_pytorch_overwrites_are_marked(tmp_path):
+    model, _file = exported(tmp_path, "detector()", "torchscript")
+    names = {(one.name, one.is_overwritten) for one in record(model)}
+    assert {("zeros_like", True), ("copy", True), ("select", True)} <= names
+    assert {("convolution", False), ("relu", False), ("clamp", False)} <= names
+    assert not {("convolution", True), ("relu", True), ("softmax", True)} & names

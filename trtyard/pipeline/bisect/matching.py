@@ -82,7 +82,7 @@ _TYPES = {
     **{f"tensor({each})": each for each in ("float16", "bfloat16", "bool", "int64", "int32")},
     **{f"tensor({each})": each for each in ("int16", "int8", "uint8")},
 }
-_COMPARABLE = (  # types that numpy has too
+COMPARABLE = (  # types that numpy has too
     *("float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8"),
 )
 _FUSED_WITH_NORM = ("Conv", "ConvTranspose", "Gemm")
@@ -214,7 +214,7 @@ def operators_of(node: onnx.NodeProto) -> Tuple[str, ...]:
 
 
 def _fits(value: Value, shape: Tuple[int, ...], dtype: str) -> bool:
-    if value.dtype != dtype or dtype not in _COMPARABLE:
+    if value.dtype != dtype or dtype not in COMPARABLE:
         return False
     if value.shape is None:
         return True
