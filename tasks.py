@@ -78,20 +78,18 @@ def batch(
     )
 
 
-@command(
-    record=ConversionRequest,
-    between="The two runtimes: torch,onnxruntime. TensorRT's intermediate values are not "
-    "supported yet.",
-)
-def bisect(between: str = "torch,onnxruntime", **words: str | bool) -> int:
-    """Find the first node of the ONNX file that differs from PyTorch, with line and cause.
+@command(record=ConversionRequest)
+def bisect(**words: str | bool) -> int:
+    """Find the first node in which two runtimes differ, with line and cause.
 
-    Converts the model up to ONNX into out/ROW/MODEL-bisect, and compares intermediate values.
+    Converts the model into out/ROW/MODEL-bisect, and compares intermediate values. By default it
+    compares the ONNX file with PyTorch. --between onnxruntime,tensorrt compares an engine with the
+    ONNX file, and torch,tensorrt runs both searches. TensorRT needs a GPU.
     """
     from trtyard.run.bisect import bisect
 
     refuse("bisect", **{name: words[name] for name in ("bisect", "until", "export")})
-    return bisect(ConversionRequest.from_words(words), between)
+    return bisect(ConversionRequest.from_words(words))
 
 
 @command(

@@ -1,4 +1,4 @@
-"""What ``run`` executes: the tasks of this repository, whatever folder the user stands in."""
+"""What ``run`` executes: the tasks of this repository, from any current folder."""
 
 import sys
 from pathlib import Path
@@ -7,13 +7,13 @@ from pathlib import Path
 # front of the tools; this repository is then not on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trtyard.cli.damaged import make_anew
+from trtyard.cli.damaged import restart
 from trtyard.system.terminal import open_streams
 
 HAS_STDOUT = open_streams()
 try:
     from trtyard.cli.command import main
 except Exception as error:
-    make_anew(error)
+    restart(error)
 
 main(has_stdout=HAS_STDOUT)

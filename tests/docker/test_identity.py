@@ -41,7 +41,7 @@ def build(engine, tmp_path):
 
 @contextmanager
 def in_place_of(engine, name):
-    """Give the name back to the image that has it, whatever has it meanwhile."""
+    """Give the name back to its image after the block."""
     image = engine.images.get(name)
     engine.images.get(image.id).tag("trtyard/test-kept", "here")
     try:

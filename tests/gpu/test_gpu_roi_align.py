@@ -219,7 +219,7 @@ def test_rois_that_are_not_finite_give_zeros(kernels: Kernels, aligned, sampling
 
 
 FAR = float(reference.FARTHEST)
-# Each with whether it is padding whatever the map, at a scale of 1.
+# Each with whether it is padding on a map of any size, at a scale of 1.
 UNUSUAL_ROIS = [
     ([-2e38, -2e38, 2e38, 2e38], True),
     ([0, 0, 3.4e38, 9], True),
@@ -260,7 +260,7 @@ UNUSUAL_CASES = [
 @pytest.mark.parametrize(
     ("batch", "channels", "height", "width", "output", "mode"),
     [(*case, AVERAGE) for case in UNUSUAL_CASES]
-    + [(*case, MAXIMUM) for case in UNUSUAL_CASES[:3]],  # one way, whatever the size
+    + [(*case, MAXIMUM) for case in UNUSUAL_CASES[:3]],  # one code path for all sizes
 )
 def test_unusual_rois_match_float64(
     kernels: Kernels, batch, channels, height, width, output, dtype, mode, sampling, aligned

@@ -196,12 +196,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from trtyard.cli.damaged import make_anew
+from trtyard.cli.damaged import restart
 
 try:
     import tool
 except Exception as error:
-    make_anew(error)
+    restart(error)
 print(tool.NAME, *sys.argv[1:])
 """
 

@@ -34,6 +34,36 @@ def test_planted_fault_is_found_on_row_8_6(environment_of, fault, name, tmp_path
     assert "models.py:" in found["divergences"][0]["cause_origin"]
 
 
+@pytest.mark.parametrize(
+    ("call", "causes"),
+    [
+        (
+            "indexed",
+            {"put": "repeated-indices", "added": "repeated-indices", "taken": "negative-indices"},
+        ),
+        (
+            "rounded",
+            {
+                "divided": "rounded-toward-zero",
+                "shifted": "rounded-toward-zero",
+                "smooth": "softplus-threshold",
+                "pooled": "average-pool-ceil",
+            },
+        ),
+    ],
+)
+def test_wrong_operators_of_row_8_6_are_named(environment_of, call, causes, tmp_path):
+    environment_of("8.6")
+    code, found = bisected("8.6", call, tmp_path)
+    lines = MODELS.read_text(encoding="utf-8").splitlines()
+    named = {}
+    for one in found["divergences"]:
+        number = int(one["origin"].split("models.py:")[1].split()[0])
+        named[lines[number - 1].rpartition("# ")[2]] = one["failure"]
+    assert code == 1
+    assert named == causes
+
+
 def test_correct_model_has_no_wrong_node_on_row_8_6(environment_of, tmp_path):
     environment_of("8.6")
     code, found = bisected("8.6", "detector()", tmp_path)

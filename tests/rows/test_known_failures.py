@@ -176,14 +176,14 @@ def test_bilinear_resize_differs_before_opset_11(old_python, export, tmp_path, o
 
 @pytest.mark.parametrize(("opset", "inputs"), [(9, "1"), (10, "2")])
 def test_k_of_topk_is_a_tensor_from_opset_10_on(old_python, export, tmp_path, opset, inputs):
-    # What topk-k-is-a-tensor says of torch 1.4; TensorRT 7.0 itself cannot run here.
+    # The claim of topk-k-is-a-tensor about torch 1.4; TensorRT 7.0 itself cannot run here.
     export("Topk", opset)
     assert look(old_python, tmp_path / "model.onnx")[1] == f"inputs of TopK {inputs}"
 
 
 @pytest.mark.parametrize(("opset", "op"), [(10, "NonZero"), (11, "Range")])
 def test_arange_needs_nonzero_before_opset_11(old_python, export, tmp_path, opset, op):
-    # What nonzero says of arange.
+    # The claim of nonzero about arange.
     export("Arange", opset)
     assert op in look(old_python, tmp_path / "model.onnx")[0].split()
 

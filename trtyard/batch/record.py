@@ -4,6 +4,7 @@
 row's lock, its input files and trtyard's version are the same as now.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -11,7 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ class Result:
 
 def identity_of(job: Job) -> dict[str, str]:
     """Return everything that a report belongs to, each with its version or hash."""
-    locked = json.dumps([job.row.sha256(), asdict(job.locked)], sort_keys=True)
+    used = job.locked if job.request.runtime else replace(job.locked, gpu=())
+    locked = json.dumps([job.row.sha256(), asdict(used)], sort_keys=True)
     given = {name: value for name, value in job.request.given().items() if name != "out"}
     return {
         "trtyard": __version__,
@@ -200,11 +203,23 @@ def command_of(request: ConversionRequest) -> list[Word]:
 def _inputs(job: Job) -> list[Path]:
     """Return the user's files and folders that decide the result."""
     found = [path for path in job.inputs() if path != job.code_folder]
-    if job.code_folder is not None:  # of package.module:callable; code that it imports is not known
-        module = job.code_folder.joinpath(*read_call(job.request.model).place.split("."))
-        candidates = (module.with_suffix(".py"), module / "__init__.py")
-        found += [one for one in candidates if one.is_file()]
-    return found
+    return [*found, *(path for path in _modules(job) if path not in found)]
+
+
+def _modules(job: Job) -> list[Path]:
+    """Return the model's Python files, with those beside it that their import statements name."""
+    folder = job.model_file.parent if job.model_file is not None else job.code_folder
+    if folder is None:
+        return []
+    finder = ModuleFinder([str(folder)])
+    # Broken code is an error of the conversion, not of the batch.
+    with contextlib.suppress(SyntaxError, ImportError, OSError, ValueError, RecursionError):
+        if job.model_file is not None:
+            finder.run_script(str(job.model_file))
+        else:
+            finder.import_hook(read_call(job.request.model).place)
+    files = (getattr(one, "__file__", None) for one in finder.modules.values())
+    return sorted(Path(file) for file in files if file)
 
 
 def _content_of(path: Path) -> str:

@@ -14,7 +14,8 @@ from trtyard.build.bake import DEFAULT_BUILDER
 from trtyard.build.buildkit import explained
 from trtyard.build.identity import Expected, note_id, problem_of
 from trtyard.core.errors import IntegrityError
-from trtyard.core.files import write_text
+from trtyard.core.files import sha256_of, write_text
+from trtyard.core.packages import FACTS_FILE
 from trtyard.system.docker_engine import docker_command
 from trtyard.system.processes import CommandError, Word, check
 from trtyard.system.terminal import say
@@ -33,7 +34,7 @@ def image_with_packages(client: "DockerClient", image: str, folder: Path) -> str
     Args:
         client: of the engine.
         image: the name of the row's image.
-        folder: whole, and named by the hash of its content.
+        folder: with the packages, complete.
 
     Raises:
         EnvironmentLacksError: Docker or disk space is missing.
@@ -42,28 +43,29 @@ def image_with_packages(client: "DockerClient", image: str, folder: Path) -> str
     from docker.errors import ImageNotFound
 
     base = client.images.get(image)
-    key = hashlib.sha256(f"{base.id} {folder.name}".encode()).hexdigest()[:12]
+    packages = sha256_of(folder / FACTS_FILE)  # the same requirements may resolve to others later
+    key = hashlib.sha256(f"{base.id} {packages}".encode()).hexdigest()[:12]
     name = f"{image.partition(':')[0]}-with:{key}"
     below = list(base.attrs["RootFS"]["Layers"])
-    expected = Expected(labels={PACKAGES_LABEL: folder.name}, below=below, layers=len(below) + 1)
+    expected = Expected(labels={PACKAGES_LABEL: packages}, below=below, layers=len(below) + 1)
     try:
         problem = problem_of(client, name, expected)
     except ImageNotFound:
-        _build(client, image, folder, name)
+        _build(client, image, folder, name, packages)
         problem = problem_of(client, name, expected)
     if problem is not None:
         raise IntegrityError(problem, f"docker image rm {name}, then run the command again")
     return name
 
 
-def _build(client: "DockerClient", image: str, folder: Path, name: str) -> None:
+def _build(client: "DockerClient", image: str, folder: Path, name: str, packages: str) -> None:
     say(f"building {name}: {image} and the packages")
     with tempfile.TemporaryDirectory(prefix="trtyard-with-") as context:
         write_text(Path(context, "Dockerfile"), _DOCKERFILE)
         command: list[Word] = [docker_command(), "buildx", "build", "--builder", DEFAULT_BUILDER]
         command += ["--build-context", f"row=docker-image://{image}"]
         command += ["--build-context", f"packages={folder}"]
-        command += ["--label", f"{PACKAGES_LABEL}={folder.name}", "--network", "none"]
+        command += ["--label", f"{PACKAGES_LABEL}={packages}", "--network", "none"]
         command += ["--provenance=false", "--tag", name, context]
         try:
             check(command)

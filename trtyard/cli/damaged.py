@@ -9,7 +9,7 @@ from typing import NoReturn
 from trtyard.core.errors import BUG_EXIT_CODE, EnvironmentLacksError
 from trtyard.system.uv import ROOT, VENV
 
-_AGAIN = "TRTYARD_MADE_ANEW"  # set in the second attempt: there is no third
+_AGAIN = "TRTYARD_RESTARTED"  # set in the second attempt: there is no third
 
 
 def is_of_venv(error: BaseException) -> bool:
@@ -27,7 +27,7 @@ def is_of_venv(error: BaseException) -> bool:
     )
 
 
-def make_anew(error: Exception) -> NoReturn:
+def restart(error: Exception) -> NoReturn:
     """Start ``run`` again, which makes a new ``.venv`` and runs the same command.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trtyard.core.errors import UsageError
 from trtyard.core.request import ConversionRequest
+from trtyard.core.typed_paths import typed_path
 
 ENDING = ".onnx"
 LARGEST = 2**31 - 1  # bytes; protobuf reads no larger message
@@ -37,7 +38,7 @@ def file_in_folder(spec: str) -> str:
     Raises:
         UsageError: it holds none, or several.
     """
-    folder = Path(spec).expanduser()
+    folder = typed_path(spec)
     names = sorted(one.name for one in folder.iterdir() if is_onnx_file(one.name))
     if not names:
         raise UsageError(f"--model {spec}: the folder holds no {ENDING} file", "--model FILE.onnx")
@@ -49,21 +50,21 @@ def file_in_folder(spec: str) -> str:
     return str(Path(spec) / names[0])
 
 
-def check_file(spec: str) -> Path:
-    """Return the absolute path of the ONNX file ``spec``.
+def check_file(spec: str, option: str = "--model") -> Path:
+    """Return the absolute path of the ONNX file ``spec``, the value of ``option``.
 
     Raises:
         UsageError: it is missing, empty, a placeholder of Git LFS, or too large for protobuf.
     """
-    file = Path(spec).expanduser().absolute()
+    file = typed_path(spec)
     if not file.is_file():
-        raise UsageError(f"--model {spec}: file not found")
+        raise UsageError(f"{option} {spec}: file not found")
     size = file.stat().st_size
     if not size:
-        raise UsageError(f"--model {spec}: the file is empty", "copy or export it again")
+        raise UsageError(f"{option} {spec}: the file is empty", "copy or export it again")
     if size > LARGEST:
         raise UsageError(
-            f"--model {spec}: the file has {size / 2**30:.1f} GiB; protobuf reads 2 GiB at most",
+            f"{option} {spec}: the file has {size / 2**30:.1f} GiB; protobuf reads 2 GiB at most",
             "export it with its weights in a file beside it: "
             "torch.onnx.export(..., external_data=True), or "
             "onnx.save_model(..., save_as_external_data=True)",
@@ -71,7 +72,7 @@ def check_file(spec: str) -> Path:
     with file.open("rb") as stream:
         if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise UsageError(
-                f"--model {spec}: the file is a placeholder of Git LFS, not the model itself",
+                f"{option} {spec}: the file is a placeholder of Git LFS, not the model itself",
                 "git lfs pull",
             )
     return file

@@ -18,18 +18,24 @@ NOT_RUN = "not-run"
 STAGES = ("torch", "export", "onnxruntime", "plugins", "engine", "tensorrt")
 PRECISION_STAGES = ("rewrite", "onnxruntime", "engine", "tensorrt")  # of each reduced precision
 SIMPLIFY = "simplify"
+ONNXRUNTIME_CUDA = "onnxruntime-cuda"  # model.onnx in ONNX Runtime on the GPU
 # Stages that a report has only if they were asked for, and the stage that each one follows.
-OPTIONAL_STAGES = {SIMPLIFY: "export"}
+OPTIONAL_STAGES = {SIMPLIFY: "export", ONNXRUNTIME_CUDA: "onnxruntime"}
 # The stages whose outputs are compared; the first one that ran is the reference.
-RUNTIMES = ("torch", "onnxruntime", "tensorrt")
+RUNTIMES = ("torch", "onnxruntime", "tensorrt", ONNXRUNTIME_CUDA)
+TORCH_CUDA = "torch-cuda"  # PyTorch on the GPU: the reference of ONNXRUNTIME_CUDA, no stage
 UNSIMPLIFIED = "unsimplified"  # ONNX Runtime on the file before the stage simplify
 COMPILED = "torch-compiled"  # PyTorch with torch.compile
 TIMED = ("torch", COMPILED, "onnxruntime", "tensorrt")  # by ./run bench
+FUNCTION_BODIES = "onnxruntime-cuda-bodies"  # ONNXRUNTIME_CUDA without the kernels, by ./run bench
 RUNTIME_NAMES = {
     "torch": "PyTorch",
     COMPILED: "PyTorch compiled",
     "onnxruntime": "ONNX Runtime",
     "tensorrt": "TensorRT",
+    ONNXRUNTIME_CUDA: "ONNX Runtime CUDA",
+    FUNCTION_BODIES: "ONNX Runtime CUDA, function bodies",
+    TORCH_CUDA: "PyTorch CUDA",
     UNSIMPLIFIED: "ONNX Runtime before --simplify",
 }
 
@@ -357,6 +363,19 @@ class Bisection(NamedTuple):
     precisions: Tuple[PrecisionSearch, ...] = ()
 
 
+class EngineSearch(NamedTuple):
+    """The search for the first value in which TensorRT differs from ONNX Runtime."""
+
+    found: Bisection  # with one divergence at most
+    builds: int = 0  # engines with marked values
+    inputs_error: Optional[float] = None  # of the wrong node's inputs, as a share of the largest
+    persists: Optional[bool] = None  # the value is wrong too if it alone is marked
+    hidden_by: Tuple[str, ...] = ()  # values that make the outputs right if they are marked
+    layers: Tuple[str, ...] = ()  # of the engine without marks that compute the node
+    fused: Tuple[str, ...] = ()  # layers of that engine which the one with marks lacks
+    unfused: Tuple[str, ...] = ()  # and those that it has instead
+
+
 class ValueAccuracy(NamedTuple):
     """One output of a reduced precision against PyTorch's in fp32."""
 
@@ -518,6 +537,7 @@ class Report(NamedTuple):
     latency: Optional[Latency] = None  # None: not by ./run bench
     bisection: Optional[Bisection] = None  # None: not asked for
     packages: Optional[Packages] = None  # None: the row's own packages are enough
+    engine_search: Optional[EngineSearch] = None  # None: not asked for
 
 
 def declared(tensor: OnnxTensor) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Dict
 
 from trtyard.core.report import SCHEMA, ErrorHistogram, Report, Stage, exit_code
 
-_LEFT_OUT = ("bisection",)  # keys that are there only if they were asked for
+_LEFT_OUT = ("bisection", "engine_search")  # keys that are there only if they were asked for
 
 
 def report_value(report: Report) -> Dict[str, Any]:

@@ -11,12 +11,17 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 
 from trtyard.core.errors import UsageError
 from trtyard.core.precisions import FP32, METHODS, read_precisions
+from trtyard.core.report import ONNXRUNTIME_CUDA
 
 REQUEST_FILE = "request.json"
 SCHEMA = 1
 
 ONNX, ENGINE = "onnx", "engine"
 PADDED, DYNAMIC = "padded", "dynamic"  # detections
+# Runtimes between which bisect searches.
+TORCH_ONNXRUNTIME = "torch,onnxruntime"
+ONNXRUNTIME_TENSORRT = "onnxruntime,tensorrt"
+TORCH_TENSORRT = "torch,tensorrt"  # both of the others
 
 
 class Option(NamedTuple):
@@ -85,9 +90,8 @@ def _texts(_name: str, given: Any) -> List[str]:
 def _one_of(*choices: str) -> Callable[[str, str], str]:
     def read(name: str, words: str) -> str:
         if words not in choices:
-            raise UsageError(
-                "--{} must be one of {}, not {!r}".format(name, ", ".join(choices), words)
-            )
+            mark = "; " if any("," in one for one in choices) else ", "
+            raise UsageError(f"--{name} must be one of {mark.join(choices)}, not {words!r}")
         return words
 
     return read
@@ -197,11 +201,24 @@ class ConversionRequest:
         _flag,
         default=False,
     )
+    between: Optional[str] = option(
+        "With --bisect: the runtimes to compare, torch,onnxruntime (default), onnxruntime,tensorrt "
+        "or torch,tensorrt. TensorRT needs a GPU.",
+        _one_of(TORCH_ONNXRUNTIME, ONNXRUNTIME_TENSORRT, TORCH_TENSORRT),
+    )
     onnx: Optional[str] = option(
         "With --bisect: an ONNX file of the model to compare with, instead of exporting it."
     )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
+    runtime: Optional[str] = option(
+        "Also run model.onnx in onnxruntime-cuda, ONNX Runtime on the GPU with trtyard's kernels.",
+        _one_of(ONNXRUNTIME_CUDA),
+    )
+    ops: Optional[str] = option(
+        "With --runtime: the library of the kernels, from: ./run plugins --for onnxruntime "
+        "(default: compiled for this GPU)."
+    )
     export: Optional[str] = option(
         "Also write a model repository for a server: triton, NVIDIA's Triton Inference Server.",
         _one_of("triton"),
@@ -264,6 +281,11 @@ class ConversionRequest:
     def replaced(self, **changes: Any) -> "ConversionRequest":
         """Return a copy of the request with these fields changed."""
         return type(self)(**dict(self.__dict__, **changes))
+
+    def searches(self, between: str) -> bool:
+        """Return whether --bisect compares these two runtimes."""
+        asked = self.between or TORCH_ONNXRUNTIME
+        return self.bisect and asked in (between, TORCH_TENSORRT)
 
     def given(self) -> Dict[str, Any]:
         """Return the fields that differ from their defaults, by name."""

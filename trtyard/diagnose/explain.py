@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.typed_paths import typed_path
 from trtyard.known_failures import KNOWN_FAILURES, KnownFailure, named
 from trtyard.known_failures.explanation import Explanation, error_lines, explain, rows_in_words
 from trtyard.known_failures.log_places import Place
@@ -66,9 +67,8 @@ def as_is(explanation: Explanation) -> str:
 def _read(given: str) -> _Log:
     if given == _STDIN:
         return _Log(name="stdin", text=_filled(sys.stdin.buffer.read(), "stdin"))
-    path = Path(given).expanduser()
-    if path.is_file():
-        return _Log(name=given, text=_filled(path.read_bytes(), given))
+    if _is_file(given):
+        return _Log(name=given, text=_filled(typed_path(given).read_bytes(), given))
     if len(given.split()) > 1:  # the error's text
         return _Log(name="", text=given)
     names = [one.name for one in KNOWN_FAILURES]
@@ -76,6 +76,13 @@ def _read(given: str) -> _Log:
         f"{given} is neither a file nor a known failure{nearest(given, names)}",
         "give a file, - for stdin, or the error's text in quotes",
     )
+
+
+def _is_file(given: str) -> bool:
+    try:
+        return typed_path(given).is_file()
+    except (OSError, UsageError):  # an error's text may be too long for a path, or start with ~
+        return False
 
 
 def _filled(content: bytes, name: str) -> str:
@@ -89,7 +96,7 @@ def _filled(content: bytes, name: str) -> str:
 def _onnx_file(given: str) -> Path | None:
     if not given:
         return None
-    file = Path(given).expanduser().absolute()
+    file = typed_path(given)
     if not file.is_file():
         raise UsageError(f"--onnx {given}: file not found")
     return file

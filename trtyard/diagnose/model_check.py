@@ -10,6 +10,7 @@ from pathlib import Path
 from trtyard.core.errors import ConversionError, EnvironmentLacksError, UsageError
 from trtyard.core.known_models import refuse_impossible
 from trtyard.core.toolchains import is_within
+from trtyard.core.typed_paths import typed_path
 from trtyard.diagnose.explain import as_is
 from trtyard.diagnose.verdicts import ok, problem, unknown
 from trtyard.known_failures import named
@@ -78,7 +79,7 @@ def _file(
     row: Row, lock: LockedRow, model: str, folder: Path, *, input_shape: str, size: str
 ) -> Path:
     if model.endswith(".onnx"):
-        given = Path(model).expanduser().absolute()
+        given = typed_path(model)
         if not given.is_file():
             raise UsageError(f"--model {model}: file not found")
         return given

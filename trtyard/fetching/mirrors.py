@@ -106,9 +106,9 @@ class Mirrors:
 
     def weights_address(self, address: str) -> str:
         """Return the address of a file of weights on its mirror, if its host has one."""
-        parts = urlsplit(address)
-        mirror = self.weights.get(parts.netloc)
-        return f"{mirror}{parts.path}" if mirror else address
+        host = urlsplit(address).netloc
+        mirror = self.weights.get(host)
+        return f"{mirror}{address.partition(host)[2]}" if mirror else address
 
     def set_variables(self, environment: MutableMapping[str, str]) -> None:
         """Set the mirrors' variables in ``environment``; variables that the user has set stay."""

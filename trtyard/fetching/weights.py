@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
 from trtyard.core.files import PARTIAL_PREFIX, sha256_of, written_whole
+from trtyard.core.published_weights import PRETRAINED, digits_in
 from trtyard.fetching.http import http_session, index_login
 from trtyard.fetching.mirrors import Mirrors
 from trtyard.fetching.vendor import is_a_page
@@ -27,7 +29,6 @@ _ANSWER_SECONDS = 60
 _RETRIES = 2
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _ADDRESS_WITH_HASH = re.compile(r"(?P<address>[^#]+)#sha256=(?P<sha256>[^#]*)(#(?P<key>.+))?")
-_DIGITS = re.compile(r"-([0-9a-f]{8,})\.\w+\Z")  # torch.hub's convention
 _ALL_DIGITS = 64
 _MOST_OF_NAME = 100  # characters
 
@@ -58,17 +59,23 @@ def read_address(text: str) -> WeightsFile:
 
     Raises ``UsageError`` for another form.
     """
-    parts = urlsplit(text.partition("#")[0])
+    try:
+        parts = urlsplit(text.partition("#")[0])
+        _ = parts.port
+    except ValueError:  # not shown: a part of a password may stand where the port is expected
+        raise UsageError("--weights: the address has an invalid host or port", EXAMPLE) from None
+    if "@" in parts.netloc:
+        raise UsageError(
+            "--weights: the address has a user or password",
+            "put the login into the netrc, see docs/offline.md",
+        )
     if parts.scheme.lower() not in ("http", "https"):
         raise UsageError(
             f"--weights {text}: only http:// and https:// addresses are downloaded",
             "give a file on this machine by its path: --weights FILE",
         )
-    if not parts.hostname or "@" in parts.netloc:
-        raise UsageError(
-            f"--weights: the address has {'a user or password' if parts.hostname else 'no host'}",
-            "put the login into the netrc, see docs/offline.md" if parts.hostname else EXAMPLE,
-        )
+    if not parts.hostname:
+        raise UsageError(f"--weights {text}: the address has no host", EXAMPLE)
     found = _ADDRESS_WITH_HASH.fullmatch(text)
     if found is None:
         raise UsageError(
@@ -79,7 +86,7 @@ def read_address(text: str) -> WeightsFile:
     sha256 = found["sha256"].lower()
     if not re.fullmatch(rf"[0-9a-f]{{{_ALL_DIGITS}}}", sha256):
         raise UsageError(
-            f"--weights {text}: the sha256 must have {_ALL_DIGITS} hex digits, this has "
+            f"--weights {text}: the sha256 must have {_ALL_DIGITS} hex digits (0-9, a-f), this has "
             f"{len(sha256)} characters",
             "sha256sum FILE prints all of them",
         )
@@ -88,13 +95,13 @@ def read_address(text: str) -> WeightsFile:
 
 def published_file(address: str) -> WeightsFile:
     """Return the file of a published address, whose name has the first digits of its sha256."""
-    found = _DIGITS.search(urlsplit(address).path)
-    if found is None:
+    digits = digits_in(urlsplit(address).path)
+    if not digits:
         raise UsageError(
-            f"--weights pretrained: the name of {address} has no hash",
+            f"--weights {PRETRAINED}: the name of {address} has no hash",
             f"download it and give it: --weights FILE, or {EXAMPLE}",
         )
-    return WeightsFile(address=address, sha256=found[1])
+    return WeightsFile(address=address, sha256=digits)
 
 
 def have_weights(file: WeightsFile, mirrors: Mirrors, folder: Path | None = None) -> Path:
@@ -114,7 +121,8 @@ def have_weights(file: WeightsFile, mirrors: Mirrors, folder: Path | None = None
             for entry in folder.glob(f"{PARTIAL_PREFIX}*"):
                 entry.unlink()
             if target.is_file():
-                _verify(target, file, f"remove it, then run the command again: rm {target}")
+                removal = shlex.join(["rm", str(target)])
+                _verify(target, file, f"remove it, then run the command again: {removal}")
             else:
                 with written_whole(target) as partial:
                     _download(file, mirrors.weights_address(file.address), partial, target)

@@ -109,6 +109,61 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         sources=("measured: torch 2.13.0, edited files and ./run bisect",),
     ),
     KnownFailure(
+        name="repeated-indices",
+        symptom="sums over repeated indices are too small: index_add, index_put(accumulate=True)",
+        affected=("exporter == torchscript",),
+        cause="the exporter writes ScatterND without a sum, which keeps one value of each index",
+        hint="x.scatter_add(dim, index expanded to y's shape, y) in place of x.index_add(dim, "
+        "index, y)",
+        sources=(
+            "https://github.com/pytorch/pytorch/issues/61034",
+            "measured: torch 2.2.2, opset 17",
+        ),
+    ),
+    KnownFailure(
+        name="negative-indices",
+        symptom="x[tensor, :, tensor] takes wrong elements if an index is negative",
+        affected=("exporter == torchscript",),
+        cause="the exporter computes a flat position from the indices and does not add the size "
+        "to negative ones",
+        hint="make the indices positive: x[i, :, j % x.shape[2]]",
+        sources=("measured: torch 2.2.2, opset 17",),
+    ),
+    KnownFailure(
+        name="rounded-toward-zero",
+        symptom="x // n and x >> n are one too large where the result is negative",
+        affected=("exporter == torchscript",),
+        cause="the exporter writes a division that rounds toward zero; PyTorch rounds down",
+        hint="torch.div(x, n, rounding_mode='floor')",
+        sources=("measured: torch 2.2.2, opset 17",),
+    ),
+    KnownFailure(
+        name="softplus-threshold",
+        symptom="softplus differs by up to 0.1 above its threshold",
+        affected=("exporter == torchscript",),
+        cause="the exporter leaves out the threshold, above which PyTorch returns x itself",
+        hint="torch.where(beta * x > threshold, x, F.softplus(x, beta=beta))",
+        sources=("measured: torch 2.2.2, opset 17",),
+    ),
+    KnownFailure(
+        name="average-pool-ceil",
+        symptom="the last value of each row of avg_pool with ceil_mode=True is too small",
+        affected=("exporter == torchscript",),
+        cause="the last window reaches beyond the padding. PyTorch does not count the places "
+        "beyond it, ONNX Runtime 1.18 does",
+        hint="count_include_pad=False, or ceil_mode=False",
+        sources=("measured: torch 2.2.2, opset 17, ONNX Runtime 1.18.1",),
+    ),
+    KnownFailure(
+        name="scatter-mean",
+        symptom="scatter_reduce(reduce='mean') replaces values instead of taking their mean",
+        affected=("exporter == dynamo",),
+        cause="ONNX has no reduction mean; the exporter writes ScatterElements without a reduction",
+        hint="divide two sums: zeros.scatter_add(dim, index, x) / zeros.scatter_add(dim, index, "
+        "ones)",
+        sources=("measured: torch 2.13.0, opset 18",),
+    ),
+    KnownFailure(
         name="slower-than-pytorch",
         symptom="the engine is slower than PyTorch; few boxes alive among many padded",
         affected=("any",),

@@ -62,9 +62,9 @@ def patches_for(row: Row, folder: Path = PATCHES) -> tuple[PatchFile, ...]:
     return tuple(one for one, is_needed in _all_for(row, folder) if is_needed)
 
 
-def dropped_for(row: Row, folder: Path = PATCHES) -> tuple[PatchFile, ...]:
+def dropped_for(row: Row) -> tuple[PatchFile, ...]:
     """Return the patches for the row's versions that are not needed for its releases."""
-    return tuple(one for one, is_needed in _all_for(row, folder) if not is_needed)
+    return tuple(one for one, is_needed in _all_for(row, PATCHES) if not is_needed)
 
 
 def releases_of(row: Row) -> dict[str, str]:
@@ -85,9 +85,9 @@ def patches_now(row: Row, folder: Path = PATCHES) -> tuple[LockedPatch, ...]:
     )
 
 
-def check_patches(row: Row, locked: LockedRow, folder: Path = PATCHES) -> None:
+def check_patches(row: Row, locked: LockedRow) -> None:
     """Raise ``IntegrityError`` for the first patch of the row that differs from the lock."""
-    now = {one.path: one for one in patches_now(row, folder)}
+    now = {one.path: one for one in patches_now(row)}
     then = {one.path: one for one in locked.patches}
     for path in sorted({*now, *then}):
         found, expected = now.get(path), then.get(path)

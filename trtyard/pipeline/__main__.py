@@ -4,9 +4,9 @@ import os
 import sys
 
 if __name__ == "__main__":
-    # Before anything else is imported. Python puts the current folder first for -m, before 3.11
-    # whatever one says: a user's statistics.py would be imported by every library. Nor do files
-    # that lie beside trtyard's code come before the user's: it is a package by now, and found.
+    # Before anything else is imported. With -m, Python puts the current folder first, and before
+    # 3.11 no option changes that: every library would import a user's statistics.py. The folder of
+    # trtyard's code goes too: trtyard is already imported, and its files must not hide the user's.
     _code = os.path.abspath(os.path.join(__file__, "..", "..", ".."))  # noqa: PTH100, PTH118
     _first = (_code, os.getcwd())  # noqa: PTH109
     sys.path[:] = [each for each in sys.path if os.path.abspath(each) not in _first]  # noqa: PTH100

@@ -14,9 +14,12 @@ from trtyard.core.errors import ParityError, UsageError
 from trtyard.core.files import published_together, write_json
 from trtyard.core.onnx_files import is_onnx_file, refuse_unfit
 from trtyard.core.report import (
+    FAILED,
     JSON_FILE,
+    PASSED,
     UNSIMPLIFIED,
     Bisection,
+    EngineSearch,
     Inputs,
     Packages,
     Picture,
@@ -30,10 +33,16 @@ from trtyard.core.report import (
     declared,
 )
 from trtyard.core.report_json import report_value
-from trtyard.core.request import REQUEST_FILE, BenchRequest, ConversionRequest
+from trtyard.core.request import (
+    ONNXRUNTIME_TENSORRT,
+    REQUEST_FILE,
+    TORCH_ONNXRUNTIME,
+    BenchRequest,
+    ConversionRequest,
+)
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
+from trtyard.pipeline.conversion import Conversion, CudaSource, Outcome, PluginSource
 from trtyard.pipeline.dynamic.comparison import dimensions_of
 from trtyard.pipeline.dynamic.symptoms import size_symptoms
 from trtyard.pipeline.models.families import kind_of
@@ -42,6 +51,7 @@ from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.given_file import signature_in
 from trtyard.pipeline.onnx_model.simplify import check_release
+from trtyard.pipeline.onnx_model.versions import CUDA_PROVIDER
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in, pair_of
 from trtyard.pipeline.precision.plan import Plan, plan_of
@@ -61,6 +71,9 @@ class Surroundings(NamedTuple):
     plugin_cache: Optional[Path]  # where to compile plugins; None: in ``out``
     weights_address: Optional[str] = None  # where the host downloaded the weights
     packages: Optional[Packages] = None  # that are installed for the model
+    gpu_packages: Optional[Path] = None  # folder with onnxruntime-gpu, for --runtime
+    onnxruntime_headers: Optional[Path] = None  # to compile the kernels for it
+    provider: str = CUDA_PROVIDER  # of --runtime; tests run the same on the CPU
 
 
 def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report:
@@ -107,8 +120,9 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         )
         earlier = _seconds_last_time(where.out, _command(row, request))
         given = None if request.onnx is None else Path(request.onnx)
+        cuda = None if request.runtime is None else _cuda_source(request, where)
         conversion = Conversion(
-            row, model, folder, plugins, _announce, request.simplify, earlier, given
+            row, model, folder, plugins, _announce, request.simplify, earlier, given, cuda
         )
         outcome = conversion.run(request.until, plan.builds_fp32)
         precisions = run_precisions(
@@ -119,18 +133,29 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             from trtyard.pipeline.latency.bench import Subject, bench
 
             subject = Subject(
-                row, model, plugins, folder, outcome, precisions, _own_precision(model)
+                row, model, plugins, folder, outcome, precisions, _own_precision(model), cuda
             )
             latency = bench(subject, request, _announce)
-        report = _report(row, request, where, model, outcome, folder, precisions)
+        comparisons = _compare(model, outcome)
+        report = _report(row, request, where, model, outcome, folder, comparisons, precisions)
+        if request.searches(ONNXRUNTIME_TENSORRT):
+            search = _bisect_engine(conversion, outcome, comparisons, folder)
+            report = report._replace(engine_search=search)
         if report.bisection is not None and precisions:
             searches = _search_precisions(row, plan, model, conversion, outcome, folder, precisions)
             report = report._replace(bisection=report.bisection._replace(precisions=searches))
         report = report._replace(latency=latency, packages=where.packages)
         check_report(report)
         write_json(folder / REQUEST_FILE, shown(request.to_json()))
-        write_json(folder / JSON_FILE, report_value(shown(report)))
+        # The paths in its command are replaced already.
+        written = shown(report)._replace(command=report.command)
+        write_json(folder / JSON_FILE, report_value(written))
     return report
+
+
+def _cuda_source(request: ConversionRequest, where: Surroundings) -> CudaSource:
+    library = None if request.ops is None else Path(request.ops)
+    return CudaSource(where.gpu_packages, library, where.onnxruntime_headers, where.provider)
 
 
 def _search_precisions(
@@ -169,7 +194,7 @@ def _seconds_last_time(folder: Path, command: str) -> Dict[str, float]:
     """Return the seconds of each stage when the same command last wrote into ``folder``."""
     try:
         value = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
-        if value["command"] != shown(command):
+        if value["command"] != command:
             return {}
         stages = value["stages"]
         return {each["name"]: float(each["seconds"]) for each in stages if "seconds" in each}
@@ -213,15 +238,19 @@ def _report(
     model: Model,
     outcome: Outcome,
     folder: Path,
+    comparisons: List[Comparison],
     precisions: Tuple[Precision, ...] = (),
 ) -> Report:
     found, given = versions(), model.file
+    if outcome.cuda is not None and where.provider == CUDA_PROVIDER:
+        found["onnxruntime-gpu"] = outcome.cuda.version
     write_notes(folder, row, precisions, found, outcome.library)
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
-    comparisons = _compare(model, outcome)
     overlay = _draw(model, outcome.outputs, folder)
-    bisection = _bisect(model, comparisons, folder) if request.bisect else None
+    bisection = None
+    if request.searches(TORCH_ONNXRUNTIME):
+        bisection = _bisect(model, comparisons, folder)
     return Report(
         row=row.name,
         model=model.name,
@@ -271,6 +300,27 @@ def _bisect(model: Model, comparisons: List[Comparison], folder: Path) -> Bisect
     return bisect(model, file, folder, compared[0].passed, _announce)
 
 
+def _bisect_engine(
+    conversion: Conversion, outcome: Outcome, comparisons: List[Comparison], folder: Path
+) -> EngineSearch:
+    """Search for the first value in which TensorRT differs from ONNX Runtime."""
+    from trtyard.pipeline.bisect.engine_bisection import PAIR, bisect_engine, not_searched
+
+    for stage in outcome.stages:
+        if stage.name in ("onnxruntime", "engine", "tensorrt") and stage.status != PASSED:
+            ended = f"the stage {stage.name} failed" if stage.status == FAILED else "not run"
+            return not_searched(f"{ended}: {(stage.reason or '').splitlines()[0]}")
+    if (folder / artifacts.TWIN).is_file():
+        return not_searched(f"ONNX Runtime ran {artifacts.TWIN}, whose values have other names")
+    compared = [one for one in comparisons if pair_of(one) == PAIR]
+    if not compared:
+        return not_searched("the outputs of ONNX Runtime and TensorRT were not compared")
+    file, agrees = folder / artifacts.ONNX, all(one.passed for one in compared)
+    is_half = outcome.exported is not None and outcome.exported.has_float16
+    looker = conversion.engine_looker()
+    return bisect_engine(file, looker.inputs, looker, agrees, is_half, _announce)
+
+
 def _own_precision(model: Model) -> str:
     return precision_of(model.module) if model.file is None else model.file.precision
 
@@ -288,6 +338,13 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
         for index, first in enumerate(names)
         for second in names[index + 1 :]
     ]
+    if outcome.cuda is not None:
+        cuda = outcome.cuda
+        found.append(
+            compare_outputs(
+                model.kind, cuda.pair, cuda.reference, cuda.outputs, thresholds, has_float16
+            )
+        )
     if outcome.unsimplified is not None and "onnxruntime" in outputs:
         pair = (UNSIMPLIFIED, "onnxruntime")
         before, after = outcome.unsimplified, outputs["onnxruntime"]
@@ -333,7 +390,7 @@ def _proposals(model: Model, outputs: Dict[str, Dict[str, np.ndarray]]) -> Tuple
 
 
 def _command(row: Row, request: ConversionRequest) -> str:
-    """Return the command that converts the same again."""
+    """Return the command that converts the same again, with the user's paths."""
     words = ["./run", request.task, "--model", request.model, "--trt", row.name]
     known = request.options()
     for name, value in request.given().items():
@@ -341,4 +398,4 @@ def _command(row: Row, request: ConversionRequest) -> str:
             values = value if known[name].is_repeated else [value]
             for each in values:
                 words += ["--" + known[name].name] + ([] if known[name].is_flag else [str(each)])
-    return " ".join(map(shlex.quote, words))
+    return " ".join(shlex.quote(shown(word)) for word in words)

@@ -1,4 +1,4 @@
-"""Keep ``sys.stdout`` and ``sys.stderr`` usable, whatever the model's code does to them."""
+"""Keep ``sys.stdout`` and ``sys.stderr`` usable, also if the model's code changes them."""
 
 import contextlib
 import io

@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from trtyard.build.build import published_name
 from trtyard.core.errors import ConversionError, IntegrityError, ParityError, UsageError
 from trtyard.core.files import PARTIAL_PREFIX, write_text
+from trtyard.core.typed_paths import typed_path
 from trtyard.matrix.reader import Matrix, read_matrix
 from trtyard.matrix.row import Row
 from trtyard.registry.transfer import Registry, digest_of
@@ -109,7 +109,7 @@ def render_jobs(
     ]
     text = manifest(jobs)
     if out:
-        write_text(Path(out).expanduser().absolute(), text)
+        write_text(typed_path(out), text)
         say(f"wrote {out}: {', '.join(job.name for job in jobs)}")
     else:
         show(text.rstrip("\n"))

@@ -1,10 +1,11 @@
-"""Where PyTorch and ONNX Runtime diverge: the first wrong nodes, and how their errors grow."""
+"""Where two runtimes diverge: the first wrong nodes, and how their errors grow."""
 
 import shlex
 
 from trtyard.core.report import (
     Bisection,
     Divergence,
+    EngineSearch,
     LayerCost,
     PrecisionSearch,
     Report,
@@ -21,22 +22,30 @@ _SHOWN = 5  # layers of a precision
 
 def bisect_section(report: Report) -> Markup | None:
     """Return the section "Where they diverge"; None if it was not asked for."""
-    found = report.bisection
-    if found is None:
+    found, engine = report.bisection, report.engine_search
+    if found is None and engine is None:
         return None
-    return section(
-        "Where they diverge",
-        tag("p", summary(found)),
-        *(_divergence(each) for each in found.divergences),
-        *(_precision(each) for each in found.precisions),
-    )
+    parts: list[Markup] = []
+    if found is not None:
+        parts.append(tag("p", summary(found)))
+        parts += [_divergence(each) for each in found.divergences]
+        parts += [_precision(each) for each in found.precisions]
+    if engine is not None:
+        parts.append(tag("p", summary(engine.found)))
+        parts += [_divergence(each, engine) for each in engine.found.divergences]
+        lines = engine_in_words(engine)
+        parts += [tag("ul", *(tag("li", line) for line in lines))] if lines else []
+    return section("Where they diverge", *parts)
 
 
 def summary(found: Bisection) -> str:
     """Return the result of the search in one sentence."""
     names = words.listed(words.runtime_name(name) for name in found.pair)
     if found.problem is not None:
-        return f"Intermediate values were not compared: {found.problem}."
+        of = " of TensorRT" if found.pair[1] == "tensorrt" else ""
+        return f"Intermediate values{of} were not compared: {found.problem}."
+    if not found.compared:
+        return f"The outputs of {names} agree, so intermediate values were not compared."
     compared = words.counted(found.compared, "intermediate value")
     if not found.divergences:
         return f"{names} were compared at {compared}. No wrong node was found."
@@ -46,11 +55,14 @@ def summary(found: Bisection) -> str:
     )
 
 
-def divergence_in_words(one: Divergence) -> list[str]:
-    """Return the node, its line, the difference and the cause, one a line."""
+def divergence_in_words(one: Divergence, engine: EngineSearch | None = None) -> list[str]:
+    """Return the node, its line, the difference and the cause, one a line.
+
+    ``engine`` is the search that found it, if TensorRT is the wrong one.
+    """
     lines = [_node(one)]
     lines.append(f"at {one.origin or 'an unknown line'}")
-    lines.append(_difference(one))
+    lines.append(_difference(one, engine))
     lines.append(f"cause: {one.detail}")
     if one.cause_origin:
         lines.append(f"cause is at {one.cause_origin}")
@@ -59,6 +71,29 @@ def divergence_in_words(one: Divergence) -> list[str]:
         lines.append(f"fix: {known.hint} ({known.name})")
     if one.case:
         lines.append(f"to show it alone: python {one.case[-1]}")
+    return lines
+
+
+def engine_in_words(search: EngineSearch) -> list[str]:
+    """Return what is known of the engine's layers and of the effect of the marks, one a line."""
+    if not search.found.divergences:
+        return []
+    lines = []
+    if search.layers:
+        lines.append(f"layers of the engine that compute it: {'; '.join(search.layers)}")
+    if search.persists:
+        lines.append("the value is wrong too if it is the only one that is marked")
+    else:
+        lines.append("the outputs or the value are right if it is the only one that is marked")
+    if search.hidden_by:
+        names = words.listed(search.hidden_by)
+        lines.append(f"the outputs are right if one of these values is marked: {names}")
+    if search.fused or search.unfused:
+        before, after = ("; ".join(each) or "none" for each in (search.fused, search.unfused))
+        lines.append(f"the mark changes layers of the engine: {before}. With it they are: {after}")
+    elif search.layers:
+        lines.append("the mark changes no layer of the engine")
+    lines.append(f"engines built with marked values: {search.builds}")
     return lines
 
 
@@ -94,14 +129,14 @@ def _layer(one: LayerCost) -> str:
     return f"{one.op} {one.node}: {what}{at}"
 
 
-def _divergence(one: Divergence) -> Markup:
+def _divergence(one: Divergence, engine: EngineSearch | None = None) -> Markup:
     known = failure_named(one.failure)
     facts: Facts = [
         ("Line", one.origin or None),
         ("Module", one.module or None),
         ("Inputs", "; ".join(map(_tensor, one.inputs)) or None),
         ("Output", _tensor(TensorInput(one.value, one.shape, one.dtype)) if one.dtype else None),
-        ("Difference", _difference(one)),
+        ("Difference", _difference(one, engine)),
         ("Cause", one.detail),
         ("Line of the cause", one.cause_origin or None),
         ("Known failure", None if known is None else f"{known.cause} ({known.name})"),
@@ -117,12 +152,19 @@ def _node(one: Divergence) -> str:
     return f"{one.op}{name}{more}"
 
 
-def _difference(one: Divergence) -> str:
-    text = f"{one.mismatches:,} of {one.elements:,} values differ, given PyTorch's own inputs"
+def _difference(one: Divergence, engine: EngineSearch | None) -> str:
+    text = f"{one.mismatches:,} of {one.elements:,} values differ"
+    pair = ("torch", "onnxruntime")
+    if engine is None:
+        text += ", given PyTorch's own inputs"
+    else:
+        pair = engine.found.pair
+        text += f"; its inputs differ by {words.number(engine.inputs_error)} of their largest value"
     if one.worst is not None:
+        reference, candidate = map(words.runtime_name, pair)
         text += (
-            f"; at {list(one.worst.position)} PyTorch has {words.number(one.worst.reference)}, "
-            f"ONNX Runtime {words.number(one.worst.candidate)}"
+            f"; at {list(one.worst.position)} {reference} has {words.number(one.worst.reference)}, "
+            f"{candidate} {words.number(one.worst.candidate)}"
         )
     return text
 

@@ -8,13 +8,19 @@ from trtyard.core.report import (
     HTML_FILE,
     PASSED,
     Bisection,
+    EngineSearch,
     Latency,
     Report,
     Stage,
     compared_pairs,
 )
 from trtyard.report import words
-from trtyard.report.bisect_section import divergence_in_words, precision_in_words, summary
+from trtyard.report.bisect_section import (
+    divergence_in_words,
+    engine_in_words,
+    precision_in_words,
+    summary,
+)
 from trtyard.report.facts import detection_facts, parity_remarks
 from trtyard.report.latency_facts import by_batch, cautions, p99, runtime_title, throughput
 from trtyard.report.precision_section import (
@@ -67,6 +73,8 @@ def console_table(report: Report) -> str:
         lines += ["", *_sizes(report, pair)]
     if report.bisection is not None:
         lines += ["", *_bisection(report.bisection)]
+    if report.engine_search is not None:
+        lines += ["", *_engine_search(report.engine_search)]
     if report.precisions:
         lines += ["", *_precisions(report)]
     if report.latency is not None:
@@ -192,15 +200,27 @@ def _sizes(report: Report, pair: tuple[str, str]) -> list[str]:
 
 
 def _bisection(found: Bisection) -> list[str]:
-    lines = textwrap.wrap(summary(found), WIDTH, break_on_hyphens=False)
-    for number, each in enumerate(found.divergences, 1):
-        first, *rest = divergence_in_words(each)
-        lines += textwrap.wrap(words.one_line(f"{number}. {first}"), WIDTH, break_on_hyphens=False)
-        for line in rest:
-            lines += _indented(words.one_line(line))
+    lines = _divergences(found)
     for search in found.precisions:
         first, *rest = precision_in_words(search)
         lines += ["", *textwrap.wrap(words.one_line(first), WIDTH, break_on_hyphens=False)]
+        for line in rest:
+            lines += _indented(words.one_line(line))
+    return lines
+
+
+def _engine_search(search: EngineSearch) -> list[str]:
+    lines = _divergences(search.found, search)
+    for line in engine_in_words(search):
+        lines += _indented(words.one_line(line))
+    return lines
+
+
+def _divergences(found: Bisection, engine: EngineSearch | None = None) -> list[str]:
+    lines = textwrap.wrap(summary(found), WIDTH, break_on_hyphens=False)
+    for number, each in enumerate(found.divergences, 1):
+        first, *rest = divergence_in_words(each, engine)
+        lines += textwrap.wrap(words.one_line(f"{number}. {first}"), WIDTH, break_on_hyphens=False)
         for line in rest:
             lines += _indented(words.one_line(line))
     return lines

@@ -1,10 +1,12 @@
 """What ./run convert shows at its end."""
 
+import shlex
 import sys
 from pathlib import Path
 
 from trtyard.core.errors import ConversionError
 from trtyard.core.report import FAILED, Compared, Report, precision_stages
+from trtyard.core.request import ONNXRUNTIME_TENSORRT, BenchRequest, ConversionRequest
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
 from trtyard.report.console import console_table, notes_in_words
@@ -32,9 +34,25 @@ def show_result(folder: Path) -> None:
 def bisect_command(report: Report) -> str | None:
     """Return the command that finds the first wrong node; None if there is none to find."""
     rows: tuple[Compared, ...] = (*report.parity, *report.detections)
-    differs = any(row.pair == ("torch", "onnxruntime") and not row.passed for row in rows)
-    if not differs or report.bisection is not None or report.command is None:
+    wrong = {row.pair for row in rows if not row.passed}
+    if report.command is None:
         return None
-    if report.versions.get("torch", "").startswith("1."):  # it cannot record its operators
-        return None
-    return report.command.replace("./run convert", "./run bisect", 1)
+    if ("torch", "onnxruntime") in wrong:
+        # torch 1 cannot record its operators.
+        cannot = report.versions.get("torch", "").startswith("1.")
+        return None if cannot or report.bisection is not None else _bisecting(report.command)
+    if ("onnxruntime", "tensorrt") in wrong and report.engine_search is None:
+        return f"{_bisecting(report.command)} --between {ONNXRUNTIME_TENSORRT}"
+    return None
+
+
+def _bisecting(command: str) -> str:
+    """Return the bisect command for the model and options of a conversion."""
+    program, _task, *words = shlex.split(command)
+    known = ConversionRequest.options()
+    for name, one in BenchRequest.options().items():
+        is_dropped = name in ("bisect", "between", "until") or name not in known
+        if is_dropped and f"--{one.name}" in words:
+            at = words.index(f"--{one.name}")
+            del words[at : at + (1 if one.is_flag else 2)]
+    return shlex.join([program, "bisect", *words])

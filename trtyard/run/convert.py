@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,13 +33,20 @@ from trtyard.core.onnx_files import (
 )
 from trtyard.core.output_lock import is_held
 from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_options
-from trtyard.core.report import JSON_FILE
-from trtyard.core.request import ENGINE, ConversionRequest
+from trtyard.core.report import JSON_FILE, ONNXRUNTIME_CUDA
+from trtyard.core.request import (
+    ENGINE,
+    ONNX,
+    ONNXRUNTIME_TENSORRT,
+    TORCH_ONNXRUNTIME,
+    ConversionRequest,
+)
 from trtyard.core.short_forms import HF, short_form, short_name
+from trtyard.core.typed_paths import typed_path
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.matrix.row import ExecutorName, Row
+from trtyard.matrix.row import GPU_PACKAGE, ExecutorName, Row
 from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
 from trtyard.run.fetched_weights import asked_file, with_weights
@@ -79,11 +86,14 @@ def job_of(request: ConversionRequest) -> Job:
         onnx_file = check_file(request.model)
         refuse_unfit(request)
     refuse_impossible(request.model, request.size)
-    if request.bisect and is_onnx_file(request.model):
+    if request.searches(TORCH_ONNXRUNTIME) and is_onnx_file(request.model):
         raise UsageError(
             f"--bisect: {request.model} is an ONNX file, so there is nothing to compare it with",
-            "./run bisect --model MODEL --onnx FILE, with the model in PyTorch that it comes from",
+            "./run bisect --model MODEL --onnx FILE, with the model in PyTorch that it comes from; "
+            f"or compare the file with TensorRT: --between {ONNXRUNTIME_TENSORRT}",
         )
+    if request.between and not request.bisect:
+        raise UsageError("--between needs --bisect", f"--bisect --between {request.between}")
     call = _call(request.model)
     model_file = _existing("--model", call.place) if call.place.endswith(".py") else None
     row, locked = row_and_lock(request.row)
@@ -96,33 +106,35 @@ def job_of(request: ConversionRequest) -> Job:
     )
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
+    _check_runtime(request, row, rows)
     requirements = read_requirements(request.model, request.packages, model_file, row.exporter)
     refuse_contradicting(row, locked, requirements)
     weights, key = _file_and_key(request.weights)
     weights_file = asked_file(request.weights, request.model)
     if re.fullmatch(r"seeded(:\d+)?|pretrained", request.weights) or weights_file is not None:
         weights, key = "", ""
+    compared = _compared_file(request)
     out = request.out
     return Job(
         row=row,
         locked=locked,
         request=request,
-        out=Path(out).expanduser().absolute()
-        if out
-        else OUT / row.name / folder_name(request.model),
+        out=typed_path(out) if out else OUT / row.name / folder_name(request.model),
         model_file=model_file,
         code_folder=Path.cwd() if call.name and call.place and model_file is None else None,
         requirements=requirements,
         short_folder=_short_folder(request.model),
         onnx_file=onnx_file,
-        onnx_folder=onnx_file.parent if onnx_file and has_outside_data(onnx_file) else None,
+        onnx_folder=_data_folder(onnx_file),
         input_file=_input_file(request.input) if onnx_file else None,
-        compared_file=_compared_file(request),
+        compared_file=compared,
+        compared_folder=_data_folder(compared),
         weights=_existing("--weights", weights),
         weights_key=key,
         weights_file=weights_file,
         image=_existing("--image", request.image),
         plugins=_existing("--plugins", request.plugins),
+        ops=_existing("--ops", request.ops),
         calibrate=_existing("--calibrate", request.calibrate, may_be_folder=True),
     )
 
@@ -131,7 +143,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     """Convert the model and show the report; return the pipeline's exit code (docs/design.md)."""
     job = job_of(request)
     row, locked, out = job.row, job.locked, job.out
-    if request.where == "auto" and not dry_run:
+    if request.where == "auto" and request.runtime is None and not dry_run:
         importlib.import_module("trtyard.run.in_docker").pull_if_missing(row, locked)
     executor, reason = executor_of(job)
     module = _module_of(executor)
@@ -160,10 +172,41 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         return code
 
 
+def _check_runtime(request: ConversionRequest, row: Row, rows: Mapping[str, Row]) -> None:
+    """Raise ``UsageError`` if the row has no package for --runtime, or --ops is without it."""
+    if request.runtime is None:
+        if request.ops is not None:
+            raise UsageError(
+                "--ops is the library of --runtime, which is missing",
+                f"add --runtime {ONNXRUNTIME_CUDA}, or leave out --ops",
+            )
+    elif not row.gpu:
+        having = ", ".join(one.name for one in rows.values() if one.gpu)
+        raise UsageError(
+            f"--runtime {request.runtime}: row {row.name} has no {GPU_PACKAGE}",
+            f"choose a row that has it: {having}",
+        )
+
+
 def executor_of(job: Job) -> tuple[ExecutorName, str]:
     """Return the job's executor and the reason for it; ``UsageError`` if it cannot run there."""
     request = job.request
-    executor, reason = choose_executor(job.row, job.locked, request.where, request.until)
+    if request.runtime is None:
+        executor, reason = choose_executor(job.row, job.locked, request.where, request.until)
+    else:
+        if request.where == "docker":
+            raise UsageError(
+                f"--runtime {request.runtime} runs on the host, not in Docker",
+                "leave out --in docker",
+            )
+        if job.row.host_until == ONNX and request.until != ONNX:
+            raise UsageError(
+                f"--runtime {request.runtime} runs on the host, where row {job.row.name} stops "
+                "after ONNX",
+                "add --until onnx",
+            )
+        executor, _ = choose_executor(job.row, job.locked, "host", request.until)
+        reason = f"--runtime {request.runtime}"
     if executor == "host" and (request.memory or request.processes):
         raise UsageError(
             f"--memory and --processes need Docker, but this runs on the host: {reason}",
@@ -357,7 +400,7 @@ def _check_opset(row: Row, opset: int) -> None:
 def _file_and_key(weights: str) -> tuple[str, str]:
     """Split FILE#KEY into FILE and KEY; if FILE#KEY is itself a file, KEY is ""."""
     file, _, key = weights.rpartition("#")
-    if not file or Path(weights).expanduser().is_file():
+    if not file or typed_path(weights).is_file():
         return weights, ""
     return file, key
 
@@ -375,7 +418,12 @@ def _compared_file(request: ConversionRequest) -> Path | None:
             "--onnx compares an ONNX file with a model in PyTorch, and needs --bisect",
             "./run bisect --model MODEL --onnx FILE",
         )
-    return check_file(request.onnx)
+    return check_file(request.onnx, "--onnx")
+
+
+def _data_folder(file: Path | None) -> Path | None:
+    """Return the folder of an ONNX file that has weights in other files; None for other files."""
+    return file.parent if file and has_outside_data(file) else None
 
 
 def _input_file(text: str | None) -> Path | None:
@@ -388,7 +436,7 @@ def _short_folder(model: str) -> Path | None:
     """Return the folder of ``hf:FOLDER``; None for another model."""
     if short_form(model) != HF:
         return None
-    folder = Path(short_name(model)).expanduser().absolute()
+    folder = typed_path(short_name(model))
     if not (folder / "config.json").is_file():
         raise UsageError(
             f"--model {model}: {folder} is not a folder with a config.json",
@@ -405,15 +453,15 @@ def _call(model: str) -> ModelCall:
 
 def _is_folder(model: str) -> bool:
     try:
-        return Path(model).expanduser().is_dir()
-    except (OSError, RuntimeError):  # too long for a path, or no such user
+        return typed_path(model).is_dir()
+    except (OSError, UsageError):  # too long for a path, or no such user
         return False
 
 
 def _existing(option: str, path: str | None, *, may_be_folder: bool = False) -> Path | None:
     if not path:
         return None
-    found = Path(path).expanduser().absolute()
+    found = typed_path(path)
     if not found.is_file() and not (may_be_folder and found.is_dir()):
         raise UsageError(f"{option} {path}: file not found")
     return found

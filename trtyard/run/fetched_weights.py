@@ -8,6 +8,7 @@ from dataclasses import replace
 from trtyard.core.errors import UsageError
 from trtyard.core.known_models import FASTER_RCNN, is_known
 from trtyard.core.onnx_files import is_onnx_file
+from trtyard.core.published_weights import PRETRAINED
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.weights import (
     EXAMPLE,
@@ -18,8 +19,6 @@ from trtyard.fetching.weights import (
     read_address,
 )
 from trtyard.run.job import Job
-
-PRETRAINED = "pretrained"
 
 
 def asked_file(weights: str, model: str) -> WeightsFile | None:

@@ -30,12 +30,14 @@ class Job:
     onnx_folder: Path | None = None  # that of ``onnx_file``, if weights are in files beside it
     input_file: Path | None = None  # the values of the inputs
     compared_file: Path | None = None  # the ONNX file of --onnx
+    compared_folder: Path | None = None  # as ``onnx_folder``
     weights: Path | None = None
     weights_key: str = ""  # the key in the weights file
     weights_file: WeightsFile | None = None  # on a server, before ``weights`` is downloaded
     weights_name: str = ""  # how reports call ``weights``, if not by its path
     image: Path | None = None
     plugins: Path | None = None
+    ops: Path | None = None
     calibrate: Path | None = None  # a folder or a file
     requirements: Requirements = NO_REQUIREMENTS  # packages beside the row's
     short_folder: Path | None = None  # for hf:FOLDER
@@ -50,21 +52,21 @@ class Job:
         if place is not None and self.model_file is not None:
             call = read_call(model)
             model = f"{place(self.model_file)}:{call.name}{call.typed}"
-        if place is not None and self.onnx_folder is not None and self.onnx_file is not None:
-            model = f"{place(self.onnx_folder)}/{self.onnx_file.name}"
-        elif place is not None and self.onnx_file is not None:
-            model = place(self.onnx_file)
+        if place is not None and self.onnx_file is not None:
+            model = _placed(self.onnx_file, self.onnx_folder, place)
         elif place is not None and self.short_folder is not None:
             model = f"{HF}:{place(self.short_folder)}"
         place = place or str
         paths = {
             "image": self.image,
             "plugins": self.plugins,
+            "ops": self.ops,
             "input": self.input_file,
-            "onnx": self.compared_file,
             "calibrate": self.calibrate,
         }
         changes = {name: place(path) for name, path in paths.items() if path is not None}
+        if self.compared_file is not None:
+            changes["onnx"] = _placed(self.compared_file, self.compared_folder, place)
         if self.weights is not None:
             key = f"#{self.weights_key}" if self.weights_key else ""
             changes["weights"] = place(self.weights) + key
@@ -97,11 +99,15 @@ class Job:
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
         named = (
-            *(self.weights, self.image, self.plugins, self.calibrate),
+            *(self.weights, self.image, self.plugins, self.ops, self.calibrate),
             *(self.model_file, self.code_folder, self.short_folder),
         )
-        onnx = (self.onnx_folder or self.onnx_file, self.input_file, self.compared_file)
-        return [one for one in (*named, *onnx) if one is not None]
+        onnx = (self.onnx_folder or self.onnx_file, self.compared_folder or self.compared_file)
+        return [one for one in (*named, *onnx, self.input_file) if one is not None]
+
+
+def _placed(file: Path, folder: Path | None, place: Callable[[Path], str]) -> str:
+    return place(file) if folder is None else f"{place(folder)}/{file.name}"
 
 
 class Executor(Protocol):

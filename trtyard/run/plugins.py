@@ -6,9 +6,11 @@ from trtyard.core.errors import UsageError
 from trtyard.core.plugins.compile_plugins import (
     LIBRARY_NAME,
     ONNXRUNTIME,
+    ONNXRUNTIME_HEADER,
     ONNXRUNTIME_LIBRARY_NAME,
     shells_for,
 )
+from trtyard.core.typed_paths import typed_path
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.row import Row
 from trtyard.run.environment import make_environment
@@ -39,13 +41,13 @@ def compile_plugins(name: str, *, runtime: str, headers: str, out: str) -> int:
             f"row {row.name} compiles its plugins in its Docker image only",
             f"./run build --trt {row.name}",
         )
-    folder = Path(headers).expanduser().absolute() if headers else None
+    folder = typed_path(headers) if headers else None
     if folder is not None:
         _check(folder, runtime, row)
     elif runtime == ONNXRUNTIME:
         folder = onnxruntime_headers()
     file_name = ONNXRUNTIME_LIBRARY_NAME if runtime == ONNXRUNTIME else LIBRARY_NAME
-    library = Path(out).expanduser().absolute() if out else OUT / row.name / file_name
+    library = typed_path(out) if out else OUT / row.name / file_name
     environment = make_environment(row, lock)
     words: list[Word] = ["plugins", "--row-file", environment.row_file]
     words += ["--sources", ROOT / "plugins", "--out", library]
@@ -58,11 +60,15 @@ def compile_plugins(name: str, *, runtime: str, headers: str, out: str) -> int:
 
 def _check(headers: Path, runtime: str, row: Row) -> None:
     """Raise ``UsageError`` if the headers are not those of the runtime, or not of the row."""
+    if runtime == ONNXRUNTIME and not (headers / ONNXRUNTIME_HEADER).is_file():
+        raise UsageError(
+            f"--headers {headers}: {ONNXRUNTIME_HEADER} is not in this folder",
+            "give a folder with the headers of ONNX Runtime, or leave out --headers",
+        )
     shells = shells_for(headers)
-    if (shells == ONNXRUNTIME) != (runtime == ONNXRUNTIME):
-        found = ONNXRUNTIME if shells == ONNXRUNTIME else TENSORRT
-        raise UsageError(f"--headers {headers} has headers of {found}", f"add --for {found}")
-    if shells != ONNXRUNTIME and shells not in row.plugin_shells:
+    if shells == ONNXRUNTIME != runtime:
+        raise UsageError(f"--headers {headers} has headers of {shells}", f"add --for {shells}")
+    if shells not in (ONNXRUNTIME, *row.plugin_shells):
         raise UsageError(
             f"--headers {headers}: this TensorRT needs {shells} plugins; "
             f"row {row.name} supports {', '.join(row.plugin_shells)}",

@@ -15,9 +15,11 @@ from packaging.utils import canonicalize_name
 
 from trtyard.core.errors import UsageError
 from trtyard.core.short_forms import FOR_TORCHSCRIPT, PACKAGES, REQUIREMENTS, short_form
+from trtyard.core.typed_paths import typed_path
 from trtyard.system.reading import parse_toml
 
 _FILE_ENDING = ".txt"
+_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 _ARCHIVES = (".whl", ".gz", ".zip")
 # The pattern of PEP 723 for every kind of block.
 _BLOCK = re.compile(
@@ -102,7 +104,7 @@ def read_requirements(
 
 def _of_word(word: str) -> Iterator[Asked]:
     if word.lower().endswith(_FILE_ENDING):
-        yield from _of_file(Path(word).expanduser())
+        yield from _of_file(typed_path(word))
     else:
         yield _asked(word, f"--with {word}")
 
@@ -121,7 +123,7 @@ def _of_file(file: Path) -> Iterator[Asked]:
 
 
 def _asked(text: str, place: str) -> Asked:
-    shown = place if text in place else f"{place}: {text}"
+    shown = _LOGIN.sub("***@", place if text in place else f"{place}: {text}")
     first = [*text.split(), ""][0]
     if text.startswith("-") or "--hash" in text or text.endswith("\\"):
         raise UsageError(

@@ -4,13 +4,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from trtyard.build.build import DISK_PER_WHEEL_BYTE, built_image, bytes_of
 from trtyard.core.errors import EnvironmentLacksError, TrtyardError, UsageError
+from trtyard.core.packages import MODULES
 from trtyard.lock.file import Artifact
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
@@ -18,6 +19,7 @@ from trtyard.run.environment import UNPACKED, environment_of, make_environment
 from trtyard.run.in_docker import engine_problem
 from trtyard.run.on_host import pipeline_variables
 from trtyard.run.onnxruntime_headers import onnxruntime_headers
+from trtyard.run.overlay import make_gpu_overlay
 from trtyard.run.pycuda import has_cuda_device
 from trtyard.system.docker_engine import connect
 from trtyard.system.interpreters import find_python
@@ -42,23 +44,17 @@ def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> 
     quick = not only and not all_parts
     for line in downloads(row, chosen):
         say(line)
-    parts: dict[Part, Callable[[], int | str]] = {
-        "host": lambda: _pytest([sys.executable], "host", words, dict(os.environ)),
-        "pipeline": lambda: _in_row(
-            "pipeline", row, ["-m", "not slow", *words] if quick else words
-        ),
-        "slow": lambda: _in_row("pipeline", row, ["-m", "slow", *words]),
-        "rows": lambda: _pytest([sys.executable], "rows", words, dict(os.environ)),
-        "docker": lambda: _docker(words),
-        "gpu": lambda: _gpu(row, words),
+    planned = {
+        name: _plan(
+            name, row, ["-m", "not slow", *words] if quick and name == "pipeline" else words
+        )
+        for name in chosen
     }
     results: dict[Part, int | str] = {}
-    if {"host", "pipeline"} <= {*chosen}:
-        results |= _beside_host(parts["pipeline"], words)
     for name in chosen:
         if name not in results:
-            say(_TITLES[name])
-            results[name] = parts[name]()
+            beside = tuple(part for part in _BESIDE.get(name, ()) if part in chosen)
+            results |= _beside(name, beside, planned) if beside else {name: _run(name, planned)}
     for name in chosen:
         say(f"{_TITLES[name]}: {_in_words(results[name])}")
     if quick:
@@ -71,6 +67,15 @@ def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> 
     return 1 if failed or none_ran else 0
 
 
+class _Command(NamedTuple):
+    """A part's pytest command and its variables."""
+
+    words: list[Word]
+    env: dict[str, str]
+
+
+# Each part uses about one core, so these run beside others.
+_BESIDE: dict[Part, tuple[Part, ...]] = {"host": ("pipeline",), "slow": ("rows", "docker")}
 _TITLES: dict[Part, str] = {
     "host": "tests/host",
     "pipeline": "tests/pipeline",
@@ -141,17 +146,35 @@ def _image_downloads() -> Iterator[str]:
     )
 
 
-def _in_row(part: Part, row: str, words: Sequence[str]) -> int | str:
+def _plan(part: Part, row: str, words: Sequence[str]) -> _Command | str:
+    """Return the part's pytest command, or the reason why it cannot run."""
+    if part in ("pipeline", "slow", "gpu"):
+        return _in_row(part, row, words)
+    # With TRTYARD_REQUIRE_DOCKER the tests themselves fail without Docker.
+    if part == "docker" and os.environ.get(REQUIRE_DOCKER) != "1" and (problem := engine_problem()):
+        return problem
+    return _Command([sys.executable, "-m", "pytest", f"tests/{part}", *words], dict(os.environ))
+
+
+def _in_row(part: Part, row: str, words: Sequence[str]) -> _Command | str:
+    if part == "gpu" and not has_cuda_device():
+        return "no CUDA device on this machine"
     found, lock = row_and_lock(row)
     if found.host_until != "engine":
         return f"row {found.name} has no TensorRT on the host"
     environment = make_environment(found, lock)
     env = pipeline_variables(environment=environment)
-    if part == "pipeline":
+    if part != "gpu":
         # The models are small: more threads only wait for each other, which takes four times the
         # processor time on a busy machine.
         env.setdefault("OMP_NUM_THREADS", "1")
-    return _pytest([environment.python], part, words, {**_onnxruntime_headers(), **env})
+    elif lock.gpu_for(environment.python_version):
+        folder = make_gpu_overlay(found, lock, environment.python_version).folder
+        env["PYTHONPATH"] = f"{folder / MODULES}{os.pathsep}{env['PYTHONPATH']}"
+    selected = ["tests/pipeline", "-m", "slow"] if part == "slow" else [f"tests/{part}"]
+    return _Command(
+        [environment.python, "-m", "pytest", *selected, *words], {**_onnxruntime_headers(), **env}
+    )
 
 
 def _onnxruntime_headers() -> dict[str, str]:
@@ -163,41 +186,32 @@ def _onnxruntime_headers() -> dict[str, str]:
         return {}
 
 
-def _beside_host(pipeline: Callable[[], int | str], words: Sequence[str]) -> dict[Part, int | str]:
-    """Run the host's tests beside the pipeline's, which use one core; print their output after."""
-    command = _pytest_command([sys.executable], "host", words)
-    say(f"{_TITLES['pipeline']}; {_TITLES['host']} runs beside it, and its output follows")
+def _run(name: Part, planned: Mapping[Part, _Command | str]) -> int | str:
+    say(_TITLES[name])
+    command = planned[name]
+    return command if isinstance(command, str) else run(command.words, cwd=ROOT, env=command.env)
+
+
+def _beside(
+    name: Part, others: Sequence[Part], planned: Mapping[Part, _Command | str]
+) -> dict[Part, int | str]:
+    """Run a part while the others run one by one, and print its output after theirs."""
+    command = planned[name]
+    if isinstance(command, str):
+        return {name: command}
+    say(f"{_TITLES[name]} run beside the following, and their output comes last")
     with tempfile.TemporaryFile() as output:
-        with in_background(command, output=output.fileno(), cwd=ROOT, env=dict(os.environ)) as wait:
-            of_pipeline = pipeline()
-            of_host = wait()
+        with in_background(
+            command.words, output=output.fileno(), cwd=ROOT, env=command.env
+        ) as wait:
+            results = {other: _run(other, planned) for other in others}
+            results[name] = wait()
         output.seek(0)
-        say(_TITLES["host"])
+        say(_TITLES[name])
         sys.stdout.flush()
         shutil.copyfileobj(output, sys.stdout.buffer)
         sys.stdout.flush()
-    return {"host": of_host, "pipeline": of_pipeline}
-
-
-def _gpu(row: str, words: Sequence[str]) -> int | str:
-    if not has_cuda_device():
-        return "no CUDA device on this machine"
-    return _in_row("gpu", row, words)
-
-
-def _docker(words: Sequence[str]) -> int | str:
-    problem: str | None = engine_problem()
-    if os.environ.get(REQUIRE_DOCKER) == "1":
-        problem = None  # the tests themselves fail without Docker
-    return problem or _pytest([sys.executable], "docker", words, dict(os.environ))
-
-
-def _pytest(python: list[Word], part: Part, words: Sequence[str], env: dict[str, str]) -> int:
-    return run(_pytest_command(python, part, words), cwd=ROOT, env=env)
-
-
-def _pytest_command(python: Sequence[Word], part: Part, words: Sequence[str]) -> list[Word]:
-    return [*python, "-m", "pytest", f"tests/{part}", *words]
+    return results
 
 
 def _in_words(result: int | str) -> str:

@@ -86,20 +86,14 @@ def in_background(
         yield child.wait
 
 
-def run_plainly(
-    command: Sequence[Word],
-    *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
-) -> int:
+def run_plainly(command: Sequence[Word], *, env: Mapping[str, str] | None = None) -> int:
     """Run like ``run``, with terminal codes removed from the output; return the exit code.
 
     Returns when the command ends, even if a process that it started keeps its output open.
     """
     relay = None
     try:
-        with running(command, cwd, env, subprocess.PIPE, pass_fds) as child:
+        with running(command, None, env, subprocess.PIPE) as child:
             relay = _Relay(child)
             return relay.until_ended()
     except BaseException:

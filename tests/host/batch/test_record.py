@@ -67,6 +67,25 @@ def test_conversion_that_starts_again_has_no_result(job):
     assert unfinished(job) == "not run yet"
 
 
+@pytest.mark.parametrize("model", ["net.py:make", "net:make"])
+def test_changed_module_that_the_model_imports_is_named(tmp_path, model):
+    (tmp_path / "blocks").mkdir()
+    (tmp_path / "blocks/__init__.py").write_text("from . import deep\n")
+    deep = tmp_path / "blocks/deep.py"
+    deep.write_text("import torch\n")
+    (tmp_path / "net.py").write_text("import os, blocks, missing\n")
+    (tmp_path / "other.py").write_text("")
+    file = tmp_path / "jobs.toml"
+    file.write_text(JOBS.replace("net.py:make", model).replace('weights = "net.pth"', ""))
+    with in_folder_of(file):
+        job = read_jobs(file, tmp_path / "out")[0].job
+    convert(job, 0)
+    (tmp_path / "other.py").write_text("changed")
+    assert unfinished(job) is None
+    deep.write_text("import torch, os\n")
+    assert unfinished(job) == f"changed: {deep}"
+
+
 @pytest.mark.parametrize("name", ["net.py", "net.pth"])
 def test_changed_input_file_is_named(job, name, tmp_path):
     convert(job, 0)

@@ -72,9 +72,12 @@ CONVERT = {
     "calibration": (["max"], {"words.0.calibration": "max"}),
     "keep-fp32": (["Conv,*head*"], {"words.0.keep_fp32": "Conv,*head*"}),
     "bisect": ([], {"words.0.bisect": True}),
+    "between": (["torch,tensorrt"], {"words.0.between": "torch,tensorrt"}),
     "onnx": ([FILE], {"words.0.onnx": FILE}),
     "until": (["onnx"], {"words.0.until": "onnx"}),
     "plugins": ([FILE], {"words.0.plugins": FILE}),
+    "runtime": (["onnxruntime-cuda"], {"words.0.runtime": "onnxruntime-cuda"}),
+    "ops": ([FILE], {"words.0.ops": FILE}),
     "export": (["triton"], {"words.0.export": "triton"}),
     "memory": (["12g"], {"words.0.memory": "12g"}),
     "processes": (["99"], {"words.0.processes": 99}),
@@ -98,7 +101,6 @@ CASES = {
         {
             **{name: one for name, one in CONVERT.items() if name != "dry-run"},
             **{name: (CONVERT[name][0], None) for name in ("bisect", "until", "export")},
-            "between": (["torch,tensorrt"], {"words.1": "torch,tensorrt"}),
         },
     ),
     "test": (

@@ -1,4 +1,4 @@
-"""The line of the user's code is found in a text whatever characters its path holds."""
+"""The line of the user's code is found in a text, also if its path has special characters."""
 
 import re
 import traceback

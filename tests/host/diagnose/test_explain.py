@@ -1,4 +1,4 @@
-"""``explain``: logs from public threads, and what the command says of them.
+"""``explain``: logs from public threads, and the failures that it finds in them.
 
 Each file in ``logs/`` quotes a few lines of the thread named in its first line. They stand for
 releases of TensorRT and torch that cannot run here; what can is in tests/pipeline/known_failures.
@@ -129,6 +129,7 @@ def test_zero_error_count_is_not_an_error():
 def test_every_entry_has_a_test(failure):
     tests = [*ROOT.glob("tests/pipeline/known_failures/test_*.py")]
     tests += [
+        ROOT / "tests/rows/test_bisect.py",
         ROOT / "tests/rows/test_known_failures.py",
         ROOT / "tests/pipeline/test_symptoms.py",
         ROOT / "tests/pipeline/bisect/test_faults.py",
@@ -300,6 +301,10 @@ def test_the_command_explains_a_file(tasks):
     ("words", "name"),
     [
         ("K exceeds the maximum value allowed (3840)", "topk-limit"),
+        ("~~~^ K exceeds the maximum value allowed (3840)", "topk-limit"),
+        pytest.param(
+            f"K exceeds the maximum value allowed{' or so' * 50}", "topk-limit", id="long"
+        ),
         ("boxes all 0", "boxes-all-zero"),
         ("the engine is slower than PyTorch", "slower-than-pytorch"),
         ("rois-half-a-pixel-off", "rois-half-a-pixel-off"),

@@ -148,19 +148,20 @@ def test_a_wrong_hash_is_named_with_the_right_one(server, tmp_path):
 
 
 def test_offline_the_file_can_be_placed(server, tmp_path):
+    folder = tmp_path / "my weights"
     file = file_at(server, "files", SHA256[:8])
     file = replace(file, address=file.address.replace(server.address, "http://127.0.0.1:9"))
     with pytest.raises(EnvironmentLacksError) as caught:
-        have_weights(file, NONE, tmp_path)
-    target = tmp_path / f"net-{SHA256[:8]}.pth"
+        have_weights(file, NONE, folder)
+    target = folder / f"net-{SHA256[:8]}.pth"
     assert f"download {file.address} on another machine" in caught.value.hint
     assert f"(its sha256 starts with {SHA256[:8]}), and place it at {target}" in caught.value.hint
     target.write_bytes(b"another")
     with pytest.raises(IntegrityError, match=f"expected sha256 {SHA256[:8]}.*, found") as caught:
-        have_weights(file, NONE, tmp_path)
-    assert f"rm {target}" in caught.value.hint
+        have_weights(file, NONE, folder)
+    assert f"rm '{target}'" in caught.value.hint
     target.write_bytes(CONTENT)
-    assert have_weights(file, NONE, tmp_path) == target
+    assert have_weights(file, NONE, folder) == target
 
 
 def test_a_file_that_cannot_be_written_is_an_error(server, tmp_path):
@@ -181,10 +182,10 @@ def test_partial_files_of_killed_runs_are_removed(server, tmp_path):
 
 
 def test_a_mirror_replaces_the_host(server, tmp_path):
-    file = WeightsFile(address="https://weights.example.org/files/net.pth", sha256=SHA256)
+    file = WeightsFile(address="https://weights.example.org/files/net.pth?raw=1", sha256=SHA256)
     mirrors = replace(NONE, weights={"weights.example.org": f"{server.address}/files/mirror"})
     path = have_weights(file, mirrors, tmp_path)
-    assert server.paths == ["/files/mirror/files/net.pth"]
+    assert server.paths == ["/files/mirror/files/net.pth?raw=1"]
     assert path.name == f"{SHA256}-net.pth"
 
 
@@ -204,11 +205,19 @@ def test_an_address_has_the_hash_and_perhaps_a_key():
     [
         ("https://a.org/n.pth", "the sha256 of the file is missing", "sha256sum FILE"),
         ("https://a.org/n.pth#params", "the sha256 of the file is missing", "64 digits"),
-        ("https://a.org/n.pth#sha256=abc", "must have 64 hex digits, this has 3", "sha256sum"),
+        (
+            "https://a.org/n.pth#sha256=abc",
+            r"must have 64 hex digits \(0-9, a-f\), this has 3",
+            "sha256sum",
+        ),
         (f"https://a.org/n#sha256={'g' * 64}", "must have 64 hex digits", "sha256sum"),
         (f"file:///tmp/n.pth#sha256={SHA256}", "only http:// and https://", "--weights FILE"),
         (f"s3://bucket/n.pth#sha256={SHA256}", "only http:// and https://", "--weights FILE"),
         (f"https://me:secret@a.org/n#sha256={SHA256}", "has a user or password", "netrc"),
+        (f"ftp://me:secret@a.org/n#sha256={SHA256}", "has a user or password", "netrc"),
+        (f"https://me:secret/2@a.org/n#sha256={SHA256}", "an invalid host or port", "https://"),
+        (f"https://[a.org/n.pth#sha256={SHA256}", "an invalid host or port", "https://"),
+        (f"https://a.org:99999/n.pth#sha256={SHA256}", "an invalid host or port", "https://"),
         (f"https:///n.pth#sha256={SHA256}", "has no host", "--weights https://"),
     ],
 )
@@ -216,6 +225,7 @@ def test_other_addresses_are_refused(text, words, hint):
     with pytest.raises(UsageError, match=words) as caught:
         read_address(text)
     assert hint in caught.value.hint
+    assert "secret" not in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

@@ -23,8 +23,8 @@ def test_headers_of_an_unsupported_api_are_refused(tmp_path: Path) -> None:
 def test_headers_of_the_other_runtime_are_refused(tmp_path: Path) -> None:
     (tmp_path / "onnxruntime_cxx_api.h").touch()
     assert "has headers of onnxruntime\n  add --for onnxruntime" in refusal(TENSORRT, tmp_path)
-    (tmp_path / "onnxruntime_cxx_api.h").unlink()
-    assert "NvInfer.h is not in this folder" in refusal(ONNXRUNTIME, tmp_path)
+    (tmp_path / "onnxruntime_cxx_api.h").rename(tmp_path / "NvInfer.h")
+    assert "onnxruntime_cxx_api.h is not in this folder" in refusal(ONNXRUNTIME, tmp_path)
 
 
 def test_an_unknown_runtime_is_refused() -> None:

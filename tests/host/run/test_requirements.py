@@ -75,6 +75,15 @@ def test_other_lines_are_refused_with_the_line(tmp_path, line, reason):
             of_words(line)
 
 
+@pytest.mark.parametrize("line", ["--index-url ", "timm @ ", "git+"])
+def test_login_in_an_address_is_not_shown(tmp_path, line):
+    file = tmp_path / "requirements.txt"
+    file.write_text(f"{line}https://me:secret@example.org/simple\n")
+    with pytest.raises(UsageError, match=r"https://\*\*\*@example.org/simple") as caught:
+        of_words(str(file))
+    assert "secret" not in str(caught.value)
+
+
 def test_unreadable_requirements_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"none\.txt: cannot read the file: No such file"):
         of_words(str(tmp_path / "none.txt"))

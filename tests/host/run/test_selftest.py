@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,7 +42,7 @@ def commands(monkeypatch):
 
     class Commands(list):
         def __init__(self):
-            self.codes, self.threads = {}, []
+            self.codes, self.threads, self.paths = {}, [], []
 
     called = Commands()
 
@@ -49,6 +50,7 @@ def commands(monkeypatch):
         words = [str(word) for word in command]
         called.append(words[words.index("pytest") + 1 :])
         called.threads.append(env.get("OMP_NUM_THREADS"))
+        called.paths.append(env.get("PYTHONPATH"))
         return called.codes.get(words[words.index("pytest") + 1], 0)
 
     @contextlib.contextmanager
@@ -92,15 +94,36 @@ def test_all_tests_run_once_and_skips_are_reported(commands, capsys):
     assert "not selected" not in said
 
 
+def test_gpu_tests_get_onnxruntime_gpu_first(commands, monkeypatch, tmp_path):
+    monkeypatch.setattr(selftest, "has_cuda_device", lambda: True)
+    monkeypatch.setattr(
+        selftest, "make_gpu_overlay", lambda *_: SimpleNamespace(folder=tmp_path / "gpu")
+    )
+    for parts in ("gpu", "pipeline"):
+        run_tests("default", only=parts, all_parts=False, words=[])
+    first = [paths.split(os.pathsep)[0] for paths in commands.paths]
+    assert first == [str(tmp_path / "gpu" / "site-packages"), str(selftest.ROOT)]
+
+
 def test_the_slow_tests_run_alone(commands):
     assert run_tests("default", only="slow", all_parts=False, words=[]) == 0
     assert commands == [["tests/pipeline", "-m", "slow"]]
+
+
+def test_slow_tests_run_beside_rows_and_docker(commands, capsys):
+    assert run_tests("default", only="slow,rows,docker,gpu", all_parts=False, words=[]) == 0
+    assert commands == [["tests/pipeline", "-m", "slow"], ["tests/rows"], ["tests/docker"]]
+    said = capsys.readouterr().err
+    assert "slow tests of tests/pipeline run beside the following" in said
+    assert said.index("tests/docker\n") < said.index("slow tests of tests/pipeline\n")
 
 
 @pytest.mark.parametrize(
     ("only", "words", "codes", "code"),
     [
         ("", [], {"tests/host": 1}, 1),
+        ("slow,rows", [], {"tests/rows": 1}, 1),
+        ("slow,rows", [], {"tests/pipeline": 1}, 1),
         ("", [], {"tests/pipeline": 2}, 1),
         ("", [], {"tests/host": 5}, 1),  # no test was found, where all were asked for
         ("", ["-k", "x"], {"tests/host": 5}, 0),

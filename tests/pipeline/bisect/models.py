@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import avg_pool1d, interpolate, leaky_relu, softplus
 
 
 def exporting() -> bool:
@@ -86,6 +86,71 @@ class Thirty(nn.Module):
         for number, layer in enumerate(self.layers):
             x = layer(x) if number == 17 else torch.tanh(layer(x)) * 2
         return x
+
+
+class Indexed(nn.Module):
+    """Indices that the TorchScript exporter writes as something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        rows = self.first(x)[:, :, 0]
+        repeated = torch.tensor([0, 2, 2])
+        put = torch.zeros(3, 16).index_put((repeated,), rows[0], accumulate=True)  # put
+        added = rows.index_add(1, repeated, rows * 2)  # added
+        taken = rows[0][torch.tensor([0, 1]), torch.tensor([2, -1])]  # taken
+        return torch.tanh(put), torch.tanh(added), torch.tanh(taken)
+
+
+class Rounded(nn.Module):
+    """Arithmetic that the TorchScript exporter writes as something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        rows = self.first(x)[:, :, 0]
+        whole = (rows * 10).to(torch.int64)
+        divided = whole // -3  # divided
+        shifted = whole >> 1  # shifted
+        smooth = softplus(rows, beta=3, threshold=1)  # smooth
+        pooled = avg_pool1d(rows, 3, 2, 1, ceil_mode=True)  # pooled
+        return divided * 2, shifted * 2, torch.tanh(smooth), torch.tanh(pooled)
+
+
+class Mean(nn.Module):
+    """The dynamo exporter leaves out the mean."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        index = torch.zeros(x.shape, dtype=torch.int64)
+        return torch.tanh(torch.ones_like(x).scatter_reduce(1, index, x, "mean"))
+
+
+class Tied(nn.Module):
+    """A choice among equal values, and a node with an attribute."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        chosen = torch.topk(torch.sign(x.flatten(1)), 9)[1]
+        return torch.tanh(chosen * 0.01), torch.tanh(leaky_relu(x, 0.1))
+
+
+def tied() -> nn.Module:
+    return Tied()
+
+
+def indexed() -> nn.Module:
+    return Indexed()
+
+
+def rounded() -> nn.Module:
+    return Rounded()
+
+
+def mean() -> nn.Module:
+    return Mean()
 
 
 def detector(faults: str = "") -> nn.Module:

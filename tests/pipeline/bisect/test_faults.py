@@ -14,6 +14,7 @@ from trtyard.core.report import Bisection
 from trtyard.pipeline.bisect.bisection import bisect
 from trtyard.pipeline.bisect.case import write_case
 from trtyard.pipeline.bisect.faults import find_faults
+from trtyard.pipeline.bisect.recording import record
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.runner import run_onnx
@@ -92,6 +93,23 @@ def test_value_of_item_is_frozen_by_the_tracer(tmp_path):
     assert line_of("item") in origin
 
 
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        ("indexed()", ["repeated-indices", "repeated-indices", "negative-indices"]),
+        ("rounded()", ["rounded-toward-zero", "rounded-toward-zero", "softplus-threshold"]),
+    ],
+)
+def test_operator_written_as_another_is_named(tmp_path, call, names):
+    model, file = exported(tmp_path, call, "torchscript")
+    assert [name for name, _ in causes(model, file)] == names
+
+
+@pytest.mark.skipif("dynamo" not in EXPORTERS, reason="this torch has no dynamo exporter")
+def test_lost_mean_is_named(tmp_path):
+    assert causes(*exported(tmp_path, "mean()", "dynamo")) == [("scatter-mean", "")]
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 @pytest.mark.parametrize(
     ("op", "attribute", "value", "name"),
@@ -112,6 +130,14 @@ def test_edited_attribute_is_found(tmp_path, exporter, op, attribute, value, nam
     assert content.graph.node[fault.compared.node].name == node.name
     assert fault.cause.name == name
     assert f"the attribute {attribute} of the node is " in fault.cause.detail
+
+
+def test_choice_among_equal_values_comes_last(tmp_path):
+    model, file = exported(tmp_path, "tied()", "torchscript")
+    content = onnx.load(str(file))
+    edit(next(one for one in content.graph.node if one.op_type == "LeakyRelu"), "alpha", 0.2)
+    names = [one.cause.name for one in find_faults(model, content).faults]
+    assert names == ["attribute-differs", "choice-of-a-tie"]
 
 
 def edit(node, attribute, value):
@@ -171,3 +197,11 @@ def test_divergence_has_line_shapes_and_worst_value(tmp_path):
     assert one.worst.candidate == 0.0
     assert one.case[-1] == "bisect/case1.py"
     assert "models.py:" in one.origin
+
+
+def test_only_values_that_pytorch_overwrites_are_marked(tmp_path):
+    model, _file = exported(tmp_path, "detector()", "torchscript")
+    names = {(one.name, one.is_overwritten) for one in record(model)}
+    assert {("zeros_like", True), ("copy", True), ("select", True)} <= names
+    assert {("convolution", False), ("relu", False), ("clamp", False)} <= names
+    assert not {("convolution", True), ("relu", True), ("softmax", True)} & names

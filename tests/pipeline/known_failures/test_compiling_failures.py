@@ -57,7 +57,7 @@ def said(command, folder, **options):
 
 
 def test_too_new_host_compiler_is_known(nvcc, kernel):
-    # It says of itself that it is a later one; the check and its words are nvcc's own.
+    # g++ claims a later version; the check and its message are nvcc's own.
     pretend = "-Xcompiler=-U__GNUC__,-D__GNUC__=99"
     words = said([nvcc, "-c", kernel, pretend], kernel.parent)
     assert first(words).failure.name == "host-compiler-unsupported"

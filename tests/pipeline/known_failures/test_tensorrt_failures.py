@@ -299,7 +299,7 @@ PARSER = [
     ("recurrent-activations", lstm_of_two_kinds, "LSTM"),
     ("form-unsupported", pooling_with_indices, "MaxPool"),
 ]
-# What the parser says of them differs, and so does the node that it stops at.
+# The parser's messages for them differ, and so does the node at which it stops.
 SIZED = ["Slice", "TopK", "Range"]
 
 

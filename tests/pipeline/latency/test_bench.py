@@ -167,7 +167,7 @@ def started(*options):
 
 
 @pytest.mark.slow
-def test_sleeping_model_is_as_slow_as_it_sleeps_and_prints_nothing(place):
+def test_sleeping_model_takes_its_time_and_prints_nothing(place):
     child = started("--input", "1x4", "--runs", "12")
     said, complaints = child.communicate()
     assert (child.returncode, complaints) == (0, "")

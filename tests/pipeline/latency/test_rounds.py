@@ -86,7 +86,7 @@ def _with_uncounted(values):
         yield from values[number * 20 : number * 20 + 20]
 
 
-def test_slow_runtime_ends_after_its_seconds_and_has_a_run_a_round():
+def test_slow_runtime_has_one_run_a_round_in_its_seconds():
     limits = Limits(runs=1000, seconds=0.2)
     (timing,) = measure([contender(lambda: time.sleep(0.03))], 1, limits)
     assert ROUNDS <= timing.runs < 1000

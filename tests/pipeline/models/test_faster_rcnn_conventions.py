@@ -163,7 +163,7 @@ def test_frozen_norms_have_no_epsilon():
     expected = torch.stack((x[:, 0] - 1.0 + 0.5, (x[:, 1] + 1.0) * 1.5 + 0.25), dim=1)
     torch.testing.assert_close(norm(x), expected)
     norm.train()
-    torch.testing.assert_close(norm(x), expected)  # frozen, whatever the mode
+    torch.testing.assert_close(norm(x), expected)  # frozen in both modes
     assert sorted(norm.state_dict()) == ["bias", "running_mean", "running_var", "weight"]
 
 

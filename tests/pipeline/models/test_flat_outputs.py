@@ -1,4 +1,4 @@
-"""A module's outputs, whatever they come in, as tensors with names."""
+"""A module's outputs, in containers of any kind, as tensors with names."""
 
 import collections
 

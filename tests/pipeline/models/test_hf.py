@@ -2,8 +2,10 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.registry import load_model
@@ -136,6 +138,23 @@ def test_weights_that_the_file_lacks_are_not_made_up(folder, tmp_path):
     (tmp_path / "model" / "model.safetensors").write_bytes(b"seven b")
     with pytest.raises(UsageError, match=r"lack 2 of Words: head\.bias, head\.weight"):
         load_model(spec)
+
+
+class Code:
+    def __reduce__(self):
+        return Path.touch, (Path("run"),)
+
+
+def test_code_in_a_weights_file_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = folder("Words", vocab_size=50)
+    file = tmp_path / "model" / "pytorch_model.bin"
+    torch.save({"weight": Code()}, file)
+    with pytest.raises(
+        UsageError, match=r"pytorch_model\.bin is refused: loading it would run code"
+    ):
+        load_model(spec)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Short form timm:NAME, with a package of the test's own: the rows do not have the real one."""
 
+import shlex
 import sys
 
 import numpy as np
@@ -125,12 +126,21 @@ def test_what_is_no_classifier_is_refused(spec, message):
         load_model(spec)
 
 
-@pytest.mark.parametrize(("spec", "package"), [("timm:x", "timm"), ("hf:x", "transformers")])
+@pytest.mark.usefixtures("timm")
+def test_hints_are_quoted_for_a_shell():
+    with pytest.raises(UsageError) as caught:
+        load_model("timm:tinynet(num_classes=3)")
+    assert caught.value.hint == "--model 'timm:tiny_net(num_classes=3)'"
+
+
+@pytest.mark.parametrize(
+    ("spec", "package"), [("timm:x", "timm"), ("timm:x(a=1)", "timm"), ("hf:x", "transformers")]
+)
 def test_missing_package_is_named_with_the_command(spec, package):
     with pytest.raises(EnvironmentLacksError) as caught:
         load_model(spec)
     assert f"the package {package} is not installed" in caught.value.message
-    assert caught.value.hint == f"./run convert --model {spec} --with {package}"
+    assert caught.value.hint == f"./run convert --model {shlex.quote(spec)} --with {package}"
 
 
 def test_package_that_cannot_be_imported_is_named(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a file says of the node that a log names."""
+"""A file's facts about the node that a log names."""
 
 import itertools
 import json

@@ -23,8 +23,20 @@ INTERPOLATION = "interpolation-differs"
 HALF_PIXEL = "rois-half-a-pixel-off"
 TIE = "choice-of-a-tie"
 OVERFLOW = "fp16-overflow"
+ROUNDED = "rounded-toward-zero"
 UNKNOWN = ""
 
+# Operators that some exporters write as nodes with another meaning.
+_WRONG_FORMS: Mapping[str, Tuple[str, str]] = {
+    "index_put": ("repeated-indices", "the nodes keep one of the values of a repeated index"),
+    "index_add": ("repeated-indices", "the nodes keep one of the values of a repeated index"),
+    "index": ("negative-indices", "the nodes count a negative index from the wrong place"),
+    "floor_divide": (ROUNDED, "the nodes round toward zero, PyTorch rounds down"),
+    "rshift": (ROUNDED, "the nodes round toward zero, PyTorch rounds down"),
+    "softplus": ("softplus-threshold", "the nodes have no threshold"),
+    "avg_pool2d": ("average-pool-ceil", "the nodes divide the last window by another count"),
+    "scatter_reduce": ("scatter-mean", "the nodes do not take the mean"),
+}
 # Operators that change no value: a file may leave them out.
 _SILENT = (
     *("view", "unsafe_view", "reshape", "t", "transpose", "permute", "expand", "slice", "select"),
@@ -97,28 +109,27 @@ def cause_of(
         outside: PyTorch's tensors from outside, by event and (negative) number.
         learned: names of the module's parameters and buffers.
     """
-    lost = _lost(suspect, graph, events, matches)
+    own = suspect.taken[0]
+    between = ancestors(events, own, {taken[0] for taken in matches.values()} - {own})
+    lost = _lost(suspect, graph, events, between)
     return (
         _frozen(suspect, graph, events, lost, outside, learned)
         or _lost_write(events, lost)
-        or _overflow(suspect)
-        or _tie(suspect, graph)
+        or overflow(suspect.evidence, "the file")
+        or tie(suspect, graph)
         or _attribute(suspect, graph)
         or _lost_operator(events, lost)
+        or _wrong_form(suspect, events, between)
         or Cause(UNKNOWN, "the node computes another value from the same inputs")
     )
 
 
-def _lost(
-    suspect: Suspect, graph: Graph, events: Sequence[Event], matches: Mapping[str, Taken]
-) -> List[int]:
+def _lost(suspect: Suspect, graph: Graph, events: Sequence[Event], between: Set[int]) -> List[int]:
     """Return the events behind the value that no node before it comes from."""
     operators: Dict[Optional[Place], Set[str]] = {}
     for index in graph.before(suspect.name):
         node = graph.nodes[index]
         operators.setdefault(place_in(node), set()).update(operators_of(node))
-    own = suspect.taken[0]
-    between = ancestors(events, own, {taken[0] for taken in matches.values()} - {own})
     return [
         number
         for number in sorted(between)
@@ -230,8 +241,8 @@ def constant_value(graph: Graph, name: str) -> Optional[np.ndarray]:
     return None
 
 
-def _overflow(suspect: Suspect) -> Optional[Cause]:
-    evidence = suspect.evidence
+def overflow(evidence: Optional[Evidence], where: str) -> Optional[Cause]:
+    """Return the cause if values are finite in the reference alone; ``where`` they are not."""
     if evidence is None or evidence.right.dtype.kind != "f":
         return None
     found = difference(evidence.right, evidence.own)
@@ -240,12 +251,12 @@ def _overflow(suspect: Suspect) -> Optional[Cause]:
     largest = float(np.abs(evidence.right[np.isfinite(evidence.right)]).max())
     return Cause(
         OVERFLOW,
-        f"{found.overflows:,} of {found.elements:,} values are NaN or infinite in the file alone; "
+        f"{found.overflows:,} of {found.elements:,} values are NaN or infinite in {where} alone; "
         f"the largest right one is {largest:.6g}",
     )
 
 
-def _tie(suspect: Suspect, graph: Graph) -> Optional[Cause]:
+def tie(suspect: Suspect, graph: Graph) -> Optional[Cause]:
     """Return the cause if a choosing node takes other elements that are equally good."""
     node = graph.nodes[graph.makers[suspect.name]]
     evidence = suspect.evidence
@@ -268,10 +279,39 @@ def _tie(suspect: Suspect, graph: Graph) -> Optional[Cause]:
 
 def _attribute(suspect: Suspect, graph: Graph) -> Optional[Cause]:
     """Return the cause if the node gives PyTorch's value with another attribute or small input."""
+    if suspect.evidence is None:
+        return None
+    found = other_attribute(suspect, graph, suspect.evidence.right)
+    if found is None:
+        return None
+    kind = ATTRIBUTE
+    if found.op == "RoiAlign" and found.is_text:
+        kind = HALF_PIXEL
+    elif found.op in _INTERPOLATING and found.is_text:
+        kind = INTERPOLATION
+    return Cause(
+        kind,
+        f"the attribute {found.name} of the node is {found.own}; with {found.other} it gives "
+        "PyTorch's value",
+    )
+
+
+class OtherAttribute(NamedTuple):
+    """An attribute with which a node gives another value."""
+
+    op: str
+    name: str
+    own: str  # of the node, as shown
+    other: str
+    is_text: bool
+
+
+def other_attribute(suspect: Suspect, graph: Graph, wanted: np.ndarray) -> Optional[OtherAttribute]:
+    """Return the attribute with which the node gives ``wanted``; None if there is none."""
     evidence = suspect.evidence
     if evidence is None or len(suspect.region.nodes) != 1:
         return None
-    size = sum(value.nbytes for value in evidence.inputs.values()) + evidence.right.nbytes
+    size = sum(value.nbytes for value in evidence.inputs.values()) + wanted.nbytes
     if size > _MOST_BYTES:
         return None
     index = suspect.region.nodes[0]
@@ -287,31 +327,37 @@ def _attribute(suspect: Suspect, graph: Graph) -> Optional[Cause]:
         changed = onnx.ModelProto()
         changed.CopyFrom(model)
         _set(changed.graph.node[place], name, value)
-        if _agrees(changed, suspect.name, evidence):
-            is_text = isinstance(value, str)
-            kind = ATTRIBUTE
-            if node.op_type == "RoiAlign" and is_text:
-                kind = HALF_PIXEL
-            elif node.op_type in _INTERPOLATING and is_text:
-                kind = INTERPOLATION
+        if _gives(changed, suspect.name, evidence.inputs, wanted):
             given = was.decode() if isinstance(was, bytes) else was
             shown = "not set" if was is None else _attribute_shown(given)
-            return Cause(
-                kind,
-                f"the attribute {name} of the node is {shown}; with {_attribute_shown(value)} it "
-                "gives PyTorch's value",
-            )
+            is_text = isinstance(value, str)
+            return OtherAttribute(node.op_type, name, shown, _attribute_shown(value), is_text)
     return None
 
 
-def _agrees(model: onnx.ModelProto, name: str, evidence: Evidence) -> bool:
-    given: Arrays = evidence.inputs
+def _wrong_form(suspect: Suspect, events: Sequence[Event], between: Set[int]) -> Optional[Cause]:
+    """Return the cause if an exporter is known to write an operator as something else."""
+    for number in sorted(between, reverse=True):
+        operator = events[number].name
+        if operator not in _WRONG_FORMS or suspect.evidence is None:
+            continue
+        name, meaning = _WRONG_FORMS[operator]
+        right, own = suspect.evidence.right, suspect.evidence.own
+        is_whole = right.shape == own.shape and bool(np.isin(own - right, (0, 1)).all())
+        if name != ROUNDED or is_whole:
+            origin = events[number].origin
+            is_own = origin == events[suspect.taken[0]].origin
+            return Cause(name, f"PyTorch runs {operator}; {meaning}", "" if is_own else origin)
+    return None
+
+
+def _gives(model: onnx.ModelProto, name: str, given: Arrays, wanted: np.ndarray) -> bool:
     try:
         with output_kept_away():
             found = run_model(model, given, [name])[name]
     except ConversionError:
         return False
-    return difference(evidence.right, found).agrees
+    return difference(wanted, found).agrees
 
 
 def _trials(node: onnx.NodeProto) -> Iterator[Tuple[str, Any]]:

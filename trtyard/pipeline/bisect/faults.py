@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import torch
 
-from trtyard.pipeline.bisect.causes import Cause, Suspect, cause_of, learned_names
+from trtyard.pipeline.bisect.causes import TIE, Cause, Suspect, cause_of, learned_names
 from trtyard.pipeline.bisect.differences import difference
 from trtyard.pipeline.bisect.matching import Taken, match
 from trtyard.pipeline.bisect.pieces import Graph
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 def find_faults(model: Model, file: onnx.ModelProto, agrees: bool = False) -> Found:
-    """Compare the file with one forward pass of PyTorch, and return its faults in order.
+    """Compare the file with one forward pass of PyTorch, and return its faults in order, ties last.
 
     Args:
         model: in PyTorch.
@@ -85,6 +85,7 @@ def find_faults(model: Model, file: onnx.ModelProto, agrees: bool = False) -> Fo
         suspect = Suspect(one.name, matches[one.name], region, comparison.evidence.get(one.name))
         cause = cause_of(suspect, graph, events, matches, outside, learned)
         found.faults.append(Fault(suspect, one, cause, _growth(graph, one, comparison)))
+    found.faults.sort(key=lambda fault: fault.cause.name == TIE)  # ties are mostly harmless
     return found
 
 

@@ -82,7 +82,7 @@ _TYPES = {
     **{f"tensor({each})": each for each in ("float16", "bfloat16", "bool", "int64", "int32")},
     **{f"tensor({each})": each for each in ("int16", "int8", "uint8")},
 }
-_COMPARABLE = (  # types that numpy has too
+COMPARABLE = (  # types that numpy has too
     *("float16", "float32", "float64", "bool", "int8", "int16", "int32", "int64", "uint8"),
 )
 _FUSED_WITH_NORM = ("Conv", "ConvTranspose", "Gemm")
@@ -117,13 +117,14 @@ def match(model: onnx.ModelProto, events: Sequence[Event]) -> Dict[str, Taken]:
         if value.place is not None and not _INTERMEDIATE.fullmatch(value.name):
             groups.setdefault(value.place, []).append(value)
     made: Dict[Place, List[Taken]] = {}
+    left = _read_elsewhere(events)
     for number, event in enumerate(events):
         # The dynamo exporter notes lines of forward() alone, not those of functions that it calls.
         place = next((each for each in event.places if each in groups), None)
         if place is not None:
             made.setdefault(place, []).extend((number, index) for index in range(len(event.made)))
     for place, group in groups.items():
-        found.update(_aligned(group, made.get(place, []), events))
+        found.update(_aligned(group, made.get(place, []), events, left))
     _move_to_norms(found, values, events)
     last = len(events) - 1
     for index, output in enumerate(model.graph.output):
@@ -213,7 +214,7 @@ def operators_of(node: onnx.NodeProto) -> Tuple[str, ...]:
 
 
 def _fits(value: Value, shape: Tuple[int, ...], dtype: str) -> bool:
-    if value.dtype != dtype or dtype not in _COMPARABLE:
+    if value.dtype != dtype or dtype not in COMPARABLE:
         return False
     if value.shape is None:
         return True
@@ -222,7 +223,17 @@ def _fits(value: Value, shape: Tuple[int, ...], dtype: str) -> bool:
     )
 
 
-def _score(value: Value, taken: Taken, events: Sequence[Event]) -> int:
+def _read_elsewhere(events: Sequence[Event]) -> Set[int]:
+    """Return the events whose results operators of other lines read."""
+    return {
+        need
+        for event in events
+        for need in event.needs
+        if event.places[:1] != events[need].places[:1]
+    }
+
+
+def _score(value: Value, taken: Taken, events: Sequence[Event], left: Set[int]) -> int:
     event = events[taken[0]]
     made = event.made[taken[1]]
     if not _fits(value, made.shape, made.dtype):
@@ -231,17 +242,18 @@ def _score(value: Value, taken: Taken, events: Sequence[Event]) -> int:
     if value.module == event.module or event.module.endswith(f".{value.module}"):
         score += _SAME_MODULE
     if event.name in value.operators or value.operators[0] in event.name.replace("_", ""):
-        return score + _SAME_OP
+        # An operator may become several nodes; what other lines read is the last one's.
+        return score + _SAME_OP if not (value.is_inner and taken[0] in left) else _SAME_LINE
     return 0 if value.is_inner else score
 
 
 def _aligned(
-    group: Sequence[Value], made: Sequence[Taken], events: Sequence[Event]
+    group: Sequence[Value], made: Sequence[Taken], events: Sequence[Event], left: Set[int]
 ) -> Dict[str, Taken]:
     """Return the best pairs that keep the order; of equally good ones the latest."""
     if not made or len(group) * len(made) > _MOST_PAIRS:
         return {}
-    scores = [[_score(value, taken, events) for taken in made] for value in group]
+    scores = [[_score(value, taken, events, left) for taken in made] for value in group]
     best = [[0] * (len(made) + 1) for _ in range(len(group) + 1)]
     for row, line in enumerate(scores, 1):
         for column, score in enumerate(line, 1):

@@ -43,6 +43,7 @@ class Event(NamedTuple):
     writes: bool  # it changes a tensor in place
     numbers: Tuple[float, ...]  # among its arguments, or its own result
     outside: Tuple[Made, ...] = ()  # its arguments that no operator made, such as from numpy
+    is_overwritten: bool = False  # a later operator writes into the memory of its results
 
     @property
     def name(self) -> str:
@@ -66,7 +67,10 @@ def record(model: Model, on_value: Optional[OnValue] = None) -> List[Event]:
         returned = run_once(model.module, model.inputs)
     tensors = returned if isinstance(returned, (tuple, list)) else [returned]
     recorder.add_outputs(tensors)
-    return recorder.events
+    return [
+        event._replace(is_overwritten=number in recorder.overwritten)
+        for number, event in enumerate(recorder.events)
+    ]
 
 
 class _Root(NamedTuple):
@@ -85,11 +89,13 @@ _View = Tuple[int, int, Tuple[int, ...], Tuple[int, ...]]
 class _Recorder:
     def __init__(self, model: Model, on_value: Optional[OnValue]) -> None:
         self.events: List[Event] = []
+        self.overwritten: Set[int] = set()
         self._on_value = on_value
         self._model = model
         self._modules: List[str] = [""]
         self._roots: Dict[int, _Root] = {}
         self._views: Dict[_View, int] = {}
+        self._users: Dict[int, Set[int]] = {}  # of a storage: the events whose results are in it
         self._items: Dict[float, int] = {}
         module = model.module
         self._known: Set[int] = {
@@ -136,6 +142,7 @@ class _Recorder:
             self._note(each, number, _storage(each) not in shared)
         for each in written:
             storage = _storage(each)
+            self.overwritten |= self._users.get(storage, set()) - {number}
             if storage in self._roots:
                 self._roots[storage] = self._roots[storage]._replace(written_by=number)
         self._give(number, made)
@@ -149,6 +156,7 @@ class _Recorder:
         number = len(self.events)
         made = tuple(_made(each) for each in tensors)
         self.events.append(Event(OUTPUTS, (), "", "", made, tuple(needs), False, ()))
+        self.overwritten.add(number)  # the model's buffers, which may be outputs, are restored
         self._give(number, tensors)
 
     def _give(self, event: int, tensors: Sequence[torch.Tensor]) -> None:
@@ -165,7 +173,11 @@ class _Recorder:
             self._roots[_storage(tensor)] = _Root(
                 event, tuple(tensor.shape), tensor.stride(), tensor.storage_offset(), event
             )
+            self._users[_storage(tensor)] = set()
         self._views[_view(tensor)] = event
+        self._users.setdefault(_storage(tensor), set()).add(event)
+        if _storage(tensor) in self._known:
+            self.overwritten.add(event)
 
     def _needs(self, tensor: torch.Tensor) -> List[int]:
         root = self._roots.get(_storage(tensor))

@@ -43,9 +43,9 @@ class Checkpoint(NamedTuple):
     notes: Tuple[str, ...]  # for the report
 
 
-def read_state(path: str, key: str = "") -> State:
+def read_state(path: str) -> State:
     """Return only the weights of ``read_checkpoint``."""
-    return read_checkpoint(path, key).state
+    return read_checkpoint(path).state
 
 
 def read_checkpoint(path: str, key: str = "") -> Checkpoint:

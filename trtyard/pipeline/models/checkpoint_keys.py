@@ -25,6 +25,7 @@ STATE_KEYS = (
     "module",
 )  # fmt: skip
 COUNT = "num_batches_tracked"  # of a batch norm; no output depends on it
+_MOST_LISTED = 5
 
 # Prefixes of every name: torch.nn.parallel's wrappers, torch.compile, Lightning and its templates.
 _BEFORE_ALL = ("module.", "_orig_mod.", "model.", "net.")
@@ -190,6 +191,6 @@ def _below(content: Any, key: str) -> Any:
     return OrderedDict((name[len(start) :], content[name]) for name in inside) or None
 
 
-def _listed(paths: Sequence[Path], most: int = 5) -> str:
-    shown = ", ".join(".".join(path) for path in paths[:most])
-    return f"{shown}, ..." if len(paths) > most else shown or "none"
+def _listed(paths: Sequence[Path]) -> str:
+    shown = ", ".join(".".join(path) for path in paths[:_MOST_LISTED])
+    return f"{shown}, ..." if len(paths) > _MOST_LISTED else shown or "none"

@@ -9,7 +9,7 @@ import torch
 from trtyard.core.errors import UsageError
 from trtyard.core.files import sha256_of
 from trtyard.core.short_forms import short_name
-from trtyard.pipeline.models.checkpoint import state_sha256
+from trtyard.pipeline.models.checkpoint import read_state, state_sha256
 from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.models.own import own_model
 from trtyard.pipeline.models.own_inputs import parse_inputs
@@ -20,7 +20,8 @@ from trtyard.pipeline.models.weights import Choice
 _TOKENS = 16  # of the usual input
 _DEFAULT_SIDE = 224
 _MOST_NAMES = 3
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_PICKLED = ".bin"
+_WEIGHTS = ("*.safetensors", f"pytorch_model*{_PICKLED}")
 
 
 def load_hf(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
@@ -35,7 +36,8 @@ def load_hf(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
         input_shape: see ``load_own``; None for token ids or pixels as the config describes them.
 
     Raises:
-        UsageError: transformers has no such class, or the folder's files do not fit it.
+        UsageError: transformers has no such class, the folder's files do not fit it, or a weights
+            file has code.
         EnvironmentLacksError: transformers is not installed.
     """
     transformers = package_of(spec)
@@ -54,8 +56,12 @@ def load_hf(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
     config.use_cache = False  # a cache is no tensor
     torch.manual_seed(choice.seed)
     files = sorted(one for pattern in _WEIGHTS for one in folder.glob(pattern))
+    is_loaded = bool(files) and choice.file is None
+    for file in files if is_loaded else ():
+        if file.suffix == _PICKLED:
+            read_state(str(file))  # refuses code, which some releases of transformers run
     try:
-        if files and choice.file is None:
+        if is_loaded:
             module, info = kind.from_pretrained(
                 str(folder),
                 config=config,

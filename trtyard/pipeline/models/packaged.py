@@ -1,6 +1,7 @@
 """Import the package of a short form, which may be missing in this environment."""
 
 import importlib
+import shlex
 from typing import Any
 
 from trtyard.core.errors import EnvironmentLacksError
@@ -22,7 +23,7 @@ def package_of(spec: str) -> Any:
             raise _broken(name, error) from error
         raise EnvironmentLacksError(
             f"--model {spec}: the package {name} is not installed in this environment",
-            f"./run convert --model {spec} --with {name}",
+            f"./run convert --model {shlex.quote(spec)} --with {name}",
         ) from error
     except Exception as error:  # a package's code may raise anything
         raise _broken(name, error) from error

@@ -1,7 +1,7 @@
 """Classifiers of the package timm, with the sizes and colours of each model's own configuration."""
 
 import difflib
-import inspect
+import shlex
 from typing import Any, List, Mapping, Optional
 
 import torch
@@ -79,19 +79,18 @@ def _made(timm: Any, call: ModelCall, spec: str) -> torch.nn.Module:
             "--model 'timm:resnet18(num_classes=10)'; for weights: --weights FILE",
         )
     try:
-        module = timm.create_model(call.name, pretrained=False, **call.keyword)
+        module: torch.nn.Module = timm.create_model(call.name, pretrained=False, **call.keyword)
     except Exception as error:  # the package's code may raise anything
         known: List[str] = timm.list_models()
         if call.name.partition(".")[0] not in known:
             near = difflib.get_close_matches(call.name, known, n=_MOST_NAMES, cutoff=0.5)
+            wanted = f"{TIMM}:{near[0]}{call.typed}" if near else f"{TIMM}:resnet18"
             raise UsageError(
                 f"timm {timm.__version__} has no model '{call.name}'"
                 + (f"; similar names: {', '.join(near)}" if near else ""),
-                f"--model timm:{near[0]}{call.typed}" if near else "--model timm:resnet18",
+                f"--model {shlex.quote(wanted)}",
             ) from error
         raise UsageError(f"{spec} cannot be made: {where(error)}", "check the arguments") from error
-    if not isinstance(module, torch.nn.Module):
-        raise UsageError(f"{spec} is {inspect.getmodule(module)}, not a torch.nn.Module")
     return module.eval()
 
 

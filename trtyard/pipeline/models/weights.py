@@ -11,12 +11,12 @@ import torchvision
 
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.core.files import sha256_of
+from trtyard.core.published_weights import PRETRAINED
 from trtyard.pipeline.models.checkpoint import Checkpoint, read_checkpoint, state_sha256
 from trtyard.pipeline.models.model import Weights
 from trtyard.pipeline.torch_support.published import Published, published, published_as
 
 SEEDED = "seeded"
-PRETRAINED = "pretrained"
 
 # The largest seed of torch's generators.
 _LARGEST_SEED = 2**63 - 1
@@ -54,7 +54,7 @@ def choose(text: str) -> Choice:
     """
     if text == PRETRAINED:
         raise EnvironmentLacksError(
-            "--weights pretrained: the file is downloaded by ./run convert, and was not",
+            f"--weights {PRETRAINED}: the file is downloaded by ./run convert, and was not",
             "./run convert --weights pretrained, or download the file and give it: --weights FILE",
         )
     if text == SEEDED:

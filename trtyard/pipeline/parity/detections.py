@@ -65,13 +65,9 @@ def match_detections(
     )
 
 
-def not_matched(
-    pair: Tuple[str, str], problem: str, tolerance: DetectionTolerance = DETECTION, image: int = 0
-) -> DetectionParity:
+def not_matched(pair: Tuple[str, str], problem: str) -> DetectionParity:
     """Return a failed comparison of outputs that are not valid detections, with the reason."""
-    return DetectionParity(
-        pair, 0, 0, 0, 0, None, None, None, tolerance, False, image=image, problem=problem
-    )
+    return DetectionParity(pair, 0, 0, 0, 0, None, None, None, DETECTION, False, problem=problem)
 
 
 class _Differences:

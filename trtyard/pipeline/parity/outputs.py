@@ -84,14 +84,9 @@ def compare(
     )
 
 
-def not_compared(
-    pair: Tuple[str, str], output_name: str, problem: str, tolerance_source: str = ""
-) -> OutputParity:
+def not_compared(pair: Tuple[str, str], output_name: str, problem: str) -> OutputParity:
     """Return a failed row for an output that could not be compared, with the reason."""
-    return OutputParity(
-        pair, output_name, 0, None, None, None, 0.0, 0.0, 0, False,
-        problem=problem, tolerance_source=tolerance_source,
-    )  # fmt: skip
+    return OutputParity(pair, output_name, 0, None, None, None, 0.0, 0.0, 0, False, problem=problem)
 
 
 def _incomparable(reference: np.ndarray, candidate: np.ndarray) -> Optional[str]:

@@ -8,9 +8,7 @@ from onnx import TensorProto, helper
 from trtyard.pipeline.precision.graph import producers, reads, rename_inputs
 
 
-def remove_round_trips(
-    graph: onnx.GraphProto, own: Set[str], half: int = TensorProto.FLOAT16
-) -> int:
+def remove_round_trips(graph: onnx.GraphProto, own: Set[str]) -> int:
     """Have fp32 nodes read the fp32 result of fp32 nodes; return how many casts are gone.
 
     The converter marks every tensor as float16. Between two nodes that stay in fp32 it then casts
@@ -19,7 +17,6 @@ def remove_round_trips(
     Args:
         graph: as the converter left it.
         own: names of the nodes that were there before; their casts are the model's own.
-        half: the type of the round trip.
     """
     before = len(graph.node)
     made_by = producers(graph)
@@ -28,7 +25,7 @@ def remove_round_trips(
         if not _is_inserted(node, own, TensorProto.FLOAT):
             continue
         down = made_by.get(node.input[0])
-        if down is not None and _is_inserted(down, own, half):
+        if down is not None and _is_inserted(down, own, TensorProto.FLOAT16):
             origins[node.output[0]] = down.input[0]
     rename_inputs(graph.node, origins)
     outputs = {value.name for value in graph.output}

@@ -5,7 +5,7 @@ import io
 import itertools
 import logging
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List
+from typing import Any, Iterable, Iterator, List
 
 import numpy as np
 import onnx
@@ -168,13 +168,3 @@ def quiet_quantizer() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def scales_of(model: onnx.ModelProto) -> Dict[str, float]:
-    """Return the largest scale of each QuantizeLinear by its input."""
-    values = {tensor.name: tensor for tensor in model.graph.initializer}
-    return {
-        node.input[0]: float(numpy_helper.to_array(values[node.input[1]]).max())
-        for node in model.graph.node
-        if node.op_type == "QuantizeLinear"
-    }

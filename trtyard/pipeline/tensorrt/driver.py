@@ -4,9 +4,12 @@ import abc
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Sequence, Tuple
 
+import numpy as np
+
 from trtyard.core.errors import ConversionError
 from trtyard.core.precisions import FP32
 from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.layers import EngineLayer
 from trtyard.pipeline.tensorrt.log import Log
 from trtyard.pipeline.tensorrt.tensors import Shape, Tensors
 
@@ -20,6 +23,7 @@ class Driver(abc.ABC):
     """Drives one generation of TensorRT."""
 
     takes_functions = True  # the parser knows a model's local functions, from 9.0 on
+    has_debug_tensors = False  # a run gives intermediate tensors to a listener, from 10.0 on
 
     @abc.abstractmethod
     def log(self) -> ContextManager[Log]:
@@ -70,6 +74,16 @@ class Driver(abc.ABC):
         ``kept`` are the names of the nodes that stay in fp32.
         """
 
+    def watch(
+        self,
+        network: "trt.INetworkDefinition",
+        names: Sequence[str],
+        as_outputs: bool = False,  # noqa: ARG002 - there is no other way
+    ) -> None:
+        """Have each run give the tensors ``names``; a name that the network lacks is skipped."""
+        for tensor in tensors_named(network, names):
+            network.mark_output(tensor)
+
     @abc.abstractmethod
     def configure(self, config: "trt.IBuilderConfig", precision: str = FP32) -> None:
         """Set memory, verbosity, fp32 as what it says, and what ``precision`` needs."""
@@ -104,6 +118,19 @@ class Driver(abc.ABC):
     def tensors(self, engine: "trt.ICudaEngine") -> Tensors:
         """Return the engine's inputs and outputs."""
 
+    def listen(
+        self,
+        tensors: Tensors,  # noqa: ARG002 - of the releases with debug tensors
+        names: Sequence[str],  # noqa: ARG002
+        copy: Callable[[np.ndarray, int, bool], None],  # noqa: ARG002
+    ) -> Mapping[str, np.ndarray]:
+        """Return what the next run fills with its debug tensors; nothing if they are outputs.
+
+        ``tensors`` are started. ``copy`` takes an array, an address, and whether that is on the
+        device.
+        """
+        return {}
+
     @abc.abstractmethod
     def layers(self, engine: "trt.ICudaEngine") -> Optional[List[Any]]:
         """Return the engine's layer information, or None if the release has none."""
@@ -123,6 +150,24 @@ class Driver(abc.ABC):
         """Return the op that a parser error is about, or nothing: before 10 only its index."""
         return ""
 
+    def layers_in_plan(self, plan: bytes) -> Optional[List[EngineLayer]]:  # noqa: ARG002
+        """Return the layers that a plan lists; None where only the engine inspector has them."""
+        return None
+
     def plugins_in_plan(self, plan: bytes) -> Optional[List[str]]:  # noqa: ARG002
         """Return the op types of a plan's plugins; None where a plan cannot be read."""
         return None
+
+
+def tensors_named(network: "trt.INetworkDefinition", names: Sequence[str]) -> List["trt.ITensor"]:
+    """Return the network's intermediate tensors with these names, in its order."""
+    outputs = {network.get_output(index).name for index in range(network.num_outputs)}
+    wanted = set(names) - outputs
+    found = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        for place in range(layer.num_outputs):
+            tensor = layer.get_output(place)
+            if tensor.name in wanted:
+                found.append(tensor)
+    return found

@@ -1,13 +1,18 @@
 """TensorRT 10.13 and 10.14: held against the bindings of 10.13.3 and 10.14.1."""
 
 from pathlib import Path
-from typing import Any, ContextManager, List, Optional, cast
+from typing import Any, Callable, ContextManager, List, Mapping, Optional, Sequence, cast
+
+import numpy as np
 
 from trtyard.core.precisions import FP32
 from trtyard.pipeline.ops.kernels import KernelLibrary
 from trtyard.pipeline.tensorrt.api import trt
+from trtyard.pipeline.tensorrt.debug_tensors import KeptTensors, TensorsWithDebug
+from trtyard.pipeline.tensorrt.driver import tensors_named
 from trtyard.pipeline.tensorrt.driver_named import NamedTensorsDriver
 from trtyard.pipeline.tensorrt.shells import RegisteredShells
+from trtyard.pipeline.tensorrt.tensors import Tensors
 
 
 class Driver1013(NamedTensorsDriver):
@@ -17,6 +22,7 @@ class Driver1013(NamedTensorsDriver):
     """
 
     takes_functions = False
+    has_debug_tensors = True
 
     def create_network(
         self, builder: "trt.Builder", precision: str = FP32
@@ -25,6 +31,33 @@ class Driver1013(NamedTensorsDriver):
         if precision == FP32:
             return builder.create_network(0)
         return builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+
+    def watch(
+        self, network: "trt.INetworkDefinition", names: Sequence[str], as_outputs: bool = False
+    ) -> None:
+        """Mark the tensors ``names`` as debug tensors, or as outputs."""
+        if as_outputs:
+            super().watch(network, names)
+            return
+        for tensor in tensors_named(network, names):
+            network.mark_debug(tensor)
+
+    def tensors(self, engine: "trt.ICudaEngine") -> Tensors:
+        """Return the engine's inputs and outputs."""
+        return TensorsWithDebug(engine)
+
+    def listen(
+        self,
+        tensors: Tensors,
+        names: Sequence[str],
+        copy: Callable[[np.ndarray, int, bool], None],
+    ) -> Mapping[str, np.ndarray]:
+        """Return what the next run fills with its debug tensors."""
+        if not isinstance(tensors, TensorsWithDebug):
+            raise TypeError(f"{tensors!r} are not of this driver's tensors()")
+        kept = KeptTensors(copy)
+        tensors.listen(kept, names)
+        return kept.values
 
     def plugins(
         self,

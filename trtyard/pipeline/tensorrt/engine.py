@@ -32,6 +32,8 @@ def build_engine(
     profiles: Sequence[ProfileShapes] = (),
     precision: str = FP32,
     kept: Sequence[str] = (),
+    watched: Sequence[str] = (),
+    as_outputs: bool = False,
 ) -> EngineFacts:
     """Parse ``onnx_file``, build an engine and write it to ``engine_file``, whole or not at all.
 
@@ -42,6 +44,8 @@ def build_engine(
     Each of ``profiles`` becomes an optimization profile. A file with open dimensions needs one.
     ``precision`` is the file's, or what the builder makes of it before TensorRT 8; ``kept`` names
     the nodes that stay in fp32.
+
+    Each run gives the intermediate tensors ``watched`` too, ``as_outputs`` or as debug tensors.
 
     Raises:
         ConversionError: the parser or the builder refused the model, or a custom op became no
@@ -60,6 +64,8 @@ def build_engine(
             in_network = plugin_layers_of(network, driver)
             _check_custom_ops(onnx_file, in_network)
             driver.prepare(network, kept)
+            if watched:
+                driver.watch(network, watched, as_outputs)
             config = builder.create_builder_config()
             driver.configure(config, precision)
             for shapes in profiles:

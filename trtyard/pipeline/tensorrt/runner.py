@@ -1,6 +1,7 @@
 """Run an engine on the first CUDA device. Import only where a device exists."""
 
 import contextlib
+import ctypes
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -19,7 +20,7 @@ class EngineRun(NamedTuple):
     """What came out of one run."""
 
     outputs: Dict[str, np.ndarray]
-    layers: Optional[List[Any]]  # what the engine says of each layer; None where it says nothing
+    layers: Optional[List[Any]]  # the engine's facts about each layer; None if it has none
     at_other_sizes: Sequence[Dict[str, np.ndarray]] = ()  # the outputs of the further runs
 
 
@@ -46,11 +47,12 @@ class LoadedEngine:
         return found
 
     def run(
-        self, inputs: Dict[str, np.ndarray], repeat: int = 1
+        self, inputs: Dict[str, np.ndarray], repeat: int = 1, watched: Sequence[str] = ()
     ) -> Tuple[Dict[str, np.ndarray], List[float]]:
         """Return the outputs, and how many milliseconds each of ``repeat`` runs took.
 
-        Of several optimization profiles the first one that takes the inputs' shapes is used.
+        Of several optimization profiles the first one that takes the inputs' shapes is used. The
+        debug tensors ``watched`` are among the outputs.
         """
         tensors = self._driver.tensors(self._engine)
         profile = tensors.profile_for({name: value.shape for name, value in inputs.items()})
@@ -71,6 +73,7 @@ class LoadedEngine:
             memory[name] = cuda.mem_alloc(max(outputs[name].nbytes, 1))
         for name, pointer in memory.items():
             tensors.bind(name, int(pointer))
+        kept = self._driver.listen(tensors, watched, _copy_from) if watched else {}
         milliseconds = []
         for _ in range(repeat):
             before, after = cuda.Event(), cuda.Event()
@@ -83,10 +86,11 @@ class LoadedEngine:
             milliseconds.append(before.time_till(after))
         for name, value in outputs.items():
             cuda.memcpy_dtoh(value, memory[name])
+        outputs.update(kept)
         return outputs, milliseconds
 
     def layers(self) -> Optional[List[Any]]:
-        """Return what the engine says of each layer; None where it says nothing."""
+        """Return the engine's facts about each layer; None if it has none."""
         return self._driver.layers(self._engine)
 
     def tensors(self) -> Tensors:
@@ -103,18 +107,29 @@ def run_engine(
     inputs: Dict[str, np.ndarray],
     library: Optional[Path] = None,
     at_other_sizes: Sequence[Dict[str, np.ndarray]] = (),
+    watched: Sequence[str] = (),
 ) -> EngineRun:
     """Run the engine once with ``inputs``, by tensor name; ``library`` holds its plugins' kernels.
 
-    ``at_other_sizes`` are inputs of further runs.
+    ``at_other_sizes`` are inputs of further runs. The debug tensors ``watched`` are among the
+    outputs of the first run.
 
     Raises:
         ConversionError: the runtime refuses the plan, or an input does not fit it.
     """
     with open_engine(engine_file, library) as engine:
-        outputs, _milliseconds = engine.run(inputs)
+        outputs, _milliseconds = engine.run(inputs, watched=watched)
         others = [engine.run(each)[0] for each in at_other_sizes]
         return EngineRun(outputs, engine.layers(), others)
+
+
+def _copy_from(value: np.ndarray, address: int, on_device: bool) -> None:
+    """Copy what is at an address into ``value``, after the device has written it."""
+    cuda.Context.synchronize()
+    if on_device:
+        cuda.memcpy_dtoh(value, address)
+    else:
+        ctypes.memmove(value.ctypes.data, address, value.nbytes)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from trtyard.core.files import sha256_of
+from trtyard.core.published_weights import digits_in
 
-_DIGITS = re.compile(r"-([0-9a-f]{8,})\.\w+\Z")  # torch.hub's convention
 _KNOWN = {
     ("collections", "OrderedDict"),
     ("torch._utils", "_rebuild_tensor"),
@@ -24,8 +24,8 @@ _KNOWN = {
 
 def has_own_hash(path: str) -> bool:
     """Return whether the name of the file has the first digits of its sha256."""
-    found = _DIGITS.search(path)
-    return bool(found and sha256_of(Path(path)).startswith(found.group(1)))
+    digits = digits_in(path)
+    return bool(digits) and sha256_of(Path(path)).startswith(digits)
 
 
 def load_only_tensors(path: str) -> Any:

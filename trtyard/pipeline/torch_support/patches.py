@@ -34,9 +34,9 @@ def releases_of(row: Row) -> Dict[str, str]:
     return deciding_releases(row.flavour, row.tensorrt, torch.__version__.partition("+")[0])
 
 
-def patches_of_torch(folder: Path = PATCHES) -> Tuple[Patch, ...]:
+def patches_of_torch() -> Tuple[Patch, ...]:
     """Return the series for the installed torch; empty if there is none."""
-    series = folder / torch.__version__.partition("+")[0]
+    series = PATCHES / torch.__version__.partition("+")[0]
     return read_series(series) if series.is_dir() else ()
 
 
@@ -52,9 +52,9 @@ def patched_files(releases: Optional[Mapping[str, str]] = None) -> Tuple[FileSta
     return states(patches_of_torch(), Path(torch.__file__).resolve().parents[1], releases)
 
 
-def is_patched(releases: Optional[Mapping[str, str]] = None) -> bool:
+def is_patched() -> bool:
     """Return whether the installed torch has all its patches; True if it needs none."""
-    return all(one.is_patched for one in patched_files(releases))
+    return all(one.is_patched for one in patched_files())
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 import torchvision
 
+from trtyard.core.published_weights import digits_in
 from trtyard.pipeline.torch_support.versions import (
     classifier_names,
     detector_names,
     segmenter_names,
 )
 
-_DIGITS = re.compile(r"-([0-9a-f]{8,})\.\w+\Z")  # as torch.hub reads them
 _SUFFIXES = ("", "google", "coco")  # of keys before torchvision 0.13
 
 
@@ -28,8 +28,7 @@ class Published(NamedTuple):
     @property
     def digits(self) -> str:
         """The first digits of the sha256."""
-        found = _DIGITS.search(self.address)
-        return found.group(1) if found else ""
+        return digits_in(self.address)
 
 
 class Look(NamedTuple):

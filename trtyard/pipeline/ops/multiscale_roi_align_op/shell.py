@@ -3,39 +3,22 @@
 Its contract is in plugins/multiscale_roi_align/README.md.
 """
 
-from typing import List, Sequence
+from typing import Sequence
 
 from trtyard.pipeline.ops.multiscale_roi_align_op.contract import MOST_LEVELS, OP, SCALES
 from trtyard.pipeline.ops.multiscale_roi_align_op.kernel import arguments_of
-from trtyard.pipeline.ops.roi_align_op.shell import format_code
+from trtyard.pipeline.ops.roi_align_op.shell import PoolingPlugin, format_code
 from trtyard.pipeline.tensorrt.api import trt
-from trtyard.pipeline.tensorrt.shell import DTYPE_CODES, KernelPlugin, is_linear
+from trtyard.pipeline.tensorrt.shell import DTYPE_CODES, is_linear
 
 _ROIS, _BATCH_INDICES, _POOLED = MOST_LEVELS, MOST_LEVELS + 1, MOST_LEVELS + 2
 
 
-class Plugin(KernelPlugin):
+class Plugin(PoolingPlugin):
     """The Python plugin of MultiscaleRoIAlign."""
 
     op = OP
-
-    def get_output_data_types(self, input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
-        """Return the maps' type."""
-        return [input_types[0]]
-
-    def get_output_shapes(
-        self,
-        inputs: "Sequence[trt.DimsExprs]",
-        _shape_inputs: "Sequence[trt.DimsExprs]",
-        exprs: "trt.IExprBuilder",
-    ) -> "List[trt.DimsExprs]":
-        """Return [R, C, output_height, output_width]."""
-        pooled = trt.DimsExprs(4)
-        pooled[0] = inputs[_ROIS][0]
-        pooled[1] = inputs[0][1]
-        pooled[2] = exprs.constant(int(self.values["output_height"]))
-        pooled[3] = exprs.constant(int(self.values["output_width"]))
-        return [pooled]
+    rois = _ROIS
 
     def supports_format_combination(
         self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
@@ -99,5 +82,5 @@ class Plugin(KernelPlugin):
         )
 
     def _workspace(self, rois: int) -> int:
-        bins = (int(self.values["output_height"]), int(self.values["output_width"]))
-        return self.loaded_kernels().size("trtyard_multiscale_roi_align_workspace", rois, *bins)
+        name = "trtyard_multiscale_roi_align_workspace"
+        return self.loaded_kernels().size(name, rois, *self.bins())

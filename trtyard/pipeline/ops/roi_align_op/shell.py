@@ -3,7 +3,7 @@
 Its contract is in plugins/maskrcnn_roi_align/README.md.
 """
 
-from typing import Iterable, List, Optional, Sequence
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 from trtyard.pipeline.ops.roi_align_op.contract import OP
 from trtyard.pipeline.tensorrt.api import trt
@@ -20,10 +20,10 @@ def format_code(desc: "trt.PluginTensorDesc") -> Optional[int]:
     return codes.get(desc.format)
 
 
-class Plugin(KernelPlugin):
-    """The Python plugin of MaskRcnnROIAlign."""
+class PoolingPlugin(KernelPlugin):
+    """What the plugins that pool rois share: the type and the shape of their output."""
 
-    op = OP
+    rois: int  # the index of this input
 
     def get_output_data_types(self, input_types: "Sequence[trt.DataType]") -> "List[trt.DataType]":
         """Return the features' type."""
@@ -37,11 +37,21 @@ class Plugin(KernelPlugin):
     ) -> "List[trt.DimsExprs]":
         """Return [R, C, output_height, output_width]."""
         pooled = trt.DimsExprs(4)
-        pooled[0] = inputs[1][0]
+        pooled[0] = inputs[self.rois][0]
         pooled[1] = inputs[0][1]
-        pooled[2] = exprs.constant(int(self.values["output_height"]))
-        pooled[3] = exprs.constant(int(self.values["output_width"]))
+        pooled[2], pooled[3] = map(exprs.constant, self.bins())
         return [pooled]
+
+    def bins(self) -> Tuple[int, int]:
+        """Return the output's height and width."""
+        return int(self.values["output_height"]), int(self.values["output_width"])
+
+
+class Plugin(PoolingPlugin):
+    """The Python plugin of MaskRcnnROIAlign."""
+
+    op = OP
+    rois = 1
 
     def supports_format_combination(
         self, pos: int, tensors: "Sequence[trt.DynamicPluginTensorDesc]", _inputs: int
@@ -91,5 +101,5 @@ class Plugin(KernelPlugin):
         )
 
     def _workspace(self, features: Iterable[int], rois: int) -> int:
-        bins = (int(self.values["output_height"]), int(self.values["output_width"]))
-        return self.loaded_kernels().size("trtyard_roi_align_workspace", *features, rois, *bins)
+        name = "trtyard_roi_align_workspace"
+        return self.loaded_kernels().size(name, *features, rois, *self.bins())
