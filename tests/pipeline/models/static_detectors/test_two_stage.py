@@ -10,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign
 
+from trtyard.pipeline.models.static_detectors import shared
 from trtyard.pipeline.models.static_detectors.box_detections import detect
 from trtyard.pipeline.models.static_detectors.keypoints import keypoints_of
 from trtyard.pipeline.models.static_detectors.masks import _whole, mask_of_label, pasted
@@ -243,6 +244,14 @@ def test_pasting_has_no_cast_that_onnxruntime_removes():
     assert casts == []
     values = torch.tensor([-1.5, -0.3, 0.0, 0.9, 2.0])
     assert torch.equal(_whole(values), values.trunc())
+
+
+@pytest.mark.parametrize(("first_cell", "of_one"), [(True, 0.0), (False, 56.0)])
+def test_enlarging_to_one_pixel_follows_torch(first_cell, of_one, monkeypatch):
+    assert not shared._ONE_PIXEL_IS_FIRST_CELL  # it is in torch 1.4
+    monkeypatch.setattr(shared, "_ONE_PIXEL_IS_FIRST_CELL", first_cell)
+    found = shared.cells_per_pixel(56, torch.tensor([1.0, 2.0, 7.0]))
+    assert found.tolist() == [of_one, 28.0, 8.0]
 
 
 @pytest.mark.parametrize("size", [SIZE, (40, 30)])

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
-from trtyard.pipeline.models.static_detectors.shared import plain_size
+from trtyard.pipeline.models.static_detectors.shared import cells_per_pixel, plain_size
 from trtyard.pipeline.torch_support.versions import untraced
 
 _PADDING = 1  # as in paste_masks_in_image
@@ -79,7 +79,9 @@ def _weights(first: torch.Tensor, last: torch.Tensor, pixels: int, cells: int) -
     first, last = first[:, None], last[:, None]
     length = torch.clamp(last - first + 1.0, min=1.0)
     # As interpolate(mode="bilinear", align_corners=False) computes it.
-    source = torch.clamp((at - first + 0.5) * (cells / length) - 0.5, min=0.0, max=cells - 1.0)
+    source = torch.clamp(
+        (at - first + 0.5) * cells_per_pixel(cells, length) - 0.5, min=0.0, max=cells - 1.0
+    )
     cell = torch.arange(cells, dtype=first.dtype, device=first.device)
     weights = torch.clamp(1.0 - torch.abs(source[..., None] - cell), min=0.0)
     inside = (at >= first) & (at <= last)
