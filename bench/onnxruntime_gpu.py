@@ -5,7 +5,8 @@
 Needs a GPU, torch, torchvision, onnx, onnxscript and onnxruntime-gpu. The library is that of
 ``./run plugins --for onnxruntime``, compiled for this GPU. Uses seeded weights, 1000 proposals per
 image, and PyTorch with TF32 off. Each line has the median of a run whose input and outputs stay on
-the GPU, the time to create the session, and how many of PyTorch's detections are matched. fp16
+the GPU, the time to create the session, the device's memory that it took (of ONNX Runtime with its
+CUDA context), and how many of PyTorch's detections are matched. fp16
 needs onnxruntime 1.32 or newer, whose converter no longer gives two casts of a tensor one name.
 """
 
@@ -31,6 +32,7 @@ from trtyard.pipeline.export.exporter import export_onnx  # noqa: E402
 from trtyard.pipeline.models.faster_rcnn.load import load_faster_rcnn  # noqa: E402
 from trtyard.pipeline.models.model import Model  # noqa: E402
 from trtyard.pipeline.models.weights import choose  # noqa: E402
+from trtyard.pipeline.onnxruntime_cuda.process import Asked, running  # noqa: E402
 from trtyard.pipeline.parity.detections import match_detections  # noqa: E402
 from trtyard.pipeline.parity.padded import unpadded  # noqa: E402
 from trtyard.pipeline.precision.graph import constants_as_initializers, name_nodes  # noqa: E402
@@ -48,6 +50,7 @@ class Outcome(NamedTuple):
     outputs: dict[str, np.ndarray]
     milliseconds: float
     started: float  # seconds to create it
+    used: float  # MB of the device's memory
 
 
 def median_of(forward: Callable[[], object]) -> float:
@@ -65,6 +68,7 @@ def median_of(forward: Callable[[], object]) -> float:
 def in_torch(model: Model, half: bool, compiled: bool) -> Outcome:
     module = model.module.cuda()
     images = model.inputs[0].cuda()
+    free = torch.cuda.mem_get_info()[0]
     begin = time.perf_counter()
     run = torch.compile(module) if compiled else module
 
@@ -80,37 +84,17 @@ def in_torch(model: Model, half: bool, compiled: bool) -> Outcome:
         name: value.float().cpu().numpy()
         for name, value in zip(model.output_names, values, strict=True)
     }
-    return Outcome(outputs, median, started)
+    used = (free - torch.cuda.mem_get_info()[0]) / 1e6
+    return Outcome(outputs, median, started, used)
 
 
 def in_onnxruntime(model: Model, file: Path, library: Path | None, graph: bool) -> Outcome:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if library is not None:
-        options.register_custom_ops_library(str(library))
-    provider = ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": str(int(graph))})
-    begin = time.perf_counter()
-    session = onnxruntime.InferenceSession(
-        str(file), options, providers=[provider, "CPUExecutionProvider"]
-    )
-    started = time.perf_counter() - begin
-    binding = session.io_binding()
-    given = onnxruntime.OrtValue.ortvalue_from_numpy(model.inputs[0].numpy(), "cuda", 0)
-    binding.bind_ortvalue_input(session.get_inputs()[0].name, given)
-    kept = []  # outputs at fixed places, which a CUDA graph needs
-    for one in session.get_outputs():
-        dtype = {"tensor(float)": np.float32, "tensor(int32)": np.int32}[one.type]
-        kept.append(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(one.shape, dtype), "cuda", 0))
-        binding.bind_ortvalue_output(one.name, kept[-1])
-
-    def forward() -> None:
-        session.run_with_iobinding(binding)
-
-    median = median_of(forward)
-    names = [one.name for one in session.get_outputs()]
-    return Outcome(
-        {name: one.numpy() for name, one in zip(names, kept, strict=True)}, median, started
-    )
+    inputs = {name: one.numpy() for name, one in zip(model.input_names, model.inputs, strict=True)}
+    free = torch.cuda.mem_get_info()[0]
+    with running(Asked(file, inputs, library, graph)) as ran:
+        median = statistics.median([ran.run() for _ in range(WARM_UP + REPEATS)][WARM_UP:])
+        used = (free - torch.cuda.mem_get_info()[0]) / 1e6
+        return Outcome(ran.outputs, median, ran.seconds, used)
 
 
 def matched(reference: Outcome, found: Outcome, batch: int) -> str:
@@ -144,14 +128,11 @@ def half_of(file: Path) -> Path:
 def report(
     words: str, run: Callable[[], Outcome], reference: Outcome | None, batch: int
 ) -> Outcome:
-    torch.cuda.reset_peak_memory_stats()
-    free = torch.cuda.mem_get_info()[0]
     outcome = run()
-    used = (free - torch.cuda.mem_get_info()[0]) / 1e6
     said = matched(reference, outcome, batch) if reference else "the reference"
     print(
         f"{words:44s} {outcome.milliseconds:8.2f} ms, start {outcome.started:6.2f} s, "
-        f"{used:7.0f} MB more in use, {said}",
+        f"{outcome.used:7.0f} MB more in use, {said}",
         flush=True,
     )
     return outcome
@@ -200,8 +181,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
     print(
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}, "
         f"onnxruntime {onnxruntime.__version__}, {onnxruntime.get_available_providers()}"

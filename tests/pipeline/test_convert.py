@@ -295,7 +295,7 @@ def test_internal_error_is_not_a_parity_failure(monkeypatch, row_file, capsys, t
     assert cli.main(words[words.index("convert") :]) == 4
     said = capsys.readouterr().err
     assert "ZeroDivisionError: never thought of" in said
-    assert "trtyard: this is a mistake of trtyard's" in said
+    assert "trtyard: this is a bug in trtyard" in said
 
 
 def test_wrong_usage_exits_with_2_and_writes_nothing(row_file, tmp_path):

@@ -42,6 +42,8 @@ def _problems(job: BatchJob) -> Iterator[str]:
     request = job.job.request
     for path in job.job.inputs():
         yield f"a pod does not have {path}"
+    if request.runtime is not None:
+        yield f"a pod does not have the packages of --runtime {request.runtime}"
     if job.job.requirements:
         yield f"a pod does not have the packages {', '.join(job.job.requirements.texts)}"
     known = ConversionRequest.options()

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ class Result:
 
 def identity_of(job: Job) -> dict[str, str]:
     """Return everything that a report belongs to, each with its version or hash."""
-    locked = json.dumps([job.row.sha256(), asdict(job.locked)], sort_keys=True)
+    used = job.locked if job.request.runtime else replace(job.locked, gpu=())
+    locked = json.dumps([job.row.sha256(), asdict(used)], sort_keys=True)
     given = {name: value for name, value in job.request.given().items() if name != "out"}
     return {
         "trtyard": __version__,

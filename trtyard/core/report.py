@@ -18,18 +18,24 @@ NOT_RUN = "not-run"
 STAGES = ("torch", "export", "onnxruntime", "plugins", "engine", "tensorrt")
 PRECISION_STAGES = ("rewrite", "onnxruntime", "engine", "tensorrt")  # of each reduced precision
 SIMPLIFY = "simplify"
+ONNXRUNTIME_CUDA = "onnxruntime-cuda"  # model.onnx in ONNX Runtime on the GPU
 # Stages that a report has only if they were asked for, and the stage that each one follows.
-OPTIONAL_STAGES = {SIMPLIFY: "export"}
+OPTIONAL_STAGES = {SIMPLIFY: "export", ONNXRUNTIME_CUDA: "onnxruntime"}
 # The stages whose outputs are compared; the first one that ran is the reference.
-RUNTIMES = ("torch", "onnxruntime", "tensorrt")
+RUNTIMES = ("torch", "onnxruntime", "tensorrt", ONNXRUNTIME_CUDA)
+TORCH_CUDA = "torch-cuda"  # PyTorch on the GPU: the reference of ONNXRUNTIME_CUDA, no stage
 UNSIMPLIFIED = "unsimplified"  # ONNX Runtime on the file before the stage simplify
 COMPILED = "torch-compiled"  # PyTorch with torch.compile
 TIMED = ("torch", COMPILED, "onnxruntime", "tensorrt")  # by ./run bench
+FUNCTION_BODIES = "onnxruntime-cuda-bodies"  # ONNXRUNTIME_CUDA without the kernels, by ./run bench
 RUNTIME_NAMES = {
     "torch": "PyTorch",
     COMPILED: "PyTorch compiled",
     "onnxruntime": "ONNX Runtime",
     "tensorrt": "TensorRT",
+    ONNXRUNTIME_CUDA: "ONNX Runtime CUDA",
+    FUNCTION_BODIES: "ONNX Runtime CUDA, function bodies",
+    TORCH_CUDA: "PyTorch CUDA",
     UNSIMPLIFIED: "ONNX Runtime before --simplify",
 }
 

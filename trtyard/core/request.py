@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 
 from trtyard.core.errors import UsageError
 from trtyard.core.precisions import FP32, METHODS, read_precisions
+from trtyard.core.report import ONNXRUNTIME_CUDA
 
 REQUEST_FILE = "request.json"
 SCHEMA = 1
@@ -210,6 +211,14 @@ class ConversionRequest:
     )
     until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
     plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
+    runtime: Optional[str] = option(
+        "Also run model.onnx in onnxruntime-cuda, ONNX Runtime on the GPU with trtyard's kernels.",
+        _one_of(ONNXRUNTIME_CUDA),
+    )
+    ops: Optional[str] = option(
+        "With --runtime: the library of the kernels, from: ./run plugins --for onnxruntime "
+        "(default: compiled for this GPU)."
+    )
     export: Optional[str] = option(
         "Also write a model repository for a server: triton, NVIDIA's Triton Inference Server.",
         _one_of("triton"),

@@ -49,7 +49,7 @@ def _base(row: LockedRow) -> dict[str, tuple[str, str]]:
 
 def _packages(row: LockedRow) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
-    for one in (*row.wheels, *row.sdists):
+    for one in (*row.wheels, *row.sdists, *row.gpu):
         for python in one.pythons:
             found[f"{one.name} (Python {python})"] = (one.version, one.sha256)
     return found

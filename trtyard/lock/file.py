@@ -135,15 +135,17 @@ class LockedRow:
     unresolved: tuple[Unresolved, ...]
     # when the debs were resolved, for the distribution's snapshot service
     snapshot: Annotated[str, Matching(r"(\d{8}T\d{6}Z)?", "a time like 20260101T000000Z")]
+    gpu: tuple[Artifact, ...] = ()  # wheels that replace the row's onnxruntime, see ``Row.gpu``
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each package that a Python's environment would have twice."""
-        seen = set()
-        for one in (*self.wheels, *self.sdists):
-            for python in one.pythons:
-                if (one.name, python) in seen:
-                    yield "wheels", f"has {one.name} twice for Python {python}"
-                seen.add((one.name, python))
+        for key, files in (("wheels", (*self.wheels, *self.sdists)), ("gpu", self.gpu)):
+            seen = set()
+            for one in files:
+                for python in one.pythons:
+                    if (one.name, python) in seen:
+                        yield key, f"has {one.name} twice for Python {python}"
+                    seen.add((one.name, python))
 
     def wheels_for(self, python: str) -> tuple[Artifact, ...]:
         """Return the wheels of that Python's environment, exactly one for each package."""
@@ -152,6 +154,10 @@ class LockedRow:
     def sdists_for(self, python: str) -> tuple[Artifact, ...]:
         """Return the source distributions to build for that Python."""
         return tuple(sdist for sdist in self.sdists if python in sdist.pythons)
+
+    def gpu_for(self, python: str) -> tuple[Artifact, ...]:
+        """Return the wheels of ``Row.gpu`` for that Python; none if it has no such wheel."""
+        return tuple(wheel for wheel in self.gpu if python in wheel.pythons)
 
     def debs_of(self, *stages: DebStage) -> tuple[Deb, ...]:
         """Return the distribution packages of these stages."""
@@ -238,9 +244,11 @@ def lock_text(lock: Lock) -> str:
 
 
 def _plain(row: LockedRow) -> dict[str, Any]:
-    """Return the row for JSON; ``source`` and ``origin`` are omitted if they are the defaults."""
+    """Return the row for JSON; ``source``, ``origin`` and ``gpu`` are omitted if not set."""
     content = asdict(row)
-    for one in (*content["wheels"], *content["sdists"]):
+    if not content["gpu"]:
+        del content["gpu"]
+    for one in (*content["wheels"], *content["sdists"], *content.get("gpu", ())):
         if one["source"] == "index":
             del one["source"]
         if not one["origin"]:
@@ -299,12 +307,23 @@ def check_row(row: Row, locked: LockedRow) -> None:
             _check_pins(row, row.python, {name: version}, wheels)
     if not any(one.kind == "debs" for one in locked.unresolved):
         _check_pins(row, row.python, row.vendor_debs, debs)
+    if not has_gpu_of(row, locked):
+        raise IntegrityError(
+            f"versions.lock, row {row.name}: its gpu packages are not those of versions.toml",
+            "resolve it again: ./run lock",
+        )
     if (locked.base.digest == UNRESOLVED) != any(
         one.kind == "base-image" for one in locked.unresolved
     ):
         raise IntegrityError(
             f"versions.lock, row {row.name}: base.digest and unresolved contradict each other", HINT
         )
+
+
+def has_gpu_of(row: Row, locked: LockedRow) -> bool:
+    """Return whether ``locked`` has the packages of ``row.gpu`` for the row's own Python."""
+    found = {one.name: one.version for one in locked.gpu_for(row.python)}
+    return bool(found) == bool(row.gpu) and found.items() >= row.gpu.items()
 
 
 def _check_pins(row: Row, python: str, pins: Mapping[str, str], found: Mapping[str, str]) -> None:

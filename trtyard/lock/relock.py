@@ -22,6 +22,7 @@ from trtyard.lock.file import (
     LockedRow,
     Unresolved,
     check_lock,
+    has_gpu_of,
     read_lock,
     write_lock,
 )
@@ -49,7 +50,7 @@ def relock(*, upgrade: str = "", newest: bool = True) -> None:
     without ``newest`` keep the locked ones that still fit. Nothing is written until everything is
     resolved.
     """
-    from trtyard.lock.resolve import resolve_row
+    from trtyard.lock.resolve import resolve_gpu, resolve_row
 
     matrix = read_matrix(MATRIX_FILE)
     before = _locked_before()
@@ -66,8 +67,12 @@ def relock(*, upgrade: str = "", newest: bool = True) -> None:
             earlier = before.get(row.name)
             now = with_earlier(resolve_row(row, None if from_scratch else earlier), earlier)
             rows[row.name] = _dated(row, now, before, time)
-        else:
+        elif has_gpu_of(row, before[row.name]):
             rows[row.name] = before[row.name]
+        else:  # they are in nothing else of the row
+            say(f"resolving the gpu packages of row {row.name}")
+            kept = before[row.name]
+            rows[row.name] = replace(kept, gpu=resolve_gpu(row, kept))
     if upgrade == ALL or (not upgrade and not _host_fits()):
         say(f"resolving {HOST_IN.name}")
         write_text(HOST_TXT, _resolved_host(from_scratch=upgrade == ALL))

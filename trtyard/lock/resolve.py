@@ -17,7 +17,12 @@ from urllib.parse import unquote
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from trtyard.core.errors import EnvironmentLacksError, IntegrityError, UsageError
+from trtyard.core.errors import (
+    EnvironmentLacksError,
+    IntegrityError,
+    TrtyardError,
+    UsageError,
+)
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.vendor import vendor_files
 from trtyard.lock.base_debs import resolve_on
@@ -40,6 +45,8 @@ _NO_NETWORK = (
 )
 # Words of uv when an index has only a stub of a vendor's package, other releases, or nothing.
 _NO_WHEEL = ("no usable wheels", "there is no version of", "not found in the package registry")
+# Words of uv when a package has wheels, but none for this Python.
+_OTHER_PYTHONS = "no wheels with a matching Python"
 # The glibc minor release of the older platform tags (PEP 513, 571, 599).
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
@@ -84,8 +91,38 @@ def resolve_row(
         unresolved=(*no_base, *unresolved, *no_debs),
         snapshot=shared.snapshot if shared else "",
     )
+    locked = replace(locked, gpu=resolve_gpu(row, locked))
     check_row(row, locked)
     return locked
+
+
+def resolve_gpu(row: Row, locked: LockedRow) -> tuple[Artifact, ...]:
+    """Return the wheels of ``row.gpu`` and what they need beside ``locked``; needs the network.
+
+    A Python of the host executor without such a wheel gets none.
+    """
+    found: dict[str, Artifact] = {}
+    for python in row.pythons if row.gpu else ():
+        have = {one.name: one.version for one in locked.wheels_for(python)}
+        try:
+            packages = compiled_packages(
+                _pins(row.gpu), python, row.glibc, constraints=have, only_wheels=True
+            )
+        except CommandError as error:
+            output = " ".join(error.tail.split())  # uv wraps its lines
+            if python != row.python and _OTHER_PYTHONS in output:
+                continue
+            raise _unsolved(row, python, error) from None
+        for package in packages:
+            if canonicalize_name(package["name"]) not in have:
+                wheel = _wheel_for(row, package, python)
+                earlier = found.get(wheel.filename)
+                pythons = (*(earlier.pythons if earlier else ()), python)
+                found[wheel.filename] = replace(wheel, pythons=pythons)
+    return tuple(
+        replace(found[name], pythons=tuple(sorted(found[name].pythons, key=_minor)))
+        for name in sorted(found)
+    )
 
 
 def _vendor_wheels(row: Row) -> tuple[list[Artifact], tuple[Unresolved, ...]]:
@@ -195,13 +232,16 @@ def _compiled(row: Row, python: str, preferred: Mapping[str, str]) -> list[dict[
         asked = [f"{name}=={version}" for name, version in pins.items()]
         return compiled_packages(asked, python, row.glibc, preferred=preferred)
     except CommandError as error:
-        what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
-        if any(words in error.tail.lower() for words in _NO_NETWORK):
-            hint = "check the network, a proxy or a mirror, then run the command again"
-            raise EnvironmentLacksError(what, hint) from None
-        raise UsageError(
-            f"versions.toml: {what}", "pin releases that are compatible with each other"
-        ) from None
+        raise _unsolved(row, python, error) from None
+
+
+def _unsolved(row: Row, python: str, error: CommandError) -> TrtyardError:
+    """Return the error for pins that uv could not resolve."""
+    what = f"row {row.name} cannot be resolved for Python {python}: {error.message}"
+    if any(words in error.tail.lower() for words in _NO_NETWORK):
+        hint = "check the network, a proxy or a mirror, then run the command again"
+        return EnvironmentLacksError(what, hint)
+    return UsageError(f"versions.toml: {what}", "pin releases that are compatible with each other")
 
 
 def compiled_packages(

@@ -85,6 +85,7 @@ def row_like(
         packages_on={
             one: pinned(pins) for one, pins in like.packages_on.items() if one in (python, *hosts)
         },
+        gpu=like.gpu if (cuda, python) == (like.cuda, like.python) else {},
         vendor_packages=pinned(like.vendor_packages),
         public_pins={},  # the pins of ``like`` are for files of another release
     )

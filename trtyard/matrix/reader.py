@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from trtyard.core.errors import UsageError
-from trtyard.matrix.row import Row
+from trtyard.matrix.row import GPU_PACKAGE, Row
 from trtyard.matrix.rules import Problem, problems
 from trtyard.system.reading import Matching, NotEmpty, Reader, nearest, parse_toml
 
@@ -108,6 +108,11 @@ def _problems(row: Row) -> Iterator[Problem]:
     for name in row.sources:
         if name in row.packages:
             yield "sources", f"and packages both name {name}"
+    if row.gpu and GPU_PACKAGE not in row.gpu:
+        yield "gpu", f"must pin {GPU_PACKAGE}"
+    for name in row.gpu:
+        if name in row.packages:
+            yield "gpu", f"and packages both name {name}"
     yield from problems(row)
 
 

@@ -22,6 +22,7 @@ ExecutorName = Literal["docker", "host"]
 DigestKind = Literal["index", "platform", "unknown"]
 BaseContents = Literal["minimal", "vendor"]
 Until = Literal["onnx", "engine"]
+GPU_PACKAGE = "onnxruntime-gpu"
 UNRESOLVED = "unresolved"  # in place of a digest that is not known yet
 SHA256 = r"[0-9a-f]{64}"
 
@@ -128,6 +129,8 @@ class Row:
     packages: _Pins
     packages_on: Mapping[str, _Pins] = field(default_factory=dict)
     sources: _Pins = field(default_factory=dict)
+    # Installed beside the row for --runtime onnxruntime-cuda: in no image, in no environment.
+    gpu: _Pins = field(default_factory=dict)
     vendor_packages: _Pins = field(default_factory=dict)  # only the vendor's own index has them
     # The file name of a wheel of ``vendor_packages``, to its published hash.
     public_pins: Mapping[str, PublicPin] = field(default_factory=dict)
@@ -162,8 +165,9 @@ class Row:
         return {**self.packages, **self.packages_on.get(python, {})}
 
     def sha256(self) -> str:
-        """Return the hash of all values of the row, independent of their order and layout."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Return the hash of the row's values without ``gpu``, independent of order and layout."""
+        values = {name: value for name, value in asdict(self).items() if name != "gpu"}
+        canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def facts(self, python: str) -> dict[str, Any]:

@@ -83,8 +83,10 @@ def _rewritten(block: list[str], like: Row, row: Row) -> Iterator[str]:
         if header := _HEADER.fullmatch(line):
             table = header["table"] or ""
             kind, _, name = table.partition(".")
-            is_wanted = kind not in _BOUND and (
-                kind != "packages-on" or name.strip('"') in row.packages_on
+            is_wanted = (
+                kind not in _BOUND
+                and (kind != "packages-on" or name.strip('"') in row.packages_on)
+                and (kind != "gpu" or bool(row.gpu))
             )
             line = line.replace(f'"{like.name}"', f'"{row.name}"', 1)
         elif table == "image":

@@ -77,8 +77,8 @@ def _ended(options: argparse.Namespace) -> int:
         traceback.print_exc()
         return _say(
             ConversionError(
-                "this is a mistake of trtyard's, not of yours; nothing half-written was left",
-                "report it, please, with the lines above and the model if you can",
+                "this is a bug in trtyard; nothing half-written was left",
+                "report it with the lines above, and with the model if you can",
             )
         )
 
@@ -133,6 +133,8 @@ def _convert(row: Row, options: argparse.Namespace, packages: Optional[Packages]
             options.plugin_cache,
             options.weights_address,
             packages,
+            options.gpu_packages,
+            options.onnxruntime_headers,
         ),
     )
     if options.request is None:  # otherwise who wrote it shows the report
@@ -162,7 +164,7 @@ def _request(options: argparse.Namespace) -> ConversionRequest:
     if options.request is None:
         return kind.from_words(given)
     if given:
-        raise UsageError("--request holds every option; give no other beside it")
+        raise UsageError("--request has every option", "leave out the other options")
     return kind.read(options.request)
 
 
@@ -230,6 +232,10 @@ def _add_convert(parser: argparse.ArgumentParser, kind: Type[ConversionRequest])
     )
     parser.add_argument("--weights-address", help="where the file of --weights was downloaded")
     parser.add_argument("--package-folder", type=Path, help="folder with the packages of --with")
+    parser.add_argument("--gpu-packages", type=Path, help="folder with onnxruntime-gpu")
+    parser.add_argument(
+        "--onnxruntime-headers", type=Path, help="folder that holds onnxruntime_cxx_api.h"
+    )
     parser.add_argument("--parent", type=int, help="end when this process is not the parent")
     parser.add_argument("--plugin-cache", type=Path, help="where to compile one otherwise")
 
@@ -259,7 +265,7 @@ def _say(error: TrtyardError) -> int:
 
 
 def _from_os(error: OSError) -> TrtyardError:
-    """Put what the operating system refused into words that say what to do."""
+    """Return the error for an exception of the operating system."""
     name: Optional[str] = error.filename
     where = f" ({name})" if name else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -269,7 +275,7 @@ def _from_os(error: OSError) -> TrtyardError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return EnvironmentLacksError(
-            f"no right to write or read{where}: {error.strerror}",
-            "give a folder that you own with --out",
+            f"permission denied{where}: {error.strerror}",
+            "use a folder that you own: --out FOLDER",
         )
     return ConversionError(f"{error.strerror or error}{where}")

@@ -8,10 +8,18 @@ import numpy as np
 import onnx
 import torch
 
+from trtyard.core.cuda_device import Device
 from trtyard.core.errors import ConversionError, UsageError
 from trtyard.core.files import write_json
 from trtyard.core.precisions import FP32, file_names, lacking_on
-from trtyard.core.report import SIMPLIFY, EngineFacts, Simplified, Stage
+from trtyard.core.report import (
+    ONNXRUNTIME_CUDA,
+    SIMPLIFY,
+    TORCH_CUDA,
+    EngineFacts,
+    Simplified,
+    Stage,
+)
 from trtyard.core.request import ENGINE, ONNX
 from trtyard.core.toolchains import RTX
 from trtyard.pipeline import artifacts
@@ -30,6 +38,8 @@ from trtyard.pipeline.onnx_model.given_file import inputs_of, read_given
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.onnx_model.simplify import simplify
 from trtyard.pipeline.onnx_model.take_file import refuse_unknown_ops, take
+from trtyard.pipeline.onnx_model.versions import CUDA_PROVIDER
+from trtyard.pipeline.onnxruntime_cuda.reference import in_full_precision
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError, StageBook
 from trtyard.pipeline.torch_support.patches import patched_files, releases_of, symbolics
@@ -49,6 +59,25 @@ class PluginSource(NamedTuple):
     cache: Path
 
 
+class CudaSource(NamedTuple):
+    """Where --runtime onnxruntime-cuda comes from."""
+
+    packages: Optional[Path] = None  # folder with onnxruntime-gpu; None: in this environment
+    library: Optional[Path] = None  # the kernels; None: compiled for this GPU
+    headers: Optional[Path] = None  # of ONNX Runtime, to compile them
+    provider: str = CUDA_PROVIDER  # tests run the same on the CPU
+
+
+class CudaRun(NamedTuple):
+    """model.onnx in ONNX Runtime on the GPU, and what it is compared with."""
+
+    pair: Tuple[str, str]
+    reference: Outputs
+    outputs: Outputs
+    version: str  # of onnxruntime-gpu
+    library: Optional[Path]  # the kernels; None: the model has no custom ops
+
+
 class Outcome(NamedTuple):
     """What every stage gave; None where it gave nothing."""
 
@@ -60,6 +89,7 @@ class Outcome(NamedTuple):
     sized: SizedRuns  # of a dynamic model
     simplified: Optional[Simplified] = None
     unsimplified: Optional[Outputs] = None  # of ONNX Runtime, before --simplify
+    cuda: Optional[CudaRun] = None  # None without --runtime, or if it did not run
 
 
 class Conversion:
@@ -75,6 +105,7 @@ class Conversion:
         simplified: bool = False,
         earlier: Optional[Mapping[str, float]] = None,
         exported: Optional[Path] = None,
+        cuda: Optional[CudaSource] = None,
     ) -> None:
         self._row = row
         self._model = model
@@ -92,6 +123,7 @@ class Conversion:
         self._asked_to_simplify = simplified
         self._unsimplified: Optional[Outputs] = None
         self._given_export = exported  # a file of the model, in place of the export
+        self._cuda = cuda
 
     def run(self, until: str = ENGINE, builds: bool = True) -> Outcome:
         """Run every stage that can run, up to what ``until`` names.
@@ -108,6 +140,15 @@ class Conversion:
         outputs["onnxruntime"] = attempt(
             "onnxruntime", "run model.onnx on the CPU", self._onnxruntime, needs
         )
+        cuda = None
+        if self._cuda is not None:
+            source, cpu = self._cuda, outputs["onnxruntime"]
+            cuda = attempt(
+                ONNXRUNTIME_CUDA,
+                "run model.onnx on the GPU",
+                lambda: self._onnxruntime_cuda(source, outputs.get("torch"), cpu),
+                needs if self._model.file is None else ["onnxruntime"],
+            )
         engine = None
         if until == ONNX:
             for name in ("plugins", "engine", "tensorrt"):
@@ -132,6 +173,7 @@ class Conversion:
             self._sized,
             simplified,
             self._unsimplified,
+            cuda,
         )
 
     def _make_onnx(self) -> Tuple[Dict[str, Optional[Outputs]], List[str]]:
@@ -238,7 +280,7 @@ class Conversion:
         Raises:
             UsageError: its inputs or outputs are not the model's.
         """
-        source, content = read_given(str(self._given_export))
+        source, content = read_given(str(self._given_export), "--onnx")
         for what, own, names in (
             ("inputs", {one.name for one in inputs_of(content)}, self._model.input_names),
             ("outputs", {one.name for one in content.graph.output}, self._model.output_names),
@@ -322,6 +364,59 @@ class Conversion:
         ]
         if infinite:
             self._book.remark("onnxruntime", f"gives infinity in {_listed(infinite)}")
+
+    def _onnxruntime_cuda(
+        self, source: CudaSource, torch_outputs: Optional[Outputs], cpu: Optional[Outputs]
+    ) -> CudaRun:
+        """Run the file on the GPU, and PyTorch there too; an ONNX file is its own reference."""
+        from trtyard.core.cuda_device import first_device, usable_device
+        from trtyard.pipeline.onnxruntime_cuda.process import Asked, running
+
+        device, is_cuda = first_device(), source.provider == CUDA_PROVIDER
+        if is_cuda and device is None:
+            raise NotRunError(usable_device(())[1])
+        library, twin = self._kernels(source, device), self._folder / artifacts.TWIN
+        asked = Asked(
+            twin if twin.is_file() else self._folder / artifacts.ONNX,
+            self._inputs,
+            library,
+            threads=torch.get_num_threads(),
+            packages=source.packages,
+            provider=source.provider,
+        )
+        with running(asked) as ran:
+            outputs, version = ran.outputs, ran.version
+        remarks = [f"ran in onnxruntime {version}"]
+        if self._exported is not None and self._exported.custom_ops:
+            kernels = "the function bodies" if library is None else f"the kernels of {library.name}"
+            remarks[0] += f" with {kernels}"
+        pair, reference = ("onnxruntime", ONNXRUNTIME_CUDA), cpu
+        if self._model.file is None:
+            pair = (TORCH_CUDA, ONNXRUNTIME_CUDA)
+            try:
+                with in_full_precision(library if is_cuda else None):
+                    reference = _run_on("cuda" if is_cuda else "cpu", self._model)
+            except ConversionError as error:  # tensors of its own on the CPU, or too little memory
+                pair, reference = ("torch", ONNXRUNTIME_CUDA), torch_outputs
+                why = ": ".join(line.strip() for line in error.message.splitlines())
+                remarks.append(f"is compared with PyTorch on the CPU, because {why}")
+        self._book.remark(ONNXRUNTIME_CUDA, "; ".join(remarks))
+        return CudaRun(pair, reference or {}, outputs, version, library)
+
+    def _kernels(self, source: CudaSource, device: Optional[Device]) -> Optional[Path]:
+        """Return the library of the file's custom ops; compile it for this GPU if none is given."""
+        if self._exported is not None and not self._exported.custom_ops:
+            return None
+        if source.library is not None or device is None or source.headers is None:
+            return source.library
+        from trtyard.core.plugins.compile_plugins import ONNXRUNTIME_LIBRARY_NAME, compile_plugins
+
+        architecture = device.compute_capability.replace(".", "")
+        folder = self._plugins.cache / f"onnxruntime-{architecture}"
+        folder.mkdir(parents=True, exist_ok=True)
+        library = folder / ONNXRUNTIME_LIBRARY_NAME
+        sources, headers = self._plugins.sources, source.headers
+        return compile_plugins(sources, library, [architecture], headers=headers).library
 
     @property
     def _has_float16(self) -> bool:
@@ -459,6 +554,19 @@ def _run(model: Model) -> Tuple[Outputs, List[str]]:
     return outputs, changed
 
 
+def _run_on(device: str, model: Model) -> Outputs:
+    """Return what the model computes on that device; it is on the CPU again afterwards."""
+    with buffers_kept(model.module), explained(f"PyTorch fails on {device}"):
+        try:
+            module = model.module.to(device)
+            values = run_once(module, [value.to(device) for value in model.inputs])
+            return _named(values, model.output_names)
+        finally:
+            model.module.cpu()
+            if device == "cuda":
+                torch.cuda.empty_cache()  # for the other process
+
+
 def _named(values: Any, names: Sequence[str]) -> Outputs:
     tensors = values if isinstance(values, (tuple, list)) else [values]
     if len(tensors) != len(names) or not all(isinstance(each, torch.Tensor) for each in tensors):
@@ -468,7 +576,7 @@ def _named(values: Any, names: Sequence[str]) -> Outputs:
             "return a tensor or a tuple of tensors",
         )
     # Copies: an output may be a buffer of the module or one of its inputs.
-    return {name: each.detach().numpy().copy() for name, each in zip(names, tensors)}
+    return {name: each.detach().cpu().numpy().copy() for name, each in zip(names, tensors)}
 
 
 def _has_nan(value: np.ndarray) -> bool:

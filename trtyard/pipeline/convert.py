@@ -42,7 +42,7 @@ from trtyard.core.request import (
 )
 from trtyard.core.shown_paths import shown
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
+from trtyard.pipeline.conversion import Conversion, CudaSource, Outcome, PluginSource
 from trtyard.pipeline.dynamic.comparison import dimensions_of
 from trtyard.pipeline.dynamic.symptoms import size_symptoms
 from trtyard.pipeline.models.families import kind_of
@@ -51,6 +51,7 @@ from trtyard.pipeline.models.own_types import precision_of
 from trtyard.pipeline.models.registry import load_model
 from trtyard.pipeline.onnx_model.given_file import signature_in
 from trtyard.pipeline.onnx_model.simplify import check_release
+from trtyard.pipeline.onnx_model.versions import CUDA_PROVIDER
 from trtyard.pipeline.overlay import draw_overlay
 from trtyard.pipeline.parity.comparison import Comparison, compare_outputs, detections_in, pair_of
 from trtyard.pipeline.precision.plan import Plan, plan_of
@@ -70,6 +71,9 @@ class Surroundings(NamedTuple):
     plugin_cache: Optional[Path]  # where to compile plugins; None: in ``out``
     weights_address: Optional[str] = None  # where the host downloaded the weights
     packages: Optional[Packages] = None  # that are installed for the model
+    gpu_packages: Optional[Path] = None  # folder with onnxruntime-gpu, for --runtime
+    onnxruntime_headers: Optional[Path] = None  # to compile the kernels for it
+    provider: str = CUDA_PROVIDER  # of --runtime; tests run the same on the CPU
 
 
 def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report:
@@ -116,8 +120,9 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         )
         earlier = _seconds_last_time(where.out, _command(row, request))
         given = None if request.onnx is None else Path(request.onnx)
+        cuda = None if request.runtime is None else _cuda_source(request, where)
         conversion = Conversion(
-            row, model, folder, plugins, _announce, request.simplify, earlier, given
+            row, model, folder, plugins, _announce, request.simplify, earlier, given, cuda
         )
         outcome = conversion.run(request.until, plan.builds_fp32)
         precisions = run_precisions(
@@ -128,7 +133,7 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
             from trtyard.pipeline.latency.bench import Subject, bench
 
             subject = Subject(
-                row, model, plugins, folder, outcome, precisions, _own_precision(model)
+                row, model, plugins, folder, outcome, precisions, _own_precision(model), cuda
             )
             latency = bench(subject, request, _announce)
         comparisons = _compare(model, outcome)
@@ -146,6 +151,11 @@ def convert(row: Row, request: ConversionRequest, where: Surroundings) -> Report
         written = shown(report)._replace(command=report.command)
         write_json(folder / JSON_FILE, report_value(written))
     return report
+
+
+def _cuda_source(request: ConversionRequest, where: Surroundings) -> CudaSource:
+    library = None if request.ops is None else Path(request.ops)
+    return CudaSource(where.gpu_packages, library, where.onnxruntime_headers, where.provider)
 
 
 def _search_precisions(
@@ -232,6 +242,8 @@ def _report(
     precisions: Tuple[Precision, ...] = (),
 ) -> Report:
     found, given = versions(), model.file
+    if outcome.cuda is not None and where.provider == CUDA_PROVIDER:
+        found["onnxruntime-gpu"] = outcome.cuda.version
     write_notes(folder, row, precisions, found, outcome.library)
     if outcome.engine is not None:
         artifacts.write_engine_note(folder, row, outcome.engine, found, outcome.library)
@@ -326,6 +338,13 @@ def _compare(model: Model, outcome: Outcome) -> List[Comparison]:
         for index, first in enumerate(names)
         for second in names[index + 1 :]
     ]
+    if outcome.cuda is not None:
+        cuda = outcome.cuda
+        found.append(
+            compare_outputs(
+                model.kind, cuda.pair, cuda.reference, cuda.outputs, thresholds, has_float16
+            )
+        )
     if outcome.unsimplified is not None and "onnxruntime" in outputs:
         pair = (UNSIMPLIFIED, "onnxruntime")
         before, after = outcome.unsimplified, outputs["onnxruntime"]

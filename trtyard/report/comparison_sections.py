@@ -2,7 +2,9 @@
 
 from trtyard.core.coco import class_name
 from trtyard.core.report import (
+    ONNXRUNTIME_CUDA,
     SEEDED,
+    TORCH_CUDA,
     UNSIMPLIFIED,
     DetectionParity,
     Match,
@@ -130,7 +132,8 @@ def _picture(report: Report, picture: str | None) -> Markup | None:
     if picture is None:
         return None
     pairs = [each.pair for each in report.detections if UNSIMPLIFIED not in each.pair]
-    runtimes = {name: None for pair in pairs for name in pair}
+    drawn = (name for pair in pairs for name in pair if name not in (TORCH_CUDA, ONNXRUNTIME_CUDA))
+    runtimes = dict.fromkeys(drawn)
     legend = words.listed(
         f"{words.runtime_name(name)} {style_of(name).word}" for name in runtimes or {"torch": None}
     )

@@ -7,6 +7,7 @@ from trtyard.core.report import (
     FAILED,
     NOT_RUN,
     PASSED,
+    TORCH_CUDA,
     Compared,
     Report,
     Stage,
@@ -98,10 +99,13 @@ def _agreements(report: Report) -> list[str]:
     compared: tuple[Compared, ...] = (*report.parity, *report.detections)
     bad = {each.pair for each in (*compared, *report.sizes) if not each.passed}
     good = [pair for pair in compared_pairs(report) if pair not in bad]
-    if bad or len(good) < 2:
+    together = [pair for pair in good if TORCH_CUDA not in pair]  # with one reference
+    if bad or len(together) < 2:
         return [f"{_named(pair)} agree within the tolerances." for pair in good]
     # Several pairs and none bad: one sentence for all.
-    return [f"{_named(dict.fromkeys(sum(good, ())))} agree within the tolerances."]
+    apart = [pair for pair in good if TORCH_CUDA in pair]
+    named = [dict.fromkeys(sum(together, ())), *apart]
+    return [f"{_named(each)} agree within the tolerances." for each in named]
 
 
 def _disagreements(report: Report) -> list[str]:

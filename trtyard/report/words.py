@@ -18,6 +18,7 @@ _STAGES = {
     "export": "Export to ONNX",
     "simplify": "Simplify the ONNX file",
     "onnxruntime": "Run in ONNX Runtime",
+    "onnxruntime-cuda": "Run in ONNX Runtime CUDA",
     "plugins": "Compile plugins",
     "engine": "Build the engine",
     "tensorrt": "Run in TensorRT",

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +33,10 @@ from trtyard.core.onnx_files import (
 )
 from trtyard.core.output_lock import is_held
 from trtyard.core.precisions import reduced, refuse_lacking, refuse_unfit_options
-from trtyard.core.report import JSON_FILE
+from trtyard.core.report import JSON_FILE, ONNXRUNTIME_CUDA
 from trtyard.core.request import (
     ENGINE,
+    ONNX,
     ONNXRUNTIME_TENSORRT,
     TORCH_ONNXRUNTIME,
     ConversionRequest,
@@ -45,7 +46,7 @@ from trtyard.core.typed_paths import typed_path
 from trtyard.lock.file import LockedRow
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
-from trtyard.matrix.row import ExecutorName, Row
+from trtyard.matrix.row import GPU_PACKAGE, ExecutorName, Row
 from trtyard.matrix.rules import problems
 from trtyard.report.result import show_result
 from trtyard.run.fetched_weights import asked_file, with_weights
@@ -105,6 +106,7 @@ def job_of(request: ConversionRequest) -> Job:
     )
     rows = read_matrix(MATRIX_FILE).rows
     refuse_lacking(reduced(request.precision), row.name, row.flavour, row.tensorrt, rows)
+    _check_runtime(request, row, rows)
     requirements = read_requirements(request.model, request.packages, model_file, row.exporter)
     refuse_contradicting(row, locked, requirements)
     weights, key = _file_and_key(request.weights)
@@ -132,6 +134,7 @@ def job_of(request: ConversionRequest) -> Job:
         weights_file=weights_file,
         image=_existing("--image", request.image),
         plugins=_existing("--plugins", request.plugins),
+        ops=_existing("--ops", request.ops),
         calibrate=_existing("--calibrate", request.calibrate, may_be_folder=True),
     )
 
@@ -140,7 +143,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
     """Convert the model and show the report; return the pipeline's exit code (docs/design.md)."""
     job = job_of(request)
     row, locked, out = job.row, job.locked, job.out
-    if request.where == "auto" and not dry_run:
+    if request.where == "auto" and request.runtime is None and not dry_run:
         importlib.import_module("trtyard.run.in_docker").pull_if_missing(row, locked)
     executor, reason = executor_of(job)
     module = _module_of(executor)
@@ -169,10 +172,41 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         return code
 
 
+def _check_runtime(request: ConversionRequest, row: Row, rows: Mapping[str, Row]) -> None:
+    """Raise ``UsageError`` if the row has no package for --runtime, or --ops is without it."""
+    if request.runtime is None:
+        if request.ops is not None:
+            raise UsageError(
+                "--ops is the library of --runtime, which is missing",
+                f"add --runtime {ONNXRUNTIME_CUDA}, or leave out --ops",
+            )
+    elif not row.gpu:
+        having = ", ".join(one.name for one in rows.values() if one.gpu)
+        raise UsageError(
+            f"--runtime {request.runtime}: row {row.name} has no {GPU_PACKAGE}",
+            f"choose a row that has it: {having}",
+        )
+
+
 def executor_of(job: Job) -> tuple[ExecutorName, str]:
     """Return the job's executor and the reason for it; ``UsageError`` if it cannot run there."""
     request = job.request
-    executor, reason = choose_executor(job.row, job.locked, request.where, request.until)
+    if request.runtime is None:
+        executor, reason = choose_executor(job.row, job.locked, request.where, request.until)
+    else:
+        if request.where == "docker":
+            raise UsageError(
+                f"--runtime {request.runtime} runs on the host, not in Docker",
+                "leave out --in docker",
+            )
+        if job.row.host_until == ONNX and request.until != ONNX:
+            raise UsageError(
+                f"--runtime {request.runtime} runs on the host, where row {job.row.name} stops "
+                "after ONNX",
+                "add --until onnx",
+            )
+        executor, _ = choose_executor(job.row, job.locked, "host", request.until)
+        reason = f"--runtime {request.runtime}"
     if executor == "host" and (request.memory or request.processes):
         raise UsageError(
             f"--memory and --processes need Docker, but this runs on the host: {reason}",

@@ -37,6 +37,7 @@ class Job:
     weights_name: str = ""  # how reports call ``weights``, if not by its path
     image: Path | None = None
     plugins: Path | None = None
+    ops: Path | None = None
     calibrate: Path | None = None  # a folder or a file
     requirements: Requirements = NO_REQUIREMENTS  # packages beside the row's
     short_folder: Path | None = None  # for hf:FOLDER
@@ -59,6 +60,7 @@ class Job:
         paths = {
             "image": self.image,
             "plugins": self.plugins,
+            "ops": self.ops,
             "input": self.input_file,
             "calibrate": self.calibrate,
         }
@@ -97,7 +99,7 @@ class Job:
     def inputs(self) -> list[Path]:
         """Return the user's files and folders that the pipeline reads."""
         named = (
-            *(self.weights, self.image, self.plugins, self.calibrate),
+            *(self.weights, self.image, self.plugins, self.ops, self.calibrate),
             *(self.model_file, self.code_folder, self.short_folder),
         )
         onnx = (self.onnx_folder or self.onnx_file, self.compared_folder or self.compared_file)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.file import LockedRow
 from trtyard.matrix.row import Row
 from trtyard.run.environment import (
@@ -11,11 +12,13 @@ from trtyard.run.environment import (
     make_environment,
 )
 from trtyard.run.job import Job
-from trtyard.run.overlay import make_overlay
+from trtyard.run.onnxruntime_headers import onnxruntime_headers
+from trtyard.run.overlay import make_gpu_overlay, make_overlay
 from trtyard.run.pycuda import build_pycuda, has_cuda_device
 from trtyard.system.interpreters import find_python
 from trtyard.system.processes import Word, run_plainly
 from trtyard.system.processes import output_of as printed
+from trtyard.system.terminal import say
 from trtyard.system.uv import ROOT
 
 # The user's values of these would change which code the row's Python imports.
@@ -58,9 +61,24 @@ def convert(job: Job) -> int:
         version = environment.python_version
         overlay = make_overlay(job.row, job.locked, version, job.requirements)
         words += ["--package-folder", str(overlay.folder)]
+    if job.request.runtime is not None and has_cuda_device():
+        overlay = make_gpu_overlay(job.row, job.locked, environment.python_version)
+        words += ["--gpu-packages", str(overlay.folder)]
+        if job.ops is None:
+            words += _headers()
     words += ["--plugin-cache", str(environment.folder / "plugins"), "--parent", str(os.getpid())]
     command: list[Word] = [environment.python, "-m", "trtyard.pipeline", *words]
     return run_plainly(command, env=pipeline_variables(environment))
+
+
+def _headers() -> list[str]:
+    """Return the words that name ONNX Runtime's headers; warn and return none without them."""
+    try:
+        return ["--onnxruntime-headers", str(onnxruntime_headers())]
+    except EnvironmentLacksError as error:
+        say(f"warning: the kernels are not compiled for ONNX Runtime: {error.message}")
+        say("  custom ops run with their function bodies there; or give a library with --ops")
+        return []
 
 
 def pipeline_variables(environment: RowEnvironment | None = None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Resolve the packages that a model needs against the row's locked packages, which do not move."""
+"""Resolve a model's packages against the row's locked packages, which do not change."""
 
 import re
 from collections.abc import Mapping
@@ -195,7 +195,7 @@ def _moved(
 ) -> UsageError | None:
     """Return the error if the packages exist but need other releases of the row's packages.
 
-    They are resolved again with the row's releases as preferences: only what must move moves.
+    They are resolved again with the row's releases as preferences, so few of these change.
     """
     say("uv found no releases that fit; looking for the reason")
     try:

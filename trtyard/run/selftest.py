@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 from trtyard.build.build import DISK_PER_WHEEL_BYTE, built_image, bytes_of
 from trtyard.core.errors import EnvironmentLacksError, TrtyardError, UsageError
+from trtyard.core.packages import MODULES
 from trtyard.lock.file import Artifact
 from trtyard.lock.row_and_lock import row_and_lock
 from trtyard.matrix.reader import read_matrix
@@ -18,6 +19,7 @@ from trtyard.run.environment import UNPACKED, environment_of, make_environment
 from trtyard.run.in_docker import engine_problem
 from trtyard.run.on_host import pipeline_variables
 from trtyard.run.onnxruntime_headers import onnxruntime_headers
+from trtyard.run.overlay import make_gpu_overlay
 from trtyard.run.pycuda import has_cuda_device
 from trtyard.system.docker_engine import connect
 from trtyard.system.interpreters import find_python
@@ -166,6 +168,9 @@ def _in_row(part: Part, row: str, words: Sequence[str]) -> _Command | str:
         # The models are small: more threads only wait for each other, which takes four times the
         # processor time on a busy machine.
         env.setdefault("OMP_NUM_THREADS", "1")
+    elif lock.gpu_for(environment.python_version):
+        folder = make_gpu_overlay(found, lock, environment.python_version).folder
+        env["PYTHONPATH"] = f"{folder / MODULES}{os.pathsep}{env['PYTHONPATH']}"
     selected = ["tests/pipeline", "-m", "slow"] if part == "slow" else [f"tests/{part}"]
     return _Command(
         [environment.python, "-m", "pytest", *selected, *words], {**_onnxruntime_headers(), **env}

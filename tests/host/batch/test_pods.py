@@ -82,6 +82,10 @@ def test_option_with_a_dollar_stays_as_it_is(tmp_path):
     [
         ('models = ["net.py:make"]\ninput = "1x3"', "a pod does not have "),
         ('models = ["alexnet"]\nin = "host"', "a pod does not support in = 'host'"),
+        (
+            'models = ["alexnet"]\nruntime = "onnxruntime-cuda"',
+            "a pod does not have the packages of --runtime onnxruntime-cuda",
+        ),
         ('models = ["alexnet"]\nexport = "triton"', "a pod does not support export = 'triton'"),
         ('models = ["alexnet"]\nmemory = "8g"\nin = "docker"', "does not support memory = '8g'"),
     ],

@@ -76,6 +76,8 @@ CONVERT = {
     "onnx": ([FILE], {"words.0.onnx": FILE}),
     "until": (["onnx"], {"words.0.until": "onnx"}),
     "plugins": ([FILE], {"words.0.plugins": FILE}),
+    "runtime": (["onnxruntime-cuda"], {"words.0.runtime": "onnxruntime-cuda"}),
+    "ops": ([FILE], {"words.0.ops": FILE}),
     "export": (["triton"], {"words.0.export": "triton"}),
     "memory": (["12g"], {"words.0.memory": "12g"}),
     "processes": (["99"], {"words.0.processes": 99}),

@@ -205,7 +205,11 @@ def test_an_address_has_the_hash_and_perhaps_a_key():
     [
         ("https://a.org/n.pth", "the sha256 of the file is missing", "sha256sum FILE"),
         ("https://a.org/n.pth#params", "the sha256 of the file is missing", "64 digits"),
-        ("https://a.org/n.pth#sha256=abc", "must have 64 hex digits, this has 3", "sha256sum"),
+        (
+            "https://a.org/n.pth#sha256=abc",
+            r"must have 64 hex digits \(0-9, a-f\), this has 3",
+            "sha256sum",
+        ),
         (f"https://a.org/n#sha256={'g' * 64}", "must have 64 hex digits", "sha256sum"),
         (f"file:///tmp/n.pth#sha256={SHA256}", "only http:// and https://", "--weights FILE"),
         (f"s3://bucket/n.pth#sha256={SHA256}", "only http:// and https://", "--weights FILE"),

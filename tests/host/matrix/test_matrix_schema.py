@@ -84,7 +84,7 @@ def test_wrong_values_are_invalid(name):
 def test_required_and_optional_keys_are_those_of_the_reader():
     optional = set(ROW["properties"]) - set(ROW["required"])
     assert optional == {
-        "nvcc", "packages-on", "sources", "vendor-packages", "public-pins", "vendor-debs",
+        "nvcc", "packages-on", "sources", "gpu", "vendor-packages", "public-pins", "vendor-debs",
         "commits", "terms",
     }  # fmt: skip
     base = ROW["properties"]["base"]

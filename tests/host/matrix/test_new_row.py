@@ -70,6 +70,7 @@ def test_nvcc_packages_and_driver_follow_cuda(monkeypatch):
     )
     assert (row.cuda, row.nvcc, row.driver) == ("12.9", "12.9", "525.60.13")
     assert row.packages["nvidia-cuda-nvcc"] == "12.9.1"
+    assert (TEN.gpu, row.gpu) == ({"onnxruntime-gpu": "1.31.1"}, {})  # which is for CUDA 13
     assert "tensorrt-cu12-bindings" in row.packages
     assert "tensorrt-cu12-libs" in row.vendor_packages
     assert "tensorrt-cu12-libs" in row.image.runtime

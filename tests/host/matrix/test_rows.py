@@ -48,7 +48,7 @@ def packages(tmp_path_factory):
         if row.parser != "stock":
             continue
         for python in row.pythons:
-            for name, version in row.packages_for(python).items():
+            for name, version in {**row.packages_for(python), **row.gpu}.items():
                 if not name.startswith("tensorrt"):
                     make_wheel(folder, name, version)
         # What pycuda and torch bring, as far as an image names it.

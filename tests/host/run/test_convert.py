@@ -24,6 +24,7 @@ from trtyard.run import on_host as host
 from trtyard.run.convert import (
     MAX_FOLDER_NAME,
     choose_executor,
+    executor_of,
     folder_name,
     job_of,
     output_folder,
@@ -238,7 +239,8 @@ def test_the_request_file_is_the_contract_on_the_host(tmp_path):
         "size": 320, "input": None, "top_n": None, "norm_eps": None, "detections": None,
         "opset": None, "precision": "fp32", "calibrate": None, "calibration": None,
         "keep_fp32": None, "until": "engine", "plugins": None, "simplify": False,
-        "packages": None, "bisect": False, "between": None, "onnx": None,
+        "packages": None, "bisect": False, "between": None, "onnx": None, "runtime": None,
+        "ops": None,
     }  # fmt: skip
 
 
@@ -329,6 +331,67 @@ def test_row_without_tensorrt_wheel_stops_after_onnx():
         choose_executor(row, locked, "host", "engine")
     assert "--until onnx" in caught.value.hint
     assert choose_executor(row, locked, "auto", "engine")[0] == "docker"
+
+
+GPU = {"runtime": "onnxruntime-cuda"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "advised"),
+    [
+        ({"row": "8.6", **GPU}, "row 8.6 has no onnxruntime-gpu", "rtx-1.7, 11.3, 10.16"),
+        ({"ops": __file__}, "--ops is the library of --runtime", "--runtime onnxruntime-cuda"),
+        ({"ops": "none.so", **GPU}, "--ops none.so: file not found", None),
+        ({"runtime": "tensorrt"}, "--runtime must be one of onnxruntime-cuda", None),
+        ({"where": "docker", **GPU}, "runs on the host, not in Docker", "leave out --in docker"),
+        ({"row": "11.3", "until": "engine", **GPU}, "stops after ONNX", "add --until onnx"),
+    ],
+)
+def test_runtime_that_cannot_run_is_a_usage_error(words, said, advised):
+    with pytest.raises(UsageError, match=said) as caught:
+        executor_of(checked(**words))
+    assert advised is None or advised in caught.value.hint
+
+
+def test_runtime_on_the_gpu_selects_the_host():
+    assert executor_of(checked(where="auto", **GPU)) == ("host", "--runtime onnxruntime-cuda")
+
+
+@pytest.mark.parametrize(("has_device", "ops"), [(True, None), (True, __file__), (False, None)])
+def test_gpu_packages_are_installed_only_where_they_run(has_device, ops, monkeypatch, tmp_path):
+    asked = []
+
+    def folder_of(name):
+        return lambda *_: asked.append(name) or SimpleNamespace(folder=tmp_path / name)
+
+    monkeypatch.setattr(host, "has_cuda_device", lambda: has_device)
+    monkeypatch.setattr(host, "build_pycuda", lambda *_: None)
+    monkeypatch.setattr(
+        host, "make_environment", lambda row, lock: environment_of(row, lock, "3.11")
+    )
+    monkeypatch.setattr(host, "make_gpu_overlay", folder_of("gpu"))
+    monkeypatch.setattr(host, "onnxruntime_headers", lambda: folder_of("headers")().folder)
+    monkeypatch.setattr(host, "run_plainly", lambda command, env: command)
+    words = list(map(str, host.convert(checked(out=str(tmp_path), ops=ops, **GPU))))
+    assert ("--gpu-packages" in words) == has_device
+    assert ("--onnxruntime-headers" in words) == (has_device and ops is None)
+    assert asked == ["gpu"] * has_device + ["headers"] * (has_device and ops is None)
+    request = json.loads((tmp_path / request_file(tmp_path).name).read_text())
+    assert request["runtime"] == "onnxruntime-cuda"
+    assert request["ops"] == ops
+
+
+def test_missing_headers_are_a_warning(monkeypatch, capfd):
+    def fails():
+        raise EnvironmentLacksError("apt-get is not installed", "--headers FOLDER")
+
+    monkeypatch.setattr(host, "onnxruntime_headers", fails)
+    assert host._headers() == []
+    said = capfd.readouterr().err
+    assert (
+        "warning: the kernels are not compiled for ONNX Runtime: apt-get is not installed" in said
+    )
+    assert "--ops" in said
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "a#b.pth"])

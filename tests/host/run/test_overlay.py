@@ -1,6 +1,7 @@
 """Packages for a model, resolved and installed by the real uv from a loopback index."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -81,7 +82,11 @@ def test_packages_come_without_those_of_the_row(row, lock, capfd):
     assert imported(overlay, "model")
     assert imported(overlay, "blocks")
     assert not imported(overlay, "locked")
-    assert "packages: model 1.0, 1 more that they need" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "installing 2 packages" in said
+    assert "packages: model 1.0, 1 more that they need" in said
+    made(row, lock, "blocks")
+    assert re.search(r"installing 1 package($|, up to \d)", capfd.readouterr().err, re.MULTILINE)
 
 
 def test_same_requirements_need_no_network_again(row, lock, index, capfd, monkeypatch):
@@ -212,3 +217,45 @@ def test_facts_file_is_json(row, lock):
 def nothing_left(row):
     """Return whether no folder of packages is left."""
     return not list((module.YARD / "with").glob("*/*/*"))
+
+
+@pytest.fixture
+def gpu_lock(lock, index):
+    wheels = (
+        make_wheel(index.folder, "onnxruntime-gpu", "1.31.1", {"onnxruntime.py": b"GPU = 1\n"}),
+        make_wheel(index.folder, "also", "3.0"),
+    )
+    return replace(lock, gpu=wheels)
+
+
+def test_locked_gpu_packages_are_installed_without_resolving(row, gpu_lock, capfd):
+    overlay = module.make_gpu_overlay(row, gpu_lock, PYTHON)
+    facts = read_packages(overlay.folder)
+    assert facts.asked == ("also==3.0", "onnxruntime-gpu==1.31.1")
+    assert {one.sha256 for one in facts.installed} == {one.sha256 for one in gpu_lock.gpu}
+    assert imported(overlay, "onnxruntime")
+    said = capfd.readouterr().err
+    assert "installing 2 packages" in said
+    assert "resolving" not in said
+    assert module.make_gpu_overlay(row, gpu_lock, PYTHON).folder == overlay.folder
+    assert capfd.readouterr().err == ""
+
+
+def test_gpu_packages_of_another_hash_are_refused(row, gpu_lock):
+    wrong = tuple(replace(one, sha256="0" * 64) for one in gpu_lock.gpu)
+    with pytest.raises(IntegrityError, match="hash"):
+        module.make_gpu_overlay(row, replace(gpu_lock, gpu=wrong), PYTHON)
+    assert nothing_left(row)
+
+
+def test_gpu_packages_of_the_lock_are_not_those_that_with_resolved(row, gpu_lock, index):
+    asked = made(row, gpu_lock, "onnxruntime-gpu==1.31.1", "also==3.0")
+    assert module.make_gpu_overlay(row, gpu_lock, PYTHON).folder != asked.folder
+
+
+def test_python_without_gpu_packages_is_an_error_with_a_hint(row, gpu_lock):
+    lacking = tuple(replace(one, pythons=("3.11", "3.12")) for one in gpu_lock.gpu)
+    with pytest.raises(EnvironmentLacksError) as caught:
+        module.make_gpu_overlay(row, replace(gpu_lock, gpu=lacking), "3.10")
+    assert "row rtx-1.7 has no onnxruntime-gpu for Python 3.10" in caught.value.message
+    assert caught.value.hint == "install Python 3.11, 3.12, then: ./run clean"

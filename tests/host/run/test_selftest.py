@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,7 +42,7 @@ def commands(monkeypatch):
 
     class Commands(list):
         def __init__(self):
-            self.codes, self.threads = {}, []
+            self.codes, self.threads, self.paths = {}, [], []
 
     called = Commands()
 
@@ -49,6 +50,7 @@ def commands(monkeypatch):
         words = [str(word) for word in command]
         called.append(words[words.index("pytest") + 1 :])
         called.threads.append(env.get("OMP_NUM_THREADS"))
+        called.paths.append(env.get("PYTHONPATH"))
         return called.codes.get(words[words.index("pytest") + 1], 0)
 
     @contextlib.contextmanager
@@ -90,6 +92,17 @@ def test_all_tests_run_once_and_skips_are_reported(commands, capsys):
     said = capsys.readouterr().err
     assert "tests/gpu: NOT RUN: no CUDA device on this machine" in said
     assert "not selected" not in said
+
+
+def test_gpu_tests_get_onnxruntime_gpu_first(commands, monkeypatch, tmp_path):
+    monkeypatch.setattr(selftest, "has_cuda_device", lambda: True)
+    monkeypatch.setattr(
+        selftest, "make_gpu_overlay", lambda *_: SimpleNamespace(folder=tmp_path / "gpu")
+    )
+    for parts in ("gpu", "pipeline"):
+        run_tests("default", only=parts, all_parts=False, words=[])
+    first = [paths.split(os.pathsep)[0] for paths in commands.paths]
+    assert first == [str(tmp_path / "gpu" / "site-packages"), str(selftest.ROOT)]
 
 
 def test_the_slow_tests_run_alone(commands):

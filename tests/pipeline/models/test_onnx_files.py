@@ -379,6 +379,8 @@ def test_other_files_are_told_from_onnx(content, words, tmp_path):
     with pytest.raises(UsageError, match=words) as caught:
         load_model(str(file))
     assert caught.value.hint
+    with pytest.raises(UsageError, match=f"^--onnx {file}: .*{words}"):
+        given_file.read_given(str(file), "--onnx")
 
 
 def test_a_file_that_was_cut_short_says_so(tmp_path):

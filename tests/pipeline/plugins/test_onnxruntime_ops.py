@@ -1,69 +1,29 @@
 """The custom ops of ONNX Runtime on the CPU, against the references.
 
-ONNX Runtime's headers must be given: TRTYARD_ONNXRUNTIME_HEADERS=<folder with
-onnxruntime_cxx_api.h>. ``./run test`` does that. The CUDA kernels are not compiled here; the CPU
-never calls them. tests/gpu has the other half.
+The CUDA kernels are not compiled here; the CPU never calls them. tests/gpu has the other half.
 """
 
 import os
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from custom_ops_library import VARIABLE
 from one_node import one_node_model, run_model
 from onnx import TensorProto
 
-from trtyard.core.errors import EnvironmentLacksError
-from trtyard.core.plugins.compile_plugins import ONNXRUNTIME_FLAGS, SHELL_FLAGS, find_nvcc
-from trtyard.core.plugins.cuda_compiler import include_folders
 from trtyard.pipeline.ops import multiscale_roi_align, padded_nms
 from trtyard.pipeline.ops.roi_align_op.reference import roi_align_reference
 
-VARIABLE = "TRTYARD_ONNXRUNTIME_HEADERS"
-SOURCES = Path(__file__).parents[3] / "plugins"
 INT32, FLOAT = TensorProto.INT32, TensorProto.FLOAT
-# In place of the kernels, which a session on the CPU never calls.
-STUBS = (
-    "trtyard_padded_nms",
-    "trtyard_padded_nms_workspace",
-    "trtyard_roi_align",
-    "trtyard_roi_align_workspace",
-    "trtyard_multiscale_roi_align",
-    "trtyard_multiscale_roi_align_workspace",
-)
-STUB = "void {name}(void) {{ __builtin_trap(); }}\n"
-STATUS = 'const char* trtyard_status_string(int s) { return s ? "bad" : "ok"; }\n'
 TYPES = {FLOAT: torch.float32, TensorProto.FLOAT16: torch.float16}
 TYPES[TensorProto.BFLOAT16] = torch.bfloat16
 ROUNDING = {FLOAT: 1e-5, TensorProto.FLOAT16: 1e-3, TensorProto.BFLOAT16: 8e-3}  # a step at 1
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.2, "keep_top_k": 50, "box_offset": 0}
 POOLING = {"output_height": 5, "output_width": 3, "spatial_scale": 0.25}
 POOLING.update({"sampling_ratio": 0, "aligned": 1, "mode": 0})
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    headers = os.environ.get(VARIABLE)
-    if not headers:
-        pytest.skip(f"{VARIABLE} does not name a folder with onnxruntime_cxx_api.h")
-    try:
-        cuda = include_folders(find_nvcc())
-    except EnvironmentLacksError as error:
-        pytest.skip(error.message)
-    folder = tmp_path_factory.mktemp("onnxruntime")
-    made = folder / "libtrtyard_ort.so"
-    stubs = folder / "stubs.c"
-    stubs.write_text("".join(STUB.format(name=name) for name in STUBS) + STATUS, encoding="utf-8")
-    compiled = folder / "stubs.o"
-    subprocess.run(["gcc", "-fPIC", "-c", str(stubs), "-o", str(compiled)], check=True)
-    command = ["g++", *SHELL_FLAGS, *ONNXRUNTIME_FLAGS, "-Werror", "-Iinclude", "-I."]
-    command += ["-isystem", headers, *cuda, "-shared", "-Wl,--no-undefined"]
-    command += ["common/registry_ort.cpp", str(compiled), "-o", str(made)]
-    subprocess.run(command, check=True, cwd=str(SOURCES))
-    return made
 
 
 def nms(library, boxes, scores, element_type=None, **changes):

@@ -14,6 +14,7 @@ from report_examples import (
 
 from trtyard.core.report import STAGES, Stage, check_report
 from trtyard.pipeline.parity.comparison import compare_outputs
+from trtyard.report.comparison_sections import detections_section
 
 
 def test_agreement_exits_with_0_and_names_skipped_stages():
@@ -36,6 +37,43 @@ def test_complete_run_lists_no_skipped_stage():
         )
     )
     assert (code, text) == (0, "PyTorch, ONNX Runtime and TensorRT agree within the tolerances.")
+
+
+ON_THE_GPU = ("torch-cuda", "onnxruntime-cuda")
+
+
+def with_gpu(report, *compared):
+    """Return the report with a passed stage onnxruntime-cuda and these comparisons."""
+    after = STAGES.index("onnxruntime") + 1
+    stages = list(report.stages)
+    stages.insert(after, Stage("onnxruntime-cuda", "passed", 0.1))
+    return report._replace(
+        stages=tuple(stages),
+        parity=report.parity + sum((one.parity for one in compared), ()),
+        detections=report.detections + sum((one.detections for one in compared), ()),
+    )
+
+
+def test_runtimes_on_the_gpu_are_named_apart():
+    pairs = (("torch", "tensorrt"), ON_THE_GPU)
+    outputs = detector_outputs(), detector_outputs()
+    compared = [compare_outputs("detector", pair, *outputs) for pair in pairs]
+    report = a_report()._replace(stages=passed_stages(tensorrt=Stage("tensorrt", "passed", 0.1)))
+    report = with_gpu(report, *compared)
+    check_report(report)
+    assert verdict(report) == (
+        0,
+        "PyTorch, ONNX Runtime and TensorRT agree within the tolerances. "
+        "PyTorch CUDA and ONNX Runtime CUDA agree within the tolerances.",
+    )
+    legend = str(detections_section(report, "data:")).partition("Boxes and scores: ")[2]
+    assert legend.startswith("PyTorch solid, ONNX Runtime dashed and TensorRT dotted.")
+
+
+def test_gpu_run_that_was_not_compared_exits_with_1():
+    code, text = verdict(with_gpu(a_report()))
+    assert code == 1
+    assert text.startswith("ONNX Runtime CUDA ran, but no output was compared.")
 
 
 def test_disagreement_exits_with_1_and_names_outputs():

@@ -8,13 +8,14 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 import torch
 
 from trtyard.core.cuda_device import first_device
 from trtyard.core.precisions import BF16, FP8, FP32, file_names
 from trtyard.core.report import (
+    ONNXRUNTIME_CUDA,
     PASSED,
     TIMED,
     Latency,
@@ -25,11 +26,16 @@ from trtyard.core.report import (
 )
 from trtyard.core.request import ONNX, BenchRequest
 from trtyard.pipeline import artifacts
-from trtyard.pipeline.conversion import Conversion, Outcome, PluginSource
+from trtyard.pipeline.conversion import Conversion, CudaSource, Outcome, PluginSource
 from trtyard.pipeline.export.quiet import output_kept_away
-from trtyard.pipeline.latency.batches import at_batch, batch_of, refuse_same_shapes
+from trtyard.pipeline.latency.batches import arrays_of, at_batch, batch_of, refuse_same_shapes
 from trtyard.pipeline.latency.clocks import CPU, CUDA
-from trtyard.pipeline.latency.contenders import Check, onnxruntime_contender, torch_contenders
+from trtyard.pipeline.latency.contenders import (
+    Check,
+    onnxruntime_contender,
+    onnxruntime_cuda_contenders,
+    torch_contenders,
+)
 from trtyard.pipeline.latency.engines import Engines, engine_contenders, profile
 from trtyard.pipeline.latency.inductor import temporary_inductor
 from trtyard.pipeline.latency.memory import limited_memory
@@ -43,6 +49,8 @@ from trtyard.pipeline.latency.rounds import (
 )
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.one_run import buffers_kept
+from trtyard.pipeline.onnxruntime_cuda.process import Asked
+from trtyard.pipeline.onnxruntime_cuda.reference import in_full_precision
 from trtyard.pipeline.row import Row
 from trtyard.pipeline.stages import NotRunError
 
@@ -62,6 +70,13 @@ class Subject(NamedTuple):
     outcome: Outcome
     precisions: Tuple[Precision, ...] = ()
     own_precision: str = FP32  # of the model as it was given
+    cuda: Optional[CudaSource] = None  # of --runtime
+
+    @property
+    def kernels(self) -> Optional[Path]:
+        """The library of PyTorch's custom ops on a GPU; that of --runtime is made for this one."""
+        ran = self.outcome.cuda
+        return self.outcome.library if ran is None or ran.library is None else ran.library
 
     def stages_of(self, precision: str) -> Sequence[Stage]:
         """Return the stages of one precision; none if its files are not there."""
@@ -79,7 +94,7 @@ def bench(subject: Subject, request: BenchRequest, announce: Callable[[str], Non
     device = CUDA if torch.cuda.is_available() else CPU
     timings: List[Timing] = []
     profiles: List[LayerProfile] = []
-    with _as_timed(subject.outcome.library, device):
+    with _as_timed(subject.kernels, device):
         for batch in batches:
             announce(
                 f"latency: batch {batch}, each runtime {limits.runs} times or for "
@@ -139,7 +154,9 @@ class _Batch:
         if batched.is_in_files:
             return given._replace(model=batched.model)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=str(given.folder))))
-        conversion = Conversion(given.row, batched.model, folder, given.plugins, _unannounced)
+        conversion = Conversion(
+            given.row, batched.model, folder, given.plugins, _unannounced, cuda=given.cuda
+        )
         # Without a device that runs it, an engine is not worth its time.
         until = self._request.until if self._runs_engines() else ONNX
         outcome = conversion.run(until, FP32 in self._precisions)
@@ -147,7 +164,8 @@ class _Batch:
         before, after = (one.outputs.get(first) for one in (given.outcome, outcome))
         if before and after:
             refuse_same_shapes(before, after, batch_of(given.model), self._batch)
-        return Subject(given.row, batched.model, given.plugins, folder, outcome)
+        own = Subject(given.row, batched.model, given.plugins, folder, outcome)
+        return own._replace(cuda=given.cuda)
 
     def _runs_engines(self) -> bool:
         """Return whether the fp32 engine of the given conversion ran."""
@@ -156,13 +174,16 @@ class _Batch:
 
     def _contenders(self, subject: Subject, engines: Engines) -> List[Contender]:
         note = None
-        exported, library = subject.outcome.exported, subject.outcome.library
-        if self._device == CUDA and library is None and exported and exported.custom_ops:
+        exported = subject.outcome.exported
+        if self._device == CUDA and subject.kernels is None and exported and exported.custom_ops:
             note = "without the compiled kernels, the custom ops run as PyTorch code"
         check = self._check(subject, FP32, "torch")
         found = torch_contenders(subject.model, self._device, check, note)
         for precision in self._precisions:
             found.append(self._onnxruntime(subject, precision))
+        if subject.cuda is not None:
+            for precision in self._precisions:
+                found += self._onnxruntime_cuda(subject, subject.cuda, precision)
         for precision in self._precisions:
             found += engine_contenders(
                 engines,
@@ -187,6 +208,33 @@ class _Batch:
             is_fused=precision != FP8,  # whose fused kernels give wrong results, see run_timed
         )
         return contender._replace(note=f"ran {twin.name}") if is_twin else contender
+
+    def _onnxruntime_cuda(
+        self, subject: Subject, source: CudaSource, precision: str
+    ) -> List[Contender]:
+        ran, exported = subject.outcome.cuda, subject.outcome.exported
+        of_file, of_stage = (
+            self._check(subject, *each)
+            for each in ((precision, "rewrite"), (FP32, ONNXRUNTIME_CUDA))
+        )
+
+        def check() -> None:
+            of_stage()
+            if precision != FP32:
+                of_file()
+
+        twin = subject.folder / artifacts.TWIN
+        is_twin = precision == FP32 and twin.is_file()
+        asked = Asked(
+            twin if is_twin else subject.folder / file_names(precision)["onnx"],
+            arrays_of(subject.model),
+            threads=torch.get_num_threads(),
+            packages=source.packages,
+            provider=source.provider,
+        )
+        library = None if ran is None else ran.library
+        has_ops = ran is not None and exported is not None and bool(exported.custom_ops)
+        return onnxruntime_cuda_contenders(asked, library, has_ops, precision, check)
 
     def _check(self, subject: Subject, precision: str, stage: str) -> Check:
         """Return a function that raises NotRunError unless the stage passed."""
@@ -219,9 +267,10 @@ class _Batch:
         return found
 
     def _not_run(self, reason: str) -> List[Timing]:
+        asked = () if self._subject.cuda is None else (ONNXRUNTIME_CUDA,)
         return [
             Timing(runtime, precision, self._batch, self._device, reason=reason)
-            for runtime in TIMED
+            for runtime in (*TIMED, *asked)
             for precision in (self._precisions if runtime in TIMED[2:] else [FP32])
         ]
 
@@ -244,16 +293,7 @@ def _as_timed(library: Optional[Path], device: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(temporary_inductor())
         if device == CUDA:
-            from trtyard.pipeline.ops import use_kernels
-
-            if library is not None:
-                use_kernels(library)
-                stack.callback(use_kernels, None)
-            products: Any = getattr(torch.backends.cuda, "matmul", None)
-            for backend in (products, torch.backends.cudnn):
-                if hasattr(backend, "allow_tf32"):  # since torch 1.7
-                    stack.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
-                    backend.allow_tf32 = False  # as in the engine
+            stack.enter_context(in_full_precision(library))  # as in the engine
         yield
 
 

@@ -6,11 +6,12 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import torch
 
-from trtyard.core.report import COMPILED
+from trtyard.core.report import COMPILED, FUNCTION_BODIES, ONNXRUNTIME_CUDA
 from trtyard.pipeline.latency.clocks import CPU, CUDA, captured, milliseconds
 from trtyard.pipeline.latency.rounds import Contender, OneRun
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.onnx_model.versions import CPU_PROVIDER, CUDA_PROVIDER, session
+from trtyard.pipeline.onnxruntime_cuda.process import Asked, running
 from trtyard.pipeline.stages import NotRunError
 
 Check = Callable[[], None]  # raises NotRunError if it cannot run
@@ -65,6 +66,30 @@ def _torch(
             return milliseconds(run, device)
 
         yield one_run
+
+
+def onnxruntime_cuda_contenders(
+    asked: Asked, library: Optional[Path], has_ops: bool, precision: str, check: Check
+) -> List[Contender]:
+    """Return ONNX Runtime on the GPU with function bodies, with kernels, and as a CUDA graph.
+
+    A file without custom ops has no bodies to time. Without a library only the bodies run.
+    """
+    device = CUDA if asked.provider == CUDA_PROVIDER else CPU
+
+    def contender(runtime: str, used: Optional[Path], is_graph: bool) -> Contender:
+        @contextlib.contextmanager
+        def start() -> Iterator[OneRun]:
+            check()
+            with running(asked._replace(library=used, is_graph=is_graph)) as ready:
+                yield ready.run
+
+        return Contender(runtime, precision, device, start, is_graph, "timed by the clock")
+
+    bodies = [contender(FUNCTION_BODIES, None, False)] if has_ops else []
+    if has_ops and library is None:
+        return bodies
+    return [*bodies, *(contender(ONNXRUNTIME_CUDA, library, graph) for graph in (False, True))]
 
 
 def onnxruntime_contender(

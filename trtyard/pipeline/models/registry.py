@@ -58,5 +58,5 @@ def load_model(
     raise UsageError(
         f"torchvision {torchvision.__version__} of this row has no {spec}; of its kind it has: "
         + ", ".join(name for name in kind.names if name in here),
-        "take a row with a newer torchvision; ./run matrix lists the rows",
+        "choose a row with a newer torchvision: ./run matrix",
     )

@@ -31,25 +31,27 @@ _RUNTIME_DOMAINS = (  # of ONNX Runtime's own ops
 )
 
 
-def read_given(spec: str) -> Tuple[Path, onnx.ModelProto]:
+def read_given(spec: str, option: str = "--model") -> Tuple[Path, onnx.ModelProto]:
     """Return the path and the content of the ONNX file ``spec``, without external data.
+
+    ``spec`` is the value of ``option``.
 
     Raises:
         UsageError: it cannot be read, is newer than this row knows, or its external data is not
             there or not in its folder.
     """
-    file = check_file(spec)
+    file, given = check_file(spec, option), f"{option} {spec}"
     try:
         model = onnx.load(str(file), load_external_data=False)
     except Exception as error:  # protobuf's errors have no base class of their own
-        raise UsageError(f"--model {spec}: {_what_is_wrong(file)}", "export it again") from error
+        raise UsageError(f"{given}: {_what_is_wrong(file)}", "export it again") from error
     if not model.graph.node:
         raise UsageError(
-            f"--model {spec}: the file has no nodes: it is empty, or not an ONNX file",
+            f"{given}: the file has no nodes: it is empty, or not an ONNX file",
             "export it again",
         )
-    _refuse_newer(model, spec)
-    check_outside(model, file, spec)
+    _refuse_newer(model, given)
+    check_outside(model, file, given)
     return file, model
 
 
@@ -72,16 +74,16 @@ def standard_opset(model: onnx.ModelProto) -> int:
     return max(found) if found else 0
 
 
-def _refuse_newer(model: onnx.ModelProto, spec: str) -> None:
+def _refuse_newer(model: onnx.ModelProto, given: str) -> None:
     """Raise ``UsageError`` if onnx or ONNX Runtime do not know the IR version or the opset."""
     ir, opset = model.ir_version, standard_opset(model)
     if not opset:
-        raise UsageError(f"--model {spec}: the file has no opset", "export it again")
+        raise UsageError(f"{given}: the file has no opset", "export it again")
     mine = f"onnx {onnx.__version__}"
     if ir > onnx.IR_VERSION:
-        raise _newer(spec, "IR version", ir, onnx.IR_VERSION, mine)
+        raise _newer(given, "IR version", ir, onnx.IR_VERSION, mine)
     if opset > onnx.defs.onnx_opset_version():
-        raise _newer(spec, "opset", opset, onnx.defs.onnx_opset_version(), mine)
+        raise _newer(given, "opset", opset, onnx.defs.onnx_opset_version(), mine)
     if _runs(ir, opset):
         return
     import onnxruntime
@@ -89,12 +91,12 @@ def _refuse_newer(model: onnx.ModelProto, spec: str) -> None:
     mine = f"ONNX Runtime {onnxruntime.__version__}"
     if not _runs(ir, 1):
         newest = next((one for one in range(ir - 1, 0, -1) if _runs(one, 1)), 0)
-        raise _newer(spec, "IR version", ir, newest, mine)
+        raise _newer(given, "IR version", ir, newest, mine)
     newest = next((one for one in range(opset - 1, 0, -1) if _runs(ir, one)), 0)
-    raise _newer(spec, "opset", opset, newest, mine)
+    raise _newer(given, "opset", opset, newest, mine)
 
 
-def _newer(spec: str, what: str, found: int, newest: int, by: str) -> UsageError:
+def _newer(given: str, what: str, found: int, newest: int, by: str) -> UsageError:
     again = f"export it with an older onnx, for IR version {newest}"
     if what == "opset":
         again = (
@@ -102,7 +104,7 @@ def _newer(spec: str, what: str, found: int, newest: int, by: str) -> UsageError
             f"onnx.version_converter.convert_version(model, {newest})"
         )
     return UsageError(
-        f"--model {spec}: the file has {what} {found}, and {by} of this row knows up to {newest}",
+        f"{given}: the file has {what} {found}, and {by} of this row knows up to {newest}",
         f"{again}; or use a row with a newer one: ./run matrix",
     )
 

@@ -56,13 +56,13 @@ def outside_tensors(model: onnx.ModelProto) -> List[onnx.TensorProto]:
     return [tensor for tensor in tensors_in(model) if tensor.data_location == external]
 
 
-def check_outside(model: onnx.ModelProto, file: Path, spec: str) -> None:
+def check_outside(model: onnx.ModelProto, file: Path, given: str) -> None:
     """See that every file with weights of ``file`` is there, whole, and in the model's folder.
 
     Args:
         model: the content of ``file``.
         file: the ONNX file.
-        spec: what the user calls it.
+        given: how the user gave it, for messages: --model FILE.
 
     Raises:
         UsageError: one is missing or too short, or its path leaves the folder.
@@ -71,37 +71,37 @@ def check_outside(model: onnx.ModelProto, file: Path, spec: str) -> None:
     folders = {os.path.realpath(str(file.parent)), os.path.dirname(os.path.realpath(str(file)))}  # noqa: PTH120
     sizes: Dict[str, int] = {}
     for tensor in outside_tensors(model):
-        place = place_of(tensor, spec)
+        place = place_of(tensor, given)
         if place.location not in sizes:
-            sizes[place.location] = _size_of(place.location, file.parent, folders, spec)
+            sizes[place.location] = _size_of(place.location, file.parent, folders, given)
         end = place.offset + max(place.length, 0)
         if end > sizes[place.location]:
             raise UsageError(
-                f"--model {spec}: its data file {place.location} is too short: "
+                f"{given}: its data file {place.location} is too short: "
                 f"{sizes[place.location]:,} bytes, but tensor {tensor.name} ends at {end:,}",
                 "copy both files again, from the same export",
             )
 
 
-def _size_of(location: str, folder: Path, folders: Iterable[str], spec: str) -> int:
+def _size_of(location: str, folder: Path, folders: Iterable[str], given: str) -> int:
     steps = Path(os.path.normpath(location)).parts
     real = os.path.realpath(str(folder / location))
     inside = any(os.path.commonpath([one, real]) == one for one in folders)
     if not location or os.path.isabs(location) or ".." in steps or not inside:  # noqa: PTH117
         raise UsageError(
-            f"--model {spec}: the path of its data file, {location!r}, leaves the model's folder",
+            f"{given}: the path of its data file, {location!r}, leaves the model's folder",
             "put the data file into the model's folder, and set that path in the model: "
             "onnx.save_model(..., save_as_external_data=True, location='FILE')",
         )
     if not Path(real).is_file():
         raise UsageError(
-            f"--model {spec}: its data file {location} is missing",
+            f"{given}: its data file {location} is missing",
             f"copy it to {folder / location}",
         )
     return Path(real).stat().st_size
 
 
-def place_of(tensor: onnx.TensorProto, spec: str) -> Place:
+def place_of(tensor: onnx.TensorProto, given: str) -> Place:
     """Return where the values of a tensor are.
 
     Raises:
@@ -114,7 +114,7 @@ def place_of(tensor: onnx.TensorProto, spec: str) -> Place:
         offset = -1
     if offset < 0 or length < -1:
         raise UsageError(
-            f"--model {spec}: tensor {tensor.name} has no valid place in its data file",
+            f"{given}: tensor {tensor.name} has no valid place in its data file",
             "export the model again",
         )
     return Place(entries.get("location", ""), offset, length)

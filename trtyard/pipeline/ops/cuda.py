@@ -25,6 +25,11 @@ def use_kernels(path: Optional[Path]) -> None:
     _libraries[:] = [] if path is None else [KernelLibrary(path)]
 
 
+def kernels_in_use() -> Optional[Path]:
+    """Return the library that ``use_kernels`` has chosen, or None."""
+    return _libraries[0].path if _libraries else None
+
+
 def library_for(tensor: torch.Tensor) -> Optional[KernelLibrary]:
     """Return the library in use; None if there is none or it does not support the tensor's type."""
     return _libraries[0] if _libraries and tensor.dtype in ELEMENT_TYPES else None

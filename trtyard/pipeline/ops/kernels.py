@@ -33,7 +33,11 @@ class KernelLibrary:
         except OSError as error:
             raise EnvironmentLacksError(f"cannot load the plugin library: {error}") from error
         for name, (result, arguments) in _signatures().items():
-            function = getattr(self._library, name)
+            function = getattr(self._library, name, None)
+            if function is None:
+                raise EnvironmentLacksError(
+                    f"{path} is not a library of trtyard's kernels: it has no {name}"
+                )
             function.restype = result
             function.argtypes = arguments
         version = self._library.trtyard_abi_version()

@@ -131,7 +131,8 @@ def roi_align(
         return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio, aligned)
     if aligned:
         raise EnvironmentLacksError(
-            f"torchvision {torchvision.__version__} has no aligned RoIAlign", "take a newer row"
+            f"torchvision {torchvision.__version__} has no aligned RoIAlign",
+            "choose a newer row: ./run matrix",
         )
     return torchvision.ops.roi_align(features, rois, size, scale, sampling_ratio)
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime on the GPU, in a process of its own."""
