@@ -71,6 +71,8 @@ def test_detector_that_the_oldest_torchvision_lacks_is_named(tmp_path):
         ("8.6", "maskrcnn_resnet50_fpn"),
         ("8.6", "keypointrcnn_resnet50_fpn"),
         ("7.0", "fasterrcnn_resnet50_fpn"),
+        ("7.0", "maskrcnn_resnet50_fpn"),
+        ("7.0", "keypointrcnn_resnet50_fpn"),
     ],
 )
 def test_two_stage_detector_is_padded_on_each_row(row, model, tmp_path):

@@ -9,9 +9,11 @@ from trtyard.pipeline.ops.contract import DOMAIN
 from trtyard.pipeline.precision.kept import (
     COORDINATES,
     CUSTOM_OP,
+    NO_BFLOAT16_KERNEL,
     NO_KERNEL,
     NORM,
     SOFTMAX,
+    kept_in_bfloat16,
     kept_nodes,
 )
 from trtyard.pipeline.precision.patterns import nodes_matching
@@ -121,6 +123,50 @@ def test_what_leads_to_a_detectors_outputs_is_kept():
     )
     assert kept_nodes(model.graph, is_detector=True) == {"decode": COORDINATES}
     assert kept_nodes(model.graph, is_detector=False) == {}
+
+
+def pasted_masks():
+    nodes = [
+        node("Gemm", "x w", "boxes", "regress"),
+        node("Sub", "boxes boxes", "down", "weights"),
+        node("Gemm", "x w", "logits", "classify"),
+        node("Sigmoid", "logits", "mask", "mask"),
+        node("MatMul", "down mask", "y", "paste"),
+    ]
+    values = [_float32(initializer("w", [[1.0, 2.0], [3.0, 4.0]]))]
+    return model_of(nodes, [("x", FLOAT, [2, 2])], [("y", FLOAT, [2, 2])], values).graph
+
+
+def test_coordinates_that_paste_a_detectors_masks_are_kept():
+    kept = kept_nodes(pasted_masks(), is_detector=True)
+    assert kept == dict.fromkeys(["weights", "mask", "paste"], COORDINATES)
+    assert kept_nodes(pasted_masks(), is_detector=False) == {}
+
+
+@pytest.mark.parametrize("moving", ["Identity", "Transpose"])
+def test_a_product_with_weights_is_a_layer_of_features(moving):
+    nodes = [
+        node("Relu", "x", "features"),
+        node(moving, "w", "moved"),
+        node("MatMul", "features moved", "scores", "layer"),
+        node("Sigmoid", "scores", "y", "score"),
+    ]
+    values = [_float32(initializer("w", [[1.0, 2.0], [3.0, 4.0]]))]
+    model = model_of(nodes, [("x", FLOAT, [2, 2])], [("y", FLOAT, [2, 2])], values)
+    assert kept_nodes(model.graph, is_detector=True) == {"score": COORDINATES}
+
+
+def test_transposed_convolution_is_kept_in_bfloat16():
+    nodes = [
+        node("Softmax", "x", "p"),
+        node("ConvTranspose", "p w", "y", "up"),
+    ]
+    values = [_float32(initializer("w", [[[[1.0]]]]))]
+    shape = [1, 1, 2, 2]
+    graph = model_of(nodes, [("x", FLOAT, shape)], [("y", FLOAT, shape)], values).graph
+    kept = kept_nodes(graph, is_detector=False)
+    assert kept == {"Softmax": SOFTMAX}
+    assert kept_in_bfloat16(graph, kept) == {"up": NO_BFLOAT16_KERNEL, **kept}
 
 
 def test_patterns_match_names_and_op_types():

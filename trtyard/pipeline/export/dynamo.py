@@ -18,6 +18,7 @@ from trtyard.pipeline.export.constraints import (
 )
 from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.export.inner_lines import name_users_lines
+from trtyard.pipeline.export.rewrite_rules import rules_tried_at_their_op
 from trtyard.pipeline.export.schemas import register_schemas
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION, Op
 from trtyard.pipeline.ops.registry import OPS, torch_op
@@ -45,7 +46,8 @@ def export_dynamo(
             program = torch.export.export(module, tuple(inputs), strict=False)
         else:
             program = _captured(module, inputs, input_names, axes)
-    with explained("the dynamo exporter cannot write the model as ONNX", program):
+    failed = "the dynamo exporter cannot write the model as ONNX"
+    with explained(failed, program), rules_tried_at_their_op():
         exported = torch.onnx.export(
             program,
             opset_version=opset,

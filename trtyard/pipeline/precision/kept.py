@@ -1,6 +1,6 @@
 """Which nodes stay in fp32, and why."""
 
-from typing import Dict, Iterable, List, Set
+from typing import Dict, Iterable, List, Mapping, Set
 
 import onnx
 
@@ -12,6 +12,7 @@ SOFTMAX = "softmax"
 COORDINATES = "box decoding and selection"
 CUSTOM_OP = "custom op"
 NO_KERNEL = "no float16 kernel"
+NO_BFLOAT16_KERNEL = "no bfloat16 kernel"
 QUANTIZED = "quantized already"
 ASKED_FOR = "--keep-fp32"
 
@@ -26,6 +27,8 @@ _NORMS = (
     "SkipLayerNormalization",
 )
 _SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp", "ReduceLogSum", "ReduceSumExp")
+# TensorRT for RTX 1.7 cannot build it in bfloat16: "Could not infer output types".
+_NOT_IN_BFLOAT16 = ("ConvTranspose",)
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
 
 # Boxes and scores: these inputs of these ops decide which rows are kept and where they are.
@@ -42,6 +45,8 @@ _FEATURE_OPS = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"),
     *("RoiAlign", "MaskRcnnROIAlign", "MultiscaleRoIAlign"),
 )
+# The first input's values in another place or type.
+_MOVING = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "DequantizeLinear")
 # A variance's way from its mean of squares to the division by its root.
 _VARIANCE_OPS = ("Add", "Sub", "Mul", "Pow", "ReduceMean", "Cast")
 _ROOTS = ("Sqrt",)
@@ -85,9 +90,16 @@ def kept_nodes(
     return kept
 
 
+def kept_in_bfloat16(graph: onnx.GraphProto, kept: Mapping[str, str]) -> Dict[str, str]:
+    """Return ``kept`` and the nodes that stay in fp32 because of bf16 alone."""
+    lacking = [node.name for node in graph.node if node.op_type in _NOT_IN_BFLOAT16]
+    return {**dict.fromkeys(lacking, NO_BFLOAT16_KERNEL), **kept}
+
+
 def _before_decisions(graph: onnx.GraphProto, is_detector: bool) -> Set[str]:
     """Return the nodes between the last features and what selects boxes."""
     made_by = producers(graph)
+    constants = {tensor.name for tensor in graph.initializer}
     tensors: List[str] = [value.name for value in graph.output] if is_detector else []
     for node in graph.node:
         indices = _DECIDING.get(node.op_type, ())
@@ -95,11 +107,29 @@ def _before_decisions(graph: onnx.GraphProto, is_detector: bool) -> Set[str]:
     found: Set[str] = set()
     while tensors:
         node = made_by.get(tensors.pop())
-        if node is None or node.op_type in _FEATURE_OPS or node.name in found:
+        if node is None or node.name in found:
+            continue
+        # Masks are pasted, and heatmaps enlarged, by products of coordinates.
+        is_geometry = (
+            is_detector and node.op_type == "MatMul" and not _has_weights(node, made_by, constants)
+        )
+        if node.op_type in _FEATURE_OPS and not is_geometry:
             continue
         found.add(node.name)
         tensors += node.input
     return found
+
+
+def _has_weights(
+    node: onnx.NodeProto, made_by: Dict[str, onnx.NodeProto], constants: Set[str]
+) -> bool:
+    """Return whether an input of the node is a constant, also behind ops that move its values."""
+    for name in node.input:
+        while name in made_by and made_by[name].op_type in _MOVING:
+            name = made_by[name].input[0]
+        if name in constants or (name in made_by and made_by[name].op_type == "Constant"):
+            return True
+    return False
 
 
 def _decomposed_norms(graph: onnx.GraphProto) -> Set[str]:

@@ -36,7 +36,7 @@ from trtyard.pipeline.precision.budgets import SHOWN_FOR_FP32, budget_of
 from trtyard.pipeline.precision.calibration import for_quantizer, ranges_of
 from trtyard.pipeline.precision.graph import constants_as_initializers, name_nodes
 from trtyard.pipeline.precision.half import Rewritten, ops_without_kernel, to_half
-from trtyard.pipeline.precision.kept import ASKED_FOR, kept_nodes
+from trtyard.pipeline.precision.kept import ASKED_FOR, kept_in_bfloat16, kept_nodes
 from trtyard.pipeline.precision.patterns import nodes_matching
 from trtyard.pipeline.precision.plan import Plan, is_by_builder
 from trtyard.pipeline.precision.quantize import quantizable, to_fp8, to_int8
@@ -211,13 +211,18 @@ class OnePrecision:
             lambda: self._onnxruntime(ready),
             [] if self._by_builder else ["rewrite"],
         )
-        kept = dict(ready.kept) if self._name not in CALIBRATED else self._not_quantized(ready)
+        kept = self._kept(ready) if self._name not in CALIBRATED else self._not_quantized(ready)
         engine = self._engine(kept, until)
         if until == ENGINE:
             self._book.attempt(
                 "tensorrt", "run the engine", lambda: self._tensorrt(ready), ["engine"]
             )
         return self._facts(rewritten, seconds, engine, kept)
+
+    def _kept(self, ready: Ready) -> Dict[str, str]:
+        if self._name == BF16:
+            return kept_in_bfloat16(ready.model.graph, ready.kept)
+        return dict(ready.kept)
 
     def _not_quantized(self, ready: Ready) -> Dict[str, str]:
         names = {node.name for node in quantizable(ready.model.graph)}
@@ -235,14 +240,14 @@ class OnePrecision:
         show_in_model(rewritten.model)
         write_bytes(self._file, rewritten.model.SerializeToString())
         if self._name == BF16:
-            self._twin = twin_of(ready.model, dict(ready.kept))
+            self._twin = twin_of(ready.model, self._kept(ready))
         return rewritten
 
     def _reduced(self, ready: Ready) -> Rewritten:
         if self._name == FP16:
-            return to_half(ready.model, dict(ready.kept))
+            return to_half(ready.model, self._kept(ready))
         if self._name == BF16:
-            return to_bfloat16(ready.model, dict(ready.kept))
+            return to_bfloat16(ready.model, self._kept(ready))
         return self._quantized(ready)
 
     def model_to_run(self, ready: Ready) -> onnx.ModelProto:
@@ -252,7 +257,7 @@ class OnePrecision:
             ConversionError: the model cannot be rewritten.
         """
         if self._name == BF16:
-            return twin_of(ready.model, dict(ready.kept))
+            return twin_of(ready.model, self._kept(ready))
         return self._reduced(ready).model
 
     def is_within_budget(self, ready: Ready, model: onnx.ModelProto) -> bool:

@@ -10,9 +10,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign
 
+from trtyard.pipeline.models.static_detectors import shared
 from trtyard.pipeline.models.static_detectors.box_detections import detect
 from trtyard.pipeline.models.static_detectors.keypoints import keypoints_of
-from trtyard.pipeline.models.static_detectors.masks import mask_of_label, pasted
+from trtyard.pipeline.models.static_detectors.masks import _whole, mask_of_label, pasted
 from trtyard.pipeline.models.static_detectors.order import descending_in_turn
 from trtyard.pipeline.models.static_detectors.padded_boxes import PADDED_CORNER, is_box
 from trtyard.pipeline.models.static_detectors.pooling import pool, pool_each
@@ -232,6 +233,25 @@ def test_masks_are_pasted_as_torchvision_does(size):
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert torch.equal(found == 0, expected == 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_pasting_has_no_cast_that_onnxruntime_removes():
+    # ONNX Runtime 1.1 removes a cast to int64 and back, and then corners are not whole pixels.
+    boxes = torch.tensor([[-0.7, 0.3, 9.6, 8.2]])
+    traced = torch.jit.trace(lambda masks: pasted(masks, boxes, SIZE), torch.rand(1, 1, 28, 28))
+    casts = [node for node in traced.graph.nodes() if node.kind() in ("aten::to", "aten::trunc")]
+    assert casts == []
+    values = torch.tensor([-1.5, -0.3, 0.0, 0.9, 2.0])
+    assert torch.equal(_whole(values), values.trunc())
+
+
+@pytest.mark.parametrize(("first_cell", "of_one"), [(True, 0.0), (False, 56.0)])
+def test_enlarging_to_one_pixel_follows_torch(first_cell, of_one, monkeypatch):
+    assert not shared._ONE_PIXEL_IS_FIRST_CELL  # it is in torch 1.4
+    monkeypatch.setattr(shared, "_ONE_PIXEL_IS_FIRST_CELL", first_cell)
+    found = shared.cells_per_pixel(56, torch.tensor([1.0, 2.0, 7.0]))
+    assert found.tolist() == [of_one, 28.0, 8.0]
 
 
 @pytest.mark.parametrize("size", [SIZE, (40, 30)])

@@ -3,9 +3,8 @@
 from typing import Any, List
 
 import torch
-from torchvision.ops import boxes as box_ops
 
-from trtyard.pipeline.models.static_detectors.levels import chosen_pairs, joined
+from trtyard.pipeline.models.static_detectors.levels import best_candidates
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
 from trtyard.pipeline.models.static_detectors.shared import plain_size
 from trtyard.pipeline.models.static_detectors.suppression import Found, suppress_candidates
@@ -23,21 +22,22 @@ def postprocess_detections(
         anchors: of one image, per level, float32 [A, 4].
         image_shapes: height and width of one image.
     """
-    every_logits, every_delta = head_outputs["cls_logits"], head_outputs["bbox_regression"]
-    parts = []
-    for logits, deltas, centerness, boxes in zip(
-        every_logits, every_delta, head_outputs["bbox_ctrness"], anchors[0]
-    ):
-        scores = torch.sqrt(torch.sigmoid(logits[0]) * torch.sigmoid(centerness[0]))
-        chosen = chosen_pairs(scores, self.topk_candidates)
-        decoded = self.box_coder.decode(
-            torch.index_select(deltas[0], 0, chosen.anchors),
-            torch.index_select(boxes, 0, chosen.anchors),
-        )
-        parts.append((box_ops.clip_boxes_to_image(decoded, image_shapes[0]), chosen))
+    every_logits = head_outputs["cls_logits"]
+    scores = [
+        torch.sqrt(torch.sigmoid(logits) * torch.sigmoid(centerness))[0]
+        for logits, centerness in zip(every_logits, head_outputs["bbox_ctrness"])
+    ]
+    candidates = best_candidates(
+        scores,
+        torch.cat(head_outputs["bbox_regression"], dim=1)[0],
+        torch.cat(anchors[0]),
+        self.topk_candidates,
+        self.box_coder.decode,
+        image_shapes[0],
+    )
     classes = plain_size(every_logits[0])[1]
     thresholds = self.score_thresh, self.nms_thresh
-    return [suppress_candidates(joined(parts), classes, thresholds, self.detections_per_img)]
+    return [suppress_candidates(candidates, classes, thresholds, self.detections_per_img)]
 
 
 FCOS = Rewrite(

@@ -1,6 +1,6 @@
 """The static form of each of torchvision's detector classes, by release."""
 
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.static_detectors.box_detections import BOX_DETECTIONS
@@ -26,28 +26,24 @@ Form = Tuple[Rewrite, ...]
 _DETECTION = "torchvision.models.detection."
 _NEWER = ("0.17", "0.27", "0.28")
 _TWO_STAGE = (TRANSFORM, PROPOSALS, BOX_DETECTIONS, MASKS, HEATMAPS, FINISH)
-_FASTER_RCNN_0_5 = (ANCHOR_GENERATOR_0_5, POOL_0_5, *_TWO_STAGE)
+_TWO_STAGES: Mapping[str, Form] = {
+    "0.5": (ANCHOR_GENERATOR_0_5, POOL_0_5, *_TWO_STAGE),
+    **dict.fromkeys(_NEWER, (ANCHOR_GENERATOR, POOL, *_TWO_STAGE)),
+}
 
 
-def _of_newer(*rewrites: Rewrite) -> Dict[str, Form]:
+def _of_newer(*rewrites: Rewrite) -> Mapping[str, Form]:
     return dict.fromkeys(_NEWER, (TRANSFORM, RESIZE_BOXES, *rewrites))
 
 
-def _of_two_stages(oldest: Optional[Form]) -> Dict[str, Optional[Form]]:
-    newer = (ANCHOR_GENERATOR, POOL, *_TWO_STAGE)
-    return {"0.5": oldest, **dict.fromkeys(_NEWER, newer)}
-
-
-# By the class's qualified name, then by torchvision's release. None: it stays dynamic there.
-FORMS: Mapping[str, Mapping[str, Optional[Form]]] = {
+# By the class's qualified name, then by torchvision's release.
+FORMS: Mapping[str, Mapping[str, Form]] = {
     _DETECTION + "retinanet.RetinaNet": _of_newer(ANCHOR_GENERATOR, RETINANET),
     _DETECTION + "fcos.FCOS": _of_newer(ANCHOR_GENERATOR, FCOS),
     _DETECTION + "ssd.SSD": _of_newer(DEFAULT_BOXES, SSD),
-    _DETECTION + "faster_rcnn.FasterRCNN": _of_two_stages(
-        (ANCHOR_GENERATOR_0_5, POOL_0_5, *_TWO_STAGE)
-    ),
-    _DETECTION + "mask_rcnn.MaskRCNN": _of_two_stages(None),
-    _DETECTION + "keypoint_rcnn.KeypointRCNN": _of_two_stages(None),
+    _DETECTION + "faster_rcnn.FasterRCNN": _TWO_STAGES,
+    _DETECTION + "mask_rcnn.MaskRCNN": _TWO_STAGES,
+    _DETECTION + "keypoint_rcnn.KeypointRCNN": _TWO_STAGES,
 }
 
 

@@ -6,7 +6,7 @@ import torch
 
 from trtyard.pipeline.models.static_detectors.padded_boxes import NO_SCORE
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
-from trtyard.pipeline.models.static_detectors.shared import plain_size
+from trtyard.pipeline.models.static_detectors.shared import cells_per_pixel, plain_size
 
 # Of bicubic interpolation in torch.
 _CUBIC = -0.75
@@ -78,7 +78,7 @@ def _side(first: torch.Tensor, last: torch.Tensor, pixels: int, cells: int) -> _
     whole = torch.ceil(length)
     at = torch.arange(pixels, dtype=first.dtype, device=first.device)[None]
     # As interpolate(mode="bicubic", align_corners=False) computes it.
-    source = (at + 0.5) * (cells / whole)[:, None] - 0.5
+    source = (at + 0.5) * cells_per_pixel(cells, whole)[:, None] - 0.5
     cell = torch.arange(-_BORDER, cells + _BORDER, dtype=first.dtype, device=first.device)
     weights = _cubic(torch.abs(source[..., None] - cell))
     return _Side(weights, at < whole[:, None], first, length / whole)

@@ -1,24 +1,33 @@
-"""The candidates of one level of a feature pyramid, as RetinaNet and FCOS choose them."""
+"""The candidates of a feature pyramid's levels, as RetinaNet and FCOS choose them.
 
-from typing import NamedTuple, Sequence, Tuple
+All levels are handled together where that gives the same numbers, because the time of an export
+depends on the number of operations.
+"""
+
+from typing import Callable, Sequence, Tuple
 
 import torch
+from torch.nn import functional
+from torchvision.ops import boxes as box_ops
 
 from trtyard.pipeline.models.faster_rcnn.selection import highest, top_k
 from trtyard.pipeline.models.static_detectors.shared import plain_size
-from trtyard.pipeline.models.static_detectors.suppression import Candidates, whole_quotient
+from trtyard.pipeline.models.static_detectors.suppression import (
+    NO_PAIR,
+    Candidates,
+    whole_quotient,
+)
 
 
-class Chosen(NamedTuple):
-    """The pairs of anchor and class with the highest scores of a level."""
-
-    anchors: torch.Tensor  # int64 [k]
-    labels: torch.Tensor  # int64 [k]
-    scores: torch.Tensor  # float32 [k]
-
-
-def chosen_pairs(scores: torch.Tensor, keep: int) -> Chosen:
-    """Return the ``keep`` highest scores; of equal ones those with the lower index.
+def best_candidates(
+    scores: Sequence[torch.Tensor],
+    deltas: torch.Tensor,
+    anchors: torch.Tensor,
+    keep: int,
+    decode: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    size: Tuple[int, int],
+) -> Candidates:
+    """Return the ``keep`` highest scores of each level; of equal ones those with the lower index.
 
     torchvision takes the highest of all anchors times classes, which may be millions. These lie in
     the ``keep`` anchors whose own highest scores are the highest, so two small choices give the
@@ -26,32 +35,54 @@ def chosen_pairs(scores: torch.Tensor, keep: int) -> Chosen:
     afterwards, with the same result, because they are last.
 
     Args:
-        scores: float32 [anchors, classes], none below 0.
-        keep: at most this many.
+        scores: of each level, float32 [A, C], none below 0.
+        deltas: of all levels, float32 [N, 4].
+        anchors: of all levels, float32 [N, 4].
+        keep: at most this many pairs of a level.
+        decode: returns boxes [K, 4] of deltas [K, 4] and anchors [K, 4].
+        size: (height, width) of the picture, which clips the boxes.
+
+    Returns:
+        the same number of pairs for each level. A level with fewer pairs has padding, whose score
+        is below every threshold.
     """
-    count, classes = plain_size(scores)
-    kept = min(keep, count)
-    if kept < count:
-        rows = highest(scores.max(dim=1)[0][None], count, kept)
-        # In order, so that the pairs' own order is that of the level.
-        rows = count - top_k((count - rows).to(torch.float32), kept)[0].to(torch.int64)[0]
-        scores = torch.index_select(scores, 0, rows)
-    else:
-        rows = torch.arange(count, dtype=torch.int64, device=scores.device)
-    pairs = scores.reshape(1, kept * classes)
-    best = highest(pairs, kept * classes, min(keep, kept * classes))[0]
+    counts = [plain_size(each)[0] for each in scores]
+    classes = plain_size(scores[0])[1]
+    rows = [min(keep, count) for count in counts]
+    most = max(rows)
+    pairs, places = [], []
+    first = 0
+    for each, count, kept in zip(scores, counts, rows):
+        if kept < count:
+            place = _best_anchors(each, count, kept)
+            each = torch.index_select(each, 0, place)
+        else:
+            place = torch.arange(count, dtype=torch.int64, device=each.device)
+        missing = most - kept
+        pairs.append(functional.pad(each.reshape(-1), (0, missing * classes), value=NO_PAIR))
+        places.append(functional.pad(place + first, (0, missing)))
+        first += count
+    table = torch.stack(pairs)
+    best = highest(table, most * classes, min(keep, most * classes))
     row = whole_quotient(best, classes)
-    return Chosen(
-        torch.index_select(rows, 0, row),
-        best - row * classes,
-        torch.index_select(pairs[0], 0, best),
-    )
-
-
-def joined(parts: Sequence[Tuple[torch.Tensor, Chosen]]) -> Candidates:
-    """Return the candidates of all levels, from each level's boxes [k, 4] and its pairs."""
+    level = torch.arange(len(pairs), dtype=row.dtype, device=row.device)[:, None] * most
+    place = torch.index_select(torch.cat(places), 0, (row + level).reshape(-1))
+    boxes = decode(torch.index_select(deltas, 0, place), torch.index_select(anchors, 0, place))
     return Candidates(
-        torch.cat([boxes for boxes, _ in parts]),
-        torch.cat([chosen.scores for _, chosen in parts]),
-        torch.cat([chosen.labels for _, chosen in parts]),
+        box_ops.clip_boxes_to_image(boxes, size),
+        torch.gather(table, 1, best).reshape(-1),
+        (best - row * classes).reshape(-1),
     )
+
+
+def _best_anchors(scores: torch.Tensor, count: int, keep: int) -> torch.Tensor:
+    """Return the indices of the anchors with the highest scores, in ascending order, int64 [keep].
+
+    Args:
+        scores: float32 [count, C].
+        count: a Python number.
+        keep: below ``count``.
+    """
+    rows = highest(scores.max(dim=1)[0][None], count, keep)
+    # In order, so that the pairs' own order is that of the level.
+    return count - top_k((count - rows).to(torch.float32), keep)[0].to(torch.int64)[0]

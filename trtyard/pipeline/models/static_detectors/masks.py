@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
-from trtyard.pipeline.models.static_detectors.shared import plain_size
+from trtyard.pipeline.models.static_detectors.shared import cells_per_pixel, plain_size
 from trtyard.pipeline.torch_support.versions import untraced
 
 _PADDING = 1  # as in paste_masks_in_image
@@ -59,8 +59,11 @@ def pasted(masks: torch.Tensor, boxes: torch.Tensor, size: Tuple[int, int]) -> t
 
 
 def _whole(values: torch.Tensor) -> torch.Tensor:
-    """Return values rounded towards zero. ONNX has no Trunc."""
-    return values.to(torch.int64).to(values.dtype)
+    """Return values rounded towards zero.
+
+    ONNX has no Trunc. Not a cast to int64 and back: ONNX Runtime 1.1 removes such a pair.
+    """
+    return torch.where(values < 0, torch.ceil(values), torch.floor(values))
 
 
 def _weights(first: torch.Tensor, last: torch.Tensor, pixels: int, cells: int) -> torch.Tensor:
@@ -76,7 +79,9 @@ def _weights(first: torch.Tensor, last: torch.Tensor, pixels: int, cells: int) -
     first, last = first[:, None], last[:, None]
     length = torch.clamp(last - first + 1.0, min=1.0)
     # As interpolate(mode="bilinear", align_corners=False) computes it.
-    source = torch.clamp((at - first + 0.5) * (cells / length) - 0.5, min=0.0, max=cells - 1.0)
+    source = torch.clamp(
+        (at - first + 0.5) * cells_per_pixel(cells, length) - 0.5, min=0.0, max=cells - 1.0
+    )
     cell = torch.arange(cells, dtype=first.dtype, device=first.device)
     weights = torch.clamp(1.0 - torch.abs(source[..., None] - cell), min=0.0)
     inside = (at >= first) & (at <= last)

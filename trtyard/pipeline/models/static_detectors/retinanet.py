@@ -3,9 +3,8 @@
 from typing import Any, List
 
 import torch
-from torchvision.ops import boxes as box_ops
 
-from trtyard.pipeline.models.static_detectors.levels import chosen_pairs, joined
+from trtyard.pipeline.models.static_detectors.levels import best_candidates
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
 from trtyard.pipeline.models.static_detectors.shared import plain_size
 from trtyard.pipeline.models.static_detectors.suppression import Found, suppress_candidates
@@ -22,18 +21,18 @@ def postprocess_detections(
         anchors: of one image, per level, float32 [A, 4].
         image_shapes: height and width of one image.
     """
-    every_logits, every_delta = head_outputs["cls_logits"], head_outputs["bbox_regression"]
-    parts = []
-    for logits, deltas, boxes in zip(every_logits, every_delta, anchors[0]):
-        chosen = chosen_pairs(torch.sigmoid(logits[0]), self.topk_candidates)
-        decoded = self.box_coder.decode_single(
-            torch.index_select(deltas[0], 0, chosen.anchors),
-            torch.index_select(boxes, 0, chosen.anchors),
-        )
-        parts.append((box_ops.clip_boxes_to_image(decoded, image_shapes[0]), chosen))
+    every_logits = head_outputs["cls_logits"]
+    candidates = best_candidates(
+        [torch.sigmoid(logits[0]) for logits in every_logits],
+        torch.cat(head_outputs["bbox_regression"], dim=1)[0],
+        torch.cat(anchors[0]),
+        self.topk_candidates,
+        self.box_coder.decode_single,
+        image_shapes[0],
+    )
     classes = plain_size(every_logits[0])[1]
     thresholds = self.score_thresh, self.nms_thresh
-    return [suppress_candidates(joined(parts), classes, thresholds, self.detections_per_img)]
+    return [suppress_candidates(candidates, classes, thresholds, self.detections_per_img)]
 
 
 RETINANET = Rewrite(

@@ -11,6 +11,15 @@ from torchvision.models.detection.image_list import ImageList
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
 from trtyard.pipeline.torch_support.versions import keep_beside_weights, untraced
 
+# True for torch 1.4. Newer releases return the middle, 0.5.
+_ONE_PIXEL_IS_FIRST_CELL = (
+    float(
+        functional.interpolate(
+            torch.tensor([[[[0.0, 1.0]]]]), size=(1, 1), mode="bilinear", align_corners=False
+        )
+    )
+    == 0.0
+)
 _ANCHORS = "fixed_anchors"
 _GENERATORS = ("AnchorGenerator", "DefaultBoxGenerator")
 
@@ -44,6 +53,21 @@ def plain_size(image: torch.Tensor) -> Tuple[int, int]:
     with untraced():
         height, width = image.shape[-2:]
         return int(height), int(width)
+
+
+def cells_per_pixel(cells: int, length: torch.Tensor) -> torch.Tensor:
+    """Return how many cells of a map a pixel covers if ``interpolate`` enlarges it, as ``length``.
+
+    Torch 1.4 returns the first cell if the result is one pixel long.
+
+    Args:
+        cells: of the map's side.
+        length: pixels of the enlarged side, float32, from 1.
+    """
+    scale = cells / length
+    if _ONE_PIXEL_IS_FIRST_CELL:
+        return torch.where(length > 1, scale, torch.zeros_like(scale))
+    return scale
 
 
 def transform_one(self: Any, images: Sequence[torch.Tensor], targets: Any = None) -> Any:

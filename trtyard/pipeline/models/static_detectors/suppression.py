@@ -16,7 +16,7 @@ from trtyard.pipeline.ops import padded_nms
 from trtyard.pipeline.torch_support.versions import not_negative
 
 # Below every score: of a pair that does not take part.
-_NO_PAIR = -1.0
+NO_PAIR = -1.0
 # torchvision.ops.boxes.batched_nms: ``boxes.numel() > 4000`` suppresses class by class.
 MOST_SHIFTED = 1000
 _BOX_OFFSET = 0
@@ -55,7 +55,7 @@ def suppress_candidates(
     takes_part = scores > thresholds[0]
     shifted = shifted_boxes(boxes, labels, takes_part)
     every_label = torch.arange(classes, dtype=labels.dtype, device=labels.device)[:, None]
-    no_pair = torch.full((1, 1), _NO_PAIR, dtype=scores.dtype, device=scores.device)
+    no_pair = torch.full((1, 1), NO_PAIR, dtype=scores.dtype, device=scores.device)
     by_class = torch.where(labels[None] == every_label, scores[None], no_pair)
     indices, kept = padded_nms(
         shifted[None, None], by_class[None], thresholds[1], thresholds[0], rows, _BOX_OFFSET
@@ -133,7 +133,7 @@ def _order(
         int64 [K].
     """
     place = torch.arange(rows, dtype=torch.int64, device=scores.device)
-    score = torch.where(found, scores, torch.full_like(scores, _NO_PAIR))
+    score = torch.where(found, scores, torch.full_like(scores, NO_PAIR))
     number = torch.where(found, candidate.to(torch.int64), place + count)
     is_same = score[:, None] == score[None]
     is_before = (score[:, None] > score[None]) | (is_same & (number[:, None] < number[None]))
