@@ -78,7 +78,7 @@ def batch(
     )
 
 
-@command(record=ConversionRequest)
+@command(record=ConversionRequest, without=("bisect", "until", "export"))
 def bisect(**words: str | bool) -> int:
     """Find the first node in which two runtimes differ, with line and cause.
 
@@ -88,7 +88,6 @@ def bisect(**words: str | bool) -> int:
     """
     from trtyard.run.bisect import bisect
 
-    refuse("bisect", **{name: words[name] for name in ("bisect", "until", "export")})
     return bisect(ConversionRequest.from_words(words))
 
 

@@ -16,6 +16,7 @@ from trtyard.batch.record import (
 from trtyard.batch.slurm import SlurmOptions, open_submission, run_on_slurm
 from trtyard.core.errors import EnvironmentLacksError, UsageError
 from trtyard.core.report import HTML_FILE
+from trtyard.core.typed_paths import typed_path
 from trtyard.publish.kubernetes import RETRIES
 from trtyard.report import words
 from trtyard.report.pages import INDEX_FILE, write_index
@@ -56,7 +57,7 @@ def run_batch(
             "leave it out",
         )
     path = existing_file(file)
-    folder = Path(out).expanduser().absolute() if out else OUT / "batch" / path.stem
+    folder = typed_path(out) if out else OUT / "batch" / path.stem
     with in_folder_of(path):
         jobs = read_jobs(path, folder)
         reasons = {job.index: unfinished(job.job) for job in jobs}

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from trtyard.core.errors import TrtyardError, UsageError
 from trtyard.core.precisions import FP32
 from trtyard.core.request import ConversionRequest, Option
+from trtyard.core.typed_paths import typed_path
 from trtyard.matrix.row import ExecutorName
 from trtyard.run.convert import executor_of, folder_name, job_of
 from trtyard.run.job import Job
@@ -87,7 +88,7 @@ def jobs_schema() -> dict[str, Any]:
 
 def existing_file(file: str) -> Path:
     """Return the absolute path of a jobs file; ``UsageError`` if there is none."""
-    path = Path(file).expanduser().absolute()
+    path = typed_path(file)
     if not path.exists():
         raise UsageError(f"{path} does not exist", HINT)
     return path

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from trtyard.batch.jobs_file import BatchJob, existing_file, in_folder_of, read_jobs
 from trtyard.core.errors import UsageError
+from trtyard.core.published_weights import PRETRAINED
 from trtyard.core.request import ConversionRequest
 from trtyard.system.uv import OUT
 
@@ -42,6 +43,8 @@ def _problems(job: BatchJob) -> Iterator[str]:
     request = job.job.request
     for path in job.job.inputs():
         yield f"a pod does not have {path}"
+    if job.job.weights_file is not None or request.weights == PRETRAINED:
+        yield f"a pod cannot download --weights {request.weights}"
     if request.runtime is not None:
         yield f"a pod does not have the packages of --runtime {request.runtime}"
     if job.job.requirements:

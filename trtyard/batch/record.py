@@ -177,7 +177,8 @@ def result_in_words(result: Result) -> str:
 def code_in_words(code: int) -> str:
     """Return the meaning of an exit code; a negative one is a signal's number."""
     if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        names = {one.value: one.name for one in signal.Signals}  # not those of real time
+        return f"killed by {names.get(-code, f'signal {-code}')}"
     return _WORDS.get(code, "ended unexpectedly")
 
 

@@ -47,7 +47,10 @@ Optional = str | bool  # the type of an option whose value may be left out; then
 
 
 def command(
-    name: str | None = None, record: type[ConversionRequest] | None = None, **helps: str
+    name: str | None = None,
+    record: type[ConversionRequest] | None = None,
+    without: Sequence[str] = (),
+    **helps: str,
 ) -> Callable[[Callable[..., int | None]], _Task]:
     """Return a decorator that makes a task of a function; its keywords become options.
 
@@ -57,12 +60,13 @@ def command(
     Args:
         name: the task's name (default: the function's).
         record: its fields become options too, passed as text, "" if not given.
+        without: the fields of the record that do not.
         helps: the help of each option.
     """
+    known = record.options() if record else {}
+    known = {field: one for field, one in known.items() if field not in without}
     # The option's name is typed; the function is called with the field's name.
-    names = {
-        _keyword(one.name): field for field, one in (record.options() if record else {}).items()
-    }
+    names = {_keyword(one.name): field for field, one in known.items()}
 
     def decorate(body: Callable[..., int | None]) -> _Task:
         @functools.wraps(body)
@@ -79,8 +83,7 @@ def command(
 
         # invoke reads the options from the signature; the context comes first.
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        fields = {} if record is None else {one.name: one for one in record.options().values()}
-        own = [_of_field(one) for one in fields.values()]
+        own = [_of_field(one) for one in known.values()]
         own += [
             _for_invoke(one)
             for one in inspect.signature(body).parameters.values()
@@ -92,7 +95,7 @@ def command(
         return _HelpfulTask(
             wrapper,
             name=name,
-            help={**{_keyword(one.name): one.help for one in fields.values()}, **helps},
+            help={**{_keyword(one.name): one.help for one in known.values()}, **helps},
             auto_shortflags=False,
             optional=optional,
             iterable=repeated,

@@ -81,6 +81,11 @@ def test_option_with_a_dollar_stays_as_it_is(tmp_path):
     ("text", "said"),
     [
         ('models = ["net.py:make"]\ninput = "1x3"', "a pod does not have "),
+        ('models = ["alexnet"]\nweights = "pretrained"', "a pod cannot download --weights "),
+        (
+            f'models = ["alexnet"]\nweights = "https://a.example/a.pth#sha256={"0" * 64}"',
+            "a pod cannot download --weights https://a.example/a.pth",
+        ),
         ('models = ["alexnet"]\nin = "host"', "a pod does not support in = 'host'"),
         (
             'models = ["alexnet"]\nruntime = "onnxruntime-cuda"',

@@ -54,6 +54,7 @@ def test_passed_conversion_is_finished(job):
         (3, "failed (3): the machine lacks something"),
         (4, "failed (4): the conversion failed"),
         (-9, "failed (-9): killed by SIGKILL"),
+        (-40, "failed (-40): killed by signal 40"),
     ],
 )
 def test_failed_conversion_is_not_finished(job, code, said):

@@ -99,8 +99,9 @@ CASES = {
         "trtyard.run.bisect:bisect",
         NET,
         {
-            **{name: one for name, one in CONVERT.items() if name != "dry-run"},
-            **{name: (CONVERT[name][0], None) for name in ("bisect", "until", "export")},
+            name: one
+            for name, one in CONVERT.items()
+            if name not in ("bisect", "until", "export", "dry-run")
         },
     ),
     "test": (

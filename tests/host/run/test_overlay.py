@@ -248,7 +248,7 @@ def test_gpu_packages_of_another_hash_are_refused(row, gpu_lock):
     assert nothing_left(row)
 
 
-def test_gpu_packages_of_the_lock_are_not_those_that_with_resolved(row, gpu_lock, index):
+def test_gpu_packages_are_not_those_of_with(row, gpu_lock, index):
     asked = made(row, gpu_lock, "onnxruntime-gpu==1.31.1", "also==3.0")
     assert module.make_gpu_overlay(row, gpu_lock, PYTHON).folder != asked.folder
 

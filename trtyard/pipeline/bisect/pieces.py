@@ -12,6 +12,7 @@ from trtyard.pipeline.onnx_model.versions import HAS_FUNCTIONS, session
 
 _OWN = "__own"  # behind the name of an output whose right value is an input as well
 _CONSTANT = "Constant"
+_LARGE = 256 << 20  # bytes of inputs
 
 Arrays = Dict[str, np.ndarray]
 
@@ -124,8 +125,10 @@ def run_model(
     if not outputs:
         return {}
     try:
-        ready = session(model.SerializeToString())
-        given = {each.name: inputs[each.name] for each in ready.get_inputs()}
+        given = {each.name: inputs[each.name] for each in model.graph.input}
+        # With fusion, ONNX Runtime copies the input of a convolution into another layout.
+        is_large = sum(value.nbytes for value in given.values()) > _LARGE
+        ready = session(model.SerializeToString(), is_fused=not is_large)
         found = ready.run([each.name for each in model.graph.output], given)
     except Exception as error:  # its exceptions share no base class of their own
         words = f"ONNX Runtime cannot run a part of the file: {str(error).strip()}"
