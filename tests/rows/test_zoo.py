@@ -76,7 +76,9 @@ def test_detector_that_the_oldest_torchvision_lacks_is_named(tmp_path):
     ],
 )
 def test_two_stage_detector_is_padded_on_each_row(row, model, tmp_path):
-    report = converted(row, model, 96, tmp_path / "out")
+    # In 96 pixels, some keypoints of row 7.0 are at another one of two equal places.
+    size = 64 if model.startswith("keypoint") else 96
+    report = converted(row, model, size, tmp_path / "out")
     (found,) = report["detections"]
     assert found["passed"]
     assert found["matched"] == found["reference"] > 5
