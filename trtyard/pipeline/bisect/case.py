@@ -47,7 +47,7 @@ def write_case(fault: Fault, graph: Graph, folder: Path, number: int) -> Tuple[s
         f"input_{index}": evidence.inputs[each.name] for index, each in enumerate(model.graph.input)
     }
     values[_RIGHT] = evidence.right
-    np.savez_compressed(str(place / f"{name}.npz"), **values)
+    np.savez(str(place / f"{name}.npz"), **values)
     op = graph.nodes[fault.compared.node].op_type
     script = _SCRIPT.format(
         title=f"{op} in ONNX Runtime against PyTorch's value. Run it in this folder.",
