@@ -139,7 +139,7 @@ def test_engine_has_the_plugins(name, pooling, tmp_path):
     assert sorted(facts.plugin_layers) == sorted([*pooling, "PaddedNMS", "PaddedNMS"])
 
 
-def test_checkpoint_with_torchvisions_keys_gives_the_same_detections(tmp_path):
+def test_published_checkpoint_gives_the_same_detections(tmp_path):
     model = load_detector(SMALL, SEEDED, None, 96)
     file = tmp_path / "detector.pth"
     torch.save(model.static_form.detector.state_dict(), file)
