@@ -8,6 +8,8 @@ from typing import Iterator, Optional
 
 import torch
 
+from trtyard.pipeline.export.quiet import output_kept_away
+
 # Without these variables the files stay in the user's folders.
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
@@ -26,8 +28,9 @@ def temporary_inductor() -> Iterator[None]:
 
 
 def _place_compiler(stack: contextlib.ExitStack, folder: Path) -> None:
-    from torch._inductor import config
-    from torch.utils import cpp_extension
+    with output_kept_away():  # a warning about a machine without a GPU
+        from torch._inductor import config
+        from torch.utils import cpp_extension
 
     # Inductor splits the compiler's command at spaces, so it gets a path without any.
     torch_folder = folder / "torch"
