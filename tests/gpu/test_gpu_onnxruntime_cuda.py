@@ -16,6 +16,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from default_row import ROW  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
 from trtyard.core.errors import ConversionError  # noqa: E402
@@ -59,16 +60,6 @@ class OnTheCpu(torch.nn.Module):
         return x + torch.ones(4, device="cpu")
 """
 BOXES = "boxes=1x1x512x4,scores=1x3x512"
-ROW = {
-    "name": "rtx-1.7",
-    "tensorrt": "1.7.1.116",
-    "flavour": "rtx",
-    "exporter": "dynamo",
-    "opset": 18,
-    "cuda": "13.0",
-    "architectures": ["89"],
-    "runs_on": ["8.9"],
-}
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from default_row import ROW
 from torch._inductor import config as inductor
 
 from trtyard.core.cuda_device import first_device
 from trtyard.pipeline import cli
 
 ROOT = Path(__file__).resolve().parents[3]
-ROW = {
-    "name": "rtx-1.7",
-    "tensorrt": "1.7.1.116",
-    "flavour": "rtx",
-    "exporter": "dynamo",
-    "opset": 18,
-    "cuda": "13.0",
-    "architectures": ["89"],
-    "runs_on": ["8.9"],
-}
 NETS = """
 import time
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from default_row import ROW
 from torch._inductor import config as inductor
 
 from trtyard.core.cuda_device import first_device
@@ -13,16 +14,6 @@ from trtyard.pipeline.onnx_model.versions import CPU_PROVIDER, CUDA_PROVIDER
 from trtyard.pipeline.row import read_row
 
 ROOT = Path(__file__).parents[3]
-ROW = {
-    "name": "rtx-1.7",
-    "tensorrt": "1.7.1.116",
-    "flavour": "rtx",
-    "exporter": "dynamo",
-    "opset": 18,
-    "cuda": "13.0",
-    "architectures": ["89"],
-    "runs_on": ["8.9"],
-}
 NETS = """
 import torch
 from trtyard.ops import padded_nms

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from custom_ops_library import VARIABLE as HEADERS
+from default_row import ROW
 
 from trtyard.core import cuda_device
 from trtyard.core.cuda_device import first_device
@@ -19,16 +20,6 @@ from trtyard.pipeline.onnx_model.versions import CPU_PROVIDER, CUDA_PROVIDER
 from trtyard.pipeline.row import read_row
 
 ROOT = Path(__file__).parents[3]
-ROW = {
-    "name": "rtx-1.7",
-    "tensorrt": "1.7.1.116",
-    "flavour": "rtx",
-    "exporter": "dynamo",
-    "opset": 18,
-    "cuda": "13.0",
-    "architectures": ["89"],
-    "runs_on": ["8.9"],
-}
 NETS = """
 import torch
 from trtyard.ops import padded_nms
