@@ -10,6 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign
 
+from trtyard.pipeline.export.exporter import export_model
 from trtyard.pipeline.models.static_detectors import shared
 from trtyard.pipeline.models.static_detectors.box_detections import detect
 from trtyard.pipeline.models.static_detectors.keypoints import keypoints_of
@@ -288,6 +289,21 @@ def test_a_heatmap_that_is_enlarged_has_its_highest_place():
     found, _ = keypoints_of(heatmap, box, SIZE)
     expected, _ = roi_heads.heatmaps_to_keypoints(heatmap, box)
     assert found.tolist() == expected.tolist()
+
+
+class Keypoints(torch.nn.Module):
+    def forward(self, heatmaps, boxes):
+        return keypoints_of(heatmaps, boxes, SIZE)
+
+
+def test_file_has_no_constant_of_the_enlarged_heatmaps():
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4, 2, 56, 56, generator=draw), random_boxes(draw, 4)
+    names = ["heatmaps", "boxes"], ["keypoints", "scores"]
+    graph = export_model(Keypoints(), inputs, *names, "torchscript", 18)[0].graph
+    constants = [node.attribute[0].t for node in graph.node if node.op_type == "Constant"]
+    sizes = [len(tensor.raw_data) for tensor in [*constants, *graph.initializer]]
+    assert max(sizes) < 4 * SIZE[0] * SIZE[1] * torch.float32.itemsize
 
 
 def test_heads_without_names_are_not_needed():

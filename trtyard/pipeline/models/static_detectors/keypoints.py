@@ -57,11 +57,13 @@ def keypoints_of(
     cell = torch.arange(-_BORDER, cells + _BORDER, device=boxes.device).clamp(0, cells - 1)
     bordered = torch.index_select(torch.index_select(heatmaps, 2, cell), 3, cell)
     first_row = torch.arange(boxes.shape[0], device=boxes.device) * size[0]
+    # One value: the exporter would write full_like as a constant of the heatmaps' size.
+    no_score = torch.full((1, 1, 1), NO_SCORE, dtype=heatmaps.dtype, device=heatmaps.device)
     places, scores = [], []
     for number in range(heatmaps.shape[1]):
         wide = torch.matmul(bordered[:, number], across.weights.transpose(1, 2))
         whole = torch.matmul(down.weights, wide)
-        whole = torch.where(inside, whole, torch.full_like(whole, NO_SCORE))
+        whole = torch.where(inside, whole, no_score)
         y = torch.argmax(torch.max(whole, 2)[0], 1)
         row = torch.index_select(whole.reshape(-1, size[1]), 0, first_row + y)
         x = torch.argmax(row, 1)
