@@ -129,6 +129,10 @@ def _export(
         from trtyard.pipeline.export.dynamo import export_dynamo
 
         return export_dynamo(module, inputs, input_names, output_names, opset, axes)
+    if axes is None and getattr(module, "has_fixed_sizes", False):
+        from trtyard.pipeline.export.fixed_sizes import export_fixed_sizes
+
+        return export_fixed_sizes(module, inputs, input_names, output_names, opset)
     from trtyard.pipeline.export.torchscript import export_torchscript
 
     return export_torchscript(module, inputs, input_names, output_names, opset, axes)

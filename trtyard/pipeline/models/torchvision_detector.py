@@ -35,6 +35,7 @@ from trtyard.pipeline.models.static_detectors.static_detector import (
     StaticDetector,
 )
 from trtyard.pipeline.models.weights import Choice
+from trtyard.pipeline.onnx_model.versions import CAN_FOLD
 from trtyard.pipeline.torch_support.versions import detector_names, untrained_detector
 
 __all__ = ["detector_names", "load_detector"]
@@ -103,7 +104,10 @@ def load_detector(
         module = PaddedReference(detector).eval()
     with torch.no_grad(), anchors_kept(detector):
         output_names, module = with_named_outputs(module, module(images), name)
-    static_form = None if form is None else StaticDetector(detector, form, output_names).eval()
+    static_form: Optional[StaticDetector] = None
+    if form is not None:
+        fixed_sizes = CAN_FOLD and not hasattr(detector, "rpn")
+        static_form = StaticDetector(detector, form, output_names, fixed_sizes).eval()
     rows, columns = picture.rgb.shape[:2]
     shape = images.shape[3], images.shape[2]
     return Model(
@@ -116,9 +120,9 @@ def load_detector(
         weights=weights,
         picture=picture,
         scale=(images.shape[3] / columns, images.shape[2] / rows),
-        # torch.export stops at the first size that depends on values, and takes three times as long
-        # for the static form of two stages.
-        exporter="torchscript" if form is None or hasattr(detector, "rpn") else None,
+        # torch.export stops at the first size that depends on values, and takes two to three times
+        # as long for the static form.
+        exporter="torchscript",
         notes=notes,
         prepare=lambda rgb: network_input(fitted(rgb, shape), shape),
         preprocess=Preprocess(STRETCH, "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),

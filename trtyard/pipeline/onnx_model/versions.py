@@ -1,5 +1,6 @@
 """What older onnx and ONNX Runtime releases lack."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any, Optional, Tuple, Union
 
@@ -7,6 +8,8 @@ import onnx
 
 # Model-local functions came with onnx 1.10.
 HAS_FUNCTIONS = "functions" in onnx.ModelProto.DESCRIPTOR.fields_by_name
+# onnxscript's optimizer, on rows whose exporter is dynamo.
+CAN_FOLD = importlib.util.find_spec("onnx_ir") is not None
 
 _ERRORS_ONLY = 3
 

@@ -89,6 +89,23 @@ def untraced() -> Iterator[None]:
         torch._C._set_tracing_state(state)
 
 
+@contextlib.contextmanager
+def sizes_untraced() -> Iterator[None]:
+    """Make sizes of tensors plain numbers inside the block, which the tracer does not follow."""
+
+    def size(self: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        with untraced():
+            return torch._C._TensorBase.size(self, *arguments, **options)
+
+    # Both are attributes of a base class: deleted, they are the base's again.
+    tensor: Any = torch.Tensor
+    tensor.size, tensor.shape = size, property(size)
+    try:
+        yield
+    finally:
+        del tensor.size, tensor.shape
+
+
 def keep_beside_weights(module: torch.nn.Module, name: str, value: torch.Tensor) -> None:
     """Register a buffer outside the state dict (torch 1.6), or set an attribute."""
     if _at_least(1, 6):

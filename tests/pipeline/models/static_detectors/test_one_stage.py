@@ -13,6 +13,7 @@ from trtyard.pipeline.models.torchvision_detector import load_detector
 from trtyard.pipeline.models.weights import Choice
 from trtyard.pipeline.onnx_model.runner import run_onnx
 from trtyard.pipeline.parity.comparison import compare_outputs
+from trtyard.pipeline.tensorrt.engine import build_engine
 
 SEEDED = Choice(None, 0)
 SMALL = "ssdlite320_mobilenet_v3_large"
@@ -145,14 +146,14 @@ def test_a_hundred_detections_fill_every_row(name):
     assert bool((outputs["scores"] > 0).all())
 
 
-def exported(model, file):
+def exported(model, file, exporter=None):
     with torch.no_grad():
         return export_onnx(
             model.to_export,
             model.inputs,
             model.input_names,
             model.output_names,
-            model.exporter or "dynamo",
+            exporter or model.exporter,
             18,
             file,
         )
@@ -189,6 +190,17 @@ def test_picture_without_detection_gives_padding_in_the_file(tmp_path):
     assert all(not value.any() for value in found.values())
     expected = {name: value.numpy() for name, value in run(model.module, model).items()}
     assert compare_outputs(model.kind, ("torch", "onnxruntime"), expected, found).passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [(SMALL, None), (FCOS, 160), (RETINANET, 160)])
+def test_network_has_no_more_layers_than_that_of_dynamo(name, size, tmp_path):
+    model = load_detector(name, SEEDED, None, size)
+    layers = []
+    for exporter in (model.exporter, "dynamo"):
+        exported(model, tmp_path / "model.onnx", exporter)
+        layers.append(build_engine(tmp_path / "model.onnx", tmp_path / "model.engine").layers)
+    assert layers[0] <= layers[1]
 
 
 def test_dynamic_detections_are_torchvisions_own():

@@ -45,9 +45,19 @@ class StaticDetector(OneImage):
     """The detector with torchvision's functions replaced: its shapes do not depend on values."""
 
     def __init__(
-        self, detector: nn.Module, rewrites: Sequence[Rewrite], output_names: Sequence[str]
+        self,
+        detector: nn.Module,
+        rewrites: Sequence[Rewrite],
+        output_names: Sequence[str],
+        has_fixed_sizes: bool = False,
     ) -> None:
         """Take a detector that is in eval mode and went through ``anchors_kept``.
+
+        Args:
+            detector: with boxes as torchvision gives them.
+            rewrites: of ``form_of``.
+            output_names: of ``PaddedReference``.
+            has_fixed_sizes: whether the TorchScript exporter writes sizes as constants.
 
         Raises:
             UsageError: the installed torchvision is not one that ``rewrites`` are for.
@@ -56,6 +66,7 @@ class StaticDetector(OneImage):
         refuse_unknown(rewrites)
         self._rewrites = tuple(rewrites)
         self._output_names = tuple(output_names)
+        self.has_fixed_sizes = has_fixed_sizes
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         """Return the outputs in the order of ``output_names``, as ``PaddedReference`` pads them."""
