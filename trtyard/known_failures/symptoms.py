@@ -114,7 +114,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         affected=("exporter == torchscript",),
         cause="the exporter writes ScatterND without a sum, which keeps one value of each index",
         hint="x.scatter_add(dim, index expanded to y's shape, y) in place of x.index_add(dim, "
-        "index, y)",
+        "index, y). trtyard's row 8.6 exports sums, at opset 16 and newer",
         sources=(
             "https://github.com/pytorch/pytorch/issues/61034",
             "measured: torch 2.2.2, opset 17",
@@ -134,7 +134,7 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="x // n and x >> n are one too large where the result is negative",
         affected=("exporter == torchscript",),
         cause="the exporter writes a division that rounds toward zero; PyTorch rounds down",
-        hint="torch.div(x, n, rounding_mode='floor')",
+        hint="torch.div(x, n, rounding_mode='floor'). trtyard's row 8.6 exports x >> n right",
         sources=("measured: torch 2.2.2, opset 17",),
     ),
     KnownFailure(
@@ -142,7 +142,8 @@ SYMPTOMS: tuple[KnownFailure, ...] = (
         symptom="softplus differs by up to 0.1 above its threshold",
         affected=("exporter == torchscript",),
         cause="the exporter leaves out the threshold, above which PyTorch returns x itself",
-        hint="torch.where(beta * x > threshold, x, F.softplus(x, beta=beta))",
+        hint="torch.where(beta * x > threshold, x, F.softplus(x, beta=beta)). trtyard's row 8.6 "
+        "exports the threshold",
         sources=("measured: torch 2.2.2, opset 17",),
     ),
     KnownFailure(

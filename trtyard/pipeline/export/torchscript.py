@@ -10,6 +10,7 @@ from torch.onnx import symbolic_helper
 
 from trtyard.pipeline.export.axes import Axes, name_dimensions
 from trtyard.pipeline.export.failures import explained
+from trtyard.pipeline.export.own_forms import register_own_forms
 from trtyard.pipeline.onnx_model.origin import keep_lines
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION, Op
 from trtyard.pipeline.ops.registry import OP_TYPES, OPS
@@ -42,6 +43,7 @@ def export_torchscript(
     """
     for op in OPS:
         register_symbolic(f"{DOMAIN}::{op.name}", _symbolic(op), opset)
+    register_own_forms(opset)
     written = io.BytesIO()
     what = "the TorchScript exporter cannot write the model as ONNX"
     lengths: ContextManager[Any] = contextlib.ExitStack()  # nothing to do for fixed shapes
