@@ -1,4 +1,4 @@
-"""A padded two-stage detector in fp16 and bf16: its files run, and become engines."""
+"""Padded two-stage detectors in fp16 and bf16: their files run, and become engines."""
 
 import onnx
 import pytest
@@ -27,8 +27,11 @@ def model():
 
 @pytest.fixture(scope="module")
 def graph(model, tmp_path_factory):
+    return graph_of(model, tmp_path_factory.mktemp("mask") / "model.onnx")
+
+
+def graph_of(model, file):
     """Return the exported file, with named nodes."""
-    file = tmp_path_factory.mktemp("mask") / "model.onnx"
     names = model.input_names, model.output_names
     with torch.no_grad():
         export_onnx(model.to_export, model.inputs, *names, model.exporter, 18, file)
@@ -53,5 +56,17 @@ def test_masks_become_engines_and_detections_agree(precision, model, graph, tmp_
     accuracy = accuracy_of(model.kind, pair, SEEDED_BUDGETS[precision], is_trained=False)
     (detections,) = [one for one in accuracy.agreements if one.measure == "detections"]
     assert detections.passed, detections
+    engine = build_engine(file, tmp_path / "model.engine")
+    assert sorted(engine.plugin_layers) == PLUGINS
+
+
+@pytest.mark.slow
+def test_keypoints_become_a_bf16_engine(tmp_path):
+    model = load_detector("keypointrcnn_resnet50_fpn", Choice(None, 0), None, 64)
+    file = tmp_path / "model.onnx"
+    graph = graph_of(model, file)
+    kept = kept_in_bfloat16(graph.graph, kept_nodes(graph.graph, True, ops_without_kernel()))
+    assert "ConvTranspose" in {node.op_type for node in graph.graph.node if node.name in kept}
+    onnx.save(to_bfloat16(graph, kept).model, str(file))
     engine = build_engine(file, tmp_path / "model.engine")
     assert sorted(engine.plugin_layers) == PLUGINS
