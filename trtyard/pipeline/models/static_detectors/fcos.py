@@ -4,10 +4,9 @@ from typing import Any, List
 
 import torch
 
-from trtyard.pipeline.models.static_detectors.levels import best_candidates
+from trtyard.pipeline.models.static_detectors.levels import detect
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
-from trtyard.pipeline.models.static_detectors.shared import plain_size
-from trtyard.pipeline.models.static_detectors.suppression import Found, suppress_candidates
+from trtyard.pipeline.models.static_detectors.suppression import Found
 
 
 def postprocess_detections(
@@ -22,22 +21,11 @@ def postprocess_detections(
         anchors: of one image, per level, float32 [A, 4].
         image_shapes: height and width of one image.
     """
-    every_logits = head_outputs["cls_logits"]
     scores = [
         torch.sqrt(torch.sigmoid(logits) * torch.sigmoid(centerness))[0]
-        for logits, centerness in zip(every_logits, head_outputs["bbox_ctrness"])
+        for logits, centerness in zip(head_outputs["cls_logits"], head_outputs["bbox_ctrness"])
     ]
-    candidates = best_candidates(
-        scores,
-        torch.cat(head_outputs["bbox_regression"], dim=1)[0],
-        torch.cat(anchors[0]),
-        self.topk_candidates,
-        self.box_coder.decode,
-        image_shapes[0],
-    )
-    classes = plain_size(every_logits[0])[1]
-    thresholds = self.score_thresh, self.nms_thresh
-    return [suppress_candidates(candidates, classes, thresholds, self.detections_per_img)]
+    return detect(self, scores, head_outputs, anchors, self.box_coder.decode, image_shapes[0])
 
 
 FCOS = Rewrite(

@@ -4,7 +4,7 @@ All levels are handled together where that gives the same numbers, because the t
 depends on the number of operations.
 """
 
-from typing import Callable, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 import torch
 from torch.nn import functional
@@ -15,8 +15,41 @@ from trtyard.pipeline.models.static_detectors.shared import plain_size
 from trtyard.pipeline.models.static_detectors.suppression import (
     NO_PAIR,
     Candidates,
+    Found,
+    suppress_candidates,
     whole_quotient,
 )
+
+
+def detect(
+    detector: Any,
+    scores: Sequence[torch.Tensor],
+    head_outputs: Mapping[str, Sequence[torch.Tensor]],
+    anchors: Sequence[Sequence[torch.Tensor]],
+    decode: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    size: Tuple[int, int],
+) -> List[Found]:
+    """Return the padded detections in one image.
+
+    Args:
+        detector: the RetinaNet or FCOS, with its limits.
+        scores: of each level, float32 [A, C], none below 0.
+        head_outputs: with "bbox_regression" of each level, float32 [1, A, 4].
+        anchors: of one image, per level, float32 [A, 4].
+        decode: returns boxes [K, 4] of deltas [K, 4] and anchors [K, 4].
+        size: (height, width) of the image.
+    """
+    candidates = best_candidates(
+        scores,
+        torch.cat(head_outputs["bbox_regression"], dim=1)[0],
+        torch.cat(anchors[0]),
+        detector.topk_candidates,
+        decode,
+        size,
+    )
+    classes = plain_size(scores[0])[1]
+    thresholds = detector.score_thresh, detector.nms_thresh
+    return [suppress_candidates(candidates, classes, thresholds, detector.detections_per_img)]
 
 
 def best_candidates(
