@@ -197,7 +197,7 @@ def test_one_stage_detector_becomes_an_engine(row_file, tmp_path, model, size):
     out = tmp_path / "out"
     done, report = convert(row_file, model, out, "--size", size)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert report["exporter"] == "dynamo"
+    assert report["exporter"] == "torchscript"
     (found,) = report["detections"]
     assert found["passed"]
     assert found["matched"] == found["reference"] > 5
