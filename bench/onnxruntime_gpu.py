@@ -1,7 +1,7 @@
 """Time a detector in ONNX Runtime on a GPU, with function bodies and with the kernels.
 
     python3 bench/onnxruntime_gpu.py --library libtrtyard_ort.so [--side 800] [--batch 1 8]
-        [--model fasterrcnn_resnet50_fpn] [--dtype float32 float16] [--share]
+        [--model fasterrcnn_resnet50_fpn] [--dtype float32 float16] [--share] [--eager]
 
 Needs a GPU, torch, torchvision, onnx, onnxscript and onnxruntime-gpu. The library is that of
 ``./run plugins --for onnxruntime``, compiled for this GPU. Uses seeded weights, PyTorch with TF32
@@ -12,7 +12,8 @@ kernels.
 Each line has the median of a run whose input and outputs stay on the GPU, the time to start
 (compile the model, create the session), the most memory of the device in use (ONNX Runtime's
 without its CUDA context), and how many of PyTorch's detections are matched. ``--share`` adds the
-custom ops' part of the GPU's time in ONNX Runtime, and the kernels that take longest. float16 needs
+custom ops' part of the GPU's time in ONNX Runtime, and the kernels that take longest. ``--eager``
+leaves out torch.compile, which can take 100 s for one of torchvision's detectors. float16 needs
 the converter of onnxruntime 1.32 or newer, which no longer gives two casts of a tensor one name.
 """
 
@@ -212,7 +213,7 @@ def subject(name: str, side: int, batch: int, dtypes: Sequence[str], scratch: Pa
     return Subject(model, files)
 
 
-def rows(one: Subject, library: Path, with_share: bool, context: float) -> None:
+def rows(one: Subject, library: Path, options: argparse.Namespace, context: float) -> None:
     """Print a line for each runtime and type."""
     model = one.model
     shape = "x".join(map(str, model.inputs[0].shape))
@@ -238,7 +239,7 @@ def rows(one: Subject, library: Path, with_share: bool, context: float) -> None:
     for dtype, file in one.files.items():
         kind = f"{model.name} {shape} {dtype}"
         for words, module in modules.items():
-            for compiled in (False, True):
+            for compiled in (False,) if options.eager else (False, True):
                 how = "compiled" if compiled else "eager"
                 timed(
                     f"{kind} torch {how}{words}",
@@ -257,7 +258,7 @@ def rows(one: Subject, library: Path, with_share: bool, context: float) -> None:
                     model, file, used, graph, context
                 ),
             )
-        if with_share:
+        if options.share:
             print(f"{kind} {share_of_ops(model, file, library)}", flush=True)
 
 
@@ -282,6 +283,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--dtype", nargs="+", default=["float32", "float16"])
     parser.add_argument("--share", action="store_true", help="the custom ops' part of the time")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile")
     options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -297,7 +299,7 @@ def main() -> None:
             for batch in options.batch if options.model == OWN else [1]:
                 one = subject(options.model, side, batch, options.dtype, Path(scratch))
                 ops.use_kernels(options.library)
-                rows(one, options.library, options.share, context)
+                rows(one, options.library, options, context)
 
 
 if __name__ == "__main__":
