@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from own_exports import has_own_exports
 
 from trtyard.core.errors import EnvironmentLacksError
 from trtyard.lock.row_and_lock import row_and_lock
@@ -18,16 +19,8 @@ from trtyard.system.uv import ROOT
 SMALL = ROOT / "tests" / "rows" / "convert_small_detector.py"
 
 
-def exports_with(name):
-    """Return what the ONNX files of a row depend on."""
-    row, lock = row_and_lock(name)
-    packages = ("torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "onnx-ir", "numpy")
-    versions = {one.name: one.version for one in lock.wheels if one.name in packages}
-    return row.exporter, row.opset, versions
-
-
-# A row that exports with the packages of the default one has the same files as tests/pipeline.
-DYNAMO = [name for name in ("10.16", "11.3") if exports_with(name) != exports_with("default")]
+# The others are tested in tests/pipeline.
+DYNAMO = [name for name in ("10.16", "11.3") if has_own_exports(name)]
 
 
 def converted(row, model, size, out):
