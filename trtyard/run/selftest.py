@@ -48,9 +48,10 @@ def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> 
     quick = not only and not all_parts
     for line in downloads(row, chosen):
         say(line)
+    without_slow = quick or "slow" in chosen
     planned = {
         name: _plan(
-            name, row, ["-m", "not slow", *words] if quick and name == "pipeline" else words
+            name, row, ["-m", "not slow", *words] if name == "pipeline" and without_slow else words
         )
         for name in chosen
     }
@@ -76,8 +77,8 @@ class _Command(NamedTuple):
     env: dict[str, str]
 
 
-# Each part uses about one core. The longest come first, so that both cores are busy to the end.
-_TWO_AT_A_TIME: tuple[Part, ...] = ("pipeline", "slow", "rows", "docker", "host")
+# Each part uses about one core. Longer ones come first, so that both cores are busy to the end.
+_TWO_AT_A_TIME: tuple[Part, ...] = ("slow", "rows", "docker", "pipeline", "host")
 # The models are small: more threads only wait for each other, which takes up to four times the
 # processor time on a busy machine.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -94,15 +95,12 @@ _TITLES: dict[Part, str] = {
 def chosen_parts(only: str, *, all_parts: bool) -> tuple[Part, ...]:
     """Return the parts to run, in their usual order; ``UsageError`` for an unknown name."""
     if not only:
-        # The part pipeline includes the slow tests.
-        return tuple(part for part in PARTS if part != "slow") if all_parts else DEFAULT
+        return PARTS if all_parts else DEFAULT
     names = [name.strip() for name in only.split(",")]
     for name in names:
         if name not in PARTS:
             raise UsageError(f"--only must be one or more of {', '.join(PARTS)}, not {name!r}")
-    return tuple(
-        part for part in PARTS if part in names and not (part == "slow" and "pipeline" in names)
-    )
+    return tuple(part for part in PARTS if part in names)
 
 
 def downloads(row: str, parts: Sequence[Part]) -> Iterator[str]:

@@ -20,10 +20,10 @@ from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
     ("only", "all_parts", "parts"),
     [
         ("", False, ("host", "pipeline")),
-        ("", True, ("host", "pipeline", "rows", "docker", "gpu")),
+        ("", True, PARTS),
         ("gpu,rows , docker", False, ("rows", "docker", "gpu")),
         ("slow,host", False, ("host", "slow")),
-        ("slow,pipeline", False, ("pipeline",)),  # which has them
+        ("slow,pipeline", False, ("pipeline", "slow")),
     ],
 )
 def test_parts_are_chosen_in_their_usual_order(only, all_parts, parts):
@@ -87,12 +87,15 @@ def test_tests_with_models_use_one_thread_by_default(commands, monkeypatch):
     run_tests("default", only="", all_parts=True, words=[])
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     run_tests("default", only="", all_parts=True, words=[])
-    assert commands.threads == ["1", "1", "1", None, "3", "3", "3", "3"]
+    assert commands.threads == [*4 * ["1"], None, *5 * ["3"]]
 
 
 def test_all_tests_run_once_and_skips_are_reported(commands, capsys):
     assert run_tests("default", only="", all_parts=True, words=[]) == 0
-    assert commands == [["tests/pipeline"], ["tests/rows"], ["tests/docker"], ["tests/host"]]
+    slow, *others, without_slow, host = commands
+    assert slow == ["tests/pipeline", "-m", "slow"]
+    assert others == [["tests/rows"], ["tests/docker"]]
+    assert (without_slow, host) == (["tests/pipeline", "-m", "not slow"], ["tests/host"])
     said = capsys.readouterr().err
     assert "tests/gpu: NOT RUN: no CUDA device on this machine" in said
     assert "not selected" not in said
@@ -109,6 +112,11 @@ def test_gpu_tests_get_onnxruntime_gpu_first(commands, monkeypatch, tmp_path):
     assert first == [str(tmp_path / "gpu" / "site-packages"), str(selftest.ROOT)]
 
 
+def test_pipeline_alone_includes_its_slow_tests(commands):
+    assert run_tests("default", only="pipeline", all_parts=False, words=[]) == 0
+    assert commands == [["tests/pipeline"]]
+
+
 def test_the_slow_tests_run_alone(commands):
     assert run_tests("default", only="slow", all_parts=False, words=[]) == 0
     assert commands == [["tests/pipeline", "-m", "slow"]]
@@ -116,7 +124,7 @@ def test_the_slow_tests_run_alone(commands):
 
 def test_parts_run_two_at_a_time_and_longest_first(commands, capfd):
     commands.polls = {"tests/pipeline": 5, "tests/rows": 2, "tests/docker": 5, "tests/host": 1}
-    assert run_tests("default", only="", all_parts=True, words=[]) == 0
+    assert run_tests("default", only="slow,rows,docker,host", all_parts=False, words=[]) == 0
     assert commands.ended == ["tests/rows", "tests/pipeline", "tests/host", "tests/docker"]
     captured = capfd.readouterr()
     assert captured.out == "tests/rows\nof tests/rows\ntests/docker\nof tests/docker\n"
