@@ -283,21 +283,23 @@ EXPORTED char const* harness_load(char const* plugins, char const* tensorrt) {
 #endif
 }
 
-// A plugin as the parser makes it, with one value of four bytes a field; `floats` has a bit for each
-// that is a float. Null if the creator is unknown or refuses.
+// A plugin as the parser makes it. `kinds` has a letter for each field: i for an int32_t, f for a float, s for
+// a text that ends with a zero. Null if the creator is unknown or refuses.
 EXPORTED void* harness_create(
-    char const* name, char const* name_space, char const* const* names, void const* values,
-    uint32_t floats, int32_t count) {
+    char const* name, char const* name_space, char const* const* names, void const* const* values,
+    char const* kinds, int32_t count) {
     Creator* creator = find_creator(name, name_space);
     if (creator == nullptr) {
         return nullptr;
     }
     std::vector<PluginField> fields;
     for (int32_t i = 0; i < count; ++i) {
-        const bool is_float = (floats >> i & 1u) != 0u;
-        fields.push_back(PluginField(
-            names[i], static_cast<char const*>(values) + 4 * i,
-            is_float ? PluginFieldType::kFLOAT32 : PluginFieldType::kINT32, 1));
+        const auto type = kinds[i] == 'i'   ? PluginFieldType::kINT32
+                          : kinds[i] == 'f' ? PluginFieldType::kFLOAT32
+                                            : PluginFieldType::kCHAR;
+        const bool is_text = type == PluginFieldType::kCHAR;
+        const size_t length = is_text ? std::strlen(static_cast<char const*>(values[i])) : 1;
+        fields.push_back(PluginField(names[i], values[i], type, static_cast<int32_t>(length)));
     }
     PluginFieldCollection given{count, fields.data()};
 #if HARNESS_V2

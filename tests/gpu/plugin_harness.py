@@ -102,16 +102,18 @@ class Harness:
         self.has_hwc = bool(self.library.harness_has_hwc())
 
     def create(
-        self, name: str, space: str, attributes: "dict[str, int | float]"
+        self, name: str, space: str, attributes: "dict[str, int | float | str]"
     ) -> "Plugin | None":
         names = (_TEXT * len(attributes))(*[key.encode() for key in attributes])
-        values, floats = b"", 0
-        for i, value in enumerate(attributes.values()):
-            is_float = isinstance(value, float)
-            floats |= is_float << i
-            values += struct.pack("=f" if is_float else "=i", value)
+        kinds, held = "", []
+        for value in attributes.values():
+            kind = {int: "i", float: "f", str: "s"}[type(value)]
+            kinds += kind
+            packed = value.encode() if kind == "s" else struct.pack(f"={kind}", value)
+            held.append(ctypes.create_string_buffer(packed))
+        values = (_POINTER * len(held))(*[ctypes.addressof(each) for each in held])
         made = self.library.harness_create(
-            name.encode(), space.encode(), names, values, ctypes.c_uint32(floats), len(attributes)
+            name.encode(), space.encode(), names, values, kinds.encode(), len(held)
         )
         return None if made is None else Plugin(self, name, space, made)
 

@@ -1,10 +1,5 @@
-"""The custom ops in ONNX Runtime's CUDA provider, against the torch ops with the same kernels.
+"""The custom ops in ONNX Runtime's CUDA provider, against the torch ops with the same kernels."""
 
-Needs onnxruntime-gpu and TRTYARD_ONNXRUNTIME_HEADERS=<folder with onnxruntime_cxx_api.h>, or
-TRTYARD_ONNXRUNTIME_LIBRARY=<a library that is compiled for this GPU>.
-"""
-
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +12,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from gpu_kernels import Kernels  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
-from trtyard.core.plugins.compile_plugins import (  # noqa: E402
-    ONNXRUNTIME_LIBRARY_NAME,
-    compile_plugins,
-)
 from trtyard.pipeline import ops  # noqa: E402
 from trtyard.pipeline.ops.contract import DOMAIN  # noqa: E402
 
@@ -35,19 +26,8 @@ POOLING.update({"sampling_ratio": 2, "aligned": 0, "mode": 0})
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    if PROVIDER not in onnxruntime.get_available_providers():
-        pytest.skip(f"this onnxruntime has no {PROVIDER}")
-    given = os.environ.get("TRTYARD_ONNXRUNTIME_LIBRARY")
-    headers = os.environ.get("TRTYARD_ONNXRUNTIME_HEADERS")
-    if given:
-        return Path(given)
-    if not headers:
-        pytest.skip("neither TRTYARD_ONNXRUNTIME_LIBRARY nor TRTYARD_ONNXRUNTIME_HEADERS is set")
-    made = tmp_path_factory.mktemp("onnxruntime") / ONNXRUNTIME_LIBRARY_NAME
-    return compile_plugins(SOURCES, made, ["native"], headers=Path(headers)).library
+def library(onnxruntime_library: Path) -> Path:
+    return onnxruntime_library
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The runtime onnxruntime-cuda on a GPU: its process, its stage and its latency.
 
-Needs onnxruntime-gpu, onnx and onnxscript, and as ``test_gpu_onnxruntime`` one of
-TRTYARD_ONNXRUNTIME_HEADERS and TRTYARD_ONNXRUNTIME_LIBRARY.
+Needs onnx and onnxscript, and what the tests of ONNX Runtime need (conftest.py).
 """
 
 import json
@@ -20,10 +19,7 @@ from default_row import ROW  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
 from trtyard.core.errors import ConversionError  # noqa: E402
-from trtyard.core.plugins.compile_plugins import (  # noqa: E402
-    ONNXRUNTIME_LIBRARY_NAME,
-    compile_plugins,
-)
+from trtyard.core.plugins.compile_plugins import compile_plugins  # noqa: E402
 from trtyard.core.report import exit_code  # noqa: E402
 from trtyard.core.request import BenchRequest  # noqa: E402
 from trtyard.pipeline import ops  # noqa: E402
@@ -34,7 +30,6 @@ from trtyard.pipeline.row import read_row  # noqa: E402
 
 SOURCES = Path(__file__).parents[2] / "plugins"
 HEADERS = os.environ.get("TRTYARD_ONNXRUNTIME_HEADERS")
-LIBRARY = os.environ.get("TRTYARD_ONNXRUNTIME_LIBRARY")
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.1, "keep_top_k": 100, "box_offset": 0}
 NETS = """
 import torch
@@ -63,15 +58,8 @@ BOXES = "boxes=1x1x512x4,scores=1x3x512"
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime has no CUDAExecutionProvider")
-    if LIBRARY:
-        return Path(LIBRARY)
-    if not HEADERS:
-        pytest.skip("neither TRTYARD_ONNXRUNTIME_LIBRARY nor TRTYARD_ONNXRUNTIME_HEADERS is set")
-    made = tmp_path_factory.mktemp("onnxruntime") / ONNXRUNTIME_LIBRARY_NAME
-    return compile_plugins(SOURCES, made, ["native"], headers=Path(HEADERS)).library
+def library(onnxruntime_library: Path) -> Path:
+    return onnxruntime_library
 
 
 @pytest.fixture

@@ -308,3 +308,41 @@ def test_channels_last_on_either_side(harness: Harness) -> None:
         other = Formatted.of(inputs[0], HWC if layout == HWC8 else HWC8)
         assert plugin.configure([other, *inputs[1:]], outputs) == -2
     plugin.destroy()
+
+
+ONNX_ROI_ALIGN = {
+    "output_height": 7, "output_width": 6, "spatial_scale": 1 / 16, "sampling_ratio": 2,
+    "mode": "avg", "coordinate_transformation_mode": "half_pixel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("transformation", ["half_pixel", "output_half_pixel"])
+def test_roi_align_of_onnx_runs_as_a_plugin(harness: Harness, transformation, mode) -> None:
+    if not harness.is_v2:
+        pytest.skip("ONNX's RoiAlign is a plugin of V2 libraries only")
+    attributes = dict(ONNX_ROI_ALIGN, mode=mode, coordinate_transformation_mode=transformation)
+    built = harness.create("RoiAlign", "", attributes)
+    compute = reference.roi_align if mode == "avg" else reference.roi_align_maximum
+    for dtype in (torch.float32, torch.float16):
+        inputs, outputs, _ = roi_case(dtype)
+        arrays = [tensor.float().cpu().numpy() for tensor in inputs[:2]]
+        expected = compute(
+            *arrays, inputs[2].cpu().numpy(), 7, 6, 1 / 16, 2, int(transformation == "half_pixel")
+        )
+        assert built.enqueue(inputs, outputs, ready(built, inputs, outputs)) == 0
+        check("RoiAlign", outputs, expected)
+    built.store()
+    built.destroy()
+    loaded = harness.restore("RoiAlign", "")
+    outputs[0].fill_(77)
+    assert loaded.enqueue(inputs, outputs, ready(loaded, inputs, outputs)) == 0
+    check("RoiAlign", outputs, expected)
+    loaded.destroy()
+
+
+@pytest.mark.parametrize("name", ["mode", "coordinate_transformation_mode"])
+def test_roi_align_of_onnx_refuses_unknown_texts(harness: Harness, name) -> None:
+    if not harness.is_v2:
+        pytest.skip("ONNX's RoiAlign is a plugin of V2 libraries only")
+    assert harness.create("RoiAlign", "", dict(ONNX_ROI_ALIGN, **{name: "other"})) is None

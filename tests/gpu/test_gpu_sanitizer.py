@@ -1,18 +1,12 @@
-import contextlib
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from gpu_kernels import Kernels
-
-from trtyard.core.errors import EnvironmentLacksError
-from trtyard.core.plugins.compile_plugins import find_nvcc
-from trtyard.core.plugins.cuda_compiler import toolkit_of
+from sanitizer import FOUND, sanitizer
 
 EXERCISE = Path(__file__).with_name("exercise.py")
-FOUND = 86  # the exit code compute-sanitizer is told to end with when it found something
 
 
 def exercise(
@@ -24,16 +18,6 @@ def exercise(
     return subprocess.run(
         command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def sanitizer(tool: str) -> "list[str]":
-    program = shutil.which("compute-sanitizer")
-    if program is None:
-        with contextlib.suppress(EnvironmentLacksError):
-            program = shutil.which("compute-sanitizer", path=str(toolkit_of(find_nvcc()) / "bin"))
-    if program is None:
-        pytest.skip("compute-sanitizer is not on PATH or in the CUDA toolkit")
-    return [program, "--tool", tool, "--error-exitcode", str(FOUND), "--print-limit", "5"]
 
 
 def test_exercise_agrees_with_the_reference(kernels: Kernels) -> None:

@@ -139,6 +139,79 @@ def test_functions_stay_and_their_inputs_are_fp32(tmp_path):
         assert facts.plugin_layers == ("PaddedNMS",)
 
 
+def with_pooling(is_output=False):
+    """Return Conv, MaskRcnnROIAlign and Conv, with the op's function."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["maps"], "before"),
+        helper.make_node(
+            "MaskRcnnROIAlign",
+            ["maps", "rois", "images"],
+            ["pooled"],
+            "pool",
+            domain=DOMAIN,
+            output_height=2,
+            output_width=2,
+            spatial_scale=0.25,
+            sampling_ratio=2,
+            aligned=0,
+        ),
+        helper.make_node("Conv", ["pooled", "w"], ["y"], "after"),
+    ]
+    weights = [initializer("w", np.random.RandomState(0).rand(4, 4, 1, 1).astype("f"))]
+    inputs = [
+        ("x", FLOAT, [1, 4, 9, 9]),
+        ("rois", FLOAT, [3, 4]),
+        ("images", TensorProto.INT32, [3]),
+    ]
+    outputs, pooled = [("y", FLOAT, [3, 4, 2, 2])], ("pooled", FLOAT, [3, 4, 2, 2])
+    if is_output:
+        outputs.append(pooled)
+    model = model_of(nodes, inputs, outputs, weights, domains=[DOMAIN])
+    if not is_output:  # onnx does not infer it if the op's schema is registered
+        model.graph.value_info.append(helper.make_tensor_value_info(*pooled))
+    model.functions.extend(functions_for(model))
+    return model
+
+
+def test_pooling_takes_half_maps_and_fp32_rois(tmp_path):
+    model = with_pooling()
+    kept = kept_nodes(model.graph, False)
+    for reduced, narrow in (
+        (to_half(model, kept).model, HALF),
+        (to_bfloat16(model, kept).model, BFLOAT),
+    ):
+        onnx.checker.check_model(reduced, full_check=True)
+        pool = next(node for node in reduced.graph.node if node.name == "pool")
+        assert types_of(reduced)["pool"][:2] == [narrow, FLOAT]
+        read = {name for node in reduced.graph.node for name in node.input}
+        assert pool.output[0] in read
+        casts = [node for node in reduced.graph.node if node.op_type == "Cast"]
+        assert not any({*cast.input, *cast.output} & {*pool.input, *pool.output} for cast in casts)
+        file = tmp_path / "model.onnx"
+        onnx.save(reduced, str(file))
+        precision = "fp16" if narrow == HALF else "bf16"
+        facts = build_engine(file, tmp_path / "model.engine", precision=precision)
+        assert facts.plugin_layers == ("MaskRcnnROIAlign",)
+    random = np.random.RandomState(1)
+    corner = random.uniform(0, 20, (3, 2))
+    given = {
+        "x": random.rand(1, 4, 9, 9).astype("f"),
+        "rois": np.concatenate([corner, corner + 9], 1).astype("f"),
+        "images": np.array([0, -1, 0], np.int32),
+    }
+    (whole,) = run(model, given, tmp_path)
+    (value,) = run(to_half(model, kept).model, given, tmp_path)
+    assert 0 < error(whole, value) < 2e-3
+    assert not value[1].any()
+
+
+def test_pooling_stays_fp32_for_an_fp32_reader(tmp_path):
+    model = with_pooling(is_output=True)
+    half = to_half(model, kept_nodes(model.graph, False)).model
+    onnx.checker.check_model(half, full_check=True)
+    assert types_of(half)["pool"][:2] == [FLOAT, FLOAT]
+
+
 def test_bfloat16_has_casts_behind_float32_weights(tmp_path):
     model = conv_net()
     kept = kept_nodes(model.graph, False)

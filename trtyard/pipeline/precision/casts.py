@@ -1,11 +1,21 @@
-"""Removes the casts to float16 and back that onnxruntime's converter leaves in fp32 parts."""
+"""Removes casts to float16 and back that onnxruntime's converter leaves around fp32 parts."""
 
-from typing import Dict, Set
+from typing import Dict, Optional, Set
 
 import onnx
 from onnx import TensorProto, helper
 
+from trtyard.pipeline.ops.contract import DOMAIN, FLOATS
+from trtyard.pipeline.ops.registry import OPS
 from trtyard.pipeline.precision.graph import producers, reads, rename_inputs
+
+# The custom ops that pool maps, with the positions of the maps. Maps and result have one type, and
+# the other inputs are always float32.
+_MAPS = {
+    op.op_type: [index for index, of_type in enumerate(op.input_types) if of_type == FLOATS]
+    for op in OPS
+    if FLOATS in op.output_types
+}
 
 
 def remove_round_trips(graph: onnx.GraphProto, own: Set[str]) -> int:
@@ -37,6 +47,45 @@ def remove_round_trips(graph: onnx.GraphProto, own: Set[str]) -> int:
             )
     _remove_unread(graph, own, outputs)
     return before - len(graph.node)
+
+
+def pool_in_half(graph: onnx.GraphProto, own: Set[str]) -> int:
+    """Have custom ops pool float16 maps if all is float16 around them; return how many do.
+
+    Such an op takes its rois in float32 and its maps in any type. The converter casts all of them
+    to float32, and the result back.
+
+    Args:
+        graph: as the converter left it, with the custom ops in fp32.
+        own: names of the nodes that were there before; their casts are the model's own.
+    """
+    made_by = producers(graph)
+    outputs = {value.name for value in graph.output}
+    types = {value.name: value.type.tensor_type for value in graph.value_info}
+    pooled = 0
+    for node in graph.node:
+        if node.domain != DOMAIN or node.op_type not in _MAPS:
+            continue
+        maps = _MAPS[node.op_type]
+        sources = [_half_source(made_by.get(node.input[index]), own) for index in maps]
+        (result,) = node.output
+        readers = [each for each in graph.node if result in reads(each)]
+        is_half = all(_is_inserted(each, own, TensorProto.FLOAT16) for each in readers)
+        if None in sources or result in outputs or not is_half:
+            continue
+        for index, source in zip(maps, sources):
+            node.input[index] = source
+        rename_inputs(graph.node, {each.output[0]: result for each in readers})
+        if result in types:
+            types[result].elem_type = TensorProto.FLOAT16
+        pooled += 1
+    _remove_unread(graph, own, outputs)
+    return pooled
+
+
+def _half_source(node: Optional[onnx.NodeProto], own: Set[str]) -> Optional[str]:
+    """Return the float16 tensor that an inserted cast to float32 reads."""
+    return node.input[0] if node and _is_inserted(node, own, TensorProto.FLOAT) else None
 
 
 def _is_inserted(node: onnx.NodeProto, own: Set[str], to: int) -> bool:

@@ -8,7 +8,7 @@ from onnx import TensorProto
 from trtyard.core.errors import ConversionError
 from trtyard.pipeline.onnx_model.origin import describe
 from trtyard.pipeline.onnx_model.symptoms import inner_graphs
-from trtyard.pipeline.precision.casts import remove_round_trips
+from trtyard.pipeline.precision.casts import pool_in_half, remove_round_trips
 from trtyard.pipeline.precision.graph import (
     drop_unused,
     largest_of,
@@ -63,6 +63,7 @@ def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
         half, keep_io_types=True, op_block_list=[], node_block_list=list(kept)
     )
     remove_round_trips(half.graph, own)
+    pool_in_half(half.graph, own)
     sort_nodes(half.graph)
     drop_unused(half.graph)
     return Rewritten(half, len(own) - len(kept), notes)
