@@ -52,6 +52,8 @@ MULTISCALE_CASES = [
     (1, 70, 120, 80, 12, 14, 14, 2, 0),
     (2, 8, 40, 40, 8, 2, 20, 2, 0),
     (1, 9, 17, 9, 3, 3, 5, 1, 0),
+    (2, 64, 128, 160, 40, 7, 7, 2, 0),
+    (1, 128, 150, 270, 50, 5, 8, 2, 1),
 ]
 MULTISCALE_SCALES = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 # The first rois of each case: out of reach, much larger than any map, inside out on one axis.

@@ -65,6 +65,12 @@ CASES = [
     (5, 1, 16, (96, 64), 30, (7, 7)),
     (2, 2, 300, (120, 90), 25, (3, 8)),
     (4, 1, 8, (800, 1216), 200, (7, 7)),
+    # Many rois on maps of any width.
+    (4, 1, 64, (800, 1216), 650, (7, 7)),
+    (4, 2, 128, (256, 320), 200, (7, 7)),
+    (5, 3, 64, (320, 320), 400, (8, 8)),
+    (2, 1, 192, (150, 130), 100, (3, 8)),
+    (2, 2, 64, (280, 546), 1100, (2, 1)),
 ]
 
 
@@ -110,7 +116,7 @@ def by_torchvision(maps, rois, images, output, sampling, picture, dtype):
 def test_agrees_with_torchvision_on_the_gpu(kernels: Kernels, output, sampling, given) -> None:
     picture = (800, 1216)
     maps, rois, images = on_gpu(
-        pyramid(4, 2, 32, picture), *random_rois(300, 2, picture, seed=5, smallest=2.0)
+        pyramid(4, 2, 32, picture), *random_rois(1300, 2, picture, seed=5, smallest=2.0)
     )
     got = multiscale_roi_align(
         kernels, maps, rois, images, output, SCALES[:4], sampling, 0, features_format=given
@@ -143,18 +149,19 @@ def test_levels_at_borders_agree_with_the_reference(kernels: Kernels) -> None:
     assert (np.round(first[on_map]) == levels[on_map] + 1).all()
 
 
+@pytest.mark.parametrize("channels", [24, 64])
 @pytest.mark.parametrize("given", [NCHW, NHWC])
 @pytest.mark.parametrize("sampling", [0, 2])
-def test_degenerate_rois_agree_with_float64(kernels: Kernels, sampling, given) -> None:
+def test_degenerate_rois_agree_with_float64(kernels: Kernels, sampling, given, channels) -> None:
     rows = [
         [80, 80, 80, 80], [80, 80, 80, 200], [200, 200, 80, 80], [200, 80, 80, 200],
         [80, 200, 200, 80], [-500, -500, -400, -400], [5000, 0, 6000, 100], [-16, -16, 0, 0],
         [-20000, -20000, 20000, 20000], [2, 1, 20000, 6], [0, 0, 304, 200], [NAN, 0, 80, 80],
         [0, 0, INF, 80], [-INF] * 4, [0, 0, 3e38, 3e38], [-3e38, 0, 3e38, 0],
     ]  # fmt: skip
-    rois = torch.tensor(rows, dtype=torch.float32)
-    images = torch.arange(len(rows), dtype=torch.int32) % 2
-    maps = pyramid(4, 2, 24, (200, 304))
+    rois = torch.tensor(rows * 6, dtype=torch.float32)
+    images = torch.arange(len(rois), dtype=torch.int32) % 2
+    maps = pyramid(4, 2, channels, (200, 304))
     expected = reference.multiscale_roi_align(
         [each.numpy() for each in maps], rois.numpy(), images.numpy(), (7, 7), SCALES[:4], sampling,
         0,
@@ -166,19 +173,50 @@ def test_degenerate_rois_agree_with_float64(kernels: Kernels, sampling, given) -
     assert error(got, expected) <= 1e-5
     alive = [bool(roi.any()) for roi in got]
     assert alive[3:5] == [False, False]
-    assert alive[11:] == [False] * 5
+    assert alive[11 : len(rows)] == [False] * 5
 
 
 @pytest.mark.parametrize("given", [NCHW, NHWC])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_padding_is_zero_for_nan_maps(kernels: Kernels, dtype, given) -> None:
-    maps = [torch.full_like(each, NAN) for each in pyramid(3, 1, 8, (96, 96), dtype)]
+@pytest.mark.parametrize("channels", [8, 64])
+def test_padding_is_zero_for_nan_maps(kernels: Kernels, channels, dtype, given) -> None:
+    maps = [torch.full_like(each, NAN) for each in pyramid(3, 1, channels, (96, 96), dtype)]
     rois, _ = random_rois(20, 1, (96, 96))
     images = torch.full((20,), -1, dtype=torch.int32)
     got = multiscale_roi_align(
         kernels, *on_gpu(maps, rois, images), (7, 7), SCALES[:3], 2, 0, features_format=given
     )
     assert int(got.count_nonzero()) == 0
+
+
+@pytest.mark.parametrize("given", [NCHW, NHWC])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_nan_cell_affects_no_roi_that_is_apart(kernels: Kernels, dtype, given) -> None:
+    picture = (320, 480)
+    maps = pyramid(4, 1, 64, picture, dtype)
+    rois, _ = random_rois(400, 1, picture, seed=3)
+    rois[0] = torch.tensor([230.0, 140.0, 280.0, 190.0])  # around the cell
+    images = torch.zeros(len(rois), dtype=torch.int32)
+    moved = on_gpu(maps, rois, images)
+    expected = multiscale_roi_align(
+        kernels, *moved, (7, 7), SCALES[:4], 2, 0, features_format=given, pooled_format=given
+    )
+    row, column, halo = 41, 63, 4  # in cells of the finest map
+    moved[0][0][..., row, column] = NAN
+    got = multiscale_roi_align(
+        kernels, *moved, (7, 7), SCALES[:4], 2, 0, features_format=given, pooled_format=given
+    )
+    cells = rois * SCALES[0]
+    near = (cells[:, 0] - halo <= column) & (column <= cells[:, 2] + halo)
+    near &= (cells[:, 1] - halo <= row) & (row <= cells[:, 3] + halo)
+    near &= torch.from_numpy(reference.level_indices(rois.numpy(), SCALES[:4]) == 0)
+    assert 0 < int(near.sum()) < 100
+    assert torch.equal(got[~near], expected[~near])
+    reads = near & ((cells[:, 2:] - cells[:, :2]) <= 14).all(1)  # samples at most a cell apart
+    reads &= (cells[:, 0] + 1 <= column) & (column <= cells[:, 2] - 1)
+    reads &= (cells[:, 1] + 1 <= row) & (row <= cells[:, 3] - 1)
+    assert bool(reads[0])
+    assert bool(torch.isnan(got[reads]).flatten(1).any(1).all())
 
 
 def test_scales_that_skip_a_level_and_empty_maps_give_zeros(kernels: Kernels) -> None:
@@ -198,7 +236,7 @@ def test_scales_that_skip_a_level_and_empty_maps_give_zeros(kernels: Kernels) ->
 def test_runs_are_bit_identical_in_graphs_and_streams(kernels: Kernels, dtype, given) -> None:
     picture = (800, 1216)
     maps, rois, images = on_gpu(
-        pyramid(4, 1, 64, picture, dtype), *random_rois(500, 1, picture, seed=9)
+        pyramid(4, 1, 64, picture, dtype), *random_rois(700, 1, picture, seed=9)
     )
     call = MultiscaleCall(
         kernels, maps, rois, images, (7, 7), SCALES[:4], 2, 0, features_format=given,

@@ -1,8 +1,11 @@
 """MultiscaleRoIAlign on CUDA tensors: the kernel, or the reference if there is no kernel."""
 
+from typing import Any
+
 import torch
 
 from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, workspace_of
+from trtyard.pipeline.ops.multiscale_roi_align_op.contract import MOST_LEVELS, OP, SCALES
 from trtyard.pipeline.ops.multiscale_roi_align_op.kernel import arguments_of
 from trtyard.pipeline.ops.multiscale_roi_align_op.reference import (
     check_arguments,
@@ -13,63 +16,27 @@ from trtyard.pipeline.ops.roi_align_op.cuda import FORMATS
 from trtyard.pipeline.ops.roi_align_op.reference import has_channels_last, new_pooled
 
 
-def multiscale_roi_align_cuda(
-    features_0: torch.Tensor,
-    features_1: torch.Tensor,
-    features_2: torch.Tensor,
-    features_3: torch.Tensor,
-    features_4: torch.Tensor,
-    rois: torch.Tensor,
-    batch_indices: torch.Tensor,
-    output_height: int,
-    output_width: int,
-    sampling_ratio: int,
-    aligned: int,
-    canonical_scale: int,
-    canonical_level: int,
-    scale_0: float,
-    scale_1: float,
-    scale_2: float = 0.0,
-    scale_3: float = 0.0,
-    scale_4: float = 0.0,
-) -> torch.Tensor:
-    """Compute ``multiscale_roi_align_reference`` for tensors on one CUDA device."""
-    library = library_for(features_0)
+def multiscale_roi_align_cuda(*arguments: Any) -> torch.Tensor:
+    """Compute ``multiscale_roi_align_reference``, with its arguments, on one CUDA device."""
+    library = library_for(arguments[0])
     if library is None:
-        return multiscale_roi_align_reference(
-            features_0,
-            features_1,
-            features_2,
-            features_3,
-            features_4,
-            rois,
-            batch_indices,
-            output_height,
-            output_width,
-            sampling_ratio,
-            aligned,
-            canonical_scale,
-            canonical_level,
-            scale_0,
-            scale_1,
-            scale_2,
-            scale_3,
-            scale_4,
-        )
-    scales = scales_in_use([scale_0, scale_1, scale_2, scale_3, scale_4])
-    maps = [features_0, features_1, features_2, features_3, features_4][: len(scales)]
-    check_arguments(maps, rois, batch_indices, canonical_scale, (output_height, output_width))
-    last = has_channels_last(features_0)
+        return multiscale_roi_align_reference(*arguments)
+    tensors, values = OP.apart(arguments)
+    scales = scales_in_use([values[name] for name in SCALES])
+    maps, (rois, batch_indices) = tensors[: len(scales)], tensors[MOST_LEVELS:]
+    bins = (values["output_height"], values["output_width"])
+    check_arguments(maps, rois, batch_indices, values["canonical_scale"], bins)
+    finest = maps[0]
+    last = has_channels_last(finest)
     order = torch.channels_last if last else torch.contiguous_format
     maps = [each.contiguous(memory_format=order) for each in maps]
     rois, batch_indices = rois.float().contiguous(), batch_indices.int().contiguous()
-    batch, channels = features_0.shape[:2]
-    with torch.cuda.device(features_0.device):
-        pooled = new_pooled(features_0, (len(rois), channels, output_height, output_width))
-        size = library.size(
-            "trtyard_multiscale_roi_align_workspace", len(rois), output_height, output_width
-        )
-        workspace = workspace_of(size, features_0.device)
+    batch, channels = finest.shape[:2]
+    with torch.cuda.device(finest.device):
+        pooled = new_pooled(finest, (len(rois), channels, *bins))
+        size = library.size("trtyard_multiscale_roi_align_workspace", len(rois), *bins)
+        workspace = workspace_of(size, finest.device)
+        names = ("sampling_ratio", "aligned", "canonical_scale", "canonical_level")
         others = (
             rois.data_ptr(),
             batch_indices.data_ptr(),
@@ -77,13 +44,9 @@ def multiscale_roi_align_cuda(
             batch,
             channels,
             len(rois),
-            output_height,
-            output_width,
-            sampling_ratio,
-            aligned,
-            canonical_scale,
-            canonical_level,
-            ELEMENT_TYPES[features_0.dtype],
+            *bins,
+            *[values[name] for name in names],
+            ELEMENT_TYPES[finest.dtype],
             FORMATS[last],
             FORMATS[last],
         )
