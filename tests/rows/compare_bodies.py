@@ -5,7 +5,10 @@ cases that agreed, or with the first that did not.
 """
 
 import itertools
+import os
 import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything reads it: more threads only wait here
 
 import numpy as np
 import onnx
@@ -43,6 +46,7 @@ def run_inlined(op, inputs, **attributes):
     onnx.checker.check_model(standalone, full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(
             standalone.SerializeToString(), options, providers=["CPUExecutionProvider"]

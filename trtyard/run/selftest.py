@@ -1,10 +1,12 @@
 """``test`` and ``lint``: trtyard's own tests and linters, each in the environment it needs."""
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -33,6 +35,8 @@ DEFAULT: tuple[Part, ...] = ("host", "pipeline")
 REQUIRE_DOCKER = "TRTYARD_REQUIRE_DOCKER"  # 1: without Docker the tests fail, as in CI
 ONNXRUNTIME_HEADERS = "TRTYARD_ONNXRUNTIME_HEADERS"
 _NO_TESTS = 5  # pytest's exit code when it selected none
+_POLL_SECONDS = 0.1
+_ENDED = object()
 
 
 def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> int:
@@ -44,17 +48,16 @@ def run_tests(row: str, *, only: str, all_parts: bool, words: Sequence[str]) -> 
     quick = not only and not all_parts
     for line in downloads(row, chosen):
         say(line)
+    without_slow = quick or "slow" in chosen
     planned = {
         name: _plan(
-            name, row, ["-m", "not slow", *words] if quick and name == "pipeline" else words
+            name, row, ["-m", "not slow", *words] if name == "pipeline" and without_slow else words
         )
         for name in chosen
     }
     results: dict[Part, int | str] = {}
-    for name in chosen:
-        if name not in results:
-            beside = tuple(part for part in _BESIDE.get(name, ()) if part in chosen)
-            results |= _beside(name, beside, planned) if beside else {name: _run(name, planned)}
+    _run([name for name in _TWO_AT_A_TIME if name in chosen], planned, results)
+    _run([name for name in chosen if name not in results], planned, results)
     for name in chosen:
         say(f"{_TITLES[name]}: {_in_words(results[name])}")
     if quick:
@@ -74,8 +77,11 @@ class _Command(NamedTuple):
     env: dict[str, str]
 
 
-# Each part uses about one core, so these run beside others.
-_BESIDE: dict[Part, tuple[Part, ...]] = {"host": ("pipeline",), "slow": ("rows", "docker")}
+# Each part uses about one core. Longer ones come first, so that both cores are busy to the end.
+_TWO_AT_A_TIME: tuple[Part, ...] = ("slow", "rows", "docker", "pipeline", "host")
+# The models are small: more threads only wait for each other, which takes up to four times the
+# processor time on a busy machine.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 _TITLES: dict[Part, str] = {
     "host": "tests/host",
     "pipeline": "tests/pipeline",
@@ -89,15 +95,12 @@ _TITLES: dict[Part, str] = {
 def chosen_parts(only: str, *, all_parts: bool) -> tuple[Part, ...]:
     """Return the parts to run, in their usual order; ``UsageError`` for an unknown name."""
     if not only:
-        # The part pipeline includes the slow tests.
-        return tuple(part for part in PARTS if part != "slow") if all_parts else DEFAULT
+        return PARTS if all_parts else DEFAULT
     names = [name.strip() for name in only.split(",")]
     for name in names:
         if name not in PARTS:
             raise UsageError(f"--only must be one or more of {', '.join(PARTS)}, not {name!r}")
-    return tuple(
-        part for part in PARTS if part in names and not (part == "slow" and "pipeline" in names)
-    )
+    return tuple(part for part in PARTS if part in names)
 
 
 def downloads(row: str, parts: Sequence[Part]) -> Iterator[str]:
@@ -153,7 +156,8 @@ def _plan(part: Part, row: str, words: Sequence[str]) -> _Command | str:
     # With TRTYARD_REQUIRE_DOCKER the tests themselves fail without Docker.
     if part == "docker" and os.environ.get(REQUIRE_DOCKER) != "1" and (problem := engine_problem()):
         return problem
-    return _Command([sys.executable, "-m", "pytest", f"tests/{part}", *words], dict(os.environ))
+    env = {**_ONE_THREAD, **os.environ} if part in ("rows", "docker") else dict(os.environ)
+    return _Command([sys.executable, "-m", "pytest", f"tests/{part}", *words], env)
 
 
 def _in_row(part: Part, row: str, words: Sequence[str]) -> _Command | str:
@@ -165,9 +169,7 @@ def _in_row(part: Part, row: str, words: Sequence[str]) -> _Command | str:
     environment = make_environment(found, lock)
     env = pipeline_variables(environment=environment)
     if part != "gpu":
-        # The models are small: more threads only wait for each other, which takes four times the
-        # processor time on a busy machine.
-        env.setdefault("OMP_NUM_THREADS", "1")
+        env = {**_ONE_THREAD, **env}
     elif lock.gpu_for(environment.python_version):
         folder = make_gpu_overlay(found, lock, environment.python_version).folder
         env["PYTHONPATH"] = f"{folder / MODULES}{os.pathsep}{env['PYTHONPATH']}"
@@ -186,32 +188,52 @@ def _onnxruntime_headers() -> dict[str, str]:
         return {}
 
 
-def _run(name: Part, planned: Mapping[Part, _Command | str]) -> int | str:
-    say(_TITLES[name])
-    command = planned[name]
-    return command if isinstance(command, str) else run(command.words, cwd=ROOT, env=command.env)
+def _run(
+    names: Sequence[Part],
+    planned: Mapping[Part, _Command | str],
+    results: dict[Part, int | str],
+) -> None:
+    """Run the parts in this order, two at a time, and add their results.
 
-
-def _beside(
-    name: Part, others: Sequence[Part], planned: Mapping[Part, _Command | str]
-) -> dict[Part, int | str]:
-    """Run a part while the others run one by one, and print its output after theirs."""
-    command = planned[name]
-    if isinstance(command, str):
-        return {name: command}
-    say(f"{_TITLES[name]} run beside the following, and their output comes last")
-    with tempfile.TemporaryFile() as output:
-        with in_background(
-            command.words, output=output.fileno(), cwd=ROOT, env=command.env
-        ) as wait:
-            results = {other: _run(other, planned) for other in others}
-            results[name] = wait()
+    The output of the second of the two is printed at the end.
+    """
+    waiting = list(names)
+    with tempfile.TemporaryFile() as output, contextlib.ExitStack() as ended:
+        lanes = [
+            ended.enter_context(closing(_lane(waiting, planned, results, one)))
+            for one in (None, output.fileno())
+        ]
+        while lanes:
+            lanes = [lane for lane in lanes if next(lane, _ENDED) is not _ENDED]
+            time.sleep(_POLL_SECONDS if lanes else 0)
         output.seek(0)
-        say(_TITLES[name])
         sys.stdout.flush()
         shutil.copyfileobj(output, sys.stdout.buffer)
         sys.stdout.flush()
-    return results
+
+
+def _lane(
+    waiting: list[Part],
+    planned: Mapping[Part, _Command | str],
+    results: dict[Part, int | str],
+    output: int | None,
+) -> Generator[None, None, None]:
+    """Run the next part that is waiting, until there is none; yields while one runs."""
+    while waiting:
+        name = waiting.pop(0)
+        command = planned[name]
+        if isinstance(command, str):
+            results[name] = command
+            continue
+        if output is None:
+            say(_TITLES[name])
+        else:
+            say(f"{_TITLES[name]} run in the background, and their output comes last")
+            os.write(output, f"{_TITLES[name]}\n".encode())
+        with in_background(command.words, output=output, cwd=ROOT, env=command.env) as child:
+            while (code := child.poll()) is None:
+                yield
+        results[name] = code
 
 
 def _in_words(result: int | str) -> str:

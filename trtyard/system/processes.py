@@ -15,7 +15,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trtyard.core.errors import EnvironmentLacksError
@@ -74,16 +74,16 @@ def run(
 def in_background(
     command: Sequence[Word],
     *,
-    output: int,
+    output: int | None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-) -> Iterator[Callable[[], int]]:
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run beside the block, with both output streams in the file descriptor ``output``.
 
-    Yields a function that waits for the exit code. An exception in the block ends the command.
+    None leaves the output streams of this process. An exception in the block ends the command.
     """
     with running(command, cwd, env, output) as child:
-        yield child.wait
+        yield child
 
 
 def run_plainly(command: Sequence[Word], *, env: Mapping[str, str] | None = None) -> int:

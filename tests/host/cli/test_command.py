@@ -225,31 +225,31 @@ def is_running(pid):
 
 
 def interrupted_in_the_background(command, file):
-    """Run the command until it has printed something, then raise; return how to wait for it."""
-    waits = []
+    """Run the command until it has printed something, then raise; return its process."""
+    children = []
     with (
         contextlib.suppress(ZeroDivisionError),
         file.open("wb") as output,
-        in_background(command, output=output.fileno()) as wait,
+        in_background(command, output=output.fileno()) as child,
     ):
-        waits.append(wait)
+        children.append(child)
         while not file.read_bytes():
             time.sleep(0.02)
         raise ZeroDivisionError
-    return waits[0]
+    return children[0]
 
 
 def test_command_in_the_background_ends_with_the_block(tmp_path):
     sleeping = [sys.executable, "-c", "import time; print('on', flush=True); time.sleep(60)"]
-    wait = interrupted_in_the_background(sleeping, tmp_path / "output")
-    assert wait() != 0
+    child = interrupted_in_the_background(sleeping, tmp_path / "output")
+    assert child.wait() != 0
 
 
 def test_command_in_the_background_writes_into_the_file(tmp_path):
     file = tmp_path / "output"
     with (
         file.open("wb") as output,
-        in_background([sys.executable, "-c", "print(3)"], output=output.fileno()) as wait,
+        in_background([sys.executable, "-c", "print(3)"], output=output.fileno()) as child,
     ):
-        assert wait() == 0
+        assert child.wait() == 0
     assert file.read_bytes() == b"3\n"

@@ -20,10 +20,10 @@ from trtyard.system.uv import LOCK_FILE, MATRIX_FILE
     ("only", "all_parts", "parts"),
     [
         ("", False, ("host", "pipeline")),
-        ("", True, ("host", "pipeline", "rows", "docker", "gpu")),
+        ("", True, PARTS),
         ("gpu,rows , docker", False, ("rows", "docker", "gpu")),
         ("slow,host", False, ("host", "slow")),
-        ("slow,pipeline", False, ("pipeline",)),  # which has them
+        ("slow,pipeline", False, ("pipeline", "slow")),
     ],
 )
 def test_parts_are_chosen_in_their_usual_order(only, all_parts, parts):
@@ -38,29 +38,33 @@ def test_unknown_part_error_lists_valid_parts(only):
 
 @pytest.fixture
 def commands(monkeypatch):
-    """Return the pytest commands as lists of words; ``commands.codes`` gives their exit codes."""
+    """Return the pytest commands as lists of words.
+
+    ``codes`` gives their exit codes, ``polls`` how often they still run when asked.
+    """
 
     class Commands(list):
         def __init__(self):
-            self.codes, self.threads, self.paths = {}, [], []
+            self.codes, self.polls = {}, {}
+            self.threads, self.paths, self.ended = [], [], []
 
     called = Commands()
 
-    def run(command, *, cwd, env):
+    @contextlib.contextmanager
+    def in_background(command, *, output, cwd, env):
         words = [str(word) for word in command]
         called.append(words[words.index("pytest") + 1 :])
         called.threads.append(env.get("OMP_NUM_THREADS"))
         called.paths.append(env.get("PYTHONPATH"))
-        return called.codes.get(words[words.index("pytest") + 1], 0)
+        name = words[words.index("pytest") + 1]
+        if output is not None:
+            os.write(output, f"of {name}\n".encode())
+        polls = iter([None] * called.polls.get(name, 1))
+        yield SimpleNamespace(poll=lambda: next(polls, called.codes.get(name, 0)))
+        called.ended.append(name)
 
-    @contextlib.contextmanager
-    def in_background(command, *, output, cwd, env):
-        code = run(command, cwd=cwd, env=env)
-        os.write(output, b"of the host's tests\n")
-        yield lambda: code
-
-    monkeypatch.setattr(selftest, "run", run)
     monkeypatch.setattr(selftest, "in_background", in_background)
+    monkeypatch.setattr(selftest, "_POLL_SECONDS", 0)
     monkeypatch.setattr(selftest, "downloads", lambda row, parts: ())
     monkeypatch.setattr(selftest, "engine_problem", lambda: None)
     monkeypatch.setattr(selftest, "has_cuda_device", lambda: False)
@@ -72,23 +76,26 @@ def commands(monkeypatch):
 
 def test_slow_tests_are_skipped_by_default_with_a_message(commands, capsys):
     assert run_tests("default", only="", all_parts=False, words=["-x"]) == 0
-    assert commands == [["tests/host", "-x"], ["tests/pipeline", "-m", "not slow", "-x"]]
+    assert commands == [["tests/pipeline", "-m", "not slow", "-x"], ["tests/host", "-x"]]
     said = capsys.readouterr().err
     assert "not selected: slow tests of tests/pipeline, tests/rows, tests/docker, tests/gpu" in said
     assert "./run test --all" in said
 
 
-def test_pipeline_tests_use_one_thread_by_default(commands, monkeypatch):
+def test_tests_with_models_use_one_thread_by_default(commands, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    run_tests("default", only="", all_parts=False, words=[])
+    run_tests("default", only="", all_parts=True, words=[])
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    run_tests("default", only="", all_parts=False, words=[])
-    assert commands.threads == [None, "1", "3", "3"]
+    run_tests("default", only="", all_parts=True, words=[])
+    assert commands.threads == [*4 * ["1"], None, *5 * ["3"]]
 
 
 def test_all_tests_run_once_and_skips_are_reported(commands, capsys):
     assert run_tests("default", only="", all_parts=True, words=[]) == 0
-    assert commands == [["tests/host"], ["tests/pipeline"], ["tests/rows"], ["tests/docker"]]
+    slow, *others, without_slow, host = commands
+    assert slow == ["tests/pipeline", "-m", "slow"]
+    assert others == [["tests/rows"], ["tests/docker"]]
+    assert (without_slow, host) == (["tests/pipeline", "-m", "not slow"], ["tests/host"])
     said = capsys.readouterr().err
     assert "tests/gpu: NOT RUN: no CUDA device on this machine" in said
     assert "not selected" not in said
@@ -105,17 +112,54 @@ def test_gpu_tests_get_onnxruntime_gpu_first(commands, monkeypatch, tmp_path):
     assert first == [str(tmp_path / "gpu" / "site-packages"), str(selftest.ROOT)]
 
 
+def test_pipeline_alone_includes_its_slow_tests(commands):
+    assert run_tests("default", only="pipeline", all_parts=False, words=[]) == 0
+    assert commands == [["tests/pipeline"]]
+
+
 def test_the_slow_tests_run_alone(commands):
     assert run_tests("default", only="slow", all_parts=False, words=[]) == 0
     assert commands == [["tests/pipeline", "-m", "slow"]]
 
 
-def test_slow_tests_run_beside_rows_and_docker(commands, capsys):
-    assert run_tests("default", only="slow,rows,docker,gpu", all_parts=False, words=[]) == 0
-    assert commands == [["tests/pipeline", "-m", "slow"], ["tests/rows"], ["tests/docker"]]
-    said = capsys.readouterr().err
-    assert "slow tests of tests/pipeline run beside the following" in said
-    assert said.index("tests/docker\n") < said.index("slow tests of tests/pipeline\n")
+def test_parts_run_two_at_a_time_and_longest_first(commands, capfd):
+    commands.polls = {"tests/pipeline": 5, "tests/rows": 2, "tests/docker": 5, "tests/host": 1}
+    assert run_tests("default", only="slow,rows,docker,host", all_parts=False, words=[]) == 0
+    assert commands.ended == ["tests/rows", "tests/pipeline", "tests/host", "tests/docker"]
+    captured = capfd.readouterr()
+    assert captured.out == "tests/rows\nof tests/rows\ntests/docker\nof tests/docker\n"
+    assert "tests/docker run in the background, and their output comes last" in captured.err
+    assert captured.err.index("tests/host: passed") < captured.err.index("tests/rows: passed")
+
+
+def test_gpu_tests_run_after_all_others(commands, monkeypatch):
+    monkeypatch.setattr(selftest, "has_cuda_device", lambda: True)
+    monkeypatch.setattr(
+        selftest, "make_gpu_overlay", lambda *_: SimpleNamespace(folder=selftest.ROOT)
+    )
+    commands.polls = {"tests/pipeline": 5}
+    assert run_tests("default", only="slow,gpu,host", all_parts=False, words=[]) == 0
+    assert commands.ended == ["tests/host", "tests/pipeline", "tests/gpu"]
+
+
+def test_interrupt_ends_both_parts(commands, monkeypatch):
+    ended = []
+
+    @contextlib.contextmanager
+    def in_background(command, **_):
+        try:
+            yield SimpleNamespace(poll=lambda: None)
+        except GeneratorExit:
+            ended.append([str(word) for word in command][3])
+
+    def interrupted(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "in_background", in_background)
+    monkeypatch.setattr("time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tests("default", only="", all_parts=False, words=[])
+    assert sorted(ended) == ["tests/host", "tests/pipeline"]
 
 
 @pytest.mark.parametrize(
@@ -210,10 +254,3 @@ def test_lint_runs_every_linter_and_fails_if_one_did(monkeypatch):
     assert run_linters() == 1
     modules = [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], ["codespell_lib"]]
     assert ran == [*modules, ["--no-logo"]]
-
-
-def test_host_output_follows_the_pipelines(commands, capsys):
-    assert run_tests("default", only="", all_parts=False, words=[]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == "of the host's tests\n"
-    assert captured.err.index("tests/host: passed") < captured.err.index("tests/pipeline: passed")

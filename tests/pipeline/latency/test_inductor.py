@@ -27,7 +27,8 @@ def test_compiles_under_a_path_with_spaces_and_leaves_nothing(tmp_path):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
-    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+    # Bytecode by the path with spaces would be compiled for this test alone.
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PYTHONPYCACHEPREFIX"):
         variables.pop(name, None)
     python = environment / "bin" / "python"
     subprocess.run([python, "-c", PROGRAM], env=variables, check=True)

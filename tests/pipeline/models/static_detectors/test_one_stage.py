@@ -166,7 +166,7 @@ def exported(model, file, exporter=None):
         *(pytest.param(name, 160, marks=pytest.mark.slow) for name in NAMES[1:]),
     ],
 )
-def test_file_has_the_detections_of_the_unmodified_model(name, size, tmp_path, pictures):
+def test_file_and_engine_have_the_unmodified_models_detections(name, size, tmp_path, pictures):
     model = load_detector(name, SEEDED, pictures["wide"], size)
     file = tmp_path / "model.onnx"
     facts = exported(model, file)
@@ -178,6 +178,11 @@ def test_file_has_the_detections_of_the_unmodified_model(name, size, tmp_path, p
     (detections,) = comparison.detections
     assert detections.matched == detections.reference == int(expected["count"][0]) > 5
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
+    shapes = {one: list(value.shape) for one, value in found.items()}
+    rows = ROWS[name]
+    assert shapes == {"boxes": [rows, 4], "scores": [rows], "labels": [rows], "count": [1]}
+    engine = build_engine(file, tmp_path / "model.engine")
+    assert engine.plugin_layers == ("PaddedNMS",)
 
 
 @pytest.mark.slow

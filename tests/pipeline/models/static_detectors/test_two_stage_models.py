@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from trtyard.pipeline.export.exporter import export_onnx
+from trtyard.pipeline.models import torchvision_detector as detectors
 from trtyard.pipeline.models.families import torchvision_detector as family
 from trtyard.pipeline.models.picture import read_picture
 from trtyard.pipeline.models.torchvision_detector import load_detector
@@ -27,6 +28,26 @@ NAMES = [
 OPSET = 18
 # Wide, tiny and large pictures; (width, height).
 PICTURES = {"wide": (600, 400), "tiny": (24, 16), "large": (2000, 2600)}
+
+
+@pytest.fixture
+def few_detections(monkeypatch):
+    """Limit what the heads of most time run on: every row of the padding.
+
+    Masks and keypoints are for 20 detections. The box heads of _v2, four convolutions, are for 200
+    proposals. The others keep torchvision's numbers.
+    """
+    usual = detectors.untrained_detector
+
+    def untrained(name):
+        detector = usual(name)
+        if not name.startswith("fasterrcnn"):
+            detector.roi_heads.detections_per_img = 20
+        if name.endswith("_v2"):
+            detector.rpn._post_nms_top_n["testing"] = 200
+        return detector
+
+    monkeypatch.setattr(detectors, "untrained_detector", untrained)
 
 
 def load(name, size, picture, folder):
@@ -73,6 +94,7 @@ def test_static_form_returns_torchvisions_detections(picture, size, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("picture", "size"), list(zip(PICTURES, (96, 131, 96))))
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("few_detections")
 def test_every_static_form_returns_torchvisions_detections(name, picture, size, tmp_path):
     agree(load(name, size, picture, tmp_path))
 
@@ -85,6 +107,7 @@ def test_every_static_form_returns_torchvisions_detections(name, picture, size, 
         pytest.param("keypointrcnn_resnet50_fpn", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("few_detections")
 def test_a_picture_without_detections_is_only_padding(name, tmp_path):
     model = load(name, 64, "wide", tmp_path)
     model.static_form.detector.roi_heads.score_thresh = 1.0
@@ -131,6 +154,7 @@ def test_file_has_only_fixed_shapes_and_agrees(exporter, tmp_path):
         ("keypointrcnn_resnet50_fpn", ["MultiscaleRoIAlign"] * 2),
     ],
 )
+@pytest.mark.usefixtures("few_detections")
 def test_engine_has_the_plugins(name, pooling, tmp_path):
     model = load(name, 64, "wide", tmp_path)
     file = tmp_path / "model.onnx"
