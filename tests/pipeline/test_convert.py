@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from default_row import ROW as DEFAULT_ROW
 
 from trtyard.core.cuda_device import usable_device
 from trtyard.core.report import HTML_FILE, JUNIT_FILE, RUN_FILE
@@ -26,16 +27,7 @@ from trtyard.report.reading import report_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS_ON = ["8.0", "8.6", "8.9", "12.0", "12.1"]
-ROW = {
-    "name": "rtx-1.7",
-    "tensorrt": "1.7.1.116",
-    "flavour": "rtx",
-    "exporter": "dynamo",
-    "opset": 18,
-    "cuda": "13.0",
-    "architectures": ["89"],
-    "runs_on": RUNS_ON,
-}
+ROW = {**DEFAULT_ROW, "runs_on": RUNS_ON}
 VARIABLES = {
     "PYTHONPATH": str(ROOT),
     "PATH": "/usr/local/bin:/usr/bin:/bin",
