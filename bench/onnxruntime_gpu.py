@@ -46,9 +46,7 @@ from trtyard.pipeline.models.static_detectors import forms, rewriting  # noqa: E
 from trtyard.pipeline.onnxruntime_cuda.child import CUDA_SETTINGS  # noqa: E402
 from trtyard.pipeline.onnxruntime_cuda.process import Asked, running  # noqa: E402
 from trtyard.pipeline.parity.detections import match_detections  # noqa: E402
-from trtyard.pipeline.precision.graph import constants_as_initializers, name_nodes  # noqa: E402
-from trtyard.pipeline.precision.half import ops_without_kernel, to_half  # noqa: E402
-from trtyard.pipeline.precision.kept import kept_nodes  # noqa: E402
+from trtyard.pipeline.precision.half import prepare, to_half  # noqa: E402
 
 REPEATS = 15
 WARM_UP = 3
@@ -189,9 +187,7 @@ def matched(model: Model, reference: Outcome, found: Outcome) -> str:
 def half_of(file: Path) -> Path:
     """Write the file in float16, with the nodes in fp32 that ``--precision fp16`` keeps."""
     model = onnx.load(str(file))
-    name_nodes(model.graph)
-    constants_as_initializers(model.graph)
-    kept = kept_nodes(model.graph, True, ops_without_kernel())
+    kept = prepare(model.graph, True)
     half = file.with_suffix(".fp16.onnx")
     onnx.save(to_half(model, kept).model, str(half))
     return half

@@ -57,14 +57,10 @@ def exported(request, gpu, tmp_path_factory) -> Exported:
 
 
 def half_of(file: Path) -> Path:
-    from trtyard.pipeline.precision.graph import constants_as_initializers, name_nodes
-    from trtyard.pipeline.precision.half import ops_without_kernel, to_half
-    from trtyard.pipeline.precision.kept import kept_nodes
+    from trtyard.pipeline.precision.half import prepare, to_half
 
     model = onnx.load(str(file))
-    name_nodes(model.graph)
-    constants_as_initializers(model.graph)
-    kept = kept_nodes(model.graph, True, ops_without_kernel())
+    kept = prepare(model.graph, True)
     half = to_half(model, kept).model
     try:
         onnx.checker.check_model(half)

@@ -10,11 +10,14 @@ from trtyard.pipeline.onnx_model.origin import describe
 from trtyard.pipeline.onnx_model.symptoms import inner_graphs
 from trtyard.pipeline.precision.casts import pool_in_half, remove_round_trips
 from trtyard.pipeline.precision.graph import (
+    constants_as_initializers,
     drop_unused,
     largest_of,
+    name_nodes,
     sort_nodes,
     split_initializers,
 )
+from trtyard.pipeline.precision.kept import kept_nodes
 
 LARGEST_HALF = 65504.0
 _MOST_NAMES = 3
@@ -35,11 +38,21 @@ def ops_without_kernel() -> List[str]:
     return list(float16.DEFAULT_OP_BLOCK_LIST)
 
 
+def prepare(graph: onnx.GraphProto, is_detector: bool) -> Dict[str, str]:
+    """Name the nodes and make initializers of constants; return the nodes that stay in fp32.
+
+    See ``kept_nodes``.
+    """
+    name_nodes(graph)
+    constants_as_initializers(graph)
+    return kept_nodes(graph, is_detector, ops_without_kernel())
+
+
 def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
     """Return a copy of ``model`` in float16, with float32 inputs and outputs.
 
     Args:
-        model: named nodes, no Constant nodes (see ``graph``); left as it is.
+        model: after ``prepare``; left as it is.
         kept: names of the nodes that stay in fp32, with reasons.
 
     Raises:

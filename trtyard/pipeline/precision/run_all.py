@@ -34,9 +34,8 @@ from trtyard.pipeline.precision.accuracy import Pair, accuracy_of
 from trtyard.pipeline.precision.bfloat16 import to_bfloat16, twin_of
 from trtyard.pipeline.precision.budgets import SHOWN_FOR_FP32, budget_of
 from trtyard.pipeline.precision.calibration import for_quantizer, ranges_of
-from trtyard.pipeline.precision.graph import constants_as_initializers, name_nodes
-from trtyard.pipeline.precision.half import Rewritten, ops_without_kernel, to_half
-from trtyard.pipeline.precision.kept import ASKED_FOR, kept_in_bfloat16, kept_nodes
+from trtyard.pipeline.precision.half import Rewritten, prepare, to_half
+from trtyard.pipeline.precision.kept import ASKED_FOR, kept_in_bfloat16
 from trtyard.pipeline.precision.patterns import nodes_matching
 from trtyard.pipeline.precision.plan import Plan, is_by_builder
 from trtyard.pipeline.precision.quantize import quantizable, to_fp8, to_int8
@@ -135,9 +134,7 @@ def ready_for(row: Row, plan: Plan, model: Model, usual: Outputs, folder: Path) 
     kept: Dict[str, str] = {}
     asked: List[str] = []
     if not is_by_builder(row):
-        name_nodes(whole.graph)
-        constants_as_initializers(whole.graph)
-        kept = kept_nodes(whole.graph, kind.is_detector, ops_without_kernel())
+        kept = prepare(whole.graph, kind.is_detector)
         if plan.keep is not None:
             asked = sorted(nodes_matching(whole.graph, plan.keep))
             kept.update((name, ASKED_FOR) for name in asked if name not in kept)
