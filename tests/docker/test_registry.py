@@ -484,88 +484,133 @@ def test_login_applies_to_image_and_attachments(start, make, logged_in):
     assert "other" not in str(caught.value)
 
 
-@pytest.fixture
-def gate(server):
-    """Put a server that wants a token, and gives it for a login, before the registry.
+class Forward(BaseHTTPRequestHandler):
+    """Pass requests on to the registry at ``server.behind``; ``server.asked`` lists them."""
 
-    Its port, and what it was asked.
-    """
-    asked, behind = [], server.port
+    protocol_version = "HTTP/1.1"
 
-    class Gate(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def log_message(self, *_):
+        pass
 
-        def log_message(self, *_):
-            pass
+    def handle(self):
+        if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":  # TLS, which Docker tries first
+            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        else:
+            super().handle()
 
-        def reply(self, status, headers, content=b""):
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+    def reply(self, status, headers, content=b""):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
-        def do(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            word = self.headers.get("Authorization", "")
-            asked.append((self.command, self.path, word, body))
-            if self.path.startswith("/token"):
-                by_login = word == f"Basic {pair_of('me', 'hunter2')}"
-                if by_login or b"refresh_token=identity" in body:
-                    self.reply(200, {}, json.dumps({"token": "t0ken"}).encode())
-                else:
-                    self.reply(401, {})
-            elif word != "Bearer t0ken":
-                realm = f"http://127.0.0.1:{self.server.server_port}/token"
-                scope = "repository:team/tiny:pull,push"
-                self.reply(
-                    401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="s",scope="{scope}"'}
-                )
+    def do(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        word = self.headers.get("Authorization", "")
+        self.server.asked.append((self.command, self.path, word, body))
+        if not self.answered(word, body):
+            self.pass_on(body)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do  # noqa: N815 - the base class's names
+
+    def answered(self, word, body):
+        """Answer in the registry's place; return whether it did."""
+        raise NotImplementedError
+
+    def pass_on(self, body):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.behind)
+        names = {*self.headers} - {"Authorization"}
+        headers = {name: ", ".join(self.headers.get_all(name)) for name in names}
+        connection.request(self.command, self.path, body=body, headers=headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        skipped = ("transfer-encoding", "date", "server")
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in skipped}
+        self.reply(answer.status, kept, content)
+        connection.close()
+
+
+@contextlib.contextmanager
+def in_front_of(server, handler):
+    """Yield a server with that handler, and give the registry's images its port meanwhile."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as front:
+        front.behind, front.asked = server.port, []
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        server.port = front.server_port
+        yield front
+        server.port = front.behind
+        front.shutdown()
+
+
+class Gate(Forward):
+    """Ask for a token, and give it to a user who is logged in."""
+
+    def answered(self, word, body):
+        if self.path.startswith("/token"):
+            by_login = word == f"Basic {pair_of('me', 'hunter2')}"
+            if by_login or b"refresh_token=identity" in body:
+                self.reply(200, {}, json.dumps({"token": "t0ken"}).encode())
             else:
-                self.pass_on(body)
+                self.reply(401, {})
+        elif word != "Bearer t0ken":
+            realm = f"http://127.0.0.1:{self.server.server_port}/token"
+            scope = "repository:team/tiny:pull,push"
+            self.reply(
+                401, {"WWW-Authenticate": f'Bearer realm="{realm}",service="s",scope="{scope}"'}
+            )
+        else:
+            return False
+        return True
 
-        def pass_on(self, body):
-            connection = http.client.HTTPConnection("127.0.0.1", behind)
-            headers = {
-                name: value for name, value in self.headers.items() if name != "Authorization"
-            }
-            connection.request(self.command, self.path, body=body, headers=headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            skipped = ("content-length", "transfer-encoding", "date", "server")
-            kept = {
-                name: value for name, value in answer.getheaders() if name.lower() not in skipped
-            }
-            self.reply(answer.status, kept, content)
-            connection.close()
 
-    for method in ("GET", "HEAD", "POST", "PUT"):
-        setattr(Gate, f"do_{method}", Gate.do)
+class Losing(Forward):
+    """Refuse the first upload of each kind as a registry does during two pushes at once."""
 
-    gate = ThreadingHTTPServer(("127.0.0.1", 0), Gate)
-    threading.Thread(target=gate.serve_forever, daemon=True).start()
-    yield gate.server_port, asked
-    gate.shutdown()
-    gate.server_close()
+    def answered(self, *_):
+        uploads = [one for one in self.server.asked if one[0] == "PUT"]
+        manifests = [one for one in uploads if "/manifests/" in one[1]]
+        if self.command != "PUT":
+            return False
+        if len(uploads) == 1:
+            status, code = 400, "DIGEST_INVALID"
+            message = "provided digest did not match uploaded content"
+        elif len(manifests) == 1 and "/manifests/" in self.path:
+            status, code, message = 404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"
+        else:
+            return False
+        error = {"code": code, "message": message, "detail": f"sha256:{'0' * 64}"}
+        content = json.dumps({"errors": [error]}).encode()
+        self.reply(status, {"Content-Type": "application/json"}, content)
+        return True
+
+
+def test_lost_blobs_are_pushed_again(engine, server, make, monkeypatch, capfd):
+    monkeypatch.setattr(registry, "BACKOFF_SECONDS", (0.01, 0.02))
+    name = make()
+    with in_front_of(server, Losing) as front:
+        push(engine, server, name)
+    said = capfd.readouterr().err
+    assert re.search("not match uploaded content.*; retrying in 0.01 s", said)
+    assert re.search("blob unknown.*; retrying in 0.02 s", said)
+    assert sum(one[0] == "PUT" and "/manifests/" in one[1] for one in front.asked) == 2
+    assert digest_of(engine, server.image()) == engine.images.get(name).id
 
 
 @pytest.mark.parametrize(
     "kept", [{"auth": pair_of("me", "hunter2")}, {"identitytoken": "identity"}]
 )
-def test_a_token_is_fetched_once_and_used_for_all(engine, server, make, gate, logged_in, kept):
+def test_a_token_is_fetched_once_and_used_for_all(engine, server, make, logged_in, kept):
     digest = push(engine, server, make())
-    port, asked = gate
-    server.port, real = port, server.port
-    logged_in(server, **kept)
-    done = referrers.attach(server.image(), digest, b"{}", "application/spdx+json")
-    server.port = real
+    with in_front_of(server, Gate) as gate:
+        logged_in(server, **kept)
+        done = referrers.attach(server.image(), digest, b"{}", "application/spdx+json")
     assert done.moved
-    tokens = [one for one in asked if one[1].startswith("/token")]
+    tokens = [one for one in gate.asked if one[1].startswith("/token")]
     assert len(tokens) == 1
     assert "repository" in tokens[0][1] + tokens[0][3].decode()
-    others = [word for _, path, word, _ in asked if not path.startswith("/token")]
+    others = [word for _, path, word, _ in gate.asked if not path.startswith("/token")]
     assert others[0] == ""
     assert set(others[1:]) == {"Bearer t0ken"}
     assert json.loads(asked_of(server, done))["subject"]["digest"] == digest

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 VARIABLE = "TRTYARD_REGISTRY"
-# How long to wait before each retry after a 429 or 503.
+# How long to wait before each retry of what may succeed later.
 BACKOFF_SECONDS: tuple[float, ...] = (1, 3, 9)
 
 # Docker reads a first component without a dot or colon, except localhost, as a Docker Hub user.
@@ -42,6 +42,8 @@ _REFUSED = re.compile(
 )
 _BROKEN_TAG = re.compile(r"/manifests/\S+ 500 ")
 _NOT_THERE = re.compile(r"not found|manifest unknown|name unknown|no such manifest")
+# Registries say this now and then when two pushes upload a blob at the same time.
+_BLOB_LOST = re.compile(r"blob unknown|blob upload (unknown|invalid)|not match uploaded content")
 _UNTAGGED_MEANWHILE = re.compile(r"does not exist locally|no such image|tag does not exist")
 
 _T = TypeVar("_T")
@@ -262,6 +264,11 @@ def explained(remote: str, said: str) -> TrtyardError:
             f"{remote}: a blob from the registry is too short: {last}",
             "if it happens again: ./run push on a machine that has the image replaces damaged"
             " blobs",
+        )
+    if _BLOB_LOST.search(text):
+        return _LaterError(
+            f"{remote}: the registry does not have a blob of the image: {last}",
+            "./run push on a machine that has the image uploads it again",
         )
     if _UNTAGGED_MEANWHILE.search(text):
         return _LaterError(f"{remote} was untagged while it was pushed: {last}")
