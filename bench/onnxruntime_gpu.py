@@ -243,9 +243,11 @@ def rows(one: Subject, library: Path, options: argparse.Namespace, context: floa
                         model, module, dtype, compiled
                     ),
                 )
-        runs = [("function bodies", None, False), ("kernels", library, False)]
-        if model.static_form is None:  # the others have nodes that ONNX Runtime runs on the CPU
-            runs.append(("kernels, CUDA graph", library, True))
+        runs = [
+            ("function bodies", None, False),
+            ("kernels", library, False),
+            ("kernels, CUDA graph", library, True),
+        ]
         for words, used, graph in runs:
             timed(
                 f"{kind} onnxruntime, {words}",

@@ -35,7 +35,6 @@ from trtyard.pipeline.models.static_detectors.static_detector import (
     StaticDetector,
 )
 from trtyard.pipeline.models.weights import Choice
-from trtyard.pipeline.onnx_model.versions import CAN_FOLD
 from trtyard.pipeline.torch_support.versions import detector_names, untrained_detector
 
 __all__ = ["detector_names", "load_detector"]
@@ -106,8 +105,7 @@ def load_detector(
         output_names, module = with_named_outputs(module, module(images), name)
     static_form: Optional[StaticDetector] = None
     if form is not None:
-        fixed_sizes = CAN_FOLD and not hasattr(detector, "rpn")
-        static_form = StaticDetector(detector, form, output_names, fixed_sizes).eval()
+        static_form = StaticDetector(detector, form, output_names).eval()
     rows, columns = picture.rgb.shape[:2]
     shape = images.shape[3], images.shape[2]
     return Model(

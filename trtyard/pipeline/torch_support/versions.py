@@ -34,10 +34,11 @@ def smallest(values: torch.Tensor) -> torch.Tensor:
 def not_negative(values: torch.Tensor) -> torch.Tensor:
     """Return integers with negative values replaced by 0.
 
-    torch 1.4 exports ``clamp`` of integers as Clip, which supports only floats before opset 12.
+    Not with ``clamp``: Clip supports only floats before opset 12, and ONNX Runtime's CUDA provider
+    has none of int32.
     """
-    if hasattr(torch, "minimum"):
-        return torch.clamp(values, min=0)
+    if hasattr(torch, "maximum"):
+        return torch.maximum(values, torch.zeros((), dtype=values.dtype, device=values.device))
     return torch.where(values < 0, torch.zeros_like(values), values)
 
 

@@ -7,11 +7,10 @@ depends on the number of operations.
 from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 import torch
-from torch.nn import functional
 from torchvision.ops import boxes as box_ops
 
 from trtyard.pipeline.models.faster_rcnn.selection import highest, top_k
-from trtyard.pipeline.models.static_detectors.shared import plain_size
+from trtyard.pipeline.models.static_detectors.shared import plain_size, with_rows
 from trtyard.pipeline.models.static_detectors.suppression import (
     NO_PAIR,
     Candidates,
@@ -92,8 +91,8 @@ def best_candidates(
         else:
             place = torch.arange(count, dtype=torch.int64, device=each.device)
         missing = most - kept
-        pairs.append(functional.pad(each.reshape(-1), (0, missing * classes), value=NO_PAIR))
-        places.append(functional.pad(place + first, (0, missing)))
+        pairs.append(with_rows(each.reshape(-1), missing * classes, NO_PAIR))
+        places.append(with_rows(place + first, missing, 0))
         first += count
     table = torch.stack(pairs)
     best = highest(table, most * classes, min(keep, most * classes))

@@ -13,6 +13,7 @@ from trtyard.pipeline.models.static_detectors.padded_boxes import (
     with_padding,
 )
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
+from trtyard.pipeline.models.static_detectors.shared import with_rows
 from trtyard.pipeline.models.static_detectors.suppression import shifted_boxes
 from trtyard.pipeline.ops import padded_nms
 from trtyard.pipeline.torch_support.versions import not_negative, untraced
@@ -72,9 +73,9 @@ def _suppressed(network: Any, levels: List[_Level]) -> torch.Tensor:
     """
     longest = max(level.rows for level in levels)
     logits = torch.stack(
-        [_with_rows(longest - level.rows, level.logits, NO_SCORE) for level in levels]
+        [with_rows(level.logits, longest - level.rows, NO_SCORE) for level in levels]
     )
-    boxes = torch.stack([_with_rows(longest - level.rows, level.boxes, 0.0) for level in levels])
+    boxes = torch.stack([with_rows(level.boxes, longest - level.rows, 0.0) for level in levels])
     order = descending_in_turn(logits, torch.zeros_like(logits[:1]), longest)
     logits = take_rows(logits, order, len(levels))
     boxes = take_rows(boxes, order, len(levels))
@@ -96,14 +97,6 @@ def _scores(network: Any, logits: torch.Tensor) -> Tuple[torch.Tensor, torch.Ten
         return logits, is_candidate
     scores = torch.sigmoid(logits)
     return scores, is_candidate & (scores >= network.score_thresh)
-
-
-def _with_rows(missing: int, values: torch.Tensor, value: float) -> torch.Tensor:
-    """Return ``values`` [N, ...] and so many rows of ``value``."""
-    if missing == 0:
-        return values
-    shape = (missing, *values.shape[1:])
-    return torch.cat([values, torch.full(shape, value, dtype=values.dtype, device=values.device)])
 
 
 def _sizes(values: torch.Tensor) -> Tuple[int, int, int]:

@@ -55,6 +55,17 @@ def plain_size(image: torch.Tensor) -> Tuple[int, int]:
         return int(height), int(width)
 
 
+def with_rows(values: torch.Tensor, count: int, value: float) -> torch.Tensor:
+    """Return ``values`` [N, ...] and ``count`` rows of ``value`` behind them.
+
+    Not with ``pad``: ONNX Runtime's CUDA provider has no Pad of integers.
+    """
+    if count == 0:
+        return values
+    shape = (count, *values.shape[1:])
+    return torch.cat([values, torch.full(shape, value, dtype=values.dtype, device=values.device)])
+
+
 def cells_per_pixel(cells: int, length: torch.Tensor) -> torch.Tensor:
     """Return how many cells of a map a pixel covers if ``interpolate`` enlarges it, as ``length``.
 

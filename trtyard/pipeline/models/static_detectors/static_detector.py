@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite, refuse_unknown, rewritten
+from trtyard.pipeline.onnx_model.versions import CAN_FOLD
 
 COUNT = "count"
 
@@ -44,12 +45,13 @@ class PaddedReference(OneImage):
 class StaticDetector(OneImage):
     """The detector with torchvision's functions replaced: its shapes do not depend on values."""
 
+    has_fixed_sizes = CAN_FOLD  # the TorchScript exporter then writes sizes as constants
+
     def __init__(
         self,
         detector: nn.Module,
         rewrites: Sequence[Rewrite],
         output_names: Sequence[str],
-        has_fixed_sizes: bool = False,
     ) -> None:
         """Take a detector that is in eval mode and went through ``anchors_kept``.
 
@@ -57,7 +59,6 @@ class StaticDetector(OneImage):
             detector: with boxes as torchvision gives them.
             rewrites: of ``form_of``.
             output_names: of ``PaddedReference``.
-            has_fixed_sizes: whether the TorchScript exporter writes sizes as constants.
 
         Raises:
             UsageError: the installed torchvision is not one that ``rewrites`` are for.
@@ -66,7 +67,6 @@ class StaticDetector(OneImage):
         refuse_unknown(rewrites)
         self._rewrites = tuple(rewrites)
         self._output_names = tuple(output_names)
-        self.has_fixed_sizes = has_fixed_sizes
 
     def forward(self, images: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         """Return the outputs in the order of ``output_names``, as ``PaddedReference`` pads them."""
