@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 # uv's settings that name package indexes: addresses, perhaps with a name: NAME=ADDRESS.
 _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 _PORTS = {"http": 80, "https": 443}
+# A longer value in an address's query may be a signature or a token.
+_LONGEST_SHOWN = 8
 
 
 def http_session(*, retries: int = 5) -> "Session":
@@ -27,6 +29,22 @@ def http_session(*, retries: int = 5) -> "Session":
     if bundle := os.environ.get("SSL_CERT_FILE"):  # uv reads it, requests does not
         session.verify = bundle
     return session
+
+
+def without_secrets(address: str) -> str:
+    """Return the address with *** for each value of its query that may be a secret.
+
+    The query of a presigned address gives access to the file.
+    """
+    parts = urlsplit(address)
+    return parts._replace(query="&".join(map(_hidden, parts.query.split("&")))).geturl()
+
+
+def _hidden(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    if not equals:
+        name, value = "", parameter
+    return f"{name}{equals}***" if len(value) > _LONGEST_SHOWN else parameter
 
 
 def index_login(place: str, environment: Mapping[str, str]) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from trtyard.core.errors import EnvironmentLacksError, IntegrityError, TrtyardError, UsageError
 from trtyard.core.files import PARTIAL_PREFIX, sha256_of, written_whole
 from trtyard.core.published_weights import PRETRAINED, digits_in
-from trtyard.fetching.http import http_session, index_login
+from trtyard.fetching.http import http_session, index_login, without_secrets
 from trtyard.fetching.mirrors import Mirrors
 from trtyard.fetching.vendor import is_a_page
 from trtyard.system.folders import held_folder, make_own
@@ -42,6 +42,11 @@ class WeightsFile:
     key: str = ""  # of the weights in the file
 
     @property
+    def shown(self) -> str:
+        """The address for messages and reports."""
+        return without_secrets(self.address)
+
+    @property
     def name(self) -> str:
         """The name of the file in the cache: that on the server, if that has the hash."""
         name = unquote(urlsplit(self.address).path.rpartition("/")[2])
@@ -69,24 +74,25 @@ def read_address(text: str) -> WeightsFile:
             "--weights: the address has a user or password",
             "put the login into the netrc, see docs/offline.md",
         )
+    shown = without_secrets(text)
     if parts.scheme.lower() not in ("http", "https"):
         raise UsageError(
-            f"--weights {text}: only http:// and https:// addresses are downloaded",
+            f"--weights {shown}: only http:// and https:// addresses are downloaded",
             "give a file on this machine by its path: --weights FILE",
         )
     if not parts.hostname:
-        raise UsageError(f"--weights {text}: the address has no host", EXAMPLE)
+        raise UsageError(f"--weights {shown}: the address has no host", EXAMPLE)
     found = _ADDRESS_WITH_HASH.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"--weights {text}: the sha256 of the file is missing",
+            f"--weights {shown}: the sha256 of the file is missing",
             f"{EXAMPLE}, with the 64 digits that sha256sum FILE prints, or that the project "
             "publishes",
         )
     sha256 = found["sha256"].lower()
     if not re.fullmatch(rf"[0-9a-f]{{{_ALL_DIGITS}}}", sha256):
         raise UsageError(
-            f"--weights {text}: the sha256 must have {_ALL_DIGITS} hex digits (0-9, a-f), this has "
+            f"--weights {shown}: the sha256 must have {_ALL_DIGITS} hex digits (0-9, a-f), this has "
             f"{len(sha256)} characters",
             "sha256sum FILE prints all of them",
         )
@@ -179,7 +185,7 @@ def _not_downloaded(
     digits = "sha256" if len(file.sha256) == _ALL_DIGITS else "its sha256 starts with"
     return EnvironmentLacksError(
         f"the weights were not downloaded from {host}: {said}",
-        f"{login}download {file.address} on another machine ({digits} {file.sha256}), and place "
+        f"{login}download {file.shown} on another machine ({digits} {file.sha256}), and place "
         f"it at {target}",
     )
 

@@ -9,6 +9,7 @@ from trtyard.core.errors import UsageError
 from trtyard.core.known_models import FASTER_RCNN, is_known
 from trtyard.core.onnx_files import is_onnx_file
 from trtyard.core.published_weights import PRETRAINED
+from trtyard.fetching.http import without_secrets
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.weights import (
     EXAMPLE,
@@ -70,4 +71,6 @@ def with_weights(job: Job, output_in_row: Callable[[Sequence[str]], str]) -> Job
     path = have_weights(file, read_mirrors())
     if file.key:
         name = name[: -len(file.key) - 1]
+    if name != PRETRAINED:
+        name = without_secrets(name)
     return replace(job, weights=path, weights_key=file.key, weights_name=name, weights_file=file)

@@ -92,7 +92,7 @@ class Job:
         out = (place or str)(self.out)
         words = [self.request.task, "--row-file", row_file, "--executor", executor]
         if self.weights is not None and self.weights_file is not None:
-            words += ["--weights-address", self.weights_file.address]
+            words += ["--weights-address", self.weights_file.shown]
             words += ["--shown-as", (place or str)(self.weights), self.weights_name]
         return [*words, "--out", out, "--request", f"{out}/{file.name}"]
 

@@ -63,6 +63,19 @@ def test_an_address_needs_no_row(got, tmp_path):
     assert words[words.index("--shown-as") + 2] == typed
 
 
+def test_a_signature_in_the_address_is_not_passed_on(got, tmp_path):
+    query = "raw=1&sv=2024-01&sig=c2VjcmV0L3NpZ25hdHVyZQ=="
+    typed = f"https://example.org/net.pth?{query}#sha256={SHA256}"
+    found = with_weights(job(typed, out=str(tmp_path)), in_row(None))
+    assert got[0].address.endswith(query)
+    words = found.arguments("host", "row.json")
+    shown = "https://example.org/net.pth?raw=1&sv=2024-01&sig=***"
+    assert words[words.index("--weights-address") + 1] == shown
+    assert words[words.index("--shown-as") + 2] == f"{shown}#sha256={SHA256}"
+    written = "".join(each.read_text() for each in tmp_path.rglob("*.json"))
+    assert "c2VjcmV0" not in " ".join(words) + written
+
+
 def test_other_weights_get_nothing(got, tmp_path):
     asked = job("seeded:3", out=str(tmp_path))
     assert with_weights(asked, in_row(ADDRESS)) is asked
