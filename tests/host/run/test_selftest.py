@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +69,7 @@ def commands(monkeypatch):
     monkeypatch.setattr(selftest, "downloads", lambda row, parts: ())
     monkeypatch.setattr(selftest, "engine_problem", lambda: None)
     monkeypatch.setattr(selftest, "has_cuda_device", lambda: False)
+    monkeypatch.setattr(selftest, "onnxruntime_headers", lambda: Path("headers"))
     monkeypatch.setattr(
         selftest, "make_environment", lambda row, lock: environment_of(row, lock, row.python)
     )
