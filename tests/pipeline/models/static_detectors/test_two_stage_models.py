@@ -163,6 +163,16 @@ def test_engine_has_the_plugins(name, pooling, tmp_path):
     assert sorted(facts.plugin_layers) == sorted([*pooling, "PaddedNMS", "PaddedNMS"])
 
 
+@pytest.mark.slow
+def test_network_has_no_more_layers_than_that_of_dynamo(tmp_path):
+    model = load(SMALL, 320, "wide", tmp_path)
+    layers = []
+    for exporter in (model.exporter, "dynamo"):
+        exported(model, exporter, tmp_path / "model.onnx")
+        layers.append(build_engine(tmp_path / "model.onnx", tmp_path / "model.engine").layers)
+    assert layers[0] <= layers[1]
+
+
 def test_published_checkpoint_gives_the_same_detections(tmp_path):
     model = load_detector(SMALL, SEEDED, None, 96)
     file = tmp_path / "detector.pth"
