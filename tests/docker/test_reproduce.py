@@ -1,4 +1,4 @@
-"""Builds from nothing on the real engine, of images of a few files on the row's own base."""
+"""Builds from scratch on the real engine, of images of a few files on the row's own base."""
 
 import hashlib
 import json

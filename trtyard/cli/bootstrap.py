@@ -75,7 +75,7 @@ def _runs(python: Path) -> bool:
 
 
 def make(held: int) -> None:
-    """Make ``.venv`` from nothing; write its stamp last.
+    """Make ``.venv`` from scratch; write its stamp last.
 
     Child processes inherit ``held``, the lock's file descriptor: if this process is killed, the
     next one waits until they end.

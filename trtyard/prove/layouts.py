@@ -1,6 +1,6 @@
 """Write images as OCI layouts: from a build without cache, or exported from Docker.
 
-A build from nothing uses no build cache and no cache mount, and builds its local bases again under
+A build from scratch uses no build cache and no cache mount, and builds its local bases again under
 temporary names. All other inputs have a hash in ``versions.lock``.
 """
 
@@ -64,7 +64,7 @@ def from_nothing(
     With ``like``, use the plan's existing bases if the distribution has newer packages now. Then
     only the build itself can cause a difference.
     """
-    say(f"building {plan.row.name}, {plan.stage}, from nothing: {name}")
+    say(f"building {plan.row.name}, {plan.stage}, from scratch: {name}")
     started = time.monotonic()
     own, mounts = with_own_bases(plan, name), f"{MOUNTS}-{uuid.uuid4().hex[:12]}"
     with _forgotten(client, docker, own, mounts):
@@ -154,7 +154,7 @@ def output_to(folder: Path) -> str:
 
 
 def build_command(docker: Path, plan: Plan, name: str, mounts: str) -> list[Word]:
-    """Return the command that builds the plan's image from nothing and writes the layout.
+    """Return the command that builds the plan's image from scratch and writes the layout.
 
     ``mounts`` is the prefix of its cache mounts' names; no other build shares them.
     """

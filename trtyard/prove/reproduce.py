@@ -197,7 +197,7 @@ def _say_what_would_be_done(docker: Path, plan: Plan, against: str) -> None:
         own = with_own_bases(plan, name)
         for base in own.local:
             say(f"would build {base.image} again")
-        say(f"would build {plan.row.name}, {plan.stage}, from nothing: {name}")
+        say(f"would build {plan.row.name}, {plan.stage}, from scratch: {name}")
         variables = [f"{key}={it}" for key, it in {**VARIABLES, **context_variables()}.items()]
         show(f"{quoted(variables)} {quoted(build_command(docker, own, name, MOUNTS))}")
     if against:
