@@ -7,7 +7,7 @@ from trtyard.cli.command import Optional, Repeated, command, refuse, words_after
 from trtyard.core.errors import UsageError
 from trtyard.core.request import BenchRequest, ConversionRequest
 
-ROW = "Row or alias of the matrix; list them with ./run matrix."
+ROW = "Row or alias of the matrix (default: the default row); list them with ./run matrix."
 REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGISTRY)."
 
 
@@ -15,8 +15,8 @@ REGISTRY = "HOST[:PORT][/PREFIX] (default: the environment variable TRTYARD_REGI
 def convert(dry_run: bool = False, **words: str | bool | Repeated) -> int:
     """Convert a model to ONNX and TensorRT, and compare the results with PyTorch.
 
-    The model may be an ONNX file: then ONNX Runtime is the reference for TensorRT. run.py in the
-    output folder runs the result without torch and trtyard.
+    For an ONNX file, the results of TensorRT are compared with ONNX Runtime. run.py in the output
+    folder runs the result without torch and trtyard. Example: ./run convert --model alexnet.
     """
     from trtyard.run.convert import convert
 
@@ -27,8 +27,8 @@ def convert(dry_run: bool = False, **words: str | bool | Repeated) -> int:
 def bench(dry_run: bool = False, **words: str | bool) -> int:
     """Convert a model, and time PyTorch, ONNX Runtime and TensorRT at each batch size.
 
-    Example: ./run bench --model resnet50 --batch 1,8. The report has the times in its section
-    Latency; a runtime that cannot run here is listed as not run, with the reason.
+    The times are in the report's section Latency. A runtime that cannot run here is listed as not
+    run, with the reason. Example: ./run bench --model resnet50 --batch 1,8.
     """
     from trtyard.run.convert import convert
 
@@ -36,17 +36,17 @@ def bench(dry_run: bool = False, **words: str | bool) -> int:
 
 
 @command(
-    file="The file with the conversions; paths in it are relative to its folder.",
-    on="here (this machine) or slurm (job arrays; run it on a login node).",
+    file="File with the conversions; paths in it are relative to its folder.",
+    on="here (this machine, the default) or slurm (job arrays; run it on a login node).",
     out="Folder for the results (default: out/batch/NAME for NAME.toml).",
-    workers="here: how many conversions run at a time (default: 1).",
-    again="Also run what is finished.",
+    workers="here: number of conversions that run at the same time (default: 1).",
+    again="Also run finished conversions.",
     dry_run="List what would run and what is finished, and run nothing.",
-    gpus="slurm: GPUs of each conversion (default: 1). 0: any node, engines are not run.",
-    constraint="slurm: features of the nodes (default: cc8.6 and so on, the compute capabilities "
-    "that the row's engines run on); none: any node.",
-    retries="slurm: how often a conversion is submitted again that was killed or ended with exit "
-    "code 3 (default: 2).",
+    gpus="slurm: GPUs for each conversion (default: 1). 0: use any node and run no engines.",
+    constraint="slurm: features of the nodes (default: cc8.6 and so on, for the compute "
+    "capabilities that the row's engines run on). none: any node.",
+    retries="slurm: submit a conversion again up to this many times if it was killed or ended with "
+    "exit code 3 (default: 2).",
 )
 def batch(
     file: str,
@@ -59,11 +59,12 @@ def batch(
     constraint: str = "",
     retries: str = "",
 ) -> int:
-    """Run the conversions of a file such as jobs.toml, except those that are finished.
+    """Run all conversions of a file such as jobs.toml, except finished ones.
 
     The file has [[jobs]] with lists of models, rows and precisions, and options of convert:
-    docs/scaling.md. Options of sbatch follow --: ./run batch jobs.toml --on slurm -- -p PARTITION.
-    Exit code: the worst one of all conversions, from best to worst 0, 3, 1, 4, 2, 5, 70.
+    docs/scaling.md. Arguments after -- are passed to sbatch:
+    ./run batch jobs.toml --on slurm -- -p PARTITION
+    Exit code: the worst of all conversions, from best to worst 0, 3, 1, 4, 2, 5, 70.
     """
     from trtyard.batch.batch import run_batch, slurm_options
 
@@ -80,11 +81,11 @@ def batch(
 
 @command(record=ConversionRequest, without=("bisect", "until", "export"))
 def bisect(**words: str | bool) -> int:
-    """Find the first node in which two runtimes differ, with line and cause.
+    """Find the first node in which two runtimes differ, its source line and the cause.
 
-    Converts the model into out/ROW/MODEL-bisect, and compares intermediate values. By default it
-    compares the ONNX file with PyTorch. --between onnxruntime,tensorrt compares an engine with the
-    ONNX file, and torch,tensorrt runs both searches. TensorRT needs a GPU.
+    Converts the model into out/ROW/MODEL-bisect and compares intermediate values. By default it
+    compares the ONNX file with PyTorch. --between onnxruntime,tensorrt compares the engine with the
+    ONNX file, and --between torch,tensorrt does both. TensorRT needs a GPU.
     """
     from trtyard.run.bisect import bisect
 
@@ -96,7 +97,8 @@ def bisect(**words: str | bool) -> int:
     trt=ROW,
     only="Run only these parts, separated by commas: host, pipeline, slow (the pipeline's slow "
     "tests), rows, docker, gpu.",
-    all="Run all parts, also slow tests, other rows, Docker and GPU. Prints what it will download.",
+    all="Run all parts, including slow tests, other rows, Docker and GPU. Prints what it will "
+    "download.",
 )
 def run_tests(
     trt: str = "default",
@@ -123,14 +125,14 @@ def lint() -> int:
 
 
 @command(
-    check="Only check, without a network, that the lock matches the matrix.",
-    upgrade="Resolve this row from scratch, even if unchanged; without a name, all rows.",
+    check="Only check that versions.lock matches versions.toml, without a network.",
+    upgrade="Resolve this row again with the newest releases; without a name, all rows.",
 )
 def lock(check: bool = False, upgrade: Optional = "") -> None:
     """Lock versions.toml to versions.lock and requirements/host.in to host.txt; render images/.
 
-    Only changed rows are resolved. Prints the differences. Exit code 3: the row given with
-    --upgrade still has unresolved entries.
+    Resolves only the rows that changed, and prints the differences. Exit code 3: the row of
+    --upgrade still has unresolved entries. Exit code 5: --check found a difference.
     """
     from trtyard.lock.relock import ALL, check_locks
     from trtyard.render.resolving import lock_and_render
@@ -150,7 +152,7 @@ def matrix(json: bool = False) -> None:
 
 @command(
     name="row add",
-    release="TensorRT release such as 10.13, 10.13.2.6 or rtx-1.6; list them with ./run row list "
+    release="TensorRT release, such as 10.13 or 10.13.2.6; list them with ./run row list "
     "--available.",
     like="Row or alias to copy everything else from (default: the row with the nearest release).",
     torch="torch release, such as 2.12 or 2.12.1 (default: as in --like).",
@@ -168,7 +170,7 @@ def row_add(
 ) -> None:
     """Add a row for a published TensorRT release, such as ./run row add 10.13 --like 10.16.
 
-    Changes versions.toml, versions.lock and images/, or none of them after an error.
+    Changes versions.toml, versions.lock and images/. After an error, none of them is changed.
     """
     from trtyard.render.rows import add_row
 
@@ -183,7 +185,7 @@ def row_list(available: bool = False) -> None:
     list_rows(available=available)
 
 
-@command(name="row remove", row="The row's name.")
+@command(name="row remove", row="Name of the row; list them with ./run row list.")
 def row_remove(row: str) -> None:
     """Remove a row from versions.toml, versions.lock and images/."""
     from trtyard.render.rows import remove_row
@@ -196,7 +198,7 @@ def row_remove(row: str) -> None:
     json="Print the patches as JSON.",
 )
 def patches(trt: str = "", json: bool = False) -> None:
-    """List the patches of a row: what each does, which errors it fixes, which releases need it."""
+    """List the rows' patches: what each does, the errors it fixes, the releases that need it."""
     from trtyard.lock.patches import show_patches
 
     show_patches(trt, as_json=json)
@@ -204,9 +206,9 @@ def patches(trt: str = "", json: bool = False) -> None:
 
 @command(
     trt=ROW,
-    for_="Runtime that loads them: tensorrt, or onnxruntime for its custom ops.",
+    for_="Runtime that loads the library: tensorrt (default), or onnxruntime (custom ops).",
     headers="Folder with NvInfer.h: also compile the C++ plugins, which TensorRT can load itself. "
-    "With --for onnxruntime: folder with onnxruntime_cxx_api.h (default: a locked package's).",
+    "With --for onnxruntime: folder with onnxruntime_cxx_api.h (default: from a locked package).",
     out="Library to write (default: out/ROW/libtrtyard_plugins.so, or libtrtyard_ort.so).",
 )
 def plugins(trt: str = "default", for_: str = "tensorrt", headers: str = "", out: str = "") -> int:
@@ -217,22 +219,22 @@ def plugins(trt: str = "default", for_: str = "tensorrt", headers: str = "", out
 
 
 @command(
-    old="Delete only environments made from an earlier lock.",
+    old="Delete only environments of earlier locks.",
     dry_run="List the folders, and delete nothing.",
     yes="Delete without asking.",
 )
 def clean(old: bool = False, dry_run: bool = False, yes: bool = False) -> None:
-    """Delete trtyard's work folders, .trtyard and .venv, after listing them. Keeps results."""
+    """List trtyard's work folders, .trtyard and .venv, then ask and delete them. Keeps results."""
     from trtyard.run.clean import clean
 
     clean(old=old, dry_run=dry_run, yes=yes)
 
 
-@command(check="Only compare; if files differ, list them and exit with 5.")
+@command(check="Only compare; list the files that differ. Exit code 5 if there are any.")
 def render(check: bool = False) -> None:
     """Render images/ from templates/ and the lock: Dockerfiles, their inputs, the bake file.
 
-    Also writes versions.schema.json, the JSON schema of versions.toml.
+    Also writes the JSON schemas: versions.schema.json and trtyard/report/report.schema.json.
     """
     from trtyard.render.dockerfiles import render_all
     from trtyard.report.reading import write_schema
@@ -243,7 +245,7 @@ def render(check: bool = False) -> None:
 
 @command(
     trt=ROW,
-    force="Make them again even if they exist.",
+    force="Make the base images again even if they exist.",
     dry_run="Print what would be made, and make nothing.",
 )
 def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> None:
@@ -255,16 +257,19 @@ def base(trt: str = "default", force: bool = False, dry_run: bool = False) -> No
 
 
 @command(
-    trt="Rows or aliases, separated by commas; all: every row without unresolved entries.",
-    base="auto, local (made by ./run base) or published (from the registry, by digest).",
-    builder="buildx builder to use instead of the engine; list them with docker buildx ls.",
+    trt="Rows or aliases, separated by commas (default: the default row); all: every row without "
+    "unresolved entries.",
+    base="Base image: local (made by ./run base), published (from the registry, by digest), or "
+    "auto (default): the one that is available.",
+    builder="buildx builder to use instead of the engine's; list them with docker buildx ls.",
     no_cache="Build every step again.",
     store="Folder made by ./run fetch: use only its files, without a network.",
-    target="final (the whole toolchain), runtime (a small image that only runs engines), or both, "
-    "separated by a comma.",
-    cache_from="Import build cache from there: BuildKit's type=KIND,KEY=VALUE. May be repeated.",
-    cache_to="Export build cache, same format; {target} is replaced by each image's target.",
-    locked="Fail for a row with unresolved entries, instead of resolving them first.",
+    target="final (the whole toolchain, the default), runtime (a small image that only runs "
+    "engines), or both, separated by a comma.",
+    cache_from="Import this build cache: BuildKit's type=KIND,KEY=VALUE. May be repeated.",
+    cache_to="Export the build cache, in the same format; {target} is replaced by each image's "
+    "target. May be repeated.",
+    locked="Fail if a row has unresolved entries, instead of resolving them first.",
     dry_run="Print the command, and build nothing.",
 )
 def build(
@@ -301,9 +306,9 @@ def build(
 
 
 @command(
-    trt="Rows or aliases, separated by commas; all: every row.",
-    target="final, runtime, or both, separated by a comma.",
-    store="Folder made by ./run fetch: count the files that it has.",
+    trt="Rows or aliases, separated by commas (default: the default row); all: every row.",
+    target="final (default), runtime, or both, separated by a comma.",
+    store="Folder made by ./run fetch: also count the files that it already has.",
     json="Print JSON with one object for each image.",
 )
 def plan(trt: str = "default", target: str = "final", store: str = "", json: bool = False) -> None:
@@ -315,9 +320,10 @@ def plan(trt: str = "default", target: str = "final", store: str = "", json: boo
 
 @command(
     trt=ROW,
-    target="final or runtime, as for build.",
+    target="final (default) or runtime, as for build.",
     against="Compare one build with this local image, instead of building twice.",
-    base="auto, local (made again for each build) or published (from the registry, by digest).",
+    base="Base image: local (made again for each build), published (from the registry, by "
+    "digest), or auto (default): the one that is available.",
     store="Folder made by ./run fetch: use only its files, without a network.",
     keep="Keep both images in .trtyard/reproduce.",
     json="Print the digests and all differences as JSON.",
@@ -350,7 +356,7 @@ def reproduce(
 
 @command(
     trt=ROW,
-    target="final, runtime, or both, separated by a comma.",
+    target="final (default), runtime, or both, separated by a comma.",
     registry=REGISTRY,
     dry_run="Print what would be pushed, and push nothing.",
 )
@@ -370,7 +376,7 @@ def push(
 
 @command(
     trt=ROW,
-    target="final, runtime, or both, separated by a comma.",
+    target="final (default), runtime, or both, separated by a comma.",
     registry=REGISTRY,
     dry_run="Print what would be pulled, and pull nothing.",
 )
@@ -387,7 +393,7 @@ def pull(
 
 @command(
     trt=ROW,
-    target="final or runtime, as for build.",
+    target="final (default) or runtime, as for build.",
     image="Inspect this image instead of the row's.",
     json="Print everything as JSON.",
     sbom="Print a bill of materials (SPDX 2.3 as JSON) instead.",
@@ -410,7 +416,7 @@ def inspect(
 @command(
     trt=ROW,
     into="Folder for the files, in packages/, debs/ and sources/.",
-    pythons="image (files for the image's own Python) or all (also for the host executor).",
+    pythons="image (files for the image's own Python, the default) or all (also for --in host).",
 )
 def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
     """Download every file of the row, checked by hash, for builds without a network."""
@@ -420,8 +426,8 @@ def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
 
 
 @command(
-    target="github (the workflow) or kubernetes (Jobs that convert models).",
-    check="github: only compare the workflow; exit with 5 if it differs.",
+    target="github (the workflow, the default) or kubernetes (Jobs that convert models).",
+    check="github: only compare the workflow; exit code 5 if it differs.",
     jobs="github: print the job lists for this file, the output of ./run matrix --json. "
     "kubernetes: a file such as jobs.toml of ./run batch, instead of --trt and --models.",
     capability="With --jobs: compute capability of the GPU runner, such as 8.9.",
@@ -430,9 +436,9 @@ def fetch(trt: str = "default", into: str = "", pythons: str = "image") -> None:
     "alexnet,faster_rcnn).",
     image="kubernetes: images as ROW=HOST/NAME@sha256:..., separated by commas.",
     registry=f"kubernetes: get the digests from this registry. {REGISTRY}",
-    claim="kubernetes: PersistentVolumeClaim for the reports.",
-    namespace="kubernetes: namespace of all objects.",
-    gpus="kubernetes: GPUs of each pod; 0: any node, engines are not run.",
+    claim="kubernetes: PersistentVolumeClaim for the reports (default: trtyard-out).",
+    namespace="kubernetes: namespace of all objects (default: default).",
+    gpus="kubernetes: GPUs for each pod (default: 1). 0: use any node and run no engines.",
     out="kubernetes: file to write (default: standard output).",
 )
 def ci(
@@ -482,8 +488,8 @@ def ci(
 def report(folder: Repeated = (), out: str = "") -> None:
     """Make report.html, junit.xml and run.py from report.json, and an index of several reports.
 
-    Example: ./run report out. Needed only for containers that were started without ./run:
-    ./run convert makes these files itself.
+    ./run convert makes the files of one report itself. Use this for an index of several reports,
+    and for containers that were started without ./run. Example: ./run report out.
     """
     from trtyard.report.pages import make_pages
 
@@ -503,14 +509,16 @@ def verified(from_: str = "", check: bool = False, need: str = "") -> None:
 
 
 @command(
-    log="A file, - for stdin, the error message in quotes, or the name of a known failure.",
-    onnx="The model's ONNX file: find the failing node's source in it, and problems of the model.",
-    trt="Row whose environment reads --onnx; list them with ./run matrix.",
+    log="Log file, - for stdin, an error message in quotes, or the name of a known failure.",
+    onnx="The model's ONNX file: use it to find the node's source line and problems of the model.",
+    trt="Row whose environment reads --onnx (default: the default row); list them with ./run "
+    "matrix.",
 )
 def explain(log: str, onnx: str = "", trt: str = "default") -> int:
     """Explain the error in a log: where it happened, why, and what to do.
 
-    Exit code 0: the failure is known. 1: it is not known; prints the lines that look like errors.
+    Exit code 0: the error is known. 1: it is not known; the lines that look like errors are
+    printed. 2: the file does not exist or is empty.
     """
     from trtyard.diagnose.explain import explain_log
 
@@ -520,7 +528,7 @@ def explain(log: str, onnx: str = "", trt: str = "default") -> int:
 @command(
     trt=ROW,
     model="Also check the ops of this model: an ONNX file, or a model to export first.",
-    input="Shapes of the inputs, as for convert; of a range the ops are checked at opt.",
+    input="Shapes of the inputs, as for convert; a range is checked at its opt size.",
     size="Side of the network's input in pixels.",
 )
 def doctor(
@@ -531,7 +539,8 @@ def doctor(
 ) -> int:
     """Check that this machine can build and run a row, and that TensorRT supports a model's ops.
 
-    Exit code 0: the row can build engines here. 3: it cannot. 4: it does not support the model.
+    Exit code 0: the row can build engines here. 3: it cannot. 4: it does not support an op of the
+    model.
     """
     from trtyard.diagnose.doctor import doctor
 

@@ -1,4 +1,4 @@
-"""Every command that the README shows is one that this trtyard takes."""
+"""The commands, options and links of the documentation are valid."""
 
 import re
 import shlex
@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke.collection import Collection
+
+import tasks as tasks_module
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "trtyard" / "__main__.py"
 HAVE_DRY_RUN = {"convert", "build"}
+
+
+tasks = {one.name: one for one in Collection.from_module(tasks_module).to_contexts()}
 
 
 def commands():
@@ -43,8 +49,29 @@ def test_readme_commands_are_valid(line, tmp_path):
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
 
+def anchors(file):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in found}
+
+
 @pytest.mark.parametrize("page", [*PAGES, *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(page):
     file = ROOT / page
-    for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
-        assert (file.parent / target).exists(), target
+    for link in re.findall(r"\]\(([^):]+)\)", file.read_text()):
+        name, _, anchor = link.partition("#")
+        target = file.parent / name if name else file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_commands_have_the_options_that_a_page_shows(page):
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    for shown in re.findall(r"\./run ((?:row )?[a-z]+ [^`\n|&]*)", text):
+        task, *words = shown.split("  #")[0].split(" -- ")[0].split()
+        task = f"{task} {words.pop(0)}" if task == "row" else task
+        known = tasks[task].flags
+        given = [re.split(r"[=,.;:)]", one)[0] for one in words if re.match("--[a-z]", one)]
+        assert [one for one in given if one not in known and one != "--help"] == [], shown

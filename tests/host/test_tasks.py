@@ -17,6 +17,13 @@ def test_the_list_names_every_task_with_a_line_about_it(tasks):
     for name in ("convert", "test", "lint", "lock", "matrix", "plugins", "clean"):
         assert f"  {name} " in done.stdout
     assert tasks().stdout.startswith(done.stdout.rstrip())
+    assert tasks("--help").stdout == tasks("-h").stdout == tasks().stdout
+
+
+def test_help_of_one_command_shows_its_arguments_and_options(tasks):
+    done = tasks("row add", "--help")
+    assert done.stdout.startswith("Usage: ./run row add RELEASE [OPTIONS]\n\nAdd a row ")
+    assert tasks("lint", "--help").stdout.startswith("Usage: ./run lint\n\nCheck style")
 
 
 def test_every_option_of_convert_is_explained(tasks):
@@ -37,7 +44,7 @@ def test_help_is_no_value_of_a_positional_argument(words, tasks):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["convrt"], "did you mean 'convert'"),
+        (["convrt"], "there is no command 'convrt'; did you mean 'convert'"),
         (["convert", "--modell", "alexnet"], "did you mean '--model'"),
         (["convert", "--model"], "--model needs a value"),
         (["matrix", "--trt", "8.6"], "matrix has no option '--trt'\n"),

@@ -178,6 +178,10 @@ class _Run(Program):
         if words and not words[0].startswith("-") and {"-h", "--help"} & set(own):
             # invoke would read --help as the value of the task's argument.
             self.args["help"].value, words = words[0], []
+        elif self.args["help"].value is True:
+            # invoke would list its own options, before it has loaded the tasks.
+            self.args["help"].set_value(None, cast=False)
+            words = []
         self.core.unparsed = words
         sys.dont_write_bytecode = False  # invoke sets it; with bytecode the next call starts faster
 
@@ -195,8 +199,21 @@ class _Run(Program):
 
     def no_tasks_given(self) -> None:
         self.list_tasks()
-        print("One task's options: ./run TASK --help. The manual: README.md.")  # noqa: T201
+        print("Options of one command: ./run COMMAND --help. Manual: README.md.")  # noqa: T201
         raise Exit
+
+    def print_task_help(self, name: str) -> None:
+        context = self.parser.contexts[name]
+        needed = "".join(f" {one.name.upper()}" for one in context.positional_args if one.name)
+        options = context.help_tuples()
+        print(f"Usage: ./run {name}{needed}{' [OPTIONS]' if options else ''}\n")  # noqa: T201
+        print(f"{inspect.getdoc(self.collection[name])}\n")  # noqa: T201
+        if options:
+            print("Options:\n")  # noqa: T201
+            self.print_columns(options)
+
+    def task_list_opener(self, extra: str = "") -> str:  # noqa: ARG002 - invoke passes it
+        return "Commands"
 
     def _refuse_repeated(self) -> None:
         """Exit with a usage error if a task gets a single-value option twice.
@@ -233,12 +250,13 @@ class _Run(Program):
             what = re.sub(
                 r"^Flag <Argument: ([\w-]+).* needed value.*", r"--\1 needs a value", str(error)
             )
-            what, hint = what.rstrip("!"), "list the tasks: ./run --list"
+            what, hint = what.rstrip("!"), "list the commands: ./run"
             if needed := re.search(r"required positional arguments?: (.*)", what):
                 what = f"{said} needs {needed[1].upper()}".replace("'", "")
                 raise Exit(
                     f"trtyard: {what}\n  ./run {said} --help", code=UsageError.exit_code
                 ) from None
+            what = re.sub(r"^No idea what ('.*') is$", r"there is no command \1", what)
             known = [name for one in tasks.values() for name in (one.name, *one.aliases) if name]
             if task is not None and said.startswith("-"):
                 what, hint = f"{task.name} has no option {said!r}", f"./run {task.name} --help"

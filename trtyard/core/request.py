@@ -123,25 +123,25 @@ class ConversionRequest:
     task = "convert"  # of ./run, and the pipeline's command
 
     model: str = option(
-        "faster_rcnn, any classifier, segmenter or detector of torchvision such as alexnet, "
-        "module:callable, file.py:callable, 'file.py:callable(depth=18)' with literals as "
-        "arguments, timm:NAME, hf:FOLDER, an ONNX file, or a folder with one.",
+        "Model to convert: faster_rcnn; a classifier, segmenter or detector of torchvision, such "
+        "as alexnet; module:callable, file.py:callable or 'file.py:callable(depth=18)' (arguments "
+        "are literals); timm:NAME; hf:FOLDER; an ONNX file, or a folder with one.",
         default="",
     )
     packages: Optional[List[str]] = option(
-        "A package that the model needs, such as timm or timm==1.0.31, or a requirements.txt. "
-        "May be given more than once.",
+        "Package that the model needs, such as timm or timm==1.0.31, or a requirements.txt. May be "
+        "repeated.",
         _texts,
         name="with",
     )
     row: str = option(
-        "Row or alias of the matrix, see: ./run matrix.",
+        "Row or alias of the matrix (default: the default row); list them with ./run matrix.",
         default="default",
         name="trt",
         host_only=True,
     )
     where: str = option(
-        "Where to run: auto, docker or host.",
+        "Where to run: docker, host, or auto (default): in Docker if the row's image is present.",
         _one_of("auto", "docker", "host"),
         default="auto",
         name="in",
@@ -151,26 +151,31 @@ class ConversionRequest:
         "Folder for the results (default: out/ROW/MODEL in the trtyard folder).", host_only=True
     )
     weights: str = option(
-        "seeded, seeded:N, pretrained (published by torchvision), a file with a state dict, or "
-        "URL#sha256=HEX; FILE#KEY and URL#sha256=HEX#KEY select one of several.",
+        "seeded (default: random, the same on every machine), seeded:N, pretrained (published by "
+        "torchvision), a file with a state dict, or URL#sha256=HEX. FILE#KEY and "
+        "URL#sha256=HEX#KEY select one of several state dicts.",
         default="seeded",
     )
     image: Optional[str] = option("Picture to run on (default: the astronaut of scikit-image).")
-    size: Optional[int] = option("Side of the network's input in pixels.", _number)
+    size: Optional[int] = option(
+        "Side of the network's input in pixels (default: the model's, see docs/models.md).", _number
+    )
     input: Optional[str] = option(
-        "Shapes of the inputs, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool. A size may be "
-        "a range, min..max or min:opt:max: 1..16x3x224x224 (quote [ ] and ;). For an ONNX file "
-        "also with names (x=1x3x224x224), or FILE.npz or FILE.npy with the values."
+        "Shapes of the inputs, such as 1x3x224x224 or 1x16:int64:30522,1x16:bool, also with names "
+        "(x=1x3x224x224). A size may be a range, min..max or min:opt:max, such as 1..16x3x224x224 "
+        "(quote [ ] and ;). For an ONNX file also FILE.npz or FILE.npy with the values."
     )
     top_n: Optional[int] = option(
-        "How many proposals faster_rcnn keeps (default: 1000, or 300 with seeded weights).", _number
+        "Number of proposals that faster_rcnn keeps (default: 1000, or 300 with seeded weights).",
+        _number,
     )
     norm_eps: Optional[float] = option(
-        "Epsilon of a torchvision detector's norm layers, if the checkpoint does not have it.",
+        "Epsilon of a torchvision detector's norm layers, which a checkpoint does not contain "
+        "(default: see docs/models.md).",
         _share,
     )
     detections: Optional[str] = option(
-        "Outputs of a torchvision detector: padded to a fixed length (default), or dynamic, as "
+        "Outputs of a torchvision detector: padded (default), to a fixed length; or dynamic, as "
         "torchvision returns them.",
         _one_of(PADDED, DYNAMIC),
     )
@@ -181,7 +186,7 @@ class ConversionRequest:
         default=False,
     )
     precision: str = option(
-        "fp32, fp16, bf16, int8, fp8, or several of them, separated by commas.",
+        "fp32 (default), fp16, bf16, int8, fp8, or several of them, separated by commas.",
         read_precisions,
         default=FP32,
     )
@@ -209,18 +214,24 @@ class ConversionRequest:
     onnx: Optional[str] = option(
         "With --bisect: an ONNX file of the model to compare with, instead of exporting it."
     )
-    until: str = option("Last stage: onnx or engine.", _one_of(ONNX, ENGINE), default=ENGINE)
-    plugins: Optional[str] = option("A plugin library to use, from: ./run plugins.")
+    until: str = option(
+        "onnx: stop after the ONNX file is compared with PyTorch. engine (default): run all stages.",
+        _one_of(ONNX, ENGINE),
+        default=ENGINE,
+    )
+    plugins: Optional[str] = option(
+        "Plugin library to use, written by ./run plugins (default: compiled for the row)."
+    )
     runtime: Optional[str] = option(
-        "Also run model.onnx in onnxruntime-cuda, ONNX Runtime on the GPU with trtyard's kernels.",
+        "onnxruntime-cuda: also run model.onnx in ONNX Runtime on the GPU, with trtyard's kernels.",
         _one_of(ONNXRUNTIME_CUDA),
     )
     ops: Optional[str] = option(
-        "With --runtime: the library of the kernels, from: ./run plugins --for onnxruntime "
+        "With --runtime: library with the kernels, written by ./run plugins --for onnxruntime "
         "(default: compiled for this GPU)."
     )
     export: Optional[str] = option(
-        "Also write a model repository for a server: triton, NVIDIA's Triton Inference Server.",
+        "triton: also write a model repository for NVIDIA's Triton Inference Server.",
         _one_of("triton"),
         host_only=True,
     )
@@ -334,8 +345,8 @@ class BenchRequest(ConversionRequest):
         _batches,
     )
     runs: Optional[int] = option(
-        "Time so many runs of each runtime at each batch size (default: 200).", _number
+        "Number of timed runs of each runtime at each batch size (default: 200).", _number
     )
     seconds: Optional[int] = option(
-        "Time each runtime for at most so many seconds at each batch size (default: 20).", _number
+        "Stop timing a runtime at a batch size after this many seconds (default: 20).", _number
     )
