@@ -215,7 +215,8 @@ class ConversionRequest:
         "With --bisect: an ONNX file of the model to compare with, instead of exporting it."
     )
     until: str = option(
-        "onnx: stop after the ONNX file is compared with PyTorch. engine (default): run all stages.",
+        "onnx: stop after the ONNX file was compared with PyTorch. engine (default): run all "
+        "stages.",
         _one_of(ONNX, ENGINE),
         default=ENGINE,
     )

@@ -92,8 +92,8 @@ def read_address(text: str) -> WeightsFile:
     sha256 = found["sha256"].lower()
     if not re.fullmatch(rf"[0-9a-f]{{{_ALL_DIGITS}}}", sha256):
         raise UsageError(
-            f"--weights {shown}: the sha256 must have {_ALL_DIGITS} hex digits (0-9, a-f), this has "
-            f"{len(sha256)} characters",
+            f"--weights {shown}: the sha256 must have {_ALL_DIGITS} hex digits (0-9, a-f), this "
+            f"has {len(sha256)} characters",
             "sha256sum FILE prints all of them",
         )
     return WeightsFile(address=found["address"], sha256=sha256, key=found["key"] or "")
