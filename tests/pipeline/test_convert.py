@@ -263,7 +263,7 @@ def test_foreign_files_are_not_replaced(row_file, tmp_path):
     (tmp_path / "junit.xml").write_text("of my own tests")
     done, _ = convert(row_file, "alexnet", tmp_path)
     assert done.returncode == 2
-    assert "holds model.onnx, junit.xml, which no conversion left there" in done.stderr
+    assert "has model.onnx, junit.xml but no report.json" in done.stderr
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "model.onnx": "mine",
         "junit.xml": "of my own tests",
@@ -312,7 +312,7 @@ def test_interrupt_leaves_the_folder_unchanged(row_file, tmp_path):
         time.sleep(0.002)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "trtyard: interrupted; nothing half-written was left\n"
+    assert stderr == "trtyard: interrupted; no incomplete files are left\n"
     assert [path.name for path in out.iterdir()] == ["report.json"]
     assert (out / "report.json").read_text() == "{}"
 

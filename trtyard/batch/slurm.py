@@ -245,8 +245,8 @@ def _constraint_of(job: BatchJob) -> str:
         raise EnvironmentLacksError(
             f"no node of this cluster has one of the features {', '.join(wanted)}, so none is known"
             f" to have a GPU for row {job.job.row.name}",
-            "name the nodes with --constraint FEATURE, use any with --constraint none, or none of"
-            " the GPUs with --gpus 0",
+            "select nodes with --constraint FEATURE, allow all with --constraint none, or use no"
+            " GPUs with --gpus 0",
         )
     return "|".join(found)
 

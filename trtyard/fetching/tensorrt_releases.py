@@ -55,7 +55,7 @@ def parse_release(word: str) -> tuple[Flavour, tuple[int, ...]]:
     match = _WORD.fullmatch(word)
     if match is None:
         raise UsageError(
-            f"{word!r} is not a TensorRT release such as 10.13 or rtx-1.6",
+            f"{word!r} is not a TensorRT release such as 10.13 or rtx-1.7",
             f"list the releases: {_LIST}",
         )
     return "rtx" if match["rtx"] else "full", tuple(map(int, match["numbers"].split(".")))

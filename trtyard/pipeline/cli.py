@@ -67,7 +67,7 @@ def _ended(options: argparse.Namespace) -> int:
     except TrtyardError as error:
         return _say(error)
     except KeyboardInterrupt:
-        sys.stderr.write("trtyard: interrupted; nothing half-written was left\n")
+        sys.stderr.write("trtyard: interrupted; no incomplete files are left\n")
         return INTERRUPTED_EXIT_CODE
     except OSError as error:
         return _say(_from_os(error))
@@ -77,7 +77,7 @@ def _ended(options: argparse.Namespace) -> int:
         traceback.print_exc()
         return _say(
             ConversionError(
-                "this is a bug in trtyard; nothing half-written was left",
+                "this is a bug in trtyard; no incomplete files are left",
                 "report it with the lines above, and with the model if you can",
             )
         )
@@ -270,7 +270,7 @@ def _from_os(error: OSError) -> TrtyardError:
     where = f" ({name})" if name else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return EnvironmentLacksError(
-            f"the disk is full{where}; nothing half-written was left",
+            f"the disk is full{where}; no incomplete files are left",
             "free some space, or give another folder with --out",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

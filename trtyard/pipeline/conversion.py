@@ -248,8 +248,7 @@ class Conversion:
         lines += [f"  {line}" for line in bad_variances(module)[:_MOST_NAMES]]
         raise ConversionError(
             "\n".join(lines),
-            "agreeing with NaN says nothing: give weights and inputs for which the model computes "
-            "numbers",
+            "use weights and inputs for which the model returns numbers: NaN cannot be compared",
         )
 
     def _export(self) -> Exported:
@@ -354,8 +353,8 @@ class Conversion:
         if spoilt:
             raise ConversionError(
                 f"the file computes NaN in ONNX Runtime: {_listed(spoilt)}",
-                "agreeing with NaN says nothing: give inputs for which the model computes numbers, "
-                "--input FILE.npz",
+                "use inputs for which the model returns numbers, --input FILE.npz: NaN cannot be "
+                "compared",
             )
         infinite = [
             name

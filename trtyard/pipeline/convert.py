@@ -184,9 +184,9 @@ def _refuse_to_replace(folder: Path) -> None:
     there = [name for name in artifacts.ALL if (folder / name).exists()]
     if there and artifacts.REPORTS[0] not in there:
         raise UsageError(
-            f"{folder} holds {', '.join(there)}, which no conversion left there: there is no "
-            f"{artifacts.REPORTS[0]} beside it",
-            "give another folder with --out, or move that away",
+            f"{folder} has {', '.join(there)} but no {artifacts.REPORTS[0]}, so it is not the "
+            "output of a conversion",
+            "use another folder with --out, or move these files",
         )
 
 

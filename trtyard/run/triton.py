@@ -72,7 +72,7 @@ def refuse_to_replace(out: Path) -> None:
     folder = out / FOLDER
     if folder.exists() and not is_replaceable(folder):
         raise UsageError(
-            f"{folder} holds files that no conversion left there", "move them, or use another --out"
+            f"{folder} has files that are not from a conversion", "move them, or use another --out"
         )
 
 

@@ -223,7 +223,7 @@ REFUSED = {
     "no such release": (["add", "10.99"], ["no TensorRT 10.99", "nearest are 10.16 and 11.0"]),
     "the wrong flavour": (["add", "1.6"], ["no TensorRT 1.6; did you mean rtx-1.6?"]),
     "no such build": (["add", "10.13.9"], ["nearest are 10.13.3.9 and 10.14.1.48"]),
-    "a slash": (["add", "10/13"], ["'10/13' is not a TensorRT release such as 10.13 or rtx-1.6"]),
+    "a slash": (["add", "10/13"], ["'10/13' is not a TensorRT release such as 10.13 or rtx-1.7"]),
     "a path": (["add", "../10.13"], ["'../10.13' is not a TensorRT release"]),
     "spaces": (["add", "10.13 "], ["'10.13 ' is not a TensorRT release"]),
     "one number": (["add", "10"], ["'10' is not a TensorRT release"]),

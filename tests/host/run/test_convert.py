@@ -453,7 +453,7 @@ def test_export_gets_the_models_name_and_without_it_none(monkeypatch, tmp_path):
 
 def test_export_never_replaces_files_of_others(monkeypatch, tmp_path):
     (tmp_path / "triton" / "mine").mkdir(parents=True)
-    with pytest.raises(UsageError, match="holds files that no conversion left there"):
+    with pytest.raises(UsageError, match="has files that are not from a conversion"):
         ended(monkeypatch, tmp_path, 0, writes=True, export="triton")
     assert not (tmp_path / "report.json").exists()
     assert ended(monkeypatch, tmp_path, 0, writes=True) == 0

@@ -174,7 +174,7 @@ def test_a_failed_conversion_leaves_none(converted):
 def test_files_of_others_stay(converted):
     (converted / "triton" / "mine").mkdir(parents=True)
     (converted / "triton" / "mine" / "config.pbtxt").write_text('name: "mine"')
-    with pytest.raises(UsageError, match="holds files that no conversion left there"):
+    with pytest.raises(UsageError, match="has files that are not from a conversion"):
         refuse_to_replace(converted)
     lay_out(converted, None)
     assert (converted / "triton" / "mine" / "config.pbtxt").exists()

@@ -155,7 +155,7 @@ def test_other_files_are_refused(tmp_path):
     path = tmp_path / "file.pth"
     for content in (b"hello world", b"PK\x03\x04 no zip", whole.read_bytes()[:600], b"\0" * 99):
         path.write_bytes(content)
-        with pytest.raises(UsageError, match="not a torch checkpoint, or is cut short"):
+        with pytest.raises(UsageError, match="not a torch checkpoint, or is truncated"):
             read_state(str(path))
     path.write_bytes(b"")
     with pytest.raises(UsageError, match="file is empty"):

@@ -119,7 +119,7 @@ def test_a_truncated_picture_is_refused(tmp_path, name):
     Image.fromarray(noise(200, 200)).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(UsageError, match=r"broken or cut short|not a picture"):
+    with pytest.raises(UsageError, match=r"damaged or truncated|not a picture"):
         read_picture(str(path))
 
 

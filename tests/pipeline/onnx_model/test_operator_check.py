@@ -207,6 +207,6 @@ def test_weights_that_are_missing_or_cut_short_are_a_usage_error(outside):
         list(check_model(file))
     assert caught.value.hint
     data.unlink()
-    with pytest.raises(UsageError, match=r"not beside it: model\.data") as caught:
+    with pytest.raises(UsageError, match=r"which is missing: model\.data") as caught:
         list(check_model(file))
     assert str(file.parent) in caught.value.hint

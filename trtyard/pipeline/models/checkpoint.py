@@ -65,7 +65,7 @@ def read_checkpoint(path: str, key: str = "") -> Checkpoint:
     content, note = find_weights(_load(path), key, path)
     if not isinstance(content, Mapping) or not content:
         raise UsageError(
-            f"{path} holds no weights: a mapping of names to tensors is expected, bare or below "
+            f"{path} holds no weights: expected a mapping of names to tensors, on its own or below "
             f"{', '.join(STATE_KEYS)} or another key",
             "save it with torch.save(model.state_dict(), FILE)",
         )
@@ -241,7 +241,7 @@ def _not_a_checkpoint(path: str, error: Exception) -> UsageError:
     if len(reason) < _SHORTEST_REASON:
         reason = type(error).__name__
     return UsageError(
-        f"{path} is not a torch checkpoint, or is cut short ({reason})",
+        f"{path} is not a torch checkpoint, or is truncated ({reason})",
         "copy or download it again, or save it with torch.save(model.state_dict(), FILE)",
     )
 

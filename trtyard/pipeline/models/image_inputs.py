@@ -79,7 +79,7 @@ def read_images(text: str, spec: str, size: Optional[int], sides_vary: bool) -> 
     asked = read_inputs(text, _DIMENSIONS)
     if size is not None:
         raise UsageError(
-            "--size and --input both say how large the pictures are", f"leave --size out: {example}"
+            "--size and --input both set the size of the pictures", f"leave --size out: {example}"
         )
     one = asked.inputs[0]
     if len(asked.inputs) > 1:

@@ -306,8 +306,8 @@ def _closed(
     ]
     if missing:
         raise UsageError(
-            f"{spec}: the file leaves {', '.join(missing)} of input {one.name} open; an engine "
-            f"needs a size there: {one}",
+            f"{spec}: {', '.join(missing)} of input {one.name} has no size in the file; an engine "
+            f"needs one: {one}",
             _example(wanted),
         )
     return tuple(int(size) if size.isdigit() else sizes[size] for size in one.shape)

@@ -160,7 +160,7 @@ def _prepared(module: nn.Module, spec: str) -> nn.Module:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise UsageError(
             f"{spec} cannot be put on the CPU and into eval mode: {where(error)}",
-            "fix that first",
+            "fix this error in the model first",
         ) from error
 
 

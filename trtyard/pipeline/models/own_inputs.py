@@ -75,17 +75,17 @@ def _checked(one: Input, text: str) -> OwnInput:
     dtype = _TYPES.get(kind or "float32")
     if dtype is None:
         raise UsageError(
-            f"--input {text}: no input can be {kind}; there are {', '.join(_TYPES)}",
+            f"--input {text}: type {kind} is not supported; use {', '.join(_TYPES)}",
             "--input 1x16:int64:30522   (whole numbers from 0 to 30521)",
         )
     if values is not None and dtype in (*_FLOATS, torch.bool):
         raise UsageError(
-            f"--input {text}: only whole numbers take a number of values", "leave it out"
+            f"--input {text}: only integer types have a number of values", "leave it out"
         )
     most = _MOST_OF_UINT8 if dtype == torch.uint8 else _MOST_VALUES
     if values is not None and not 1 <= values <= most:
         raise UsageError(
-            f"--input {text}: {values} values; 1 to {most} can be taken",
+            f"--input {text}: {values} values; the limits are 1 and {most}",
             "--input 1x16:int64:30522   (whole numbers from 0 to 30521)",
         )
     require_size(one, text)
@@ -97,6 +97,7 @@ def require_size(one: Input, text: str) -> None:
     """Raise UsageError for an input of no numbers, or of too many."""
     if not (1 <= one.largest <= _LARGEST and min(one.shape) > 0):
         raise UsageError(
-            f"--input {text}: {one.text} has {one.largest} numbers; 1 to {_LARGEST} can be taken",
+            f"--input {text}: {one.text} has {one.largest} numbers; the limits are 1 and "
+            f"{_LARGEST}",
             EXAMPLE,
         )

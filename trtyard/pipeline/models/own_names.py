@@ -105,8 +105,8 @@ def require_free_names(
         if name in outputs or name in weights:
             what = "an output" if name in outputs else "a weight"
             raise UsageError(
-                f"--input: {spec} has {what} called '{name}' too, and an ONNX file has each name "
-                "once",
+                f"--input: {spec} also has {what} called '{name}', but names in an ONNX file are "
+                "unique",
                 "leave the names of the inputs out",
             )
 

@@ -92,7 +92,7 @@ def _decode(path: Path, name: str) -> Picture:
         except Exception as error:  # Pillow's decoders raise many types of errors
             reason = str(error) or type(error).__name__
             raise UsageError(
-                f"{name}: the picture is broken or cut short ({reason})", _TRY_ANOTHER
+                f"{name}: the picture is damaged or truncated ({reason})", _TRY_ANOTHER
             ) from error
     return Picture(name, rgb, hashlib.sha256(data).hexdigest())
 

@@ -116,7 +116,7 @@ def _import_module(place: str, spec: str) -> Any:
 def _not_imported(spec: str, error: BaseException) -> UsageError:
     if isinstance(error, UsageError):  # of streams_kept
         return error
-    hint = "fix that first"
+    hint = "fix this in your code first"
     if isinstance(error, ModuleNotFoundError):
         hint = _MISSING.format(error.name)
     if isinstance(error, SystemExit):
@@ -160,7 +160,7 @@ def call(make: Any, spec: str) -> Any:
             _refuse_arguments(make, asked, spec, error)
         if isinstance(error, ImportError):
             is_missing = isinstance(error, ModuleNotFoundError)
-            hint = _MISSING.format(error.name) if is_missing else "fix that first"
+            hint = _MISSING.format(error.name) if is_missing else "fix this in your code first"
             raise UsageError(
                 f"{spec} raised when called: {where(error)}", hint, _log_of(error)
             ) from error

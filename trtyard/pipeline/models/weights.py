@@ -54,7 +54,7 @@ def choose(text: str) -> Choice:
     """
     if text == PRETRAINED:
         raise EnvironmentLacksError(
-            f"--weights {PRETRAINED}: the file is downloaded by ./run convert, and was not",
+            f"--weights {PRETRAINED}: the file was not downloaded; ./run convert does this",
             "./run convert --weights pretrained, or download the file and give it: --weights FILE",
         )
     if text == SEEDED:

@@ -57,7 +57,7 @@ def read_whole(file: Path) -> onnx.ModelProto:
     missing = [name for name in outside if not (file.parent / name).is_file()]
     if missing:
         raise UsageError(
-            f"{file} has its weights in another file, which is not beside it: {missing[0]}",
+            f"{file} has its weights in another file, which is missing: {missing[0]}",
             f"copy it into {file.resolve().parent}, under that name",
         )
     try:

@@ -64,7 +64,7 @@ def _what_is_wrong(file: Path) -> str:
         if start.startswith(magic):
             return f"the file is {what}, not ONNX"
     if start.startswith(_IR_VERSION_FIELD):
-        return "the file is cut short or damaged: protobuf cannot read it"
+        return "the file is truncated or damaged: protobuf cannot read it"
     return "the file is not an ONNX file: protobuf cannot read it"
 
 

@@ -66,7 +66,7 @@ def simplify(file: Path, data: Path) -> Simplified:
     if holds_float16(before.graph):
         raise ConversionError(
             "--simplify is not for float16: ONNX Runtime computes it in float32 on the CPU, and "
-            "would write the file so",
+            "would write float32 to the file",
             "leave out --simplify, or simplify the file before it is converted to float16",
         )
     custom = [node for node in before.graph.node if node.domain == DOMAIN]

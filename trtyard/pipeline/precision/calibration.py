@@ -112,7 +112,7 @@ def _computed(file: Path, samples: Sequence[Sample], method: str) -> Dict[str, T
     if bad:
         raise ConversionError(
             f"calibration gives no finite range for {', '.join(bad[:3])}",
-            "see that the model's values are finite on the calibration data",
+            "check that the model's values are finite on the calibration data",
         )
     return ranges
 

@@ -51,7 +51,7 @@ def read_calibration_data(place: str, model: Model) -> CalibrationData:
     if len(samples) < FEWEST:
         raise UsageError(
             f"--calibrate {place}: {len(samples)} samples; at least {FEWEST} are needed",
-            "a few hundred that are like the model's real inputs are usual",
+            "add samples like the model's real inputs; a few hundred are usual",
         )
     held_out = samples[1::2][:_MOST_HELD_OUT]
     chosen = samples[::2] + samples[1::2][_MOST_HELD_OUT:]
