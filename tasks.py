@@ -79,7 +79,14 @@ def batch(
     )
 
 
-@command(record=ConversionRequest, without=("bisect", "until", "export"))
+@command(
+    record=ConversionRequest,
+    without=("bisect", "until", "export"),
+    between="Runtimes to compare: torch,onnxruntime (default), onnxruntime,tensorrt or "
+    "torch,tensorrt. TensorRT needs a GPU.",
+    onnx="ONNX file of the model to compare with, instead of exporting it.",
+    out="Folder for the results (default: out/ROW/MODEL-bisect in the trtyard folder).",
+)
 def bisect(**words: str | bool) -> int:
     """Find the first node in which two runtimes differ, its source line and the cause.
 
@@ -477,7 +484,7 @@ def ci(
         return
     from trtyard.render.workflow import run
 
-    refuse(f"--target {target}", image=image, registry=registry, out=out)
+    refuse(f"--target {target}", trt=trt, models=models, image=image, registry=registry, out=out)
     run(target, check=check, jobs=jobs, capability=capability)
 
 
