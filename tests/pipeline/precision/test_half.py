@@ -73,6 +73,19 @@ def test_shared_weight_stays_fp32_for_fp32_nodes():
     assert values["w"].dtype == np.float16
 
 
+def test_weights_with_a_type_note_are_not_cast_for_fp32_nodes():
+    """Exporters that infer shapes also note the types of the weights."""
+    model = model_of(
+        [helper.make_node("Mul", ["x", "w"], ["y"], "kept")],
+        [("x", FLOAT, [1])],
+        [("y", FLOAT, [1])],
+        [initializer("w", np.ones(1, np.float32))],
+    )
+    model.graph.value_info.append(helper.make_tensor_value_info("w", FLOAT, [1]))
+    half = to_half(model, {"kept": "test"}).model
+    assert [node.op_type for node in half.graph.node] == ["Mul"]
+
+
 def test_clamped_weights_are_told():
     model = conv_net(scale=1e6)
     (note,) = to_half(model, {}).notes

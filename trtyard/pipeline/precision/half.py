@@ -69,6 +69,8 @@ def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
     half = onnx.ModelProto()
     half.CopyFrom(model)
     split_initializers(half.graph, kept)
+    # Without the types of initializers: the converter would cast those that stay in fp32.
+    drop_unused(half.graph)
     own = {node.name for node in half.graph.node}
     notes = _clamped(half.graph, kept)
     # An empty list, not None: None is the converter's own list of op types.
