@@ -301,6 +301,17 @@ def test_the_operator_is_whole():
         torch.library.opcheck(operator, (*arguments, *attributes_of(3).values()))
 
 
+def test_maps_have_torchvisions_gradients():
+    maps, (rois, images) = pyramid(4), random_rois(20)
+    ours, theirs = ([each.clone().requires_grad_() for each in maps] for _ in range(2))
+    pooled = multiscale_roi_align(ours, rois, images, BINS, SCALES[:4], 2)
+    weights = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(0))
+    (pooled * weights).sum().backward()
+    (by_torchvision(theirs, rois, images, BINS, 2) * weights).sum().backward()
+    for found, expected in zip(ours, theirs):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-4)
+
+
 class Pooled(torch.nn.Module):
     """Pools the rois of a picture from its maps, of which there are two by strides."""
 

@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torchvision
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
@@ -43,7 +44,71 @@ def test_channels_last_is_kept_with_equal_values(mode):
 def test_the_operator_is_whole(mode):
     features, rois, images = case()
     for given in (features, features.contiguous(memory_format=torch.channels_last)):
-        torch.library.opcheck(roi_align, (given, rois, images, *ATTRIBUTES.values(), mode))
+        operator = torch.ops.trtyard.roi_align.default
+        torch.library.opcheck(operator, (given, rois, images, *ATTRIBUTES.values(), mode))
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_features_have_torchvisions_gradients(ratio):
+    features, rois, images = case()
+    rois[4] *= 1e4  # larger than the map
+    weights = torch.randn(9, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    real = images >= 0
+    boxes = torch.cat([images[:, None].float(), rois], 1)[real]
+    ours, theirs = (features.clone().requires_grad_() for _ in range(2))
+    rois.requires_grad_()  # as after a layer that computes them; it gets no gradient
+    pooled = roi_align(ours, rois, images, **{**ATTRIBUTES, "sampling_ratio": ratio})
+    (pooled * weights).sum().backward()
+    expected = torchvision.ops.roi_align(theirs, boxes.detach(), (3, 4), 0.25, ratio or -1)
+    (expected * weights[real]).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+    assert rois.grad is None
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_the_changes_of_the_result(mode, memory_format):
+    features, rois, images = case()
+    features = features.contiguous(memory_format=memory_format).requires_grad_()
+    way = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    arguments = rois, images, *ATTRIBUTES.values(), mode
+    pooled = roi_align(features, *arguments)
+    with torch.no_grad():
+        torch.testing.assert_close(pooled, roi_align(features, *arguments), rtol=0, atol=0)
+        step = 1e-3 * way
+        change = roi_align(features + step, *arguments) - roi_align(features - step, *arguments)
+    (gradient,) = torch.autograd.grad(pooled.sum(), features)
+    expected = float((gradient * way).sum())
+    assert float(change.sum()) / 2e-3 == pytest.approx(expected, rel=0.01)
+
+
+def test_rois_alone_get_no_gradient():
+    features, rois, images = case()
+    pooled = roi_align(features, rois.requires_grad_(), images, **ATTRIBUTES)
+    assert not pooled.requires_grad
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
+def test_exporters_see_one_node_while_gradients_are_recorded():
+    features, rois, images = case()
+    module = Pooled()
+    program = torch.export.export(module, (features, rois, images))
+    operators = [str(node.target) for node in program.graph.nodes]
+    assert "trtyard.roi_align.default" in operators
+    traced = torch.jit.trace(module, (features, rois, images))
+    kinds = [node.kind() for node in traced.inlined_graph.nodes()]
+    assert "trtyard::roi_align" in kinds
+
+
+class Pooled(torch.nn.Module):
+    """Pools features of a layer with weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(5, 5, 1)
+
+    def forward(self, features, rois, images):
+        return roi_align(self.layer(features), rois, images, **ATTRIBUTES)
 
 
 def test_max_mode_uses_weighted_corners():

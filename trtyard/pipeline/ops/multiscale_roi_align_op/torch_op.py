@@ -8,7 +8,7 @@ from trtyard.pipeline.ops.multiscale_roi_align_op.contract import MOST_LEVELS, O
 from trtyard.pipeline.ops.multiscale_roi_align_op.cuda import multiscale_roi_align_cuda
 from trtyard.pipeline.ops.multiscale_roi_align_op.reference import multiscale_roi_align_reference
 from trtyard.pipeline.ops.roi_align_op.reference import new_pooled
-from trtyard.pipeline.ops.torch_op import torch_op
+from trtyard.pipeline.ops.torch_op import records_gradients, torch_op
 
 
 def _shapes(
@@ -59,6 +59,7 @@ def multiscale_roi_align(
 
     Returns:
         [R, C, *output_size] in the type and memory layout of the first map; zeros for padding.
+        In training the maps get gradients, from the reference's own ops. The rois get none.
 
     Raises:
         ValueError: shapes, scales or sizes do not match.
@@ -71,7 +72,10 @@ def multiscale_roi_align(
         )
     bins = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     missing = MOST_LEVELS - len(maps)
-    result: torch.Tensor = _of_five_maps(
+    compute = _of_five_maps
+    if records_gradients([*maps, rois]):
+        compute, rois = multiscale_roi_align_reference, rois.detach()
+    result: torch.Tensor = compute(
         *maps,
         *[maps[-1]] * missing,
         rois,
