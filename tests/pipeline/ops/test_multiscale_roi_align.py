@@ -19,6 +19,7 @@ from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.ops import multiscale_roi_align
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.multiscale_roi_align_op import cuda
 from trtyard.pipeline.ops.multiscale_roi_align_op.contract import OP
 from trtyard.pipeline.ops.multiscale_roi_align_op.levels import smallest_area
 from trtyard.pipeline.ops.multiscale_roi_align_op.reference import levels_of
@@ -368,3 +369,22 @@ def test_invalid_arguments_are_refused(changes, words):
     }
     with pytest.raises(ValueError, match=words):
         multiscale_roi_align(**{**arguments, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rois": torch.zeros(1, 5)}, "rois"),
+        ({"sampling_ratio": -1}, "must not be negative"),
+        ({"aligned": 2}, "must be 0 or 1"),
+        ({"batch_indices": torch.zeros(1, dtype=torch.int32, device="meta")}, "one device"),
+        ({"features_1": torch.zeros(1, 2, 2, 2, device="meta")}, "one device"),
+    ],
+)
+def test_the_kernel_never_gets_what_the_reference_refuses(changes, words, monkeypatch):
+    monkeypatch.setattr(cuda, "library_for", lambda _: object())
+    maps = of_five([torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2)])
+    tensors = (*maps, torch.zeros(1, 4), torch.zeros(1, dtype=torch.int32))
+    arguments = {**dict(zip(OP.inputs, tensors)), **attributes_of(2), **changes}
+    with pytest.raises(ValueError, match=words):
+        cuda.multiscale_roi_align_cuda(*arguments.values())

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.ops import padded_nms
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.padded_nms_op import cuda
 
 INF, NAN = float("inf"), float("nan")
 ATTRIBUTES = {"iou_threshold": 0.5, "score_threshold": 0.1, "keep_top_k": 4, "box_offset": 0}
@@ -167,3 +168,25 @@ def test_classes_are_never_compared_unlike_batched_nms():
 def test_nan_threshold_is_refused(name):
     with pytest.raises(ValueError, match="NaN"):
         padded_nms(torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1), **{**ATTRIBUTES, name: NAN})
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "words"),
+    [
+        ((1, 1, 6, 5), (1, 2, 6), "takes boxes"),
+        ((1, 1, 5, 4), (1, 2, 6), "do not fit"),
+        ((1, 3, 6, 4), (1, 2, 6), "do not fit"),
+        ((6, 4), (6,), "takes boxes"),
+    ],
+)
+def test_the_kernel_never_gets_shapes_that_the_reference_refuses(boxes, scores, words, monkeypatch):
+    monkeypatch.setattr(cuda, "library_for", lambda _: object())
+    with pytest.raises(ValueError, match=words):
+        cuda.padded_nms_cuda(torch.zeros(boxes), torch.zeros(scores), *ATTRIBUTES.values())
+
+
+def test_the_kernel_never_gets_boxes_of_another_device(monkeypatch):
+    monkeypatch.setattr(cuda, "library_for", lambda _: object())
+    boxes, scores = torch.zeros(1, 1, 6, 4, device="meta"), torch.zeros(1, 2, 6)
+    with pytest.raises(ValueError, match="one device"):
+        cuda.padded_nms_cuda(boxes, scores, *ATTRIBUTES.values())

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from trtyard.pipeline.onnx_functions.inline import in_standard_ops
 from trtyard.pipeline.ops import roi_align
 from trtyard.pipeline.ops.contract import DOMAIN, DOMAIN_VERSION
+from trtyard.pipeline.ops.roi_align_op import cuda
 from trtyard.pipeline.ops.roi_align_op.contract import OP as ROI_ALIGN
 
 ATTRIBUTES = {
@@ -160,3 +161,20 @@ def test_the_body_of_opset_11_agrees(mode):
     (got,) = session.run(None, inputs)
     expected = roi_align(features, rois, images, *ATTRIBUTES.values(), mode).numpy()
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rois": torch.zeros(9, 5)}, "takes features"),
+        ({"batch_indices": torch.zeros(8, dtype=torch.int32)}, "takes features"),
+        ({"features": torch.zeros(5, 12, 15)}, "takes features"),
+        ({"sampling_ratio": -1}, "must not be negative"),
+        ({"batch_indices": torch.zeros(9, dtype=torch.int32, device="meta")}, "one device"),
+    ],
+)
+def test_the_kernel_never_gets_what_the_reference_refuses(changes, words, monkeypatch):
+    monkeypatch.setattr(cuda, "library_for", lambda _: object())
+    arguments = {**dict(zip(ROI_ALIGN.inputs, case())), **ATTRIBUTES, **changes}
+    with pytest.raises(ValueError, match=words):
+        cuda.roi_align_cuda(**arguments)

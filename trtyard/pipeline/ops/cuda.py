@@ -4,10 +4,11 @@ Before that, and for element types that the kernels do not support, the referenc
 """
 
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import torch
 
+from trtyard.pipeline.ops.contract import Op
 from trtyard.pipeline.ops.kernels import KernelLibrary
 
 # As in plugins/include/trtyard_kernels.h.
@@ -33,6 +34,13 @@ def kernels_in_use() -> Optional[Path]:
 def library_for(tensor: torch.Tensor) -> Optional[KernelLibrary]:
     """Return the library in use; None if there is none or it does not support the tensor's type."""
     return _libraries[0] if _libraries and tensor.dtype in ELEMENT_TYPES else None
+
+
+def refuse_other_devices(op: Op, tensors: Sequence[torch.Tensor]) -> None:
+    """Raise a ValueError if the tensors are not on one device: a kernel gets their addresses."""
+    devices = [str(each.device) for each in tensors]
+    if len(set(devices)) > 1:
+        raise ValueError(f"{op.op_type}: the tensors must be on one device, not {devices}")
 
 
 def workspace_of(size: int, device: torch.device) -> torch.Tensor:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, workspace_of
+from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, refuse_other_devices, workspace_of
 from trtyard.pipeline.ops.multiscale_roi_align_op.contract import MOST_LEVELS, OP, SCALES
 from trtyard.pipeline.ops.multiscale_roi_align_op.kernel import arguments_of
 from trtyard.pipeline.ops.multiscale_roi_align_op.reference import (
@@ -13,7 +13,7 @@ from trtyard.pipeline.ops.multiscale_roi_align_op.reference import (
     scales_in_use,
 )
 from trtyard.pipeline.ops.roi_align_op.cuda import FORMATS
-from trtyard.pipeline.ops.roi_align_op.reference import has_channels_last, new_pooled
+from trtyard.pipeline.ops.roi_align_op.reference import Sampling, has_channels_last, new_pooled
 
 
 def multiscale_roi_align_cuda(*arguments: Any) -> torch.Tensor:
@@ -25,7 +25,9 @@ def multiscale_roi_align_cuda(*arguments: Any) -> torch.Tensor:
     scales = scales_in_use([values[name] for name in SCALES])
     maps, (rois, batch_indices) = tensors[: len(scales)], tensors[MOST_LEVELS:]
     bins = (values["output_height"], values["output_width"])
-    check_arguments(maps, rois, batch_indices, values["canonical_scale"], bins)
+    sampling = Sampling(scales[0], values["sampling_ratio"], values["aligned"])
+    check_arguments(maps, rois, batch_indices, values["canonical_scale"], bins, sampling)
+    refuse_other_devices(OP, [*maps, rois, batch_indices])
     finest = maps[0]
     last = has_channels_last(finest)
     order = torch.channels_last if last else torch.contiguous_format

@@ -7,7 +7,12 @@ import torch
 
 from trtyard.pipeline.ops.multiscale_roi_align_op.contract import LEAST_LEVELS
 from trtyard.pipeline.ops.multiscale_roi_align_op.levels import LEVEL_EPSILON, level_of_scale
-from trtyard.pipeline.ops.roi_align_op.reference import new_pooled, roi_align_reference
+from trtyard.pipeline.ops.roi_align_op.reference import (
+    Sampling,
+    check_attributes,
+    new_pooled,
+    roi_align_reference,
+)
 
 NO_LEVEL = -1
 
@@ -66,7 +71,9 @@ def multiscale_roi_align_reference(
     """
     scales = scales_in_use([scale_0, scale_1, scale_2, scale_3, scale_4])
     maps = [features_0, features_1, features_2, features_3, features_4][: len(scales)]
-    check_arguments(maps, rois, batch_indices, canonical_scale, (output_height, output_width))
+    sampling = Sampling(scale_0, sampling_ratio, aligned)
+    bins = (output_height, output_width)
+    check_arguments(maps, rois, batch_indices, canonical_scale, bins, sampling)
     levels = levels_of(rois, scales, canonical_scale, canonical_level)
     shape = (len(rois), features_0.shape[1], output_height, output_width)
     pooled = new_pooled(features_0, shape).zero_()
@@ -135,8 +142,9 @@ def check_arguments(
     batch_indices: torch.Tensor,
     canonical_scale: int,
     bins: Tuple[int, int],
+    sampling: Sampling,
 ) -> None:
-    """Raise a ValueError if shapes, types or sizes do not match."""
+    """Raise a ValueError if shapes, types or attributes do not match."""
     shapes = [list(each.shape) for each in maps]
     of_rois, of_indices = list(rois.shape), list(batch_indices.shape)
     alike = all(len(each) == 4 and each[:2] == shapes[0][:2] for each in shapes)
@@ -151,7 +159,4 @@ def check_arguments(
         )
     if canonical_scale < 1:
         raise ValueError(f"MultiscaleRoIAlign: canonical_scale {canonical_scale} must be positive")
-    if min(bins) < 0:
-        raise ValueError(
-            f"MultiscaleRoIAlign: output sizes {bins[0]} and {bins[1]} must not be negative"
-        )
+    check_attributes(bins, sampling)

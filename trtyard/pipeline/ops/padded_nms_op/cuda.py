@@ -4,8 +4,9 @@ from typing import Tuple
 
 import torch
 
-from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, workspace_of
-from trtyard.pipeline.ops.padded_nms_op.reference import padded_nms_reference
+from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, refuse_other_devices, workspace_of
+from trtyard.pipeline.ops.padded_nms_op.contract import OP
+from trtyard.pipeline.ops.padded_nms_op.reference import check_arguments, padded_nms_reference
 
 
 def padded_nms_cuda(
@@ -24,6 +25,8 @@ def padded_nms_cuda(
         return padded_nms_reference(
             boxes, scores, iou_threshold, score_threshold, keep_top_k, box_offset
         )
+    check_arguments(boxes, scores, iou_threshold, score_threshold, keep_top_k, box_offset)
+    refuse_other_devices(OP, [boxes, scores])
     boxes, scores = boxes.contiguous(), scores.contiguous()
     batch, classes, count = scores.shape
     with torch.cuda.device(scores.device):

@@ -37,9 +37,7 @@ def padded_nms_reference(
     Raises:
         ValueError: the shapes or attributes do not match.
     """
-    _check(boxes, scores, keep_top_k, box_offset)
-    if iou_threshold != iou_threshold or score_threshold != score_threshold:
-        raise ValueError("PaddedNMS: a threshold is NaN")
+    check_arguments(boxes, scores, iou_threshold, score_threshold, keep_top_k, box_offset)
     indices = [
         _one_image(
             boxes[image].float(),
@@ -58,7 +56,15 @@ def padded_nms_reference(
     return padded, torch.tensor(count, dtype=torch.int32, device=scores.device)
 
 
-def _check(boxes: torch.Tensor, scores: torch.Tensor, keep_top_k: int, box_offset: int) -> None:
+def check_arguments(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    iou_threshold: float,
+    score_threshold: float,
+    keep_top_k: int,
+    box_offset: int,
+) -> None:
+    """Raise a ValueError if the shapes or attributes do not match."""
     if scores.dim() != 3 or boxes.dim() != 4 or boxes.shape[3] != 4:
         raise ValueError(
             f"PaddedNMS takes boxes [B, Cb, N, 4] and scores [B, C, N], "
@@ -74,6 +80,8 @@ def _check(boxes: torch.Tensor, scores: torch.Tensor, keep_top_k: int, box_offse
             f"PaddedNMS: keep_top_k {keep_top_k} must not be negative, "
             f"box_offset {box_offset} must be 0 or 1"
         )
+    if iou_threshold != iou_threshold or score_threshold != score_threshold:
+        raise ValueError("PaddedNMS: a threshold is NaN")
 
 
 def _one_image(

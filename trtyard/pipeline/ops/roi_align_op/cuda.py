@@ -2,9 +2,12 @@
 
 import torch
 
-from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, workspace_of
+from trtyard.pipeline.ops.cuda import ELEMENT_TYPES, library_for, refuse_other_devices, workspace_of
+from trtyard.pipeline.ops.roi_align_op.contract import OP
 from trtyard.pipeline.ops.roi_align_op.reference import (
     AVERAGE,
+    Sampling,
+    check_arguments,
     has_channels_last,
     new_pooled,
     roi_align_reference,
@@ -38,6 +41,10 @@ def roi_align_cuda(
             aligned,
             mode,
         )
+    sampling = Sampling(spatial_scale, sampling_ratio, aligned)
+    bins = (output_height, output_width)
+    check_arguments(features, rois, batch_indices, bins, sampling, mode)
+    refuse_other_devices(OP, [features, rois, batch_indices])
     last = has_channels_last(features)
     features = features if last else features.contiguous()
     rois, batch_indices = rois.float().contiguous(), batch_indices.int().contiguous()

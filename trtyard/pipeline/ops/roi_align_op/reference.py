@@ -17,7 +17,9 @@ SPARE_CELLS = 64
 AVERAGE, MAXIMUM = 0, 1  # values of mode
 
 
-class _Sampling(NamedTuple):
+class Sampling(NamedTuple):
+    """Where the samples of a bin are."""
+
     scale: float
     ratio: int
     aligned: int
@@ -58,9 +60,9 @@ def roi_align_reference(
 
     Source: He et al., Mask R-CNN, section 3; torchvision.ops.roi_align computes the mean.
     """
-    sampling = _Sampling(spatial_scale, sampling_ratio, aligned)
+    sampling = Sampling(spatial_scale, sampling_ratio, aligned)
     bins = (output_height, output_width)
-    _check(features, rois, batch_indices, bins, sampling, mode)
+    check_arguments(features, rois, batch_indices, bins, sampling, mode)
     maps, corners = features.float(), rois.float()
     alive, oversized = _kinds(features.shape, corners, batch_indices, sampling)
     pooled = maps.new_zeros((len(rois), features.shape[1], output_height, output_width))
@@ -88,20 +90,26 @@ def roi_align_reference(
     return pooled.to(features.dtype)
 
 
-def _check(
+def check_arguments(
     features: torch.Tensor,
     rois: torch.Tensor,
     batch_indices: torch.Tensor,
     bins: Tuple[int, int],
-    sampling: _Sampling,
+    sampling: Sampling,
     mode: int,
 ) -> None:
+    """Raise a ValueError if the shapes or attributes do not match."""
     shapes = [list(each.shape) for each in (features, rois, batch_indices)]
     if len(shapes[0]) != 4 or shapes[1] != [len(rois), 4] or shapes[2] != shapes[1][:1]:
         raise ValueError(
             "MaskRcnnROIAlign takes features [B, C, H, W], rois [R, 4] and batch indices [R], "
             f"not {shapes[0]}, {shapes[1]} and {shapes[2]}"
         )
+    check_attributes(bins, sampling, mode)
+
+
+def check_attributes(bins: Tuple[int, int], sampling: Sampling, mode: int = AVERAGE) -> None:
+    """Raise a ValueError if an attribute is not valid."""
     if min(bins) < 0 or sampling.ratio < 0:
         raise ValueError(
             f"MaskRcnnROIAlign: output sizes {bins[0]} and {bins[1]} and sampling_ratio "
@@ -119,7 +127,7 @@ def _kinds(
     shape: Sequence[int],
     corners: torch.Tensor,
     batch_indices: torch.Tensor,
-    sampling: _Sampling,
+    sampling: Sampling,
 ) -> Tuple[torch.Tensor, torch.Tensor]:
     """Return which rois read the map, and which of them are larger than it; bool [R] each.
 
@@ -166,7 +174,7 @@ class _Bin(NamedTuple):
 
 
 def _average(
-    features: torch.Tensor, corners: torch.Tensor, bins: Tuple[int, int], sampling: _Sampling
+    features: torch.Tensor, corners: torch.Tensor, bins: Tuple[int, int], sampling: Sampling
 ) -> torch.Tensor:
     """Return the bins' means [C, bins[0], bins[1]] of a map [C, H, W]: Wy * F * Wx^T."""
     matrices = []
@@ -180,7 +188,7 @@ def _average(
 
 
 def _maximum(
-    features: torch.Tensor, corners: torch.Tensor, bins: Tuple[int, int], sampling: _Sampling
+    features: torch.Tensor, corners: torch.Tensor, bins: Tuple[int, int], sampling: Sampling
 ) -> torch.Tensor:
     """Return the largest terms [C, bins[0], bins[1]] of the bins' samples."""
     pooled = features.new_zeros((features.shape[0], *bins))
@@ -199,9 +207,7 @@ def _maximum(
     return pooled
 
 
-def _bins(
-    corners: torch.Tensor, axis: int, bins: int, size: int, sampling: _Sampling
-) -> List[_Bin]:
+def _bins(corners: torch.Tensor, axis: int, bins: int, size: int, sampling: Sampling) -> List[_Bin]:
     """Return the bins of a roi down (0) or across (1) a map of ``size`` cells."""
     low, high = corners[1 - axis], corners[3 - axis]
     scale = low.new_tensor(sampling.scale)
