@@ -11,7 +11,7 @@ from trtyard.pipeline.onnx_functions import functions_for
 from trtyard.pipeline.ops.contract import DOMAIN
 from trtyard.pipeline.precision.bfloat16 import to_bfloat16, twin_of
 from trtyard.pipeline.precision.half import to_half
-from trtyard.pipeline.precision.kept import kept_nodes
+from trtyard.pipeline.precision.kept import ASKED_FOR, kept_nodes
 from trtyard.pipeline.tensorrt.engine import build_engine
 
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
@@ -223,6 +223,15 @@ def test_pooling_stays_fp32_for_an_fp32_reader(tmp_path):
     half = to_half(model, kept_nodes(model.graph, False)).model
     onnx.checker.check_model(half, full_check=True)
     assert types_of(half)["pool"][:2] == [FLOAT, FLOAT]
+
+
+@pytest.mark.parametrize("reduce", [to_half, to_bfloat16])
+def test_pooling_that_is_asked_for_in_fp32_stays_so(reduce):
+    model = with_pooling()
+    kept = {**kept_nodes(model.graph, False), "pool": ASKED_FOR}
+    reduced = reduce(model, kept).model
+    onnx.checker.check_model(reduced, full_check=True)
+    assert types_of(reduced)["pool"][:2] == [FLOAT, FLOAT]
 
 
 def test_bfloat16_has_casts_behind_float32_weights(tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from trtyard.core.errors import UsageError
@@ -17,6 +18,7 @@ ROW = Row("rtx-1.7", "1.7.1.116", "rtx", "dynamo", 18, "13.0", ("89",), ("8.9",)
 NET = """\
 import torch
 from torch import nn
+from trtyard.ops import roi_align
 
 def net():
     torch.manual_seed(0)
@@ -24,6 +26,16 @@ def net():
 
 def half():
     return nn.Linear(4, 4).half()
+
+class Pooled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = (nn.Conv2d(3, 3, 1) for _ in range(2))
+
+    def forward(self, x):
+        rois = torch.tensor([[0.0, 0.0, 6.0, 6.0]])
+        images = torch.zeros(1, dtype=torch.int32)
+        return self.after(roi_align(self.before(x), rois, images, 2, 2, 1.0, 2, 0))
 
 class Quantized(nn.Module):
     def __init__(self):
@@ -92,6 +104,15 @@ def test_all_precisions_in_one_run(here):
     assert "cached" in by_name(again)["int8"].stages[0].note
     assert not (here / "out" / "model.engine").exists()
     assert not (here / "out" / "model.fp16.onnx").exists()  # of the run before
+
+
+def test_pooling_can_be_kept_in_fp32(here):
+    asked = converted(here, "Pooled", until="onnx", precision="fp16", keep_fp32="MaskRcnnROIAlign")
+    assert by_name(asked)["fp16"].kept_nodes == {"--keep-fp32": 1}
+    model = onnx.load(str(here / "out" / "model.fp16.onnx"))
+    before = {name: node.op_type for node in model.graph.node for name in node.output}
+    (pool,) = [node for node in model.graph.node if node.op_type == "MaskRcnnROIAlign"]
+    assert before[pool.input[0]] == "Cast"
 
 
 def test_without_the_option_nothing_is_added(here):

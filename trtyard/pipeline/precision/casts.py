@@ -49,7 +49,7 @@ def remove_round_trips(graph: onnx.GraphProto, own: Set[str]) -> int:
     return before - len(graph.node)
 
 
-def pool_in_half(graph: onnx.GraphProto, own: Set[str]) -> int:
+def pool_in_half(graph: onnx.GraphProto, own: Set[str], apart: Set[str]) -> int:
     """Have custom ops pool float16 maps if all is float16 around them; return how many do.
 
     Such an op takes its rois in float32 and its maps in any type. The converter casts all of them
@@ -58,13 +58,14 @@ def pool_in_half(graph: onnx.GraphProto, own: Set[str]) -> int:
     Args:
         graph: as the converter left it, with the custom ops in fp32.
         own: names of the nodes that were there before; their casts are the model's own.
+        apart: names of the custom ops that stay in fp32.
     """
     made_by = producers(graph)
     outputs = {value.name for value in graph.output}
     types = {value.name: value.type.tensor_type for value in graph.value_info}
     pooled = 0
     for node in graph.node:
-        if node.domain != DOMAIN or node.op_type not in _MAPS:
+        if node.domain != DOMAIN or node.op_type not in _MAPS or node.name in apart:
             continue
         maps = _MAPS[node.op_type]
         sources = [_half_source(made_by.get(node.input[index]), own) for index in maps]

@@ -17,7 +17,7 @@ from trtyard.pipeline.precision.graph import (
     sort_nodes,
     split_initializers,
 )
-from trtyard.pipeline.precision.kept import kept_nodes
+from trtyard.pipeline.precision.kept import ASKED_FOR, kept_nodes
 
 LARGEST_HALF = 65504.0
 _MOST_NAMES = 3
@@ -53,7 +53,8 @@ def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
 
     Args:
         model: after ``prepare``; left as it is.
-        kept: names of the nodes that stay in fp32, with reasons.
+        kept: names of the nodes that stay in fp32, with reasons. Custom ops pool float16 maps
+            unless the reason is ``ASKED_FOR``.
 
     Raises:
         ConversionError: the model has If, Loop or Scan, which the converter leaves invalid.
@@ -78,7 +79,8 @@ def to_half(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
         half, keep_io_types=True, op_block_list=[], node_block_list=list(kept)
     )
     remove_round_trips(half.graph, own)
-    pool_in_half(half.graph, own)
+    asked = {name for name, reason in kept.items() if reason == ASKED_FOR}
+    pool_in_half(half.graph, own, asked)
     sort_nodes(half.graph)
     drop_unused(half.graph)
     return Rewritten(half, len(own) - len(kept), notes)

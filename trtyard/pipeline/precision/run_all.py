@@ -35,7 +35,7 @@ from trtyard.pipeline.precision.bfloat16 import to_bfloat16, twin_of
 from trtyard.pipeline.precision.budgets import SHOWN_FOR_FP32, budget_of
 from trtyard.pipeline.precision.calibration import for_quantizer, ranges_of
 from trtyard.pipeline.precision.half import Rewritten, prepare, to_half
-from trtyard.pipeline.precision.kept import ASKED_FOR, kept_in_bfloat16
+from trtyard.pipeline.precision.kept import ASKED_FOR, CUSTOM_OP, kept_in_bfloat16
 from trtyard.pipeline.precision.patterns import nodes_matching
 from trtyard.pipeline.precision.plan import Plan, is_by_builder
 from trtyard.pipeline.precision.quantize import quantizable, to_fp8, to_int8
@@ -137,7 +137,10 @@ def ready_for(row: Row, plan: Plan, model: Model, usual: Outputs, folder: Path) 
         kept = prepare(whole.graph, kind.is_detector)
         if plan.keep is not None:
             asked = sorted(nodes_matching(whole.graph, plan.keep))
-            kept.update((name, ASKED_FOR) for name in asked if name not in kept)
+            # Some custom ops are reduced all the same, but not if they are asked for.
+            kept.update(
+                (name, ASKED_FOR) for name in asked if kept.get(name, CUSTOM_OP) == CUSTOM_OP
+            )
     inputs = [
         {name: value.detach().numpy() for name, value in zip(model.input_names, model.inputs)}
     ]
