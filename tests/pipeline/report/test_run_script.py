@@ -192,15 +192,30 @@ def test_a_detector_of_torchvision(tmp_path, astronaut, detections):
     assert len(printed.splitlines()) == 3
 
 
-@pytest.mark.parametrize(("count", "rows"), [({"count": np.array([2])}, 2), ({}, 4)])
-def test_padding_of_a_torchvision_detector_is_left_out(tmp_path, count, rows):
+def script_of(folder, detector):
+    """Return the script of a detector as a module."""
     steps = Preprocess("stretch", "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     images = (TensorInput("images", (1, 3, 300, 300), "float32"),)
-    report = Report("rtx-1.7", "ssd300_vgg16", "fp32", "host", (), preprocess=steps)
-    (tmp_path / RUN_FILE).write_text(script(report._replace(inputs=Inputs(images)), None))
-    spec = importlib.util.spec_from_file_location("run_detector", tmp_path / RUN_FILE)
+    report = Report("rtx-1.7", detector, "fp32", "host", (), preprocess=steps)
+    (folder / RUN_FILE).write_text(script(report._replace(inputs=Inputs(images)), None))
+    spec = importlib.util.spec_from_file_location("run_detector", folder / RUN_FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_a_box_narrower_than_a_pixel_is_drawn(tmp_path):
+    # In Faster R-CNN R50-C4 a width is x2 - x1 + 1, so x2 may be less than x1.
+    module = script_of(tmp_path, "faster_rcnn")
+    module.draw(
+        [(0.9, 3, [20.5, 10.0, 20.0, 30.0])], Image.new("RGB", (60, 40)), tmp_path / "x.png"
+    )
+    assert np.asarray(Image.open(tmp_path / "x.png"))[20].any()
+
+
+@pytest.mark.parametrize(("count", "rows"), [({"count": np.array([2])}, 2), ({}, 4)])
+def test_padding_of_a_torchvision_detector_is_left_out(tmp_path, count, rows):
+    module = script_of(tmp_path, "ssd300_vgg16")
     outputs = {
         "boxes": np.ones((4, 4), np.float32),
         "scores": np.array([0.9, 0.5, 0.0, 0.0], np.float32),
@@ -331,6 +346,7 @@ def test_help_names_the_options(classifier):
         ("no.png", [], "cannot read no.png"),
         ("run.py", [], "cannot read run.py"),
         ("fine", ["--with", "tensorrt"], "model.engine not found; copy it beside run.py"),
+        ("fine", ["--ops", "no.so"], "ONNX Runtime cannot load no.so: "),
     ],
 )
 def test_what_is_missing_is_named(classifier, astronaut, name, words, message):
