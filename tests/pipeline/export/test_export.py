@@ -16,6 +16,7 @@ from trtyard.core.errors import ConversionError
 from trtyard.known_failures.advice import with_advice, worth_telling
 from trtyard.known_failures.explanation import explain
 from trtyard.pipeline.export.exporter import export_onnx, other_values, problem_of
+from trtyard.pipeline.export.failures import explained
 from trtyard.pipeline.models.user_code import find_callable
 from trtyard.pipeline.onnx_model.origin import keep_lines, origin_of
 from trtyard.pipeline.onnx_model.runner import run_onnx
@@ -389,6 +390,17 @@ def test_file_with_an_unused_input_runs(exporter, tmp_path):
     given = {"input_0": left.numpy(), "input_1": right.numpy()}
     found = run_onnx(file, given, ["output"])["output"]
     np.testing.assert_array_equal(found, left.numpy() * 2)
+
+
+def test_long_words_of_an_exporter_are_cut_in_the_message_alone():
+    words = "Could not guard on " + " + ".join(f"Min(300, u{number})" for number in range(90))
+    with pytest.raises(ConversionError) as failed, explained("cannot capture the model"):
+        raise ValueError(words)
+    (line,) = [each for each in failed.value.message.splitlines() if "guard" in each]
+    assert line.startswith("  ValueError: Could not guard on Min(300, u0)")
+    assert line.endswith(" ...")
+    assert len(line) < 320
+    assert words in failed.value.log
 
 
 def test_a_branch_on_values_is_explained_with_its_line(tmp_path):

@@ -16,6 +16,8 @@ _OP_NAMES = (
     re.compile(r"operator '([^']+)'"),
     re.compile(r"Couldn't export Python operator (\S+)"),
 )
+# torch.export names every symbol of an expression. The log has all of it.
+_LONGEST_SUMMARY = 300
 _TRANSLATED_NODE = re.compile(r"translating node %(\w+)")
 
 
@@ -39,6 +41,8 @@ def explained(what: str, program: Optional[Any] = None) -> Iterator[None]:
         where = where or (node.line if node else None) or _user_frame(error)
         root = _chain(error)[-1]
         summary = ": ".join([type(root).__name__, *str(root).strip().splitlines()[:1]])
+        if len(summary) > _LONGEST_SUMMARY:
+            summary = summary[:_LONGEST_SUMMARY] + " ..."
         lines = [what, f"  op: {op}" if op else f"  {summary}"]
         if where:
             lines.append(f"  at {where}")
