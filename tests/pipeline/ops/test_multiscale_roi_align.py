@@ -351,6 +351,12 @@ def test_both_exporters_write_one_node(exporter, tmp_path):
         ({"canonical_scale": 0}, "must be positive"),
         ({"sampling_ratio": -1}, "must not be negative"),
         ({"output_size": (-1, 2)}, "must not be negative"),
+        ({"output_size": (2,)}, "one number or two"),
+        ({"output_size": (2, 2, 2)}, "one number or two"),
+        (
+            {"features": {"0": torch.zeros(1, 2, 4, 4), "1": torch.zeros(1, 2, 2, 2)}},
+            "a list of maps",
+        ),
         ({"features": [torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 2, 2)]}, "the same B and C"),
         ({"features": [torch.zeros(1, 2, 4, 4), torch.zeros(2, 2, 2, 2)]}, "the same B and C"),
         ({"features": [torch.zeros(1, 2, 4, 4)]}, "two to five maps"),

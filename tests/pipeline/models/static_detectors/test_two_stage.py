@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torchvision.models.detection import roi_heads
+from torchvision.models.detection import roi_heads, transform
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -253,6 +253,14 @@ def test_enlarging_to_one_pixel_follows_torch(first_cell, of_one, monkeypatch):
     monkeypatch.setattr(shared, "_ONE_PIXEL_IS_FIRST_CELL", first_cell)
     found = shared.cells_per_pixel(56, torch.tensor([1.0, 2.0, 7.0]))
     assert found.tolist() == [of_one, 28.0, 8.0]
+
+
+@pytest.mark.parametrize("new", [SIZE, (50, 61)])
+def test_boxes_are_scaled_on_their_own_device(new):
+    boxes = random_boxes(torch.Generator().manual_seed(0), 9)
+    found = shared.resize_boxes(boxes, SIZE, new)
+    torch.testing.assert_close(found, transform.resize_boxes(boxes, SIZE, new), rtol=0, atol=0)
+    assert shared.resize_boxes(boxes.to("meta"), SIZE, new).device.type == "meta"
 
 
 @pytest.mark.parametrize("size", [SIZE, (40, 30)])

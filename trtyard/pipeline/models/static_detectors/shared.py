@@ -105,7 +105,8 @@ def resize_boxes(boxes: torch.Tensor, original_size: Any, new_size: Any) -> torc
         height, width = (float(each) for each in ratios)
     if height == width == 1.0:
         return boxes
-    return boxes * torch.tensor([width, height, width, height])
+    ratio = [width, height, width, height]
+    return boxes * torch.tensor(ratio, dtype=boxes.dtype, device=boxes.device)
 
 
 _TRANSFORM = "torchvision.models.detection.transform."

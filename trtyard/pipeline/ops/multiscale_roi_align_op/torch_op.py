@@ -1,6 +1,6 @@
 """MultiscaleRoIAlign as a torch operator, and the function that users call."""
 
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, Mapping, Sequence, Tuple, Union
 
 import torch
 
@@ -62,8 +62,10 @@ def multiscale_roi_align(
         In training the maps get gradients, from the reference's own ops. The rois get none.
 
     Raises:
-        ValueError: shapes, scales or sizes do not match.
+        ValueError: maps, shapes, scales or sizes do not match.
     """
+    if isinstance(features, Mapping):
+        raise ValueError("multiscale_roi_align takes a list of maps: give features.values()")
     maps, scales = list(features), [float(scale) for scale in spatial_scales]
     if len(maps) != len(scales) or not 2 <= len(maps) <= MOST_LEVELS:
         raise ValueError(
@@ -71,6 +73,8 @@ def multiscale_roi_align(
             f"maps and {len(scales)} scales"
         )
     bins = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    if len(bins) != 2:
+        raise ValueError(f"multiscale_roi_align: output_size is one number or two, not {bins}")
     missing = MOST_LEVELS - len(maps)
     compute = _of_five_maps
     if records_gradients([*maps, rois]):
