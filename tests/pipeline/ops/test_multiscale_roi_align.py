@@ -313,6 +313,14 @@ def test_maps_have_torchvisions_gradients():
         torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=1e-4)
 
 
+def test_maps_without_rois_have_gradients_of_zeros():
+    maps, (rois, images) = pyramid(2), random_rois(9)
+    maps = [each.requires_grad_() for each in maps]
+    padding = torch.full_like(images, -1)
+    multiscale_roi_align(maps, rois, padding, BINS, SCALES[:2]).sum().backward()
+    assert all(torch.equal(each.grad, torch.zeros_like(each)) for each in maps)
+
+
 class Pooled(torch.nn.Module):
     """Pools the rois of a picture from its maps, of which there are two by strides."""
 

@@ -89,6 +89,27 @@ def test_rois_alone_get_no_gradient():
     assert not pooled.requires_grad
 
 
+@pytest.mark.parametrize("mode", [0, 1])
+@pytest.mark.parametrize("count", [0, 9])
+def test_no_rois_give_gradients_of_zeros(count, mode):
+    features, rois, images = case()
+    features.requires_grad_()
+    padding = torch.full_like(images, -1)
+    pooled = roi_align(features, rois[:count], padding[:count], *ATTRIBUTES.values(), mode)
+    pooled.sum().backward()
+    assert torch.equal(features.grad, torch.zeros_like(features))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile's own
+def test_compiled_training_has_gradients():
+    features, rois, images = case()
+    module = Pooled()
+    (expected,) = torch.autograd.grad(module(features, rois, images).sum(), module.layer.weight)
+    compiled = torch.compile(module, backend="aot_eager")
+    (found,) = torch.autograd.grad(compiled(features, rois, images).sum(), module.layer.weight)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
 def test_exporters_see_one_node_while_gradients_are_recorded():
     features, rois, images = case()

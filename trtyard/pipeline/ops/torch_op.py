@@ -5,7 +5,7 @@ from typing import Any, Callable, Optional, Sequence
 import torch
 
 from trtyard.pipeline.ops.contract import DOMAIN, Op
-from trtyard.pipeline.torch_support.versions import HAS_CUSTOM_OP, is_tracing
+from trtyard.pipeline.torch_support.versions import HAS_CUSTOM_OP, is_exporting
 
 Compute = Callable[..., Any]
 
@@ -42,9 +42,9 @@ def torch_op(
 def records_gradients(tensors: Sequence[torch.Tensor]) -> bool:
     """Return whether autograd records what is computed from the tensors.
 
-    The operators have no gradients, so the reference runs then. Exporters and torch.compile get the
-    operator in any case, because the reference's shapes depend on values.
+    The operators have no gradients, so the reference runs then. Exporters get the operator in any
+    case, because the reference's shapes depend on values. torch.compile leaves its graph there.
     """
     if not torch.is_grad_enabled() or not any(each.requires_grad for each in tensors):
         return False
-    return not is_tracing() and not (HAS_CUSTOM_OP and torch.compiler.is_compiling())
+    return not is_exporting()

@@ -79,6 +79,13 @@ def is_tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
+def is_exporting() -> bool:
+    """Return whether an exporter records the model (torch.compiler.is_exporting from 2.7 on)."""
+    compiler = getattr(torch, "compiler", None)
+    is_captured = getattr(compiler, "is_exporting", getattr(compiler, "is_compiling", None))
+    return is_tracing() or (is_captured is not None and bool(is_captured()))
+
+
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
     """Pause the tracer inside the block. It would warn about every value that Python reads."""

@@ -66,6 +66,8 @@ def roi_align_reference(
     maps, corners = features.float(), rois.float()
     alive, oversized = _kinds(features.shape, corners, batch_indices, sampling)
     pooled = maps.new_zeros((len(rois), features.shape[1], output_height, output_width))
+    if maps.requires_grad:
+        pooled = pooled + maps[:0].sum()  # zero: without rois the gradients are zeros, not missing
     if pooled.numel() == 0:
         alive = oversized = torch.zeros_like(alive)
     if mode == AVERAGE:
