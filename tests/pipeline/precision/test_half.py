@@ -265,6 +265,32 @@ def test_the_twin_of_bfloat16_rounds_every_tensor_but_kept_ones(tmp_path):
     assert kept == given["x"]
 
 
+def test_the_twin_of_bfloat16_rounds_where_the_file_casts(tmp_path):
+    """A result in fp32 is rounded for reduced nodes, and so is a reduced output."""
+    two = [initializer("small", np.array([2**-9], np.float32)), initializer("one", np.ones(1, "f"))]
+    model = model_of(
+        [
+            helper.make_node("Add", ["one", "small"], ["sum"], "kept"),
+            helper.make_node("Sub", ["sum", "x"], ["rest"], "reduced"),
+            helper.make_node("Sub", ["sum", "x"], ["exact"], "kept too"),
+            helper.make_node("Add", ["x", "tiny"], ["last"], "last"),
+        ],
+        [("x", FLOAT, [1])],
+        [("rest", FLOAT, [1]), ("exact", FLOAT, [1]), ("last", FLOAT, [1])],
+        [*two, initializer("tiny", np.array([2**-10], np.float32))],
+    )
+    kept = {"kept": "test", "kept too": "test"}
+    file = to_bfloat16(model, kept).model
+    casts = {node.output[0]: node.input[0] for node in file.graph.node if node.op_type == "Cast"}
+    inputs = {node.name: list(node.input) for node in file.graph.node}
+    assert casts[inputs["reduced"][0]] == inputs["kept too"][0]  # the reduced node reads a cast
+    assert "last" in casts  # the output is one too
+    rest, exact, last = run(
+        twin_of(model, kept), {"x": np.ones(1, np.float32)}, tmp_path, is_fused=False
+    )
+    assert (rest, exact, last) == (0.0, 2**-9, 1.0)
+
+
 def test_bfloat16_refuses_an_opset_that_is_too_old():
     model = conv_net()
     model.opset_import[0].version = 17

@@ -20,6 +20,7 @@ _CHANGED = ("GroupNormalization", "GridSample", "DFT")
 _HALF, _BFLOAT = TensorProto.FLOAT16, TensorProto.BFLOAT16
 _SUFFIX = "_in_fp32"
 _ROUNDED = "_rounded"
+_EXACT = "_exact"
 
 
 def to_bfloat16(model: onnx.ModelProto, kept: Dict[str, str]) -> Rewritten:
@@ -79,22 +80,27 @@ def twin_of(model: onnx.ModelProto, kept: Dict[str, str]) -> onnx.ModelProto:
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
     graph = twin.graph
-    floats = _floats(graph)
     outputs = {value.name for value in graph.output}
+    made_by = producers(graph)
+    reduced = [node for node in graph.node if node.name not in kept]
+    made_reduced = {name for node in reduced for name in node.output}
     names: Dict[str, str] = {}
     pairs: List[onnx.NodeProto] = []
-    made_by = producers(graph)
-    for name in floats:
-        producer = made_by.get(name)
-        if name in outputs or (producer is not None and producer.name in kept):
-            continue
-        middle, end = f"{name}_bf16", name + _ROUNDED
-        pairs.append(helper.make_node("Cast", [name], [middle], f"{name}_down", to=_BFLOAT))
+    for name in _floats(graph):
+        source, end = name, name + _ROUNDED
+        if name in outputs and name in made_reduced:
+            # The output keeps its name, and what makes it writes another one.
+            source, end = name + _EXACT, name
+            producer = made_by[name]
+            producer.output[list(producer.output).index(name)] = source
+        else:
+            names[name] = end
+        middle = f"{name}_bf16"
+        pairs.append(helper.make_node("Cast", [source], [middle], f"{name}_down", to=_BFLOAT))
         pairs.append(helper.make_node("Cast", [middle], [end], f"{name}_up", to=TensorProto.FLOAT))
-        names[name] = end
-    rename_inputs([node for node in graph.node if node.name not in kept], names)
+    rename_inputs(reduced, names)
     # What a reduced node makes is rounded for those that stay in fp32 too.
-    made = {name: end for name, end in names.items() if name in made_by}
+    made = {name: end for name, end in names.items() if name in made_reduced}
     rename_inputs([node for node in graph.node if node.name in kept], made)
     graph.node.extend(pairs)
     sort_nodes(graph)
