@@ -12,7 +12,7 @@ from trtyard.pipeline.export.exporter import export_onnx, problem_of
 from trtyard.pipeline.export.input_types import cast_inputs
 from trtyard.pipeline.onnx_model.origin import origin_of
 from trtyard.pipeline.onnx_model.runner import run_onnx
-from trtyard.pipeline.ops import roi_align
+from trtyard.pipeline.ops import padded_nms, roi_align
 from trtyard.pipeline.tensorrt.engine import build_engine
 
 X = torch.arange(20.0).reshape(5, 4)
@@ -181,3 +181,36 @@ def test_a_custom_ops_inputs_are_cast_to_its_contract(exporter, rois, images, ca
     values = dict(zip(names, (each.numpy() for each in inputs)))
     actual = run_onnx(file, values, ["pooled"])["pooled"]
     np.testing.assert_allclose(actual, Pooled()(*inputs).numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Suppressed(nn.Module):
+    def forward(self, boxes, scores):
+        return padded_nms(boxes, scores, 0.5, 0.1, 6, 0)
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+@pytest.mark.parametrize(
+    ("boxes", "scores", "casts"),
+    [
+        (torch.float16, torch.float16, 0),
+        (torch.float32, torch.float16, 1),
+        (torch.float16, torch.float32, 1),
+        (torch.float64, torch.float64, 2),
+        (torch.float32, torch.float64, 1),
+        (torch.int32, torch.float16, 2),
+    ],
+)
+def test_boxes_and_scores_of_other_types_become_float32(exporter, boxes, scores, casts, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    corner = torch.rand(1, 1, 20, 2, generator=draw) * 20
+    sides = torch.rand(1, 1, 20, 2, generator=draw) * 20
+    inputs = torch.cat([corner, corner + sides], 3).to(boxes), torch.rand(1, 2, 20).to(scores)
+    file = tmp_path / "model.onnx"
+    names = ["boxes", "scores"], ["indices", "count"]
+    export_onnx(Suppressed().eval(), inputs, *names, exporter, 18, file)
+    nodes = onnx.load(file).graph.node
+    found = [node.attribute[0].i for node in nodes if node.op_type == "Cast"]
+    assert found == [TensorProto.FLOAT] * casts
+    actual = run_onnx(file, dict(zip(names[0], (each.numpy() for each in inputs))), names[1])
+    for name, expected in zip(names[1], Suppressed()(*inputs)):
+        np.testing.assert_array_equal(actual[name], expected.numpy())

@@ -1,8 +1,8 @@
 """Casts for inputs that an ONNX op takes in fewer types than the torch op.
 
 torch indexes with int32, ONNX's GatherND and ScatterND with int64 only: onnx's own schema says so.
-The custom ops take any float and any whole number in torch, and one type each as a node: their
-contract says which, and the plugins read only that.
+The custom ops take any float and any whole number in torch, and as a node what their contract says:
+one type, or for boxes and scores one type for both. The plugins read only that.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from trtyard.pipeline.onnx_model.symptoms import inner_graphs
-from trtyard.pipeline.ops.contract import DOMAIN, FLOAT32, INT32
+from trtyard.pipeline.ops.contract import DOMAIN, FLOAT32, FLOATS, INT32
 from trtyard.pipeline.ops.registry import OPS
 
 # By ONNX's names for them. A mask may be stored as uint8.
@@ -33,6 +33,9 @@ _NAMES = {
 }
 _CONTRACTS = {op.op_type: op.input_types for op in OPS}
 _OF_CONTRACTS = {FLOAT32: TensorProto.FLOAT, INT32: TensorProto.INT32}
+# Such an op computes in float32: other types, and two types, become float32 without a change.
+_WITHOUT_FLOAT_OUTPUT = frozenset(op.op_type for op in OPS if FLOATS not in op.output_types)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 _Types = Dict[str, int]
 
@@ -57,10 +60,11 @@ def _cast_in(graph: onnx.GraphProto, outer: _Types, opset: int, outer_made: Froz
     for node in graph.node:
         for index in _narrow_inputs(node, opset):
             name = node.input[index]
-            to = _type_for(node, index, opset, types.get(name))
+            to = _type_for(node, index, opset, types)
             if to is None:
                 continue
             output = f"{name}_{_NAMES[to]}"
+            types[output] = to
             if output not in made:
                 made.add(output)
                 nodes.append(_cast(node, name, output, to))
@@ -83,10 +87,11 @@ def _cast(node: onnx.NodeProto, name: str, output: str, to: int) -> onnx.NodePro
 
 
 def _narrow_inputs(node: onnx.NodeProto, opset: int) -> Tuple[int, ...]:
-    """Return which inputs of ``node`` take index types only, or one type by a contract."""
+    """Return which inputs of ``node`` take index types only, or the types of a contract."""
     if node.domain == DOMAIN and node.op_type in _CONTRACTS:
         kinds = _CONTRACTS[node.op_type]
-        return tuple(index for index in range(len(node.input)) if kinds[index] in _OF_CONTRACTS)
+        taken = (*_OF_CONTRACTS, *([FLOATS] if node.op_type in _WITHOUT_FLOAT_OUTPUT else []))
+        return tuple(index for index in range(len(node.input)) if kinds[index] in taken)
     if node.domain not in _DEFAULT_DOMAINS:
         return ()
     allowed = _allowed(node.op_type, opset)
@@ -97,10 +102,16 @@ def _narrow_inputs(node: onnx.NodeProto, opset: int) -> Tuple[int, ...]:
     )
 
 
-def _type_for(node: onnx.NodeProto, index: int, opset: int, given: Optional[int]) -> Optional[int]:
-    """Return the type that an input of type ``given`` is cast to; None if it stays as it is."""
+def _type_for(node: onnx.NodeProto, index: int, opset: int, types: _Types) -> Optional[int]:
+    """Return the type that an input is cast to; None if it stays as it is."""
+    given = types.get(node.input[index])
     if node.domain == DOMAIN:
-        to = _OF_CONTRACTS[_CONTRACTS[node.op_type][index]]
+        kinds = _CONTRACTS[node.op_type]
+        if kinds[index] == FLOATS:
+            alike = {types.get(name) for name, kind in zip(node.input, kinds) if kind == FLOATS}
+            if given in _FLOATS and len(alike - {None}) == 1:
+                return None
+        to = _OF_CONTRACTS.get(kinds[index], TensorProto.FLOAT)
         return None if given in (None, to) else to
     allowed = _allowed(node.op_type, opset)[index] or frozenset()
     refused = [value for name, value in _WHOLE.items() if name not in allowed]
