@@ -160,9 +160,9 @@ def test_mixed_types_and_strides_work(launched) -> None:
 def test_operators_pass_opcheck(launched) -> None:
     torch.library.opcheck(ops.padded_nms, nms_arguments())
     features, *rest = roi_arguments()
-    torch.library.opcheck(ops.roi_align, (features, *rest))
+    torch.library.opcheck(torch.ops.trtyard.roi_align.default, (features, *rest))
     last = features.contiguous(memory_format=torch.channels_last)
-    torch.library.opcheck(ops.roi_align, (last, *rest, 1))
+    torch.library.opcheck(torch.ops.trtyard.roi_align.default, (last, *rest, 1))
     assert "trtyard_padded_nms" in launched
     assert "trtyard_roi_align" in launched
 
