@@ -29,7 +29,7 @@ def test_batch_and_sides_are_read():
         ("x=1..8x3x64x64", None, "has no input 'x'; it has: images"),
         ("1..8x3x64x64:int64", None, "are always float32"),
         ("1x3x64x64,1", None, "has one input, not 2"),
-        ("1..8x3x64x64", 64, "--size and --input both say"),
+        ("1..8x3x64x64", 64, "--size and --input both set"),
         ("1..8x3x64..128x64", None, "only the batch of faster_rcnn can vary.*height cannot"),
     ],
 )

@@ -109,6 +109,11 @@ def export_model(
     """
     with output_kept_away(), buffers_kept(module), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        checked = getattr(module, "checked_package", None)
+        if checked is not None:
+            warnings.filterwarnings(
+                "ignore", category=torch.jit.TracerWarning, module=rf"{re.escape(checked)}\."
+            )
         values = other_values(inputs)
         model = _export(module, values, input_names, output_names, exporter, opset, axes)
     use_small_letters(model.graph)

@@ -45,6 +45,7 @@ class Family(NamedTuple):
     is_own: bool = False  # the user's own models; their names have a colon
     ending: str = ""  # of the names of the files that are its models
     form: str = ""  # a short form of core/short_forms.py
+    other_kinds: Tuple[Kind, ...] = ()  # of some of its models
 
     def has(self, spec: str) -> bool:
         """Return whether ``spec``, the value of --model, belongs to the family."""

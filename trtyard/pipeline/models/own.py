@@ -11,7 +11,9 @@ from trtyard.core.model_call import read_call
 from trtyard.pipeline.dynamic.dimensions import Dynamic, Sizes, shape_at
 from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.own import KIND
+from trtyard.pipeline.models.family import not_for
 from trtyard.pipeline.models.model import Model, Weights
+from trtyard.pipeline.models.own_detector import is_detector, own_detector
 from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, OwnInputs, parse_inputs
 from trtyard.pipeline.models.own_names import in_order_of_forward, require_free_names, taking_inputs
 from trtyard.pipeline.models.own_run import ready_to_run
@@ -22,8 +24,16 @@ from trtyard.pipeline.models.weights import Choice
 _MOST_NAMES = 3
 
 
-def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
+def load_own(
+    spec: str,
+    choice: Choice,
+    input_shape: Optional[str],
+    image: Optional[str] = None,
+    detections: Optional[str] = None,
+) -> Model:
     """Return the model that the user's callable makes, with random inputs as requested.
+
+    A detector of torchvision gets a picture; see ``own_detector``.
 
     Torch's global generator is seeded before the callable runs, so random initialisation gives the
     same weights each time. A weights file must fit the returned module exactly.
@@ -33,6 +43,8 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
             as ``nets.py:make_net(depth=18)``.
         choice: a seed, or a checkpoint.
         input_shape: such as "1x3x224x224", or several with commas between; see ``input_text``.
+        image: path of a picture for a detector of torchvision; None for the default one.
+        detections: of such a detector; see ``load_model``.
 
     Raises:
         UsageError: the module or callable does not exist, it raises or returns no nn.Module, the
@@ -56,6 +68,11 @@ def load_own(spec: str, choice: Choice, input_shape: Optional[str]) -> Model:
             f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
             "return the module itself",
         )
+    if is_detector(module):
+        return own_detector(_prepared(module, spec), spec, choice, asked, image, detections)
+    for word, value in (("--image", image), ("--detections", detections)):
+        if value is not None:
+            raise not_for(word, spec, "of your own models it is for detectors of torchvision")
     return own_model(module, spec, choice, asked)
 
 

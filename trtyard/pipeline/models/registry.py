@@ -30,7 +30,8 @@ def load_model(
             the path of an ONNX file.
         weights: ``seeded``, ``seeded:N``, or the path of a checkpoint, followed by ``#KEY`` if it
             has several sets of weights.
-        image: path of a picture; the default one if None. Not for own models in PyTorch.
+        image: path of a picture; the default one if None. Of own models in PyTorch only for
+            detectors of torchvision.
         size: of the network's input in pixels: the shorter side for detectors, the square's side
             for classifiers and segmenters. Not for own models.
         input_shape: of an own model's inputs, such as "1x3x224x224,1x16:int64:100"; for an ONNX

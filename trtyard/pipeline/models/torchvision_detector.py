@@ -22,9 +22,9 @@ from trtyard.pipeline.models.checkpoint_keys import hint_for_prefix
 from trtyard.pipeline.models.detector_seeding import seed_detector
 from trtyard.pipeline.models.families.torchvision_detector import KIND
 from trtyard.pipeline.models.flat_outputs import with_named_outputs
-from trtyard.pipeline.models.model import Model
+from trtyard.pipeline.models.model import Model, Weights
 from trtyard.pipeline.models.norm_epsilon import epsilon_for, set_epsilon
-from trtyard.pipeline.models.picture import fitted, read_picture
+from trtyard.pipeline.models.picture import Picture, fitted, read_picture
 from trtyard.pipeline.models.sides import require_side
 from trtyard.pipeline.models.static_detectors.forms import form_of
 from trtyard.pipeline.models.static_detectors.rewriting import Rewrite
@@ -87,7 +87,7 @@ def load_detector(
     own_size = fixed is None or size in (None, *fixed)
     wanted = fixed if fixed is not None and own_size else side
     if own_size:
-        detector.transform.resize = _as_it_is
+        detector.transform.resize = as_it_is
     images = network_input(picture.rgb, wanted)
     module = OneImage(detector).eval()
     notes: Tuple[str, ...] = ()
@@ -97,10 +97,35 @@ def load_detector(
         # With the default picture, so that the weights do not depend on this run's picture.
         seed_detector(module, choice.seed, network_input(read_picture().rgb, wanted))
     module.requires_grad_(False)
-    weights = choice.facts(detector)
-    form = _form(name, detector, detections)
-    if form is not None:
-        module = PaddedReference(detector).eval()
+    form = padded_form(name, detector, detections)
+    return detector_model(
+        name, KIND.name, detector, form, images, picture, choice.facts(detector), notes
+    )
+
+
+def detector_model(
+    name: str,
+    kind: str,
+    detector: nn.Module,
+    form: Optional[Sequence[Rewrite]],
+    images: torch.Tensor,
+    picture: Picture,
+    weights: Weights,
+    notes: Tuple[str, ...],
+) -> Model:
+    """Return the model of a detector that takes a list of pictures, in eval mode.
+
+    Args:
+        name: as the user typed it.
+        kind: the name of the model's ``Kind``.
+        detector: of torchvision, with its weights.
+        form: see ``padded_form``.
+        images: float32 [1, 3, H, W], RGB in 0..1.
+        picture: that of ``images``.
+        weights: where they come from.
+        notes: about the weights.
+    """
+    module = (OneImage if form is None else PaddedReference)(detector).eval()
     with torch.no_grad(), anchors_kept(detector):
         output_names, module = with_named_outputs(module, module(images), name)
     static_form: Optional[StaticDetector] = None
@@ -110,7 +135,7 @@ def load_detector(
     shape = images.shape[3], images.shape[2]
     return Model(
         name=name,
-        kind=KIND.name,
+        kind=kind,
         module=module,
         input_names=("images",),
         output_names=output_names,
@@ -128,7 +153,9 @@ def load_detector(
     )
 
 
-def _form(name: str, detector: nn.Module, detections: Optional[str]) -> Optional[Sequence[Rewrite]]:
+def padded_form(
+    name: str, detector: nn.Module, detections: Optional[str]
+) -> Optional[Sequence[Rewrite]]:
     """Return the replacements for a static form; None to export the detector unchanged."""
     if detections == DYNAMIC:
         return None
@@ -194,7 +221,7 @@ def _within(side: float) -> int:
     return min(max(1, round(side)), 2 * MAXIMUM_SIZE)
 
 
-def _as_it_is(image: torch.Tensor, target: Any = None) -> Any:
+def as_it_is(image: torch.Tensor, target: Any = None) -> Any:
     """Replace a torchvision transform's ``resize`` if the picture already has its size.
 
     When traced, torchvision's ``resize`` computes the new size in float32: (1 / 427) * 427 is below

@@ -17,7 +17,7 @@ def _found() -> Tuple[Family, ...]:
 
 
 FAMILIES = _found()
-KINDS = tuple(family.kind for family in FAMILIES)
+KINDS = tuple(kind for family in FAMILIES for kind in (family.kind, *family.other_kinds))
 
 
 def kind_of(name: str) -> Kind:

@@ -47,21 +47,30 @@ FORMS: Mapping[str, Mapping[str, Form]] = {
 }
 
 
+def has_form(detector: Any) -> bool:
+    """Return whether there are replacements for the detector's class, in any release."""
+    return _name_of(detector) in FORMS
+
+
 def form_of(detector: Any) -> Optional[Sequence[Rewrite]]:
     """Return the replacements that make a detector's shapes static; None if it has none.
 
     Raises:
         UsageError: there are none for the installed release of torchvision.
     """
-    cls = type(detector)
-    releases = FORMS.get(f"{cls.__module__}.{cls.__qualname__}")
+    releases = FORMS.get(_name_of(detector))
     if releases is None:
         return None
     release = torchvision_release()
     if release not in releases:
         raise UsageError(
-            f"padded detections of {cls.__name__} are for torchvision {', '.join(releases)}, "
-            f"not {release}",
+            f"padded detections of {type(detector).__name__} are for torchvision "
+            f"{', '.join(releases)}, not {release}",
             "--detections dynamic exports torchvision's own functions",
         )
     return releases[release]
+
+
+def _name_of(detector: Any) -> str:
+    cls = type(detector)
+    return f"{cls.__module__}.{cls.__qualname__}"
