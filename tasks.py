@@ -457,9 +457,9 @@ def ci(
     models: str = "",
     image: str = "",
     registry: str = "",
-    claim: str = "trtyard-out",
-    namespace: str = "default",
-    gpus: str = "1",
+    claim: str = "",
+    namespace: str = "",
+    gpus: str = "",
     out: str = "",
 ) -> None:
     """Render .github/workflows/images.yml from templates/ci/, or Kubernetes Jobs."""
@@ -476,15 +476,25 @@ def ci(
             commands=commands_of(jobs) if jobs else None,
             images=image,
             registry=registry,
-            claim=claim,
-            namespace=namespace,
-            gpus=gpus,
+            claim=claim or "trtyard-out",
+            namespace=namespace or "default",
+            gpus=gpus or "1",
             out=out,
         )
         return
     from trtyard.render.workflow import run
 
-    refuse(f"--target {target}", trt=trt, models=models, image=image, registry=registry, out=out)
+    refuse(
+        f"--target {target}",
+        trt=trt,
+        models=models,
+        image=image,
+        registry=registry,
+        claim=claim,
+        namespace=namespace,
+        gpus=gpus,
+        out=out,
+    )
     run(target, check=check, jobs=jobs, capability=capability)
 
 

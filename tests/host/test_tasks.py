@@ -83,6 +83,7 @@ def test_help_is_no_value_of_a_positional_argument(words, tasks):
         (["ci", "--target", "kubernetes", "--check"], "kubernetes does not support --check"),
         (["ci", "--out", "jobs.yml"], "github does not support --out"),
         (["ci", "--trt", "8.6"], "github does not support --trt"),
+        (["ci", "--gpus", "0"], "github does not support --gpus\n  leave out --gpus"),
         (["lock", "--check", "--upgrade"], "--check does not support --upgrade"),
         (["inspect", "--sbom", "--json"], "--sbom does not support --json"),
         (["test", "--only", "everything"], "host, pipeline, slow, rows, docker, gpu"),

@@ -143,7 +143,8 @@ def refuse(where: str, **options: object) -> None:
     """Raise ``UsageError`` if one of ``options`` was given; ``where`` does not support them."""
     given = [f"--{name}" for name, value in options.items() if value]
     if given:
-        raise UsageError(f"{where} does not support {', '.join(given)}", "leave out one of them")
+        options_given = ", ".join(given)
+        raise UsageError(f"{where} does not support {options_given}", f"leave out {options_given}")
 
 
 def words_after_dashes() -> list[str]:
