@@ -143,7 +143,7 @@ def test_dynamic_detections_are_not_padded(load):
 
 
 def test_derived_class_may_differ_and_is_not_replaced(load):
-    with pytest.raises(UsageError, match="--image is not for nets.py:derived"):
+    with pytest.raises(UsageError, match=r"--image is not for nets\.py:derived"):
         load("derived", image="photo.png")
 
 
@@ -158,7 +158,7 @@ def test_other_inputs_are_refused(load, shape):
 
 @pytest.mark.parametrize("option", [{"image": "photo.png"}, {"detections": DYNAMIC}])
 def test_other_own_models_take_no_picture(load, option):
-    with pytest.raises(UsageError, match="is not for nets.py:net"):
+    with pytest.raises(UsageError, match=r"is not for nets\.py:net"):
         load("net", **option)
 
 
