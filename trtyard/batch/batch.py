@@ -14,12 +14,13 @@ from trtyard.batch.record import (
     worst,
 )
 from trtyard.batch.slurm import SlurmOptions, open_submission, run_on_slurm
-from trtyard.core.errors import EnvironmentLacksError, UsageError
+from trtyard.core.errors import EnvironmentLacksError, TrtyardError, UsageError
 from trtyard.core.report import HTML_FILE
 from trtyard.core.typed_paths import typed_path
 from trtyard.publish.kubernetes import RETRIES
 from trtyard.report import words
 from trtyard.report.pages import INDEX_FILE, write_index
+from trtyard.run.convert import with_downloads
 from trtyard.run.environment import make_environment
 from trtyard.system.folders import held_folder
 from trtyard.system.reading import nearest
@@ -124,6 +125,8 @@ def _run_held(
             if job in earlier:
                 say(f"runs again: {job.name} ({earlier.pop(job)})")
         _make_environments(starting)
+        if on == SLURM:  # the nodes may have no network
+            download_weights(starting)
 
     if on == HERE:
         if open_submission(folder):
@@ -160,6 +163,21 @@ def _make_environments(jobs: Sequence[BatchJob]) -> None:
     rows = {job.job.row.name: job.job for job in jobs if job.executor == "host"}
     for job in rows.values():
         make_environment(job.row, job.locked)
+
+
+def download_weights(jobs: Sequence[BatchJob]) -> None:
+    """Download the weights that the conversions need.
+
+    Prints the errors. The conversions try again.
+    """
+    wanted = {
+        (each.job.row.name, each.job.request.model, each.job.request.weights): each for each in jobs
+    }
+    for each in wanted.values():
+        try:
+            with_downloads(each.job, each.executor)
+        except TrtyardError as error:
+            say(f"{each.name}: {error.message}")
 
 
 def _plan(reason: str | None) -> str:

@@ -159,7 +159,7 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         if request.export:
             refuse_to_replace(out)
         before = written_at(out)
-        job = with_weights(job, lambda words: module.output_of(row, locked, words))
+        job = with_downloads(job, executor)
         ended = module.convert(job)
         code, written = code_in(out), written_at(out) != before
         if code is None or (code in (0, ParityError.exit_code) and not written):
@@ -170,6 +170,12 @@ def convert(request: ConversionRequest, *, dry_run: bool) -> int:
         if ended != code:
             say(f"the result is complete, but its process {_how(ended)} after the conversion")
         return code
+
+
+def with_downloads(job: Job, executor: ExecutorName) -> Job:
+    """Return the job with the weights that ``--weights`` names, downloaded if necessary."""
+    module = _module_of(executor)
+    return with_weights(job, lambda words: module.output_of(job.row, job.locked, words))
 
 
 def _check_runtime(request: ConversionRequest, row: Row, rows: Mapping[str, Row]) -> None:
