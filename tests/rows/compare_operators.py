@@ -79,6 +79,9 @@ def sum_cases(draw):
             lambda x, i, j, y: x.index_put((i, j), y, accumulate=True),
             (values, rows, columns, many[:, 0]),
         )
+        mask, one = values > 0, torch.tensor(3, dtype=dtype)
+        yield lambda x, m, y: x.index_put((m,), y, accumulate=True), (values, mask, one)
+        yield lambda x, m: x.index_put((m,), x[m] * 2, accumulate=True), (values, mask)
 
 
 def agree(function, inputs, opset, folder):

@@ -85,11 +85,15 @@ def _index_add(graph: Any, values: Any, dim: Any, index: Any, other: Any, alpha:
 
 
 def _index_put(graph: Any, values: Any, indices: Any, new: Any, accumulate: Any = False) -> Any:
-    from torch.onnx import symbolic_opset11
+    from torch.onnx import symbolic_opset9, symbolic_opset11
 
-    result = symbolic_opset11.index_put(graph, values, indices, new, accumulate)
-    is_sum = symbolic_helper._maybe_get_const(accumulate, "b")
-    return _summed(result) if is_sum else result
+    if not symbolic_helper._maybe_get_const(accumulate, "b"):
+        return symbolic_opset11.index_put(graph, values, indices, new, accumulate)
+    if any(map(symbolic_helper._is_bool, symbolic_helper._unpack_list(indices))):
+        # torch's form for a mask overwrites. A mask names each element once.
+        zeros = symbolic_opset9.zeros_like(graph, values)
+        return graph.op("Add", values, symbolic_opset11.index_put(graph, zeros, indices, new))
+    return _summed(symbolic_opset11.index_put(graph, values, indices, new, accumulate))
 
 
 def _summed(result: Any) -> Any:
