@@ -368,6 +368,7 @@ def test_both_exporters_write_one_node(exporter, tmp_path):
         ({"features": [torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 2, 2)]}, "the same B and C"),
         ({"features": [torch.zeros(1, 2, 4, 4), torch.zeros(2, 2, 2, 2)]}, "the same B and C"),
         ({"features": [torch.zeros(1, 2, 4, 4)]}, "two to five maps"),
+        ({"features": [torch.zeros(1, 2, n, n).int() for n in (4, 2)]}, "floating-point maps"),
         ({"features": [torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2).half()]}, "one type"),
         ({"rois": torch.zeros(1, 5)}, "rois"),
         ({"batch_indices": torch.zeros(2, dtype=torch.int32)}, "batch indices"),

@@ -157,6 +157,8 @@ def check_arguments(
         raise ValueError(
             f"MultiscaleRoIAlign: the maps must have one type, not {[each.dtype for each in maps]}"
         )
+    if not maps[0].is_floating_point():
+        raise ValueError(f"MultiscaleRoIAlign takes floating-point maps, not {maps[0].dtype}")
     if canonical_scale < 1:
         raise ValueError(f"MultiscaleRoIAlign: canonical_scale {canonical_scale} must be positive")
     check_attributes(bins, sampling)

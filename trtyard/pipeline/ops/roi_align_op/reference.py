@@ -15,6 +15,7 @@ FARTHEST = float(1 << 20)
 SPARE_CELLS = 64
 
 AVERAGE, MAXIMUM = 0, 1  # values of mode
+_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 
 
 class Sampling(NamedTuple):
@@ -100,13 +101,15 @@ def check_arguments(
     sampling: Sampling,
     mode: int,
 ) -> None:
-    """Raise a ValueError if the shapes or attributes do not match."""
+    """Raise a ValueError if the shapes, types or attributes do not match."""
     shapes = [list(each.shape) for each in (features, rois, batch_indices)]
     if len(shapes[0]) != 4 or shapes[1] != [len(rois), 4] or shapes[2] != shapes[1][:1]:
         raise ValueError(
             "MaskRcnnROIAlign takes features [B, C, H, W], rois [R, 4] and batch indices [R], "
             f"not {shapes[0]}, {shapes[1]} and {shapes[2]}"
         )
+    if not features.is_floating_point():
+        raise ValueError(f"MaskRcnnROIAlign takes floating-point features, not {features.dtype}")
     check_attributes(bins, sampling, mode)
 
 
@@ -121,7 +124,7 @@ def check_attributes(bins: Tuple[int, int], sampling: Sampling, mode: int = AVER
         raise ValueError(
             f"MaskRcnnROIAlign: aligned {sampling.aligned} and mode {mode} must be 0 or 1"
         )
-    if not bool(torch.isfinite(torch.tensor(sampling.scale, dtype=torch.float32))):
+    if not abs(sampling.scale) <= _LARGEST_FLOAT32:  # also true for NaN
         raise ValueError(f"MaskRcnnROIAlign: spatial_scale {sampling.scale} must be finite")
 
 
