@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trtyard.core.coco import OWN
 from trtyard.core.files import write_text
 from trtyard.core.known_models import FASTER_RCNN, KINDS
 from trtyard.core.report import RUN_FILE, Report
@@ -41,6 +42,8 @@ def kind_of(report: Report) -> str:
     """Return the kind of the report's model in ``known_models.KINDS``, or "own"."""
     if short_form(report.model) == TIMM:
         return "classifier"
+    if any(one.numbering == OWN for one in report.detections):
+        return "detector"
     return next((name for name, one in KINDS.items() if report.model in one.names), _OWN)
 
 

@@ -192,6 +192,34 @@ def test_a_detector_of_torchvision(tmp_path, astronaut, detections):
     assert len(printed.splitlines()) == 3
 
 
+DETECTOR = """
+import torchvision
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import MultiScaleRoIAlign
+
+def make():
+    backbone = torchvision.models.mobilenet_v2().features
+    backbone.out_channels = 1280
+    anchors = AnchorGenerator(sizes=((32, 64),), aspect_ratios=((0.5, 1.0),))
+    pool = MultiScaleRoIAlign(featmap_names=["0"], output_size=7, sampling_ratio=2)
+    options = {"box_detections_per_img": 5, "rpn_post_nms_top_n_test": 20}
+    return FasterRCNN(
+        backbone, 3, rpn_anchor_generator=anchors, box_roi_pool=pool, **options
+    )
+"""
+
+
+def test_a_detector_of_ones_own_file(tmp_path, astronaut, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(DETECTOR)
+    net = Converted(tmp_path, model="own.py:make", size=None, input="1x3x64x96")
+    printed, outputs = net.run(astronaut, "--draw", str(tmp_path / "drawn.png"))
+    same(outputs, net.reference())
+    assert len(printed.splitlines()) == 1 + outputs["count"][0] > 1
+    assert (tmp_path / "drawn.png").is_file()
+
+
 def script_of(folder, detector):
     """Return the script of a detector as a module."""
     steps = Preprocess("stretch", "RGB", 255.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -347,6 +375,7 @@ def test_help_names_the_options(classifier):
         ("run.py", [], "cannot read run.py"),
         ("fine", ["--with", "tensorrt"], "model.engine not found; copy it beside run.py"),
         ("fine", ["--ops", "no.so"], "ONNX Runtime cannot load no.so: "),
+        ("fine", ["--ops", "a.so", "--with", "tensorrt"], "--ops is for --with onnxruntime"),
     ],
 )
 def test_what_is_missing_is_named(classifier, astronaut, name, words, message):
