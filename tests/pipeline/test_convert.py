@@ -290,7 +290,8 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(row_file, tmp_path):
     assert not out.exists()
 
 
-def test_interrupt_leaves_the_folder_unchanged(row_file, tmp_path):
+@pytest.mark.parametrize("stage", ["export", "engine"])
+def test_interrupt_leaves_the_folder_unchanged(row_file, tmp_path, stage):
     out = tmp_path / "out"
     out.mkdir()
     (out / "report.json").write_text("{}")
@@ -303,7 +304,7 @@ def test_interrupt_leaves_the_folder_unchanged(row_file, tmp_path):
         env={**VARIABLES, "PYTHONUNBUFFERED": "1"},
     )
     for line in process.stdout:
-        if line.startswith("export"):
+        if line.startswith(stage):
             break
     time.sleep(0.5)
     for _ in range(20):  # into the tidying up too, which must go on

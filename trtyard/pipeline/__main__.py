@@ -15,16 +15,10 @@ import signal
 
 from trtyard.core.errors import INTERRUPTED_EXIT_CODE
 from trtyard.pipeline.cli import main
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    """Interrupt, once: another Ctrl-C would come into the tidying up after the first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
+from trtyard.pipeline.interrupts import interrupt
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     exit_code = main(sys.argv[1:])
     if exit_code == INTERRUPTED_EXIT_CODE:
         # An interrupt that came inside exec() of a string, as libraries use it, stays marked as

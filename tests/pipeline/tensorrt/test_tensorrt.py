@@ -1,6 +1,7 @@
 """Parser, builder and shells of the row's TensorRT. None of it needs a GPU."""
 
 import itertools
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper
 
 from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.known_failures.advice import with_advice
+from trtyard.pipeline.interrupts import interrupt
 from trtyard.pipeline.onnx_functions import DOMAIN, DOMAIN_VERSION, OP_TYPES, function
 from trtyard.pipeline.ops.kernels import ABI_VERSION, KernelLibrary
 from trtyard.pipeline.ops.multiscale_roi_align_op.shell import Plugin as MultiscalePlugin
@@ -22,7 +24,7 @@ from trtyard.pipeline.ops.roi_align_op.shell import Plugin as RoiAlignPlugin
 from trtyard.pipeline.tensorrt.api import trt
 from trtyard.pipeline.tensorrt.driver_rtx import DriverRtx, plugin_layers_in_plan
 from trtyard.pipeline.tensorrt.engine import build_engine
-from trtyard.pipeline.tensorrt.shell import KernelPluginCreator
+from trtyard.pipeline.tensorrt.shell import KernelPlugin, KernelPluginCreator
 from trtyard.pipeline.tensorrt.shells import RegisteredShells
 
 NMS = {"iou_threshold": 0.5, "score_threshold": -1.0, "keep_top_k": 10, "box_offset": 1}
@@ -119,6 +121,24 @@ def test_the_engine_holds_all_plugins(tmp_path, with_functions):
     assert facts.layers == 4
     assert facts.bytes == engine_file.stat().st_size > 0
     assert sorted(plugin_layers_in_plan(engine_file.read_bytes())) == sorted(OP_TYPES)
+
+
+def test_an_interrupt_inside_a_callback_is_not_lost(tmp_path, monkeypatch):
+    asked = []
+
+    def interrupted(self, _type):
+        asked.append(signal.raise_signal(signal.SIGINT))
+        return self
+
+    monkeypatch.setattr(KernelPlugin, "get_capability_interface", interrupted)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(all_ops(tmp_path), tmp_path / "model.engine")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked
+    assert not (tmp_path / "model.engine").exists()
 
 
 def with_a_batch(folder):

@@ -10,6 +10,7 @@ from trtyard.core.errors import ConversionError, EnvironmentLacksError
 from trtyard.core.files import write_bytes
 from trtyard.core.precisions import FP32
 from trtyard.core.report import EngineFacts
+from trtyard.pipeline.interrupts import held_back
 from trtyard.pipeline.onnx_functions import keep_functions
 from trtyard.pipeline.onnx_model.facts import data_files
 from trtyard.pipeline.onnx_model.origin import describe, node_at, nodes_named_in
@@ -55,7 +56,7 @@ def build_engine(
     """
     check_library_link()
     driver = this_driver()
-    with driver.log() as log:
+    with held_back(), driver.log() as log:
         logger = driver.logger(log)
         with driver.plugins(library, logger):
             builder = trt.Builder(logger)
