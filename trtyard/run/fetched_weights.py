@@ -33,6 +33,11 @@ def asked_file(weights: str, model: str) -> WeightsFile | None:
     return read_address(weights) if is_address(weights) else None
 
 
+def shown_weights(weights: str) -> str:
+    """Return the value of ``--weights`` without what may be a secret in its address."""
+    return without_secrets(weights) if is_address(weights) else weights
+
+
 def _refuse_others(model: str) -> None:
     if model == FASTER_RCNN:
         raise UsageError(
@@ -71,6 +76,10 @@ def with_weights(job: Job, output_in_row: Callable[[Sequence[str]], str]) -> Job
     path = have_weights(file, read_mirrors())
     if file.key:
         name = name[: -len(file.key) - 1]
-    if name != PRETRAINED:
-        name = without_secrets(name)
-    return replace(job, weights=path, weights_key=file.key, weights_name=name, weights_file=file)
+    return replace(
+        job,
+        weights=path,
+        weights_key=file.key,
+        weights_name=shown_weights(name),
+        weights_file=file,
+    )

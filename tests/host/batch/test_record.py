@@ -47,6 +47,21 @@ def test_passed_conversion_is_finished(job):
     assert result_in_words(read_result(job.out)) == "passed"
 
 
+def test_another_signature_of_the_same_weights_is_finished(tmp_path):
+    def signed(signature):
+        address = f"https://example.org/net.pth?sig={signature}#sha256={'0' * 64}"
+        file = tmp_path / "signed.toml"
+        file.write_text(f'[[jobs]]\nmodels = ["alexnet"]\nweights = "{address}"\n')
+        with in_folder_of(file):
+            return read_jobs(file, tmp_path / "out")[0].job
+
+    convert(signed("first-secret"), 0)
+    assert unfinished(signed("second-secret")) is None
+    written = [each.read_text() for each in (tmp_path / "out").rglob("*.json")]
+    assert written
+    assert "first-secret" not in "".join(written)
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
