@@ -126,7 +126,7 @@ def _image(client: "DockerClient", row: Row, lock: LockedRow) -> list[Verdict]:
     folder = Path(str(client.info().get("DockerRootDir", "")))
     packed = sum(wheel.size for wheel in lock.wheels_for(row.python))
     needed = DISK_PER_WHEEL_BYTE * packed
-    not_built = ok("image", f"not built yet; convert builds it, or: ./run build --trt {row.name}")
+    not_built = ok("image", f"not built yet: ./run build --trt {row.name}")
     if not folder.is_dir():
         return [not_built, unknown("Docker's disk", f"{folder} is not on this machine")]
     return [

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from trtyard.core.errors import ConversionError
-from trtyard.core.report import FAILED, Compared, Report, precision_stages
+from trtyard.core.report import FAILED, HTML_FILE, Compared, Report, precision_stages
 from trtyard.core.request import ONNXRUNTIME_TENSORRT, BenchRequest, ConversionRequest
 from trtyard.known_failures.advice import advised
 from trtyard.matrix.toolchains import matrix_toolchains
@@ -25,10 +25,17 @@ def show_result(folder: Path) -> None:
         show(f"\nTo find the first wrong node: {command}")
     if report.notes:
         show(f"\n{notes_in_words(report)}")
+    show(f"\nReport: {_shown(folder / HTML_FILE)}")
     sys.stdout.flush()
     for stage in (*report.stages, *precision_stages(report)):
         if stage.status == FAILED:  # the table has room for the first words only
             sys.stderr.write(f"\ntrtyard: {ConversionError(stage.reason or '', stage.hint)}\n")
+
+
+def _shown(path: Path) -> Path:
+    """Return the path relative to the current folder, if it is below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def bisect_command(report: Report) -> str | None:
