@@ -20,7 +20,7 @@ from trtyard.core.request import ConversionRequest, Option
 from trtyard.core.typed_paths import typed_path
 from trtyard.matrix.row import ExecutorName
 from trtyard.run.convert import executor_of, folder_name, job_of
-from trtyard.run.fetched_weights import shown_weights
+from trtyard.run.fetched_weights import shown_options
 from trtyard.run.job import Job
 from trtyard.system.reading import AtLeastOne, Between, Reader, parse_toml, schema_of, shape_of
 
@@ -174,9 +174,7 @@ def _job(table: Any, words: tuple[str, str, str], out: Path) -> Job:
 
 def _folder(request: ConversionRequest) -> str:
     """Return a readable folder name that differs for each set of options."""
-    given = {name: value for name, value in request.given().items() if name != "row"}
-    if "weights" in given:  # another signature is the same file: its sha256 is in the address
-        given["weights"] = shown_weights(given["weights"])
+    given = {name: value for name, value in shown_options(request).items() if name != "row"}
     key = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:_DIGITS]
     return f"{folder_name(request.model)}-{request.precision.replace(',', '-')}-{key}"
 

@@ -33,7 +33,7 @@ from trtyard.core.report import JSON_FILE
 from trtyard.core.request import ConversionRequest
 from trtyard.publish.kubernetes import FINAL_CODES
 from trtyard.run.convert import written_at
-from trtyard.run.fetched_weights import shown_weights
+from trtyard.run.fetched_weights import shown_options
 from trtyard.run.job import Job
 from trtyard.system.processes import Word
 from trtyard.system.uv import ROOT
@@ -78,9 +78,7 @@ def identity_of(job: Job) -> dict[str, str]:
     """Return everything that a report belongs to, each with its version or hash."""
     used = job.locked if job.request.runtime else replace(job.locked, gpu=())
     locked = json.dumps([job.row.sha256(), asdict(used)], sort_keys=True)
-    given = {name: value for name, value in job.request.given().items() if name != "out"}
-    if "weights" in given:
-        given["weights"] = shown_weights(given["weights"])
+    given = {name: value for name, value in shown_options(job.request).items() if name != "out"}
     return {
         "trtyard": __version__,
         f"the lock of row {job.row.name}": hashlib.sha256(locked.encode()).hexdigest(),

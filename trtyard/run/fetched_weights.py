@@ -4,11 +4,13 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from trtyard.core.errors import UsageError
 from trtyard.core.known_models import FASTER_RCNN, is_known
 from trtyard.core.onnx_files import is_onnx_file
 from trtyard.core.published_weights import PRETRAINED
+from trtyard.core.request import ConversionRequest
 from trtyard.fetching.http import without_secrets
 from trtyard.fetching.mirrors import read_mirrors
 from trtyard.fetching.weights import (
@@ -36,6 +38,15 @@ def asked_file(weights: str, model: str) -> WeightsFile | None:
 def shown_weights(weights: str) -> str:
     """Return the value of ``--weights`` without what may be a secret in its address."""
     return without_secrets(weights) if is_address(weights) else weights
+
+
+def shown_options(request: ConversionRequest) -> dict[str, Any]:
+    """Return the given options with ``shown_weights``.
+
+    Two signatures of one address give the same options: the sha256 in it names the file.
+    """
+    given = request.given()
+    return {**given, "weights": shown_weights(given["weights"])} if "weights" in given else given
 
 
 def _refuse_others(model: str) -> None:
