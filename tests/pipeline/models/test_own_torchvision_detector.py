@@ -55,9 +55,6 @@ def broken():
 def net():
     return torch.nn.Conv2d(3, 1, 1)
 """
-pytestmark = pytest.mark.skipif(
-    torch.__version__.startswith("1."), reason="torchvision 0.5 has other names"
-)
 
 
 @pytest.fixture

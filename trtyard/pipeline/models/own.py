@@ -13,11 +13,12 @@ from trtyard.pipeline.models.checkpoint import fit
 from trtyard.pipeline.models.families.own import KIND
 from trtyard.pipeline.models.family import not_for
 from trtyard.pipeline.models.model import Model, Weights
-from trtyard.pipeline.models.own_detector import is_detector, own_detector
+from trtyard.pipeline.models.own_detector import own_detector
 from trtyard.pipeline.models.own_inputs import EXAMPLE, OwnInput, OwnInputs, parse_inputs
 from trtyard.pipeline.models.own_names import in_order_of_forward, require_free_names, taking_inputs
 from trtyard.pipeline.models.own_run import ready_to_run
 from trtyard.pipeline.models.seeding import Seed
+from trtyard.pipeline.models.static_detectors.forms import has_form
 from trtyard.pipeline.models.user_code import call, find_callable, where
 from trtyard.pipeline.models.weights import Choice
 
@@ -68,7 +69,7 @@ def load_own(
             f"{spec} returned {type(module).__name__}, not a torch.nn.Module",
             "return the module itself",
         )
-    if is_detector(module):
+    if has_form(module):
         return own_detector(_prepared(module, spec), spec, choice, asked, image, detections)
     for word, value in (("--image", image), ("--detections", detections)):
         if value is not None:

@@ -3,7 +3,6 @@
 from typing import Any, Optional, Tuple
 
 import torch
-from torch import nn
 
 from trtyard.core.errors import UsageError
 from trtyard.pipeline.models.checkpoint import fit
@@ -11,7 +10,6 @@ from trtyard.pipeline.models.families.own import DETECTOR
 from trtyard.pipeline.models.model import Model
 from trtyard.pipeline.models.own_inputs import OwnInputs
 from trtyard.pipeline.models.picture import read_picture
-from trtyard.pipeline.models.static_detectors.forms import has_form
 from trtyard.pipeline.models.torchvision_detector import (
     as_it_is,
     detector_model,
@@ -22,11 +20,6 @@ from trtyard.pipeline.models.user_code import where
 from trtyard.pipeline.models.weights import Choice
 
 _SHAPE_LENGTH, _COLORS = 4, 3
-
-
-def is_detector(module: nn.Module) -> bool:
-    """Return whether the module is a detector of torchvision, not of a class derived from one."""
-    return has_form(module)
 
 
 def own_detector(
@@ -56,13 +49,12 @@ def own_detector(
     """
     size = _size_of(asked, spec)
     notes: Tuple[str, ...] = ()
+    if choice.file is not None:
+        state, notes = choice.read()
+        fit(detector, state, choice.file)
     weights = choice.facts(detector)
     if choice.file is None:
         weights = weights._replace(source=f"the model's own, torch seed {choice.seed}")
-    else:
-        state, notes = choice.read()
-        fit(detector, state, choice.file)
-        weights = choice.facts(detector)
     detector.requires_grad_(False)
     if getattr(detector.transform, "fixed_size", None) in (None, size):
         detector.transform.resize = as_it_is

@@ -11,7 +11,6 @@ from onnx import TensorProto
 from trtyard.pipeline.export.exporter import export_onnx
 from trtyard.pipeline.models.torchvision_detector import load_detector
 from trtyard.pipeline.models.weights import Choice
-from trtyard.pipeline.onnx_model.versions import CAN_FOLD
 
 ON_THE_CPU = {"Shape", "Size", "ConstantOfShape", "NonZero", "NonMaxSuppression", "Range"}
 # Of the ops whose kernels do not take every type.
@@ -43,7 +42,6 @@ def nodes_for_the_cpu(file):
                 yield f"{node.op_type} of {name}"
 
 
-@pytest.mark.skipif(not CAN_FOLD, reason="needs onnxscript, which writes sizes as constants")
 @pytest.mark.parametrize(
     ("name", "size"),
     [

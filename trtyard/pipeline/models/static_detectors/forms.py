@@ -48,7 +48,7 @@ FORMS: Mapping[str, Mapping[str, Form]] = {
 
 
 def has_form(detector: Any) -> bool:
-    """Return whether there are replacements for the detector's class, in any release."""
+    """Return whether a release has replacements for the detector's class, not a derived one."""
     return _name_of(detector) in FORMS
 
 
